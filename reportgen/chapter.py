@@ -1,0 +1,70 @@
+"""A section and what comes of it: done, skipped with a reason, or failed with an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from reportgen.findings import Rule
+
+if TYPE_CHECKING:
+    from reportgen.study import Study
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done(Generic[R]):
+    """The section ran; `result` is what it found."""
+
+    result: R
+    status: Literal["done"] = "done"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped:
+    """The section does not apply to this model; `reason` is a sentence."""
+
+    reason: str
+    status: Literal["skipped"] = "skipped"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """The section applies and could not be done; `error` says why, `hint` what to do."""
+
+    error: str
+    hint: str = ""
+    status: Literal["failed"] = "failed"
+
+
+class Unable(Exception):
+    """Raised by `examine` where a section must fail with words of its own; becomes `Failed`."""
+
+    def __init__(self, error: str, *, hint: str = "") -> None:
+        super().__init__(error)
+        self.failed = Failed(error=error, hint=hint)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section(Generic[R]):
+    """One chapter of the report: its result type, how it is examined, and how it is judged."""
+
+    name: str
+    title: str
+    result: type[R]
+    examine: Callable[[Study], R | Skipped]
+    rules: tuple[Rule[R], ...]
+
+
+AnySection = Section[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chapter:
+    """What one section said of one model, ready for the report."""
+
+    name: str
+    title: str
+    outcome: Done[Any] | Skipped | Failed

@@ -1,0 +1,22 @@
+"""Plots as SVG markup, drawn by hand: bars, stacked bars, and memory against batch size.
+
+Every colour is an attribute that prints and a class that a page's style sheet may override, so
+that the same markup serves paper, a light screen and a dark one.
+"""
+
+from __future__ import annotations
+
+from reportgen.charts.bars import Bar, Part, Stack, bar_list, stacked_bars
+from reportgen.charts.lines import Level, Line, line_chart, thinned
+
+__all__ = [
+    "Bar",
+    "Level",
+    "Line",
+    "Part",
+    "Stack",
+    "bar_list",
+    "line_chart",
+    "stacked_bars",
+    "thinned",
+]

@@ -1,0 +1,258 @@
+"""The front door: parse, call, print, exit status.
+
+0 clean · 1 a report was written but something in it is wrong · 2 no report · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from reportgen import __version__
+from reportgen.errors import ReportgenError
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="reportgen",
+    help="Static-analysis reports for PyTorch models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="The YAML manifest.")]
+
+
+class FailOn(StrEnum):
+    """The least severity of a finding that makes the exit status 1."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NEVER = "never"
+
+
+class SchemaName(StrEnum):
+    """What has a JSON Schema."""
+
+    MANIFEST = "manifest"
+    REPORT = "report"
+
+
+@app.command()
+def build(
+    manifest: ManifestPath,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the report [reports/<manifest name>]."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Examine this model only; repeatable.")
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="Any of html,pdf,json,md.")
+    ] = "html,pdf,json,md",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Models examined at once [half the processors].")
+    ] = None,
+    fail_on: Annotated[
+        FailOn, typer.Option(help="Least severity that makes the exit status 1.")
+    ] = FailOn.ERROR,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Examine everything anew, as every build does now.")
+    ] = False,
+    no_timings: Annotated[
+        bool, typer.Option("--no-timings", help="Leave out what a clock measured.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout.")] = False,
+) -> None:
+    """Examine the models of MANIFEST and write their report."""
+    from reportgen import pipeline
+    from reportgen.manifest import load_manifest
+    from reportgen.progress import shown_progress
+    from reportgen.report import report_to_json
+    from reportgen.sections import SECTIONS
+
+    asked = load_manifest(manifest)
+    names = [spec.name for spec in pipeline.choose(asked, tuple(model or ()))]
+    with shown_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress:
+        built = pipeline.build(
+            asked,
+            output=output,
+            models=tuple(names),
+            formats=_formats(formats),
+            jobs=jobs,
+            timings=not no_timings,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(report_to_json(built.report), nl=False)
+    if not quiet:
+        _say_what_came_out(built)
+    raise typer.Exit(_status(built, fail_on))
+
+
+@app.command()
+def check(manifest: ManifestPath) -> None:
+    """Validate MANIFEST without examining anything."""
+    from reportgen.manifest import load_manifest
+
+    models = load_manifest(manifest).models
+    typer.echo(f"{manifest}: {len(models)} model{'s' * (len(models) != 1)}, no errors")
+
+
+@app.command()
+def rules(
+    code: Annotated[str | None, typer.Argument(metavar="[CODE]", help="One rule's page.")] = None,
+) -> None:
+    """List the rules, or explain one."""
+    from reportgen.sections import SECTIONS
+
+    known = {rule.code: rule for section in SECTIONS for rule in section.rules}
+    if code is None:
+        for rule in known.values():
+            typer.echo(f"{rule.code}  {rule.severity.value:<8}{rule.name}")
+    elif (found := known.get(code.upper())) is None:
+        raise ReportgenError(f"there is no rule {code!r}", hint=f"rules are {', '.join(known)}")
+    else:
+        typer.echo(f"{found.code} {found.name} ({found.severity.value})\n")
+        typer.echo(f"{found.documentation}\n\nAdvice: {found.advice}")
+
+
+@app.command()
+def gpus(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One card's data.")] = None,
+) -> None:
+    """List the GPUs whose memory is known, or show one."""
+    from reportgen.cuda_memory.errors import UnknownGpuError
+    from reportgen.cuda_memory.gpus import catalogue, find_gpu
+    from reportgen.units import format_bytes
+
+    if name is None:
+        for card in catalogue():
+            typer.echo(f"{card.name:<24}{format_bytes(card.usable_bytes):>10}")
+        return
+    try:
+        card = find_gpu(name)
+    except UnknownGpuError as error:
+        raise ReportgenError(str(error), hint=error.hint) from error
+    for key, value in dataclasses.asdict(card).items():
+        typer.echo(f"{key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
+
+
+@app.command()
+def schema(
+    name: Annotated[SchemaName, typer.Argument(metavar="NAME", help="manifest or report.")],
+) -> None:
+    """Print the JSON Schema of manifests, or of report.json."""
+    from reportgen.manifest import manifest_schema
+    from reportgen.report import report_schema
+    from reportgen.sections import SECTIONS
+
+    made = manifest_schema() if name is SchemaName.MANIFEST else report_schema(SECTIONS)
+    typer.echo(json.dumps(made, ensure_ascii=False, indent=2))
+
+
+@app.command()
+def doctor() -> None:
+    """Check that everything a build relies on is installed and fits together."""
+    from reportgen.environment import check_environment
+
+    broken = False
+    for result in check_environment():
+        typer.echo(f"{'ok  ' if result.passed else 'FAIL'}  {result.name}: {result.found}")
+        if not result.passed:
+            typer.echo(f"      {result.hint}")
+            broken = True
+    raise typer.Exit(1 if broken else 0)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"reportgen {__version__}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its status; `ReportgenError` becomes one line."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except ReportgenError as error:
+        _complain(error)
+        sys.exit(error.status)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            typer.echo("reportgen: interrupted; what was there before is untouched", err=True)
+        raise
+    raise AssertionError("typer ends by exiting")
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Let `finally` blocks run when a scheduler ends the build."""
+    sys.exit(128 + number)
+
+
+def _complain(error: ReportgenError) -> None:
+    """Say what is wrong; terminal control characters from files stay visible text."""
+    hint = f" ({error.hint})" if error.hint else ""
+    for line in f"{error.message}{hint}".splitlines():
+        typer.echo("reportgen: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line),
+                   err=True)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    from reportgen.pipeline import FORMATS
+
+    wanted = [name.strip() for name in text.split(",") if name.strip()]
+    for name in wanted:
+        if name not in FORMATS:
+            raise ReportgenError(f"there is no format {name!r}", hint=f"use {', '.join(FORMATS)}")
+    if not wanted:
+        raise ReportgenError("--format names no format", hint=f"use {', '.join(FORMATS)}")
+    return tuple(wanted)
+
+
+def _say_what_came_out(built: Any) -> None:
+    from reportgen.chapter import Failed
+
+    for model in built.report.models:
+        failed = [c.name for c in model.chapters if isinstance(c.outcome, Failed)]
+        notes = [f"{len(model.findings)} finding{'s' * (len(model.findings) != 1)}"]
+        notes += [f"{', '.join(failed)} failed"] if failed else []
+        typer.echo(f"{model.verdict.value:<5} {model.name}: {', '.join(notes)}", err=True)
+    typer.echo(f"wrote {built.output}", err=True)
+
+
+def _status(built: Any, fail_on: FailOn) -> int:
+    """1 where a section failed, a budget is exceeded, or a finding reaches `fail_on`."""
+    from reportgen.chapter import Failed
+    from reportgen.findings import Severity
+
+    reaching = {
+        FailOn.ERROR: {Severity.ERROR},
+        FailOn.WARNING: {Severity.ERROR, Severity.WARNING},
+        FailOn.NEVER: set(),
+    }[fail_on]
+    for model in built.report.models:
+        if any(isinstance(chapter.outcome, Failed) for chapter in model.chapters):
+            return 1
+        if any(budget.passed is False for budget in model.budgets):
+            return 1
+        if any(f.severity in reaching and f.ignored is None for f in model.findings):
+            return 1
+    return 0

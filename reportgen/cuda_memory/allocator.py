@@ -1,0 +1,305 @@
+"""A replica of torch's CUDA caching allocator: same rounding, pools, splits and merges.
+
+The rules are those of c10/cuda/CUDACachingAllocator.cpp (torch 2.6; constants unchanged in
+2.15). Addresses are made up but grow as cudaMalloc's do, so that ties break as on a device.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+
+from .errors import CudaMemoryError
+
+MIB = 1 << 20
+_MIN_BLOCK = 512
+_SMALL_REQUEST = 1 * MIB
+_SMALL_SEGMENT = 2 * MIB
+_MIN_LARGE_REQUEST = 10 * MIB
+_SEGMENT_STEP = 2 * MIB
+_ADDRESS_GAP = 1 << 50
+"""Expandable segments reserve far more addresses than memory: one such stretch per pool."""
+
+
+class OutOfMemoryError(CudaMemoryError):
+    """A request does not fit, even after the cached segments were given back."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AllocatorOptions:
+    """The options of PYTORCH_ALLOC_CONF that change sizes; the defaults are torch's."""
+
+    expandable_segments: bool = False
+    max_split_size_bytes: int | None = None
+    large_segment_size_bytes: int = 20 * MIB
+    roundup_power2_divisions: tuple[tuple[int, int], ...] = ()
+    garbage_collection_threshold: float = 0.0
+
+    def divisions_for(self, size_bytes: int) -> int:
+        """How many steps a power of two is divided into for requests of this size; 0 is off."""
+        chosen = 0
+        for start_bytes, divisions in self.roundup_power2_divisions:
+            if size_bytes >= start_bytes:
+                chosen = divisions
+        return chosen
+
+
+class Block:
+    """A stretch of one segment, in use or free; neighbours are linked for merging."""
+
+    __slots__ = ("address", "following", "free", "pool", "previous", "requested", "size")
+
+    def __init__(self, pool: Pool, address: int, size: int) -> None:
+        self.pool = pool
+        self.address = address
+        self.size = size
+        self.requested = 0
+        self.free = True
+        self.previous: Block | None = None
+        self.following: Block | None = None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether its segment holds other blocks too."""
+        return self.previous is not None or self.following is not None
+
+
+class Pool:
+    """The free blocks of one kind, sorted by size, then address."""
+
+    __slots__ = ("blocks", "by_key", "is_small")
+
+    def __init__(self, *, is_small: bool) -> None:
+        self.is_small = is_small
+        self.blocks: list[tuple[int, int]] = []
+        self.by_key: dict[tuple[int, int], Block] = {}
+
+    def add(self, block: Block) -> None:
+        """Put a free block where best fit will find it."""
+        key = (block.size, block.address)
+        insort(self.blocks, key)
+        self.by_key[key] = block
+
+    def remove(self, block: Block) -> None:
+        """Take a block out, because it is used, merged or given back."""
+        key = (block.size, block.address)
+        del self.blocks[bisect_left(self.blocks, key)]
+        del self.by_key[key]
+
+    def best_fit(self, size: int) -> Block | None:
+        """The smallest free block of at least `size`, the lowest address among equals."""
+        at = bisect_left(self.blocks, (size, -1))
+        return self.by_key[self.blocks[at]] if at < len(self.blocks) else None
+
+
+class CachingAllocator:
+    """One device, one stream: `allocate` and `free` blocks, read the counters.
+
+    `capacity_bytes` is what cudaMalloc can give in all; None is without limit.
+    """
+
+    def __init__(
+        self, capacity_bytes: int | None = None, options: AllocatorOptions | None = None
+    ) -> None:
+        self.capacity_bytes = capacity_bytes
+        self.options = options or AllocatorOptions()
+        self.allocated_bytes = 0
+        self.requested_bytes = 0
+        self.reserved_bytes = 0
+        self.peak_allocated_bytes = 0
+        self.peak_requested_bytes = 0
+        self.peak_reserved_bytes = 0
+        self.flushes = 0
+        self.small = Pool(is_small=True)
+        self.large = Pool(is_small=False)
+        self._next_address = 0
+        self._tails: dict[bool, Block] = {}
+
+    def allocate(self, request_bytes: int) -> Block:
+        """A block of at least `request_bytes`; raises `OutOfMemoryError` beyond the capacity."""
+        size = self.round_size(request_bytes)
+        pool = self.small if size <= _SMALL_REQUEST else self.large
+        block = self._cached(pool, size) or self._fresh(pool, size)
+        if block is None:
+            self._flush()
+            block = self._cached(pool, size) or self._fresh(pool, size)
+        if block is None:
+            raise OutOfMemoryError(
+                f"{request_bytes} bytes do not fit beside {self.allocated_bytes} allocated",
+                "a smaller batch, a lower precision or checkpointing needs less",
+            )
+        self._use(block, size, request_bytes)
+        return block
+
+    def free(self, block: Block) -> None:
+        """Give a block back to its pool, merged with its free neighbours."""
+        if block.free:
+            raise CudaMemoryError(f"block at {block.address} freed twice")
+        self.allocated_bytes -= block.size
+        self.requested_bytes -= block.requested
+        block.free = True
+        block.pool.add(self._merged(block))
+
+    def round_size(self, request_bytes: int) -> int:
+        """What a request is rounded up to: 512 bytes, or a division of a power of two."""
+        if request_bytes < _MIN_BLOCK:
+            return _MIN_BLOCK
+        divisions = self.options.divisions_for(request_bytes)
+        if divisions > 1 and request_bytes > _MIN_BLOCK * divisions:
+            return _round_to_division(request_bytes, divisions)
+        return _round_up(request_bytes, _MIN_BLOCK)
+
+    def _use(self, block: Block, size: int, request_bytes: int) -> None:
+        if self._should_split(block, size):
+            rest = Block(block.pool, block.address + size, block.size - size)
+            _link_after(block, rest)
+            block.size = size
+            rest.pool.add(rest)
+        block.free = False
+        block.requested = request_bytes
+        self.allocated_bytes += block.size
+        self.requested_bytes += request_bytes
+        if self.allocated_bytes > self.peak_allocated_bytes:
+            self.peak_allocated_bytes = self.allocated_bytes
+        if self.requested_bytes > self.peak_requested_bytes:
+            self.peak_requested_bytes = self.requested_bytes
+
+    def _should_split(self, block: Block, size: int) -> bool:
+        remaining = block.size - size
+        if block.pool.is_small or self.options.expandable_segments:
+            return remaining >= _MIN_BLOCK
+        limit = self.options.max_split_size_bytes
+        return remaining > _SMALL_REQUEST and (limit is None or size < limit)
+
+    def _cached(self, pool: Pool, size: int) -> Block | None:
+        block = pool.best_fit(size)
+        if block is None or not self._may_serve(block, size):
+            return None
+        pool.remove(block)
+        return block
+
+    def _may_serve(self, block: Block, size: int) -> bool:
+        """`max_split_size_mb` keeps big blocks for requests of about their size."""
+        limit = self.options.max_split_size_bytes
+        if limit is None or self.options.expandable_segments:
+            return True
+        if size < limit:
+            return block.size < limit
+        return block.size < size + self.options.large_segment_size_bytes
+
+    def _fresh(self, pool: Pool, size: int) -> Block | None:
+        if self.options.expandable_segments:
+            return self._expanded(pool, size)
+        segment = self._segment_size(size)
+        if not self._has_room(segment):
+            return None
+        self._reserve(segment)
+        block = Block(pool, self._next_address, segment)
+        self._next_address += segment
+        return block
+
+    def _segment_size(self, size: int) -> int:
+        if size <= _SMALL_REQUEST:
+            return _SMALL_SEGMENT
+        if size < _MIN_LARGE_REQUEST:
+            return self.options.large_segment_size_bytes
+        return _round_up(size, _SEGMENT_STEP)
+
+    def _has_room(self, more_bytes: int) -> bool:
+        return self.capacity_bytes is None or (
+            self.reserved_bytes + more_bytes <= self.capacity_bytes
+        )
+
+    def _reserve(self, more_bytes: int) -> None:
+        self.reserved_bytes += more_bytes
+        self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
+
+    def _expanded(self, pool: Pool, size: int) -> Block | None:
+        """Map pages at the end of the pool's one growing segment; a free end is extended."""
+        tail = self._tails.get(pool.is_small)
+        reusable = tail.size if tail is not None and tail.free else 0
+        page = _SMALL_SEGMENT if pool.is_small else self.options.large_segment_size_bytes
+        growth = _round_up(size - reusable, page)
+        if not self._has_room(growth):
+            return None
+        self._reserve(growth)
+        if tail is not None and tail.free:
+            pool.remove(tail)
+            tail.size += growth
+            return tail
+        if tail is None:
+            block = Block(pool, _ADDRESS_GAP * (1 if pool.is_small else 2), growth)
+        else:
+            block = Block(pool, tail.address + tail.size, growth)
+            _link_after(tail, block)
+        self._tails[pool.is_small] = block
+        return block
+
+    def _merged(self, block: Block) -> Block:
+        for neighbour in (block.previous, block.following):
+            if neighbour is not None and neighbour.free:
+                block.pool.remove(neighbour)
+                block = self._joined(block, neighbour)
+        return block
+
+    def _joined(self, one: Block, other: Block) -> Block:
+        first, second = (one, other) if one.address < other.address else (other, one)
+        first.size += second.size
+        first.free = True
+        first.following = second.following
+        if second.following is not None:
+            second.following.previous = first
+        if self._tails.get(first.pool.is_small) is second:
+            self._tails[first.pool.is_small] = first
+        return first
+
+    def _flush(self) -> None:
+        """Give every whole free segment back to the driver, as torch does before it gives up."""
+        self.flushes += 1
+        for pool in (self.small, self.large):
+            for block in list(pool.by_key.values()):
+                if self.options.expandable_segments:
+                    self._unmap_tail(pool, block)
+                elif not block.is_split:
+                    pool.remove(block)
+                    self.reserved_bytes -= block.size
+
+    def _unmap_tail(self, pool: Pool, block: Block) -> None:
+        """Unmap the whole pages of the free end; pages between used blocks stay mapped."""
+        if self._tails.get(pool.is_small) is not block:
+            return
+        page = _SMALL_SEGMENT if pool.is_small else self.options.large_segment_size_bytes
+        released = block.size // page * page
+        if released == 0:
+            return
+        pool.remove(block)
+        self.reserved_bytes -= released
+        block.size -= released
+        if block.size:
+            pool.add(block)
+        elif block.previous is None:
+            del self._tails[pool.is_small]
+        else:
+            block.previous.following = None
+            self._tails[pool.is_small] = block.previous
+
+
+def _link_after(block: Block, added: Block) -> None:
+    added.previous = block
+    added.following = block.following
+    if block.following is not None:
+        block.following.previous = added
+    block.following = added
+
+
+def _round_up(size: int, step: int) -> int:
+    return -(-size // step) * step
+
+
+def _round_to_division(size: int, divisions: int) -> int:
+    """Up to the next of `divisions` equal steps between two powers of two."""
+    floor = 1 << (size.bit_length() - 1)
+    if floor == size:
+        return size
+    step = max(floor // divisions, _MIN_BLOCK)
+    return _round_up(size, step)

@@ -1,0 +1,179 @@
+"""CUDA's autocast lists for tensors that torch takes for CPU tensors.
+
+`torch.autocast("cpu")` casts by the CPU lists. While `register_cuda_autocast` lasts, the autocast
+kernels of the listed operators follow the CUDA lists of aten/src/ATen/autocast_mode.h instead:
+the cast of a leaf weight is kept until the outermost autocast block ends, as on CUDA.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+aten = torch.ops.aten
+
+LOWER = (
+    "conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d convolution "
+    "prelu addmm addmv addr matmul einsum mm mv linalg_vecdot linear addbmm baddbmm bmm "
+    "chain_matmul linalg_multi_dot scaled_dot_product_attention"
+).split()
+FP32 = (
+    "acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow softplus "
+    "layer_norm group_norm frobenius_norm nuclear_norm cosine_similarity poisson_nll_loss "
+    "cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div l1_loss smooth_l1_loss "
+    "huber_loss mse_loss margin_ranking_loss multilabel_margin_loss soft_margin_loss "
+    "triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits dist pdist cdist "
+    "renorm logsumexp upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d "
+    "upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d"
+).split()
+FP32_OUTPUT = "prod softmax log_softmax cumprod cumsum linalg_vector_norm linalg_matrix_norm sum".split()
+WIDEST = "addcdiv addcmul atan2 bilinear cross dot vdot index_put tensordot scatter_add".split()
+UNLISTED = "avg_pool3d grid_sampler polar quantile nanquantile trace".split()
+"""In the CPU lists but not in CUDA's: these must be left alone."""
+
+_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+_CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
+_casts: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
+
+
+@contextmanager
+def register_cuda_autocast(library: torch.library.Library) -> Iterator[None]:
+    """Register the CUDA lists with `library`, and keep the casts of weights as CUDA does."""
+    for names, kernel_of in (
+        (LOWER, _lower),
+        (FP32, _fp32),
+        (FP32_OUTPUT, _fp32_output),
+        (WIDEST, _widest),
+        (UNLISTED, _untouched),
+    ):
+        for overload in _overloads(names):
+            library.impl(overload, kernel_of(overload), "AutocastCPU", allow_override=True)
+    original = torch.clear_autocast_cache
+
+    def clear() -> None:
+        _casts.clear()
+        original()
+
+    torch.clear_autocast_cache = clear
+    try:
+        yield
+    finally:
+        torch.clear_autocast_cache = original
+        _casts.clear()
+
+
+def autocast_arguments(tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """The tensors in autocast's type where autocast is on, else as they are."""
+    if not torch.is_autocast_enabled("cpu"):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype("cpu")
+    return [_cast(tensor, dtype) for tensor in tensors]
+
+
+def _overloads(names: list[str]) -> Iterator[Any]:
+    for name in names:
+        packet = getattr(aten, name, None)
+        for overload in packet.overloads() if packet is not None else ():
+            if "out" not in overload and "dimname" not in overload.lower():
+                yield getattr(packet, overload)
+
+
+def _lower(op: Any) -> Callable[..., Any]:
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        dtype = torch.get_autocast_dtype("cpu")
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+            return op(*_cast(args, dtype), **_cast(kwargs, dtype))
+
+    return kernel
+
+
+def _fp32(op: Any) -> Callable[..., Any]:
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+            return op(*_cast(args, torch.float32), **_cast(kwargs, torch.float32))
+
+    return kernel
+
+
+def _fp32_output(op: Any) -> Callable[..., Any]:
+    """The result is fp32 unless the caller asked for a type."""
+    takes_dtype = any(argument.name == "dtype" for argument in op._schema.arguments)
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        first = args[0] if args else None
+        low = isinstance(first, Tensor) and first.dtype in _CASTABLE[1:]
+        named = len(args) > _dtype_position(op)
+        if takes_dtype and low and not named and kwargs.get("dtype") is None:
+            kwargs["dtype"] = torch.float32
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+            return op(*args, **kwargs)
+
+    return kernel
+
+
+def _widest(op: Any) -> Callable[..., Any]:
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        found = [t for t in _tensors(args) if t.dtype in _CASTABLE]
+        wide = any(t.dtype is torch.float32 for t in found)
+        dtype = torch.float32 if wide else torch.get_autocast_dtype("cpu")
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+            return op(*_cast(args, dtype), **_cast(kwargs, dtype)) if found else op(*args, **kwargs)
+
+    return kernel
+
+
+def _untouched(op: Any) -> Callable[..., Any]:
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+            return op(*args, **kwargs)
+
+    return kernel
+
+
+def _dtype_position(op: Any) -> int:
+    names = [a.name for a in op._schema.arguments if not a.kwarg_only]
+    return names.index("dtype") if "dtype" in names else len(op._schema.arguments)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """Cast the floating tensors in nested arguments; doubles and integers stay."""
+    if isinstance(value, Tensor):
+        return _cast_tensor(value, dtype) if value.dtype in _CASTABLE else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cast(item, dtype) for item in value)
+    if isinstance(value, dict):
+        return {key: _cast(item, dtype) for key, item in value.items()}
+    return value
+
+
+def _cast_tensor(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.dtype is dtype:
+        return tensor
+    keep = (
+        tensor.requires_grad
+        and tensor.is_leaf
+        and tensor.dtype is torch.float32
+        and dtype is not torch.float32
+        and torch.is_autocast_cache_enabled()
+    )
+    if not keep:
+        return tensor.to(dtype)
+    found = _casts.get(id(tensor))
+    if found is not None and found[0]() is tensor:
+        return found[1]
+    cast = tensor.to(dtype)
+    _casts[id(tensor)] = (weakref.ref(tensor), cast)
+    return cast

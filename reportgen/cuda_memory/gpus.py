@@ -1,0 +1,135 @@
+"""The catalogue of graphics cards, and cards of one's own. Torch is not needed here."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib import resources
+
+from .errors import UnknownGpuError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gpu:
+    """One card as torch sees it.
+
+    `usable_bytes` is `torch.cuda.get_device_properties().total_memory`, which is always less
+    than the figure on the box. `usable_basis` is "measured", "approximate", "rated" or "given";
+    rates are dense and rated, in operations a second, and absent where unknown or unsupported.
+    """
+
+    name: str
+    usable_bytes: int
+    usable_basis: str
+    usable_source: str
+    compute_capability: tuple[int, int] | None
+    aliases: tuple[str, ...] = ()
+    multiprocessors: int | None = None
+    bandwidth_bytes_per_second: int | None = None
+    fp32_flops_per_second: int | None = None
+    tf32_flops_per_second: int | None = None
+    fp16_flops_per_second: int | None = None
+    bf16_flops_per_second: int | None = None
+    int8_ops_per_second: int | None = None
+    fp8_flops_per_second: int | None = None
+    rates_basis: str = "unknown"
+    rates_source: str = ""
+
+    @property
+    def tensor_cores(self) -> bool:
+        """Whether convolutions and matrix products in half precision have their own units."""
+        return self.compute_capability is None or self.compute_capability >= (7, 0)
+
+    @property
+    def tf32(self) -> bool:
+        """Whether fp32 convolutions run on the tensor cores by default (Ampere and later)."""
+        return self.compute_capability is None or self.compute_capability >= (8, 0)
+
+
+@cache
+def catalogue() -> tuple[Gpu, ...]:
+    """Every card of the data file `gpus.json`, in its order."""
+    text = resources.files(__package__).joinpath("gpus.json").read_text(encoding="utf-8")
+    return tuple(_gpu_of_row(row) for row in json.loads(text)["cards"])
+
+
+def find_gpu(name: str) -> Gpu:
+    """The card of that name or alias; case, spaces and dashes do not matter.
+
+    Raises `UnknownGpuError` with the nearest names.
+    """
+    names = _names()
+    found = names.get(_key(name))
+    if found is None:
+        raise UnknownGpuError(f"unknown card {name!r}", _suggestion(name, names))
+    return found
+
+
+def user_gpu(
+    name: str, usable_bytes: int, *, compute_capability: tuple[int, int] | None = None
+) -> Gpu:
+    """A card of one's own: `usable_bytes` is what torch calls `total_memory`.
+
+    Without a compute capability the commonest choices of a recent card are assumed.
+    """
+    if usable_bytes <= 0:
+        raise UnknownGpuError(
+            f"card {name!r}: memory must be positive, got {usable_bytes}",
+            "give the bytes that torch reports as total_memory",
+        )
+    return Gpu(
+        name=name,
+        usable_bytes=usable_bytes,
+        usable_basis="given",
+        usable_source="the caller",
+        compute_capability=compute_capability or (8, 0),
+    )
+
+
+def _key(name: str) -> str:
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"^(nvidia|amd|tesla|geforce)+", "", plain) or plain
+
+
+@cache
+def _names() -> dict[str, Gpu]:
+    names: dict[str, Gpu] = {}
+    for gpu in catalogue():
+        for name in (gpu.name, *gpu.aliases):
+            names.setdefault(_key(name), gpu)
+    return names
+
+
+def _suggestion(name: str, names: dict[str, Gpu]) -> str:
+    close = get_close_matches(_key(name), list(names), n=3, cutoff=0.5)
+    if not close:
+        return "see the catalogue for the names, or describe a card of your own"
+    nearest = dict.fromkeys(names[key].name for key in close)
+    return "did you mean " + ", ".join(nearest) + "?"
+
+
+def _gpu_of_row(row: dict[str, object]) -> Gpu:
+    """A card from its JSON row; the flat fields are named alike in both."""
+    capability = row.pop("compute_capability")
+    rates = row.pop("peak_flops_per_second")
+    assert isinstance(rates, dict)
+    aliases = row.pop("aliases")
+    assert isinstance(aliases, list)
+    major_minor = None
+    if isinstance(capability, str):
+        major, minor = capability.split(".")
+        major_minor = (int(major), int(minor))
+    return Gpu(
+        compute_capability=major_minor,
+        aliases=tuple(aliases),
+        fp32_flops_per_second=rates["fp32"],
+        tf32_flops_per_second=rates["tf32"],
+        fp16_flops_per_second=rates["fp16"],
+        bf16_flops_per_second=rates["bf16"],
+        int8_ops_per_second=rates["int8"],
+        fp8_flops_per_second=rates["fp8"],
+        **row,  # type: ignore[arg-type]
+    )

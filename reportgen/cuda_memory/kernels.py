@@ -1,0 +1,156 @@
+"""What CUDA kernels allocate besides their outputs, operator by operator.
+
+Each function here notes the outputs of one ATen call and the scratch memory around them, in the
+order in which the CUDA implementation asks for it. Sources: the kernels under
+aten/src/ATen/native/cuda and native/transformers/cuda of torch 2.6 to 2.11.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from .events import Request
+from .recorder import Kernel, Recorder
+
+aten = torch.ops.aten
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+_INDEX_BYTES = 8
+_FP32_BYTES = 4
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _convolution(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """Output, then the workspace of the call."""
+    recorder.output(result)
+    recorder.request(_workspace(args[0], result, args[1], groups=args[8]))
+
+
+def _convolution_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """Gradient of the input, of the weight, of the bias; a workspace for the first two."""
+    grad_output, x, weight = args[0], args[1], args[2]
+    request = _workspace(x, grad_output, weight, groups=args[9])
+    for gradient in result[:2]:
+        if gradient is not None:
+            recorder.output(gradient)
+            recorder.request(request)
+    recorder.outputs(result[2])
+
+
+def _workspace(
+    x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, *, groups: int
+) -> Request:
+    depthwise = groups > 1 and groups == x.shape[1] and x.dim() == 4
+    numbers = (_nbytes(x), _nbytes(y), _nbytes(weight), x.element_size(), int(depthwise))
+    return Request(rule="convolution", numbers=numbers, optional=True)
+
+
+def _matmul(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """Output, then cuBLAS's workspace at its first use in this thread."""
+    recorder.output(result)
+    recorder.request_once("cublas")
+
+
+def _addmm(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """A bias of one dimension goes through cublasLt, which has its own scratch up to 2.10."""
+    recorder.output(result)
+    if args[0].dim() == 1:
+        recorder.request(Request(rule="cublaslt_call"))
+        recorder.request_once("cublaslt_kept")
+    recorder.request_once("cublas")
+
+
+def _embedding_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """Sorted indices and fp32 partial sums, above 3,072 indices."""
+    recorder.output(result)
+    grad, indices, rows = args[0], args[1], int(args[2])
+    numbers = (indices.numel(), rows, grad.shape[-1], indices.element_size())
+    recorder.request(Request(rule="embedding_backward", numbers=numbers), category="temporary")
+
+
+def _index_put(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """With accumulation: linear, sorted and original indices and the radix sort's scratch."""
+    recorder.outputs(result)
+    accumulate = args[3] if len(args) > 3 else kwargs.get("accumulate", False)
+    if accumulate:
+        elements = max((i.numel() for i in args[1] if i is not None), default=0)
+        recorder.scratch(5 * _INDEX_BYTES * elements)
+
+
+def _sort(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """Values and indices are sorted through a second buffer of both."""
+    recorder.outputs(result)
+    recorder.scratch(_nbytes(args[0]) + 2 * _INDEX_BYTES * args[0].numel())
+
+
+def _scan(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """cub keeps a few bytes a tile; only whole-tensor scans use it."""
+    recorder.outputs(result)
+    if args[0].dim() == 1:
+        recorder.scratch(args[0].numel() // 128 + 1024)
+
+
+def _nonzero(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """A count, then the flat indices before they are split by dimension."""
+    recorder.outputs(result)
+    recorder.scratch(_INDEX_BYTES * args[0].numel())
+
+
+def _flash_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """fp32 softmax sums and query gradients, padded to 128 rows and 32 columns."""
+    recorder.outputs(result)
+    query = args[1]
+    batch, heads, rows, width = query.shape
+    padded_rows = _round_up(rows, 128)
+    recorder.scratch(_FP32_BYTES * batch * heads * padded_rows)
+    recorder.scratch(_FP32_BYTES * batch * heads * padded_rows * _round_up(width, 32))
+    if args[2].shape[1] != heads:
+        recorder.scratch(2 * _nbytes(query))
+
+
+def _efficient_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+    """fp32 row sums, and fp32 accumulators for keys and values where they are not fp32."""
+    recorder.outputs(result)
+    query, key = args[1], args[2]
+    batch, heads, rows, width = query.shape
+    recorder.scratch(_FP32_BYTES * batch * heads * _round_up(rows, 32))
+    if query.element_size() < _FP32_BYTES or width > 128:
+        columns = _round_up(key.shape[2], 128)
+        recorder.scratch(_FP32_BYTES * batch * heads * columns * _round_up(width, 32))
+
+
+def _round_up(size: int, step: int) -> int:
+    return math.ceil(size / step) * step
+
+
+CUDA_KERNELS: dict[Any, Kernel] = {
+    aten.convolution.default: _convolution,
+    aten.convolution_backward.default: _convolution_backward,
+    aten.mm.default: _matmul,
+    aten.bmm.default: _matmul,
+    aten.baddbmm.default: _matmul,
+    aten.addbmm.default: _matmul,
+    aten.mv.default: _matmul,
+    aten.addmv.default: _matmul,
+    aten.addmm.default: _addmm,
+    aten._addmm_activation.default: _addmm,
+    aten.embedding_dense_backward.default: _embedding_backward,
+    aten.index_put.default: _index_put,
+    aten.index_put_.default: _index_put,
+    aten._index_put_impl_.default: _index_put,
+    aten.sort.default: _sort,
+    aten.sort.stable: _sort,
+    aten.argsort.default: _sort,
+    aten.cumsum.default: _scan,
+    aten.cumprod.default: _scan,
+    aten.nonzero.default: _nonzero,
+    aten._scaled_dot_product_flash_attention_backward.default: _flash_backward,
+    aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
+}

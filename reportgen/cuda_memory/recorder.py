@@ -1,0 +1,251 @@
+"""A dispatch mode that writes down every storage a step creates and drops, in order."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .events import Allocation, Request, Trace
+
+Tensor = torch.Tensor
+Kernel = Callable[["Recorder", tuple[Any, ...], dict[str, Any], Any], None]
+
+_DEVICE_QUERY = torch.ops.prim.device.default
+_SCALAR_SOURCES = {
+    torch.ops.aten.lift_fresh.default,
+    torch.ops.aten.scalar_tensor.default,
+}
+_SCALAR_FACTORIES = {torch.ops.aten.zeros.default, torch.ops.aten.empty.memory_format}
+
+
+class _Record:
+    """An allocation whose category is still open."""
+
+    __slots__ = ("category", "op", "path", "request", "size_bytes")
+
+    def __init__(
+        self, size_bytes: int, category: str, path: str, op: str, request: Request | None = None
+    ) -> None:
+        self.size_bytes = size_bytes
+        self.category = category
+        self.path = path
+        self.op = op
+        self.request = request
+
+
+class Recorder(TorchDispatchMode):
+    """Sees each ATen call below autograd and notes new storages, scratch memory and frees.
+
+    `kernels` maps an ATen overload to the function that notes what its CUDA kernel allocates, for
+    operators whose CUDA kernel asks for more than its outputs. `scalars_stay_on_host` passes over
+    zero-dimensional factories in the optimizer, which torch keeps on the CPU.
+    """
+
+    def __init__(self, kernels: Mapping[Any, Kernel], *, scalars_stay_on_host: bool) -> None:
+        super().__init__()
+        self._kernels = kernels
+        self._scalars_stay_on_host = scalars_stay_on_host
+        self._records: list[_Record] = []
+        self._events: list[int] = []
+        self._marks: list[tuple[int, str]] = []
+        self._live: dict[int, int] = {}
+        self._references: dict[int, weakref.ref[Any]] = {}
+        self._paths: list[str] = []
+        self._path_of_node: dict[int, str] = {}
+        self._kept: set[tuple[str, bool]] = set()
+        self._phase = ""
+        self._op = ""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is _DEVICE_QUERY:
+            return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if self._paths:
+            self._path_of_node[torch.autograd._get_sequence_nr() - 1] = self._paths[-1]
+        self._op = func.__name__
+        kernel = self._kernels.get(func)
+        if kernel is not None:
+            kernel(self, args, kwargs, result)
+        elif not self._is_host_scalar(func, result):
+            self.outputs(result)
+        return result
+
+    def mark(self, phase: str) -> None:
+        """Start a phase; what the forward pass left alive when backward starts is saved."""
+        if phase == "backward":
+            self._mark_saved()
+        self._phase = phase
+        self._marks.append((len(self._events), phase))
+
+    def outputs(self, result: Any) -> None:
+        """Note the new storages among the results, in order."""
+        if isinstance(result, Tensor):
+            self.output(result)
+        elif isinstance(result, (list, tuple)):
+            for item in result:
+                self.outputs(item)
+
+    def output(self, tensor: Tensor) -> None:
+        """Note one tensor's storage, unless it is already known."""
+        if tensor.layout is not torch.strided:
+            return
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._live:
+            self._begin(storage, _Record(storage.nbytes(), self._category(), self._path(), self._op))
+
+    def scratch(self, size_bytes: int) -> None:
+        """Note memory that a kernel takes and gives back within its call."""
+        if size_bytes > 0:
+            index = self._add(_Record(size_bytes, "temporary", self._path(), self._op))
+            self._events.append(~index)
+
+    def request(self, request: Request, *, category: str = "workspace") -> None:
+        """Note memory that a library takes and gives back within a call."""
+        index = self._add(_Record(0, category, self._path(), self._op, request))
+        self._events.append(~index)
+
+    def request_once(self, rule: str) -> None:
+        """Note memory that a library keeps per thread: the backward pass runs in its own."""
+        key = (rule, self.in_backward)
+        if key not in self._kept:
+            self._kept.add(key)
+            self._add(_Record(0, "workspace", "", self._op, Request(rule=rule)))
+
+    @property
+    def in_backward(self) -> bool:
+        """Whether the autograd engine is running, recomputation included."""
+        return self._phase == "backward"
+
+    def declare(self, tensors: Iterable[tuple[str, Tensor]], category: str) -> None:
+        """Note tensors that exist before the step; the name's parent is the module path."""
+        for name, tensor in tensors:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._live:
+                path = name.rpartition(".")[0]
+                self._begin(storage, _Record(storage.nbytes(), category, path, "load"))
+
+    def relabel(self, tensors: Iterable[Tensor], category: str) -> None:
+        """Give the blocks of these tensors their final category."""
+        for tensor in tensors:
+            index = self._live.get(tensor.untyped_storage()._cdata)
+            if index is not None:
+                self._records[index].category = category
+
+    def relabel_gradients(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Gradients belong to the module that owns their parameter."""
+        for name, parameter in named:
+            if parameter.grad is None:
+                continue
+            index = self._live.get(parameter.grad.untyped_storage()._cdata)
+            if index is not None:
+                self._records[index].category = "gradient"
+                self._records[index].path = name.rpartition(".")[0]
+
+    def trace(self, *, batch: int, method: str, notes: tuple[str, ...]) -> Trace:
+        """What was recorded, as a value."""
+        allocations = tuple(
+            Allocation(
+                size_bytes=record.size_bytes,
+                category=record.category,
+                path=record.path,
+                op=record.op,
+                request=record.request,
+            )
+            for record in self._records
+        )
+        return Trace(
+            batch=batch,
+            allocations=allocations,
+            events=tuple(self._events),
+            marks=tuple(self._marks),
+            method=method,
+            notes=notes,
+        )
+
+    def stop(self) -> None:
+        """Forget the storages that are still alive, so that their end is not recorded."""
+        self._references.clear()
+        self._live.clear()
+
+    @contextmanager
+    def module_paths(self, model: nn.Module) -> Iterator[None]:
+        """While this lasts, know which module is running; the hooks are global, not the model's."""
+        names = {id(module): name for name, module in model.named_modules()}
+
+        def enter(module: nn.Module, _args: Any) -> None:
+            inherited = self._paths[-1] if self._paths else ""
+            self._paths.append(names.get(id(module), inherited))
+
+        def leave(_module: nn.Module, _args: Any, _result: Any) -> None:
+            if self._paths:
+                self._paths.pop()
+
+        registered = nn.modules.module
+        handles = [
+            registered.register_module_forward_pre_hook(enter),
+            registered.register_module_forward_hook(leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._paths.clear()
+
+    def _add(self, record: _Record) -> int:
+        self._records.append(record)
+        index = len(self._records) - 1
+        self._events.append(index)
+        return index
+
+    def _begin(self, storage: torch.UntypedStorage, record: _Record) -> None:
+        index = self._add(record)
+        key = storage._cdata
+        self._live[key] = index
+
+        def end(_reference: object) -> None:
+            if self._live.get(key) == index:
+                del self._live[key]
+                del self._references[key]
+                self._events.append(~index)
+
+        self._references[key] = weakref.ref(storage, end)
+
+    def _mark_saved(self) -> None:
+        for index in self._live.values():
+            record = self._records[index]
+            if record.category == "temporary":
+                record.category = "saved_activation"
+
+    def _category(self) -> str:
+        if self._phase == "inputs":
+            return "input"
+        if self._phase == "backward" and torch.is_grad_enabled():
+            return "saved_activation"
+        return "temporary"
+
+    def _path(self) -> str:
+        if self._paths:
+            return self._paths[-1]
+        if not self.in_backward:
+            return ""
+        node = torch._C._current_autograd_node()
+        return "" if node is None else self._path_of_node.get(node._sequence_nr(), "")
+
+    def _is_host_scalar(self, func: Any, result: Any) -> bool:
+        if not isinstance(result, Tensor) or result.dim():
+            return False
+        if func in _SCALAR_SOURCES:
+            return True
+        return (
+            self._phase == "optimizer" and self._scalars_stay_on_host and func in _SCALAR_FACTORIES
+        )

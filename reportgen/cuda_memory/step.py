@@ -1,0 +1,95 @@
+"""What is run: one inference, or one training step, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from .errors import StepError
+
+MODES = ("inference", "train")
+PRECISIONS = ("fp32", "tf32", "amp-bf16", "amp-fp16", "bf16", "fp16")
+OPTIMIZERS = (
+    "none", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "adafactor",
+)  # fmt: skip
+IMPLEMENTATIONS = ("foreach", "fused", "for-loop")
+ZERO_GRAD = ("before_forward", "before_backward", "after_step")
+LOSSES = ("cross_entropy", "sum", "mean")
+
+Loss = Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One configuration to estimate; an impossible one raises `StepError` at once.
+
+    `loss` is "cross_entropy", "sum", "mean" or a function of the model's output that returns a
+    scalar tensor. `checkpointing` recomputes blocks in the backward pass: the model's own switch
+    where it has one, else its repeated blocks, or the modules named in `checkpoint_modules`.
+    `optimizer_arguments` go to the torch optimizer. `accumulation` is the number of micro-batches
+    of size `batch` before one optimizer step. `torch_version` ("2.6") stands for the version that
+    will run; empty is the installed one. `cudnn_benchmark` is torch.backends.cudnn.benchmark.
+    """
+
+    mode: str = "inference"
+    precision: str = "fp32"
+    optimizer: str = "none"
+    implementation: str = "foreach"
+    optimizer_arguments: tuple[tuple[str, Any], ...] = ()
+    checkpointing: bool = False
+    checkpoint_modules: tuple[str, ...] = ()
+    loss: str | Loss = "cross_entropy"
+    zero_grad: str = "before_forward"
+    accumulation: int = 1
+    iterations: int = 2
+    channels_last: bool = False
+    cudnn_benchmark: bool = False
+    torch_version: str = ""
+
+    def __post_init__(self) -> None:
+        _check("mode", self.mode, MODES)
+        _check("precision", self.precision, PRECISIONS)
+        _check("optimizer", self.optimizer, OPTIMIZERS)
+        _check("implementation", self.implementation, IMPLEMENTATIONS)
+        _check("zero_grad", self.zero_grad, ZERO_GRAD)
+        if isinstance(self.loss, str):
+            _check("loss", self.loss, LOSSES)
+        if self.accumulation < 1 or self.iterations < 1:
+            raise StepError(
+                f"accumulation {self.accumulation} and iterations {self.iterations} "
+                "must be at least 1",
+                "leave them at 1 and 2",
+            )
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a backward pass."""
+        return self.mode == "train"
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether any block is recomputed."""
+        return self.trains and (self.checkpointing or bool(self.checkpoint_modules))
+
+    @property
+    def fused_optimizer(self) -> bool:
+        """Whether one kernel updates everything in place."""
+        return self.implementation == "fused"
+
+
+def check_batch(batch: int) -> None:
+    """Raise `StepError` unless the batch is a positive whole number."""
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise StepError(
+            f"batch must be a positive whole number, got {batch!r}", "try a batch of 1 or more"
+        )
+
+
+def _check(field: str, value: str, known: tuple[str, ...]) -> None:
+    if value in known:
+        return
+    close = get_close_matches(value, known, n=1)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    raise StepError(f"unknown {field} {value!r}", f"{meant}known: {', '.join(known)}")

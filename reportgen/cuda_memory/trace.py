@@ -1,0 +1,194 @@
+"""One fake run of a step, written down: what is allocated and freed, in order.
+
+The step runs on fake CPU tensors through torch's own autograd engine, under the CUDA personality.
+A model that needs the values of its tensors runs for real on the CPU under the same recorder.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+
+from .checkpointing import apply_checkpointing
+from .errors import CudaMemoryError, ModelRefusedError
+from .events import Trace
+from .gpus import Gpu
+from .iteration import Batch, run_inference, run_training
+from .kernels import CUDA_KERNELS
+from .library import Platform, torch_version
+from .personality import cuda_personality
+from .recorder import Recorder
+from .stand_in import LOW_PRECISION, MakeInputs, fake_inputs, fresh, stand_in
+from .step import Step, check_batch
+
+_NEEDS_VALUES = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+    NotImplementedError,
+)
+REAL_RUN_BATCH_LIMIT = 4
+REAL_RUN_BYTES_LIMIT = 4 << 30
+
+
+class Tracer:
+    """A model made ready once, to be traced at any number of batch sizes.
+
+    The model itself is never run, moved or changed: its stand-in is. Raises `ModelRefusedError`
+    when the model rejects the inputs.
+    """
+
+    def __init__(
+        self, model: nn.Module, make_inputs: MakeInputs, step: Step, gpu: Gpu | None = None
+    ) -> None:
+        self.step = step
+        self.gpu = gpu
+        self._model = model
+        self._make_inputs = make_inputs
+        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._notes: list[str] = []
+        self._needs_values = False
+        self._stand_in: nn.Module | None = None
+
+    @property
+    def platform(self) -> Platform:
+        """What decides the kernels and the libraries' requests."""
+        return Platform(
+            gpu=self.gpu,
+            precision=self.step.precision,
+            channels_last=self.step.channels_last,
+            torch_version=torch_version(self.step.torch_version),
+        )
+
+    def trace(self, batch: int) -> Trace:
+        """Run the step at this batch size and return what it did to memory."""
+        check_batch(batch)
+        if not self._needs_values:
+            try:
+                return self._fake_trace(batch)
+            except CudaMemoryError:
+                raise
+            except _NEEDS_VALUES as err:
+                self._needs_values = True
+                self._notes.append(f"ran for real on the CPU: {_first_line(err)}")
+            except Exception as err:
+                raise ModelRefusedError(
+                    f"the model refuses batch {batch}: {_first_line(err)}",
+                    "check the shapes and types of the inputs",
+                ) from err
+        return self._real_trace(batch)
+
+    def _fake_trace(self, batch: int) -> Trace:
+        if self._stand_in is None:
+            made = stand_in(self._model, self._fake, precision=self.step.precision)
+            self._stand_in = self._prepared(made)
+        model = self._stand_in
+        example = fake_inputs(
+            self._make_inputs, batch, self._fake, precision=self.step.precision
+        )
+
+        def next_batch() -> Batch:
+            args, kwargs = example
+            return fresh(args, self._fake), fresh(kwargs, self._fake)
+
+        recorder = self._recorder()
+        with _undisturbed(), cuda_personality(self.platform), self._fake:
+            self._run(recorder, model, next_batch)
+        return recorder.trace(batch=batch, method="fake", notes=tuple(self._notes))
+
+    def _real_trace(self, batch: int) -> Trace:
+        """The same step with real values; only for small batches, because it costs real memory."""
+        self._refuse_large(batch)
+        model = self._prepared(_real_copy(self._model, self.step.precision))
+        args, kwargs = self._make_inputs(batch)
+
+        def next_batch() -> Batch:
+            return _cloned(args, self.step.precision), _cloned(kwargs, self.step.precision)
+
+        recorder = self._recorder()
+        with _undisturbed():
+            try:
+                self._run(recorder, model, next_batch)
+            except CudaMemoryError:
+                raise
+            except Exception as err:
+                raise ModelRefusedError(
+                    f"the model refuses batch {batch}: {_first_line(err)}",
+                    "it can be traced neither with fake tensors nor on the CPU",
+                ) from err
+        return recorder.trace(batch=batch, method="cpu run", notes=tuple(self._notes))
+
+    def _refuse_large(self, batch: int) -> None:
+        weights = sum(p.numel() * p.element_size() for p in self._model.parameters())
+        if weights > REAL_RUN_BYTES_LIMIT:
+            raise ModelRefusedError(
+                f"the model needs real values and has {weights} bytes of weights; {self._notes[-1]}",
+                "estimate the part of it that does not read values",
+            )
+
+    def _prepared(self, model: nn.Module) -> nn.Module:
+        """The copy in the step's mode, checkpointed if asked for, without gradients."""
+        model.train(self.step.trains)
+        if self.step.checkpoints:
+            self._notes.append(apply_checkpointing(model, self.step))
+        return model
+
+    def _recorder(self) -> Recorder:
+        return Recorder(CUDA_KERNELS, scalars_stay_on_host=not self.step.fused_optimizer)
+
+    def _run(self, recorder: Recorder, model: nn.Module, next_batch: Callable[[], Batch]) -> None:
+        run = run_training if self.step.trains else run_inference
+        recorder.mark("load")
+        recorder.declare(model.named_parameters(), "parameter")
+        recorder.declare(model.named_buffers(), "buffer")
+        try:
+            with recorder.module_paths(model), recorder:
+                run(recorder, model, next_batch, self.step)
+        finally:
+            recorder.stop()
+            for parameter in model.parameters():
+                parameter.grad = None
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Random state, grad mode and default types are the caller's again afterwards."""
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        yield
+
+
+def _real_copy(model: nn.Module, precision: str) -> nn.Module:
+    made = copy.deepcopy(model)
+    if any(parameter.is_meta for parameter in made.parameters()):
+        made = made.to_empty(device="cpu")
+        for tensor in (*made.parameters(), *made.buffers()):
+            tensor.data.zero_()
+    return made.to(LOW_PRECISION[precision]) if precision in LOW_PRECISION else made
+
+
+def _cloned(value: Any, precision: str) -> Any:
+    if isinstance(value, torch.Tensor):
+        low = LOW_PRECISION.get(precision)
+        made = value.detach().clone()
+        return made.to(low) if low is not None and made.is_floating_point() else made
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cloned(item, precision) for item in value)
+    if isinstance(value, dict):
+        return {key: _cloned(item, precision) for key, item in value.items()}
+    return value
+
+
+def _first_line(err: BaseException) -> str:
+    text = str(err).strip().split("\n")[0] or type(err).__name__
+    return text[:200]

@@ -1,0 +1,139 @@
+"""Example inputs for a model, made from what the manifest says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reportgen.errors import ModelError
+from reportgen.leaves import tensor_leaves
+from reportgen.manifest import InputSpec, ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+_DEFAULT_INTEGERS = 2  # without `high` only 0 and 1 are safe as indices of whatever they index
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Examples:
+    """Arguments for one call of a model.
+
+    Attributes:
+        args: the positional arguments, any structure of tensors and constants.
+        kwargs: the keyword arguments, by their names.
+        names: a name for each positional argument: the manifest's, else `input0`, `input1`, …
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    names: tuple[str, ...]
+
+    def call(self, model: nn.Module) -> Any:
+        """The model's output for these inputs; gradients follow the caller's grad mode."""
+        return model(*self.args, **self.kwargs)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor among the inputs, by the manifest's name and its key below it."""
+        positional = dict(zip(self.names, self.args, strict=True))
+        return tensor_leaves(positional | self.kwargs)
+
+
+def make_examples(spec: ModelSpec, batch: int, seed: int) -> Examples:
+    """Inputs for `batch` samples; equal for equal arguments, and other seeds give other values.
+
+    Floats are standard normal unless the manifest gives `low` or `high`, integers are uniform in
+    their range, booleans are fair coins. The process's random state is neither read nor moved.
+
+    Raises:
+        ModelError: an array file cannot be read, or is not what its shape says.
+    """
+    import torch
+
+    maker = _Maker(
+        sizes={**spec.dims, "batch": batch}, generator=torch.Generator().manual_seed(seed)
+    )
+    made = [(item, maker.make(item)) for item in spec.inputs]
+    positional = [(item, value) for item, value in made if not item.keyword]
+    return Examples(
+        args=tuple(value for _, value in positional),
+        kwargs={str(item.name): value for item, value in made if item.keyword},
+        names=tuple(item.name or f"input{index}" for index, (item, _) in enumerate(positional)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Maker:
+    sizes: Mapping[str, int]
+    generator: torch.Generator
+
+    def make(self, item: InputSpec) -> Any:
+        """The value of one input, structures from the inside out."""
+        if item.value is not None:
+            return item.value.value
+        if item.items is not None:
+            values = [self.make(part) for part in item.items]
+            return tuple(values) if item.as_tuple else values
+        if item.fields is not None:
+            return {key: self.make(part) for key, part in item.fields.items()}
+        return self._from_file(item) if item.file is not None else self._random(item)
+
+    def _shape(self, item: InputSpec) -> tuple[int, ...]:
+        return tuple(
+            self.sizes[dim] if isinstance(dim, str) else dim for dim in item.shape or ()
+        )
+
+    def _random(self, item: InputSpec) -> Tensor:
+        import torch
+
+        dtype, shape = getattr(torch, item.dtype), self._shape(item)
+        if dtype == torch.bool:
+            return torch.randint(0, 2, shape, generator=self.generator).bool()
+        if not (dtype.is_floating_point or dtype.is_complex):
+            low = int(item.low or 0)
+            high = low + _DEFAULT_INTEGERS if item.high is None else int(item.high)
+            return torch.randint(low, high, shape, generator=self.generator, dtype=dtype)
+        if item.low is None and item.high is None:
+            wide = torch.complex64 if dtype.is_complex else torch.float32
+            return torch.randn(shape, generator=self.generator, dtype=wide).to(dtype)
+        low_end = 0.0 if item.low is None else float(item.low)
+        high_end = low_end + 1.0 if item.high is None else float(item.high)
+        uniform = torch.rand(shape, generator=self.generator, dtype=torch.float32)
+        return (low_end + (high_end - low_end) * uniform).to(dtype)
+
+    def _from_file(self, item: InputSpec) -> Tensor:
+        import numpy as np
+        import torch
+
+        assert item.file is not None
+        try:
+            tensor = torch.from_numpy(np.load(item.file, allow_pickle=False))
+        except (OSError, ValueError, TypeError, EOFError) as error:
+            raise ModelError(
+                f"{item.file.name} is no array of plain numbers",
+                hint="write it with numpy.save(path, array)",
+            ) from error
+        return tensor if item.shape is None else self._to_shape(tensor, item)
+
+    def _to_shape(self, tensor: Tensor, item: InputSpec) -> Tensor:
+        """Repeat or cut the dims the manifest gives a name; the others must be the file's."""
+        shape = self._shape(item)
+        if tensor.ndim != len(shape):
+            raise self._mismatch(tensor, item)
+        for axis, (dim, size) in enumerate(zip(item.shape or (), shape, strict=True)):
+            if isinstance(dim, str) and tensor.shape[axis]:
+                repeats = -(-size // tensor.shape[axis])
+                tensor = tensor.repeat_interleave(repeats, dim=axis).narrow(axis, 0, size)
+        if tuple(tensor.shape) != shape or str(tensor.dtype) != f"torch.{item.dtype}":
+            raise self._mismatch(tensor, item)
+        return tensor
+
+    def _mismatch(self, tensor: Tensor, item: InputSpec) -> ModelError:
+        found = f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+        wanted = f"{self._shape(item)} {item.dtype}"
+        return ModelError(
+            f"{item.file.name if item.file else 'the file'} holds {found}, not {wanted}",
+            hint="correct shape and dtype in the manifest, or leave them out",
+        )

@@ -1,0 +1,152 @@
+"""The loan of a model: whoever borrows it, it comes back bit for bit as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Restore = Callable[[], None]
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
+    """Lend `model` and give it back as it was, also after an exception.
+
+    Restored bit for bit: parameters, buffers and plain tensor attributes (values, dtype, device,
+    `requires_grad`, the tensor objects themselves), gradients, the training flag of every single
+    module, hooks, children and every other attribute; the random state of Python, NumPy and
+    torch; the autograd switch, the default dtype and the fused-attention switch.
+    Costs one copy of the weights while the loan lasts; tensors without data (meta, fake,
+    uninitialised) are put back, not copied.
+    """
+    with ExitStack() as debts:
+        for restore in _process_state():
+            debts.callback(restore)
+        for module in model.modules():
+            debts.callback(_module_state(module))
+        for tensor in _tensors(model):
+            debts.callback(_tensor_state(tensor))
+        yield model
+
+
+def _process_state() -> list[Restore]:
+    import numpy as np
+    import torch
+
+    python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    restores: list[Restore] = [
+        lambda: random.setstate(python),
+        lambda: np.random.set_state(numpy),
+        lambda: torch.set_rng_state(torch_state) and None,
+        lambda: torch.set_grad_enabled(grad) and None,
+        lambda: torch.set_default_dtype(dtype),
+        lambda: torch.backends.mha.set_fastpath_enabled(fast_path),
+    ]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        cuda = torch.cuda.get_rng_state_all()
+        restores.append(lambda: torch.cuda.set_rng_state_all(cuda))
+    return restores
+
+
+def _module_state(module: nn.Module) -> Restore:
+    """A closure that puts every attribute back; dictionaries keep their identity.
+
+    A hook's handle refers to the very dictionary that it is in, so the dictionary is refilled
+    rather than replaced. A lazy module changes its class when it wakes; that is undone too.
+    """
+    kind = type(module)
+    attributes = dict(vars(module))
+    containers = {
+        name: value.copy() for name, value in attributes.items() if isinstance(value, dict | list)
+    }
+
+    def restore() -> None:
+        if type(module) is not kind:
+            module.__class__ = kind
+        vars(module).clear()
+        vars(module).update(attributes)
+        for name, content in containers.items():
+            value = attributes[name]
+            value.clear()
+            value.extend(content) if isinstance(value, list) else value.update(content)
+
+    return restore
+
+
+def _tensors(model: nn.Module) -> list[torch.Tensor]:
+    """Every tensor the modules hold, registered or not, each once."""
+    import torch
+
+    found: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        held: list[Any] = [*module._parameters.values(), *module._buffers.values()]
+        for tensor in [*held, *vars(module).values()]:
+            if isinstance(tensor, torch.Tensor):
+                found.setdefault(id(tensor), tensor)
+    return list(found.values())
+
+
+def _tensor_state(tensor: torch.Tensor) -> Restore:
+    import torch
+
+    if not _has_data(tensor):
+        return lambda: None
+    alias, copy = tensor.detach(), tensor.detach().clone()
+    needs_grad, grad = tensor.requires_grad, tensor.grad if tensor.is_leaf else None
+    grad_copy = None if grad is None else grad.detach().clone()
+
+    def restore() -> None:
+        with torch.no_grad():
+            _put_back(tensor, alias, copy)
+            if grad is not None and grad_copy is not None:
+                _put_back(grad, grad.detach(), grad_copy)
+        if tensor.is_leaf:
+            tensor.requires_grad_(needs_grad)
+            tensor.grad = grad
+
+    return restore
+
+
+def _has_data(tensor: torch.Tensor) -> bool:
+    from torch.nn.parameter import is_lazy
+
+    plain = type(tensor).__name__ in ("Tensor", "Parameter", "Buffer")
+    return plain and not is_lazy(tensor) and tensor.device.type != "meta"
+
+
+def _put_back(tensor: torch.Tensor, alias: torch.Tensor, copy: torch.Tensor) -> None:
+    """Point `tensor` at its first storage again and undo what was written there."""
+    if not _same_place(tensor, alias):
+        tensor.data = alias
+    if not _same_bits(tensor, copy):
+        tensor.data.copy_(copy)
+
+
+def _same_place(tensor: torch.Tensor, alias: torch.Tensor) -> bool:
+    return (
+        tensor.device == alias.device
+        and tensor.dtype == alias.dtype
+        and tensor.shape == alias.shape
+        and tensor.stride() == alias.stride()
+        and tensor.data_ptr() == alias.data_ptr()
+    )
+
+
+def _same_bits(tensor: torch.Tensor, copy: torch.Tensor) -> bool:
+    """Bitwise equality, so that a NaN equals itself; False where bits cannot be compared."""
+    import torch
+
+    if tensor.layout != torch.strided or not tensor.is_contiguous() or tensor.is_quantized:
+        return False
+    if tensor.dtype.is_complex or tensor.numel() == 0:
+        return tensor.numel() == 0
+    return torch.equal(tensor.detach().reshape(-1).view(torch.uint8),
+                       copy.reshape(-1).view(torch.uint8))

@@ -1,0 +1,301 @@
+"""The small types a manifest is made of: strict numbers, sizes, names and paths.
+
+pydantic's own conversions are too generous for a file people write by hand (`batch: true` would
+be 1), so numbers are strict, and every parser here raises `ValueError` with words for people.
+A validation context (`Reading`) means that a manifest is read; without one, values come back
+from another process as JSON, already complete, and the file system is not asked again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Hashable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Strict,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from reportgen.manifest.wording import did_you_mean, quote
+from reportgen.units import parse_bytes
+
+_COUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([kMGT]?)")
+_COUNT_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_NAME = re.compile(r"\w[\w.-]{0,63}")
+# controls, ends of lines, and what turns the direction of text
+_MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_LARGEST = 2**63 - 1
+_LONGEST_SIZE = 32
+
+
+class Value(BaseModel):
+    """A frozen value of the manifest; unknown keys are refused.
+
+    Aliases are the words of the YAML file, names the words of the program; the reader accepts
+    only the former, a value that comes back from another process carries the latter.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """The validation context while a manifest is read."""
+
+    folder: Path
+
+
+def reading_folder(info: ValidationInfo) -> Path | None:
+    """Where relative paths start, or None when no manifest is being read."""
+    return info.context.folder if isinstance(info.context, Reading) else None
+
+
+# Numbers ------------------------------------------------------------------------------------
+
+
+def _count(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _COUNT.fullmatch(value.strip())
+    if match is None:
+        raise ValueError(f"{quote(value)} is no count: write a number such as 30M, 5G or 12000")
+    return int(Decimal(match[1]) * _COUNT_FACTORS[match[2]])
+
+
+def _bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        if len(value) <= _LONGEST_SIZE:
+            return parse_bytes(value)
+    except ValueError:
+        pass  # said below in the manifest's words
+    raise ValueError(f"{quote(value)} is no size: write it as 24 GiB or 512 MB")
+
+
+def _one(value: object) -> object:
+    """Keep `true` and `1.0` from passing as 1, which they equal in Python."""
+    if isinstance(value, bool | float):
+        raise ValueError(f"must be 1, not {quote(value)}")
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, not {quote(value)}")
+    return value
+
+
+_WHOLE_OR_TEXT = {"type": "integer", "minimum": 1}
+
+Version = Annotated[Literal[1], BeforeValidator(_one)]
+Flag = Annotated[bool, Strict()]
+Positive = Annotated[int, Strict(), Field(ge=1, le=_LARGEST)]
+Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
+PositiveNumber = Annotated[float, Strict(), Field(gt=0)]
+NotNegative = Annotated[float, Strict(), Field(ge=0)]
+Number = Annotated[int | float, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
+Count = Annotated[
+    int,
+    Strict(),
+    Field(ge=1, le=_LARGEST),
+    BeforeValidator(_count),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _WHOLE_OR_TEXT,
+                {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kMGT]?\s*$"},
+            ]
+        }
+    ),
+]
+Bytes = Annotated[
+    int,
+    Strict(),
+    Field(ge=1, le=_LARGEST),
+    BeforeValidator(_bytes),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _WHOLE_OR_TEXT,
+                {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kKMGTP]?i?[bB]\s*$"},
+            ]
+        }
+    ),
+]
+
+
+# Text ---------------------------------------------------------------------------------------
+
+
+def _single_line(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    if _MISLEADING.search(text):
+        raise ValueError(f"must be one line without control characters, not {quote(text)}")
+    return text
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise ValueError("needs a reason in words")
+    return _single_line(text)
+
+
+def _safe_name(text: str) -> str:
+    """A name that folders, links and commands can carry; composed, as macOS would not keep it."""
+    name = unicodedata.normalize("NFC", text)
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{quote(text)} cannot name a folder: use at most 64 letters, digits, '.', '_' "
+            "or '-', beginning with a letter, a digit or '_'"
+        )
+    return name
+
+
+def _identifier(text: str) -> str:
+    if not text.isidentifier():
+        raise ValueError(f"{quote(text)} is no name: use letters, digits and '_'")
+    return text
+
+
+# ECMA's \w knows no Korean, so the schema's patterns say which ASCII characters must not stand.
+_SAFE_PATTERN = r"^[^\s!-/:-@\[-^`{-~][^\s!-,/:-@\[-^`{-~]{0,63}$"
+IDENTIFIER_PATTERN = r"^[^\s!-@\[-^`{-~][^\s!-/:-@\[-^`{-~]*$"
+
+Line = Annotated[
+    str,
+    Field(max_length=200),
+    AfterValidator(_single_line),
+    WithJsonSchema({"type": "string", "pattern": r"^.*\S.*$", "maxLength": 200}),
+]
+SafeName = Annotated[
+    str,
+    AfterValidator(_safe_name),
+    WithJsonSchema({"type": "string", "pattern": _SAFE_PATTERN}),
+]
+Identifier = Annotated[
+    str,
+    AfterValidator(_identifier),
+    WithJsonSchema({"type": "string", "pattern": IDENTIFIER_PATTERN}),
+]
+Reason = Annotated[
+    str,
+    Field(max_length=500),
+    AfterValidator(_reason),
+    WithJsonSchema({"type": "string", "pattern": r"^.*\S.*$", "maxLength": 500}),
+]
+RuleCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}[0-9]{3}$")]
+
+
+# Lists that may be written as one value -----------------------------------------------------
+
+
+class OneOrMany:
+    """Marks a tuple field that may be written as a single value; refuses repeats."""
+
+    def __get_pydantic_core_schema__(
+        self, source: type[Any], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Wrap the tuple's schema between the two steps."""
+        listed = core_schema.no_info_before_validator_function(_listed, handler(source))
+        return core_schema.no_info_after_validator_function(_distinct, listed)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Either one item or the array of them."""
+        array = handler(schema)
+        return {"anyOf": [array["items"], {**array, "uniqueItems": True}]}
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _distinct(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{quote(value)} is listed twice")
+    return values
+
+
+# Paths --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExistingPath:
+    """Marks a path that must exist; relative to the manifest, absolute once read."""
+
+    suffixes: tuple[str, ...] = ()
+    folders: bool = False
+    reason: str = ""
+
+    def __get_pydantic_core_schema__(
+        self, source: type[Any], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Resolve before `Path` is made."""
+        return core_schema.with_info_before_validator_function(self._resolve, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """A string that ends as the file must."""
+        endings = "|".join(re.escape(suffix) for suffix in self.suffixes)
+        return {"type": "string", "minLength": 1} | (
+            {"pattern": f"({endings})$"} if endings else {}
+        )
+
+    def _resolve(self, value: object, info: ValidationInfo) -> object:
+        folder = reading_folder(info)
+        if folder is None:
+            return value
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"must be a path, not {quote(value)}")
+        if self.suffixes and not value.endswith(self.suffixes):
+            allowed = " or ".join(self.suffixes)
+            raise ValueError(f"must end in {allowed}, not {quote(value)}{self.reason}")
+        return existing_path(value, folder, folders=self.folders)
+
+
+def existing_path(text: str, folder: Path, *, folders: bool = False) -> Path:
+    """`text` below `folder` as an absolute path.
+
+    Raises:
+        ValueError: nothing is there, or not a file (or folder, where `folders` are allowed).
+    """
+    path = Path(os.path.abspath(folder / text))
+    try:
+        if path.is_file() or (folders and path.is_dir()):
+            return path
+        found = path.is_dir()
+        siblings = sorted(os.listdir(path.parent))[:1000] if path.parent.is_dir() else []
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"cannot read {quote(text)}: {reason.lower()}") from None
+    if found:
+        raise ValueError(f"{quote(text)} is a folder, not a file")
+    raise ValueError(f"file not found: {quote(text)}{did_you_mean(path.name, siblings)}")

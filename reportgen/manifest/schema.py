@@ -1,0 +1,88 @@
+"""The manifest's JSON Schema, draft-07: what editors read while a manifest is written.
+
+Generated from the models; only the short forms, which the models turn into their long form
+before they validate, and keys with a number in them are added here by hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reportgen.manifest.input_spec import FORMS
+from reportgen.manifest.values import PEAK_MEMORY, Document
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string", "minLength": 1}
+_SHORT_FORMS: dict[str, Schema] = {
+    "Target": _TEXT,
+    "InputSpec": {
+        "type": "string",
+        "pattern": r"^([^=:<]+=)?[^=:<]+(:[a-z0-9]+(<[0-9]+)?)?$",
+        "examples": ["batch,3,224,224", "ids=batch,128:int64<30522"],
+    },
+    "OnnxOptions": {"type": "boolean"},
+}
+_TEXT_ONLY: dict[str, Schema] = {
+    "Source": {
+        **_TEXT,
+        "pattern": r"^(torchvision:|timm:|transformers:|.+\.py:|[^:]+:[^:]+$|.+\.(pt2|onnx)$)",
+        "examples": ["torchvision:resnet50", "net.py:Net", "package.module:build", "net.onnx"],
+    },
+    "Loss": {
+        "anyOf": [
+            {"enum": ["cross_entropy", "sum"]},
+            {"type": "string", "pattern": r"\.py:[^:]+$"},
+        ]
+    },
+}
+
+
+def manifest_schema() -> Schema:
+    """The JSON Schema of a manifest file; `reportgen schema manifest` prints it."""
+    schema = Document.model_json_schema(by_alias=True, ref_template="#/definitions/{model}")
+    definitions: Schema = schema.pop("$defs")
+    _open_peak_memory(definitions["Budgets"])
+    definitions["ModelSpec"]["properties"]["ignore"]["additionalProperties"] = False
+    definitions["InputSpec"]["anyOf"] = [{"required": [form]} for form in FORMS]
+    for name, short in _SHORT_FORMS.items():
+        long = definitions[name]
+        description = long.pop("description")
+        definitions[name] = {"description": description, "anyOf": [short, long]}
+    for name, text in _TEXT_ONLY.items():
+        definitions[name] = {"description": definitions[name]["description"], **text}
+    for definition in definitions.values():
+        if "description" in definition:  # what follows is for readers of the program
+            definition["description"] = definition["description"].split("\n\n")[0]
+    plain: Schema = _for_editors({**schema, "definitions": definitions})
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "reportgen manifest, version 1",
+        **plain,
+    }
+
+
+def _open_peak_memory(budgets: Schema) -> None:
+    """Say `peak_memory@64`, and any batch, where the model has one dict."""
+    peaks = budgets["properties"].pop(PEAK_MEMORY)
+    described = {"description": peaks["description"]}
+    budgets["patternProperties"] = {
+        f"^{PEAK_MEMORY}[1-9][0-9]{{0,8}}$": {**peaks["additionalProperties"], **described}
+    }
+
+
+def _for_editors(part: Any) -> Any:
+    """`part` without made-up titles and defaults in the program's words; draft-07 in its refs."""
+    if isinstance(part, list):
+        return [_for_editors(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    kept = {
+        key: _for_editors(value)
+        for key, value in part.items()
+        if not (key == "title" and isinstance(value, str))
+        and not (key == "default" and not isinstance(value, str | int | float))
+    }
+    if "$ref" in kept and len(kept) > 1:  # draft-07 does not look at what stands beside a $ref
+        kept["allOf"] = [{"$ref": kept.pop("$ref")}]
+    return kept

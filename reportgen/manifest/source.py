@@ -1,0 +1,130 @@
+"""Where a model or a loss comes from, as written in one string."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationInfo, model_validator
+
+from reportgen.manifest.fields import Value, existing_path, reading_folder
+from reportgen.manifest.wording import did_you_mean, quote
+
+SourceKind = Literal["torchvision", "timm", "transformers", "python", "module", "pt2", "onnx"]
+LossKind = Literal["cross_entropy", "sum", "python"]
+
+_LIBRARIES: tuple[Literal["torchvision", "timm", "transformers"], ...] = (
+    "torchvision",
+    "timm",
+    "transformers",
+)
+_FORMS = (
+    "torchvision:NAME, timm:NAME, transformers:NAME, file.py:factory, package.module:factory, "
+    "file.pt2 or file.onnx"
+)
+_LIBRARY_NAME = re.compile(r"[A-Za-z0-9_][\w./-]*")
+
+
+class Source(Value):
+    """Where a model comes from: torchvision:NAME, file.py:factory, file.onnx and the like.
+
+    Attributes:
+        kind: `torchvision`, `timm`, `transformers`, `python` (a file), `module`, `pt2`, `onnx`.
+        target: the library's name of the model, the dotted module, or the file's absolute path.
+        factory: the class or function to call in a `python` file or `module`, perhaps dotted.
+        text: the source as written; what a report shows, for it is the same on every machine.
+    """
+
+    kind: SourceKind
+    target: str
+    factory: str | None = None
+    text: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, data: object, info: ValidationInfo) -> object:
+        folder = reading_folder(info)
+        if folder is None:
+            return data
+        if not isinstance(data, str):
+            raise ValueError(f"must be text such as torchvision:resnet50, not {quote(data)}")
+        return source_parts(data, folder)
+
+
+class Loss(Value):
+    """What a training step minimises: cross_entropy, sum, or file.py:function.
+
+    Attributes:
+        kind: `cross_entropy`, `sum` (of every floating output) or `python`.
+        target: for `python` the file's absolute path.
+        factory: for `python` the function, called with outputs; returns a scalar.
+        text: the loss as written.
+    """
+
+    kind: LossKind
+    target: str | None = None
+    factory: str | None = None
+    text: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, data: object, info: ValidationInfo) -> object:
+        folder = reading_folder(info)
+        if folder is None:
+            return data
+        if data in ("cross_entropy", "sum"):
+            return {"kind": data, "text": data}
+        if not isinstance(data, str) or not _names_python_file(data):
+            guess = did_you_mean(str(data), ("cross_entropy", "sum"))
+            raise ValueError(
+                f"must be cross_entropy, sum or file.py:function, not {quote(data)}{guess}"
+            )
+        return {"kind": "python", "text": data, **_python_file(data, folder)}
+
+
+def parse_source(text: str, folder: Path) -> Source:
+    """A source from its text, as the command line takes it; files are looked up in `folder`.
+
+    Raises:
+        ValueError: not one of the forms of a source, or the file does not exist.
+    """
+    return Source.model_validate(source_parts(text, folder))
+
+
+def source_parts(text: str, folder: Path) -> dict[str, str]:
+    """The fields of `Source` for `text`; raises ValueError as `parse_source` does."""
+    library, colon, name = text.partition(":")
+    if colon and library in _LIBRARIES:
+        if not _LIBRARY_NAME.fullmatch(name):
+            raise ValueError(f"{quote(text)} names no model: write it as {library}:NAME")
+        return {"kind": library, "target": name, "text": text}
+    if _names_python_file(text):
+        return {"kind": "python", "text": text, **_python_file(text, folder)}
+    suffix = Path(text).suffix
+    if suffix in (".pt2", ".onnx"):
+        return {"kind": suffix[1:], "target": str(existing_path(text, folder)), "text": text}
+    if suffix in (".pt", ".pth", ".safetensors"):
+        raise ValueError(
+            f"{quote(text)} holds weights, not a model: give its factory as source "
+            "and this file as weights"
+        )
+    if colon and _is_dotted(library) and _is_dotted(name):
+        return {"kind": "module", "target": library, "factory": name, "text": text}
+    guess = f"; did you mean 'torchvision:{text}'?" if _is_dotted(text) and len(text) <= 64 else ""
+    raise ValueError(f"{quote(text)} is no source: write {_FORMS}{guess}")
+
+
+def _names_python_file(text: str) -> bool:
+    return text.endswith(".py") or ".py:" in text
+
+
+def _python_file(text: str, folder: Path) -> dict[str, str]:
+    file, _, factory = text.rpartition(":") if ".py:" in text else (text, "", "")
+    if not _is_dotted(factory):
+        raise ValueError(f"{quote(text)} names no class or function: write file.py:name")
+    return {"target": str(existing_path(file, folder)), "factory": factory}
+
+
+def _is_dotted(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))

@@ -1,0 +1,189 @@
+"""The hallway: manifest -> studies -> chapters -> report -> files, and the only page that knows it.
+
+    Manifest ─> examine_all ─> judge ─> Report ─> write_report
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reportgen.budgets import check_budgets
+from reportgen.chapter import Done
+from reportgen.environment import describe_environment
+from reportgen.errors import ManifestError, OutputError
+from reportgen.findings import Finding
+from reportgen.manifest import Manifest, ModelSpec
+from reportgen.outputs import write_report
+from reportgen.report import ModelReport, Report, Timings, judge, report_to_json
+from reportgen.sections import SECTIONS
+from reportgen.workers import Examined, Job, Progress, Step, examine_all
+from reportgen.workers.limits import memory_of_machine
+
+FORMATS = ("html", "pdf", "json", "md")
+_SHARE_OF_MACHINE = 0.85  # of its memory that all children together may use
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """A finished build: the report, where it lies, and every file of it."""
+
+    report: Report
+    output: Path
+    files: tuple[Path, ...]
+
+
+def build(
+    manifest: Manifest,
+    *,
+    output: Path | None = None,
+    models: tuple[str, ...] = (),
+    formats: tuple[str, ...] = FORMATS,
+    jobs: int | None = None,
+    timings: bool = True,
+    progress: Progress | None = None,
+) -> Built:
+    """Build the report of a manifest, as `load_manifest` gives it.
+
+    Args:
+        manifest: what is asked.
+        output: folder of the report; `reports/<manifest name>` below the current one otherwise.
+        models: names of the models to examine; all of them otherwise.
+        formats: which of `FORMATS` to write.
+        jobs: how many models to examine at once; one for every two processors otherwise.
+        timings: whether to report what a clock measured.
+        progress: told of every section that begins or ends.
+
+    Raises:
+        ReportgenError: nothing was written, an earlier report is untouched.
+    """
+    start = time.monotonic()
+    chosen = choose(manifest, models)
+    parallel = min(jobs or max(1, (os.cpu_count() or 1) // 2), len(chosen))
+    output = output or Path("reports") / manifest.path.stem
+    with workshop(output) as work:
+        examined = examine_all(
+            [make_job(manifest, spec, work, parallel, timings) for spec in chosen],
+            parallel=parallel,
+            progress=progress or _silent,
+        )
+        report = Report(
+            title=manifest.title,
+            environment=describe_environment(),
+            timings=measured(examined, time.monotonic() - start) if timings else None,
+            models=tuple(map(judge_model, chosen, examined)),
+        )
+        files = write_report(report, report_to_json(report), work, output, frozenset(formats))
+    return Built(report=report, output=output, files=files)
+
+
+def choose(manifest: Manifest, names: tuple[str, ...]) -> tuple[ModelSpec, ...]:
+    """The models called `names`, in the manifest's order; all of them for none."""
+    known = {spec.name: spec for spec in manifest.models}
+    for name in names:
+        if name not in known:
+            raise ManifestError(
+                f"{manifest.path.name}: there is no model {name!r}",
+                hint=f"it has {', '.join(known)}",
+            )
+    return tuple(spec for spec in manifest.models if not names or spec.name in names)
+
+
+def make_job(manifest: Manifest, spec: ModelSpec, work: Path, parallel: int, timings: bool) -> Job:
+    """What a child needs to examine `spec` while `parallel` of them share the machine."""
+    fair_share = int(memory_of_machine() * _SHARE_OF_MACHINE / parallel)
+    return Job(
+        spec=spec,
+        targets=manifest.targets,
+        sections=tuple(section.name for section in SECTIONS),
+        folder=work / "models" / spec.name,
+        seconds=spec.limits.seconds,
+        memory_bytes=spec.limits.memory_bytes or fair_share,
+        threads=max(1, (os.cpu_count() or 1) // parallel),
+        timings=timings,
+    )
+
+
+def judge_model(spec: ModelSpec, examined: Examined) -> ModelReport:
+    """Everything said of one model: its chapters, what the rules find in them, its budgets."""
+    findings = tuple(
+        finding if finding.code not in spec.ignore
+        else replace(finding, ignored=spec.ignore[finding.code])
+        for finding in _findings(examined)
+    )
+    budgets = check_budgets(spec.budgets, examined.chapters)
+    return ModelReport(
+        name=spec.name,
+        source=spec.source.text,
+        comment=spec.comment or "",
+        seed=spec.seed,
+        weights=spec.weights.name if spec.weights else "",
+        verdict=judge(examined.chapters, findings, budgets),
+        budgets=budgets,
+        findings=findings,
+        chapters=examined.chapters,
+    )
+
+
+def _findings(examined: Examined) -> Iterator[Finding]:
+    rules = {section.name: section.rules for section in SECTIONS}
+    for chapter in examined.chapters:
+        if isinstance(chapter.outcome, Done):
+            for rule in rules[chapter.name]:
+                yield from rule.findings(chapter.outcome.result)
+
+
+def measured(examined: tuple[Examined, ...], total_seconds: float) -> Timings:
+    """The clock's figures, to the millisecond."""
+    return Timings(
+        total_seconds=round(total_seconds, 3),
+        section_seconds={
+            model.name: {name: round(seconds, 3) for name, seconds in model.seconds.items()}
+            for model in examined
+        },
+    )
+
+
+@contextmanager
+def workshop(output: Path) -> Iterator[Path]:
+    """A folder beside `output` to work in, gone afterwards, whatever happens.
+
+    It lies on the same file system, so that finished files can be renamed into place.
+    A build that was killed could not tidy up; the next one does it.
+    """
+    parent = output.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(".reportgen-*"):
+            if not _alive(left.name.split("-")[1]):
+                shutil.rmtree(left, ignore_errors=True)
+        work = Path(tempfile.mkdtemp(prefix=f".reportgen-{os.getpid()}-", dir=parent))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {str(parent)!r}: {(error.strerror or str(error)).lower()}",
+            hint="choose another folder with --output",
+        ) from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _alive(process: str) -> bool:
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(int(process), 0)
+        except (ProcessLookupError, ValueError, OverflowError):
+            return False
+    return True
+
+
+def _silent(model: str, section: str, step: Step, seconds: float) -> None:
+    """Tell nobody."""

@@ -1,0 +1,51 @@
+"""An exception in plain words: what went wrong, where in the user's own code, what to do."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from pathlib import Path
+
+from reportgen.chapter import Failed
+
+_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+_OWN = str(Path(__file__).parent)
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "cannot allocate memory")
+
+
+def failed_because(error: BaseException) -> Failed:
+    """`error` as a failed chapter of one line and a hint."""
+    if is_out_of_memory(error):
+        return Failed(
+            error=f"ran out of memory: {one_line(error)}",
+            hint="raise limits.memory in the manifest, or lower the model's batch",
+        )
+    place = place_in_user_code(error)
+    return Failed(
+        error=f"{type(error).__name__}: {one_line(error)}" + (f" ({place})" if place else ""),
+        hint="run the model's forward with the manifest's inputs by hand to see the whole story"
+        if place
+        else "",
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that an allocation failed."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY)
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """The first telling line of the error's text, cut at `limit` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else "no message"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def place_in_user_code(error: BaseException) -> str:
+    """`file.py:12` of the innermost frame that is neither ours nor a library's; "" for none."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = frame.filename
+        if not path.startswith(("<", _OWN, *_LIBRARIES)):
+            return f"{Path(path).name}:{frame.lineno}"
+    return ""

@@ -1,0 +1,119 @@
+"""A report as pages: HTML for the screen, HTML for print, and Markdown.
+
+Templates see values and choose; whatever has to be counted, sorted or drawn is a filter of
+this package. The same report gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from reportgen.chapter import Done
+from reportgen.render.environment import (
+    markdown_environment,
+    of_model,
+    page_environment,
+    templates_dir,
+)
+from reportgen.render.fonts import font_faces
+from reportgen.render.overview import all_found, model_overview, overview
+from reportgen.report import ModelReport, Report
+
+__all__ = [
+    "SUMMARY_LIMIT",
+    "render_index",
+    "render_model",
+    "render_print",
+    "render_summary",
+    "templates_dir",
+]
+
+SUMMARY_LIMIT = 65_536
+"""The most characters that a comment on GitHub holds."""
+
+_FONTS = "/* fonts */"
+_ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12
+
+Bodies = dict[str, Markup]  # section -> its rendered result
+
+
+def render_index(report: Report, folder: Path) -> str:
+    """The first page: all models side by side. `folder` holds `models/<name>/…`."""
+    environment = page_environment(on_paper=False)
+    page = environment.get_template("index.html.j2").render(
+        report=report, overview=overview(report), found=all_found(report)
+    )
+    return _with_fonts(page)
+
+
+def render_model(report: Report, model: ModelReport, folder: Path) -> str:
+    """The page of one model, a chapter per section. `folder` holds `models/<name>/…`."""
+    environment = page_environment(on_paper=False)
+    page = environment.get_template("model.html.j2").render(
+        report=report,
+        model=model,
+        overview=model_overview(model),
+        bodies=_bodies(environment, model, folder),
+        seconds=_seconds(report, model),
+    )
+    return _with_fonts(page)
+
+
+def render_print(report: Report, folder: Path) -> str:
+    """Everything as one page for paper; `outputs` makes the PDF of it.
+
+    Drawings are left as empty places whose ids name the tiles below `folder` to put there.
+    """
+    environment = page_environment(on_paper=True)
+    most = max(_FEWEST_ROWS, _ROWS_IN_PRINT // max(1, len(report.models)))
+    page = environment.get_template("print.html.j2").render(
+        report=report,
+        overview=overview(report),
+        found=all_found(report),
+        bodies=[_bodies(environment, m, folder, rows_in_print=most) for m in report.models],
+        seconds=[_seconds(report, model) for model in report.models],
+    )
+    return _with_fonts(page)
+
+
+def render_summary(report: Report) -> str:
+    """Markdown for a comment on a pull request, at most `SUMMARY_LIMIT` characters long."""
+    template = markdown_environment().get_template("summary.md.j2")
+    found = all_found(report)
+    shown = len(found)
+    while True:
+        text = template.render(
+            report=report, overview=overview(report), found=found[:shown], hidden=found[shown:]
+        )
+        if len(text) <= SUMMARY_LIMIT or shown == 0:
+            return text
+        shown = shown * 3 // 4
+
+
+def _bodies(
+    environment: Environment, model: ModelReport, folder: Path, *, rows_in_print: int = 0
+) -> Bodies:
+    """The sections of `model` that have a result, each rendered from that result alone."""
+    own = of_model(environment, folder, model.name)
+    own.globals = {**environment.globals, "rows_in_print": rows_in_print}
+    return {
+        chapter.name: Markup(
+            own.get_template(f"sections/{chapter.name}.html.j2").render(
+                result=chapter.outcome.result
+            )
+        )
+        for chapter in model.chapters
+        if isinstance(chapter.outcome, Done)
+    }
+
+
+def _seconds(report: Report, model: ModelReport) -> dict[str, float]:
+    """How long each section of `model` took; empty without timings."""
+    return report.timings.section_seconds.get(model.name, {}) if report.timings else {}
+
+
+def _with_fonts(page: str) -> str:
+    return page.replace(_FONTS, font_faces(page, templates_dir() / "fonts"), 1)

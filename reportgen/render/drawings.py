@@ -1,0 +1,113 @@
+"""Drawings in a page: SVG files cleaned and inlined, and the places of their printed tiles."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import pikepdf
+from markupsafe import Markup
+
+TILE = "tile:"
+"""An element's id that starts so is the place of a tile; the rest is its quoted file name."""
+END = "#end"
+"""Ends the id of the mark in the lower right corner of a tile's place."""
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "{http://www.w3.org/1999/xlink}href"
+_ELEMENTS = frozenset(
+    "svg g title desc path polygon polyline line rect circle ellipse text tspan defs "
+    "linearGradient radialGradient stop marker clipPath".split()
+)
+_LOCAL = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
+_ANY_ADDRESS = re.compile(r"url\(|@import|expression\(|</", re.IGNORECASE)
+
+# A4 less the margins of print.css, in points; a tile beyond it is scaled down.
+PAGE_WIDTH, PAGE_HEIGHT = 483.0, 668.0
+_IN_TEXT_HEIGHT = 300.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a tile goes in print: an id to find it by, the shape of its page, and its size."""
+
+    id: str
+    page: str  # "inline" within the text, or a page of its own: "portrait" | "landscape"
+    width_points: float
+    height_points: float
+
+
+def inline_svg(path: Path, prefix: str) -> Markup:
+    """The drawing at `path` as markup for a page, its ids made unique by `prefix`.
+
+    Only shapes and text survive: no script, no handler, no address that leads out of the page.
+    """
+    root = ElementTree.fromstring(path.read_bytes())
+    _clean(root, prefix)
+    root.attrib.pop("width", None)
+    root.attrib.pop("height", None)
+    ElementTree.register_namespace("", _SVG)
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def place(root: Path, file: str) -> Place:
+    """The place of the tile `file`, a path relative to `root`."""
+    width, height = _page_size(root / file)
+    page = _page_shape(width, height)
+    room = (PAGE_HEIGHT, PAGE_WIDTH) if page == "landscape" else (PAGE_WIDTH, PAGE_HEIGHT)
+    scale = min(1.0, room[0] / width, room[1] / height)
+    return Place(
+        id=TILE + quote(file, safe="/"),
+        page=page,
+        width_points=round(width * scale, 2),
+        height_points=round(height * scale, 2),
+    )
+
+
+def _page_shape(width: float, height: float) -> str:
+    if min(1.0, PAGE_WIDTH / width) * height <= _IN_TEXT_HEIGHT and width <= 1.25 * PAGE_WIDTH:
+        return "inline"
+    return "landscape" if width > height and width > PAGE_WIDTH else "portrait"
+
+
+def _page_size(path: Path) -> tuple[float, float]:
+    with pikepdf.open(path) as pdf:
+        left, bottom, right, top = (float(edge) for edge in pdf.pages[0].mediabox)
+    return right - left, top - bottom
+
+
+def _clean(element: ElementTree.Element, prefix: str) -> None:
+    for child in list(element):
+        if _name(child) in _ELEMENTS:
+            _clean(child, prefix)
+        elif _name(child) == "a":
+            child.tag = f"{{{_SVG}}}g"
+            _clean(child, prefix)
+        else:
+            element.remove(child)
+    for name, value in list(element.attrib.items()):
+        cleaned = _attribute(name, value, prefix)
+        if cleaned is None:
+            del element.attrib[name]
+        else:
+            element.attrib[name] = cleaned
+
+
+def _attribute(name: str, value: str, prefix: str) -> str | None:
+    plain = name.rpartition("}")[2].lower()
+    if plain.startswith("on") or (name.startswith("{") and name != _XLINK):
+        return None
+    if plain == "href":
+        return f"#{prefix}{value[1:]}" if value.startswith("#") else None
+    if plain == "id":
+        return prefix + value
+    localised = _LOCAL.sub(rf"url(#{prefix}\1)", value)
+    outside = _LOCAL.sub("", value)
+    return None if _ANY_ADDRESS.search(outside) else localised
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""

@@ -1,0 +1,131 @@
+"""The Jinja environment: strict, escaping, and with the words that templates may use."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from reportgen import units
+from reportgen.render import figures, filters, outline, overview
+from reportgen.render.drawings import inline_svg, place
+from reportgen.render.fonts import drawable
+from reportgen.render.text import drawn, markdown, shortened, visible
+
+Words = dict[str, Callable[..., Any]]
+
+
+@cache
+def templates_dir() -> Path:
+    """The folder of the templates: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "templates", package.parent / "templates"):
+        if (folder / "model.html.j2").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"the templates of reportgen are neither in {package} nor beside it"
+        f" (site-packages: {sysconfig.get_path('purelib')})"
+    )
+
+
+@cache
+def page_environment(*, on_paper: bool) -> Environment:
+    """For HTML, on a screen or on paper."""
+    environment = _environment(autoescape=True)
+    environment.finalize = _on_paper if on_paper else _on_screen
+    environment.globals["on_paper"] = on_paper
+    return environment
+
+
+@cache
+def markdown_environment() -> Environment:
+    """For Markdown: whatever an expression yields is escaped on its way out."""
+    environment = _environment(autoescape=False)
+    environment.finalize = _in_markdown
+    return environment
+
+
+def of_model(environment: Environment, root: Path, name: str) -> Environment:
+    """`environment` with the filters that read the files of model `name` below `root`."""
+    own = environment.overlay()
+    own.filters = {
+        **environment.filters,
+        "drawing": partial(_drawing, root / "models" / name),
+        "place": partial(_placed, root, name),
+        "anchored": partial(_anchored, name),
+    }
+    return own
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(templates_dir(), encoding="utf-8"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+    )
+    environment.filters.update(_words())
+    return environment
+
+
+def _words() -> Words:
+    return {
+        "bytes": units.format_bytes,
+        "count": units.format_count,
+        "integer": units.format_integer,
+        "share": units.format_share,
+        "seconds": units.format_seconds,
+        "error_size": units.format_error,
+        "shape": units.format_shape,
+        "short": shortened,
+        "href": lambda path: quote(path),
+        "hash": _source_hash,
+        "outline": outline.outline,
+        "pruned": outline.pruned,
+        "rows": outline.rows,
+        "in_order": overview.in_order,
+        **filters.WORDS,
+        **figures.WORDS,
+    }
+
+
+def _on_screen(value: object) -> object:
+    return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)
+
+
+def _on_paper(value: object) -> object:
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return drawn(visible(value), drawable(templates_dir() / "fonts"))
+
+
+def _in_markdown(value: object) -> object:
+    return value if isinstance(value, Markup) else markdown(str(value))
+
+
+def _drawing(folder: Path, file: str) -> Markup:
+    return inline_svg(folder / file, f"{Path(file).stem}-")
+
+
+def _placed(root: Path, name: str, file: str) -> object:
+    return place(root, f"models/{name}/{file}")
+
+
+def _anchored(name: str, words: str) -> str:
+    return quote(f"{name}-{words}", safe="").replace("%", "_")
+
+
+def _source_hash(source: str) -> str:
+    """The Content-Security-Policy source that allows exactly this inline script."""
+    digest = hashlib.sha256(str(source).encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,105 @@
+"""Words that templates use to choose, arrange and name; each is a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reportgen import units
+from reportgen.report import BudgetCheck
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PivotRow:
+    """A row of a pivot: its first item, and one item per column, None where there is none."""
+
+    first: Any
+    cells: tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pivot:
+    """Items arranged in rows that share some attributes and columns that share another."""
+
+    columns: tuple[Any, ...]
+    rows: tuple[PivotRow, ...]
+
+
+def largest(items: Iterable[Any], attribute: str, most: int) -> list[Any]:
+    """The `most` items with the greatest `attribute`, zero left out, the greatest first."""
+    weighty = [item for item in items if getattr(item, attribute)]
+    return sorted(weighty, key=lambda item: -getattr(item, attribute))[:most]
+
+
+def most_frequent(counts: Mapping[str, int], most: int | None = None) -> list[tuple[str, int]]:
+    """The pairs of `counts`, the greatest first, equal ones by name."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+
+
+def pivot(items: Iterable[Any], rows: Sequence[str], column: str) -> Pivot:
+    """`items` as a table: a row for each mix of the attributes `rows`, in order of appearance."""
+    listed = list(items)
+    columns = tuple(dict.fromkeys(getattr(item, column) for item in listed))
+    table: dict[tuple[Any, ...], dict[Any, Any]] = {}
+    for item in listed:
+        key = tuple(getattr(item, name) for name in rows)
+        table.setdefault(key, {})[getattr(item, column)] = item
+    return Pivot(
+        columns=columns,
+        rows=tuple(
+            PivotRow(first=next(iter(cells.values())), cells=tuple(map(cells.get, columns)))
+            for cells in table.values()
+        ),
+    )
+
+
+def unlike(items: Iterable[Any], attribute: str) -> list[Any]:
+    """The first item of each value of `attribute`."""
+    return list({getattr(item, attribute): item for item in reversed(list(items))}.values())[::-1]
+
+
+def plural(number: int, word: str) -> str:
+    """`1 layer`, `2 layers`, `1,234 layers`."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def milliseconds(value: float) -> str:
+    """A time in milliseconds with three significant digits: `1.25 ms`, `38.4 ms`, `1,204 ms`."""
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{digits}f} ms"
+
+
+def budget(value: float | None, check: BudgetCheck) -> str:
+    """A budget's figure in the unit that its name asks for."""
+    if value is None:
+        return "unknown"
+    name = check.name.partition("@")[0]
+    if "memory" in name or "bytes" in name:
+        return units.format_bytes(round(value))
+    if name.endswith("_ms"):
+        return milliseconds(value)
+    return units.format_count(value)
+
+
+def dimensions(shape: Sequence[int | str]) -> str:
+    """A shape that may hold names: `batch × 3 × 224 × 224`."""
+    return " × ".join(map(str, shape)) if shape else "scalar"
+
+
+def shapes(many: Sequence[tuple[int, ...]]) -> str:
+    """Several shapes in one cell; `–` for none."""
+    return ", ".join(map(units.format_shape, many)) or "–"
+
+
+WORDS: dict[str, Callable[..., Any]] = {
+    "largest": largest,
+    "most_frequent": most_frequent,
+    "pivot": pivot,
+    "unlike": unlike,
+    "plural": plural,
+    "milliseconds": milliseconds,
+    "budget": budget,
+    "dimensions": dimensions,
+    "shapes": shapes,
+}

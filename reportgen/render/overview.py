@@ -1,0 +1,214 @@
+"""What the first page says: verdicts with their reasons, and all models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import quote
+
+from reportgen.chapter import Chapter, Done, Failed
+from reportgen.findings import Finding, Severity
+from reportgen.report import BudgetCheck, ModelReport, Report, Verdict
+from reportgen.sections.layers import Layers
+from reportgen.sections.memory import Fit, Memory
+from reportgen.sections.onnx_export import OnnxExport
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How many findings there are of each severity; ignored ones apart."""
+
+    errors: int
+    warnings: int
+    notes: int
+    ignored: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelOverview:
+    """One model in the comparison; None where a chapter has no result."""
+
+    name: str
+    anchor: str  # its id in print
+    href: str  # its page, relative to the index
+    source: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    counts: Counts
+    chapters: tuple[Chapter, ...]
+    layers: Layers | None
+    onnx: OnnxExport | None
+    memory: Memory | None
+    parity: str | None  # "passed" | "vacuous" | "failed"
+    macs_per_sample: float | None
+    training_fits: dict[str, Fit]  # GPU -> fit of the plainest training step
+    inference_fits: dict[str, Fit]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """All models side by side."""
+
+    verdict: Verdict
+    sentence: str
+    counts: Counts
+    models: tuple[ModelOverview, ...]
+    gpus: tuple[str, ...]
+    training_setting: str  # what the plainest training step is: "fp32, adamw"
+    inference_setting: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """A finding and the model it was found in."""
+
+    model: str
+    href: str
+    finding: Finding
+
+
+def overview(report: Report) -> Overview:
+    """Everything the first page compares."""
+    models = tuple(model_overview(model, n) for n, model in enumerate(report.models, start=1))
+    return Overview(
+        verdict=report.verdict,
+        sentence=verdict_sentence(report.models),
+        counts=count(finding for model in report.models for finding in model.findings),
+        models=models,
+        gpus=_unique(gpu for m in models for gpu in (*m.training_fits, *m.inference_fits)),
+        training_setting=_setting(fit for m in models for fit in m.training_fits.values()),
+        inference_setting=_setting(fit for m in models for fit in m.inference_fits.values()),
+    )
+
+
+def model_overview(model: ModelReport, number: int = 1) -> ModelOverview:
+    """What the comparison says of `model`, the `number`th of the report."""
+    layers, onnx, memory = (_result(model, kind) for kind in (Layers, OnnxExport, Memory))
+    fits = memory.fits if memory else ()
+    return ModelOverview(
+        name=model.name,
+        anchor=f"model-{number}",
+        href=f"models/{quote(model.name)}/index.html",
+        source=model.source,
+        verdict=model.verdict,
+        reasons=reasons(model),
+        counts=count(model.findings),
+        chapters=model.chapters,
+        layers=layers,
+        onnx=onnx,
+        memory=memory,
+        parity=_parity(onnx),
+        macs_per_sample=layers.macs / layers.batch if layers and layers.batch else None,
+        training_fits=_plainest(fits, "train"),
+        inference_fits=_plainest(fits, "inference"),
+    )
+
+
+def verdict_sentence(models: Sequence[ModelReport]) -> str:
+    """How many models fail, warn and pass, in one sentence."""
+    if not models:
+        return "The report holds no model."
+    parts = []
+    for verdict, words in (
+        (Verdict.FAIL, ("fails", "fail")),
+        (Verdict.WARN, ("has warnings", "have warnings")),
+        (Verdict.PASS, ("passes", "pass")),
+    ):
+        number = sum(model.verdict is verdict for model in models)
+        if number == len(models):
+            return f"{_all(number)} {words[number > 1]}."
+        if number:
+            parts.append(f"{number} {words[number > 1]}")
+    return f"Of {len(models)} models, {', '.join(parts[:-1])} and {parts[-1]}."
+
+
+def reasons(model: ModelReport) -> tuple[str, ...]:
+    """Why a model does not simply pass, each in two or three words."""
+    failed = [f"{c.title} failed" for c in model.chapters if isinstance(c.outcome, Failed)]
+    broken = [f"budget {budget.name} exceeded" for budget in broken_budgets(model.budgets)]
+    counts = count(model.findings)
+    found = [
+        _plural(number, word)
+        for number, word in ((counts.errors, "error"), (counts.warnings, "warning"))
+        if number
+    ]
+    return (*failed, *broken, *found)
+
+
+def broken_budgets(budgets: Iterable[BudgetCheck]) -> tuple[BudgetCheck, ...]:
+    """The budgets that are exceeded."""
+    return tuple(budget for budget in budgets if budget.passed is False)
+
+
+def count(findings: Iterable[Finding]) -> Counts:
+    """How many findings there are of each severity."""
+    kinds = [None if f.ignored is not None else f.severity for f in findings]
+    return Counts(
+        errors=kinds.count(Severity.ERROR),
+        warnings=kinds.count(Severity.WARNING),
+        notes=kinds.count(Severity.NOTE),
+        ignored=kinds.count(None),
+    )
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Worst first; what the manifest ignores is left out."""
+    order = list(Severity)
+    heard = [finding for finding in findings if finding.ignored is None]
+    return tuple(sorted(heard, key=lambda finding: order.index(finding.severity)))
+
+
+def all_found(report: Report) -> tuple[Found, ...]:
+    """Every finding of every model, worst first; what the manifest ignores is left out."""
+    order = list(Severity)
+    found = [
+        Found(model=m.name, href=f"models/{quote(m.name)}/index.html", finding=finding)
+        for m in report.models
+        for finding in in_order(m.findings)
+    ]
+    return tuple(sorted(found, key=lambda each: order.index(each.finding.severity)))
+
+
+def _result(model: ModelReport, kind: type[T]) -> T | None:
+    for chapter in model.chapters:
+        if isinstance(chapter.outcome, Done) and isinstance(chapter.outcome.result, kind):
+            return chapter.outcome.result
+    return None
+
+
+def _parity(onnx: OnnxExport | None) -> str | None:
+    if onnx is None:
+        return None
+    if not onnx.parity.passed:
+        return "failed"
+    return "vacuous" if onnx.parity.vacuous else "passed"
+
+
+def _plainest(fits: Sequence[Fit], mode: str) -> dict[str, Fit]:
+    """The first fit of each GPU without checkpointing, in the precision that comes first."""
+    plain = [fit for fit in fits if fit.mode == mode and not fit.checkpointing]
+    return {fit.gpu: fit for fit in reversed(plain) if fit.precision == plain[0].precision}
+
+
+def _setting(fits: Iterable[Fit]) -> str:
+    settings = _unique(", ".join(filter(None, (fit.precision, _optimizer(fit)))) for fit in fits)
+    return " / ".join(settings)
+
+
+def _optimizer(fit: Fit) -> str:
+    return fit.optimizer if fit.mode == "train" else ""
+
+
+def _unique(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words))
+
+
+def _all(number: int) -> str:
+    return "The one model" if number == 1 else f"All {number} models"
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -1,0 +1,55 @@
+"""Text that came from outside, made safe to show: in a page, on paper, and in Markdown."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#+!|~&$]")
+_BREAKS = re.compile(r"\s*[\r\n\t\u2028\u2029\v\f]\s*")
+_KEPT = frozenset("\n\t")
+
+
+def visible(text: str) -> str:
+    """`text` with control and direction-changing characters written out as `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(_written_out(char) if _is_hidden(char) else char for char in text)
+
+
+def drawn(text: str, drawable: frozenset[str]) -> str:
+    """`text` with every character that no font of ours can draw written out as `\\u{1f600}`."""
+    if drawable.issuperset(text):
+        return text
+    return "".join(
+        char if char in drawable or char in "\n\t" else f"\\u{{{ord(char):x}}}" for char in text
+    )
+
+
+def markdown(text: str) -> str:
+    """`text` as GitHub's Markdown shows it: no markup, table cell, mention, link or HTML of its own.
+
+    A zero-width space follows `@` and `#` and breaks addresses, since GitHub looks for those
+    after the Markdown is rendered, where no backslash is left.
+    """
+    line = _MARKDOWN.sub(r"\\\g<0>", _BREAKS.sub(" ", visible(text)).strip())
+    line = line.replace("@", "@&#8203;").replace(r"\#", r"\#&#8203;")
+    line = re.sub(r"(?i)\b(GH)-(?=\d)", r"\1&#8203;-", line)
+    line = line.replace("://", "&#8203;://")
+    return re.sub(r"(?i)\bwww\.", "www&#8203;.", line)
+
+
+def shortened(text: str, length: int) -> str:
+    """`text` cut to `length` characters, its middle replaced by `…`."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head):]}"
+
+
+def _is_hidden(char: str) -> bool:
+    return char not in _KEPT and unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def _written_out(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\u{{{ord(char):x}}}"

@@ -1,0 +1,152 @@
+"""The report as a value, complete before any page of it exists, and its JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, Never, get_type_hints
+
+from pydantic import ConfigDict, create_model
+from pydantic_core import to_jsonable_python
+
+from reportgen.chapter import AnySection, Chapter, Done, Failed, Skipped
+from reportgen.findings import Finding, Severity
+
+
+class Verdict(StrEnum):
+    """The judgement of a model, and of the whole report: its worst model's."""
+
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetCheck:
+    """One budget of the manifest against what was found; `value` is None where it is unknown."""
+
+    name: str
+    limit: float
+    value: float | None
+    passed: bool | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelReport:
+    """Everything said of one model."""
+
+    name: str
+    source: str
+    comment: str
+    seed: int
+    weights: str  # file name, or "" for the architecture's own initialisation
+    verdict: Verdict
+    budgets: tuple[BudgetCheck, ...]
+    findings: tuple[Finding, ...]
+    chapters: tuple[Chapter, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """Measured by a clock: seconds of the whole build, and of each section of each model."""
+
+    total_seconds: float
+    section_seconds: dict[str, dict[str, float]]  # model -> section -> seconds
+    measured: Literal[True] = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """One build of one manifest."""
+
+    title: str
+    environment: dict[str, str]
+    timings: Timings | None
+    models: tuple[ModelReport, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of any model."""
+        return worst(model.verdict for model in self.models)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst of `verdicts`; `PASS` for none."""
+    order = list(Verdict)
+    return max(verdicts, key=order.index, default=Verdict.PASS)
+
+
+def judge(
+    chapters: Iterable[Chapter], findings: Iterable[Finding], budgets: Iterable[BudgetCheck]
+) -> Verdict:
+    """Fail for a failed section, an error or a broken budget; warn for a warning; else pass."""
+    severities = {finding.severity for finding in findings if finding.ignored is None}
+    broken = any(budget.passed is False for budget in budgets)
+    failed = any(isinstance(chapter.outcome, Failed) for chapter in chapters)
+    if failed or broken or Severity.ERROR in severities:
+        return Verdict.FAIL
+    return Verdict.WARN if Severity.WARNING in severities else Verdict.PASS
+
+
+# As data ------------------------------------------------------------------------------------
+
+FORMAT = 1
+"""Version of report.json. 1: the first."""
+
+
+def report_to_data(report: Report) -> dict[str, Any]:
+    """The report as JSON-ready data in the form of the contract; numbers are finite or null."""
+    return {
+        "format": FORMAT,
+        "title": report.title,
+        "verdict": report.verdict.value,
+        "environment": report.environment,
+        "timings": to_jsonable_python(report.timings) if report.timings else {},
+        "models": [_model_to_data(model) for model in report.models],
+    }
+
+
+def report_to_json(report: Report) -> str:
+    """`report_to_data` as text: UTF-8 friendly, indented, ending in a newline.
+
+    Raises:
+        ValueError: a result holds NaN or an infinity, which is a bug of its section.
+    """
+    return json.dumps(report_to_data(report), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _model_to_data(model: ModelReport) -> dict[str, Any]:
+    data: dict[str, Any] = to_jsonable_python(model)
+    chapters = data.pop("chapters")
+    return data | {"sections": {chapter["name"]: chapter["outcome"] for chapter in chapters}}
+
+
+def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
+    """JSON Schema (2020-12) of report.json, made of the very types the values have."""
+    outcomes = {
+        section.name: (Done[section.result] | Skipped | Failed, ...)  # type: ignore[name-defined]
+        for section in sections
+    }
+    fields: dict[str, Any] = {
+        field.name: (get_type_hints(ModelReport)[field.name], ...)
+        for field in dataclasses.fields(ModelReport)
+        if field.name != "chapters"
+    }
+    strict = ConfigDict(extra="forbid")
+    chapters = create_model("Sections", __config__=strict, **outcomes)
+    model = create_model("Model", __config__=strict, **fields, sections=(chapters, ...))
+    document = create_model(
+        "Report",
+        __config__=strict,
+        format=(Literal[1], ...),
+        title=(str, ...),
+        verdict=(Verdict, ...),
+        environment=(dict[str, str], ...),
+        timings=(Timings | dict[str, Never], ...),
+        models=(tuple[model, ...], ...),  # type: ignore[valid-type]
+    )
+    schema: dict[str, Any] = document.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,181 @@
+"""The autograd graph: what a backward pass would run, from the output back to the parameters."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+from reportgen.chapter import Unable
+from reportgen.sections.graphs.graph import Edge, Graph, Group, Member, Node, make_graph
+from reportgen.sections.graphs.trace import Call, Operation, Trace
+
+if TYPE_CHECKING:
+    from torch.autograd.graph import Node as Function
+
+_RELAYS = (
+    "AccumulateGrad TBackward ViewBackward UnsafeViewBackward ReshapeAliasBackward "
+    "TransposeBackward PermuteBackward ExpandBackward SqueezeBackward UnsqueezeBackward "
+    "CloneBackward AliasBackward ToCopyBackward SelectBackward SliceBackward SplitBackward "
+    "UnbindBackward AsStridedBackward UnsafeSplitBackward"
+).split()
+
+_SHOWN_PARAMETERS = 3  # written on one box
+
+
+def full_autograd_graph(trace: Trace) -> Graph:
+    """Every autograd node and every parameter a box of its own, without groups.
+
+    Raises:
+        Unable: no output depends on a parameter that requires a gradient.
+    """
+    return _Reader(trace, one_box_per_module=False).graph()
+
+
+def autograd_graph(trace: Trace) -> Graph:
+    """Autograd nodes in the groups of the modules that made them, one box per innermost module.
+
+    Raises:
+        Unable: no output depends on a parameter that requires a gradient.
+    """
+    return _Reader(trace, one_box_per_module=True).graph()
+
+
+class _Reader:
+    """Makes boxes of autograd nodes and of the parameters behind them."""
+
+    def __init__(self, trace: Trace, *, one_box_per_module: bool) -> None:
+        self._trace = trace
+        self._fine = not one_box_per_module
+        self._keys = count(1)
+        self._edges: set[Edge] = set()
+        self._boxes: dict[Function, int] = {}
+        self._needed = _needed_functions(trace)
+        self._order = list(self._needed)
+
+    def graph(self) -> Graph:
+        if not self._needed:
+            raise Unable("no output depends on a parameter that requires a gradient")
+        members = self._members(self._trace.root)
+        known = set(self._boxes)
+        rest = [f for f in self._order if f not in known]
+        members = (*self._functions(rest, ""), *members, *self._outputs())
+        self._connect()
+        if self._fine:
+            members = tuple(_nodes(members))
+        root = Group(key=next(self._keys), title=self._trace.root.title, members=members)
+        return make_graph(root, self._edges)
+
+    def _members(self, call: Call) -> tuple[Member, ...]:
+        drawn: list[Member] = []
+        for member in call.members:
+            if isinstance(member, Operation):
+                drawn.extend(self._functions(self._wanted([member]), member.call.path))
+            elif member.is_leaf and not self._fine:
+                drawn.extend(self._leaf(member))
+            elif inside := self._members(member):
+                drawn.append(_group(next(self._keys), member, inside))
+        return tuple(drawn)
+
+    def _wanted(self, operations: list[Operation]) -> list[Function]:
+        return [f for o in operations for f in o.functions if f in self._needed]
+
+    def _functions(self, functions: list[Function], path: str) -> list[Node]:
+        drawn: list[Node] = []
+        for function in functions:
+            if (variable := getattr(function, "variable", None)) is not None:
+                name = self._trace.names.get(id(variable), "")
+                drawn.append(_leaf_box(next(self._keys), name, variable.shape))
+                self._edges.add((drawn[-1].key, drawn[-1].key + 1))
+            key = self._boxes[function] = next(self._keys)
+            title = _title(function)
+            minor = any(title.startswith(relay) for relay in _RELAYS)
+            drawn.append(Node(key=key, kind="function", title=title, path=path, minor=minor))
+        return drawn
+
+    def _leaf(self, call: Call) -> list[Node]:
+        """A module that calls no others as one box: its functions and its parameters."""
+        functions = self._wanted(list(call.operations()))
+        if not functions:
+            return []
+        key = next(self._keys)
+        self._boxes.update(dict.fromkeys(functions, key))
+        leaves = [f.variable for f in functions if hasattr(f, "variable")]
+        titles = list(dict.fromkeys(_title(f) for f in functions))
+        telling = [t for t in titles if not any(t.startswith(relay) for relay in _RELAYS)]
+        above = f"{call.path}."
+        told = [
+            f"{self._trace.names.get(id(leaf), '?').removeprefix(above)} {_tuple(leaf.shape)}"
+            for leaf in leaves
+        ]
+        more = [f"+{len(told) - _SHOWN_PARAMETERS} more"] if len(told) > _SHOWN_PARAMETERS else []
+        return [
+            Node(
+                key=key,
+                kind="function",
+                title=(telling or titles)[-1],
+                name=call.name,
+                path=call.path,
+                lines=(*told[:_SHOWN_PARAMETERS], *more),
+                holds=len(functions) + len(leaves),
+            )
+        ]
+
+    def _connect(self) -> None:
+        for function, key in self._boxes.items():
+            for feeding, _ in function.next_functions:
+                if feeding in self._boxes and self._boxes[feeding] != key:
+                    self._edges.add((self._boxes[feeding], key))
+
+    def _outputs(self) -> list[Node]:
+        drawn: list[Node] = []
+        for output in self._trace.outputs:
+            if output.function is not None:
+                key = next(self._keys)
+                self._edges.add((self._boxes[output.function], key))
+                drawn.append(Node(key=key, kind="output", title=output.name or "output",
+                                  lines=(_tuple(output.shape),)))  # fmt: skip
+        return drawn
+
+
+def _needed_functions(trace: Trace) -> dict[Function, None]:
+    """Every autograd node behind the outputs, the first to run forward first."""
+    found: dict[Function, None] = {}
+    waiting: list[tuple[Function, bool]] = [
+        (o.function, False) for o in reversed(trace.outputs) if o.function is not None
+    ]
+    while waiting:  # depth first, a node after all that feed it
+        function, done = waiting.pop()
+        if function in found:
+            continue
+        if done:
+            found[function] = None
+            continue
+        waiting.append((function, True))
+        feeding = [f for f, _ in function.next_functions if f is not None and f not in found]
+        waiting.extend((f, False) for f in reversed(feeding))
+    return found
+
+
+def _nodes(members: tuple[Member, ...]) -> list[Node]:
+    return [n for m in members for n in ([m] if isinstance(m, Node) else m.nodes())]
+
+
+def _leaf_box(key: int, name: str, shape: tuple[int, ...]) -> Node:
+    return Node(key=key, kind="parameter", title=name or "input", path=name,
+                lines=(_tuple(shape),))  # fmt: skip
+
+
+def _group(key: int, call: Call, inside: tuple[Member, ...]) -> Group:
+    from reportgen.sections.graphs.modules import parameters
+
+    return Group(key=key, title=call.title, name=call.name, path=call.path, members=inside,
+                 parameters=parameters(call.module))  # fmt: skip
+
+
+def _title(function: Function) -> str:
+    return type(function).__name__
+
+
+def _tuple(shape: tuple[int, ...]) -> str:
+    """A shape as torchviz writes it: `(16, 8)`."""
+    return f"({', '.join(map(str, shape))})"

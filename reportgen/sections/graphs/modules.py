@@ -1,0 +1,171 @@
+"""The module graph: which module feeds which, as one forward pass ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import count
+from typing import TYPE_CHECKING
+
+from reportgen.sections.graphs.graph import (
+    Edge,
+    Graph,
+    Group,
+    Member,
+    Node,
+    make_graph,
+    reachable,
+)
+from reportgen.sections.graphs.trace import Call, Operation, Shape, Source, Trace
+from reportgen.units import format_shape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RELAYS = frozenset(
+    "alias_copy broadcast_to chunk clone contiguous cpu data detach double expand expand_as "
+    "flatten float getitem half identity mT T H movedim moveaxis narrow permute repeat "
+    "reshape reshape_as select split squeeze swapaxes t tensor_split to transpose type type_as "
+    "unbind unflatten unsqueeze unsafe_chunk unsafe_split view view_as".split()
+)  # functions that move a tensor about and compute nothing
+
+_SHOWN_OUTPUTS = 2  # shapes written on one box
+
+
+def module_graph(trace: Trace) -> Graph:
+    """Boxes for the modules that call no others and for the functions between them."""
+    reader = _Reader()
+    inputs = [reader.source(s) for s in trace.sources if s.kind == "input"]
+    members = reader.members(trace.root)
+    outputs = [reader.output(o.name, o.shape, o.maker) for o in trace.outputs]
+    root = Group(
+        key=reader.key(),
+        title=trace.root.title,
+        members=(*inputs, *members, *outputs),
+    )
+    return _without_strays(root, reader.edges)
+
+
+def _without_strays(root: Group, edges: set[Edge]) -> Graph:
+    """Without functions of constants and functions whose result nobody uses, such as mask checks."""
+    nodes = list(root.nodes())
+    begins = {n.key for n in nodes if n.kind in ("input", "parameter", "module")}
+    ends = {n.key for n in nodes if n.kind in ("output", "module")}
+    fed = reachable(frozenset(edges), begins)
+    used = reachable(frozenset((b, a) for a, b in edges), ends)
+    keep = {n.key for n in nodes if n.kind in ("input", "output", "module")} | (fed & used)
+    return make_graph(_only(root, keep), edges)
+
+
+def _only(group: Group, keep: set[int]) -> Group:
+    from dataclasses import replace
+
+    members = (_only(m, keep) if isinstance(m, Group) else m for m in group.members)
+    kept = [m for m in members if (m.members if isinstance(m, Group) else m.key in keep)]
+    return replace(group, members=tuple(kept))
+
+
+class _Reader:
+    """Makes boxes of calls, functions and sources, and edges of what fed them."""
+
+    def __init__(self) -> None:
+        self.edges: set[Edge] = set()
+        self._keys = count(1)
+        self._boxes: dict[int, int] = {}  # id of an operation or a source -> key of its box
+
+    def key(self) -> int:
+        return next(self._keys)
+
+    def members(self, call: Call) -> tuple[Member, ...]:
+        """What is drawn inside one call: a parameter just before what first takes it."""
+        drawn: list[Member] = []
+        for member in call.members:
+            if isinstance(member, Operation):
+                drawn.extend(self._parameters(member))
+                drawn.append(self._function(member))
+            elif member.is_leaf:
+                drawn.extend(self._leaf(member))
+            elif inside := self.members(member):
+                drawn.append(self._group(member, inside))
+        return tuple(drawn)
+
+    def source(self, source: Source) -> Node:
+        key = self._boxes[id(source)] = self.key()
+        return Node(key=key, kind=source.kind, title=source.name or source.kind, path=source.name,
+                    lines=(format_shape(source.shape),))  # fmt: skip
+
+    def output(self, name: str, shape: Shape, maker: Operation | Source | None) -> Node:
+        key = self.key()
+        self._connect(key, [maker] if maker is not None else [])
+        return Node(key=key, kind="output", title=name or "output", lines=(format_shape(shape),))
+
+    def _parameters(self, operation: Operation) -> list[Node]:
+        return [
+            self.source(source)
+            for source in operation.sources
+            if isinstance(source, Source) and id(source) not in self._boxes
+        ]
+
+    def _function(self, operation: Operation) -> Node:
+        key = self._boxes[id(operation)] = self.key()
+        self._connect(key, operation.sources)
+        return Node(
+            key=key,
+            kind="operation",
+            title=operation.name,
+            path=operation.call.path,
+            lines=shape_lines(operation.shapes),
+            minor=operation.name in RELAYS,
+        )
+
+    def _leaf(self, call: Call) -> list[Node]:
+        operations = list(call.operations())
+        if not operations:
+            return []
+        key = self.key()
+        for operation in operations:
+            self._boxes[id(operation)] = key
+            self._connect(key, (s for s in operation.sources if id(s) in self._boxes))
+        lines = (*arguments(call.module), *shape_lines(call.shapes))
+        return [Node(key=key, kind="module", title=call.title, name=call.name, path=call.path,
+                     lines=lines, parameters=parameters(call.module))]  # fmt: skip
+
+    def _group(self, call: Call, inside: tuple[Member, ...]) -> Group:
+        return Group(key=self.key(), title=call.title, name=call.name, path=call.path,
+                     members=inside, lines=shape_lines(call.shapes),
+                     parameters=parameters(call.module))  # fmt: skip
+
+    def _connect(self, key: int, sources: Iterable[Operation | Source]) -> None:
+        self.edges |= {(self._boxes[id(s)], key) for s in sources if id(s) in self._boxes}
+
+
+def shape_lines(shapes: list[Shape]) -> tuple[str, ...]:
+    """The first few shapes as one line of text."""
+    if not shapes:
+        return ()
+    text = ", ".join(format_shape(shape) for shape in shapes[:_SHOWN_OUTPUTS])
+    more = len(shapes) - _SHOWN_OUTPUTS
+    return (f"{text}, +{more} more" if more > 0 else text,)
+
+
+def parameters(module: nn.Module) -> int | None:
+    """How many parameters a module holds, each tensor once; None where it holds none."""
+    held = {id(p): p for p in module.parameters()}
+    return sum(p.numel() for p in held.values()) or None
+
+
+def arguments(module: nn.Module) -> tuple[str, ...]:
+    """What tells one convolution or pooling from another: `3×3, stride 2, groups 32`."""
+    told = [_sizes(getattr(module, "kernel_size", None))]
+    for name in ("stride", "dilation", "groups"):
+        text = _sizes(getattr(module, name, None), alone=True)
+        if text not in ("", "1") and told[0] and not (name == "stride" and text == told[0]):
+            told.append(f"{name} {text}")
+    return (", ".join(told),) if told[0] else ()
+
+
+def _sizes(value: object, *, alone: bool = False) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if alone else f"{value}×{value}"
+    if not isinstance(value, tuple) or not all(isinstance(each, int) for each in value):
+        return ""
+    return str(value[0]) if alone and len(set(value)) == 1 else "×".join(map(str, value))

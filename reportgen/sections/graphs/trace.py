@@ -1,0 +1,317 @@
+"""One forward pass written down: which module called which, and which tensor went where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reportgen.leaves import tensor_leaves
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.autograd.graph import Node as Function
+    from torch.overrides import TorchFunctionMode
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+Shape = tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """A tensor nobody computed: an input of the model, or a parameter."""
+
+    kind: str
+    name: str
+    shape: Shape
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """One torch function as it was called; `functions` are the autograd nodes that it made."""
+
+    name: str
+    call: Call
+    sources: list[Operation | Source]
+    shapes: list[Shape]
+    functions: list[Function] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call of a module and all that happened inside, in order."""
+
+    module: nn.Module
+    path: str
+    parent: Call | None
+    members: list[Call | Operation] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The module's class."""
+        return type(self.module).__name__
+
+    @property
+    def name(self) -> str:
+        """The attribute path relative to the caller's."""
+        above = self.parent.path if self.parent is not None else ""
+        below = self.path.startswith(above + ".") and above
+        return self.path[len(above) + 1 :] if below else self.path
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no other module ran inside; the model itself never is one."""
+        inside = any(isinstance(member, Call) for member in self.members)
+        return self.parent is not None and not inside
+
+    def operations(self) -> Iterator[Operation]:
+        """Every operation inside, in order."""
+        for member in self.members:
+            if isinstance(member, Operation):
+                yield member
+            else:
+                yield from member.operations()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Output:
+    """One tensor the model returned."""
+
+    name: str
+    shape: Shape
+    maker: Operation | Source | None
+    function: Function | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Trace:
+    """A forward pass: the tree of calls, what it started from and what it returned."""
+
+    root: Call
+    sources: tuple[Source, ...]
+    outputs: tuple[Output, ...]
+    names: Mapping[int, str]  # id of a parameter -> its name
+
+
+def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any],
+                  names: tuple[str, ...] = ()) -> Trace:  # fmt: skip
+    """Run `model` once with gradients on and write down what happens.
+
+    Args:
+        model: called once; its modes are not touched. No hook is left behind.
+        args: positional arguments, any structure.
+        kwargs: keyword arguments.
+        names: names of the positional arguments; `input0`, … where there are none.
+
+    Raises:
+        Exception: whatever the model's forward raises.
+    """
+    import torch
+
+    tracer = _Tracer(model)
+    for index, value in enumerate(args):
+        label = names[index] if index < len(names) else f"input{index}"
+        tracer.introduce(tensor_leaves(value, label))
+    tracer.introduce(tensor_leaves(dict(kwargs)))
+    with torch.enable_grad(), _drop_saved_tensors(), _no_fast_path(), tracer.listening():
+        result = model(*args, **kwargs)
+    return tracer.trace(tensor_leaves(result))
+
+
+@contextmanager
+def _drop_saved_tensors() -> Iterator[None]:
+    """Keep the graph and not what a backward pass would need: memory as in inference."""
+    import torch
+
+    def refuse(_: object) -> Tensor:
+        raise RuntimeError("this graph was recorded for drawing and cannot be run backwards")
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda _: None, refuse):
+        yield
+
+
+@contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """Without the fused attention that hides the modules inside."""
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+class _Tracer:
+    """Listens to module calls and torch functions while a model runs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        from torch.utils.weak import WeakTensorKeyDictionary
+
+        self._paths: dict[int, list[str]] = {}
+        for path, module in model.named_modules(remove_duplicate=False):
+            self._paths.setdefault(id(module), []).append(path)
+        self._parameters = dict(model.named_parameters())
+        self._names = {id(value): name for name, value in self._parameters.items()}
+        self._makers: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._inputs: list[Source] = []
+        self._used: dict[int, Source] = {}
+        self._known: set[Function] = set()
+        self._model = model
+        self._stack: list[Call] = []
+        self._root: Call | None = None
+        self._deaf = False  # while the tracer itself looks at tensors
+
+    def introduce(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            source = Source("input", name, tuple(tensor.shape))
+            self._inputs.append(source)
+            self._makers[tensor] = source
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        from torch.nn.modules import module as hooks
+
+        handles = [
+            hooks.register_module_forward_pre_hook(self._enter),
+            hooks.register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
+        ]
+        try:
+            with _listener(self):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, _: object) -> None:
+        parent = self._stack[-1] if self._stack else None
+        call = Call(module, self._path(module, parent), parent)
+        if parent is not None:
+            parent.members.append(call)
+        elif self._root is None:
+            self._root = call
+        self._stack.append(call)
+
+    def _path(self, module: nn.Module, parent: Call | None) -> str:
+        """Of the module's registered paths the one below the caller's, else the first."""
+        paths = self._paths.get(id(module), ["(not registered)"])
+        above = f"{parent.path}." if parent is not None and parent.path else ""
+        return next((path for path in paths if path.startswith(above)), paths[0])
+
+    def _leave(self, module: nn.Module, args: object, kwargs: object, result: object) -> None:
+        self._deaf = True
+        try:
+            self._close(self._stack.pop(), args, kwargs, result)
+        finally:
+            self._deaf = False
+
+    def _close(self, call: Call, args: object, kwargs: object, result: object) -> None:
+        """Note what a call returned; what it returned without any torch function is an unseen one."""
+        tensors = list(tensor_leaves(result).values())
+        call.shapes = [tuple(tensor.shape) for tensor in tensors]
+        unseen = [tensor for tensor in tensors if tensor not in self._makers]
+        passive = not any(True for _ in call.operations()) and call.parent is not None
+        if tensors and (passive or unseen):
+            inputs = list(tensor_leaves((args, kwargs)).values())
+            self._add(Operation("unseen" if unseen else "identity", call,
+                                self._sources(inputs), call.shapes), tensors)  # fmt: skip
+
+    def record(self, function: Any, args: object, kwargs: object, result: object) -> None:
+        """Write down one call of a torch function that made or changed tensors."""
+        if self._deaf or not self._stack:
+            return
+        name = _name(function)
+        made = list(tensor_leaves(result).values())
+        given = list(tensor_leaves((args, kwargs)).values())
+        changed = name == "setitem" or _in_place(function)
+        if changed and given and not made:
+            made = [given[0]]
+        fresh = made if changed else [t for t in made if not any(t is each for each in given)]
+        if fresh:
+            sources = self._sources(given)
+            shapes = [tuple(tensor.shape) for tensor in fresh]
+            self._add(Operation(name, self._stack[-1], sources, shapes), fresh, changed=changed)
+
+    def _add(self, operation: Operation, made: list[Tensor], *, changed: bool = False) -> None:
+        operation.call.members.append(operation)
+        for tensor in made:
+            self._makers[tensor] = operation
+            if changed and tensor._base is not None:  # the whole changes with its part
+                self._makers[tensor._base] = operation
+        operation.functions = self._new_functions(made)
+
+    def _new_functions(self, tensors: list[Tensor]) -> list[Function]:
+        """The autograd nodes behind `tensors` that no earlier operation made, first to last."""
+        found: list[Function] = []
+        waiting = [t.grad_fn for t in tensors if t.grad_fn is not None]
+        while waiting:
+            function = waiting.pop()
+            if function in self._known:
+                continue
+            self._known.add(function)
+            found.append(function)
+            waiting.extend(next_ for next_, _ in function.next_functions if next_ is not None)
+        return found[::-1]
+
+    def _sources(self, tensors: list[Tensor]) -> list[Operation | Source]:
+        found: dict[int, Operation | Source] = {}
+        for tensor in tensors:
+            maker = self._makers.get(tensor) or self._parameter(tensor)
+            if maker is not None:
+                found.setdefault(id(maker), maker)
+        return list(found.values())
+
+    def _parameter(self, tensor: Tensor) -> Source | None:
+        name = self._names.get(id(tensor))
+        if name is None:
+            return None
+        source = Source("parameter", name, tuple(tensor.shape))
+        return self._used.setdefault(id(tensor), source)
+
+    def trace(self, result: Mapping[str, Tensor]) -> Trace:
+        root = self._root if self._root is not None else Call(self._model, "", None)
+        outputs = tuple(
+            Output(
+                name=name,
+                shape=tuple(tensor.shape),
+                maker=self._makers.get(tensor) or self._parameter(tensor),
+                function=tensor.grad_fn,
+            )
+            for name, tensor in result.items()
+        )
+        return Trace(root=root, sources=(*self._inputs, *self._used.values()),
+                     outputs=outputs, names=self._names)  # fmt: skip
+
+
+def _listener(tracer: _Tracer) -> TorchFunctionMode:
+    from torch.overrides import TorchFunctionMode
+
+    class Listener(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            tracer.record(func, args, kwargs or {}, result)
+            return result
+
+    return Listener()
+
+
+def _name(function: Any) -> str:
+    """A function's name as its reader knows it: `add` for `Tensor.__iadd__` and `add_`."""
+    name = str(getattr(function, "__name__", type(function).__name__))
+    if name == "__get__":  # a property such as `x.mT`
+        name = str(getattr(function.__self__, "__name__", "property"))
+    name = name.strip("_").split(".")[0]
+    return {"iadd": "add", "radd": "add", "isub": "sub", "imul": "mul", "rmul": "mul"}.get(
+        name, name
+    )
+
+
+def _in_place(function: Any) -> bool:
+    name = str(getattr(function, "__name__", ""))
+    in_place_operator = name.startswith("__i") and name not in ("__index__", "__invert__")
+    return in_place_operator or (name.endswith("_") and not name.endswith("__"))

@@ -1,0 +1,89 @@
+"""Models of your own: a class or function in a Python file or an installed package."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from reportgen.errors import ModelError
+from reportgen.manifest import Source
+from reportgen.plain_words import one_line, place_in_user_code
+from reportgen.sources.from_torchvision import build
+
+
+def call_factory(source: Source, arguments: dict[str, Any]) -> object:
+    """Import the file or module of `source` and call its factory with `arguments`.
+
+    Raises:
+        ModelError: it cannot be imported, has no such name, or raises.
+    """
+    return build(load_object(source.target, source.factory or "", source.text), arguments,
+                 source.text)
+
+
+def load_object(target: str, name: str, text: str) -> Any:
+    """The object called `name` (perhaps dotted) of the file or module `target`.
+
+    Raises:
+        ModelError: it cannot be imported, or has no such name.
+    """
+    found: Any = _import(target, text)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), n=1)
+            raise ModelError(
+                f"{text}: there is no {part!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "name a class or a function of it",
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise ModelError(f"{text}: {name!r} cannot be called",
+                         hint="name a class or a function that returns the model")
+    return found
+
+
+def _import(target: str, text: str) -> ModuleType:
+    try:
+        return _import_file(Path(target)) if target.endswith(".py") else _import_module(target)
+    except Exception as error:
+        place = place_in_user_code(error)
+        raise ModelError(
+            f"{text} cannot be imported: {type(error).__name__}: {one_line(error)}"
+            + (f" ({place})" if place else ""),
+            hint=_import_hint(error),
+        ) from error
+    except SystemExit as error:
+        raise ModelError(f"{text} cannot be imported: it called sys.exit({error.code!r})",
+                         hint="put code that runs a program under if __name__ == '__main__'"
+                         ) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import `path` under its own name, with its folder importable, as `python path` would."""
+    folder = str(path.parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a package in the current folder, as `python -m` finds it
+    return importlib.import_module(name)
+
+
+def _import_hint(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"install {error.name.split('.')[0]!r} into reportgen's environment, or correct the name"
+    return "the same line fails under plain python; correct it there"

@@ -1,0 +1,64 @@
+"""Models of torchvision, by the names that `torchvision.models.list_models()` gives."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from reportgen.errors import EnvironmentFault, ModelError
+from reportgen.manifest import Source
+
+_PRETRAINED = ("weights", "weights_backbone", "pretrained")
+
+
+def call_torchvision(source: Source, arguments: dict[str, Any]) -> object:
+    """Build the model `source.target` without pretrained weights.
+
+    Raises:
+        ModelError: there is no such model, or it refuses the arguments.
+        EnvironmentFault: torchvision is missing or does not fit torch.
+    """
+    models = _torchvision_models()
+    if source.target not in models.list_models():
+        near = difflib.get_close_matches(source.target, models.list_models(), n=1)
+        raise ModelError(
+            f"torchvision has no model {source.target!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "see torchvision.models.list_models()",
+        )
+    for name in _PRETRAINED:
+        if arguments.get(name):
+            raise ModelError(
+                f"argument {name!r} would download weights",
+                hint="save the weights to a file and name it under 'weights'",
+            )
+    builder = models.get_model_builder(source.target)
+    offline = {n: None for n in _PRETRAINED[:2] if n in inspect.signature(builder).parameters}
+    return build(builder, offline | arguments, source.text)
+
+
+def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
+    """Call `factory` with `arguments`; whatever it raises is the user's to see, in one line."""
+    from reportgen.plain_words import one_line, place_in_user_code
+
+    try:
+        return factory(**arguments)
+    except Exception as error:
+        place = place_in_user_code(error)
+        raise ModelError(
+            f"{text} raised {type(error).__name__}: {one_line(error)}"
+            + (f" ({place})" if place else ""),
+            hint="check 'arguments' in the manifest" if arguments else "",
+        ) from error
+
+
+def _torchvision_models() -> Any:
+    try:
+        import torchvision
+    except ImportError as error:
+        raise EnvironmentFault("torchvision is not installed", hint="run 'make report'") from error
+    except RuntimeError as error:  # operator torchvision::nms does not exist
+        raise EnvironmentFault(
+            "torchvision does not fit the installed torch", hint="run 'reportgen doctor'"
+        ) from error
+    return torchvision.models

@@ -1,0 +1,89 @@
+"""What is studied: one model, its example inputs, and what its sections share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reportgen.export import OnnxFile, export_onnx
+from reportgen.inputs import Examples, make_examples
+from reportgen.manifest import ModelSpec, Target, Training
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Study:
+    """One model under examination, and everything a section may ask about it.
+
+    Attributes:
+        spec: what the manifest says of this model; every path in it is absolute.
+        model: the module itself, on the CPU, in eval mode; lent through `loan.undisturbed`.
+        targets: the GPUs to fit.
+        folder: where a section may write files that belong to this model's report.
+        timings: whether figures of a clock are wanted.
+    """
+
+    spec: ModelSpec
+    model: nn.Module
+    targets: tuple[Target, ...]
+    folder: Path
+    timings: bool = True
+    _once: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The model's name in the manifest."""
+        return self.spec.name
+
+    @property
+    def training(self) -> Training:
+        """Optimizers, precisions and checkpointing to estimate."""
+        return self.spec.training
+
+    @property
+    def batch(self) -> int:
+        """The manifest's batch size."""
+        return self.spec.batch
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether the manifest names training logs."""
+        return bool(self.spec.logs.tensorboard or self.spec.logs.visdom)
+
+    def examples(self, batch: int | None = None, *, seed: int | None = None) -> Examples:
+        """Example inputs for `batch` samples; the same seed gives the same values."""
+        return make_examples(
+            self.spec,
+            self.batch if batch is None else batch,
+            self.spec.seed if seed is None else seed,
+        )
+
+    def onnx_file(self) -> OnnxFile:
+        """The model as an ONNX file in `folder`, exported once for all sections.
+
+        Raises:
+            Unable: the model cannot be exported, with the reason in words.
+        """
+        return self._compute_once("onnx", partial(export_onnx, self.model, self.spec, self.folder))
+
+    def write(self, file: str, text: str) -> str:
+        """Write `text` as UTF-8 to `file` below `folder`; returns `file` for the result."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+        return file
+
+    def _compute_once(self, key: str, compute: Callable[[], Any]) -> Any:
+        if key not in self._once:
+            try:
+                self._once[key] = compute()
+            except Exception as error:  # kept, so that the second asker hears the same
+                self._once[key] = error
+        if isinstance(self._once[key], Exception):
+            raise self._once[key]
+        return self._once[key]

@@ -1,0 +1,87 @@
+"""Numbers as people read them.
+
+Values stay integers of bytes, counts and seconds everywhere else; text is made here, at the edge.
+Binary prefixes for memory (1 GiB = 2**30 B), decimal ones for counts (1 M = 10**6).
+No figure is rounded into a lie: a share below one is never printed as 100 %, nor above zero as 0 %.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_DECIMAL = ("", " k", " M", " G", " T", " P")
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGTP]?)(i?)[bB]\s*")
+
+
+def format_bytes(size_bytes: int) -> str:
+    """`size_bytes` with a binary prefix and three significant digits: `527.8 MiB`."""
+    value, unit = float(size_bytes), 0
+    while abs(value) >= 1023.95 and unit < len(_BINARY) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{size_bytes} B" if unit == 0 else f"{value:,.1f} {_BINARY[unit]}"
+
+
+def format_count(count: float) -> str:
+    """`count` with a decimal prefix: `138.4 M`, `15.5 G`; below 10,000 the digits themselves."""
+    if abs(count) < 10_000:
+        return f"{count:,.0f}"
+    value, unit = float(count), 0
+    while abs(value) >= 999.95 and unit < len(_DECIMAL) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:,.1f}{_DECIMAL[unit]}"
+
+
+def format_integer(count: int) -> str:
+    """`count` whole, in groups of three: `138,357,544`."""
+    return f"{count:,}"
+
+
+def format_share(part: float, whole: float) -> str:
+    """`part` of `whole` in per cent; `>99.9 %` and `<0.1 %` where rounding would lie."""
+    if whole == 0:
+        return "–"
+    percent = 100 * part / whole
+    if 99.95 <= percent and part < whole:
+        return ">99.9 %"
+    if percent < 0.05 and part > 0:
+        return "<0.1 %"
+    return f"{percent:.1f} %"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration: `850 µs`, `12.3 ms`, `4.2 s`, `3 min 05 s`."""
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def format_error(value: float | None) -> str:
+    """A numerical error in scientific notation, `1.4e-06`; `not finite` when there is none."""
+    if value is None:
+        return "not finite"
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def format_shape(shape: tuple[int, ...]) -> str:
+    """A tensor's shape: `8 × 3 × 224 × 224`; `scalar` for none."""
+    return " × ".join(map(str, shape)) if shape else "scalar"
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from `24 GiB`, `512MB` or `100 B`; `GB` is 10**9, `GiB` is 2**30.
+
+    Raises:
+        ValueError: the text is no size.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no size: write it as '24 GiB' or '512 MB'")
+    number, prefix, binary = match.groups()
+    power = " KMGTP".index(prefix.upper() or " ")
+    return round(float(number) * (1024 if binary else 1000) ** power)

@@ -1,0 +1,122 @@
+"""The child's side: load one model, examine it section by section, leave a file for each.
+
+Run as `python -m reportgen.workers.child EVENTS_FD PARENT_PID` with the job on standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from reportgen.chapter import AnySection, Done, Failed, Skipped, Unable
+from reportgen.errors import ReportgenError
+from reportgen.sections import SECTIONS
+from reportgen.workers.job import Job, Message
+from reportgen.workers.limits import die_with, limit_memory
+from reportgen.plain_words import failed_because
+
+
+class Reporter:
+    """Writes messages to the parent, one JSON line each."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def tell(self, message: Message) -> None:
+        """Send `message`; a line below PIPE_BUF arrives whole."""
+        os.write(self._descriptor, message.model_dump_json().encode()[:4000] + b"\n")
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Tell the parent when the section begins, and when it has ended how long it took."""
+        self.tell(Message(kind="begin", section=name))
+        start = time.monotonic()
+        yield
+        self.tell(Message(kind="end", section=name, seconds=time.monotonic() - start))
+
+
+def main() -> int:
+    """Examine the job on standard input; the exit status only says whether it came to an end."""
+    events, parent = int(sys.argv[1]), int(sys.argv[2])
+    job = Job.model_validate_json(sys.stdin.buffer.read())
+    die_with(parent)
+    limit_memory(job.memory_bytes)
+    reporter = Reporter(events)
+    try:
+        examine(job, reporter)
+    except ReportgenError as error:
+        reporter.tell(Message(kind="model_error", message=error.message[:1500], hint=error.hint[:500]))
+    return 0
+
+
+def examine(job: Job, reporter: Reporter) -> None:
+    """Load the model, then examine and save every section of `job`.
+
+    Raises:
+        ModelError: the model or its inputs cannot be made.
+    """
+    study = load_study(job)
+    job.chapters.mkdir(parents=True, exist_ok=True)
+    for section in SECTIONS:
+        if section.name in job.sections:
+            with reporter.section(section.name):
+                save(job, section, outcome_of(section, study))
+
+
+def load_study(job: Job) -> Any:
+    """The study of `job`, its model loaded and its inputs known to be makeable."""
+    import torch
+
+    from reportgen.sources import load_model
+    from reportgen.study import Study
+
+    torch.set_num_threads(job.threads)
+    model = load_model(job.spec)
+    study = Study(
+        spec=job.spec,
+        model=model,
+        targets=job.targets,
+        folder=job.folder,
+        timings=job.timings,
+    )
+    study.examples()
+    return study
+
+
+def outcome_of(section: AnySection, study: Any) -> Done[Any] | Skipped | Failed:
+    """What `section` says of `study`; the model is lent to it and given back as it was."""
+    from reportgen.loan import undisturbed
+
+    try:
+        with undisturbed(study.model):
+            result = section.examine(study)
+    except Unable as unable:
+        return unable.failed
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return failed_because(error)
+    return result if isinstance(result, Skipped) else Done(result=result)
+
+
+def save(job: Job, section: AnySection, outcome: Done[Any] | Skipped | Failed) -> None:
+    """Leave the outcome as `<section>.json`, whole or not at all."""
+    whole = job.chapters / f"{section.name}.json"
+    part = whole.with_suffix(".part")
+    part.write_bytes(outcome_adapter(section).dump_json(outcome))
+    part.replace(whole)
+
+
+def outcome_adapter(section: AnySection) -> TypeAdapter[Done[Any] | Skipped | Failed]:
+    """Reads and writes the outcomes of `section` as JSON."""
+    return TypeAdapter(Done[section.result] | Skipped | Failed)  # type: ignore[name-defined]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

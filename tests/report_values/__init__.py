@@ -1,0 +1,461 @@
+"""Complete reports without torch: six models as a real build would describe them, and their files.
+
+The figures of VGG-16, ResNet-50 and ViT-B/16 are counted here from their architectures; memory
+figures are plausible, not measured.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from reportgen.chapter import Chapter, Done, Failed, Skipped
+from reportgen.findings import Finding, Severity
+from reportgen.report import BudgetCheck, ModelReport, Report, Timings, Verdict
+from reportgen.sections.graphs import Drawing, Graphs, Tile
+from reportgen.sections.layers import Layer, Layers, Uncounted
+from reportgen.sections.memory import Curve, Fit, Memory, MemoryEstimate
+from reportgen.sections.onnx_export import (
+    Latency,
+    OnnxExport,
+    OutputParity,
+    Parity,
+    ParityCase,
+    Port,
+)
+from .architectures import Node, lstm, resnet50, tanh, transformer, vgg16, vit_b_16
+
+GIB = 2**30
+CARDS = {"T4": 15_079, "RTX 4090": 24_210, "A100-80GB": 81_040, "H200": 143_156}
+HOSTILE = "</script><img src=x onerror=alert(1)> {{ 7*7 }} | `a` @octocat \u202egpj.exe 한국어 مرحبا"
+
+
+def layers(root: Node, *, batch: int, inputs: dict[str, tuple[int, ...]],
+           outputs: dict[str, tuple[int, ...]], **other: object) -> Layers:  # fmt: skip
+    """The layers section of an architecture."""
+    total = root.parameters
+    figures: dict[str, object] = {
+        "batch": batch,
+        "input_shapes": inputs,
+        "output_shapes": outputs,
+        "parameters": total,
+        "trainable_parameters": total,
+        "buffers": root.buffers,
+        "buffers_bytes": 4 * root.buffers,
+        "parameter_bytes": 4 * total,
+        "bytes_by_dtype": {"float32": 4 * (total + root.buffers)},
+        "macs": root.macs * batch,
+        "flops": 2 * root.macs * batch,
+        "uncounted": (),
+        "layers": tuple(root.walk(batch)),
+        "tied": (),
+        "never_ran": (),
+        "torchinfo_macs": root.macs * batch,
+        "torchinfo_activation_bytes": 229_404_672,
+        "torchinfo_error": None,
+        "table_file": "layers.csv",
+        "summary_file": "summary.txt",
+    }
+    return Layers(**{**figures, **other})  # type: ignore[arg-type]
+
+
+def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxExport:
+    """An export that worked, compared at two batches under two seeds."""
+    cases = tuple(
+        ParityCase(
+            batch=batch,
+            seed=seed,
+            perturbed=vacuous,
+            max_absolute_error=error * (1 + seed / 7),
+            max_relative_error=error * 12,
+            passed=True,
+            outputs=(
+                OutputParity(
+                    name="logits",
+                    dtype="float32",
+                    shape=(batch, 1000),
+                    max_absolute_error=error * (1 + seed / 7),
+                    max_relative_error=error * 12,
+                    absolute_tolerance=1e-4,
+                    relative_tolerance=1e-3,
+                    passed=True,
+                    vacuous=vacuous,
+                    note="parameters perturbed, since the output was constant" if vacuous else "",
+                ),
+            ),
+        )
+        for batch in (1, 8)
+        for seed in (0, 1)
+    )
+    return OnnxExport(
+        file="model.onnx",
+        bytes=102_441_984,
+        opset=20,
+        ir_version=10,
+        producer="pytorch 2.15.0",
+        nodes=124,
+        operators={"Conv": 53, "Relu": 49, "Add": 16, "MaxPool": 1, "ReduceMean": 1, "Reshape": 1,
+                   "Gemm": 1, "Shape": 1, "Concat": 1},  # fmt: skip
+        initializers=108,
+        initializer_bytes=102_228_128,
+        inputs=(Port(name="x", dtype="float32", shape=("batch", 3, 224, 224)),),
+        outputs=(Port(name="logits", dtype="float32", shape=("batch", 1000)),),
+        dynamic=("batch",),
+        strategy="torch.export, dynamic batch",
+        parity=Parity(
+            passed=True,
+            vacuous=vacuous,
+            cases=cases,
+            note="every output is constant under the model's own initialisation" if vacuous else "",
+        ),
+        latency_ms=Latency(batch=1, runs=30, threads=2, median=38.42, p10=36.9, p90=44.17),
+        warnings=("2 constants were folded into the graph",),
+    )
+
+
+def memory(parameter_bytes: int, sample_bytes: int) -> Memory:
+    """Estimates, fits and curves of a model whose activations take `sample_bytes` a sample."""
+    steps = [(mode, precision, checkpointing)
+             for mode in ("inference", "train")
+             for precision in ("fp32", "amp-bf16")
+             for checkpointing in ((False, True) if mode == "train" else (False,))]  # fmt: skip
+    return Memory(
+        estimates=tuple(_estimate(parameter_bytes, sample_bytes, 8, *step) for step in steps),
+        fits=tuple(
+            _fit(parameter_bytes, sample_bytes, gpu, mib * 2**20, *step)
+            for step in steps
+            for gpu, mib in CARDS.items()
+        ),
+        curves=tuple(_curve(parameter_bytes, sample_bytes, *step) for step in steps),
+        torchinfo_bytes=parameter_bytes + 2 * 8 * sample_bytes,
+        assumptions=(
+            "the optimizer's state exists already: the peak is that of the second step",
+            "cuDNN takes its default algorithms; a workspace of up to 1 GiB is inside the band",
+            "CUDA context and libraries: 430 MiB on the device, outside the allocator",
+        ),
+    )
+
+
+def _device_bytes(weights: int, sample: int, batch: int, mode: str, precision: str,
+                  checkpointing: bool) -> int:  # fmt: skip
+    per_sample = sample * (0.12 if mode == "inference" else 1.0)
+    per_sample *= (0.55 if precision != "fp32" else 1.0) * (0.35 if checkpointing else 1.0)
+    return round(weights * (4 if mode == "train" else 1) + batch * per_sample + 430 * 2**20)
+
+
+def _estimate(weights: int, sample: int, batch: int, mode: str, precision: str,
+              checkpointing: bool) -> MemoryEstimate:  # fmt: skip
+    device = _device_bytes(weights, sample, batch, mode, precision, checkpointing)
+    allocated = device - 470 * 2**20 if device > 600 * 2**20 else device - 432 * 2**20
+    train = mode == "train"
+    parts = {"parameter": weights, "buffer": 212_992}
+    if train:
+        parts |= {"gradient": weights, "optimizer state": 2 * weights}
+    parts["activation"] = max(4096, allocated - sum(parts.values()))
+    return MemoryEstimate(
+        mode=mode, precision=precision, optimizer="adamw" if train else "none",
+        checkpointing=checkpointing, batch=batch,
+        peak_allocated_bytes=sum(parts.values()),
+        peak_reserved_bytes=sum(parts.values()) + 22 * 2**20,
+        peak_device_bytes=device, band_low_bytes=round(device * 0.97),
+        band_high_bytes=round(device * 1.08), method="live storages of one fake step",
+        at_peak=parts, peak_module="features.2" if train else "features.0",
+    )  # fmt: skip
+
+
+def _fit(weights: int, sample: int, gpu: str, usable: int, mode: str, precision: str,
+         checkpointing: bool) -> Fit:  # fmt: skip
+    fixed = _device_bytes(weights, sample, 0, mode, precision, checkpointing)
+    each = _device_bytes(weights, sample, 1000, mode, precision, checkpointing) - fixed
+    largest = min(65_536, max(0, (usable - fixed) * 1000 // each))
+    capped = largest == 65_536
+    return Fit(
+        gpu=gpu, usable_bytes=usable, mode=mode, precision=precision,
+        optimizer="adamw" if mode == "train" else "none", checkpointing=checkpointing,
+        largest_batch=largest, first_batch_that_fails=None if capped else largest + 1,
+        limited_by="the search ends at 65,536" if capped else "peak on the device",
+    )  # fmt: skip
+
+
+def _curve(weights: int, sample: int, mode: str, precision: str, checkpointing: bool) -> Curve:
+    batches = tuple(2**power for power in range(12))
+    return Curve(
+        mode=mode, precision=precision, checkpointing=checkpointing, batches=batches,
+        peak_device_bytes=tuple(
+            _device_bytes(weights, sample, batch, mode, precision, checkpointing)
+            for batch in batches
+        ),
+    )  # fmt: skip
+
+
+def graphs(*, tiles: int = 1, nodes: int = 40, onnx_too: bool = True) -> Graphs:
+    """Three drawings; `work_folder` makes the files that they name."""
+
+    def drawing(stem: str, count: int, pages: int, note: str = "") -> Drawing:
+        captions = ["overview", *(f"part {n} of {pages - 1}" for n in range(1, pages))]
+        return Drawing(
+            svg=f"graphs/{stem}.svg", nodes=count, edges=count + count // 8, collapsed=bool(note),
+            total_nodes=count * 3 if note else count, width_points=420.0,
+            height_points=60.0 * count, note=note,
+            tiles=tuple(Tile(pdf=f"graphs/{stem}-{n}.pdf", caption=caption)
+                        for n, caption in enumerate(captions)),
+        )  # fmt: skip
+
+    nothing = Drawing(svg=None, nodes=0, edges=0, collapsed=False, total_nodes=0,
+                      width_points=0.0, height_points=0.0, tiles=(),
+                      note="there is no ONNX file: the export failed")  # fmt: skip
+    return Graphs(
+        modules=drawing("modules", nodes, tiles),
+        autograd=drawing("autograd", 2 * nodes, tiles,
+                         "blocks of the same kind are drawn as one box" if nodes > 20 else ""),
+        onnx=drawing("onnx", nodes, 1) if onnx_too else nothing,
+    )  # fmt: skip
+
+
+NO_LOGS = Chapter(name="training", title="Training",
+                  outcome=Skipped(reason="the manifest names no logs for this model"))  # fmt: skip
+TITLES = {"layers": "Layers", "graphs": "Graphs", "onnx": "ONNX", "memory": "Memory"}
+
+
+def chapters(**outcomes: object) -> tuple[Chapter, ...]:
+    """The chapters of a model; a value that is no outcome is a result."""
+    return (
+        *(
+            Chapter(name=name, title=TITLES[name], outcome=outcome
+                    if isinstance(outcome, Skipped | Failed) else Done(result=outcome))
+            for name, outcome in outcomes.items()
+        ),
+        NO_LOGS,
+    )  # fmt: skip
+
+
+def finding(code: str, severity: Severity, where: str, message: str, advice: str,
+            ignored: str | None = None) -> Finding:  # fmt: skip
+    """A finding in one line."""
+    return Finding(code=code, severity=severity, where=where, message=message, advice=advice,
+                   ignored=ignored)  # fmt: skip
+
+
+def model(name: str, verdict: Verdict, *, chapters: tuple[Chapter, ...], source: str = "",
+          comment: str = "", weights: str = "", findings: tuple[Finding, ...] = (),
+          budgets: tuple[BudgetCheck, ...] = ()) -> ModelReport:  # fmt: skip
+    """A model's report with the usual seed."""
+    return ModelReport(name=name, source=source or f"torchvision:{name}", comment=comment, seed=0,
+                       weights=weights, verdict=verdict, budgets=budgets, findings=findings,
+                       chapters=chapters)  # fmt: skip
+
+
+@cache
+def full_report() -> Report:
+    """Six models: passing, warning and failing, with a failed and a skipped chapter."""
+    models = (_vgg16(), _resnet50(), _vit(), _tanh(), _lstm(), _transformer())
+    return Report(
+        title="Vision and sequence models",
+        environment={"reportgen": "0.1.0", "python": "3.11.2", "torch": "2.15.0",
+                     "torchvision": "0.29.2", "onnx": "1.23.2", "onnxruntime": "1.32.0",
+                     "torchinfo": "1.8.0", "graphviz": "2.43.0",
+                     "platform": "Linux x86_64"},  # fmt: skip
+        timings=Timings(
+            total_seconds=141.7,
+            section_seconds={
+                m.name: {"layers": 0.82 + n, "graphs": 1.9 + n, "onnx": 9.7 * (1 + n % 3),
+                         "memory": 4.4 + n, "training": 0.0001}
+                for n, m in enumerate(models)
+            },
+        ),
+        models=models,
+    )  # fmt: skip
+
+
+@cache
+def small_report() -> Report:
+    """Two models of a few layers: fast to lay out."""
+    return replace(full_report(), title="Small", models=(_tanh(), _transformer()))
+
+
+@cache
+def hostile_report() -> Report:
+    """Every text that a user can choose tries to be something else."""
+    long = "a_very.long|name" * 19
+    bad = model(
+        "evil `x` | @octocat", Verdict.WARN, source=HOSTILE, comment=HOSTILE + long,
+        weights="<b>w</b>.pth",
+        chapters=(Chapter(name="layers", title="Layers",
+                          outcome=Failed(error=HOSTILE, hint=long)), NO_LOGS),
+        findings=(finding("SUM001", Severity.WARNING, long, HOSTILE, HOSTILE),
+                  finding("SUM002", Severity.NOTE, "x", "y", "z", ignored=HOSTILE)),
+        budgets=(BudgetCheck(name="parameters", limit=1e6, value=None, passed=None),),
+    )  # fmt: skip
+    return Report(title=HOSTILE, environment={"torch": HOSTILE}, timings=None, models=(bad,))
+
+
+def _vgg16() -> ModelReport:
+    root = vgg16()
+    return model(
+        "vgg16", Verdict.WARN, weights="vgg16.safetensors",
+        comment="The baseline that everyone quotes.",
+        chapters=chapters(
+            layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)},
+                          outputs={"": (8, 1000)}),
+            graphs=graphs(nodes=39, tiles=1), onnx=onnx(),
+            memory=memory(4 * root.parameters, 238_000_000),
+        ),
+        findings=(
+            finding("LAY004", Severity.WARNING, "classifier.0",
+                    "one layer holds 102,764,544 of 138,357,544 parameters (74.3 %)",
+                    "Replace the flattened head by global average pooling."),
+            finding("MEM002", Severity.NOTE, "T4",
+                    "batch 8 with AdamW in fp32 leaves 9.1 GiB of the card unused",
+                    "A batch of 44 fits."),
+        ),
+        budgets=(BudgetCheck(name="parameters", limit=140e6, value=138_357_544, passed=True),
+                 BudgetCheck(name="macs", limit=16e9, value=15_470_264_320, passed=True)),
+    )  # fmt: skip
+
+
+def _resnet50() -> ModelReport:
+    root = resnet50()
+    return model(
+        "resnet50", Verdict.PASS,
+        chapters=chapters(
+            layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)}, outputs={"": (8, 1000)}),
+            graphs=graphs(nodes=60, tiles=4), onnx=onnx(error=7.2e-6),
+            memory=memory(4 * root.parameters, 105_000_000),
+        ),
+        budgets=(BudgetCheck(name="peak_memory@64", limit=12 * GIB, value=9.4 * GIB, passed=True),
+                 BudgetCheck(name="latency_ms", limit=40, value=38.42, passed=True)),
+    )  # fmt: skip
+
+
+def _vit() -> ModelReport:
+    root = vit_b_16()
+    return model(
+        "vit_b_16", Verdict.FAIL, comment="Head initialised to zero, as torchvision does.",
+        chapters=chapters(
+            layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)}, outputs={"": (8, 1000)},
+                          torchinfo_macs=1_385_840_640,
+                          uncounted=(Uncounted(operator="aten::_native_multi_head_attention",
+                                               calls=12),)),
+            graphs=graphs(nodes=50, tiles=3), onnx=onnx(vacuous=True),
+            memory=memory(4 * root.parameters, 161_000_000),
+        ),
+        findings=(
+            finding("ONX003", Severity.WARNING, "logits",
+                    "parity is vacuous: the output does not vary with the input",
+                    "Name trained weights in the manifest."),
+        ),
+        budgets=(BudgetCheck(name="parameters", limit=30e6, value=86_567_656, passed=False),
+                 BudgetCheck(name="peak_memory@64", limit=12 * GIB, value=None, passed=None)),
+    )  # fmt: skip
+
+
+def _tanh() -> ModelReport:
+    root = tanh()
+    return model(
+        "tanh", Verdict.PASS, source="tanh.py:build", comment="W0 and tanh: the seed example.",
+        chapters=chapters(
+            layers=layers(root, batch=1, inputs={"x": (1, 8)}, outputs={"": (1, 16)}),
+            graphs=graphs(nodes=3), onnx=onnx(), memory=memory(4 * root.parameters, 20_000),
+        ),
+    )  # fmt: skip
+
+
+def _lstm() -> ModelReport:
+    root = lstm()
+    return model(
+        "감정-분류기", Verdict.WARN, source="lstm.py:SentimentClassifier",
+        comment="영화 리뷰의 감정을 분류하는 양방향 LSTM. Keyword inputs: ids, lengths.",
+        chapters=chapters(
+            layers=layers(root, batch=16, inputs={"ids": (16, 128), "lengths": (16,)},
+                          outputs={"logits": (16, 2), "state.0": (16, 256)},
+                          tied=(("embedding.weight", "decoder.weight"),),
+                          never_ran=("unused.weight", "unused.bias"), torchinfo_macs=None,
+                          torchinfo_error="TypeError: forward() got an unexpected argument"),
+            graphs=graphs(nodes=12),
+            onnx=Skipped(reason="the manifest turns the export of this model off"),
+            memory=memory(4 * root.parameters, 3_400_000),
+        ),
+        findings=(
+            finding("LAY002", Severity.WARNING, "unused",
+                    "10,100 parameters were never reached by a forward pass",
+                    "Delete the module, or call it."),
+            finding("LAY001", Severity.WARNING, "embedding",
+                    "the vocabulary takes 91.2 % of the parameters", "사전을 줄이세요.",
+                    ignored="어휘는 제품 요구사항입니다"),
+        ),
+    )  # fmt: skip
+
+
+def _transformer() -> ModelReport:
+    root = transformer()
+    return model(
+        "transformer", Verdict.FAIL, source="transformer.py:EncoderDecoder",
+        comment="A small encoder-decoder.",
+        chapters=chapters(
+            layers=layers(root, batch=4, inputs={"src": (4, 64), "tgt": (4, 48)},
+                          outputs={"": (4, 48, 4000)}, torchinfo_macs=None,
+                          torchinfo_error="RuntimeError: failed to run torchinfo"),
+            graphs=graphs(nodes=18, onnx_too=False),
+            onnx=Failed(error="the branch at transformer.py:41 depends on the data: "
+                              "`if mask.any():` has no fixed answer while the graph is captured",
+                        hint="replace the branch by torch.where, or pass the mask always"),
+            memory=memory(4 * root.parameters, 9_800_000),
+        ),
+        findings=(
+            finding("GRA001", Severity.ERROR, "decoder.layers.1.norm3",
+                    "the gradient of 512 parameters is exactly zero after one step",
+                    "Check whether the norm's output is used."),
+        ),
+    )  # fmt: skip
+
+
+def work_folder(report: Report, folder: Path) -> Path:
+    """The files that the results of `report` name, drawn by `dot`, below `folder`."""
+    for each in report.models:
+        home = folder / "models" / each.name
+        (home / "graphs").mkdir(parents=True, exist_ok=True)
+        for chapter in each.chapters:
+            if isinstance(chapter.outcome, Done):
+                _write_files(home, chapter.outcome.result)
+    return folder
+
+
+def _write_files(home: Path, result: object) -> None:
+    if isinstance(result, Layers):
+        rows = "".join(f"{x.path},{x.type!r},{x.parameters}\n" for x in result.layers)
+        (home / result.table_file).write_text("path,type,parameters\n" + rows, encoding="utf-8")
+        (home / result.summary_file).write_text("Total params: …\n", encoding="utf-8")
+    if isinstance(result, OnnxExport) and result.file:
+        (home / result.file).write_bytes(b"onnx" * 1000)
+    if isinstance(result, Graphs):
+        for drawing in (result.modules, result.autograd, result.onnx):
+            _draw(home, drawing)
+
+
+def _draw(home: Path, drawing: Drawing) -> None:
+    if drawing.svg is None:
+        return
+    (home / drawing.svg).write_bytes(_dot(drawing.nodes, "TB", "svg"))
+    for number, tile in enumerate(drawing.tiles):
+        count = min(drawing.nodes, 22) if len(drawing.tiles) > 1 else drawing.nodes
+        direction = "LR" if number % 2 and count > 10 else "TB"
+        (home / tile.pdf).write_bytes(_dot(min(count, 14 + number), direction, "pdf"))
+
+
+@cache
+def _dot(nodes: int, direction: str, kind: str) -> bytes:
+    lines = [f'digraph g {{ rankdir={direction}; node [shape=box, style="rounded,filled", '
+             'fillcolor="#eef3fb", color="#4a78b5", fontname="Helvetica", fontsize=11]; '
+             'edge [color="#64748b", arrowsize=0.7];']  # fmt: skip
+    for n in range(nodes):
+        lines.append(f'n{n} [label="block.{n}\\nConv2d 64 → 128 · 한글", tooltip="block.{n}"];')
+        if n:
+            lines.append(f"n{n - 1} -> n{n};")
+        if n > 6 and n % 8 == 0:
+            lines.append(f"n{n - 6} -> n{n};")
+    source = "\n".join([*lines, "}"])
+    return subprocess.run(
+        ["dot", f"-T{kind}"], input=source.encode(), capture_output=True, check=True
+    ).stdout
