@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from reportgen import __version__
-from reportgen.errors import ReportgenError
+from reportgen.errors import ManifestError, ReportgenError
 
 _INTERRUPTED = 130
 
@@ -208,11 +208,15 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _complain(error: ReportgenError) -> None:
-    """Say what is wrong; terminal control characters from files stay visible text."""
+    """Say what is wrong; terminal control characters from files stay visible text.
+
+    Complaints about a manifest begin with its file and line, so that editors can follow them.
+    """
+    prefix = "" if isinstance(error, ManifestError) else "reportgen: "
     hint = f" ({error.hint})" if error.hint else ""
     for line in f"{error.message}{hint}".splitlines():
-        typer.echo("reportgen: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line),
-                   err=True)
+        visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        typer.echo(prefix + visible, err=True)
 
 
 def _formats(text: str) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
     `requires_grad`, the tensor objects themselves), gradients, the training flag of every single
     module, hooks, children and every other attribute; the random state of Python, NumPy and
     torch; the autograd switch, the default dtype and the fused-attention switch.
-    Costs one copy of the weights while the loan lasts; tensors without data (meta, fake,
-    uninitialised) are put back, not copied.
+    Costs one copy of the weights while the loan lasts; tensors without data (meta, fake)
+    are put back, not copied.
     """
     with ExitStack() as debts:
         for restore in _process_state():
@@ -96,18 +96,22 @@ def _tensors(model: nn.Module) -> list[torch.Tensor]:
 
 def _tensor_state(tensor: torch.Tensor) -> Restore:
     import torch
+    from torch.nn.parameter import is_lazy
 
+    if is_lazy(tensor):
+        return _sleep_again(tensor)
     if not _has_data(tensor):
         return lambda: None
-    alias, copy = tensor.detach(), tensor.detach().clone()
-    needs_grad, grad = tensor.requires_grad, tensor.grad if tensor.is_leaf else None
-    grad_copy = None if grad is None else grad.detach().clone()
+    grad = tensor.grad if tensor.is_leaf else None
+    needs_grad = tensor.requires_grad
+    contents = [_content(held) for held in (tensor, grad) if held is not None]
 
     def restore() -> None:
+        if tensor.is_leaf:
+            tensor.grad = None  # a gradient must fit its tensor at every moment
         with torch.no_grad():
-            _put_back(tensor, alias, copy)
-            if grad is not None and grad_copy is not None:
-                _put_back(grad, grad.detach(), grad_copy)
+            for put_back in contents:
+                put_back()
         if tensor.is_leaf:
             tensor.requires_grad_(needs_grad)
             tensor.grad = grad
@@ -115,19 +119,33 @@ def _tensor_state(tensor: torch.Tensor) -> Restore:
     return restore
 
 
+def _content(tensor: torch.Tensor) -> Restore:
+    """Point `tensor` at its first storage again, and undo what was written there."""
+    alias, copy = tensor.detach(), tensor.detach().clone()
+
+    def restore() -> None:
+        if not _same_place(tensor, alias):
+            tensor.data = alias
+        if not _same_bits(tensor, copy):
+            tensor.data.copy_(copy)
+
+    return restore
+
+
+def _sleep_again(tensor: torch.Tensor) -> Restore:
+    """A lazy parameter wakes by changing its class and its data in place."""
+    kind, empty = type(tensor), tensor.data
+
+    def restore() -> None:
+        tensor.data = empty
+        tensor.__class__ = kind
+
+    return restore
+
+
 def _has_data(tensor: torch.Tensor) -> bool:
-    from torch.nn.parameter import is_lazy
-
     plain = type(tensor).__name__ in ("Tensor", "Parameter", "Buffer")
-    return plain and not is_lazy(tensor) and tensor.device.type != "meta"
-
-
-def _put_back(tensor: torch.Tensor, alias: torch.Tensor, copy: torch.Tensor) -> None:
-    """Point `tensor` at its first storage again and undo what was written there."""
-    if not _same_place(tensor, alias):
-        tensor.data = alias
-    if not _same_bits(tensor, copy):
-        tensor.data.copy_(copy)
+    return plain and tensor.device.type != "meta"
 
 
 def _same_place(tensor: torch.Tensor, alias: torch.Tensor) -> bool:

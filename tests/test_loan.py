@@ -26,16 +26,19 @@ def small_model() -> nn.Module:
     return model
 
 
+def content(tensor: torch.Tensor | None) -> bytes | None:
+    if tensor is None or tensor.device.type == "meta":
+        return None
+    return tensor.detach().numpy().tobytes()
+
+
 def snapshot(model: nn.Module) -> dict[str, Any]:
     """Everything that must survive, by content and by identity."""
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     return {
-        "bytes": {n: t.detach().numpy().tobytes() for n, t in tensors.items()},
+        "bytes": {n: content(t) for n, t in tensors.items()},
         "identity": {n: (id(t), t.data_ptr(), t.requires_grad) for n, t in tensors.items()},
-        "grads": {
-            n: None if t.grad is None else (id(t.grad), t.grad.numpy().tobytes())
-            for n, t in tensors.items()
-        },
+        "grads": {n: (id(t.grad), content(t.grad)) for n, t in tensors.items()},
         "modes": {n: m.training for n, m in model.named_modules()},
         "children": {n: id(m) for n, m in model.named_modules()},
         "hooks": {n: list(m._forward_hooks) for n, m in model.named_modules()},

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ version: 1
 title: "모델 보고서"
 targets: [T4, {name: RTX 4090}, {name: lab, memory: 25769803776}]
 training: {optimizer: [sgd, none], precisions: bf16, checkpointing: true}
-budgets: {parameters: 1.5M, flops: 2e3, model_bytes: 100 MB, "peak_memory@1": 1 GiB}
+budgets: {parameters: 1.5M, flops: 2k, model_bytes: 100 MB, "peak_memory@1": 1 GiB}
 limits: {seconds: 90, memory: 8 GiB}
 models:
   - name: 한글-모델.v2
@@ -154,7 +155,7 @@ def test_the_contract_s_example_loads(folder: Path) -> None:
 
 
 def test_a_manifest_that_uses_everything_loads(folder: Path) -> None:
-    text = EVERYTHING.replace("2e3", "2k")
+    text = EVERYTHING
     model, exported, graph, library = load(folder, text).models
     assert model.source.factory == "Outer.build"
     assert model.source.target == str(folder / "net.py")
@@ -167,16 +168,15 @@ def test_a_manifest_that_uses_everything_loads(folder: Path) -> None:
         "nothing": None,
         "deep": [[1]],
     }
-    kinds = [spec.kind for spec in model.inputs]
-    assert kinds == [
-        *("tensor", "tensor", "tensor", "file"),
-        *("constant", "constant", "items", "fields"),
-    ]
+    kinds = " ".join(spec.kind for spec in model.inputs)
+    assert kinds == "tensor tensor tensor file constant constant items fields"
     state = model.inputs[6]
-    assert state.as_tuple and state.items is not None
+    assert state.as_tuple
+    assert state.items is not None
     assert [spec.kind for spec in state.items] == ["tensor", "tensor", "constant"]
     cache = model.inputs[5].value
-    assert cache is not None and cache.value is None
+    assert cache is not None
+    assert cache.value is None
     assert (model.inputs[2].low, model.inputs[2].high, model.inputs[2].shape) == (-1, 1.5, ())
     assert (model.loss.kind, model.loss.factory) == ("python", "loss")
     assert not model.onnx.enabled
@@ -186,7 +186,7 @@ def test_a_manifest_that_uses_everything_loads(folder: Path) -> None:
 
 
 def test_a_model_s_settings_override_the_shared_ones_key_by_key(folder: Path) -> None:
-    model, other, *_ = load(folder, EVERYTHING.replace("2e3", "2k")).models
+    model, other, *_ = load(folder, EVERYTHING).models
     assert model.budgets.parameters is None
     assert other.budgets.parameters == 1_500_000
     assert model.budgets.flops == 2000
@@ -196,7 +196,7 @@ def test_a_model_s_settings_override_the_shared_ones_key_by_key(folder: Path) ->
     assert model.training.checkpointing == (False,)
 
 
-@pytest.mark.parametrize("text", [CONTRACT, EVERYTHING.replace("2e3", "2k")])
+@pytest.mark.parametrize("text", [CONTRACT, EVERYTHING])
 def test_values_reach_another_process_as_json_unchanged(folder: Path, text: str) -> None:
     manifest = load(folder, text)
     for model in manifest.models:
@@ -207,7 +207,7 @@ def test_values_reach_another_process_as_json_unchanged(folder: Path, text: str)
 def test_values_cannot_be_changed(folder: Path) -> None:
     manifest = load(folder, CONTRACT)
     with pytest.raises(ValueError, match="frozen"):
-        manifest.models[0].batch = 3  # type: ignore[misc]
+        manifest.models[0].batch = 3
 
 
 def test_paths_are_relative_to_the_manifest_not_to_the_working_folder(
@@ -255,8 +255,8 @@ WRECKS: dict[str, tuple[str | bytes, str]] = {
     "null": ("---\n", "m.yaml:1: is empty; begin with 'version: 1'"),
     "a list": ("# list\n- a\n", "m.yaml:2: must hold keys such as 'version: 1', not a list"),
     "a scalar": ("hello\n", "m.yaml:1: must hold keys such as 'version: 1', not 'hello'"),
-    "an unclosed list": (GOOD + "x: [1, 2\n", "m.yaml:8: is not YAML: "),
-    "an unclosed quote": (GOOD + 'x: "a\n', "m.yaml:8: is not YAML: "),
+    "an unclosed list": (GOOD + "x: [1, 2\n", "m.yaml:7: is not YAML: "),
+    "an unclosed quote": (GOOD + 'x: "a\n', "m.yaml:7: is not YAML: "),
     "a wrong escape": (GOOD + 'x: "\\q"\n', "m.yaml:7: is not YAML: "),
     "a colon too many": ("title: a: b\n", "m.yaml:1: is not YAML: "),
     "a list as key": (GOOD + "? [a]\n: 1\n", "m.yaml:7: a key must be text, not a collection"),
@@ -331,8 +331,8 @@ def test_a_file_name_cannot_break_the_line(folder: Path) -> None:
 
 WRONG: dict[str, tuple[str, str]] = {
     "version missing": (GOOD.replace("version: 1\n", ""), "1: version: is required"),
-    "version 2": (GOOD.replace(": 1", ": 2"), "1: version: must be one of 1, not 2"),
-    "version as text": (GOOD.replace(": 1", ": '1'"), "1: version: must be one of 1, not '1'"),
+    "version 2": (GOOD.replace(": 1", ": 2"), "1: version: must be 1, not 2"),
+    "version as text": (GOOD.replace(": 1", ": '1'"), "1: version: must be 1, not '1'"),
     "version true": (GOOD.replace(": 1", ": true"), "1: version: must be 1, not true"),
     "title empty": (GOOD.replace(": t\n", ": ''\n"), "2: title: must not be empty"),
     "title null": (GOOD.replace(": t\n", ":\n"), "2: title: must be text, not null"),
@@ -696,13 +696,13 @@ def test_a_hundred_complaints_are_listed_and_the_rest_counted(folder: Path) -> N
     assert lines[-1] == "m.yaml: and 50 more"
 
 
-def test_an_unknown_gpu_is_told_when_the_known_ones_are_given(folder: Path) -> None:
-    text = GOOD + "targets: [T4, {name: lab, memory: 1 GiB}, A10G, h2OO]\n"
-    lines = complaints(folder, text, known_gpus=("T4", "A10", "H200"))
-    assert lines == [
-        "m.yaml:7: targets[2]: unknown GPU 'A10G'; did you mean 'A10'?",
-        "m.yaml:7: targets[3]: unknown GPU 'h2OO'; see 'reportgen gpus', or give its memory",
-    ]
+def test_an_unknown_gpu_is_told_with_its_neighbours(folder: Path) -> None:
+    text = GOOD + "targets: [T4, {name: lab, memory: 1 GiB}, A10O-80GB, Voodoo, Tesla T4]\n"
+    lines = complaints(folder, text)
+    assert len(lines) == 3
+    assert "targets[2]: unknown GPU 'A10O-80GB'; did you mean A100" in lines[0]
+    assert "targets[3]: unknown GPU 'Voodoo'" in lines[1]
+    assert "targets[4]: GPU 'Tesla T4' is listed twice" in lines[2]
 
 
 # The compact forms of the command line ---------------------------------------------------------
@@ -754,6 +754,14 @@ def test_a_source_is_taken_apart(
     assert source.target == target.format(folder=folder)
 
 
+@pytest.mark.parametrize("text", ["", "vgg16", "nett.py:Net", "net.py", "timm:", "a\nb", "x.pth"])
+def test_a_wrong_source_is_one_line(folder: Path, text: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse_source(text, folder)
+    assert caught.value.message.startswith("source: ")
+    assert caught.value.message.isprintable()
+
+
 # The JSON Schema --------------------------------------------------------------------------------
 
 
@@ -771,7 +779,7 @@ def parsed(folder: Path, text: str) -> Any:
     return yaml_reader.read_yaml(file).data
 
 
-@pytest.mark.parametrize("text", [CONTRACT, EVERYTHING.replace("2e3", "2k"), GOOD])
+@pytest.mark.parametrize("text", [CONTRACT, EVERYTHING, GOOD])
 def test_the_schema_accepts_good_manifests(
     folder: Path, schema: jsonschema.Draft7Validator, text: str
 ) -> None:
@@ -815,10 +823,12 @@ def test_every_key_of_the_schema_is_described() -> None:
 fast = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-WORDS = ["version", "title", "models", "name", "source", "inputs", "shape", "items", "fields",
-         "value", "onnx", "batch", "budgets", "peak_memory@64", "training", "optimizer", "limits",
-         "targets", "memory", "dims", "ignore", "logs", "loss", "weights", "dtype", "arguments",
-         "torchvision:a", "net.py:f", "batch,3:int64<5", "float32", "sgd", "12 GiB", "30M"]  # fmt: skip
+WORDS = [
+    *("version", "title", "models", "name", "source", "inputs", "shape", "items", "fields"),
+    *("value", "onnx", "batch", "budgets", "peak_memory@64", "training", "optimizer", "limits"),
+    *("targets", "memory", "dims", "ignore", "logs", "loss", "weights", "dtype", "arguments"),
+    *("torchvision:a", "net.py:f", "batch,3:int64<5", "float32", "sgd", "12 GiB", "30M"),
+]
 leaves = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(WORDS)
 )
@@ -852,6 +862,17 @@ def test_random_punctuation_raises_nothing_but_manifest_errors(folder: Path, tex
 
 
 @fast
+@given(data=st.data())
+def test_a_damaged_manifest_raises_nothing_but_manifest_errors(
+    folder: Path, data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, len(EVERYTHING)))
+    stop = data.draw(st.integers(start, min(start + 20, len(EVERYTHING))))
+    middle = data.draw(st.text(alphabet="[]{}:,-#'\"\n a1~", max_size=5))
+    only_refuses(folder, (EVERYTHING[:start] + middle + EVERYTHING[stop:]).encode())
+
+
+@fast
 @given(tree=trees)
 def test_random_trees_raise_nothing_but_manifest_errors(folder: Path, tree: object) -> None:
     text = json.dumps(tree)  # JSON is YAML, but for numbers that are none
@@ -863,10 +884,8 @@ def test_random_trees_raise_nothing_but_manifest_errors(folder: Path, tree: obje
 @fast
 @given(text=st.text() | st.from_regex(r"[a-z]*=?[a-z0-9,]*:?[a-z0-9]*<?[0-9]*", fullmatch=True))
 def test_random_compact_shapes_raise_nothing_but_manifest_errors(text: str) -> None:
-    try:
+    with suppress(ManifestError):
         parse_shape_argument(text)
-    except ManifestError as error:
-        assert error.message.isprintable()
 
 
 # Its cost ---------------------------------------------------------------------------------------

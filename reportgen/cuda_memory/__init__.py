@@ -1,1 +1,66 @@
-"""E"""
+"""How much CUDA memory a model takes, from a machine without a GPU.
+
+    from reportgen.cuda_memory import Step, estimate, find_gpu, trace_step
+
+    step = Step(mode="train", optimizer="adam", precision="amp-bf16")
+    plan = trace_step(model, lambda batch: ((torch.empty(batch, 3, 224, 224),), {}), step)
+    plan.estimate(32).peak_reserved_bytes
+    plan.largest_batch(find_gpu("A100-80GB")).largest_batch
+
+Importing this package, its errors, steps and catalogue of cards does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .allocator import AllocatorOptions, CachingAllocator, OutOfMemoryError
+from .errors import CudaMemoryError, ModelRefusedError, StepError, UnknownGpuError
+from .estimates import Estimate, Fit, ModuleShare, TimelinePoint
+from .events import Allocation, Request, Trace
+from .gpus import Gpu, catalogue, find_gpu, user_gpu
+from .replay import Replay, replay
+from .settings import allocator_options
+from .step import Step
+
+if TYPE_CHECKING:
+    from .plan import Plan, estimate, trace_step
+
+_NEED_TORCH = ("Plan", "estimate", "trace_step")
+
+__all__ = [
+    "Allocation",
+    "AllocatorOptions",
+    "CachingAllocator",
+    "CudaMemoryError",
+    "Estimate",
+    "Fit",
+    "Gpu",
+    "ModelRefusedError",
+    "ModuleShare",
+    "OutOfMemoryError",
+    "Plan",
+    "Replay",
+    "Request",
+    "Step",
+    "StepError",
+    "TimelinePoint",
+    "Trace",
+    "UnknownGpuError",
+    "allocator_options",
+    "catalogue",
+    "estimate",
+    "find_gpu",
+    "replay",
+    "trace_step",
+    "user_gpu",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Bring in what needs torch when it is first asked for."""
+    if name in _NEED_TORCH:
+        from . import plan
+
+        return getattr(plan, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -73,6 +73,11 @@ def context_bytes(rules: frozenset[str], level: Level) -> int:
     return total
 
 
+def uncertainty() -> float:
+    """The share of reserved memory that unlisted kernels and fragmentation may add or save."""
+    return float(library_figures()["tensor_uncertainty"]["fraction"])
+
+
 def _cublas(_numbers: tuple[int, ...], platform: Platform) -> int:
     sizes = library_figures()["cublas_workspace_bytes"]
     major = platform.capability[0]

@@ -14,7 +14,8 @@ class Replay:
     """What the allocator's counters showed.
 
     `peak_position` is the event at which allocated memory was highest; `failed_position` the
-    event that did not fit, or None. `flushes` counts how often the cache was given back.
+    event that did not fit, or None. `granted[i]` is the size of the block that allocation i got,
+    slack included. `flushes` counts how often the cache was given back.
     """
 
     peak_allocated_bytes: int
@@ -23,6 +24,7 @@ class Replay:
     peak_position: int
     failed_position: int | None
     flushes: int
+    granted: tuple[int, ...]
 
 
 def replay(
@@ -41,6 +43,7 @@ def replay(
         sizes = [allocation.size_bytes for allocation in trace.allocations]
     allocator = CachingAllocator(capacity_bytes, options)
     blocks: list[Block | None] = [None] * len(sizes)
+    granted = [0] * len(sizes)
     peak, peak_position, failed_position = -1, 0, None
     for position, event in enumerate(trace.events):
         if event >= 0:
@@ -48,18 +51,20 @@ def replay(
             if size == 0:
                 continue
             try:
-                blocks[event] = allocator.allocate(size)
+                block = allocator.allocate(size)
             except OutOfMemoryError:
                 if _is_optional(trace, event):
                     continue
                 failed_position = position
                 break
+            blocks[event] = block
+            granted[event] = block.size
             if allocator.allocated_bytes > peak:
                 peak, peak_position = allocator.allocated_bytes, position
         else:
-            block = blocks[~event]
-            if block is not None:
-                allocator.free(block)
+            ended = blocks[~event]
+            if ended is not None:
+                allocator.free(ended)
     return Replay(
         peak_allocated_bytes=allocator.peak_allocated_bytes,
         peak_requested_bytes=allocator.peak_requested_bytes,
@@ -67,6 +72,7 @@ def replay(
         peak_position=peak_position,
         failed_position=failed_position,
         flushes=allocator.flushes,
+        granted=tuple(granted),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reportgen.leaves import tensor_leaves
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from reportgen.manifest import InputSpec
 
@@ -34,6 +34,11 @@ class Arguments:
     dynamic_shapes: dict[str, Any] | None
     names: tuple[str, ...]
     axes: tuple[Axes, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the call by its name, in the order of the exported graph's inputs."""
+        leaves = tensor_leaves([*self.args, *self.kwargs.values()])
+        return dict(zip(self.names, leaves.values(), strict=True))
 
     def symbolic_dims(self, model: Any) -> tuple[str, ...]:
         """The dims that really are symbolic wherever they stand in the inputs of an ONNX model."""

@@ -21,6 +21,7 @@ _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'
 _UNKNOWN_TYPE = re.compile(r"<class '([^']+)'> in output, which is not a known type")
 _PATHS = re.compile(r"(?:/[^\s/:'\"]+)+/([^\s/:'\"]+)")
 _DATA_DEPENDENT = ("data-dependent", "GuardOnDataDependentSymNode", "unbacked", "dynamic control flow")
+_FIXED = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]((?:\[[^\]]*\])*)\.shape\[(\d+)\]")
 _SPECIALISED = ("inferred a static shape", "Constraints violated", "specialized")
 
 
@@ -53,7 +54,7 @@ def explain(error: Exception, model: nn.Module, arguments: Arguments) -> Explain
         )
     if any(phrase in text for phrase in _SPECIALISED):
         return Explained(
-            error=f"the model fixes a dimension that should be dynamic{place}: {_line(chain[-1])}",
+            error=f"the model fixes {_fixed_dims(text) or 'a dimension'}{place}",
             hint="derive sizes from x.shape instead of writing them as numbers",
             final=False,
         )
@@ -63,6 +64,14 @@ def explain(error: Exception, model: nn.Module, arguments: Arguments) -> Explain
         hint="try torch.onnx.export(model, args, dynamo=True, report=True) for the whole story",
         final=not arguments.dynamic_shapes,
     )
+
+
+def _fixed_dims(text: str) -> str:
+    """`axis 0 of x at 2 and axis 1 of ids at 16`, as torch.export found them."""
+    found = dict.fromkeys(
+        f"axis {axis} of {name}{keys} at {size}" for size, name, keys, axis in _FIXED.findall(text)
+    )
+    return " and ".join(found)
 
 
 def _own_failure(model: nn.Module, arguments: Arguments) -> Explained | None:

@@ -31,14 +31,16 @@ def name_parts(model: Any, arguments: Arguments, outputs: tuple[str, ...]) -> No
     A name that another value has already is left alone; so is an output that is also an input.
     """
     taken = {value.name for value in _values(model)} | set(model.graph.initializers)
-    named: set[int] = set()
-    for values, names in ((model.graph.inputs, arguments.names), (model.graph.outputs, outputs)):
+    free = tuple("" if name in arguments.names else name for name in outputs)
+    named: set[int] = {id(value) for value in model.graph.inputs}
+    for values, names in ((model.graph.outputs, free), (model.graph.inputs, arguments.names)):
         for value, name in zip(values, names, strict=False):
-            if name not in taken and id(value) not in named:
+            is_input = values is model.graph.inputs
+            if name and name not in taken and (is_input or id(value) not in named):
                 taken.discard(value.name)
                 taken.add(name)
                 value.name = name
-            named.add(id(value))
+                named.add(id(value))
     _name_dims(model, arguments)
 
 

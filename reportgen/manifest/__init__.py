@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -55,22 +54,21 @@ __all__ = [
 ]
 
 
-def load_manifest(path: Path, *, known_gpus: Collection[str] = ()) -> Manifest:
+def load_manifest(path: Path) -> Manifest:
     """The manifest at `path`, complete: files found, names told apart, shared settings applied.
 
     Args:
         path: the YAML file; paths inside are relative to its folder.
-        known_gpus: names that a target may have without saying its memory; empty for any.
 
     Raises:
         ManifestError: everything that is wrong at once, each on a line `file:line: key: message`.
     """
     read = read_yaml(path)
     complaints = list(read.complaints)
-    document, invalid = _validate(read, Reading(folder=Path(os.path.abspath(path)).parent))
+    document, invalid = _validate(read, Reading(folder=path.absolute().parent))
     judged = {complaint.path for complaint in complaints}
     complaints += _elsewhere(invalid, judged)
-    complaints += _elsewhere(inconsistencies(read.data, read.lines, known_gpus), judged)
+    complaints += _elsewhere(inconsistencies(read.data, read.lines), judged)
     if document is None or complaints:
         raise manifest_error(path, complaints)
     return _finish(document, path)
@@ -96,6 +94,4 @@ def _elsewhere(complaints: Iterable[Complaint], judged: set[KeyPath]) -> list[Co
 def _finish(document: Document, path: Path) -> Manifest:
     models = tuple(with_shared_settings(spec, document) for spec in document.models)
     values = {name: getattr(document, name) for name in Document.model_fields}
-    return Manifest.model_construct(
-        **{**values, "models": models, "path": Path(os.path.abspath(path))}
-    )
+    return Manifest.model_construct(**{**values, "models": models, "path": path.absolute()})

@@ -68,7 +68,7 @@ def manifest_error(file: Path, complaints: Iterable[Complaint]) -> ManifestError
 
 
 def complaints_of(error: ValidationError, lines: Mapping[KeyPath, int]) -> list[Complaint]:
-    """pydantic's errors in plain words, with the line of each key.
+    """The errors of pydantic in plain words, with the line of each key.
 
     A key that is missing because it was misspelt is one mistake, and gets one complaint.
     """
@@ -112,7 +112,7 @@ def _translate(details: ErrorDetails, lines: Mapping[KeyPath, int]) -> Complaint
 
 
 def _written(loc: KeyPath) -> KeyPath:
-    """pydantic's location in the file's own words."""
+    """A location of pydantic's in the file's own words."""
     path: KeyPath = ()
     for part in loc:
         if path and path[-1] == PEAK_MEMORY and isinstance(part, int):

@@ -8,9 +8,11 @@ has the wrong type, since pydantic complains of that.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reportgen.cuda_memory.errors import UnknownGpuError
+from reportgen.cuda_memory.gpus import find_gpu
 from reportgen.manifest.complaints import Complaint, KeyPath, line_of
 from reportgen.manifest.input_spec import compact_dims, compact_name
 from reportgen.manifest.wording import did_you_mean, quote
@@ -19,11 +21,9 @@ Found = tuple[KeyPath, str]
 """A name and where it stands."""
 
 
-def inconsistencies(
-    data: Mapping[str, Any], lines: Mapping[KeyPath, int], known_gpus: Collection[str]
-) -> list[Complaint]:
-    """Everything that does not agree in `data`; GPUs are only checked when some are known."""
-    found = [*_targets(data, known_gpus)]
+def inconsistencies(data: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> list[Complaint]:
+    """Everything that does not agree in `data`."""
+    found = [*_targets(data)]
     models: list[tuple[KeyPath, Any]] = [
         (("models", i), m) for i, m in enumerate(_list(data, "models"))
     ]
@@ -35,20 +35,22 @@ def inconsistencies(
     return [Complaint(message=text, path=path, line=line_of(path, lines)) for path, text in found]
 
 
-def _targets(data: Mapping[str, Any], known: Collection[str]) -> Iterator[Found]:
+def _targets(data: Mapping[str, Any]) -> Iterator[Found]:
     seen: set[str] = set()
     for index, target in enumerate(_list(data, "targets")):
         name = target.get("name") if isinstance(target, dict) else target
         if not isinstance(name, str):
             continue
         path = ("targets", index)
-        bare = not (isinstance(target, dict) and "memory" in target)
-        if name.casefold() in seen:
+        own_memory = isinstance(target, dict) and "memory" in target
+        try:
+            known = name if own_memory else find_gpu(name).name
+        except UnknownGpuError as error:
+            known = name
+            yield path, f"unknown GPU {quote(name)}; {error.hint}"
+        if known.casefold() in seen:
             yield path, f"GPU {quote(name)} is listed twice"
-        elif known and bare and name.casefold() not in {gpu.casefold() for gpu in known}:
-            guess = did_you_mean(name, known) or "; see 'reportgen gpus', or give its memory"
-            yield path, f"unknown GPU {quote(name)}{guess}"
-        seen.add(name.casefold())
+        seen.add(known.casefold())
 
 
 def _model(path: KeyPath, model: dict[str, Any], lines: Mapping[KeyPath, int]) -> Iterator[Found]:

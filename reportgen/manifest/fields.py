@@ -8,12 +8,12 @@ from another process as JSON, already complete, and the file system is not asked
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Hashable
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,8 +97,8 @@ def _bytes(value: object) -> object:
 
 
 def _one(value: object) -> object:
-    """Keep `true` and `1.0` from passing as 1, which they equal in Python."""
-    if isinstance(value, bool | float):
+    """Also keep `true` and `1.0` from passing as 1, which they equal in Python."""
+    if isinstance(value, bool | float) or value != 1:
         raise ValueError(f"must be 1, not {quote(value)}")
     return value
 
@@ -287,12 +287,16 @@ def existing_path(text: str, folder: Path, *, folders: bool = False) -> Path:
     Raises:
         ValueError: nothing is there, or not a file (or folder, where `folders` are allowed).
     """
-    path = Path(os.path.abspath(folder / text))
+    path = (folder / text).absolute()
     try:
         if path.is_file() or (folders and path.is_dir()):
             return path
         found = path.is_dir()
-        siblings = sorted(os.listdir(path.parent))[:1000] if path.parent.is_dir() else []
+        siblings = (
+            [near.name for near in islice(path.parent.iterdir(), 1000)]
+            if path.parent.is_dir()
+            else []
+        )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"cannot read {quote(text)}: {reason.lower()}") from None

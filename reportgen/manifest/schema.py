@@ -26,7 +26,7 @@ _SHORT_FORMS: dict[str, Schema] = {
 _TEXT_ONLY: dict[str, Schema] = {
     "Source": {
         **_TEXT,
-        "pattern": r"^(torchvision:|timm:|transformers:|.+\.py:|[^:]+:[^:]+$|.+\.(pt2|onnx)$)",
+        "pattern": r"^([^:]+:[\w./-]+|.+\.py:[\w.]+|.+\.(pt2|onnx))$",
         "examples": ["torchvision:resnet50", "net.py:Net", "package.module:build", "net.onnx"],
     },
     "Loss": {

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import ValidationInfo, model_validator
 
+from reportgen.errors import ManifestError
 from reportgen.manifest.fields import Value, existing_path, reading_folder
 from reportgen.manifest.wording import did_you_mean, quote
 
@@ -87,13 +88,16 @@ def parse_source(text: str, folder: Path) -> Source:
     """A source from its text, as the command line takes it; files are looked up in `folder`.
 
     Raises:
-        ValueError: not one of the forms of a source, or the file does not exist.
+        ManifestError: not one of the forms of a source, or the file does not exist; one line.
     """
-    return Source.model_validate(source_parts(text, folder))
+    try:
+        return Source.model_validate(source_parts(text, folder))
+    except ValueError as error:
+        raise ManifestError(f"source: {error}") from error
 
 
 def source_parts(text: str, folder: Path) -> dict[str, str]:
-    """The fields of `Source` for `text`; raises ValueError as `parse_source` does."""
+    """The fields of `Source` for `text`; raises ValueError where `parse_source` complains."""
     library, colon, name = text.partition(":")
     if colon and library in _LIBRARIES:
         if not _LIBRARY_NAME.fullmatch(name):

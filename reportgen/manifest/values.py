@@ -183,7 +183,7 @@ class ModelSpec(Value):
     onnx: OnnxOptions = OnnxOptions()
     """How the model is exported to ONNX."""
     logs: Logs = Logs()
-    """Logs of a training that was run already."""
+    """Logs for the report's chapter on training."""
     ignore: dict[RuleCode, Reason] = Field(default_factory=dict)
     """Findings to accept, each with the reason why."""
     budgets: Budgets = Budgets()

@@ -9,7 +9,6 @@ mappings with text keys, lists, and the scalars of YAML 1.2's core schema.
 from __future__ import annotations
 
 import math
-import os
 import re
 import stat
 from collections.abc import Iterator
@@ -63,7 +62,7 @@ class YamlDocument:
     complaints: list[Complaint]
 
 
-class _Refused(Exception):
+class _ReadingError(Exception):
     """Reading cannot go on; holds the one complaint."""
 
     def __init__(self, message: str, *, line: int = 0, path: KeyPath = ()) -> None:
@@ -79,7 +78,7 @@ def read_yaml(file: Path) -> YamlDocument:
     """
     try:
         return _Composer(_checked_text(_read_bytes(file))).document()
-    except _Refused as refused:
+    except _ReadingError as refused:
         raise manifest_error(file, [refused.complaint]) from None
 
 
@@ -89,42 +88,48 @@ def read_yaml(file: Path) -> YamlDocument:
 def _read_bytes(file: Path) -> bytes:
     """The file, unless it is none or too large; its size is asked before anything is read."""
     try:
-        status = os.stat(file)
+        status = file.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise _Refused("is a folder; name the manifest file in it")
+            raise _ReadingError("is a folder; name the manifest file in it")
         if not stat.S_ISREG(status.st_mode):
-            raise _Refused("is not a regular file; save the manifest to disk")
+            raise _ReadingError("is not a regular file; save the manifest to disk")
         if status.st_size <= _MOST_BYTES:
-            with open(file, "rb") as stream:
+            with file.open("rb") as stream:
                 content = stream.read(_MOST_BYTES + 1)
             if len(content) <= _MOST_BYTES:
                 return content
     except FileNotFoundError:
-        raise _Refused("file not found; check the path, or begin with 'reportgen init'") from None
+        raise _ReadingError(
+            "file not found; check the path, or begin with 'reportgen init'"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise _Refused(f"cannot be read: {reason.lower()}; check the path") from None
-    raise _Refused(f"is larger than 1 MiB ({status.st_size:,} B); is this a manifest?")
+        raise _ReadingError(f"cannot be read: {reason.lower()}; check the path") from None
+    raise _ReadingError(f"is larger than 1 MiB ({status.st_size:,} B); is this a manifest?")
 
 
 def _checked_text(content: bytes) -> str:
     """The bytes as text, when they are UTF-8 and hold nothing that hides or moves lines."""
     save = "; save the file as UTF-8"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _Refused(f"is UTF-16 or UTF-32{save}", line=1)
+        raise _ReadingError(f"is UTF-16 or UTF-32{save}", line=1)
     if content.startswith(b"\xef\xbb\xbf"):
-        raise _Refused(f"begins with a byte order mark{save} without BOM", line=1)
+        raise _ReadingError(f"begins with a byte order mark{save} without BOM", line=1)
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = _line_at(content[: error.start].decode("utf-8", "replace"))
-        raise _Refused(f"byte 0x{content[error.start]:02x} is not UTF-8{save}", line=line) from None
+        raise _ReadingError(
+            f"byte 0x{content[error.start]:02x} is not UTF-8{save}", line=line
+        ) from None
     if match := _FORBIDDEN.search(text):
         what = f"character U+{ord(match[0]):04X} is not allowed; remove it"
         what = f"holds a NUL byte{save}" if match[0] == "\0" else what
-        raise _Refused(what, line=_line_at(text[: match.start()]))
+        raise _ReadingError(what, line=_line_at(text[: match.start()]))
     if match := _TABBED.search(text):
-        raise _Refused("is indented with a tab; use spaces", line=_line_at(text[: match.start()]))
+        raise _ReadingError(
+            "is indented with a tab; use spaces", line=_line_at(text[: match.start()])
+        )
     return text
 
 
@@ -150,18 +155,18 @@ class _Composer:
         self._events = self._parse()
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            raise _Refused("is empty; begin with 'version: 1'", line=1)
+            raise _ReadingError("is empty; begin with 'version: 1'", line=1)
         root = next(self._events)
         self.lines[()] = _line(root)
         data = self._value(root, ())
         next(self._events)  # the document's end
         rest = next(self._events)
         if not isinstance(rest, yaml.StreamEndEvent):
-            raise _Refused("holds a second document; keep one per file", line=_line(rest))
+            raise _ReadingError("holds a second document; keep one per file", line=_line(rest))
         if data is None:
-            raise _Refused("is empty; begin with 'version: 1'", line=1)
+            raise _ReadingError("is empty; begin with 'version: 1'", line=1)
         if not isinstance(data, dict):
-            raise _Refused(
+            raise _ReadingError(
                 f"must hold keys such as 'version: 1', not {quote(data)}", line=self.lines[()]
             )
         return YamlDocument(data=data, lines=self.lines, complaints=self.complaints)
@@ -171,16 +176,20 @@ class _Composer:
             yield from yaml.parse(self.text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise _Refused(_syntax(error), line=mark.line + 1 if mark else 0) from None
+            raise _ReadingError(_syntax(error), line=self._line_of(mark)) from None
         except yaml.YAMLError as error:
-            raise _Refused(f"is not YAML: {quote(str(error))}") from None
+            raise _ReadingError(f"is not YAML: {quote(str(error))}") from None
+
+    def _line_of(self, mark: yaml.Mark | None) -> int:
+        """The line of `mark`; the end of the file counts to the last line that says something."""
+        return min(mark.line + 1, _line_at(self.text.rstrip())) if mark else 0
 
     def _value(self, event: yaml.Event, path: KeyPath) -> Plain:
         self._refuse_extras(event, path)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
         if len(path) >= _DEEPEST:
-            raise _Refused(f"is nested deeper than {_DEEPEST} levels", line=_line(event))
+            raise _ReadingError(f"is nested deeper than {_DEEPEST} levels", line=_line(event))
         if isinstance(event, yaml.SequenceStartEvent):
             return self._list(path)
         return self._mapping(path)
@@ -189,16 +198,16 @@ class _Composer:
         """Refuse what makes YAML dangerous, and documents too long to be written by hand."""
         self._values += 1
         if self._values > _MOST_VALUES:
-            raise _Refused(f"holds more than {_MOST_VALUES:,} values", line=_line(event))
+            raise _ReadingError(f"holds more than {_MOST_VALUES:,} values", line=_line(event))
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             sign = "alias *" if isinstance(event, yaml.AliasEvent) else "anchor &"
-            raise _Refused(
+            raise _ReadingError(
                 f"{sign}{event.anchor[:40]} is not accepted; write the value out",
                 line=_line(event),
                 path=path,
             )
         if isinstance(event, _TAGGED) and event.tag is not None:
-            raise _Refused(
+            raise _ReadingError(
                 f"tag {quote(event.tag)} is not accepted; write the plain value",
                 line=_line(event),
                 path=path,
@@ -230,11 +239,11 @@ class _Composer:
         self._refuse_extras(event, path)
         line = _line(event)
         if not isinstance(event, yaml.ScalarEvent):
-            raise _Refused("a key must be text, not a collection", line=line, path=path)
+            raise _ReadingError("a key must be text, not a collection", line=line, path=path)
         key: str = event.value
         if key == "<<":
             message = "merge key '<<' is not accepted; write the keys out"
-            raise _Refused(message, line=line, path=path)
+            raise _ReadingError(message, line=line, path=path)
         if event.implicit[0] and not _is_text(key):
             self._complain(f"key {quote(key)} is no text; put it in quotes", (*path, key), line)
         elif _FORBIDDEN.search(key):

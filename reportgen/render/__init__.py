@@ -36,6 +36,7 @@ SUMMARY_LIMIT = 65_536
 
 _FONTS = "/* fonts */"
 _ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12
+_ROWS_IN_SUMMARY = 100
 
 Bodies = dict[str, Markup]  # section -> its rendered result
 
@@ -86,7 +87,8 @@ def render_summary(report: Report) -> str:
     shown = len(found)
     while True:
         text = template.render(
-            report=report, overview=overview(report), found=found[:shown], hidden=found[shown:]
+            report=report, overview=overview(report), found=found[:shown],
+            hidden=found[shown:], rows=_ROWS_IN_SUMMARY,
         )
         if len(text) <= SUMMARY_LIMIT or shown == 0:
             return text

@@ -20,7 +20,7 @@ _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 _ELEMENTS = frozenset(
     "svg g title desc path polygon polyline line rect circle ellipse text tspan defs "
-    "linearGradient radialGradient stop marker clipPath".split()
+    "linearGradient radialGradient stop marker style clipPath".split()
 )
 _LOCAL = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
 _ANY_ADDRESS = re.compile(r"url\(|@import|expression\(|</", re.IGNORECASE)
@@ -88,6 +88,8 @@ def _clean(element: ElementTree.Element, prefix: str) -> None:
             _clean(child, prefix)
         else:
             element.remove(child)
+    if _name(element) == "style" and _ANY_ADDRESS.search(element.text or ""):
+        element.text = ""
     for name, value in list(element.attrib.items()):
         cleaned = _attribute(name, value, prefix)
         if cleaned is None:
@@ -101,12 +103,16 @@ def _attribute(name: str, value: str, prefix: str) -> str | None:
     if plain.startswith("on") or (name.startswith("{") and name != _XLINK):
         return None
     if plain == "href":
-        return f"#{prefix}{value[1:]}" if value.startswith("#") else None
+        return f"#{_prefixed(value[1:], prefix)}" if value.startswith("#") else None
     if plain == "id":
-        return prefix + value
-    localised = _LOCAL.sub(rf"url(#{prefix}\1)", value)
+        return _prefixed(value, prefix)
+    localised = _LOCAL.sub(lambda match: f"url(#{_prefixed(match[1], prefix)})", value)
     outside = _LOCAL.sub("", value)
     return None if _ANY_ADDRESS.search(outside) else localised
+
+
+def _prefixed(name: str, prefix: str) -> str:
+    return name if name.startswith(prefix) else prefix + name
 
 
 def _name(element: ElementTree.Element) -> str:

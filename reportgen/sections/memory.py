@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reportgen.chapter import Section, Skipped, Unable
+from reportgen.cuda_memory.errors import CudaMemoryError
+from reportgen.cuda_memory.gpus import Gpu, find_gpu, user_gpu
+from reportgen.cuda_memory.step import Step
+from reportgen.findings import Hit, Severity, rule
+from reportgen.manifest import Loss, Target
+from reportgen.study import Study
+from reportgen.units import format_bytes
+
+if TYPE_CHECKING:
+    from reportgen.cuda_memory import Estimate, Plan
+
+_CURVE_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_CURVE_HEADROOM = 1.5  # a curve ends where it has left the largest card this far behind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,3 +76,213 @@ class Memory:
     curves: tuple[Curve, ...]
     torchinfo_bytes: int | None  # the figure torchinfo prints for the same batch
     assumptions: tuple[str, ...]
+
+
+def examine(study: Study) -> Memory | Skipped:
+    """Trace every step the manifest asks for once, then answer every question from the traces."""
+    if not study.targets:
+        return Skipped(reason="the manifest names no target GPUs")
+    gpus = tuple(map(gpu_of, study.targets))
+    try:
+        plans = [make_plan(study, step) for step in steps_of(study)]
+        estimates = [plan.estimate(batch) for plan in plans for batch in batches_of(study)]
+        return Memory(
+            estimates=tuple(map(_as_result, estimates)),
+            fits=tuple(_fit(plan, gpu) for plan in plans for gpu in gpus),
+            curves=tuple(_curve(plan, gpus) for plan in plans),
+            torchinfo_bytes=torchinfo_bytes(study),
+            assumptions=_assumptions(study, estimates),
+        )
+    except CudaMemoryError as error:
+        raise Unable(str(error), hint=error.hint) from error
+
+
+def gpu_of(target: Target) -> Gpu:
+    """The card a target names, or the one it describes."""
+    if target.memory_bytes is None:
+        return find_gpu(target.name)
+    return user_gpu(target.name, target.memory_bytes)
+
+
+def steps_of(study: Study) -> Iterator[Step]:
+    """Inference and training in every precision, training with every optimizer asked for."""
+    for precision in study.training.precisions:
+        yield Step(mode="inference", precision=precision)
+        for optimizer in study.training.optimizers:
+            for checkpointing in study.training.checkpointing:
+                yield Step(
+                    mode="train",
+                    precision=precision,
+                    optimizer=optimizer,
+                    checkpointing=checkpointing,
+                    loss=loss_of(study.spec.loss),
+                )
+
+
+def loss_of(loss: Loss) -> Any:
+    """The loss by name, or the user's function from its file."""
+    if loss.kind != "python":
+        return loss.kind
+    from reportgen.sources.from_python import load_object
+
+    return load_object(str(loss.target), str(loss.factory), loss.text)
+
+
+def make_plan(study: Study, step: Step) -> Plan:
+    """A traced step, for any batch and any card."""
+    from reportgen.cuda_memory import trace_step
+
+    return trace_step(study.model, _inputs(study), step)
+
+
+def _inputs(study: Study) -> Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]:
+    def make(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        examples = study.examples(batch)
+        return examples.args, examples.kwargs
+
+    return make
+
+
+def batches_of(study: Study) -> tuple[int, ...]:
+    """The manifest's batch, and those that a budget asks about."""
+    return tuple(dict.fromkeys((study.batch, *sorted(study.spec.budgets.peak_memory_bytes))))
+
+
+def _as_result(estimate: Estimate) -> MemoryEstimate:
+    return MemoryEstimate(
+        mode=estimate.mode,
+        precision=estimate.precision,
+        optimizer=estimate.optimizer,
+        checkpointing=estimate.checkpointing,
+        batch=estimate.batch,
+        peak_allocated_bytes=estimate.peak_allocated_bytes,
+        peak_reserved_bytes=estimate.peak_reserved_bytes,
+        peak_device_bytes=estimate.peak_device_bytes,
+        band_low_bytes=estimate.band_low_bytes,
+        band_high_bytes=estimate.band_high_bytes,
+        method=estimate.method,
+        at_peak={name: size for name, size in estimate.at_peak.items() if size},
+        peak_module=estimate.peak_module,
+    )
+
+
+def _fit(plan: Plan, gpu: Gpu) -> Fit:
+    found = plan.largest_batch(gpu)
+    return Fit(
+        gpu=gpu.name,
+        usable_bytes=gpu.usable_bytes,
+        mode=found.mode,
+        precision=found.precision,
+        optimizer=found.optimizer,
+        checkpointing=found.checkpointing,
+        largest_batch=found.largest_batch,
+        first_batch_that_fails=found.first_batch_that_fails,
+        limited_by=found.limited_by,
+    )
+
+
+def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve:
+    """Doubling batches until the largest card is left well behind."""
+    limit = _CURVE_HEADROOM * max(gpu.usable_bytes for gpu in gpus)
+    batches: list[int] = []
+    peaks: list[int] = []
+    for batch in _CURVE_BATCHES:
+        estimate = plan.estimate(batch)
+        batches.append(batch)
+        peaks.append(estimate.peak_device_bytes)
+        if peaks[-1] > limit:
+            break
+    return Curve(
+        mode=estimate.mode,
+        precision=estimate.precision,
+        checkpointing=estimate.checkpointing,
+        batches=tuple(batches),
+        peak_device_bytes=tuple(peaks),
+    )
+
+
+def torchinfo_bytes(study: Study) -> int | None:
+    """The "estimated total size" of torchinfo at the manifest's batch; None where it fails.
+
+    It adds up inputs, parameters and the outputs of every layer, for both directions, and knows
+    neither optimizer nor allocator; it is shown because people compare with it.
+    """
+    import torch
+    from torchinfo import summary
+
+    examples = study.examples()
+    try:
+        with torch.no_grad():
+            found = summary(
+                study.model,
+                input_data=list(examples.args) or None,
+                verbose=0,
+                mode="eval",
+                device="cpu",
+                cache_forward_pass=False,
+                **examples.kwargs,
+            )
+    except Exception:  # a tool that people may compare with, and that fails in many ways
+        return None
+    return int(found.total_input + found.total_output_bytes + found.total_param_bytes)
+
+
+def _assumptions(study: Study, estimates: list[Estimate]) -> tuple[str, ...]:
+    notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
+    return (f"the loss of a training step is {study.spec.loss.text}", *notes)
+
+
+@rule(
+    "MEM001",
+    Severity.WARNING,
+    advice="lower the batch, take a lower precision or checkpointing, or remove the target",
+)
+def a_target_without_room_for_one_sample(result: Memory) -> Iterator[Hit]:
+    """A step that does not fit a target GPU with even one sample.
+
+    The manifest names the GPUs that the model is meant for. Where the weights, the optimizer's
+    state and one sample are more than the card's usable memory, no batch size helps.
+    """
+    for fit in result.fits:
+        if fit.largest_batch == 0:
+            yield Hit(
+                where=fit.gpu,
+                message=f"{_name(fit)} does not fit into {format_bytes(fit.usable_bytes)} "
+                f"with one sample; {fit.limited_by} takes the most",
+            )
+
+
+@rule(
+    "MEM002",
+    Severity.NOTE,
+    advice="lower the manifest's batch, or read the largest batch of each target in the report",
+)
+def the_manifest_batch_beyond_a_target(result: Memory) -> Iterator[Hit]:
+    """A target GPU on which the manifest's own batch does not fit.
+
+    The batch in the manifest is the one the report is about; on this card the step would end
+    in an out-of-memory error at that batch, though a smaller one fits.
+    """
+    batches = {(e.mode, e.precision, e.optimizer, e.checkpointing): e.batch
+               for e in reversed(result.estimates)}  # fmt: skip
+    for fit in result.fits:
+        batch = batches.get((fit.mode, fit.precision, fit.optimizer, fit.checkpointing), 0)
+        if 0 < fit.largest_batch < batch:
+            yield Hit(
+                where=fit.gpu,
+                message=f"{_name(fit)} fits at most batch {fit.largest_batch}, not {batch}",
+            )
+
+
+def _name(fit: Fit) -> str:
+    trained = f" with {fit.optimizer}" if fit.mode == "train" else ""
+    return f"{fit.mode} in {fit.precision}{trained}{', checkpointed' if fit.checkpointing else ''}"
+
+
+SECTION = Section(
+    name="memory",
+    title="Memory",
+    result=Memory,
+    examine=examine,
+    rules=(a_target_without_room_for_one_sample, the_manifest_batch_beyond_a_target),
+)

@@ -25,11 +25,15 @@ _LONGEST_PERIOD = 6  # members that may repeat together, as in `attention, add, 
 
 def without_minor(graph: Graph) -> Graph:
     """The graph with relays (reshapes, transposes, accumulators) drawn into their edges."""
-    minor = [node.key for node in graph.root.nodes() if node.minor]
+    return drawn_through(graph, {node.key for node in graph.root.nodes() if node.minor})
+
+
+def drawn_through(graph: Graph, keys: set[int]) -> Graph:
+    """The graph without the boxes `keys`, their edges joined; kept where that adds edges."""
     sources: dict[int, set[int]] = dict(leading_to(graph.edges))
     targets = leading_to(frozenset((b, a) for a, b in graph.edges))
     gone: set[int] = set()
-    for key in minor:
+    for key in sorted(keys):
         before, after = sources.get(key, set()), targets.get(key, set())
         if not before or not after or len(before) * len(after) > len(before) + len(after):
             continue
@@ -183,6 +187,7 @@ class _Alike:
 
     def __init__(self, graph: Graph, *, loose: bool) -> None:
         self._loose = loose
+        self._sources = leading_to(graph.edges)
         self._targets = leading_to(frozenset((b, a) for a, b in graph.edges))
         self._seen: dict[object, int] = {}
         self._known: dict[tuple[int, bool], int] = {}
@@ -220,9 +225,22 @@ class _Alike:
         if len(some) != len(others):
             return False
         kinds = [[self.signature(m, loose=loose) for m in each] for each in (some, others)]
-        return kinds[0] == kinds[1] and (
-            len(some) == 1 or self._inner(some) == self._inner(others)
-        )
+        if kinds[0] != kinds[1]:
+            return False
+        if any(isinstance(member, Group) for member in some):
+            return len(some) == 1 or self._inner(some) == self._inner(others)
+        return self._inner(some) == self._inner(others) and self._fed(some) == self._fed(others)
+
+    def _fed(self, members: Sequence[Member]) -> list[int]:
+        """How many boxes outside feed each member: cross-attention is no second self-attention."""
+        inside = {member.key for member in members}
+        return [len(self._sources.get(m.key, set()) - inside) for m in members]
+
+    def build(self, group: Group) -> int:
+        """A number that is the same for groups with equal insides, however often each repeats."""
+        inside = tuple(self.signature(each, loose=True) for each in group.members)
+        value = ("build", group.title, inside, self._inner(group.members))
+        return self._seen.setdefault(value, len(self._seen))
 
     def signature(self, member: Member, *, loose: bool) -> int:
         """A number that is the same for members that are built alike."""
@@ -289,7 +307,7 @@ def _open_level(
     shown: dict[int, Group],
     budget: int,
 ) -> None:
-    kinds = {group.key: alike.signature(group, loose=True) for group in level}
+    kinds = {group.key: alike.build(group) for group in level}
     keys = set(kinds)
     if _drawn(root, opened | keys) <= budget:
         opened |= keys
@@ -317,7 +335,7 @@ def _closed(graph: Graph, opened: set[int], alike: _Alike, shown: dict[int, Grou
     def close(group: Group) -> Member:
         keys = [node.key for node in group.nodes()]
         moves.update(dict.fromkeys(keys, keys[0]))
-        twin = shown.get(alike.signature(group, loose=True))
+        twin = shown.get(alike.build(group))
         hint = (f"inside as {_first(twin.path)}",) if twin is not None and twin.path else ()
         return _closed_box(group, keys[0], (*group.lines, *hint))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import count
 from typing import TYPE_CHECKING
 
+from reportgen.sections.graphs.collapse import drawn_through
 from reportgen.sections.graphs.graph import (
     Edge,
     Graph,
@@ -28,6 +29,8 @@ RELAYS = frozenset(
     "unbind unflatten unsqueeze unsafe_chunk unsafe_split view view_as".split()
 )  # functions that move a tensor about and compute nothing
 
+_ADDRESSING = frozenset("getitem index_select pack_padded_sequence pad_packed_sequence".split())
+
 _SHOWN_OUTPUTS = 2  # shapes written on one box
 
 
@@ -42,7 +45,7 @@ def module_graph(trace: Trace) -> Graph:
         title=trace.root.title,
         members=(*inputs, *members, *outputs),
     )
-    return _without_strays(root, reader.edges)
+    return drawn_through(_without_strays(root, reader.edges), reader.addressing)
 
 
 def _without_strays(root: Group, edges: set[Edge]) -> Graph:
@@ -69,6 +72,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.edges: set[Edge] = set()
+        self.addressing: set[int] = set()  # boxes that only pick, or compute what to pick
         self._keys = count(1)
         self._boxes: dict[int, int] = {}  # id of an operation or a source -> key of its box
 
@@ -108,6 +112,8 @@ class _Reader:
     def _function(self, operation: Operation) -> Node:
         key = self._boxes[id(operation)] = self.key()
         self._connect(key, operation.sources)
+        if operation.indices or operation.name in _ADDRESSING:
+            self.addressing.add(key)
         return Node(
             key=key,
             kind="operation",

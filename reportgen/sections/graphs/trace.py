@@ -29,13 +29,18 @@ class Source:
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """One torch function as it was called; `functions` are the autograd nodes that it made."""
+    """One torch function as it was called.
+
+    `functions` are the autograd nodes that it made; `indices` says that it gave only integers and
+    booleans, as computations of masks and positions do.
+    """
 
     name: str
     call: Call
     sources: list[Operation | Source]
     shapes: list[Shape]
     functions: list[Function] = field(default_factory=list)
+    indices: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -241,6 +246,7 @@ class _Tracer:
             self._makers[tensor] = operation
             if changed and tensor._base is not None:  # the whole changes with its part
                 self._makers[tensor._base] = operation
+        operation.indices = not any(t.is_floating_point() or t.is_complex() for t in made)
         operation.functions = self._new_functions(made)
 
     def _new_functions(self, tensors: list[Tensor]) -> list[Function]:

@@ -15,56 +15,62 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 Formula = Callable[..., int]
 
-_FREE = frozenset(
-    # moved, made or looked up
-    "alias as_strided cat clone constant_pad_nd contiguous copy copy_ _copy_from _to_copy"
-    " _pin_memory detach detach_ diag_embed diagonal_scatter embedding embedding_renorm_"
-    " _embedding_bag _embedding_bag_forward_only empty_like expand_copy fill fill_ flip gather"
-    " index index_add index_add_ index_copy index_copy_ index_fill index_fill_ index_put"
-    " index_put_ _index_put_impl_ index_select _unsafe_index _unsafe_index_put lift lift_fresh"
-    " lift_fresh_copy masked_fill masked_fill_ masked_scatter masked_scatter_ masked_select"
-    " new_empty new_empty_strided new_full new_ones new_zeros nonzero nonzero_static one_hot"
-    " permute_copy pixel_shuffle pixel_unshuffle channel_shuffle reflection_pad1d"
-    " reflection_pad2d reflection_pad3d repeat repeat_interleave replication_pad1d"
-    " replication_pad2d replication_pad3d resize_ roll rot90 scalar_tensor scatter scatter_"
-    " scatter_add scatter_add_ scatter_reduce scatter_reduce_ select_backward select_scatter"
-    " set_ slice_scatter stack take tril tril_ triu triu_ unfold_copy _unsafe_view view_as_complex"
-    " view_as_real zero_ im2col col2im _nested_tensor_from_tensor_list _local_scalar_dense item"
-    " _assert_async _assert_scalar equal _has_compatible_shallow_copy_type to_dense _to_dense"
-    " to_sparse _to_sparse _coalesce coalesce sparse_mask _sparse_coo_tensor_with_dims_and_tensors"
-    " unique_dim _unique2 unique_consecutive _resize_output_ squeeze_ unsqueeze_ t_ transpose_"
-    " _reshape_copy _fused_dropout dropout native_dropout bernoulli bernoulli_ normal normal_"
-    " normal_functional uniform uniform_ exponential_ geometric_ random_ rand_like randn_like"
-    " multinomial full_like ones_like zeros_like poisson linspace logspace arange"
-    " _weight_int4pack_convert complex polar"
-    # a bounded number of operations per element
-    " all any amax amin aminmax argmax argmin argsort bincount bucketize count_nonzero cummax"
-    " cummin cumprod cumprod_ cumsum cumsum_ diff dist histc kthvalue log_softmax _log_softmax"
-    " logcumsumexp logsumexp max mean median min mode nanmean nanmedian nansum norm"
-    " linalg_vector_norm prod searchsorted softmax _softmax _safe_softmax _masked_softmax sort"
-    " std std_mean sum topk var var_mean renorm renorm_ glu prelu _prelu_kernel rrelu"
-    " rrelu_with_noise"
-    " rrelu_with_noise_functional batch_norm native_batch_norm _native_batch_norm_legit"
-    " _native_batch_norm_legit_no_training _native_batch_norm_legit_functional"
-    " _batch_norm_with_update _batch_norm_no_update _batch_norm_with_update_functional"
-    " batch_norm_update_stats native_group_norm native_layer_norm rms_norm _fused_rms_norm"
-    " _weight_norm_interface _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d"
-    " adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d"
-    " fractional_max_pool2d fractional_max_pool3d max_pool2d_with_indices max_pool3d_with_indices"
-    " max_unpool2d max_unpool3d upsample_bicubic2d _upsample_bicubic2d_aa upsample_bilinear2d"
-    " _upsample_bilinear2d_aa upsample_linear1d upsample_nearest1d upsample_nearest2d"
-    " upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d"
-    " _upsample_nearest_exact3d upsample_trilinear3d grid_sampler_2d grid_sampler_3d"
-    " _grid_sampler_2d_cpu_fallback affine_grid_generator nll_loss_forward nll_loss2d_forward"
-    " binary_cross_entropy mse_loss smooth_l1_loss huber_loss soft_margin_loss"
-    " quantize_per_tensor quantize_per_tensor_dynamic quantize_per_channel dequantize"
-    " fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask"
-    " _fused_moving_avg_obs_fq_helper _thnn_fused_lstm_cell _thnn_fused_gru_cell"
-    " _foreach_add _foreach_mul _foreach_sub _foreach_div linalg_cross".split()
-)
+_MOVED_OR_MADE = """
+_assert_async _assert_scalar _chunk_cat _coalesce _copy_from _embedding_bag
+_embedding_bag_forward_only _fused_dropout _has_compatible_shallow_copy_type _index_put_impl_
+_local_scalar_dense _nested_tensor_from_tensor_list _pack_padded_sequence _pad_packed_sequence
+_pin_memory _reshape_copy _resize_output_ _sparse_coo_tensor_with_dims_and_tensors _to_copy
+_to_dense _to_sparse _unique2 _unsafe_index _unsafe_index_put _unsafe_view
+_weight_int4pack_convert alias arange as_strided bernoulli bernoulli_ block_diag cartesian_prod
+cat channel_shuffle clone coalesce col2im complex constant_pad_nd contiguous copy copy_ detach
+detach_ diag_embed diagonal_scatter dropout embedding embedding_renorm_ empty_like equal
+expand_copy exponential_ fill fill_ flip full_like gather geometric_ heaviside im2col index
+index_add index_add_ index_copy index_copy_ index_fill index_fill_ index_put index_put_
+index_reduce index_select item lift lift_fresh lift_fresh_copy linspace logspace masked_fill
+masked_fill_ masked_scatter masked_scatter_ masked_select multinomial native_dropout new_empty
+new_empty_strided new_full new_ones new_zeros nonzero nonzero_static normal normal_
+normal_functional one_hot ones_like permute_copy pixel_shuffle pixel_unshuffle poisson polar
+rand_like randn_like random_ reflection_pad1d reflection_pad2d reflection_pad3d repeat
+repeat_interleave replication_pad1d replication_pad2d replication_pad3d resize_ roll rot90
+scalar_tensor scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_
+select_backward select_scatter set_ slice_scatter sparse_mask squeeze_ stack t_ take to_dense
+to_sparse transpose_ trapezoid tril tril_ tril_indices triu triu_ triu_indices unfold_copy
+uniform uniform_ unique_consecutive unique_dim unsafe_chunk unsafe_split unsafe_split_with_sizes
+unsqueeze_ view_as_complex view_as_real zero_ zeros_like
+"""
+_BOUNDED_PER_ELEMENT = """
+_adaptive_avg_pool2d _adaptive_avg_pool3d _batch_norm_no_update _batch_norm_with_update
+_batch_norm_with_update_functional _foreach_add _foreach_div _foreach_mul _foreach_sub
+_fused_moving_avg_obs_fq_helper _fused_rms_norm _grid_sampler_2d_cpu_fallback _log_softmax
+_masked_softmax _native_batch_norm_legit _native_batch_norm_legit_functional
+_native_batch_norm_legit_no_training _prelu_kernel _safe_softmax _softmax _thnn_fused_gru_cell
+_thnn_fused_lstm_cell _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d
+_upsample_nearest_exact2d _upsample_nearest_exact3d _weight_norm_interface adaptive_avg_pool1d
+adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool3d affine_grid_generator all amax amin
+aminmax any argmax argmin argsort avg_pool1d avg_pool2d avg_pool3d batch_norm
+batch_norm_update_stats binary_cross_entropy bincount bucketize count_nonzero cummax cummin
+cumprod cumprod_ cumsum cumsum_ dequantize diff dist fake_quantize_per_channel_affine_cachemask
+fake_quantize_per_tensor_affine_cachemask fractional_max_pool2d fractional_max_pool3d glu
+grid_sampler_2d grid_sampler_3d histc huber_loss kthvalue linalg_cross linalg_vector_norm
+log_softmax logcumsumexp logsumexp max max_pool2d_with_indices max_pool3d_with_indices
+max_unpool2d max_unpool3d mean median min mode mse_loss nanmean nanmedian nansum
+native_batch_norm native_group_norm native_layer_norm nll_loss2d_forward nll_loss_forward norm
+prelu prod quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic renorm renorm_
+rms_norm rrelu rrelu_with_noise rrelu_with_noise_functional searchsorted smooth_l1_loss
+soft_margin_loss softmax sort std std_mean sum topk upsample_bicubic2d upsample_bilinear2d
+upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
+var var_mean
+"""
+_FREE_TAGS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy}
+_FREE = frozenset([*_MOVED_OR_MADE.split(), *_BOUNDED_PER_ELEMENT.split()])
+
+
+class ValuesNeededError(Exception):
+    """A cost depends on values, and a fake pass has none."""
 
 
 def formulas() -> dict[Any, Formula]:
@@ -75,21 +81,22 @@ def formulas() -> dict[Any, Formula]:
     from torch.utils.flop_counter import FlopCounterMode
 
     found: dict[Any, Formula] = {**_own_formulas(), **FlopCounterMode(display=False).flop_registry}
-    for operator in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm):
-        found[operator] = _sparse_aware(found[operator], summand=operator is torch.ops.aten.addmm)
+    aten = torch.ops.aten
+    found[aten._sparse_mm] = found[aten.mm] = _sparse_aware(found[aten.mm], left=0)
+    found[aten._sparse_addmm] = found[aten.addmm] = _sparse_aware(found[aten.addmm], left=1)
     return found
 
 
 def _own_formulas() -> dict[Any, Formula]:
     aten = torch.ops.aten
     own: dict[Any, Formula] = {
-        aten.mv: lambda matrix, vector, **_: 2 * matrix.numel(),
-        aten.addmv: lambda summand, matrix, vector, **_: 2 * matrix.numel(),
-        aten.addmv_: lambda summand, matrix, vector, **_: 2 * matrix.numel(),
-        aten.dot: lambda left, right, **_: 2 * left.numel(),
-        aten.vdot: lambda left, right, **_: 2 * left.numel(),
-        aten.addr: lambda summand, left, right, **_: 2 * left.numel() * right.numel(),
-        aten.addbmm: lambda summand, left, right, **_: 2 * left.numel() * right.shape[-1],
+        aten.mv: lambda matrix, *_, **__: 2 * matrix.numel(),
+        aten.addmv: lambda _, matrix, *__, **___: 2 * matrix.numel(),
+        aten.addmv_: lambda _, matrix, *__, **___: 2 * matrix.numel(),
+        aten.dot: lambda left, *_, **__: 2 * left.numel(),
+        aten.vdot: lambda left, *_, **__: 2 * left.numel(),
+        aten.addr: lambda _, left, right, **__: 2 * left.numel() * right.numel(),
+        aten.addbmm: lambda _, left, right, **__: 2 * left.numel() * right.shape[-1],
         aten._trilinear: _trilinear,
     }
     grouped = getattr(aten, "_grouped_mm", None)
@@ -99,10 +106,7 @@ def _own_formulas() -> dict[Any, Formula]:
     return own
 
 
-def _trilinear(
-    i1: Tensor, i2: Tensor, i3: Tensor, expand1: Any, expand2: Any, expand3: Any, sumdim: Any,
-    unroll_dim: int = 1, **_: Any,
-) -> int:  # fmt: skip
+def _trilinear(i1: Tensor, i2: Tensor, *_: Any, **__: Any) -> int:
     """`x1 @ W @ x2` for every sample and output: first one side, then the other.
 
     `nn.Bilinear(a, b, o)` on n samples: n·o·b·a multiply-adds for `x1 @ W`, n·o·b for the rest.
@@ -133,23 +137,25 @@ def _quantized_formulas() -> dict[Any, Formula]:
     return found
 
 
-def _packed_linear(x: Tensor, packed: Any, *_: Any, out_val: Tensor, **__: Any) -> int:
+def _packed_linear(x: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
     return 2 * out_val.numel() * x.shape[-1]
 
 
-def _packed_convolution(x: Tensor, packed: Any, *_: Any, out_val: Tensor, **__: Any) -> int:
-    weight = packed.unpack()[0]  # outputs, inputs per group, kernel...
+def _packed_convolution(_: Tensor, packed: Any, *__: Any, out_val: Tensor, **___: Any) -> int:
+    weight: Tensor = packed.unpack()[0]  # outputs, inputs per group, kernel...
     return 2 * out_val.numel() * math.prod(weight.shape[1:])
 
 
-def _sparse_aware(formula: Formula, *, summand: bool) -> Formula:
+def _sparse_aware(formula: Formula, *, left: int) -> Formula:
     """`formula`, but a sparse left side costs by what it holds, not by its shape."""
 
     def count(*args: Any, **kwargs: Any) -> int:
-        left, right = args[1:3] if summand else args[:2]
-        if left.layout == torch.strided:
+        sparse, dense = args[left], args[left + 1]
+        if sparse.layout == torch.strided or dense.layout != torch.strided:
             return formula(*args, **kwargs)
-        return 2 * int(left._nnz()) * int(right.shape[-1])
+        if isinstance(kwargs["out_val"], FakeTensor):
+            raise ValuesNeededError("how much a sparse tensor holds is not in its shape")
+        return 2 * int(sparse._nnz()) * int(dense.shape[-1])
 
     return count
 
@@ -162,7 +168,7 @@ def is_free(operator: Any, tensors: list[Tensor], results: list[Tensor]) -> bool
         return not tensors
     if operator.namespace in ("prim", "prims", "rngprims"):
         return True
-    if operator.is_view or {torch.Tag.pointwise, torch.Tag.reduction} & set(operator.tags):
+    if operator.is_view or _FREE_TAGS & set(operator.tags):
         return True
     return operator.namespace == "aten" and operator._opname in _FREE
 

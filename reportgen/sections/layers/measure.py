@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
 
 from reportgen.chapter import Unable
-from reportgen.plain_words import explain
+from reportgen.plain_words import one_line, place_in_user_code
 from reportgen.sections.layers.modules import walk
 from reportgen.sections.layers.trace import Arguments, Trace, trace_fake, trace_real
 
@@ -47,7 +51,7 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
             note="counted on shapes alone: the pass was run with fake tensors, nothing computed",
         )
     except Exception as error:  # data-dependent, not copyable, or simply broken: a real run tells
-        reason = one_line(error)
+        reason = in_words(error)
     trace, ran = _run_for_real(model, make, batch)
     smaller = "" if ran == batch else f", with {ran} instead of {batch} samples to keep it cheap"
     return Measured(
@@ -85,8 +89,9 @@ def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[Tr
             failure = error
     if trace is not None:
         return trace, 1
+    assert failure is not None
     raise Unable(
-        f"the model's forward pass fails: {one_line(failure)}",
+        f"the model's forward pass fails: {in_words(failure)}",
         hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
     ) from failure
 
@@ -96,8 +101,10 @@ def _is_affordable(single: Trace, batch: int) -> bool:
     return flops <= _AFFORDABLE_FLOPS and single.operator_bytes * batch <= _AFFORDABLE_BYTES
 
 
-def one_line(error: BaseException | None) -> str:
-    """`ValueError: expected 3 channels`, of the first line of a message that may have many."""
-    lines = str(error).strip().splitlines()
-    words = lines[0].strip() if lines else "no message"
-    return f"{type(error).__name__}: {words}"[:300]
+def in_words(error: BaseException) -> str:
+    """Why a pass ended, with the line of the user's code where that is known."""
+    place = place_in_user_code(error)
+    where = f" ({place})" if place else ""
+    if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
+        return f"its course depends on the values that it computes, through {error.func}{where}"
+    return f"{type(error).__name__}: {one_line(error)}{where}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ Place = Callable[[list[str]], str]
 """From the parameters that an operator reads to the path of the module that it works for."""
 
 
-class Meter(TorchDispatchMode):
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operator that runs inside it.
 
     Operators without a formula are taken apart where torch can, as its own counter does, and
@@ -28,8 +28,8 @@ class Meter(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
-    def __init__(self, parameters: dict[str, Tensor], place: Place) -> None:
-        super().__init__()
+    def __init__(self, parameters: Mapping[str, Tensor], place: Place) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops: Counter[str] = Counter()  # by module path
         self.bytes = 0  # read and written by all operators
         self.used: set[str] = set()  # names of the parameters that an operator read

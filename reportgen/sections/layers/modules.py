@@ -73,10 +73,10 @@ def quantized_tensors(module: nn.Module) -> dict[str, Tensor]:
     if not type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized")):
         return {}
     found: dict[str, Tensor] = {}
-    for name in ("weight", "bias"):
+    for name in ("weight", "bias"):  # methods there, where other modules have parameters
         read = getattr(module, name, None)
-        value = read() if callable(read) else read
-        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        value = read() if callable(read) and not isinstance(read, Tensor) else None
+        if isinstance(value, Tensor):
             found[name] = value
     for name in ("get_weight", "get_bias"):  # recurrent ones
         read = getattr(module, name, None)

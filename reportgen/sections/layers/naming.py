@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -86,7 +87,7 @@ def _pool(module: Any) -> list[str]:
     return [f"kernel {_size(size)}", *stride]
 
 
-_TELLERS: tuple[tuple[Any, Any], ...] = (
+_TELLERS: tuple[tuple[Any, Callable[[Any], list[str]]], ...] = (
     (nn.modules.conv._ConvNd, _convolution),
     (nn.Linear, _linear),
     (nn.Bilinear, lambda m: [str(m.in1_features), str(m.in2_features), str(m.out_features)]),

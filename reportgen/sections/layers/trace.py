@@ -72,7 +72,7 @@ def trace_real(model: nn.Module, arguments: Arguments) -> Trace:
     """Trace a real pass in evaluation mode; the model is given back as it was."""
     with undisturbed(model), _quiet():
         model.eval()
-        return _trace(model, *arguments)
+        return _trace(model, *copy.deepcopy(arguments))
 
 
 @contextmanager
@@ -169,7 +169,7 @@ class _Watch:
                 undo.callback(_put_back, attributes, before)
             yield
 
-    def _announce(self, module: nn.Module, inputs: Any) -> None:
+    def _announce(self, module: nn.Module, _: Any) -> None:
         if id(module) in self._modules:
             self._announced.add(id(module))
         elif id(module) not in self._known and any(True for _ in module.parameters(False)):

@@ -1,0 +1,241 @@
+"""A model and a step, traced once: then any batch and any card is answered in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .allocator import AllocatorOptions
+from .breakdown import by_category, by_module, timeline
+from .estimates import Estimate, Fit
+from .events import Trace
+from .gpus import Gpu
+from .laws import BatchLaw, find_law, own_sizes
+from .library import Platform, context_bytes, uncertainty
+from .replay import Replay, replay
+from .search import Boundary, largest
+from .settings import allocator_options
+from .step import Step, check_batch
+from .trace import Tracer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .stand_in import MakeInputs
+
+SEARCH_LIMIT = 1 << 20
+
+
+class Plan:
+    """Answers about one model in one step; made by `trace_step`.
+
+    `gpu` is the card taken where a question names none. Traces are made when first needed, once
+    for cards of the Ampere generation and later, once for older ones, whose kernels differ.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        make_inputs: MakeInputs,
+        step: Step,
+        gpu: Gpu | None = None,
+        options: AllocatorOptions | None = None,
+    ) -> None:
+        self.step = step
+        self.gpu = gpu
+        self._model = model
+        self._make_inputs = make_inputs
+        self._options = options if options is not None else allocator_options()
+        self._tracers: dict[bool, Tracer] = {}
+        self._laws: dict[bool, BatchLaw | None] = {}
+        self._traces: dict[tuple[bool, int], Trace] = {}
+
+    def estimate(self, batch: int, gpu: Gpu | None = None) -> Estimate:
+        """What the step needs at this batch. Raises `CudaMemoryError` on what cannot be done."""
+        check_batch(batch)
+        gpu = gpu or self.gpu
+        platform = self._platform(gpu)
+        trace, sizes = self._sized(batch, gpu, platform)
+        runs = {
+            level: replay(
+                trace,
+                self._sized(batch, gpu, replace(platform, level=level))[1],
+                options=self._options,
+            )
+            for level in ("low", "high")
+        }
+        nominal = replay(trace, sizes, options=self._options)
+        return self._estimate(batch, gpu, trace, nominal, runs)
+
+    def fits(self, batch: int, gpu: Gpu | None = None) -> bool:
+        """Whether this batch runs on the card, the safety margin kept free."""
+        check_batch(batch)
+        return self._run_at_capacity(batch, self._card(gpu)).failed_position is None
+
+    def largest_batch(self, gpu: Gpu | None = None) -> Fit:
+        """The largest batch that fits the card, and the first that does not."""
+        card = self._card(gpu)
+        boundary = largest(
+            lambda batch: self._run_at_capacity(batch, card).failed_position is None,
+            limit=SEARCH_LIMIT,
+        )
+        return Fit(
+            gpu=card.name,
+            usable_bytes=card.usable_bytes,
+            mode=self.step.mode,
+            precision=self.step.precision,
+            optimizer=self.step.optimizer,
+            checkpointing=self.step.checkpoints,
+            largest_batch=boundary.largest,
+            first_batch_that_fails=boundary.first_failing,
+            limited_by=self._limit(boundary, card),
+            safety_margin_bytes=self._margin(card),
+        )
+
+    def trace(self, batch: int, gpu: Gpu | None = None) -> Trace:
+        """The step's events traced at this very batch, whatever the law says."""
+        recent = self._is_recent(gpu or self.gpu)
+        key = (recent, batch)
+        if key not in self._traces:
+            self._traces[key] = self._tracer(recent, gpu or self.gpu).trace(batch)
+        return self._traces[key]
+
+    def _card(self, gpu: Gpu | None) -> Gpu:
+        from .gpus import find_gpu
+
+        return gpu or self.gpu or find_gpu("A100-80GB")
+
+    def _platform(self, gpu: Gpu | None) -> Platform:
+        return replace(self._tracer(self._is_recent(gpu), gpu).platform, gpu=gpu)
+
+    def _tracer(self, recent: bool, gpu: Gpu | None) -> Tracer:
+        if recent not in self._tracers:
+            self._tracers[recent] = Tracer(self._model, self._make_inputs, self.step, gpu)
+        return self._tracers[recent]
+
+    @staticmethod
+    def _is_recent(gpu: Gpu | None) -> bool:
+        capability = None if gpu is None else gpu.compute_capability
+        return capability is None or capability >= (8, 0)
+
+    def _law(self, gpu: Gpu | None) -> BatchLaw | None:
+        recent = self._is_recent(gpu)
+        if recent not in self._laws:
+            self._laws[recent] = find_law(lambda batch: self.trace(batch, gpu))
+        return self._laws[recent]
+
+    def _sized(
+        self, batch: int, gpu: Gpu | None, platform: Platform
+    ) -> tuple[Trace, list[int]]:
+        """The events and their sizes: traced at this batch if it was, else by the law."""
+        traced = self._traces.get((self._is_recent(gpu), batch))
+        if traced is None:
+            law = self._law(gpu)
+            if law is not None:
+                return law.trace, law.sizes(batch, platform)
+            traced = self.trace(batch, gpu)
+        return traced, own_sizes(traced, platform)
+
+    def _run_at_capacity(self, batch: int, card: Gpu) -> Replay:
+        platform = self._platform(card)
+        trace, sizes = self._sized(batch, card, platform)
+        capacity = card.usable_bytes - context_bytes(_rules(trace), "high")
+        return replay(trace, sizes, capacity_bytes=max(capacity, 0), options=self._options)
+
+    def _margin(self, card: Gpu) -> int:
+        rules = _rules(self._sized(1, card, self._platform(card))[0])
+        return context_bytes(rules, "high") - context_bytes(rules, "nominal")
+
+    def _limit(self, boundary: Boundary, card: Gpu) -> str:
+        if boundary.first_failing is None:
+            return ""
+        run = self._run_at_capacity(boundary.first_failing, card)
+        trace, _ = self._sized(boundary.first_failing, card, self._platform(card))
+        held = by_category(trace, run.granted, run.failed_position or 0)
+        return max(held, key=lambda name: held[name]) if held else "parameter"
+
+    def _estimate(
+        self,
+        batch: int,
+        gpu: Gpu | None,
+        trace: Trace,
+        run: Replay,
+        ends: dict[str, Replay],
+    ) -> Estimate:
+        rules, slack = _rules(trace), uncertainty()
+        context = context_bytes(rules, "nominal")
+        low = int(min(run.peak_reserved_bytes, ends["low"].peak_reserved_bytes) * (1 - slack))
+        high = int(max(run.peak_reserved_bytes, ends["high"].peak_reserved_bytes) * (1 + slack))
+        peak = trace.allocations[trace.events[run.peak_position]]
+        shares = by_module(trace, run.granted, run.peak_position)
+        return Estimate(
+            mode=self.step.mode,
+            precision=self.step.precision,
+            optimizer=self.step.optimizer,
+            checkpointing=self.step.checkpoints,
+            batch=batch,
+            gpu=None if gpu is None else gpu.name,
+            peak_allocated_bytes=run.peak_allocated_bytes,
+            peak_reserved_bytes=run.peak_reserved_bytes,
+            peak_device_bytes=run.peak_reserved_bytes + context,
+            band_low_bytes=low + context_bytes(rules, "low"),
+            band_high_bytes=high + context_bytes(rules, "high"),
+            reserved_band_low_bytes=low,
+            reserved_band_high_bytes=high,
+            context_bytes=context,
+            after_forward_bytes=_after_forward(trace, run),
+            method=trace.method,
+            at_peak=by_category(trace, run.granted, run.peak_position),
+            peak_module=peak.path,
+            peak_phase=trace.phase_at(run.peak_position),
+            peak_op=peak.op,
+            timeline=timeline(trace, run.granted),
+            top_modules=shares,
+            notes=trace.notes,
+        )
+
+
+def trace_step(
+    model: nn.Module,
+    make_inputs: MakeInputs,
+    step: Step,
+    gpu: Gpu | None = None,
+    *,
+    options: AllocatorOptions | None = None,
+) -> Plan:
+    """A plan for this model and step.
+
+    `make_inputs(batch)` returns the positional and keyword arguments of the model; their tensors
+    may be nested, and real, fake or on `meta`. Allocator options default to PYTORCH_ALLOC_CONF.
+    """
+    return Plan(model, make_inputs, step, gpu, options)
+
+
+def estimate(
+    model: nn.Module,
+    make_inputs: MakeInputs,
+    *,
+    batch: int,
+    step: Step,
+    gpu: Gpu | None = None,
+    options: AllocatorOptions | None = None,
+) -> Estimate:
+    """The memory of one step at one batch, traced at that batch."""
+    check_batch(batch)
+    plan = trace_step(model, make_inputs, step, gpu, options=options)
+    plan.trace(batch)
+    return plan.estimate(batch)
+
+
+def _rules(trace: Trace) -> frozenset[str]:
+    return frozenset(a.request.rule for a in trace.allocations if a.request is not None)
+
+
+def _after_forward(trace: Trace, run: Replay) -> int:
+    """Allocated when the last forward pass has returned, before the loss."""
+    starts = [
+        trace.marks[at + 1][0]
+        for at in range(len(trace.marks) - 1)
+        if trace.marks[at][1] == "forward"
+    ]
+    return sum(by_category(trace, run.granted, starts[-1] - 1).values()) if starts else 0

@@ -1,0 +1,7 @@
+"""A report as files: built aside, made durable, and put in place whole or not at all."""
+
+from __future__ import annotations
+
+from reportgen.outputs.writing import FORMATS, write_report
+
+__all__ = ["FORMATS", "write_report"]

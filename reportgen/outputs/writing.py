@@ -1,0 +1,105 @@
+"""Which files a report consists of, and who makes each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from reportgen.chapter import Done
+from reportgen.errors import OutputError
+from reportgen.outputs.pdf import make_pdf
+from reportgen.outputs.placing import Staging, staging
+from reportgen.outputs.previous import stale_files
+from reportgen.render import render_index, render_model, render_print, render_summary
+from reportgen.report import ModelReport, Report
+from reportgen.sections.graphs import Graphs
+from reportgen.sections.layers import Layers
+from reportgen.sections.onnx_export import OnnxExport
+
+FORMATS = frozenset({"html", "pdf", "json", "md"})
+"""What a report can be written as; `report.json` is always written."""
+
+
+def write_report(
+    report: Report, json_text: str, work: Path, output: Path, formats: frozenset[str] = FORMATS
+) -> tuple[Path, ...]:
+    """Write `report` into the folder `output` and return the files written, `report.json` last.
+
+    Everything is built in a hidden folder beside `output` first; only when all of it is on the
+    disk are the files renamed into place. A failure or Ctrl-C before that leaves the previous
+    report as it was. Files of models that the previous report named and this one does not are
+    removed; nothing else in `output` is touched.
+
+    Args:
+        report: the report.
+        json_text: the text of `report.json`.
+        work: the folder that holds `models/<name>/…`, the files that sections wrote.
+        output: the folder to write to; made if it is not there.
+        formats: some of `FORMATS`.
+
+    Raises:
+        OutputError: the folder cannot be written, the disk is full, or two models share a name.
+    """
+    _check_names(report.models)
+    with staging(output) as stage:
+        _build(report, work, stage, formats)
+        stage.write("report.json", json_text.encode())
+        return stage.publish(stale=stale_files(output, report))
+
+
+def _build(report: Report, work: Path, stage: Staging, formats: frozenset[str]) -> None:
+    if "html" in formats:
+        stage.write("index.html", render_index(report, work).encode())
+    for model in report.models:
+        if "html" in formats:
+            page = render_model(report, model, work)
+            stage.write(f"models/{model.name}/index.html", page.encode())
+        for file in published_files(model):
+            stage.copy(work / "models" / model.name / file, f"models/{model.name}/{file}")
+    if "md" in formats:
+        stage.write("summary.md", render_summary(report).encode())
+    if "pdf" in formats:
+        stage.write("report.pdf", make_pdf(render_print(report, work), work))
+
+
+def published_files(model: ModelReport) -> tuple[str, ...]:
+    """The files that the results of `model` name, relative to its folder."""
+    return tuple(
+        file
+        for chapter in model.chapters
+        if isinstance(chapter.outcome, Done)
+        for file in _files_of(chapter.outcome.result)
+    )
+
+
+def _files_of(result: object) -> Iterator[str]:
+    if isinstance(result, Layers):
+        yield from (result.table_file, result.summary_file)
+    elif isinstance(result, OnnxExport):
+        yield from filter(None, [result.file])
+    elif isinstance(result, Graphs):
+        drawings = (result.modules, result.autograd, result.onnx)
+        yield from (drawing.svg for drawing in drawings if drawing.svg is not None)
+
+
+def _check_names(models: tuple[ModelReport, ...]) -> None:
+    """Two names that a case-insensitive disk takes for one would overwrite each other."""
+    seen: dict[str, str] = {}
+    for model in models:
+        if model.name in {"", ".", ".."} or any(char in model.name for char in "/\\\0"):
+            raise OutputError(
+                f"model name {model.name!r} cannot be a folder's name",
+                hint="choose a name without slashes",
+            )
+        other = seen.setdefault(model.name.casefold(), model.name)
+        if other is not model.name:
+            raise OutputError(
+                f"models {other!r} and {model.name!r} would share one folder",
+                hint="choose names that differ in more than upper and lower case",
+            )
+
+
+def room_left(folder: Path) -> int:
+    """Free bytes on the disk of `folder`."""
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,147 @@
+"""Graphviz's SVG made fit for a page: prefixed ids, tooltips, colours for light and dark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from reportgen.sections.graphs import dot
+from reportgen.sections.graphs.graph import Graph
+
+_SVG = "http://www.w3.org/2000/svg"
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+# Light and dark where the page sets no variable. Names: --graph-KIND, --graph-KIND-line.
+_DARK: Mapping[str, tuple[str, str]] = {
+    "module": ("#22314c", "#7ba0dd"),
+    "repeat": ("#22314c", "#7ba0dd"),
+    "operation": ("#23272f", "#8f99a8"),
+    "function": ("#23272f", "#8f99a8"),
+    "parameter": ("#173a49", "#5fb4d6"),
+    "input": ("#43351a", "#d9ab4d"),
+    "output": ("#243d1c", "#85c46a"),
+    "port": ("#352a4a", "#b596e2"),
+}
+_DARK_TEXT, _DARK_FAINT, _DARK_EDGE = "#e8ebf0", "#aeb7c4", "#97a1b0"
+_DARK_GROUP_FILL, _DARK_GROUP_LINE = "#1a1e25", "#444d5b"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Box:
+    """Where a node stands, in points from the top left corner of the drawing."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A finished SVG, its size in points, and where its nodes stand."""
+
+    svg: str
+    width: float
+    height: float
+    boxes: tuple[Box, ...]
+
+
+def picture(svg: bytes, graph: Graph, *, prefix: str, label: str) -> Picture:
+    """Graphviz's SVG as markup that can stand inline beside others.
+
+    Args:
+        svg: what graphviz wrote.
+        graph: what was drawn; its boxes give the tooltips.
+        prefix: the prefix of every id, as given to `dot_text`.
+        label: what the picture shows, for those who do not see it.
+    """
+    ElementTree.register_namespace("", _SVG)
+    root = ElementTree.fromstring(svg)
+    width, height = (float(root.attrib[side].removesuffix("pt")) for side in ("width", "height"))
+    boxes = tuple(_boxes(root, height))
+    _retitle(root, graph, prefix)
+    _unstyle(root)
+    root.attrib |= {"id": f"{prefix}svg", "class": "graph-drawing", "role": "img",
+                    "aria-label": dot.plain(label), "font-family": dot.FONTS}  # fmt: skip
+    _raise_headings(root)
+    style = ElementTree.Element(f"{{{_SVG}}}style")
+    style.text = _style(f"#{prefix}svg")
+    root.insert(0, style)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return Picture(svg=text + "\n", width=width, height=height, boxes=boxes)
+
+
+def _retitle(root: ElementTree.Element, graph: Graph, prefix: str) -> None:
+    members = {f"{prefix}n{node.key}": dot.tooltip(node) for node in graph.root.nodes()}
+    members |= {f"{prefix}c{abs(g.key)}": dot.tooltip(g) for g in graph.root.groups()}
+    for group in root.iter(f"{{{_SVG}}}g"):
+        title = group.find(f"{{{_SVG}}}title")
+        if title is None:
+            continue
+        told = members.get(group.attrib.get("id", ""))
+        if told is not None:
+            title.text = told
+        else:
+            group.remove(title)
+
+
+def _raise_headings(root: ElementTree.Element) -> None:
+    """Draw the names of groups over the edges that cross them."""
+    headings = ElementTree.SubElement(root[0], f"{{{_SVG}}}g", {"class": "headings"})
+    for group in root.iter(f"{{{_SVG}}}g"):
+        if group.attrib.get("class", "").startswith("cluster"):
+            for text in group.findall(f"{{{_SVG}}}text"):
+                group.remove(text)
+                headings.append(text)
+
+
+def _unstyle(root: ElementTree.Element) -> None:
+    """Fonts and text colours by class, so that a page can set them."""
+    for text in root.iter(f"{{{_SVG}}}text"):
+        family = text.attrib.pop("font-family", "")
+        text.attrib["class"] = "faint"
+        if family == dot.BOLD_FONTS:
+            text.attrib["class"], text.attrib["font-weight"] = "strong", "600"
+
+
+def _style(scope: str) -> str:
+    rules = [
+        "svg:root{color-scheme:light dark}",
+        f"{scope} text.strong{{fill:{_either('text', dot.TEXT, _DARK_TEXT)}}}",
+        f"{scope} text.faint{{fill:{_either('faint', dot.FAINT, _DARK_FAINT)}}}",
+        f"{scope} .headings text{{paint-order:stroke;stroke-width:4px;stroke-linejoin:round;"
+        f"stroke:{_either('group', dot.GROUP_FILL, _DARK_GROUP_FILL)}}}",
+        f"{scope} .edge path{{stroke:{_either('edge', dot.EDGE, _DARK_EDGE)}}}",
+        f"{scope} .edge polygon{{fill:{_either('edge', dot.EDGE, _DARK_EDGE)};"
+        f"stroke:{_either('edge', dot.EDGE, _DARK_EDGE)}}}",
+        f"{scope} .cluster path{{fill:{_either('group', dot.GROUP_FILL, _DARK_GROUP_FILL)};"
+        f"stroke:{_either('group-line', dot.GROUP_LINE, _DARK_GROUP_LINE)}}}",
+    ]
+    for kind, (fill, line) in dot.KINDS.items():
+        dark_fill, dark_line = _DARK[kind]
+        rules.append(
+            f"{scope} .node.{kind} path{{fill:{_either(kind, fill, dark_fill)};"
+            f"stroke:{_either(f'{kind}-line', line, dark_line)}}}"
+        )
+    return "".join(rules)
+
+
+def _either(name: str, light: str, dark: str) -> str:
+    return f"var(--graph-{name},light-dark({light},{dark}))"
+
+
+def _boxes(root: ElementTree.Element, height: float) -> list[Box]:
+    """Of every node its frame; graphviz measures upwards from the lower edge."""
+    found: list[Box] = []
+    shift = _NUMBER.findall(root[0].attrib["transform"].split("translate")[1])
+    right, down = float(shift[0]), float(shift[1])
+    for group in root.iter(f"{{{_SVG}}}g"):
+        if group.attrib.get("class", "").startswith("node"):
+            frame = next(g for g in group if g.tag in (f"{{{_SVG}}}path", f"{{{_SVG}}}polygon"))
+            numbers = [float(n) for n in _NUMBER.findall(frame.get("d") or frame.attrib["points"])]
+            xs, ys = numbers[::2], numbers[1::2]
+            found.append(Box(left=min(xs) + right, right=max(xs) + right,
+                             top=min(ys) + down, bottom=max(ys) + down))  # fmt: skip
+    return found

@@ -1,0 +1,165 @@
+"""From a study to the result: measure, weigh, compare, write the tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reportgen.sections.layers.cost import tensor_bytes
+from reportgen.sections.layers.measure import Measured, measure
+from reportgen.sections.layers.modules import unregistered
+from reportgen.sections.layers.peer import Peer, ask_torchinfo
+from reportgen.sections.layers.result import Layers
+from reportgen.sections.layers.tables import (
+    flat_rows,
+    flat_table,
+    forward_backward_bytes,
+    layers_csv,
+    plain_tree,
+    tree_totals,
+)
+from reportgen.sections.layers.trace import Arguments, trace_fake
+from reportgen.sections.layers.tree import build_layers, never_ran, weigh
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reportgen.inputs import Examples
+    from reportgen.study import Study
+
+
+class Examination:
+    """One examination of one study's model."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._model: nn.Module = study.model
+        self._examples: dict[int, Examples] = {}
+
+    def result(self) -> Layers:
+        """Everything the section says; the tables are written on the way."""
+        measured = measure(self._model, self._arguments, self._study.batch)
+        peer = ask_torchinfo(
+            self._model, self._arguments(measured.batch), fake=measured.method == "fake"
+        )
+        result = self._figures(measured, peer)
+        input_bytes = self._input_bytes(measured.batch)
+        self._study.write(result.table_file, layers_csv(result.layers))
+        self._study.write(
+            result.summary_file, _summary_text(self._model, measured, result, peer, input_bytes)
+        )
+        return result
+
+    def _inputs(self, batch: int) -> Examples:
+        if batch not in self._examples:
+            self._examples[batch] = self._study.examples(batch)
+        return self._examples[batch]
+
+    def _arguments(self, batch: int) -> Arguments:
+        examples = self._inputs(batch)
+        return examples.args, examples.kwargs
+
+    def _input_bytes(self, batch: int) -> int:
+        return sum(map(tensor_bytes, self._inputs(batch).tensors().values()))
+
+    def _figures(self, measured: Measured, peer: Peer) -> Layers:
+        trace, weights = measured.trace, weigh(self._model)
+        layers = build_layers(self._model, trace)
+        idle = never_ran(self._model, trace)
+        flops = sum(trace.flops.values())
+        inputs = self._inputs(measured.batch).tensors()
+        result = Layers(
+            batch=measured.batch,
+            input_shapes={name: tuple(tensor.shape) for name, tensor in inputs.items()},
+            output_shapes=trace.outputs,
+            parameters=weights.parameters,
+            trainable_parameters=weights.trainable_parameters,
+            quantized_parameters=weights.quantized_parameters,
+            buffers=weights.buffers,
+            buffers_bytes=weights.buffers_bytes,
+            parameter_bytes=weights.parameter_bytes,
+            bytes_by_dtype=weights.bytes_by_dtype,
+            macs=flops // 2,
+            flops=flops,
+            uncounted=trace.uncounted,
+            layers=layers,
+            tied=weights.tied,
+            never_ran=idle,
+            training_only=self._training_only(measured, idle),
+            unregistered=(*unregistered(self._model), *trace.strangers),
+            operator_bytes=trace.operator_bytes,
+            forward_backward_bytes=forward_backward_bytes(layers),
+            torchinfo_parameters=peer.parameters,
+            torchinfo_macs=peer.macs,
+            torchinfo_activation_bytes=peer.activation_bytes,
+            torchinfo_error=peer.error,
+            table_file="layers.csv",
+            summary_file="summary.txt",
+            method=measured.method,
+        )
+        return replace(result, notes=tuple(_notes(result, measured)))
+
+    def _training_only(self, measured: Measured, idle: tuple[str, ...]) -> tuple[str, ...]:
+        """Of the `idle` parameters, those that a pass in training mode reads."""
+        if not idle or measured.method == "real":
+            return ()
+        try:
+            trace = trace_fake(self._model, self._arguments(measured.batch), training=True)
+        except Exception:  # some models want targets in training mode: then nothing is known
+            return ()
+        still_idle = set(never_ran(self._model, trace))
+        return tuple(name for name in idle if name not in still_idle)
+
+
+def _notes(result: Layers, measured: Measured) -> list[str]:
+    notes = [measured.note]
+    if result.uncounted:
+        names = ", ".join(item.operator for item in result.uncounted[:5])
+        notes.append(f"without a FLOP formula and therefore in no count: {names}")
+    if measured.trace.complex_products:
+        notes.append("a complex multiply-add counts as one, as in torch's counter")
+    if result.quantized_parameters:
+        notes.append(
+            f"{result.quantized_parameters:,} parameters are quantized: counted by their logical "
+            "number, in bytes as packed, scales and zero points left out"
+        )
+    bypassed = [row.path for row in result.layers if row.reached == "forward"]
+    if bypassed:
+        notes.append(f"hooks were bypassed by a direct .forward(): {', '.join(bypassed[:5])}")
+    if result.torchinfo_parameters not in (None, result.parameters):
+        notes.append(
+            f"torchinfo counts {result.torchinfo_parameters:,} parameters; "
+            f"{result.parameters:,} is the number of distinct ones that are registered"
+        )
+    if result.torchinfo_macs not in (None, result.macs):
+        notes.append(
+            f"torchinfo counts {result.torchinfo_macs:,} multiply-adds from the sizes of layers; "
+            f"{result.macs:,} is the sum over the operators that ran: attention, functional and "
+            "repeated products are in it, biases and look-ups are not"
+        )
+    return notes
+
+
+def _summary_text(
+    model: nn.Module, measured: Measured, result: Layers, peer: Peer, input_bytes: int
+) -> str:
+    rows = flat_rows(model, measured.trace.calls, measured.batch)
+    flat = flat_table(
+        rows,
+        parameters=result.parameters,
+        trainable=result.trainable_parameters,
+        parameter_bytes=result.parameter_bytes,
+        input_bytes=input_bytes,
+        batch=measured.batch,
+    )
+    if peer.error is None:
+        tree = f"The tree as torchinfo prints it (MB of 1,000,000 bytes)\n\n{peer.table}\n"
+    else:
+        tree = f"torchinfo fails on this model ({peer.error}); the tree as reportgen counts it\n\n"
+        tree += plain_tree(result.layers)
+    return (
+        "Layers in the order in which they ran, sizes for one sample (MB of 1,048,576 bytes)\n\n"
+        f"{flat}\n{tree}\n"
+        f"The totals as reportgen counts them, batch of {result.batch}\n\n"
+        f"{tree_totals(result, input_bytes)}"
+    )

@@ -1,0 +1,202 @@
+"""The text files: `layers.csv`, and the two classic tables of `summary.txt`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+
+from torch import nn
+
+from reportgen.sections.layers.modules import (
+    own_parameters,
+    quantized_tensors,
+    walk,
+)
+from reportgen.sections.layers.result import Layer, Layers, Shape
+from reportgen.sections.layers.trace import Call
+
+_MIB = 2**20
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_COLUMN_NAMES = """
+    path type depth calls reached repeats input_shapes output_shapes parameters own_parameters
+    trainable_parameters never_ran_parameters macs own_macs trainable leaf dtype output_bytes
+"""
+_COLUMNS = _COLUMN_NAMES.split()
+
+
+def layers_csv(layers: tuple[Layer, ...]) -> str:
+    """Every layer with every column, safe to open in a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for layer in layers:
+        writer.writerow(_cell(_column(layer, name)) for name in _COLUMNS)
+    return text.getvalue()
+
+
+def _column(layer: Layer, name: str) -> object:
+    if name == "input_shapes":
+        return _shapes_cell(layer.input_keys, layer.input_shapes)
+    if name == "output_shapes":
+        return _shapes_cell(layer.output_keys, layer.output_shapes)
+    return getattr(layer, name)
+
+
+def _shapes_cell(keys: tuple[str, ...], shapes: tuple[Shape, ...]) -> str:
+    """`8x3x224x224`, or `logits: 8x10; hidden: 8x64` where there are several."""
+    texts = ["x".join(map(str, shape)) or "scalar" for shape in shapes]
+    if len(texts) == 1 or len(keys) != len(texts):
+        return "; ".join(texts)
+    return "; ".join(f"{key}: {text}" for key, text in zip(keys, texts, strict=True))
+
+
+def _cell(value: object) -> str:
+    """`value` as text that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+# The flat table -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlatRow:
+    """One call of one module; parameters are counted at the first row that holds them."""
+
+    name: str  # "Conv2d-1"
+    shapes: str  # "[-1, 64, 224, 224]"
+    parameters: int
+    shared: bool  # its parameters stand in an earlier row
+    output_bytes: int
+
+
+def flat_rows(model: nn.Module, calls: tuple[Call, ...], batch: int) -> list[FlatRow]:
+    """Every call in the order of its end, but for the model itself, sequences and lists.
+
+    Parameters of modules without a row (a list's, an attention's projection) stand in the row
+    of the nearest module above them, so that the column adds up.
+    """
+    nodes = walk(model)
+    modules = {node.path: node.module for node in nodes}
+    silent = {path for path, module in modules.items() if _is_silent(path, module, len(nodes))}
+    shown = [call for call in calls if call.path not in silent]
+    charge = _charged(model, {call.path for call in shown})
+    rows: list[FlatRow] = []
+    counted: set[int] = set()
+    for number, call in enumerate(shown, start=1):
+        held = charge.get(call.path, {})
+        new = {key: size for key, size in held.items() if key not in counted}
+        counted.update(new)
+        rows.append(
+            FlatRow(
+                name=f"{type(modules[call.path]).__name__}-{number}",
+                shapes=_flat_shapes(call.outputs, batch),
+                parameters=sum(new.values()),
+                shared=bool(held) and not new,
+                output_bytes=call.output_bytes,
+            )
+        )
+    return rows
+
+
+def _is_silent(path: str, module: nn.Module, count: int) -> bool:
+    if path == "":
+        return count > 1
+    return isinstance(module, nn.Sequential | nn.ModuleList)
+
+
+def _charged(model: nn.Module, with_row: set[str]) -> dict[str, dict[int, int]]:
+    """For each path with a row, the tensors to count there: identity and size."""
+    charge: dict[str, dict[int, int]] = {}
+    for node in walk(model):
+        tensors = [*own_parameters(node).values(), *quantized_tensors(node.module).values()]
+        home = node.path
+        while home and home not in with_row:
+            home = home.rpartition(".")[0]
+        charge.setdefault(home, {}).update({id(t): t.numel() for t in tensors})
+    return charge
+
+
+def _flat_shapes(outputs: dict[str, Shape], batch: int) -> str:
+    texts = []
+    for key, shape in outputs.items():
+        sizes = list(shape)
+        if sizes and sizes[0] == batch:
+            sizes[0] = -1
+        worded = len(outputs) > 1 and not key.replace(".", "").isdigit()
+        texts.append(f"{key}: {sizes}" if worded else str(sizes))
+    return ", ".join(texts) or "–"
+
+
+def flat_table(
+    rows: list[FlatRow], parameters: int, trainable: int, parameter_bytes: int, input_bytes: int,
+    batch: int,
+) -> str:  # fmt: skip
+    """The table that torchsummary made known, sizes for one sample in MiB (it says MB)."""
+    name = max([len(row.name) for row in rows] + [20])
+    shape = max([len(row.shapes) for row in rows] + [26])
+    rule, double = "-" * (name + shape + 20), "=" * (name + shape + 20)
+    lines = [rule, f"{'Layer (type)':>{name}}  {'Output Shape':>{shape}}  {'Param #':>14}", double]
+    for row in rows:
+        count = "(shared)" if row.shared else f"{row.parameters:,}"
+        lines.append(f"{row.name:>{name}}  {row.shapes:>{shape}}  {count:>14}")
+    outside = parameters - sum(row.parameters for row in rows)
+    if outside:
+        lines.append(f"{'(in no row above)':>{name}}  {'–':>{shape}}  {outside:>14,}")
+    sample = input_bytes / batch / _MIB
+    passes = 2 * sum(row.output_bytes for row in rows) / batch / _MIB
+    weights = parameter_bytes / _MIB
+    lines += [
+        double,
+        f"Total params: {parameters:,}",
+        f"Trainable params: {trainable:,}",
+        f"Non-trainable params: {parameters - trainable:,}",
+        rule,
+        f"Input size (MB): {sample:.2f}",
+        f"Forward/backward pass size (MB): {passes:.2f}",
+        f"Params size (MB): {weights:.2f}",
+        f"Estimated Total Size (MB): {sample + passes + weights:.2f}",
+        rule,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# torchinfo's tree ---------------------------------------------------------------------------
+
+
+def tree_totals(result: Layers, input_bytes: int) -> str:
+    """The totals of torchinfo's tree as reportgen counts them, in MiB."""
+    total = input_bytes + result.forward_backward_bytes + result.parameter_bytes
+    figures = [
+        ("Total parameters", f"{result.parameters:,}"),
+        ("Trainable parameters", f"{result.trainable_parameters:,}"),
+        ("Multiply-adds", f"{result.macs:,}"),
+        ("Input size (MiB)", f"{input_bytes / _MIB:,.2f}"),
+        ("Forward/backward pass size (MiB)", f"{result.forward_backward_bytes / _MIB:,.2f}"),
+        ("Parameter size (MiB)", f"{result.parameter_bytes / _MIB:,.2f}"),
+        ("Total size (MiB)", f"{total / _MIB:,.2f}"),
+    ]
+    return "".join(f"{name:<34}{value:>20}\n" for name, value in figures)
+
+
+def plain_tree(layers: tuple[Layer, ...]) -> str:
+    """The tree from our own rows, where torchinfo has none."""
+    names = ["  " * row.depth + _last_name(row) for row in layers]
+    width = max(map(len, names))
+    lines = [f"{'Layer':<{width}}  {'Output shape':<28}  {'Parameters':>14}  {'MACs':>18}"]
+    for name, row in zip(names, layers, strict=True):
+        shape = _shapes_cell(row.output_keys, row.output_shapes) or "–"
+        lines.append(f"{name:<{width}}  {shape:<28}  {row.parameters:>14,}  {row.macs:>18,}")
+    return "\n".join(lines) + "\n"
+
+
+def _last_name(row: Layer) -> str:
+    return f"{row.path.rpartition('.')[2] or 'model'}: {row.type}"
+
+
+def forward_backward_bytes(layers: tuple[Layer, ...]) -> int:
+    """A pass as torchinfo sees it: the outputs of leaf layers with parameters, twice."""
+    return 2 * sum(row.output_bytes for row in layers if row.leaf and row.parameters)

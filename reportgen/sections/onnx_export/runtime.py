@@ -1,0 +1,124 @@
+"""onnxruntime on the CPU: one session for parity and latency alike."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    Array = npt.NDArray[Any]
+    Feed = dict[str, Array]
+
+_PROVIDERS = ["CPUExecutionProvider"]
+_SILENT = 4  # fatal messages only
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ")
+_PATHS = re.compile(r"/\S*/([^\s/]+)")
+_LONGEST = 240
+
+
+class CannotRun(Exception):
+    """onnxruntime cannot take this file or these inputs at all, with the reason in words."""
+
+
+class Runtime:
+    """A file loaded by onnxruntime, with as many threads as torch has.
+
+    Args:
+        path: the ONNX file.
+        replaced: initializers to use instead of those in the file. Optimisation is off then,
+            since it would fold the file's own values into others.
+
+    Raises:
+        CannotRun: the CPU has no kernel for a node, or the file is refused.
+    """
+
+    def __init__(self, path: Path, replaced: Feed | None = None) -> None:
+        import onnxruntime
+        import torch
+
+        self.threads = torch.get_num_threads()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = _SILENT
+        options.use_deterministic_compute = True
+        self._values = [
+            (name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
+            for name, value in (replaced or {}).items()
+        ]
+        for name, value in self._values:
+            options.add_initializer(name, value)
+        if replaced:
+            options.graph_optimization_level = (
+                onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=_PROVIDERS
+            )
+        except Exception as error:  # onnxruntime's classes have no common one of their own
+            raise CannotRun(_why_not(error)) from error
+
+    def feed(self, tensors: dict[str, Tensor]) -> Feed:
+        """`tensors` as the session wants them: by name where the names fit, else by position.
+
+        The arrays are copies, since a model may write into its inputs.
+
+        Raises:
+            CannotRun: a dtype cannot be handed over, or there are too few tensors.
+        """
+        names = [port.name for port in self._session.get_inputs()]
+        if len(names) > len(tensors):
+            raise CannotRun(f"the file wants {len(names)} inputs, the model takes {len(tensors)}")
+        by_name = tensors if set(names) <= set(tensors) else dict(zip(names, tensors.values(),
+                                                                      strict=False))
+        return {name: as_array(by_name[name]) for name in names}
+
+    def run(self, feed: Feed) -> list[Array]:
+        """The outputs, in the order of the file."""
+        return list(self._session.run(None, feed))
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the outputs, in the order of the file."""
+        return [port.name for port in self._session.get_outputs()]
+
+
+def as_array(tensor: Tensor) -> npt.NDArray[Any]:
+    """A copy of `tensor` for onnxruntime; complex numbers as the exporter writes them, in pairs.
+
+    Raises:
+        CannotRun: NumPy, and so onnxruntime's interface, has no such dtype.
+    """
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.dtype.is_complex:
+        tensor = torch.view_as_real(tensor)
+    try:
+        array: np.ndarray[Any, Any] = tensor.cpu().contiguous().numpy().copy()
+    except TypeError as error:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise CannotRun(f"onnxruntime on the CPU cannot take {dtype} inputs") from error
+    return array
+
+
+def runtime_line(error: Exception) -> str:
+    """onnxruntime's complaint in one line, without the paths of its own build."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _PATHS.sub(r"\1", _PREFIX.sub("", lines[0] if lines else "no reason given"))
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _why_not(error: Exception) -> str:
+    missing = re.search(r"Could not find an implementation for (\w+)\((\d+)\)", str(error))
+    if missing:
+        return (
+            f"onnxruntime on the CPU has no kernel for {missing[1]} (opset {missing[2]}) "
+            "in the dtype the model uses"
+        )
+    return f"onnxruntime cannot load the file: {runtime_line(error)}"

@@ -1,0 +1,120 @@
+"""Every rule of the layers section: the smallest model that breaks it, and one that must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from factories import make_study
+from torch import Tensor, nn
+
+from reportgen.findings import Finding, Severity
+from reportgen.sections.layers import SECTION, examine
+
+Judge = Callable[..., list[Finding]]
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Judge:
+    def judge(model: nn.Module, *shape: int) -> list[Finding]:
+        study = make_study(model, {"shape": ["batch", *shape]}, folder=tmp_path, batch=2)
+        result = examine(study)
+        return [finding for rule in SECTION.rules for finding in rule.findings(result)]
+
+    return judge
+
+
+class Function(nn.Module):
+    def __init__(self, function: Callable[..., Any], **children: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, child in children.items():
+            setattr(self, name, child)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self, x)
+
+
+def codes(findings: list[Finding]) -> list[str]:
+    return [finding.code for finding in findings]
+
+
+def test_a_plain_model_has_no_findings(judge: Judge) -> None:
+    plain = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 4))
+    assert judge(plain, 4) == []
+
+
+def test_a_layer_with_most_parameters_is_a_note(judge: Judge) -> None:
+    big = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 4), nn.Linear(4, 4))
+    (finding,) = judge(big, 100)
+    assert (finding.code, finding.severity, finding.where) == ("SUM001", Severity.NOTE, "0")
+    assert "10,100 of 10,524" in finding.message
+
+
+def test_the_larger_of_two_layers_is_not_remarkable(judge: Judge) -> None:
+    assert judge(nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 4)), 100) == []
+
+
+def test_parameters_that_never_ran_are_gathered_by_module(judge: Judge) -> None:
+    unused = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model = Function(lambda self, x: self.f(x), f=nn.Linear(4, 4), unused=unused)
+    (finding,) = judge(model, 4)
+    assert (finding.code, finding.severity) == ("SUM002", Severity.WARNING)
+    assert finding.where == "unused"
+    assert finding.message == "all 40 parameters never ran in the forward pass"
+
+
+def test_a_single_idle_parameter_is_named(judge: Judge) -> None:
+    model = Function(lambda self, x: x @ self.f.weight, f=nn.Linear(4, 4))
+    (finding,) = judge(model, 4)
+    assert (finding.code, finding.where) == ("SUM002", "f")
+    assert finding.message.startswith("f.bias")
+
+
+def test_a_model_none_of_whose_parameters_run_is_one_finding(judge: Judge) -> None:
+    model = Function(lambda self, x: x, f=nn.Linear(4, 4), g=nn.Linear(4, 4))
+    assert [(f.code, f.where) for f in judge(model, 4)] == [("SUM002", "")]
+
+
+def test_unregistered_parameters_are_an_error(judge: Judge) -> None:
+    model = Function(lambda self, x: self.extra[0](x), extra=[nn.Linear(4, 4)])
+    (finding,) = judge(model, 4)
+    assert (finding.code, finding.severity) == ("SUM003", Severity.ERROR)
+    assert finding.where == "extra[0]"
+    assert "20 parameters of Linear are not registered" in finding.message
+
+
+def test_registered_ones_are_none(judge: Judge) -> None:
+    model = Function(lambda self, x: self.f[0](x), f=nn.ModuleList([nn.Linear(4, 4)]))
+    assert judge(model, 4) == []
+
+
+def test_a_substantial_uncounted_operator_is_a_note(judge: Judge) -> None:
+    model = Function(lambda self, x: torch.linalg.qr(self.f(x))[0], f=nn.Linear(4, 4))
+    assert codes(judge(model, 8, 4)) == ["SUM004"]
+
+
+def test_a_trifling_one_is_not(judge: Judge) -> None:
+    model = Function(
+        lambda self, x: self.f(x) + torch.linalg.det(x[0, :2, :2]), f=nn.Linear(99, 99)
+    )
+    assert judge(model, 500, 99) == []
+
+
+def test_a_training_head_is_a_note_and_no_warning(judge: Judge) -> None:
+    model = Function(lambda self, x: self.f(x) if not self.training else (self.f(x), self.aux(x)),
+                     f=nn.Linear(4, 9), aux=nn.Linear(4, 4))  # fmt: skip
+    assert [(f.code, f.where) for f in judge(model, 4)] == [("SUM005", "aux")]
+
+
+def test_a_direct_forward_is_a_note(judge: Judge) -> None:
+    model = Function(lambda self, x: self.f.forward(x), f=nn.Linear(4, 4))
+    assert [(f.code, f.where) for f in judge(model, 4)] == [("SUM006", "f")]
+
+
+def test_double_precision_is_a_warning(judge: Judge) -> None:
+    model = Function(lambda self, x: self.f(x.double()), f=nn.Linear(4, 4).double())
+    assert [(f.code, f.where) for f in judge(model, 4)] == [("SUM007", "f")]

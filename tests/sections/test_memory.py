@@ -1,0 +1,148 @@
+"""The memory section: every step and card that was asked for, and rules that judge the fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from factories import make_study
+from reportgen.chapter import Skipped, Unable
+from reportgen.manifest import Budgets, Loss, Target, Training
+from reportgen.sections import memory
+from reportgen.sections.memory import Fit, Memory
+from torch import nn
+
+TRAINING = Training(
+    optimizers=("sgd", "adamw"), precisions=("fp32", "amp-bf16"), checkpointing=(False,)
+)
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 8))
+
+
+def examined(folder: Path, model: nn.Module | None = None, **fields: Any) -> Memory:
+    defaults: dict[str, Any] = {"batch": 4, "targets": ("T4",), "training": TRAINING}
+    study = make_study(model or small(), "x=batch,256", folder=folder, **{**defaults, **fields})
+    result = memory.examine(study)
+    assert isinstance(result, Memory)
+    return result
+
+
+def test_every_mode_precision_and_optimizer_is_estimated(tmp_path: Path) -> None:
+    result = examined(tmp_path)
+    assert {(e.mode, e.precision, e.optimizer) for e in result.estimates} == {
+        ("inference", "fp32", "none"),
+        ("inference", "amp-bf16", "none"),
+        *(("train", p, o) for p in ("fp32", "amp-bf16") for o in ("sgd", "adamw")),
+    }
+    assert len(result.fits) == len(result.estimates) == len(result.curves) == 6
+
+
+def test_the_breakdown_adds_up_to_the_peak_and_knows_the_weights(tmp_path: Path) -> None:
+    weights = sum(p.numel() * 4 for p in small().parameters())
+    for estimate in examined(tmp_path).estimates:
+        assert sum(estimate.at_peak.values()) == estimate.peak_allocated_bytes
+        assert weights <= estimate.at_peak["parameter"] <= weights + 512 * 4
+        assert estimate.peak_allocated_bytes <= estimate.peak_reserved_bytes
+        assert estimate.peak_reserved_bytes < estimate.peak_device_bytes
+        assert estimate.band_low_bytes <= estimate.peak_device_bytes <= estimate.band_high_bytes
+
+
+def test_adamw_keeps_two_states_more_than_sgd(tmp_path: Path) -> None:
+    by_optimizer = {
+        e.optimizer: e.at_peak.get("optimizer_state", 0)
+        for e in examined(tmp_path).estimates
+        if e.mode == "train" and e.precision == "fp32"
+    }
+    weights = sum(p.numel() * 4 for p in small().parameters())
+    assert by_optimizer["sgd"] == 0
+    assert 2 * weights <= by_optimizer["adamw"] <= 2 * weights + 8 * 512
+
+
+def test_curves_rise_with_the_batch(tmp_path: Path) -> None:
+    for curve in examined(tmp_path).curves:
+        assert list(curve.peak_device_bytes) == sorted(curve.peak_device_bytes)
+
+
+def test_a_budget_is_answered_at_its_own_batch(tmp_path: Path) -> None:
+    budgets = Budgets(peak_memory_bytes={64: 2**30})
+    assert {e.batch for e in examined(tmp_path, budgets=budgets).estimates} == {4, 64}
+
+
+def test_a_card_of_ones_own_is_fitted(tmp_path: Path) -> None:
+    study = make_study(small(), "x=batch,256", folder=tmp_path)
+    own = Target(name="lab-card", memory_bytes=2 * 2**30)
+    result = memory.examine(replace(study, targets=(own,)))
+    assert isinstance(result, Memory)
+    assert {(fit.gpu, fit.usable_bytes) for fit in result.fits} == {("lab-card", 2 * 2**30)}
+
+
+def test_without_targets_the_section_is_skipped_with_a_reason(tmp_path: Path) -> None:
+    outcome = memory.examine(make_study(small(), "x=batch,256", folder=tmp_path))
+    assert outcome == Skipped(reason="the manifest names no target GPUs")
+
+
+def test_a_loss_of_ones_own_is_used(tmp_path: Path) -> None:
+    file = tmp_path / "losses.py"
+    file.write_text("def squared(output):\n    return (output * output).sum()\n")
+    loss = Loss(kind="python", target=str(file), factory="squared", text="losses.py:squared")
+    result = examined(tmp_path, loss=loss)
+    assert "losses.py:squared" in result.assumptions[0]
+
+
+def test_a_model_that_refuses_its_inputs_fails_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Unable) as caught:
+        examined(tmp_path, nn.Linear(7, 7))
+    assert "\n" not in caught.value.failed.error + caught.value.failed.hint
+
+
+class KeywordNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(30, 8)
+
+    def forward(self, *, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"mean": self.embedding(ids).mean(dim=1)}
+
+
+def test_keyword_inputs_and_dict_outputs_are_traced(tmp_path: Path) -> None:
+    item = {"name": "ids", "shape": ["batch", 6], "dtype": "int64", "high": 30, "keyword": True}
+    study = make_study(KeywordNet(), item, folder=tmp_path, targets=("T4",))
+    assert isinstance(memory.examine(study), Memory)
+
+
+FIT = Fit(
+    gpu="T4",
+    usable_bytes=15 * 2**30,
+    mode="train",
+    precision="fp32",
+    optimizer="adamw",
+    checkpointing=False,
+    largest_batch=12,
+    first_batch_that_fails=13,
+    limited_by="saved_activation",
+)
+
+
+def result_with(folder: Path, fit: Fit, batch: int) -> Memory:
+    return replace(examined(folder, batch=batch), fits=(fit,))
+
+
+def test_mem001_tells_of_a_card_without_room_for_one_sample(tmp_path: Path) -> None:
+    check = memory.a_target_without_room_for_one_sample.findings
+    none = replace(FIT, largest_batch=0, first_batch_that_fails=1)
+    (found,) = check(result_with(tmp_path, none, 4))
+    assert found.where == "T4"
+    assert "15.0 GiB" in found.message
+    assert check(result_with(tmp_path, FIT, 4)) == ()
+
+
+def test_mem002_tells_of_a_batch_that_is_too_large_for_a_card(tmp_path: Path) -> None:
+    check = memory.the_manifest_batch_beyond_a_target.findings
+    (found,) = check(result_with(tmp_path, FIT, 13))
+    assert "at most batch 12, not 13" in found.message
+    assert check(result_with(tmp_path, FIT, 12)) == ()

@@ -1,0 +1,237 @@
+"""The front door: what is typed, what is printed where, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from reportgen import cli
+
+ROOT = Path(__file__).parents[1]
+REPORTGEN = [sys.executable, "-m", "reportgen"]
+TINY = """
+version: 1
+title: Tiny
+models:
+  - name: tiny
+    source: net.py:make
+    inputs: [{name: x, shape: [batch, 4]}]
+    batch: 2
+"""
+NET = "from torch import nn\ndef make(): return nn.Linear(4, 2)\n"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text(NET)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def run(*arguments: Any, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*REPORTGEN, *map(str, arguments)],
+        cwd=folder, capture_output=True, text=True, check=False, **options,
+    )  # fmt: skip
+
+
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: Any
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["reportgen", *map(str, arguments)])
+    old = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, old)
+    out, err = capsys.readouterr()
+    return int(end.value.code or 0), out, err
+
+
+def test_every_command_has_help_and_help_needs_no_torch(tmp_path: Path) -> None:
+    listing = run("--help", folder=tmp_path)
+    assert listing.returncode == 0
+    commands = re.findall(r"^  (\w+) ", listing.stdout.split("Commands:")[1], re.MULTILINE)
+    assert {"build", "check", "rules", "gpus", "schema", "doctor"} <= set(commands)
+    for command in commands:
+        assert "Usage" in run(command, "--help", folder=tmp_path).stdout
+
+
+def test_check_says_that_a_good_manifest_is_good(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = in_process(monkeypatch, capsys, "check", manifest)
+    assert (status, err) == (0, "")
+    assert "1 model, no errors" in out
+
+
+def test_check_and_help_answer_without_importing_torch(manifest: Path) -> None:
+    for arguments in (["--help"], ["check", str(manifest)], ["gpus"], ["schema", "report"]):
+        code = (
+            "import sys; from reportgen import cli; sys.argv[1:] = " + repr(arguments) + "\n"
+            "try: cli.main()\nexcept SystemExit: pass\n"
+            "assert 'torch' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["build", "missing.yaml"], "missing.yaml"),
+        (["build", "{manifest}", "--model", "tny"], "there is no model 'tny' (it has tiny)"),
+        (["build", "{manifest}", "--format", "docx"], "there is no format 'docx'"),
+        (["build", "{manifest}", "--jobs", "0"], "--jobs"),
+        (["build", "{manifest}", "--output", "net.py/sub"], "net.py"),
+        (["build", "{manifest}", "--output", "net.py"], "net.py"),
+        (["rules", "XYZ999"], "there is no rule 'XYZ999'"),
+        (["gpus", "T5"], "unknown card 'T5'"),
+        (["schema", "nothing"], "nothing"),
+        (["buidl", "{manifest}"], "buidl"),
+    ],
+)
+def test_usage_errors_are_one_line_and_status_2(
+    manifest: Path, arguments: list[str], words: str
+) -> None:
+    filled = [argument.format(manifest=manifest) for argument in arguments]
+    answer = run(*filled, folder=manifest.parent)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert sorted(p.name for p in manifest.parent.iterdir()) == ["net.py", "tiny.yaml"]
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(TINY.replace("title: Tiny", 'title: Tiny\n"\\e[31mred": 1'))
+    answer = run("check", "m.yaml", folder=tmp_path)
+    assert answer.returncode == 2
+    assert "\x1b" not in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["manifest", "report"])
+def test_schemas_are_valid_schemas(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = in_process(monkeypatch, capsys, "schema", name)
+    schema = json.loads(out)
+    assert status == 0
+    jsonschema.validators.validator_for(schema).check_schema(schema)
+
+
+def test_every_rule_has_a_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = in_process(monkeypatch, capsys, "rules")
+    codes = [line.split()[0] for line in out.splitlines()]
+    assert codes
+    for code in codes:
+        status, page, _ = in_process(monkeypatch, capsys, "rules", code.lower())
+        assert status == 0
+        assert page.startswith(code)
+        assert "Advice:" in page
+
+
+@pytest.mark.slow
+def test_a_build_writes_every_promised_file_and_says_so_on_stderr(manifest: Path) -> None:
+    answer = run("build", manifest, "--json", folder=manifest.parent)
+    assert answer.returncode == 0, answer.stderr
+    output = manifest.parent / "reports" / "tiny"
+    names = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}
+    assert {
+        "index.html", "report.pdf", "report.json", "summary.md", "models/tiny/index.html",
+        "models/tiny/model.onnx", "models/tiny/layers.csv", "models/tiny/summary.txt",
+        "models/tiny/graphs/modules.svg", "models/tiny/graphs/autograd.svg",
+    } <= names  # fmt: skip
+    assert answer.stdout == (output / "report.json").read_text(encoding="utf-8")
+    assert "tiny: layers done" in answer.stderr
+    assert [p.name for p in (manifest.parent / "reports").iterdir()] == ["tiny"]
+
+
+@pytest.mark.slow
+def test_a_failed_section_makes_the_status_1_and_the_rest_is_built(manifest: Path) -> None:
+    (manifest.parent / "net.py").write_text(
+        textwrap.dedent(
+            """
+            from torch import nn
+            class Branch(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.linear = nn.Linear(4, 2)
+                def forward(self, x):
+                    return self.linear(x) if x.sum() > 0 else self.linear(-x)
+            make = Branch
+            """
+        )
+    )
+    answer = run("build", manifest, "--quiet", "--format", "json", folder=manifest.parent)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", "")
+    report = json.loads((manifest.parent / "reports" / "tiny" / "report.json").read_text())
+    sections = report["models"][0]["sections"]
+    assert sections["layers"]["status"] == "done"
+    assert sections["onnx"]["status"] == "failed"
+    assert "net.py:" in sections["onnx"]["error"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_within_two_seconds_and_leaves_the_old_report(manifest: Path) -> None:
+    (manifest.parent / "net.py").write_text(NET + "import time; time.sleep(600)\n")
+    old = manifest.parent / "reports" / "tiny" / "report.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    process = subprocess.Popen(
+        [*REPORTGEN, "build", str(manifest)], cwd=manifest.parent, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - start < 2
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert [str(p.relative_to(manifest.parent)) for p in sorted(manifest.parent.rglob("*"))
+            if p.is_file() and "__pycache__" not in p.parts] == [
+        "net.py", "reports/tiny/report.json", "tiny.yaml"]  # fmt: skip
+    assert old.read_text() == "old"
+
+
+@pytest.mark.slow
+def test_a_build_that_was_killed_is_tidied_up_by_the_next_one(manifest: Path) -> None:
+    left = manifest.parent / "reports" / ".reportgen-999999999-abc"
+    left.mkdir(parents=True)
+    (left / "half").write_text("half")
+    answer = run("build", manifest, "--format", "md", "--quiet", folder=manifest.parent)
+    assert answer.returncode == 0, answer.stderr
+    assert not left.exists()
+
+
+def test_the_parent_of_a_build_is_small() -> None:
+    code = (
+        "import resource\n"
+        "from reportgen import pipeline, cli, progress\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(answer.stdout) * unit < 150 * 2**20
+
+
+def test_no_color_is_honoured(manifest: Path) -> None:
+    answer = run("check", manifest, folder=manifest.parent, env=os.environ | {"NO_COLOR": "1"})
+    assert "\x1b" not in answer.stdout + answer.stderr

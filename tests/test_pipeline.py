@@ -1,0 +1,207 @@
+"""Manifest in, report out: judged, reproducible, and the model undisturbed by every section."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+from factories import make_spec, make_study
+from reportgen import load_manifest
+from reportgen.chapter import AnySection, Chapter, Done, Failed, Skipped
+from reportgen.findings import Finding, Severity
+from reportgen.pipeline import build, judge_model
+from reportgen.report import Verdict, judge, report_schema, worst
+from reportgen.sections import SECTIONS
+from reportgen.workers import Examined
+from reportgen.workers.child import outcome_adapter, outcome_of
+from test_loan import snapshot
+from torch import nn
+
+MANIFEST = """
+version: 1
+title: 두 모델
+targets: [T4]
+models:
+  - name: 작은_모델
+    source: nets.py:Small
+    comment: "<b>한국어</b> | comment"
+    inputs: [{name: x, shape: [batch, 3, 8, 8]}]
+    batch: 2
+    budgets: {parameters: 1k, macs: 1}
+  - name: words
+    source: nets.py:Words
+    inputs: [{name: ids, shape: [batch, 5], dtype: int64, high: 20, keyword: true}]
+    batch: 3
+"""
+NETS = """
+from torch import nn
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 2)
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).relu().mean(dim=(2, 3)))
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 6)
+        self.lstm = nn.LSTM(6, 5, batch_first=True)
+    def forward(self, ids):
+        states, _ = self.lstm(self.embedding(ids))
+        return {"states": states, "last": states[:, -1]}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    (tmp_path / "nets.py").write_text(NETS)
+    path = tmp_path / "two.yaml"
+    path.write_text(MANIFEST, encoding="utf-8")
+    return path
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.slow
+def test_two_builds_without_timings_are_equal_byte_for_byte(manifest: Path) -> None:
+    loaded = load_manifest(manifest)
+    first = build(loaded, output=manifest.parent / "a", timings=False, jobs=1)
+    second = build(loaded, output=manifest.parent / "elsewhere" / "b", timings=False, jobs=2)
+    one, other = content(first.output), content(second.output)
+    assert sorted(one) == sorted(other)
+    assert [name for name in one if one[name] != other[name]] == []
+    assert str(manifest.parent).encode() not in b"".join(one.values())
+    data = json.loads(one["report.json"])
+    jsonschema.validate(data, report_schema(SECTIONS))
+    assert data["timings"] == {}
+    assert [m["verdict"] for m in data["models"]] == ["fail", "pass"]
+    assert data["models"][0]["budgets"] == [
+        {"name": "parameters", "limit": 1000, "value": 130, "passed": True},
+        {"name": "macs", "limit": 1, "value": data["models"][0]["sections"]["layers"]["result"][
+            "macs"], "passed": False},
+    ]  # fmt: skip
+
+
+class Everything(nn.Module):
+    """Dropout, batch norm in train mode, a hook, tied weights and a gradient that exists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            OrderedDict(
+                a=nn.Linear(6, 6), norm=nn.BatchNorm1d(6), drop=nn.Dropout(), b=nn.Linear(6, 6)
+            )
+        )
+        self.body.b.weight = self.body.a.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+def busy_model() -> nn.Module:
+    model = Everything()
+    model(torch.randn(3, 6)).sum().backward()
+    model.body.a.register_forward_hook(lambda *_: None)
+    model.eval()
+    model.body.drop.train()
+    return model
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
+def test_no_section_disturbs_the_model(section: AnySection, tmp_path: Path) -> None:
+    model = busy_model()
+    study = make_study(model, "x=batch,6", folder=tmp_path, targets=("T4",), batch=2)
+    model.body.drop.train()
+    before = snapshot(model)
+    outcome_of(section, study)
+    assert snapshot(model) == before
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
+def test_no_section_disturbs_a_model_that_raises(section: AnySection, tmp_path: Path) -> None:
+    model = busy_model()
+    study = make_study(model, "x=batch,7", folder=tmp_path, targets=("T4",), batch=2)
+    before = snapshot(model)
+    outcome = outcome_of(section, study)
+    assert isinstance(outcome, Failed | Skipped)
+    assert snapshot(model) == before
+
+
+@pytest.mark.slow
+def test_the_order_of_the_sections_does_not_matter(tmp_path: Path) -> None:
+    def outcomes(sections: tuple[AnySection, ...], folder: Path) -> dict[str, Any]:
+        torch.manual_seed(5)
+        study = make_study(
+            Everything(), "x=batch,6", folder=folder, targets=("T4",), timings=False, batch=2
+        )
+        return {s.name: outcome_of(s, study) for s in sections}
+
+    assert outcomes(SECTIONS, tmp_path / "a") == outcomes(SECTIONS[::-1], tmp_path / "b")
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
+def test_every_outcome_survives_its_way_out_of_the_process(
+    section: AnySection, tmp_path: Path
+) -> None:
+    study = make_study(Everything(), "x=batch,6", folder=tmp_path, targets=("T4",), batch=2)
+    outcome = outcome_of(section, study)
+    adapter = outcome_adapter(section)
+    assert adapter.validate_json(adapter.dump_json(outcome)) == outcome
+
+
+FINDING = Finding(code="ABC001", severity=Severity.ERROR, where="x", message="m", advice="a")
+DONE = Chapter(name="training", title="Training", outcome=Skipped(reason="none"))
+LOST = Chapter(name="layers", title="Layers", outcome=Failed(error="lost"))
+
+
+@pytest.mark.parametrize(
+    ("chapters", "findings", "verdict"),
+    [
+        ([DONE], [], Verdict.PASS),
+        ([LOST], [], Verdict.FAIL),
+        ([DONE], [FINDING], Verdict.FAIL),
+    ],
+)
+def test_the_verdict_is_the_worst_of_what_was_found(
+    chapters: list[Chapter], findings: list[Finding], verdict: Verdict
+) -> None:
+    assert judge(chapters, findings, []) is verdict
+    assert worst([Verdict.PASS, verdict]) is verdict
+
+
+def test_an_ignored_finding_keeps_its_reason_and_loses_its_weight(tmp_path: Path) -> None:
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 4), nn.Linear(100, 100)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    study = make_study(Unused(), "x=batch,4", folder=tmp_path)
+    layers = SECTIONS[0]
+    chapter = Chapter(name="layers", title="Layers", outcome=outcome_of(layers, study))
+    assert isinstance(chapter.outcome, Done)
+    examined = Examined(name="model", chapters=(chapter,), seconds={})
+    plain = judge_model(make_spec("x=batch,4"), examined)
+    codes = {f.code for f in plain.findings if f.severity is not Severity.NOTE}
+    assert plain.verdict is not Verdict.PASS
+    reasons = dict.fromkeys(codes, "kept for later")
+    excused = judge_model(make_spec("x=batch,4", ignore=reasons), examined)
+    assert excused.verdict is Verdict.PASS
+    assert {f.ignored for f in excused.findings if f.code in codes} == {"kept for later"}

@@ -1,0 +1,70 @@
+"""Every command of the README is run, and the first screen holds what it promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODEL = """
+import torch
+from torch import nn
+
+class MyModel(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3)
+        self.head = nn.Linear(width, 10)
+    def forward(self, x):
+        return self.head(self.conv(x).relu().mean(dim=(2, 3)))
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line.split("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
+
+
+def test_the_first_screen_says_what_it_is_and_shows_the_report() -> None:
+    first = "\n".join(README.splitlines()[:12])
+    assert "make report" in first
+    assert "make test" in first
+    picture = re.search(r"!\[.+\]\((.+\.png)\)", first)
+    assert picture is not None
+    assert (ROOT / picture[1]).stat().st_size > 20_000
+
+
+def test_every_make_target_of_the_readme_and_the_contract_exists() -> None:
+    named = {c.split()[1] for c in commands() if c.startswith("make ")}
+    assert named == {"report", "test"}
+    for target in named | {"test-fast", "check", "clean"}:
+        answer = subprocess.run(
+            ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.slow
+def test_every_reportgen_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "my-model.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    ran = [c for c in commands() if c.startswith("reportgen ")]
+    assert len(ran) >= 6
+    for command in ran:
+        answer = subprocess.run(
+            [sys.executable, "-m", *command.split()],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert answer.returncode == 0, f"{command}: {answer.stderr}"
+    listed = re.findall(r"^\| `([^<`]+)` ", README, re.MULTILINE)
+    assert len(listed) == 4
+    for name in listed:
+        assert (tmp_path / "my-report" / name).is_file()
