@@ -11,8 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 import reportgen
 
+_BROKEN_PAIR = "operator torchvision::nms does not exist"
+_PAIR_HINT = (
+    "install a pair of one build, both with CUDA or both for the CPU: "
+    "pip install --force-reinstall torch==2.15.0 torchvision==0.29.2"
+)
 _PACKAGES = ("torch", "torchvision", "torchinfo", "onnx", "onnxruntime", "weasyprint")
 
 
@@ -60,7 +68,7 @@ def check_environment() -> Iterator[Check]:
     yield _check_python()
     yield _check_pair()
     yield _check_import("torch", "pip install torch")
-    yield _check_import("torchvision", _pair_hint())
+    yield _check_import("torchvision", _PAIR_HINT)
     yield _check_import("onnxruntime", "pip install onnxruntime")
     yield _check_import("weasyprint", "apt install libpango-1.0-0 libpangoft2-1.0-0 "
                         "libharfbuzz-subset0, or brew install pango")
@@ -84,37 +92,27 @@ def _check_python() -> Check:
 
 
 def _check_pair() -> Check:
-    """torchvision names the one torch it was built for; another one breaks its operators."""
+    """torchvision says which torch it wants; another one breaks its compiled operators."""
     torch, torchvision = version("torch"), version("torchvision")
     wanted = torch_wanted_by_torchvision()
-    fits = torch is not None and (wanted is None or torch.split("+")[0] == wanted)
+    fits = torch is not None and torchvision is not None and wanted.contains(torch)
     return Check(
         name="torch and torchvision",
         passed=fits,
         found=f"torch {torch or 'missing'}, torchvision {torchvision or 'missing'}"
-        + (f" (built for torch {wanted})" if wanted else ""),
-        hint="" if fits else _pair_hint(),
+        + (f" (wants torch {wanted})" if torchvision else ""),
+        hint="" if fits else _PAIR_HINT,
     )
 
 
-def torch_wanted_by_torchvision() -> str | None:
-    """The torch version that the installed torchvision was built for."""
+def torch_wanted_by_torchvision() -> SpecifierSet:
+    """The torch versions that the installed torchvision asks for; any, where it is missing."""
     try:
-        requirements = metadata.requires("torchvision") or []
+        lines = metadata.requires("torchvision") or []
     except metadata.PackageNotFoundError:
-        return None
-    found = [re.fullmatch(r"torch\s*==\s*([0-9.]+)", line) for line in requirements]
-    return next((match[1] for match in found if match), None)
-
-
-def _pair_hint() -> str:
-    wanted = torch_wanted_by_torchvision()
-    pair = (
-        f"torch=={wanted} torchvision=={version('torchvision')}"
-        if wanted
-        else "torch==2.15.0 torchvision==0.29.2"
-    )
-    return f"install a matching pair of the same build (both CPU or both CUDA): pip install {pair}"
+        lines = []
+    wanted = [found.specifier for found in map(Requirement, lines) if found.name == "torch"]
+    return SpecifierSet(",".join(map(str, wanted)), prereleases=True)
 
 
 def _check_import(name: str, hint: str) -> Check:
@@ -128,5 +126,8 @@ def _check_import(name: str, hint: str) -> Check:
         return Check(name=name, passed=False, found="its import does not end", hint=hint)
     if answer.returncode == 0:
         return Check(name=name, passed=True, found=f"{version(name)} imports")
+    if _BROKEN_PAIR in answer.stderr:
+        found = f"{_BROKEN_PAIR}: torch and torchvision are not of the same build"
+        return Check(name=name, passed=False, found=found, hint=_PAIR_HINT)
     lines = answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"]
     return Check(name=name, passed=False, found=lines[-1][:200], hint=hint)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Never, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, create_model
 from pydantic_core import to_jsonable_python
@@ -138,6 +138,7 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
     strict = ConfigDict(extra="forbid")
     chapters = create_model("Sections", __config__=strict, **outcomes)
     model = create_model("Model", __config__=strict, **fields, sections=(chapters, ...))
+    nothing = create_model("NoTimings", __config__=strict)
     document = create_model(
         "Report",
         __config__=strict,
@@ -145,7 +146,7 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
         title=(str, ...),
         verdict=(Verdict, ...),
         environment=(dict[str, str], ...),
-        timings=(Timings | dict[str, Never], ...),
+        timings=(Timings | nothing, ...),
         models=(tuple[model, ...], ...),  # type: ignore[valid-type]
     )
     schema: dict[str, Any] = document.model_json_schema(mode="serialization")

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "reportgen"
 FLOORS = [
     {"errors", "units", "cuda_memory"},
-    {"findings", "manifest", "fonts", "plain_words"},
-    {"chapter", "leaves"},
+    {"findings", "manifest", "fonts"},
+    {"chapter", "leaves", "plain_words"},
     {"inputs", "loan", "sources", "export"},
     {"study"},
     {"sections"},
@@ -48,13 +48,18 @@ def files_of(room: str) -> list[Path]:
 
 def own_imports(file: Path) -> Iterator[str]:
     """Dotted names below `reportgen` that `file` imports at run time, wherever in the file."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = []
-        elif isinstance(node, ast.Import):
-            yield from (n.name for n in node.names if n.name.startswith("reportgen."))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("reportgen."):
-            yield str(node.module)
+    yield from _run_time_imports(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def _run_time_imports(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        return
+    if isinstance(node, ast.Import):
+        yield from (n.name for n in node.names if n.name.startswith("reportgen."))
+    elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("reportgen."):
+        yield str(node.module)
+    for child in ast.iter_child_nodes(node):
+        yield from _run_time_imports(child)
 
 
 def test_every_room_stands_on_a_floor() -> None:

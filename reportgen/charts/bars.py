@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -12,6 +12,7 @@ from reportgen.charts.svg import bar, drawing, fitted, rule, text, width_of
 _SIZE = 11
 _ROW, _THICK = 20, 12
 _GAP = 8
+Mark = Callable[[float, float, int], str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +65,7 @@ def bar_list(
 
 def stacked_bars(title: str, stacks: Sequence[Stack], *, width: float = 760) -> Markup:
     """Horizontal bars made of parts, on one scale, with a legend of the parts' names."""
-    names = tuple(dict.fromkeys(part.name for stack in stacks for part in stack.parts))
+    names = _names(stacks)
     labels = _label_room([stack.label for stack in stacks], 0.34 * width, mono=False)
     figures = max((width_of(stack.figure, _SIZE) for stack in stacks), default=0)
     left = labels + _GAP
@@ -85,30 +86,43 @@ def stacked_bars(title: str, stacks: Sequence[Stack], *, width: float = 760) -> 
 
 
 def legend(
-    names: Sequence[str], left: float, top: float, width: float
+    names: Sequence[str], left: float, top: float, width: float, mark: Mark | None = None
 ) -> tuple[list[str], float]:
-    """A key of series in their order, wrapped at `width`; and its height."""
+    """A key of series in their order, wrapped at `width`; and its height.
+
+    `mark` draws the sample of a series, 10 high and up to 22 wide, from its lower left corner;
+    a square otherwise.
+    """
+    sample, room_for_sample = (mark, 28) if mark else (_square, 15)
     body: list[str] = []
     x, y = left, top
     for series, name in enumerate(names):
-        room = 16 + width_of(name, _SIZE) + 14
+        room = room_for_sample + width_of(name, _SIZE) + 15
         if x + room > width and x > left:
             x, y = left, y + 17
-        body.append(bar(x, y - 9, 10, 10, series))
-        body.append(text(x + 15, y, name, size=_SIZE, muted=True))
+        body.append(sample(x, y + 1, series))
+        body.append(text(x + room_for_sample, y, name, size=_SIZE, muted=True))
         x += room
     return body, y - top + 20
 
 
-def _parts(
-    stack: Stack, names: Sequence[str], left: float, top: float, scale: float
-) -> list[str]:
+def _names(stacks: Sequence[Stack]) -> tuple[str, ...]:
+    """The names of all parts, in the order of the stack that has most of them."""
+    richest_first = sorted(stacks, key=lambda stack: -len(stack.parts))
+    return tuple(dict.fromkeys(part.name for stack in richest_first for part in stack.parts))
+
+
+def _parts(stack: Stack, names: Sequence[str], left: float, top: float, scale: float) -> list[str]:
     body, x = [], left
     for part in stack.parts:
         title = f"{stack.label}, {part.name}: {part.figure}"
         body.append(bar(x, top + 2, part.value * scale, 16, names.index(part.name), title))
         x += part.value * scale
     return body
+
+
+def _square(x: float, y: float, series: int) -> str:
+    return bar(x, y - 10, 10, 10, series)
 
 
 def _label_room(labels: Sequence[str], most: float, *, mono: bool) -> float:

@@ -80,7 +80,7 @@ def line_chart(
     body = [*_grid(x, y, x_label, y_label, y_figure), *_levels(levels, x, y)]
     for series, line in enumerate(lines):
         body.append(_curve(line, series, x, y))
-    key, below = legend([line.name for line in lines], _LEFT, height + 12, width)
+    key, below = legend([line.name for line in lines], _LEFT, height + 12, width, _sample)
     return drawing(width, height + below, title, [*body, *key])
 
 
@@ -109,9 +109,7 @@ def _grid(
         body.append(text(x.start - 8, y.at(value) + 4, y_figure(value), anchor="end", muted=True))
     for value in x.ticks(12):
         body.append(rule(x.at(value), y.start, x.at(value), y.start + 4))
-        body.append(
-            text(x.at(value), y.start + 17, f"{value:,.0f}", anchor="middle", muted=True)
-        )
+        body.append(text(x.at(value), y.start + 17, f"{value:,.0f}", anchor="middle", muted=True))
     body.append(text((x.start + x.end) / 2, y.start + 35, x_label, anchor="middle"))
     body.append(text(11, (y.start + y.end) / 2, y_label, anchor="middle", turned=True))
     return body
@@ -138,10 +136,17 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
 
 def _curve(line: Line, series: int, x: _Scale, y: _Scale) -> str:
     points = [f"{number(x.at(px))} {number(y.at(py))}" for px, py in line.points]
+    return _stroke(f"M{' L'.join(points)}", series, f"<title>{escape(line.name)}</title>")
+
+
+def _sample(x: float, y: float, series: int) -> str:
+    return _stroke(f"M{number(x)} {number(y - 5)} h22", series)
+
+
+def _stroke(path: str, series: int, inside: str = "") -> str:
     dash = _DASHES[series % len(_DASHES)]
+    dashed = f' stroke-dasharray="{dash}"' if dash else ""
     return (
-        f'<path d="M{" L".join(points)}" class="l{series}" fill="none" stroke="{colour(series)}" '
-        f'stroke-width="2" stroke-linejoin="round"'
-        f'{f" stroke-dasharray={chr(34)}{dash}{chr(34)}" if dash else ""}>'
-        f"<title>{escape(line.name)}</title></path>"
+        f'<path d="{path}" class="l{series}" fill="none" stroke="{colour(series)}" '
+        f'stroke-width="2" stroke-linejoin="round"{dashed}>{inside}</path>'
     )

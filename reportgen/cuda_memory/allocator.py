@@ -154,6 +154,8 @@ class CachingAllocator:
             rest = Block(block.pool, block.address + size, block.size - size)
             _link_after(block, rest)
             block.size = size
+            if self._tails.get(block.pool.is_small) is block:
+                self._tails[block.pool.is_small] = rest
             rest.pool.add(rest)
         block.free = False
         block.requested = request_bytes

@@ -45,7 +45,7 @@ def timeline(trace: Trace, granted: Sequence[int]) -> tuple[TimelinePoint, ...]:
     length = max(len(trace.events) - start, 1)
     points: dict[tuple[int, str], tuple[int, TimelinePoint]] = {}
     total = sum(held.values())
-    phases = _phases(trace)
+    phases = trace.phases()
     for position in range(start, len(trace.events)):
         event = trace.events[position]
         index, sign = (event, 1) if event >= 0 else (~event, -1)
@@ -68,12 +68,3 @@ def _iteration_start(trace: Trace, last_inputs: int) -> int:
         if names[at] == "inputs" and names[at + 1] == "forward":
             return trace.marks[at][0]
     return last_inputs
-
-
-def _phases(trace: Trace) -> list[str]:
-    """The phase of every event, filled in once."""
-    phases = [""] * len(trace.events)
-    ends = [start for start, _ in trace.marks[1:]] + [len(trace.events)]
-    for (start, name), end in zip(trace.marks, ends, strict=True):
-        phases[start:end] = [name] * (end - start)
-    return phases

@@ -62,6 +62,14 @@ class Trace:
             phase = name
         return phase
 
+    def phases(self) -> list[str]:
+        """The phase of every event, in order."""
+        phases = [""] * len(self.events)
+        ends = [start for start, _ in self.marks[1:]] + [len(self.events)]
+        for (start, name), end in zip(self.marks, ends, strict=True):
+            phases[start:end] = [name] * (end - start)
+        return phases
+
     def position_of(self, phase: str, *, last: bool = False) -> int | None:
         """Where a phase first (or last) starts, or None if it never does."""
         starts = [start for start, name in self.marks if name == phase]

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from .cudnn import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT
 from .events import Request
 from .recorder import Kernel, Recorder
 
 aten = torch.ops.aten
 Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
 
 _INDEX_BYTES = 8
 _FP32_BYTES = 4
@@ -27,38 +27,55 @@ def _nbytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _convolution(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _convolution(recorder: Recorder, args: Args, result: Any) -> None:
     """Output, then the workspace of the call."""
     recorder.output(result)
-    recorder.request(_workspace(args[0], result, args[1], groups=args[8]))
+    x, weight, transposed = args[0], args[1], args[6]
+    kind = INPUT_GRADIENT if transposed else FORWARD
+    recorder.request(_workspace(kind, x, weight, result, args[3:]))
 
 
-def _convolution_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _convolution_backward(recorder: Recorder, args: Args, result: Any) -> None:
     """Gradient of the input, of the weight, of the bias; a workspace for the first two."""
-    grad_output, x, weight = args[0], args[1], args[2]
-    request = _workspace(x, grad_output, weight, groups=args[9])
-    for gradient in result[:2]:
+    grad_output, x, weight, transposed = args[0], args[1], args[2], args[7]
+    kinds = (FORWARD if transposed else INPUT_GRADIENT, WEIGHT_GRADIENT)
+    for gradient, kind in zip(result[:2], kinds, strict=True):
         if gradient is not None:
             recorder.output(gradient)
-            recorder.request(request)
+            recorder.request(_workspace(kind, x, weight, grad_output, args[4:]))
     recorder.outputs(result[2])
 
 
 def _workspace(
-    x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, *, groups: int
+    kind: int, x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor, layout: Args
 ) -> Request:
-    depthwise = groups > 1 and groups == x.shape[1] and x.dim() == 4
-    numbers = (_nbytes(x), _nbytes(y), _nbytes(weight), x.element_size(), int(depthwise))
+    """The request of one cuDNN call; `layout` is stride, padding, dilation, transposed, ....
+
+    A transposed convolution is the input gradient of the plain one, so its ends change places.
+    """
+    stride, padding, dilation, transposed = layout[:4]
+    if transposed:
+        x, y = y, x
+    spatial = weight.dim() - 2
+    low = x.dtype is torch.bfloat16
+    numbers = (
+        kind, x.element_size(), int(low), spatial, *x.shape, *weight.shape, *y.shape,
+        *_per_axis(stride, spatial), *_per_axis(padding, spatial), *_per_axis(dilation, spatial),
+    )  # fmt: skip
     return Request(rule="convolution", numbers=numbers, optional=True)
 
 
-def _matmul(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _per_axis(values: Any, spatial: int) -> list[int]:
+    return list(values) if len(values) == spatial else list(values) * spatial
+
+
+def _matmul(recorder: Recorder, _args: Args, result: Any) -> None:
     """Output, then cuBLAS's workspace at its first use in this thread."""
     recorder.output(result)
     recorder.request_once("cublas")
 
 
-def _addmm(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _addmm(recorder: Recorder, args: Args, result: Any) -> None:
     """A bias of one dimension goes through cublasLt, which has its own scratch up to 2.10."""
     recorder.output(result)
     if args[0].dim() == 1:
@@ -67,7 +84,7 @@ def _addmm(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
     recorder.request_once("cublas")
 
 
-def _embedding_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _embedding_backward(recorder: Recorder, args: Args, result: Any) -> None:
     """Sorted indices and fp32 partial sums, above 3,072 indices."""
     recorder.output(result)
     grad, indices, rows = args[0], args[1], int(args[2])
@@ -75,35 +92,34 @@ def _embedding_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: 
     recorder.request(Request(rule="embedding_backward", numbers=numbers), category="temporary")
 
 
-def _index_put(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _index_put(recorder: Recorder, args: Args, result: Any) -> None:
     """With accumulation: linear, sorted and original indices and the radix sort's scratch."""
     recorder.outputs(result)
-    accumulate = args[3] if len(args) > 3 else kwargs.get("accumulate", False)
-    if accumulate:
+    if len(args) > 3 and args[3]:
         elements = max((i.numel() for i in args[1] if i is not None), default=0)
         recorder.scratch(5 * _INDEX_BYTES * elements)
 
 
-def _sort(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _sort(recorder: Recorder, args: Args, result: Any) -> None:
     """Values and indices are sorted through a second buffer of both."""
     recorder.outputs(result)
     recorder.scratch(_nbytes(args[0]) + 2 * _INDEX_BYTES * args[0].numel())
 
 
-def _scan(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
-    """cub keeps a few bytes a tile; only whole-tensor scans use it."""
+def _scan(recorder: Recorder, args: Args, result: Any) -> None:
+    """Scans through cub keep a few bytes a tile; only whole-tensor scans use it."""
     recorder.outputs(result)
     if args[0].dim() == 1:
         recorder.scratch(args[0].numel() // 128 + 1024)
 
 
-def _nonzero(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _nonzero(recorder: Recorder, args: Args, result: Any) -> None:
     """A count, then the flat indices before they are split by dimension."""
     recorder.outputs(result)
     recorder.scratch(_INDEX_BYTES * args[0].numel())
 
 
-def _flash_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _flash_backward(recorder: Recorder, args: Args, result: Any) -> None:
     """fp32 softmax sums and query gradients, padded to 128 rows and 32 columns."""
     recorder.outputs(result)
     query = args[1]
@@ -115,7 +131,7 @@ def _flash_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any)
         recorder.scratch(2 * _nbytes(query))
 
 
-def _efficient_backward(recorder: Recorder, args: Args, kwargs: Kwargs, result: Any) -> None:
+def _efficient_backward(recorder: Recorder, args: Args, result: Any) -> None:
     """fp32 row sums, and fp32 accumulators for keys and values where they are not fp32."""
     recorder.outputs(result)
     query, key = args[1], args[2]

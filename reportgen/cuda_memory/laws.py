@@ -5,111 +5,152 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .events import Request, Trace
+from .events import Allocation, Request, Trace
 from .library import Platform, request_bytes
 
 FIRST_BATCH, SECOND_BATCH, CHECK_BATCH = 2, 3, 7
+Line = tuple[int, int]
+"""A constant and what is added to it for each example of the batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchLaw:
     """Allocation i takes `constants[i] + slopes[i] * batch` bytes in the order of `trace`.
 
-    The numbers of library requests obey laws of their own, by index of the allocation.
+    Library requests obey laws of their own: each entry of `requests` is a rule, the lines of its
+    numbers, and the allocations that make this very request.
     """
 
     trace: Trace
     constants: tuple[int, ...]
     slopes: tuple[int, ...]
-    requests: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+    requests: tuple[tuple[str, tuple[Line, ...], tuple[int, ...]], ...]
 
     def sizes(self, batch: int, platform: Platform) -> list[int]:
         """The bytes of every allocation at this batch on this platform."""
         sizes = [a + b * batch for a, b in zip(self.constants, self.slopes, strict=True)]
-        for index, numbers in self.requests:
-            request = self.trace.allocations[index].request
-            assert request is not None
-            at_batch = tuple(a + b * batch for a, b in numbers)
-            sizes[index] = request_bytes(
-                Request(rule=request.rule, numbers=at_batch), platform
-            )
+        for rule, lines, indices in self.requests:
+            numbers = tuple(a + b * batch for a, b in lines)
+            size = request_bytes(Request(rule=rule, numbers=numbers), platform)
+            for index in indices:
+                sizes[index] = size
         return sizes
 
 
-def find_law(trace_at: Callable[[int], Trace]) -> BatchLaw | None:
-    """The law of a step, or None where its events or sizes are not affine in the batch."""
-    first, second = trace_at(FIRST_BATCH), trace_at(SECOND_BATCH)
-    law = law_through(first, second)
-    if law is None or not agrees(law, trace_at(CHECK_BATCH)):
+def find_law(
+    trace_at: Callable[[int], Trace], light_trace_at: Callable[[int], Trace]
+) -> BatchLaw | None:
+    """The law of a step, or None where its events or sizes are not affine in the batch.
+
+    Light traces leave out the optimizer, whose memory does not depend on the batch.
+    """
+    full = trace_at(FIRST_BATCH)
+    first = _without_optimizer(full)
+    second = _without_optimizer(light_trace_at(SECOND_BATCH))
+    lines = _lines(first, second)
+    if lines is None:
         return None
-    return law
-
-
-def law_through(first: Trace, second: Trace) -> BatchLaw | None:
-    """The law through two traces, or None where they differ in more than sizes."""
-    if not _same_events(first, second):
+    if not _agree(first, lines, _without_optimizer(light_trace_at(CHECK_BATCH))):
         return None
-    step = second.batch - first.batch
-    constants, slopes = [], []
-    requests = []
-    for index, (one, other) in enumerate(zip(first.allocations, second.allocations, strict=True)):
-        line = _line(one.size_bytes, other.size_bytes, first.batch, step)
-        if line is None:
-            return None
-        constants.append(line[0])
-        slopes.append(line[1])
-        if one.request is not None and other.request is not None:
-            lines = [
-                _line(a, b, first.batch, step)
-                for a, b in zip(one.request.numbers, other.request.numbers, strict=True)
-            ]
-            if None in lines:
-                return None
-            requests.append((index, tuple(line for line in lines if line is not None)))
-    return BatchLaw(
-        trace=first, constants=tuple(constants), slopes=tuple(slopes), requests=tuple(requests)
-    )
-
-
-def agrees(law: BatchLaw, trace: Trace) -> bool:
-    """Whether a third trace has the very events, sizes and numbers that the law foretells."""
-    if not _same_events(law.trace, trace):
-        return False
-    batch = trace.batch
-    sizes = (a + b * batch for a, b in zip(law.constants, law.slopes, strict=True))
-    found = (allocation.size_bytes for allocation in trace.allocations)
-    if any(size != known for size, known in zip(sizes, found, strict=True)):
-        return False
-    for index, numbers in law.requests:
-        request = trace.allocations[index].request
-        if request is None or request.numbers != tuple(a + b * batch for a, b in numbers):
-            return False
-    return True
+    return _law(full, first, lines)
 
 
 def own_sizes(trace: Trace, platform: Platform) -> list[int]:
     """The bytes of every allocation as traced, library requests included."""
-    return [
-        a.size_bytes if a.request is None else request_bytes(a.request, platform)
-        for a in trace.allocations
-    ]
+    known: dict[Request, int] = {}
+    sizes = []
+    for allocation in trace.allocations:
+        request = allocation.request
+        if request is None:
+            sizes.append(allocation.size_bytes)
+            continue
+        if request not in known:
+            known[request] = request_bytes(request, platform)
+        sizes.append(known[request])
+    return sizes
 
 
-def _same_events(one: Trace, other: Trace) -> bool:
-    return (
-        one.events == other.events
-        and len(one.allocations) == len(other.allocations)
-        and all(
-            a.op == b.op and _rule(a.request) == _rule(b.request)
-            for a, b in zip(one.allocations, other.allocations, strict=True)
-        )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Body:
+    """A trace without its optimizer phases: `kept` are indices into the whole trace."""
+
+    batch: int
+    events: tuple[int, ...]
+    kept: tuple[int, ...]
+    allocations: tuple[Allocation, ...]
+
+
+def _without_optimizer(trace: Trace) -> _Body:
+    number: dict[int, int] = {}
+    kept: list[int] = []
+    events: list[int] = []
+    for event, phase in zip(trace.events, trace.phases(), strict=True):
+        if event >= 0 and phase != "optimizer":
+            number[event] = len(kept)
+            kept.append(event)
+            events.append(number[event])
+        elif event < 0 and ~event in number:
+            events.append(~number[~event])
+    allocations = tuple(trace.allocations[index] for index in kept)
+    return _Body(batch=trace.batch, events=tuple(events), kept=tuple(kept), allocations=allocations)
+
+
+def _lines(first: _Body, second: _Body) -> list[tuple[Line, ...]] | None:
+    """For every allocation its line, or the lines of its request's numbers; None if any bends."""
+    if not _same_events(first, second):
+        return None
+    step = second.batch - first.batch
+    lines = []
+    for one, other in zip(first.allocations, second.allocations, strict=True):
+        found = []
+        for a, b in zip(_numbers(one), _numbers(other), strict=True):
+            slope, rest = divmod(b - a, step)
+            if rest:
+                return None
+            found.append((a - slope * first.batch, slope))
+        lines.append(tuple(found))
+    return lines
+
+
+def _agree(first: _Body, lines: list[tuple[Line, ...]], third: _Body) -> bool:
+    """Whether a third trace has the very events and numbers that the lines foretell."""
+    return _same_events(first, third) and all(
+        tuple(a + b * third.batch for a, b in line) == _numbers(allocation)
+        for line, allocation in zip(lines, third.allocations, strict=True)
     )
 
 
-def _rule(request: Request | None) -> str | None:
-    return None if request is None else request.rule
+def _law(full: Trace, body: _Body, lines: list[tuple[Line, ...]]) -> BatchLaw:
+    """The law of the whole trace; what only the optimizer allocates is constant."""
+    constants = [allocation.size_bytes for allocation in full.allocations]
+    slopes = [0] * len(constants)
+    requests: dict[tuple[str, tuple[Line, ...]], list[int]] = {}
+    of_index = dict(zip(body.kept, lines, strict=True))
+    for index, allocation in enumerate(full.allocations):
+        if allocation.request is not None:
+            own = of_index.get(index) or tuple((n, 0) for n in allocation.request.numbers)
+            requests.setdefault((allocation.request.rule, own), []).append(index)
+        elif index in of_index:
+            constants[index], slopes[index] = of_index[index][0]
+    return BatchLaw(
+        trace=full,
+        constants=tuple(constants),
+        slopes=tuple(slopes),
+        requests=tuple((*key, tuple(indices)) for key, indices in requests.items()),
+    )
 
 
-def _line(first: int, second: int, first_batch: int, step: int) -> tuple[int, int] | None:
-    slope, rest = divmod(second - first, step)
-    return None if rest else (first - slope * first_batch, slope)
+def _numbers(allocation: Allocation) -> tuple[int, ...]:
+    request = allocation.request
+    return (allocation.size_bytes,) if request is None else request.numbers
+
+
+def _same_events(one: _Body, other: _Body) -> bool:
+    return one.events == other.events and all(
+        a.op == b.op and _rule(a) == _rule(b) and len(_numbers(a)) == len(_numbers(b))
+        for a, b in zip(one.allocations, other.allocations, strict=True)
+    )
+
+
+def _rule(allocation: Allocation) -> str | None:
+    return None if allocation.request is None else allocation.request.rule

@@ -14,8 +14,12 @@ from functools import cache
 from importlib import metadata, resources
 from typing import Any
 
+from .cudnn import FORWARD, Convolution, cudnn_version, cudnn_workspace_bytes
 from .events import Request
-from .gpus import Gpu
+from .gpus import Gpu, find_gpu
+
+_LAST_MEASURED_TORCH = (2, 8)
+"""The measured rows behind the figures for pointwise convolutions are from torch 2.0 to 2.6."""
 
 Level = str
 """Which end of a range to take: "low", "nominal" or "high"."""
@@ -68,7 +72,7 @@ def context_bytes(rules: frozenset[str], level: Level) -> int:
     total = int(figures["base"][level])
     if "cublas" in rules:
         total += int(figures["cublas"][level])
-    if rules & {"convolution", "rnn_reserve"}:
+    if "convolution" in rules:
         total += int(figures["cudnn"][level])
     return total
 
@@ -100,12 +104,30 @@ def _cublaslt_kept(_numbers: tuple[int, ...], platform: Platform) -> int:
 
 
 def _convolution(numbers: tuple[int, ...], platform: Platform) -> int:
-    """`numbers`: bytes of input, output and weight, bytes of an element, depthwise or not."""
-    operand_bytes, element_bytes, depthwise = sum(numbers[:3]), numbers[3], numbers[4]
-    if depthwise and element_bytes == 4:
+    """What cuDNN itself says for this card; without it, the operands that it would copy."""
+    convolution = _convolution_of(numbers, platform)
+    if convolution.depthwise and convolution.element_bytes == 4:
         return 0
+    factor = _convolution_factor(convolution, platform)
+    if factor == 0:
+        return 0
+    asked = cudnn_workspace_bytes(convolution, platform.gpu or find_gpu("A100-80GB"))
+    if asked is not None:
+        return int(asked * factor)
+    x, weight, y = convolution.operand_bytes
+    copied = x + weight if convolution.kind == FORWARD else x + weight + y
+    return int(copied * factor)
+
+
+def _convolution_factor(convolution: Convolution, platform: Platform) -> float:
+    """What the answer, or the modelled size, is multiplied by at this end of the range."""
     figures = library_figures()["convolution_workspace"]
-    return int(operand_bytes * float(figures[_kernels(element_bytes, platform)][platform.level]))
+    if convolution.pointwise:
+        known = platform.torch_version <= _LAST_MEASURED_TORCH
+        return float(figures["pointwise_measured" if known else "pointwise"][platform.level])
+    if cudnn_version() is not None:
+        return float(figures["asked"][platform.level])
+    return float(figures[_kernels(convolution.element_bytes, platform)][platform.level])
 
 
 def _kernels(element_bytes: int, platform: Platform) -> str:
@@ -114,6 +136,26 @@ def _kernels(element_bytes: int, platform: Platform) -> str:
     if element_bytes > 4 or platform.capability < needed:
         return "cuda_core"
     return "tensor_core_nhwc" if platform.channels_last else "tensor_core_nchw"
+
+
+def _convolution_of(numbers: tuple[int, ...], platform: Platform) -> Convolution:
+    kind, element_bytes, bfloat16, spatial = numbers[:4]
+    dims = spatial + 2
+    rest = numbers[4:]
+    shapes, steps = rest[: 3 * dims], rest[3 * dims :]
+    return Convolution(
+        kind=kind,
+        x=shapes[:dims],
+        weight=shapes[dims : 2 * dims],
+        y=shapes[2 * dims :],
+        stride=steps[:spatial],
+        padding=steps[spatial : 2 * spatial],
+        dilation=steps[2 * spatial :],
+        element_bytes=element_bytes,
+        bfloat16=bool(bfloat16),
+        channels_last=platform.channels_last,
+        tf32=platform.capability >= (8, 0),
+    )
 
 
 def _embedding_backward(numbers: tuple[int, ...], _platform: Platform) -> int:
@@ -129,22 +171,10 @@ def _embedding_backward(numbers: tuple[int, ...], _platform: Platform) -> int:
     return 5 * index_bytes * indices + 4 * segments * width
 
 
-def _rnn_reserve(numbers: tuple[int, ...], platform: Platform) -> int:
-    """`numbers`: gate kind (0 lstm, 1 gru, 2 rnn), bytes of all states over time."""
-    name = ("lstm_reserve_gates", "gru_reserve_gates", "rnn_reserve_gates")[numbers[0]]
-    return int(numbers[1] * float(library_figures()["rnn"][name][platform.level]))
-
-
-def _rnn_workspace(numbers: tuple[int, ...], platform: Platform) -> int:
-    return int(numbers[0] * float(library_figures()["rnn"]["workspace_gates"][platform.level]))
-
-
 _RULES: dict[str, Callable[[tuple[int, ...], Platform], int]] = {
     "cublas": _cublas,
     "cublaslt_call": _cublaslt_call,
     "cublaslt_kept": _cublaslt_kept,
     "convolution": _convolution,
     "embedding_backward": _embedding_backward,
-    "rnn_reserve": _rnn_reserve,
-    "rnn_workspace": _rnn_workspace,
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from .errors import StepError
 from .step import Loss
@@ -44,8 +44,8 @@ def scalar_loss(output: Any, target: Tensor | None, loss: str | Loss) -> Tensor:
         return _checked(_total([t.mean() for t in _floats(output)]))
     logits = main_tensor(output)
     if logits.dim() == 3:
-        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1))
-    return F.cross_entropy(logits, target)
+        return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1))
+    return functional.cross_entropy(logits, target)
 
 
 def scalar_of(output: Any) -> Tensor | None:

@@ -27,26 +27,44 @@ personality_lock = threading.RLock()
 """Operators are registered for the whole process, so one trace at a time."""
 
 
+def _library() -> torch.library.Library:
+    make: Callable[..., torch.library.Library] = torch.library.Library
+    return make("aten", "IMPL")
+
+
+class Choices:
+    """What was chosen while a personality lasted.
+
+    `depend_on_card` tells whether an older or newer card would have taken another kernel.
+    """
+
+    def __init__(self) -> None:
+        self.depend_on_card = False
+
+
 @contextmanager
-def cuda_personality(platform: Platform) -> Iterator[None]:
+def cuda_personality(platform: Platform) -> Iterator[Choices]:
     """Take CUDA's branches for attention, dropout, recurrent layers and autocast meanwhile."""
+    choices = Choices()
     fast_path = torch.backends.mha.get_fastpath_enabled()
     with personality_lock:
-        library = torch.library.Library("aten", "IMPL")
+        library = _library()
+        register: Callable[..., None] = library.impl
         try:
             torch.backends.mha.set_fastpath_enabled(False)
-            for name, kernel in _composites(platform).items():
-                library.impl(name, kernel, _COMPOSITE, allow_override=True)
+            for name, kernel in _composites(platform, choices).items():
+                register(name, kernel, _COMPOSITE, allow_override=True)
             with register_cuda_autocast(library):
-                yield
+                yield choices
         finally:
-            library._destroy()
+            forget: Callable[[], None] = library._destroy
+            forget()
             torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _composites(platform: Platform) -> dict[str, Callable[..., Any]]:
+def _composites(platform: Platform, choices: Choices) -> dict[str, Callable[..., Any]]:
     return {
-        "scaled_dot_product_attention": _attention_for(platform),
+        "scaled_dot_product_attention": _attention_for(platform, choices),
         "dropout": _dropout,
         **recurrent.REPLACEMENTS,
     }
@@ -60,7 +78,7 @@ def _dropout(x: Tensor, p: float, train: bool) -> Tensor:
     return result
 
 
-def _attention_for(platform: Platform) -> Callable[..., Tensor]:
+def _attention_for(platform: Platform, choices: Choices) -> Callable[..., Tensor]:
     """Scaled dot-product attention that picks the kernel of this card."""
 
     def attention(
@@ -74,7 +92,12 @@ def _attention_for(platform: Platform) -> Callable[..., Tensor]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        kind = _attention_kind(platform, query, key, value, attn_mask, enable_gqa)
+        recent = platform.capability >= (8, 0)
+        kind, other = (
+            _attention_kind(generation, query, key, value, attn_mask, enable_gqa)
+            for generation in (recent, not recent)
+        )
+        choices.depend_on_card = choices.depend_on_card or kind != other
         if kind == "flash":
             return _flash(query, key, value, dropout_p, is_causal, scale)
         if kind == "efficient":
@@ -88,33 +111,42 @@ def _attention_for(platform: Platform) -> Callable[..., Tensor]:
 
 
 def _attention_kind(
-    platform: Platform,
+    recent: bool,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
     enable_gqa: bool,
 ) -> str:
-    """flash, else efficient, else math, by the conditions of native/transformers/cuda/sdp_utils."""
+    """flash, else efficient, else math, by the conditions of native/transformers/cuda/sdp_utils.
+
+    `recent` is Ampere and later.
+    """
     if query.dim() != 4 or not query.shape[-1] == key.shape[-1] == value.shape[-1]:
         return "math"
     width, half = query.shape[-1], query.dtype in _FLASH_DTYPES
-    if half and mask is None and width <= 256 and platform.capability >= (8, 0):
+    if half and mask is None and width <= 256 and recent:
         return "flash"
     alignment = 8 if half else 4
-    if platform.capability < (8, 0) and not half:
+    if not recent and not half:
         alignment = 1
     usable = query.dtype in (*_FLASH_DTYPES, torch.float32) and width % alignment == 0
     return "efficient" if usable and not enable_gqa else "math"
 
 
 def _flash(
-    query: Tensor, key: Tensor, value: Tensor, dropout_p: float, is_causal: bool, scale: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
 ) -> Tensor:
     """Heads are padded to a multiple of eight columns, as torch does."""
     width = query.shape[-1]
     if width % 8:
-        query, key, value = (torch.nn.functional.pad(t, (0, 8 - width % 8)) for t in (query, key, value))
+        padding = (0, 8 - width % 8)
+        query, key, value = (torch.nn.functional.pad(t, padding) for t in (query, key, value))
     result: Tensor = aten._scaled_dot_product_flash_attention(
         query, key, value, dropout_p, is_causal, scale=scale
     )[0]
@@ -130,7 +162,7 @@ def _efficient(
     is_causal: bool,
     scale: float | None,
 ) -> Tensor:
-    """A mask becomes an additive bias of the query's type, its last dimension aligned to 8 or 16."""
+    """A mask becomes an additive bias of the query's type, its rows aligned to 16 elements."""
     bias = None
     if mask is not None:
         bias = mask
@@ -141,9 +173,7 @@ def _efficient(
             bias = torch.nn.functional.pad(bias, (0, missing))[..., : bias.shape[-1]]
         shape = (query.shape[0], query.shape[1], query.shape[2], key.shape[2])
         bias = bias.expand(shape)
-    needs_gradient = torch.is_grad_enabled() and any(
-        t.requires_grad for t in (query, key, value)
-    )
+    needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
     result: Tensor = aten._scaled_dot_product_efficient_attention(
         query, key, value, bias, needs_gradient, dropout_p, is_causal, scale=scale
     )[0]

@@ -47,7 +47,7 @@ class Plan:
         self._make_inputs = make_inputs
         self._options = options if options is not None else allocator_options()
         self._tracers: dict[bool, Tracer] = {}
-        self._laws: dict[bool, BatchLaw | None] = {}
+        self._laws: dict[Tracer, BatchLaw | None] = {}
         self._traces: dict[tuple[bool, int], Trace] = {}
 
     def estimate(self, batch: int, gpu: Gpu | None = None) -> Estimate:
@@ -78,6 +78,7 @@ class Plan:
         boundary = largest(
             lambda batch: self._run_at_capacity(batch, card).failed_position is None,
             limit=SEARCH_LIMIT,
+            guess=self._guess(card),
         )
         return Fit(
             gpu=card.name,
@@ -94,10 +95,9 @@ class Plan:
 
     def trace(self, batch: int, gpu: Gpu | None = None) -> Trace:
         """The step's events traced at this very batch, whatever the law says."""
-        recent = self._is_recent(gpu or self.gpu)
-        key = (recent, batch)
+        key = (self._generation(gpu or self.gpu), batch)
         if key not in self._traces:
-            self._traces[key] = self._tracer(recent, gpu or self.gpu).trace(batch)
+            self._traces[key] = self._tracer(gpu or self.gpu).trace(batch)
         return self._traces[key]
 
     def _card(self, gpu: Gpu | None) -> Gpu:
@@ -106,29 +106,34 @@ class Plan:
         return gpu or self.gpu or find_gpu("A100-80GB")
 
     def _platform(self, gpu: Gpu | None) -> Platform:
-        return replace(self._tracer(self._is_recent(gpu), gpu).platform, gpu=gpu)
+        return replace(self._tracer(gpu).platform, gpu=gpu)
 
-    def _tracer(self, recent: bool, gpu: Gpu | None) -> Tracer:
-        if recent not in self._tracers:
-            self._tracers[recent] = Tracer(self._model, self._make_inputs, self.step, gpu)
-        return self._tracers[recent]
+    def _tracer(self, gpu: Gpu | None) -> Tracer:
+        generation = self._generation(gpu)
+        if generation not in self._tracers:
+            self._tracers[generation] = Tracer(self._model, self._make_inputs, self.step, gpu)
+        return self._tracers[generation]
 
-    @staticmethod
-    def _is_recent(gpu: Gpu | None) -> bool:
+    def _generation(self, gpu: Gpu | None) -> bool:
+        """Whose kernels: Ampere and later, or older; any traced one where they do not differ."""
+        for generation, tracer in self._tracers.items():
+            if tracer.was_traced and not tracer.depends_on_card:
+                return generation
         capability = None if gpu is None else gpu.compute_capability
         return capability is None or capability >= (8, 0)
 
     def _law(self, gpu: Gpu | None) -> BatchLaw | None:
-        recent = self._is_recent(gpu)
-        if recent not in self._laws:
-            self._laws[recent] = find_law(lambda batch: self.trace(batch, gpu))
-        return self._laws[recent]
+        tracer = self._tracer(gpu)
+        if tracer not in self._laws:
+            self._laws[tracer] = find_law(
+                lambda batch: self.trace(batch, gpu),
+                lambda batch: tracer.trace(batch, light=True),
+            )
+        return self._laws[tracer]
 
-    def _sized(
-        self, batch: int, gpu: Gpu | None, platform: Platform
-    ) -> tuple[Trace, list[int]]:
+    def _sized(self, batch: int, gpu: Gpu | None, platform: Platform) -> tuple[Trace, list[int]]:
         """The events and their sizes: traced at this batch if it was, else by the law."""
-        traced = self._traces.get((self._is_recent(gpu), batch))
+        traced = self._traces.get((self._generation(gpu), batch))
         if traced is None:
             law = self._law(gpu)
             if law is not None:
@@ -141,6 +146,22 @@ class Plan:
         trace, sizes = self._sized(batch, card, platform)
         capacity = card.usable_bytes - context_bytes(_rules(trace), "high")
         return replay(trace, sizes, capacity_bytes=max(capacity, 0), options=self._options)
+
+    def _guess(self, card: Gpu) -> int:
+        """Where the line through the peaks of two batches meets the capacity."""
+        platform = self._platform(card)
+        law = self._law(card)
+        if law is None:
+            return 1
+        few, many = 8, 64
+        peaks = [
+            replay(law.trace, law.sizes(batch, platform), options=self._options)
+            for batch in (few, many)
+        ]
+        low, high = (peak.peak_reserved_bytes for peak in peaks)
+        slope = max((high - low) / (many - few), 1)
+        capacity = card.usable_bytes - context_bytes(_rules(law.trace), "high")
+        return int(few + (capacity - low) / slope)
 
     def _margin(self, card: Gpu) -> int:
         rules = _rules(self._sized(1, card, self._platform(card))[0])

@@ -11,17 +11,21 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .accumulation import adds_in_place, counts_of_sole_owner
 from .events import Allocation, Request, Trace
 
 Tensor = torch.Tensor
-Kernel = Callable[["Recorder", tuple[Any, ...], dict[str, Any], Any], None]
+Kernel = Callable[["Recorder", tuple[Any, ...], Any], None]
 
+aten = torch.ops.aten
+_ADD = aten.add.Tensor
 _DEVICE_QUERY = torch.ops.prim.device.default
+_sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 _SCALAR_SOURCES = {
-    torch.ops.aten.lift_fresh.default,
-    torch.ops.aten.scalar_tensor.default,
+    aten.lift_fresh.default,
+    aten.scalar_tensor.default,
 }
-_SCALAR_FACTORIES = {torch.ops.aten.zeros.default, torch.ops.aten.empty.memory_format}
+_SCALAR_FACTORIES = {aten.zeros.default, aten.empty.memory_format}
 
 
 class _Record:
@@ -39,7 +43,7 @@ class _Record:
         self.request = request
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees each ATen call below autograd and notes new storages, scratch memory and frees.
 
     `kernels` maps an ATen overload to the function that notes what its CUDA kernel allocates, for
@@ -48,8 +52,9 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self, kernels: Mapping[Any, Kernel], *, scalars_stay_on_host: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._kernels = kernels
+        self._sole = counts_of_sole_owner()
         self._scalars_stay_on_host = scalars_stay_on_host
         self._records: list[_Record] = []
         self._events: list[int] = []
@@ -68,13 +73,15 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is _DEVICE_QUERY:
             return func(*args, **kwargs)
+        if func is _ADD and self.in_backward and adds_in_place(args, self._sole):
+            return aten.add_.Tensor(*args)
         result = func(*args, **kwargs)
         if self._paths:
-            self._path_of_node[torch.autograd._get_sequence_nr() - 1] = self._paths[-1]
+            self._path_of_node[_sequence_number() - 1] = self._paths[-1]
         self._op = func.__name__
         kernel = self._kernels.get(func)
         if kernel is not None:
-            kernel(self, args, kwargs, result)
+            kernel(self, args, result)
         elif not self._is_host_scalar(func, result):
             self.outputs(result)
         return result
@@ -100,7 +107,9 @@ class Recorder(TorchDispatchMode):
             return
         storage = tensor.untyped_storage()
         if storage._cdata not in self._live:
-            self._begin(storage, _Record(storage.nbytes(), self._category(), self._path(), self._op))
+            self._begin(
+                storage, _Record(storage.nbytes(), self._category(), self._path(), self._op)
+            )
 
     def scratch(self, size_bytes: int) -> None:
         """Note memory that a kernel takes and gives back within its call."""

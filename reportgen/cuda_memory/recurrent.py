@@ -42,7 +42,7 @@ class _CudnnRnn(torch.autograd.Function):
         return (output, *ends)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
+    def backward(ctx: Any, *_grads: Any) -> Any:
         """Gradients of the input, the states and the weights, these in one flat buffer."""
         x, _output, _reserve, *rest = ctx.saved_tensors
         layout = ctx.layout
@@ -86,7 +86,7 @@ def _run(
         "output_width": states[0].shape[-1] * directions,
         "train": train or (torch.is_grad_enabled() and x.requires_grad),
     }
-    return _CudnnRnn.apply(layout, x, *rest)  # type: ignore[no-any-return, no-untyped-call]
+    return _CudnnRnn.apply(layout, x, *rest)  # type: ignore[no-any-return]
 
 
 def _padded(kind: str) -> Callable[..., tuple[Tensor, ...]]:
@@ -96,9 +96,9 @@ def _padded(kind: str) -> Callable[..., tuple[Tensor, ...]]:
         x: Tensor,
         hx: Any,
         params: Sequence[Tensor],
-        has_biases: bool,
+        _has_biases: bool,
         num_layers: int,
-        dropout: float,
+        _dropout: float,
         train: bool,
         bidirectional: bool,
         batch_first: bool,
@@ -117,12 +117,12 @@ def _packed(kind: str) -> Callable[..., tuple[Tensor, ...]]:
 
     def run(
         data: Tensor,
-        batch_sizes: Tensor,
+        _batch_sizes: Tensor,
         hx: Any,
         params: Sequence[Tensor],
-        has_biases: bool,
+        _has_biases: bool,
         num_layers: int,
-        dropout: float,
+        _dropout: float,
         train: bool,
         bidirectional: bool,
     ) -> tuple[Tensor, ...]:

@@ -14,20 +14,32 @@ class Boundary:
     first_failing: int | None
 
 
-def largest(fits: Callable[[int], bool], *, limit: int) -> Boundary:
+def largest(fits: Callable[[int], bool], *, limit: int, guess: int = 1) -> Boundary:
     """The largest batch up to `limit` that fits such that the next one does not.
 
-    Doubles until something fails, then halves the gap.
+    Steps of growing width lead away from the guess until both sides are known; then the gap is
+    halved. A good guess saves most of the questions.
     """
-    good, bad = 0, None
-    batch = 1
-    while bad is None and batch <= limit:
-        if fits(batch):
-            good, batch = batch, batch * 2
-        else:
-            bad = batch
-    if bad is None:
-        return Boundary(largest=good, first_failing=None)
+    guess = min(max(guess, 1), limit)
+    step = max(guess // 64, 1)
+    if fits(guess):
+        good, bad = guess, None
+        while bad is None and good < limit:
+            batch = min(good + step, limit)
+            if fits(batch):
+                good, step = batch, step * 4
+            else:
+                bad = batch
+        if bad is None:
+            return Boundary(largest=good, first_failing=None)
+    else:
+        good, bad = 0, guess
+        while good == 0 and bad > 1:
+            batch = max(bad - step, 1)
+            if fits(batch):
+                good = batch
+            else:
+                bad, step = batch, step * 4
     while bad - good > 1:
         middle = (good + bad) // 2
         if fits(middle):

@@ -34,7 +34,7 @@ def stand_in(model: nn.Module, fake: FakeTensorMode, *, precision: str) -> nn.Mo
         memo[id(tensor)] = convert(tensor)
     try:
         return copy.deepcopy(model, memo)
-    except Exception:  # noqa: BLE001 - whatever a module's own attributes raise
+    except Exception:
         return _rebuilt(model, memo)
 
 
@@ -64,9 +64,7 @@ class _Converter:
         key = (storage._cdata, dtype)
         if key not in self._bases:
             self._bases[key] = torch.empty(elements, dtype=dtype)
-        return self._bases[key].as_strided(
-            tensor.size(), tensor.stride(), tensor.storage_offset()
-        )
+        return self._bases[key].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
 
 
 def _state(model: nn.Module) -> Iterator[Tensor]:
@@ -106,7 +104,7 @@ def fake_inputs(
     try:
         with fake:
             args, kwargs = make_inputs(batch)
-    except Exception:  # noqa: BLE001 - the caller's code may read values; then it runs for real
+    except Exception:
         args, kwargs = make_inputs(batch)
     return fresh(args, fake, precision), fresh(kwargs, fake, precision)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,7 +39,6 @@ _NEEDS_VALUES = (
     UnsupportedOperatorException,
     NotImplementedError,
 )
-REAL_RUN_BATCH_LIMIT = 4
 REAL_RUN_BYTES_LIMIT = 4 << 30
 
 
@@ -54,6 +54,8 @@ class Tracer:
     ) -> None:
         self.step = step
         self.gpu = gpu
+        self.depends_on_card = False
+        self.was_traced = False
         self._model = model
         self._make_inputs = make_inputs
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
@@ -71,12 +73,15 @@ class Tracer:
             torch_version=torch_version(self.step.torch_version),
         )
 
-    def trace(self, batch: int) -> Trace:
-        """Run the step at this batch size and return what it did to memory."""
+    def trace(self, batch: int, *, light: bool = False) -> Trace:
+        """Run the step at this batch size and return what it did to memory.
+
+        A light trace leaves the optimizer's steps out.
+        """
         check_batch(batch)
         if not self._needs_values:
             try:
-                return self._fake_trace(batch)
+                return self._fake_trace(batch, light=light)
             except CudaMemoryError:
                 raise
             except _NEEDS_VALUES as err:
@@ -89,27 +94,28 @@ class Tracer:
                 ) from err
         return self._real_trace(batch)
 
-    def _fake_trace(self, batch: int) -> Trace:
+    def _fake_trace(self, batch: int, *, light: bool) -> Trace:
         if self._stand_in is None:
             made = stand_in(self._model, self._fake, precision=self.step.precision)
             self._stand_in = self._prepared(made)
         model = self._stand_in
-        example = fake_inputs(
-            self._make_inputs, batch, self._fake, precision=self.step.precision
-        )
+        example = fake_inputs(self._make_inputs, batch, self._fake, precision=self.step.precision)
 
         def next_batch() -> Batch:
             args, kwargs = example
             return fresh(args, self._fake), fresh(kwargs, self._fake)
 
         recorder = self._recorder()
-        with _undisturbed(), cuda_personality(self.platform), self._fake:
-            self._run(recorder, model, next_batch)
+        step = replace(self.step, optimizer="none") if light else self.step
+        with _undisturbed(), cuda_personality(self.platform) as choices, self._fake:
+            self._run(recorder, model, next_batch, step)
+        self.depends_on_card = self.depends_on_card or choices.depend_on_card
+        self.was_traced = True
         return recorder.trace(batch=batch, method="fake", notes=tuple(self._notes))
 
     def _real_trace(self, batch: int) -> Trace:
         """The same step with real values; only for small batches, because it costs real memory."""
-        self._refuse_large(batch)
+        self._refuse_large()
         model = self._prepared(_real_copy(self._model, self.step.precision))
         args, kwargs = self._make_inputs(batch)
 
@@ -119,7 +125,7 @@ class Tracer:
         recorder = self._recorder()
         with _undisturbed():
             try:
-                self._run(recorder, model, next_batch)
+                self._run(recorder, model, next_batch, self.step)
             except CudaMemoryError:
                 raise
             except Exception as err:
@@ -129,11 +135,11 @@ class Tracer:
                 ) from err
         return recorder.trace(batch=batch, method="cpu run", notes=tuple(self._notes))
 
-    def _refuse_large(self, batch: int) -> None:
+    def _refuse_large(self) -> None:
         weights = sum(p.numel() * p.element_size() for p in self._model.parameters())
         if weights > REAL_RUN_BYTES_LIMIT:
             raise ModelRefusedError(
-                f"the model needs real values and has {weights} bytes of weights; {self._notes[-1]}",
+                f"{self._notes[-1]}; {weights} bytes of weights are too many for that",
                 "estimate the part of it that does not read values",
             )
 
@@ -147,14 +153,16 @@ class Tracer:
     def _recorder(self) -> Recorder:
         return Recorder(CUDA_KERNELS, scalars_stay_on_host=not self.step.fused_optimizer)
 
-    def _run(self, recorder: Recorder, model: nn.Module, next_batch: Callable[[], Batch]) -> None:
+    def _run(
+        self, recorder: Recorder, model: nn.Module, next_batch: Callable[[], Batch], step: Step
+    ) -> None:
         run = run_training if self.step.trains else run_inference
         recorder.mark("load")
         recorder.declare(model.named_parameters(), "parameter")
         recorder.declare(model.named_buffers(), "buffer")
         try:
             with recorder.module_paths(model), recorder:
-                run(recorder, model, next_batch, self.step)
+                run(recorder, model, next_batch, step)
         finally:
             recorder.stop()
             for parameter in model.parameters():

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
         Unable: the exporter gave up, with the reason in words.
     """
     asked = _asked_dims(spec)
-    first: Explained | None = None
+    failures: list[Explained] = []
     for attempt in _attempts(asked, spec.batch):
         examples = make_examples(spec, attempt.batch, spec.seed)
         arguments = bind_arguments(
@@ -77,19 +77,17 @@ def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
         try:
             program = run_exporter(model, arguments, spec.onnx.opset)
         except Exception as error:
-            explained = explain(error, model, arguments)
-            first = first or explained
-            if explained.final:
+            failures.append(explain(error, model, arguments))
+            if failures[-1].final:
                 break
             continue
         file = _finish(program, arguments, attempt, asked, folder, spec.onnx.opset)
-        return _told_of(file, first)
-    assert first is not None
-    raise Unable(first.error, hint=first.hint)
+        return _told_of(file, failures)
+    raise Unable(failures[-1].error, hint=failures[-1].hint)
 
 
 def run_exporter(model: nn.Module, arguments: Arguments, opset: int) -> Any:
-    """torch's ONNX program of one call of `model`, without a word on stdout or stderr."""
+    """Torch's ONNX program of one call of `model`, without a word on stdout or stderr."""
     import torch
 
     fast_path = torch.backends.mha.get_fastpath_enabled()
@@ -149,21 +147,15 @@ def _finish(
     )
 
 
-def _told_of(file: OnnxFile, first: Explained | None) -> OnnxFile:
+def _told_of(file: OnnxFile, failures: list[Explained]) -> OnnxFile:
     """`file` with a warning of the dimensions that had to be given up."""
     lost = [dim for dim in file.asked if dim not in file.dynamic]
     if not lost:
         return file
-    reason = f": {first.error}" if first else ""
+    reason = f": {failures[0].error}" if failures else ""
     names = " and ".join(lost)
-    return OnnxFile(
-        path=file.path,
-        dynamic=file.dynamic,
-        strategy=file.strategy,
-        warnings=(*file.warnings, f"{names} could not be made dynamic{reason}"),
-        asked=file.asked,
-        batch=file.batch,
-    )
+    told = f"{names} could not be made dynamic{reason}"
+    return replace(file, warnings=(*file.warnings, told))
 
 
 @contextmanager

@@ -20,8 +20,15 @@ _FILE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='(\w+)'")
 _UNKNOWN_TYPE = re.compile(r"<class '([^']+)'> in output, which is not a known type")
 _PATHS = re.compile(r"(?:/[^\s/:'\"]+)+/([^\s/:'\"]+)")
-_DATA_DEPENDENT = ("data-dependent", "GuardOnDataDependentSymNode", "unbacked", "dynamic control flow")
-_FIXED = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]((?:\[[^\]]*\])*)\.shape\[(\d+)\]")
+_DATA_DEPENDENT = (
+    "data-dependent",
+    "GuardOnDataDependentSymNode",
+    "unbacked",
+    "dynamic control flow",
+)
+_FIXED = re.compile(
+    r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]((?:\[[^\]]*\])*)\.shape\[(\d+)\]"
+)
 _SPECIALISED = ("inferred a static shape", "Constraints violated", "specialized")
 
 
@@ -87,7 +94,7 @@ def _own_failure(model: nn.Module, arguments: Arguments) -> Explained | None:
             error=f"the model itself fails on its example inputs{place}: "
             f"{type(error).__name__}: {_line(error)}",
             hint="check the shapes and dtypes of the inputs in the manifest",
-            final=True,
+            final=not arguments.dynamic_shapes,  # it may be made for the manifest's batch alone
         )
     return None
 
@@ -127,9 +134,7 @@ def _occurrences(operator: str, model: nn.Module, arguments: Arguments) -> str:
         program = torch.export.export(
             model, arguments.args, arguments.kwargs, strict=False
         ).run_decompositions()
-        nodes = [
-            node for node in program.graph.nodes if str(node.target) in (operator, operator + ".default")
-        ]
+        nodes = [node for node in program.graph.nodes if str(node.target) == operator]
         places = Counter(map(_node_place, nodes))
     except Exception:
         return ""
@@ -175,9 +180,9 @@ def _place(chain: list[BaseException], text: str) -> str:
 
 def _is_torch(file: str) -> bool:
     """Whether a frame is the machinery's rather than the model's."""
-    if file.startswith("<") or file.startswith(str(Path(__file__).parents[1])):
+    if file.startswith(("<", str(Path(__file__).parents[1]))):
         return True
-    return "/site-packages/torch/" in file or "/lib/python" in file and "-packages/" not in file
+    return "/site-packages/torch/" in file or ("/lib/python" in file and "-packages/" not in file)
 
 
 def _relative(file: str) -> str:

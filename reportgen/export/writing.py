@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -64,7 +63,8 @@ def _rename_symbols(model: Any, symbols: dict[str, str]) -> None:
         if value.shape is None or all(isinstance(dim, int) for dim in value.shape):
             continue
         value.shape = onnx_ir.Shape(
-            dim if isinstance(dim, int) or dim.value is None
+            dim
+            if isinstance(dim, int) or dim.value is None
             else pattern.sub(lambda found: symbols[found[1]], dim.value)
             for dim in value.shape
         )
@@ -93,7 +93,7 @@ def write_model(model: Any, path: Path) -> Path:
         else:
             _write_single(model, aside / path.name)
         for file in sorted(aside.iterdir(), reverse=True):  # the weights before what needs them
-            os.replace(file, path.parent / file.name)
+            file.replace(path.parent / file.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return path
@@ -138,7 +138,8 @@ def _write_single(model: Any, path: Path) -> None:
     graph = proto.graph.SerializeToString(deterministic=True)
     proto.ClearField("graph")
     heads = [_tensor_head(name, tensor) for name, tensor in weights.items()]
-    sizes = [len(head) + tensor.nbytes for head, tensor in zip(heads, weights.values(), strict=True)]
+    bodies = [tensor.nbytes for tensor in weights.values()]
+    sizes = [len(head) + body for head, body in zip(heads, bodies, strict=True)]
     fields = [_GRAPH_INITIALIZER + _varint(size) for size in sizes]
     total = len(graph) + sum(map(len, fields)) + sum(sizes)
     with path.open("wb") as file:

@@ -15,7 +15,7 @@ import pikepdf
 import weasyprint
 from weasyprint.urls import URLFetcher
 
-from reportgen.render.drawings import END, TILE
+from reportgen.render.drawings import TILE
 
 _POINTS_PER_PIXEL = 0.75
 
@@ -79,17 +79,16 @@ def spots(document: Any) -> list[Spot]:
     """The places that a laid-out page leaves for tiles."""
     found = []
     for number, page in enumerate(document.pages):
-        for name, (x, y) in page.anchors.items():
-            if name.startswith(TILE) and not name.endswith(END):
-                right, low = page.anchors[name + END]
+        for name, (left, top, right, bottom) in page.anchors.items():
+            if name.startswith(TILE):
                 found.append(
                     Spot(
                         page=number,
                         file=unquote(name.removeprefix(TILE)),
-                        left=x * _POINTS_PER_PIXEL,
-                        bottom=(page.height - low) * _POINTS_PER_PIXEL,
+                        left=left * _POINTS_PER_PIXEL,
+                        bottom=(page.height - bottom) * _POINTS_PER_PIXEL,
                         right=right * _POINTS_PER_PIXEL,
-                        top=(page.height - y) * _POINTS_PER_PIXEL,
+                        top=(page.height - top) * _POINTS_PER_PIXEL,
                     )
                 )
     return found

@@ -26,7 +26,8 @@ def make_pdf(page: str, root: Path, *, seconds: float = _SECONDS) -> bytes:
     with tempfile.TemporaryDirectory(prefix="reportgen-pdf-") as scratch:
         source, target = Path(scratch) / "page.html", Path(scratch) / "report.pdf"
         source.write_text(page, encoding="utf-8", newline="\n")
-        command = [sys.executable, "-m", "reportgen.outputs.layout", source, root, target]
+        command = [sys.executable, "-m", "reportgen.outputs.layout"]
+        command += [str(path) for path in (source, root, target)]
         try:
             done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:

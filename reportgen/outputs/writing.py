@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from reportgen.errors import OutputError
 from reportgen.outputs.pdf import make_pdf
 from reportgen.outputs.placing import Staging, staging
 from reportgen.outputs.previous import stale_files
-from reportgen.render import render_index, render_model, render_print, render_summary
+from reportgen.render import OTHER_FILES, render_index, render_model, render_print, render_summary
 from reportgen.report import ModelReport, Report
 from reportgen.sections.graphs import Graphs
 from reportgen.sections.layers import Layers
@@ -19,6 +18,8 @@ from reportgen.sections.onnx_export import OnnxExport
 
 FORMATS = frozenset({"html", "pdf", "json", "md"})
 """What a report can be written as; `report.json` is always written."""
+
+_RECORD = "report.json"  # what the folder holds: the next build reads it
 
 
 def write_report(
@@ -44,13 +45,16 @@ def write_report(
     _check_names(report.models)
     with staging(output) as stage:
         _build(report, work, stage, formats)
-        stage.write("report.json", json_text.encode())
+        stage.write(_RECORD, json_text.encode())
         return stage.publish(stale=stale_files(output, report))
 
 
 def _build(report: Report, work: Path, stage: Staging, formats: frozenset[str]) -> None:
     if "html" in formats:
-        stage.write("index.html", render_index(report, work).encode())
+        others = [
+            file for file in OTHER_FILES if file == _RECORD or Path(file).suffix[1:] in formats
+        ]
+        stage.write("index.html", render_index(report, others).encode())
     for model in report.models:
         if "html" in formats:
             page = render_model(report, model, work)
@@ -98,8 +102,3 @@ def _check_names(models: tuple[ModelReport, ...]) -> None:
                 f"models {other!r} and {model.name!r} would share one folder",
                 hint="choose names that differ in more than upper and lower case",
             )
-
-
-def room_left(folder: Path) -> int:
-    """Free bytes on the disk of `folder`."""
-    return shutil.disk_usage(folder).free

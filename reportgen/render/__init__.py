@@ -6,6 +6,7 @@ this package. The same report gives the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment
@@ -23,6 +24,7 @@ from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.report import ModelReport, Report
 
 __all__ = [
+    "OTHER_FILES",
     "SUMMARY_LIMIT",
     "render_index",
     "render_model",
@@ -34,6 +36,9 @@ __all__ = [
 SUMMARY_LIMIT = 65_536
 """The most characters that a comment on GitHub holds."""
 
+OTHER_FILES = ("report.pdf", "report.json", "summary.md")
+"""What may stand beside the first page."""
+
 _FONTS = "/* fonts */"
 _ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12
 _ROWS_IN_SUMMARY = 100
@@ -41,11 +46,11 @@ _ROWS_IN_SUMMARY = 100
 Bodies = dict[str, Markup]  # section -> its rendered result
 
 
-def render_index(report: Report, folder: Path) -> str:
-    """The first page: all models side by side. `folder` holds `models/<name>/…`."""
+def render_index(report: Report, others: Sequence[str] = OTHER_FILES) -> str:
+    """The first page: all models side by side, with links to `others`, files beside it."""
     environment = page_environment(on_paper=False)
     page = environment.get_template("index.html.j2").render(
-        report=report, overview=overview(report), found=all_found(report)
+        report=report, overview=overview(report), found=all_found(report), others=others
     )
     return _with_fonts(page)
 
@@ -87,8 +92,11 @@ def render_summary(report: Report) -> str:
     shown = len(found)
     while True:
         text = template.render(
-            report=report, overview=overview(report), found=found[:shown],
-            hidden=found[shown:], rows=_ROWS_IN_SUMMARY,
+            report=report,
+            overview=overview(report),
+            found=found[:shown],
+            hidden=found[shown:],
+            rows=_ROWS_IN_SUMMARY,
         )
         if len(text) <= SUMMARY_LIMIT or shown == 0:
             return text
@@ -102,7 +110,7 @@ def _bodies(
     own = of_model(environment, folder, model.name)
     own.globals = {**environment.globals, "rows_in_print": rows_in_print}
     return {
-        chapter.name: Markup(
+        chapter.name: Markup(  # noqa: S704 - its template has escaped it
             own.get_template(f"sections/{chapter.name}.html.j2").render(
                 result=chapter.outcome.result
             )

@@ -13,21 +13,22 @@ from markupsafe import Markup
 
 TILE = "tile:"
 """An element's id that starts so is the place of a tile; the rest is its quoted file name."""
-END = "#end"
-"""Ends the id of the mark in the lower right corner of a tile's place."""
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
-_ELEMENTS = frozenset(
-    "svg g title desc path polygon polyline line rect circle ellipse text tspan defs "
-    "linearGradient radialGradient stop marker style clipPath".split()
-)
+_ELEMENTS = frozenset({
+    "svg", "g", "title", "desc", "path", "polygon", "polyline", "line", "rect", "circle",
+    "ellipse", "text", "tspan", "defs", "linearGradient", "radialGradient", "stop", "marker",
+    "style", "clipPath",
+})  # fmt: skip
 _LOCAL = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
 _ANY_ADDRESS = re.compile(r"url\(|@import|expression\(|</", re.IGNORECASE)
 
-# A4 less the margins of print.css, in points; a tile beyond it is scaled down.
-PAGE_WIDTH, PAGE_HEIGHT = 483.0, 668.0
-_IN_TEXT_HEIGHT = 300.0
+# A4 less the margins of print.css, in points: what a tile may fill. A larger one is shrunk.
+PAGE_WIDTH, PAGE_HEIGHT = 483.0, 700.0
+LANDSCAPE_WIDTH, LANDSCAPE_HEIGHT = 722.0, 456.0
+_HEADING = 66.0  # a heading and a sentence, where the tile is the first of its drawing
+_INLINE_HEIGHT = 300.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,20 +46,20 @@ def inline_svg(path: Path, prefix: str) -> Markup:
 
     Only shapes and text survive: no script, no handler, no address that leads out of the page.
     """
-    root = ElementTree.fromstring(path.read_bytes())
+    root = ElementTree.fromstring(path.read_bytes())  # noqa: S314 - our graphviz wrote it
     _clean(root, prefix)
     root.attrib.pop("width", None)
     root.attrib.pop("height", None)
     ElementTree.register_namespace("", _SVG)
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - cleaned above
 
 
-def place(root: Path, file: str) -> Place:
-    """The place of the tile `file`, a path relative to `root`."""
+def place(root: Path, file: str, *, with_heading: bool) -> Place:
+    """The place of the tile `file`, a path relative to `root`; a heading takes some room."""
     width, height = _page_size(root / file)
     page = _page_shape(width, height)
-    room = (PAGE_HEIGHT, PAGE_WIDTH) if page == "landscape" else (PAGE_WIDTH, PAGE_HEIGHT)
-    scale = min(1.0, room[0] / width, room[1] / height)
+    wide, high = _room(page)
+    scale = min(1.0, wide / width, (high - _HEADING if with_heading else high) / height)
     return Place(
         id=TILE + quote(file, safe="/"),
         page=page,
@@ -68,9 +69,16 @@ def place(root: Path, file: str) -> Place:
 
 
 def _page_shape(width: float, height: float) -> str:
-    if min(1.0, PAGE_WIDTH / width) * height <= _IN_TEXT_HEIGHT and width <= 1.25 * PAGE_WIDTH:
-        return "inline"
-    return "landscape" if width > height and width > PAGE_WIDTH else "portrait"
+    if width > height and width > 1.1 * PAGE_WIDTH:
+        return "landscape"
+    fits = min(1.0, PAGE_WIDTH / width) * height <= _INLINE_HEIGHT
+    return "inline" if fits else "portrait"
+
+
+def _room(page: str) -> tuple[float, float]:
+    if page == "landscape":
+        return LANDSCAPE_WIDTH, LANDSCAPE_HEIGHT
+    return PAGE_WIDTH, PAGE_HEIGHT
 
 
 def _page_size(path: Path) -> tuple[float, float]:

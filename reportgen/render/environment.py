@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from reportgen import units
 from reportgen.render import figures, filters, outline, overview
-from reportgen.render.drawings import inline_svg, place
+from reportgen.render.drawings import Place, inline_svg, place
 from reportgen.render.fonts import drawable
 from reportgen.render.text import drawn, markdown, shortened, visible
 
@@ -29,16 +29,13 @@ def templates_dir() -> Path:
     for folder in (package / "templates", package.parent / "templates"):
         if (folder / "model.html.j2").is_file():
             return folder
-    raise FileNotFoundError(
-        f"the templates of reportgen are neither in {package} nor beside it"
-        f" (site-packages: {sysconfig.get_path('purelib')})"
-    )
+    raise FileNotFoundError(f"the templates of reportgen are neither in {package} nor beside it")
 
 
 @cache
 def page_environment(*, on_paper: bool) -> Environment:
     """For HTML, on a screen or on paper."""
-    environment = _environment(autoescape=True)
+    environment = _environment()
     environment.finalize = _on_paper if on_paper else _on_screen
     environment.globals["on_paper"] = on_paper
     return environment
@@ -47,7 +44,8 @@ def page_environment(*, on_paper: bool) -> Environment:
 @cache
 def markdown_environment() -> Environment:
     """For Markdown: whatever an expression yields is escaped on its way out."""
-    environment = _environment(autoescape=False)
+    environment = _environment()
+    environment.autoescape = False  # HTML's way of escaping; Markdown has its own
     environment.finalize = _in_markdown
     return environment
 
@@ -59,15 +57,14 @@ def of_model(environment: Environment, root: Path, name: str) -> Environment:
         **environment.filters,
         "drawing": partial(_drawing, root / "models" / name),
         "place": partial(_placed, root, name),
-        "anchored": partial(_anchored, name),
     }
     return own
 
 
-def _environment(*, autoescape: bool) -> Environment:
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(templates_dir(), encoding="utf-8"),
-        autoescape=autoescape,
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -117,12 +114,8 @@ def _drawing(folder: Path, file: str) -> Markup:
     return inline_svg(folder / file, f"{Path(file).stem}-")
 
 
-def _placed(root: Path, name: str, file: str) -> object:
-    return place(root, f"models/{name}/{file}")
-
-
-def _anchored(name: str, words: str) -> str:
-    return quote(f"{name}-{words}", safe="").replace("%", "_")
+def _placed(root: Path, name: str, file: str, *, with_heading: bool) -> Place:
+    return place(root, f"models/{name}/{file}", with_heading=with_heading)
 
 
 def _source_hash(source: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os.path import commonprefix
 from typing import Any
 
 from markupsafe import Markup
 
 from reportgen import units
 from reportgen.charts import Bar, Level, Line, Part, Stack, bar_list, line_chart, stacked_bars
-from reportgen.render.filters import largest, most_frequent, unlike
+from reportgen.render.filters import most_frequent, unlike
 from reportgen.render.overview import ModelOverview
 from reportgen.render.text import visible
 from reportgen.sections.layers import Layer
@@ -20,20 +21,41 @@ _CURVES = 8
 
 
 def heaviest(layers: Iterable[Layer], attribute: str, title: str) -> Markup:
-    """The leaf layers with the most of `attribute` (`own_parameters`, `macs`)."""
-    heavy = largest((layer for layer in layers if layer.leaf), attribute, _HEAVIEST)
+    """The leaf layers with the most `own_parameters` or `macs`; equal ones share a bar."""
+    kinds: dict[object, list[Layer]] = {}
+    for layer in layers:
+        if layer.leaf and getattr(layer, attribute):
+            kinds.setdefault(_kind(layer, attribute), []).append(layer)
+    heavy = sorted(kinds.values(), key=lambda alike: -len(alike) * getattr(alike[0], attribute))
     return bar_list(
         title,
-        [
-            Bar(
-                label=visible(layer.path or layer.type),
-                value=getattr(layer, attribute),
-                figure=units.format_count(getattr(layer, attribute)),
-            )
-            for layer in heavy
-        ],
+        [_bar(alike, getattr(alike[0], attribute)) for alike in heavy[:_HEAVIEST]],
         series=0 if attribute == "macs" else 2,
     )
+
+
+def _kind(layer: Layer, attribute: str) -> object:
+    """What layers share that one bar may stand for: name, type, figures and shape."""
+    tail = layer.path.rpartition(".")[2]
+    return tail, layer.path.count("."), layer.type, layer.output_shapes, getattr(layer, attribute)
+
+
+def _bar(alike: Sequence[Layer], each: int) -> Bar:
+    figure = units.format_count(each)
+    if len(alike) > 1:
+        figure = f"{units.format_count(len(alike) * each)} = {len(alike)} × {figure}"
+    label = common_path([layer.path for layer in alike]) or alike[0].type
+    return Bar(label=visible(label), value=len(alike) * each, figure=figure)
+
+
+def common_path(paths: Sequence[str]) -> str:
+    """One path for several of equal depth: `blocks.*.mlp.0`, `layer*.conv1`."""
+    columns = zip(*(path.split(".") for path in paths), strict=True)
+    return ".".join(_common_name(names) for names in columns)
+
+
+def _common_name(names: Sequence[str]) -> str:
+    return names[0] if len(set(names)) == 1 else f"{commonprefix(names)}*"  # noqa: RUF071 - letters are meant
 
 
 def operators(counts: Mapping[str, int], title: str) -> Markup:

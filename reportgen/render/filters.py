@@ -26,12 +26,6 @@ class Pivot:
     rows: tuple[PivotRow, ...]
 
 
-def largest(items: Iterable[Any], attribute: str, most: int) -> list[Any]:
-    """The `most` items with the greatest `attribute`, zero left out, the greatest first."""
-    weighty = [item for item in items if getattr(item, attribute)]
-    return sorted(weighty, key=lambda item: -getattr(item, attribute))[:most]
-
-
 def most_frequent(counts: Mapping[str, int], most: int | None = None) -> list[tuple[str, int]]:
     """The pairs of `counts`, the greatest first, equal ones by name."""
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
@@ -93,7 +87,6 @@ def shapes(many: Sequence[tuple[int, ...]]) -> str:
 
 
 WORDS: dict[str, Callable[..., Any]] = {
-    "largest": largest,
     "most_frequent": most_frequent,
     "pivot": pivot,
     "unlike": unlike,

@@ -19,7 +19,7 @@ from fontTools.ttLib import TTFont
 
 _FEATURES = ["kern", "mark", "mkmk", "ccmp", "locl", "tnum", "zero"]
 _TAG = re.compile(r"<[^>]*>")
-_PRINTABLE_ASCII = frozenset(map(chr, range(0x20, 0x7F)))
+_ALWAYS = frozenset(map(chr, range(0x20, 0x7F))) | {"•"}  # list markers stand in no text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ FACES = (
 
 def font_faces(page: str, folder: Path) -> str:
     """The `@font-face` rules for the characters of `page`; `folder` holds the font files."""
-    needed = characters(page) | _PRINTABLE_ASCII
+    needed = characters(page) | _ALWAYS
     everyday = needed & covered(folder)
     return "\n".join(
         rule
@@ -79,6 +79,7 @@ def _font_face(folder: Path, face: Face, wanted: frozenset[str]) -> str:
     held = wanted & _characters_of(folder / face.file)
     if not held:
         return ""
+    held |= {" "}  # a line breaker looks for it in the font of the words around it
     data = base64.b64encode(_woff2(folder / face.file, held)).decode("ascii")
     return (
         f"@font-face{{font-family:'{face.family}';font-weight:{face.weight};font-style:normal;"

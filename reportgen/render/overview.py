@@ -86,7 +86,11 @@ def overview(report: Report) -> Overview:
 
 def model_overview(model: ModelReport, number: int = 1) -> ModelOverview:
     """What the comparison says of `model`, the `number`th of the report."""
-    layers, onnx, memory = (_result(model, kind) for kind in (Layers, OnnxExport, Memory))
+    layers, onnx, memory = (
+        _result(model, Layers),
+        _result(model, OnnxExport),
+        _result(model, Memory),
+    )
     fits = memory.fits if memory else ()
     return ModelOverview(
         name=model.name,
@@ -190,7 +194,11 @@ def _parity(onnx: OnnxExport | None) -> str | None:
 def _plainest(fits: Sequence[Fit], mode: str) -> dict[str, Fit]:
     """The first fit of each GPU without checkpointing, in the precision that comes first."""
     plain = [fit for fit in fits if fit.mode == mode and not fit.checkpointing]
-    return {fit.gpu: fit for fit in reversed(plain) if fit.precision == plain[0].precision}
+    first: dict[str, Fit] = {}
+    for fit in plain:
+        if fit.precision == plain[0].precision:
+            first.setdefault(fit.gpu, fit)
+    return first
 
 
 def _setting(fits: Iterable[Fit]) -> str:

@@ -27,12 +27,12 @@ def drawn(text: str, drawable: frozenset[str]) -> str:
 
 
 def markdown(text: str) -> str:
-    """`text` as GitHub's Markdown shows it: no markup, table cell, mention, link or HTML of its own.
+    """`text` as GitHub's Markdown shows it, without markup, cells, mentions or links of its own.
 
     A zero-width space follows `@` and `#` and breaks addresses, since GitHub looks for those
     after the Markdown is rendered, where no backslash is left.
     """
-    line = _MARKDOWN.sub(r"\\\g<0>", _BREAKS.sub(" ", visible(text)).strip())
+    line = _MARKDOWN.sub(r"\\\g<0>", visible(_BREAKS.sub(" ", text)).strip())
     line = line.replace("@", "@&#8203;").replace(r"\#", r"\#&#8203;")
     line = re.sub(r"(?i)\b(GH)-(?=\d)", r"\1&#8203;-", line)
     line = line.replace("://", "&#8203;://")
@@ -44,7 +44,7 @@ def shortened(text: str, length: int) -> str:
     if len(text) <= length:
         return text
     head = (length - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (length - 1 - head):]}"
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
 
 
 def _is_hidden(char: str) -> bool:

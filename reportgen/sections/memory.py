@@ -224,7 +224,7 @@ def torchinfo_bytes(study: Study) -> int | None:
             )
     except Exception:  # a tool that people may compare with, and that fails in many ways
         return None
-    return int(found.total_input + found.total_output_bytes + found.total_param_bytes)
+    return int((found.total_input or 0) + found.total_output_bytes + found.total_param_bytes)
 
 
 def _assumptions(study: Study, estimates: list[Estimate]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from reportgen.chapter import Chapter, Done, Failed, Skipped
 from reportgen.findings import Finding, Severity
 from reportgen.report import BudgetCheck, ModelReport, Report, Timings, Verdict
 from reportgen.sections.graphs import Drawing, Graphs, Tile
-from reportgen.sections.layers import Layer, Layers, Uncounted
+from reportgen.sections.layers import Layers, Uncounted
 from reportgen.sections.memory import Curve, Fit, Memory, MemoryEstimate
 from reportgen.sections.onnx_export import (
     Latency,
@@ -25,11 +25,14 @@ from reportgen.sections.onnx_export import (
     ParityCase,
     Port,
 )
+
 from .architectures import Node, lstm, resnet50, tanh, transformer, vgg16, vit_b_16
 
 GIB = 2**30
 CARDS = {"T4": 15_079, "RTX 4090": 24_210, "A100-80GB": 81_040, "H200": 143_156}
-HOSTILE = "</script><img src=x onerror=alert(1)> {{ 7*7 }} | `a` @octocat \u202egpj.exe 한국어 مرحبا"
+HOSTILE = (
+    "</script><img src=x onerror=alert(1)> {{ 7*7 }} | `a` @octocat \u202egpj.exe 한국어 مرحبا 🤖"
+)
 
 
 def layers(root: Node, *, batch: int, inputs: dict[str, tuple[int, ...]],
@@ -96,8 +99,17 @@ def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxExport:
         ir_version=10,
         producer="pytorch 2.15.0",
         nodes=124,
-        operators={"Conv": 53, "Relu": 49, "Add": 16, "MaxPool": 1, "ReduceMean": 1, "Reshape": 1,
-                   "Gemm": 1, "Shape": 1, "Concat": 1},  # fmt: skip
+        operators={
+            "Conv": 53,
+            "Relu": 49,
+            "Add": 16,
+            "MaxPool": 1,
+            "ReduceMean": 1,
+            "Reshape": 1,
+            "Gemm": 1,
+            "Shape": 1,
+            "Concat": 1,
+        },
         initializers=108,
         initializer_bytes=102_228_128,
         inputs=(Port(name="x", dtype="float32", shape=("batch", 3, 224, 224)),),
@@ -253,20 +265,32 @@ def full_report() -> Report:
     models = (_vgg16(), _resnet50(), _vit(), _tanh(), _lstm(), _transformer())
     return Report(
         title="Vision and sequence models",
-        environment={"reportgen": "0.1.0", "python": "3.11.2", "torch": "2.15.0",
-                     "torchvision": "0.29.2", "onnx": "1.23.2", "onnxruntime": "1.32.0",
-                     "torchinfo": "1.8.0", "graphviz": "2.43.0",
-                     "platform": "Linux x86_64"},  # fmt: skip
+        environment={
+            "reportgen": "0.1.0",
+            "python": "3.11.2",
+            "torch": "2.15.0",
+            "torchvision": "0.29.2",
+            "onnx": "1.23.2",
+            "onnxruntime": "1.32.0",
+            "torchinfo": "1.8.0",
+            "graphviz": "2.43.0",
+            "platform": "Linux x86_64",
+        },
         timings=Timings(
             total_seconds=141.7,
             section_seconds={
-                m.name: {"layers": 0.82 + n, "graphs": 1.9 + n, "onnx": 9.7 * (1 + n % 3),
-                         "memory": 4.4 + n, "training": 0.0001}
+                m.name: {
+                    "layers": 0.82 + n,
+                    "graphs": 1.9 + n,
+                    "onnx": 9.7 * (1 + n % 3),
+                    "memory": 4.4 + n,
+                    "training": 0.0001,
+                }
                 for n, m in enumerate(models)
             },
         ),
         models=models,
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -446,7 +470,8 @@ def _draw(home: Path, drawing: Drawing) -> None:
 
 @cache
 def _dot(nodes: int, direction: str, kind: str) -> bytes:
-    lines = [f'digraph g {{ rankdir={direction}; node [shape=box, style="rounded,filled", '
+    lines = [f'digraph g {{ rankdir={direction}; bgcolor=transparent; '
+             'node [shape=box, style="rounded,filled", '
              'fillcolor="#eef3fb", color="#4a78b5", fontname="Helvetica", fontsize=11]; '
              'edge [color="#64748b", arrowsize=0.7];']  # fmt: skip
     for n in range(nodes):

@@ -188,9 +188,18 @@ def lstm() -> Node:
 
 def transformer() -> Node:
     """Two encoder and two decoder blocks of width 128."""
+
     def side(name: str, tokens: int) -> Node:
-        return Node(name, "ModuleList", (tokens, 128), calls=0, children=[
-            _block(str(n), f"{name.capitalize()}Layer", 128, 4, tokens, 512) for n in range(2)])
+        return Node(
+            name,
+            "ModuleList",
+            (tokens, 128),
+            calls=0,
+            children=[
+                _block(str(n), f"{name.capitalize()}Layer", 128, 4, tokens, 512) for n in range(2)
+            ],
+        )
+
     return Node("", "EncoderDecoder", (48, 4000), children=[
         plain("source", "Embedding(4000, 128)", (64, 128), 512_000),
         plain("target", "Embedding(4000, 128)", (48, 128), 512_000),

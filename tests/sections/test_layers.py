@@ -565,6 +565,23 @@ def test_where_torchinfo_fails_the_reason_and_a_tree_of_our_own_are_shown(
         assert "f: Linear(4, 4)" in text
 
 
+def test_deep_nesting_is_examined_in_full_and_torchinfo_is_not_asked(look: Examine) -> None:
+    model: nn.Module = nn.Linear(4, 4)
+    for _ in range(200):
+        model = Function(lambda self, x: self.inner(x), inner=model)
+    result = look(model, tensor(4))
+    assert (len(result.layers), result.parameters, result.macs) == (201, 20, 16)
+    assert result.torchinfo_error is not None
+    assert "not asked" in result.torchinfo_error
+
+
+def test_torchscript_modules_run_for_real(look: Examine) -> None:
+    scripted = torch.jit.script(nn.Linear(4, 4))  # type: ignore[no-untyped-call]
+    result = look(nn.Sequential(scripted, nn.Linear(4, 2)), tensor(4), batch=3)
+    assert (result.method, result.parameters, result.macs) == ("real", 30, 3 * 24)
+    assert (result.never_ran, result.unregistered) == ((), ())
+
+
 @pytest.mark.slow
 def test_vgg16_gives_the_figures_people_know(look: Examine, tmp_path: Path) -> None:
     from torchvision.models import vgg16

@@ -12,12 +12,14 @@ from reportgen.sections.graphs.trace import Call, Operation, Trace
 if TYPE_CHECKING:
     from torch.autograd.graph import Node as Function
 
+# fmt: off
 _RELAYS = (
-    "AccumulateGrad TBackward ViewBackward UnsafeViewBackward ReshapeAliasBackward "
-    "TransposeBackward PermuteBackward ExpandBackward SqueezeBackward UnsqueezeBackward "
-    "CloneBackward AliasBackward ToCopyBackward SelectBackward SliceBackward SplitBackward "
-    "UnbindBackward AsStridedBackward UnsafeSplitBackward"
-).split()
+    "AccumulateGrad", "TBackward", "ViewBackward", "UnsafeViewBackward", "ReshapeAliasBackward",
+    "TransposeBackward", "PermuteBackward", "ExpandBackward", "SqueezeBackward",
+    "UnsqueezeBackward", "CloneBackward", "AliasBackward", "ToCopyBackward", "SelectBackward",
+    "SliceBackward", "SplitBackward", "UnbindBackward", "AsStridedBackward", "UnsafeSplitBackward",
+)
+# fmt: on
 
 _SHOWN_PARAMETERS = 3  # written on one box
 
@@ -38,6 +40,12 @@ def autograd_graph(trace: Trace) -> Graph:
         Unable: no output depends on a parameter that requires a gradient.
     """
     return _Reader(trace, one_box_per_module=True).graph()
+
+
+def no_gradient(trace: Trace) -> list[str]:
+    """Parameters that require a gradient and get none, since no output depends on them."""
+    reached = {id(getattr(function, "variable", None)) for function in _needed_functions(trace)}
+    return [name for key, name in trace.names.items() if key not in reached]
 
 
 class _Reader:
@@ -100,8 +108,9 @@ class _Reader:
         key = next(self._keys)
         self._boxes.update(dict.fromkeys(functions, key))
         leaves = [f.variable for f in functions if hasattr(f, "variable")]
-        titles = list(dict.fromkeys(_title(f) for f in functions))
-        telling = [t for t in titles if not any(t.startswith(relay) for relay in _RELAYS)]
+        titles = [_title(f) for f in functions if not hasattr(f, "variable")] or ["AccumulateGrad"]
+        telling = [t for t in titles if not any(t.startswith(relay) for relay in _RELAYS)] or titles
+        alone = len(telling) == 1
         above = f"{call.path}."
         told = [
             f"{self._trace.names.get(id(leaf), '?').removeprefix(above)} {_tuple(leaf.shape)}"
@@ -112,10 +121,14 @@ class _Reader:
             Node(
                 key=key,
                 kind="function",
-                title=(telling or titles)[-1],
+                title=telling[0] if alone else call.title,
                 name=call.name,
                 path=call.path,
-                lines=(*told[:_SHOWN_PARAMETERS], *more),
+                lines=(
+                    *(() if alone else (f"{len(titles)} functions",)),
+                    *told[:_SHOWN_PARAMETERS],
+                    *more,
+                ),
                 holds=len(functions) + len(leaves),
             )
         ]

@@ -44,8 +44,9 @@ def dot_text(graph: Graph, *, prefix: str, attributes: str = "") -> str:
 
 def _lines(graph: Graph, prefix: str, attributes: str) -> Iterator[str]:
     yield "digraph g {"
-    yield f'graph [id="{prefix}graph" bgcolor="transparent" margin=0 ranksep=0.26 nodesep=0.22 pad=0.06'
-    yield f'  fontname="{FONTS}" fontsize={LINE_POINTS} labeljust=l {attributes}]'
+    yield f'graph [id="{prefix}graph" bgcolor="transparent" margin=0 pad=0.06'
+    yield f'  fontname="{FONTS}" fontsize={LINE_POINTS} labeljust=l'
+    yield f"  ranksep=0.26 nodesep=0.22 {attributes}]"
     yield f'node [shape=box style="rounded,filled" fontname="{FONTS}" fontsize={LINE_POINTS}'
     yield f'  fontcolor="{FAINT}" height=0.3 width=0.5 margin="0.1,0.05" penwidth=0.9]'
     yield f'edge [color="{EDGE}" penwidth=0.9 arrowsize=0.55]'
@@ -97,6 +98,8 @@ def _heading(group: Group) -> str:
     details = [group.name] if group.name else []
     if group.parameters is not None:
         details.append(parameters_text(group))
+    if group.varies:
+        details.append("the first is shown")
     row = capped(" · ".join(details), 2 * _LONGEST_ROW)
     face = f'<FONT FACE="{BOLD_FONTS}" COLOR="{TEXT}">{_escaped(_title(group))}</FONT>'
     return f'{face}   <FONT COLOR="{FAINT}">{_escaped(row)}</FONT>' if row else face

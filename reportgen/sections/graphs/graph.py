@@ -21,6 +21,7 @@ class Node:
         parameters: parameters of this box, all repeats together; None where it has none to tell.
         repeat: how many equal things in a row this box stands for.
         parallel: the repeats do not feed one another.
+        varies: the repeats differ in shapes or sizes.
         minor: only reshapes or relays; may be drawn into its edges.
         holds: how many nodes it stands for.
     """
@@ -34,6 +35,7 @@ class Node:
     parameters: int | None = None
     repeat: int = 1
     parallel: bool = False
+    varies: bool = False
     minor: bool = False
     holds: int = 1
 
@@ -55,6 +57,7 @@ class Group:
     parameters: int | None = None
     repeat: int = 1
     parallel: bool = False
+    varies: bool = False
 
     def nodes(self) -> Iterator[Node]:
         """Every node inside, in order."""
@@ -63,6 +66,12 @@ class Group:
                 yield member
             else:
                 yield from member.nodes()
+
+    def only(self, keep: set[int]) -> Group:
+        """The group with the nodes of `keep` alone; groups left empty are left out."""
+        inside = (m.only(keep) if isinstance(m, Group) else m for m in self.members)
+        kept = [m for m in inside if (m.members if isinstance(m, Group) else m.key in keep)]
+        return replace(self, members=tuple(kept))
 
     def groups(self) -> Iterator[Group]:
         """Every group inside, outer ones first, without the group itself."""

@@ -24,7 +24,7 @@ class Laid:
     pdf: bytes
 
 
-class TooSlow(Exception):
+class LayoutError(Exception):
     """Graphviz did not finish in its time, or gave up."""
 
 
@@ -39,7 +39,7 @@ class Graphviz:
         """Run `engine` on `text` for at most `seconds`.
 
         Raises:
-            TooSlow: it did not finish, or it failed.
+            LayoutError: it did not finish, or it failed.
         """
         svg, pdf = self.folder / "out.svg", self.folder / "out.pdf"
         command = [engine, "-q", "-Tsvg", "-o", str(svg), "-Tpdf", "-o", str(pdf)]
@@ -53,10 +53,10 @@ class Graphviz:
                 check=True,
             )
         except subprocess.TimeoutExpired as error:
-            raise TooSlow(f"{engine} did not finish in {seconds:.1f} s") from error
+            raise LayoutError(f"{engine} did not finish in {seconds:.1f} s") from error
         except subprocess.CalledProcessError as error:
             reason = error.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
-            raise TooSlow(f"{engine} gave up: {''.join(reason)}") from error
+            raise LayoutError(f"{engine} gave up: {''.join(reason)}") from error
         return Laid(svg=svg.read_bytes(), pdf=pdf.read_bytes())
 
 

@@ -22,14 +22,17 @@ from reportgen.units import format_shape
 if TYPE_CHECKING:
     from torch import nn
 
-RELAYS = frozenset(
-    "alias_copy broadcast_to chunk clone contiguous cpu data detach double expand expand_as "
-    "flatten float getitem half identity mT T H movedim moveaxis narrow permute repeat "
-    "reshape reshape_as select split squeeze swapaxes t tensor_split to transpose type type_as "
-    "unbind unflatten unsqueeze unsafe_chunk unsafe_split view view_as".split()
-)  # functions that move a tensor about and compute nothing
+# fmt: off
+RELAYS = frozenset({  # functions that move a tensor about and compute nothing
+    "alias_copy", "broadcast_to", "chunk", "clone", "contiguous", "cpu", "data", "detach", "double",
+    "expand", "expand_as", "flatten", "float", "getitem", "half", "identity", "mT", "T", "H",
+    "movedim", "moveaxis", "narrow", "permute", "repeat", "reshape", "reshape_as", "select",
+    "split", "squeeze", "swapaxes", "t", "tensor_split", "to", "transpose", "type", "type_as",
+    "unbind", "unflatten", "unsqueeze", "unsafe_chunk", "unsafe_split", "view", "view_as",
+})
+# fmt: on
 
-_ADDRESSING = frozenset("getitem index_select pack_padded_sequence pad_packed_sequence".split())
+_ADDRESSING = frozenset(["getitem", "index_select", "pack_padded_sequence", "pad_packed_sequence"])
 
 _SHOWN_OUTPUTS = 2  # shapes written on one box
 
@@ -49,22 +52,14 @@ def module_graph(trace: Trace) -> Graph:
 
 
 def _without_strays(root: Group, edges: set[Edge]) -> Graph:
-    """Without functions of constants and functions whose result nobody uses, such as mask checks."""
+    """Without functions of constants, and without those whose result nobody uses."""
     nodes = list(root.nodes())
     begins = {n.key for n in nodes if n.kind in ("input", "parameter", "module")}
     ends = {n.key for n in nodes if n.kind in ("output", "module")}
     fed = reachable(frozenset(edges), begins)
     used = reachable(frozenset((b, a) for a, b in edges), ends)
     keep = {n.key for n in nodes if n.kind in ("input", "output", "module")} | (fed & used)
-    return make_graph(_only(root, keep), edges)
-
-
-def _only(group: Group, keep: set[int]) -> Group:
-    from dataclasses import replace
-
-    members = (_only(m, keep) if isinstance(m, Group) else m for m in group.members)
-    kept = [m for m in members if (m.members if isinstance(m, Group) else m.key in keep)]
-    return replace(group, members=tuple(kept))
+    return make_graph(root.only(keep), edges)
 
 
 class _Reader:

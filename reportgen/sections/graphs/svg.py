@@ -58,16 +58,16 @@ def picture(svg: bytes, graph: Graph, *, prefix: str, label: str) -> Picture:
         label: what the picture shows, for those who do not see it.
     """
     ElementTree.register_namespace("", _SVG)
-    root = ElementTree.fromstring(svg)
+    root = ElementTree.fromstring(svg)  # noqa: S314 - written by graphviz a moment ago
     width, height = (float(root.attrib[side].removesuffix("pt")) for side in ("width", "height"))
-    boxes = tuple(_boxes(root, height))
+    boxes = tuple(_boxes(root))
     _retitle(root, graph, prefix)
     _unstyle(root)
     root.attrib |= {"id": f"{prefix}svg", "class": "graph-drawing", "role": "img",
                     "aria-label": dot.plain(label), "font-family": dot.FONTS}  # fmt: skip
     _raise_headings(root)
     style = ElementTree.Element(f"{{{_SVG}}}style")
-    style.text = _style(f"#{prefix}svg")
+    style.text = _style(".graph-drawing")
     root.insert(0, style)
     text = ElementTree.tostring(root, encoding="unicode")
     return Picture(svg=text + "\n", width=width, height=height, boxes=boxes)
@@ -109,6 +109,7 @@ def _unstyle(root: ElementTree.Element) -> None:
 def _style(scope: str) -> str:
     rules = [
         "svg:root{color-scheme:light dark}",
+        f"{scope} text{{font-feature-settings:'calt' 0}}",  # 3x3 in a name stays 3x3
         f"{scope} text.strong{{fill:{_either('text', dot.TEXT, _DARK_TEXT)}}}",
         f"{scope} text.faint{{fill:{_either('faint', dot.FAINT, _DARK_FAINT)}}}",
         f"{scope} .headings text{{paint-order:stroke;stroke-width:4px;stroke-linejoin:round;"
@@ -132,7 +133,7 @@ def _either(name: str, light: str, dark: str) -> str:
     return f"var(--graph-{name},light-dark({light},{dark}))"
 
 
-def _boxes(root: ElementTree.Element, height: float) -> list[Box]:
+def _boxes(root: ElementTree.Element) -> list[Box]:
     """Of every node its frame; graphviz measures upwards from the lower edge."""
     found: list[Box] = []
     shift = _NUMBER.findall(root[0].attrib["transform"].split("translate")[1])

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.autograd.graph import Node as Function
     from torch.overrides import TorchFunctionMode
-    from torch.utils.weak import WeakTensorKeyDictionary
 
 Shape = tuple[int, ...]
 
@@ -97,7 +96,7 @@ class Trace:
     root: Call
     sources: tuple[Source, ...]
     outputs: tuple[Output, ...]
-    names: Mapping[int, str]  # id of a parameter -> its name
+    names: Mapping[int, str]  # id of a parameter that requires a gradient -> its name
 
 
 def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any],
@@ -161,7 +160,7 @@ class _Tracer:
             self._paths.setdefault(id(module), []).append(path)
         self._parameters = dict(model.named_parameters())
         self._names = {id(value): name for name, value in self._parameters.items()}
-        self._makers: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._makers: Any = WeakTensorKeyDictionary()
         self._inputs: list[Source] = []
         self._used: dict[int, Source] = {}
         self._known: set[Function] = set()
@@ -206,21 +205,22 @@ class _Tracer:
         above = f"{parent.path}." if parent is not None and parent.path else ""
         return next((path for path in paths if path.startswith(above)), paths[0])
 
-    def _leave(self, module: nn.Module, args: object, kwargs: object, result: object) -> None:
+    def _leave(self, _: nn.Module, args: object, *rest: object) -> None:
+        """After a call; when it raised, torch passes no keyword arguments."""
         self._deaf = True
         try:
-            self._close(self._stack.pop(), args, kwargs, result)
+            self._close(self._stack.pop(), (args, rest[:-1]), rest[-1])
         finally:
             self._deaf = False
 
-    def _close(self, call: Call, args: object, kwargs: object, result: object) -> None:
-        """Note what a call returned; what it returned without any torch function is an unseen one."""
+    def _close(self, call: Call, given: object, result: object) -> None:
+        """Note what a call returned; what came of no torch function came of an unseen one."""
         tensors = list(tensor_leaves(result).values())
         call.shapes = [tuple(tensor.shape) for tensor in tensors]
         unseen = [tensor for tensor in tensors if tensor not in self._makers]
         passive = not any(True for _ in call.operations()) and call.parent is not None
         if tensors and (passive or unseen):
-            inputs = list(tensor_leaves((args, kwargs)).values())
+            inputs = list(tensor_leaves(given).values())
             self._add(Operation("unseen" if unseen else "identity", call,
                                 self._sources(inputs), call.shapes), tensors)  # fmt: skip
 
@@ -289,7 +289,10 @@ class _Tracer:
             for name, tensor in result.items()
         )
         return Trace(root=root, sources=(*self._inputs, *self._used.values()),
-                     outputs=outputs, names=self._names)  # fmt: skip
+                     outputs=outputs, names=self._trainable())  # fmt: skip
+
+    def _trainable(self) -> dict[int, str]:
+        return {id(p): name for name, p in self._parameters.items() if p.requires_grad}
 
 
 def _listener(tracer: _Tracer) -> TorchFunctionMode:

@@ -35,8 +35,8 @@ masked_fill_ masked_scatter masked_scatter_ masked_select multinomial native_dro
 new_empty_strided new_full new_ones new_zeros nonzero nonzero_static normal normal_
 normal_functional one_hot ones_like permute_copy pixel_shuffle pixel_unshuffle poisson polar
 rand_like randn_like random_ reflection_pad1d reflection_pad2d reflection_pad3d repeat
-repeat_interleave replication_pad1d replication_pad2d replication_pad3d resize_ roll rot90
-scalar_tensor scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_
+repeat_interleave replication_pad1d replication_pad2d replication_pad3d resize_ resize_as_ roll
+rot90 scalar_tensor scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_
 select_backward select_scatter set_ slice_scatter sparse_mask squeeze_ stack t_ take to_dense
 to_sparse transpose_ trapezoid tril tril_ tril_indices triu triu_ triu_indices unfold_copy
 uniform uniform_ unique_consecutive unique_dim unsafe_chunk unsafe_split unsafe_split_with_sizes
@@ -52,18 +52,19 @@ _thnn_fused_lstm_cell _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_n
 _upsample_nearest_exact2d _upsample_nearest_exact3d _weight_norm_interface adaptive_avg_pool1d
 adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool3d affine_grid_generator all amax amin
 aminmax any argmax argmin argsort avg_pool1d avg_pool2d avg_pool3d batch_norm
-batch_norm_update_stats binary_cross_entropy bincount bucketize count_nonzero cummax cummin
-cumprod cumprod_ cumsum cumsum_ dequantize diff dist fake_quantize_per_channel_affine_cachemask
-fake_quantize_per_tensor_affine_cachemask fractional_max_pool2d fractional_max_pool3d glu
-grid_sampler_2d grid_sampler_3d histc huber_loss kthvalue linalg_cross linalg_vector_norm
-log_softmax logcumsumexp logsumexp max max_pool2d_with_indices max_pool3d_with_indices
-max_unpool2d max_unpool3d mean median min mode mse_loss nanmean nanmedian nansum
-native_batch_norm native_group_norm native_layer_norm nll_loss2d_forward nll_loss_forward norm
-prelu prod quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic renorm renorm_
-rms_norm rrelu rrelu_with_noise rrelu_with_noise_functional searchsorted smooth_l1_loss
-soft_margin_loss softmax sort std std_mean sum topk upsample_bicubic2d upsample_bilinear2d
-upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
-var var_mean
+batch_norm_update_stats binary_cross_entropy binary_cross_entropy_with_logits bincount bucketize
+count_nonzero cummax cummin cumprod cumprod_ cumsum cumsum_ dequantize diff dist
+fake_quantize_per_channel_affine_cachemask fake_quantize_per_tensor_affine_cachemask
+fractional_max_pool2d fractional_max_pool3d glu grid_sampler_2d grid_sampler_3d hardswish histc
+huber_loss kthvalue linalg_cross linalg_vector_norm log_sigmoid_forward log_softmax logcumsumexp
+logsumexp max max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d mean
+median min mode mse_loss nanmean nanmedian nansum native_batch_norm native_group_norm
+native_layer_norm nll_loss2d_forward nll_loss_forward norm prelu prod ps_roi_align ps_roi_pool
+quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic renorm renorm_ rms_norm
+roi_align roi_pool rrelu rrelu_with_noise rrelu_with_noise_functional searchsorted
+smooth_l1_loss soft_margin_loss softmax sort std std_mean sum topk upsample_bicubic2d
+upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
+upsample_trilinear3d var var_mean
 """
 _FREE_TAGS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy}
 _FREE = frozenset([*_MOVED_OR_MADE.split(), *_BOUNDED_PER_ELEMENT.split()])
@@ -102,6 +103,8 @@ def _own_formulas() -> dict[Any, Formula]:
     grouped = getattr(aten, "_grouped_mm", None)
     if grouped is not None:
         own[grouped] = _grouped_mm
+    if hasattr(torch.ops.torchvision, "deform_conv2d"):  # there once torchvision is imported
+        own[torch.ops.torchvision.deform_conv2d] = _deformable_convolution
     own.update(_quantized_formulas())
     return own
 
@@ -121,6 +124,13 @@ def _grouped_mm(mat_a: Tensor, mat_b: Tensor, *_: Any, out_val: Tensor, **__: An
     if mat_a.ndim == 2 and mat_b.ndim == 2:  # the summed dimension is what is grouped
         return 2 * mat_a.numel() * mat_b.shape[-1]
     return 2 * out_val.numel() * mat_a.shape[-1]
+
+
+def _deformable_convolution(
+    _: Tensor, weight: Tensor, *__: Any, out_val: Tensor, **___: Any
+) -> int:
+    """As a convolution; where it looks is interpolated, and that is free."""
+    return 2 * out_val.numel() * math.prod(weight.shape[1:])
 
 
 def _quantized_formulas() -> dict[Any, Formula]:
@@ -168,9 +178,21 @@ def is_free(operator: Any, tensors: list[Tensor], results: list[Tensor]) -> bool
         return not tensors
     if operator.namespace in ("prim", "prims", "rngprims"):
         return True
+    return any(_is_marked_free(form) for form in (operator, *_out_of_place(operator)))
+
+
+def _is_marked_free(operator: torch._ops.OpOverload) -> bool:
     if operator.is_view or _FREE_TAGS & set(operator.tags):
         return True
-    return operator.namespace == "aten" and operator._opname in _FREE
+    return operator.namespace in ("aten", "torchvision") and operator._opname in _FREE
+
+
+def _out_of_place(operator: torch._ops.OpOverload) -> Iterator[torch._ops.OpOverload]:
+    """`aten.hardswish` of `aten.hardswish_`: torch tags the former with more care."""
+    name = operator._opname
+    packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if name.endswith("_") else None
+    for overload in packet.overloads() if packet is not None else ():
+        yield getattr(packet, overload)
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from reportgen.sections.layers.cost import tensor_bytes
 from reportgen.sections.layers.measure import Measured, measure
 from reportgen.sections.layers.modules import unregistered
-from reportgen.sections.layers.peer import Peer, ask_torchinfo
 from reportgen.sections.layers.result import Layers
 from reportgen.sections.layers.tables import (
     flat_rows,
@@ -39,14 +38,11 @@ class Examination:
     def result(self) -> Layers:
         """Everything the section says; the tables are written on the way."""
         measured = measure(self._model, self._arguments, self._study.batch)
-        peer = ask_torchinfo(
-            self._model, self._arguments(measured.batch), fake=measured.method == "fake"
-        )
-        result = self._figures(measured, peer)
+        result = self._figures(measured)
         input_bytes = self._input_bytes(measured.batch)
         self._study.write(result.table_file, layers_csv(result.layers))
         self._study.write(
-            result.summary_file, _summary_text(self._model, measured, result, peer, input_bytes)
+            result.summary_file, _summary_text(self._model, measured, result, input_bytes)
         )
         return result
 
@@ -62,8 +58,8 @@ class Examination:
     def _input_bytes(self, batch: int) -> int:
         return sum(map(tensor_bytes, self._inputs(batch).tensors().values()))
 
-    def _figures(self, measured: Measured, peer: Peer) -> Layers:
-        trace, weights = measured.trace, weigh(self._model)
+    def _figures(self, measured: Measured) -> Layers:
+        trace, peer, weights = measured.trace, measured.peer, weigh(self._model)
         layers = build_layers(self._model, trace)
         idle = never_ran(self._model, trace)
         flops = sum(trace.flops.values())
@@ -103,8 +99,9 @@ class Examination:
         """Of the `idle` parameters, those that a pass in training mode reads."""
         if not idle or measured.method == "real":
             return ()
+        batch = max(2, measured.batch)  # batch norm refuses to train on one sample
         try:
-            trace = trace_fake(self._model, self._arguments(measured.batch), training=True)
+            trace = trace_fake(self._model, self._arguments(batch), training=True)
         except Exception:  # some models want targets in training mode: then nothing is known
             return ()
         still_idle = set(never_ran(self._model, trace))
@@ -140,9 +137,7 @@ def _notes(result: Layers, measured: Measured) -> list[str]:
     return notes
 
 
-def _summary_text(
-    model: nn.Module, measured: Measured, result: Layers, peer: Peer, input_bytes: int
-) -> str:
+def _summary_text(model: nn.Module, measured: Measured, result: Layers, input_bytes: int) -> str:
     rows = flat_rows(model, measured.trace.calls, measured.batch)
     flat = flat_table(
         rows,
@@ -152,6 +147,7 @@ def _summary_text(
         input_bytes=input_bytes,
         batch=measured.batch,
     )
+    peer = measured.peer
     if peer.error is None:
         tree = f"The tree as torchinfo prints it (MB of 1,000,000 bytes)\n\n{peer.table}\n"
     else:

@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import (
 from reportgen.chapter import Unable
 from reportgen.plain_words import one_line, place_in_user_code
 from reportgen.sections.layers.modules import walk
-from reportgen.sections.layers.trace import Arguments, Trace, trace_fake, trace_real
+from reportgen.sections.layers.peer import Peer, ask_torchinfo
+from reportgen.sections.layers.trace import Arguments, Trace, lent, trace, twin
 
 _AFFORDABLE_FLOPS = 50 * 10**9  # a few seconds on one core
 _AFFORDABLE_BYTES = 2 * 2**30
@@ -29,6 +30,7 @@ class Measured:
     """One forward pass in evaluation mode, and how it was run."""
 
     trace: Trace
+    peer: Peer
     batch: int
     method: Literal["fake", "real"]
     note: str
@@ -44,18 +46,23 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     """
     _refuse_sleeping_layers(model)
     try:
-        return Measured(
-            trace=trace_fake(model, make(batch)),
-            batch=batch,
-            method="fake",
-            note="counted on shapes alone: the pass was run with fake tensors, nothing computed",
-        )
+        with twin(model, make(batch)) as (double, arguments):
+            return Measured(
+                trace=trace(double.eval(), arguments),
+                peer=ask_torchinfo(double, arguments),
+                batch=batch,
+                method="fake",
+                note="counted on shapes alone: run with fake tensors, nothing was computed",
+            )
     except Exception as error:  # data-dependent, not copyable, or simply broken: a real run tells
         reason = in_words(error)
-    trace, ran = _run_for_real(model, make, batch)
+    found, ran = _run_for_real(model, make, batch)
+    with lent(model, make(ran)) as (borrowed, arguments):
+        peer = ask_torchinfo(borrowed, arguments)
     smaller = "" if ran == batch else f", with {ran} instead of {batch} samples to keep it cheap"
     return Measured(
-        trace=trace,
+        trace=found,
+        peer=peer,
         batch=ran,
         method="real",
         note=f"counted on a real run{smaller}, because the model does not run on shapes alone: "
@@ -74,26 +81,29 @@ def _refuse_sleeping_layers(model: nn.Module) -> None:
 
 
 def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[Trace, int]:
-    failure: Exception | None = None
-    trace: Trace | None = None
-    try:
-        trace = trace_real(model, make(1))
-    except Exception as error:  # some models have their batch built in: the manifest's may work
-        failure = error
-    if batch == 1 and trace is not None:
-        return trace, 1
-    if trace is None or _is_affordable(trace, batch):
-        try:
-            return trace_real(model, make(batch)), batch
-        except Exception as error:
-            failure = error
-    if trace is not None:
-        return trace, 1
-    assert failure is not None
+    single, failure = _attempt(model, make(1))
+    if single is not None and (batch == 1 or not _is_affordable(single, batch)):
+        return single, 1
+    # Some models have their batch built in: then one sample fails and the manifest's works.
+    whole, later_failure = _attempt(model, make(batch))
+    if whole is not None:
+        return whole, batch
+    if single is not None:
+        return single, 1
+    reason = later_failure or failure
+    assert reason is not None
     raise Unable(
-        f"the model's forward pass fails: {in_words(failure)}",
+        f"the model's forward pass fails: {in_words(reason)}",
         hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
-    ) from failure
+    ) from reason
+
+
+def _attempt(model: nn.Module, arguments: Arguments) -> tuple[Trace, None] | tuple[None, Exception]:
+    try:
+        with lent(model, arguments) as (borrowed, copied):
+            return trace(borrowed, copied), None
+    except Exception as error:  # the model's own, told in words by the caller
+        return None, error
 
 
 def _is_affordable(single: Trace, batch: int) -> bool:

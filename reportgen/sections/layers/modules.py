@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from reportgen.sections.layers.result import Unregistered
@@ -101,7 +102,8 @@ def hidden(model: nn.Module) -> list[Hidden]:
     """Modules and parameters in plain lists, dicts and objects of a model, each once."""
     search = _Search(model)
     for node in walk(model):
-        search.look_into_attributes(node.path, node.module)
+        if not isinstance(node.module, torch.jit.ScriptModule):  # its attributes are a mirror
+            search.look_into_attributes(node.path, node.module)
     return search.found
 
 

@@ -8,6 +8,7 @@ course depends on values, or that torch cannot copy, runs for real on the model 
 from __future__ import annotations
 
 import copy
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from reportgen.leaves import tensor_leaves
 from reportgen.loan import undisturbed
-from reportgen.sections.layers.cost import tensor_bytes
+from reportgen.sections.layers.cost import ValuesNeededError, tensor_bytes
 from reportgen.sections.layers.meter import Meter
 from reportgen.sections.layers.modules import (
     Hidden,
@@ -32,6 +33,8 @@ from reportgen.sections.layers.modules import (
     walk,
 )
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
+
+_RECURSION_LIMIT = 5_000  # Python's own is 1,000
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -63,21 +66,25 @@ class Trace:
 
 def trace_fake(model: nn.Module, arguments: Arguments, *, training: bool = False) -> Trace:
     """Trace a pass of a twin without data; raises whatever the twin raises."""
-    with twin(model, arguments) as (double, (args, kwargs)):
+    with twin(model, arguments) as (double, copied):
         double.train(training)
-        return _trace(double, args, kwargs)
+        return trace(double, copied)
 
 
-def trace_real(model: nn.Module, arguments: Arguments) -> Trace:
-    """Trace a real pass in evaluation mode; the model is given back as it was."""
+@contextmanager
+def lent(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
+    """The model itself, in evaluation mode, and copied arguments; given back as it was."""
     with undisturbed(model), _quiet():
-        model.eval()
-        return _trace(model, *copy.deepcopy(arguments))
+        yield model.eval(), copy.deepcopy(arguments)
 
 
 @contextmanager
 def twin(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
     """A copy of model and arguments with fake tensors, in which fake arithmetic is on."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValuesNeededError(
+            "TorchScript keeps its own tensors and cannot be copied without data"
+        )
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with _quiet():
         with FakeCopyMode(fake):
@@ -88,10 +95,15 @@ def twin(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Ar
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings and no moved random state: the run is ours, not the reader's."""
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
-        yield
+    """No warnings, no moved random state, and room for the frames that watching adds."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @contextmanager
@@ -107,7 +119,9 @@ def countable(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+def trace(model: nn.Module, arguments: Arguments) -> Trace:
+    """Trace one forward pass of a twin or of a lent model; raises whatever the model raises."""
+    args, kwargs = arguments
     watch = _Watch(model)
     meter = Meter(parameters_by_name(walk(model)), watch.place)
     with torch.no_grad(), countable(model), watch.watching(), meter:

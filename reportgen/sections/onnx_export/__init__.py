@@ -43,6 +43,4 @@ def examine(study: Study) -> OnnxExport | Skipped:
     return examine_file(study, study.onnx_file())
 
 
-SECTION = Section(
-    name="onnx", title="ONNX", result=OnnxExport, examine=examine, rules=RULES
-)
+SECTION = Section(name="onnx", title="ONNX", result=OnnxExport, examine=examine, rules=RULES)

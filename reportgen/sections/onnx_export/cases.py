@@ -10,7 +10,7 @@ from reportgen.inputs import Examples, make_examples
 from reportgen.leaves import tensor_leaves
 from reportgen.sections.onnx_export.compare import Compared, compare, varies
 from reportgen.sections.onnx_export.result import OutputParity, ParityCase
-from reportgen.sections.onnx_export.runtime import CannotRun, Runtime, runtime_line
+from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime, runtime_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,7 +87,7 @@ def run_plans(
     """Compare the two sides on every plan that PyTorch itself can do.
 
     Raises:
-        CannotRun: onnxruntime cannot take inputs of this kind.
+        CannotRunError: onnxruntime cannot take inputs of this kind.
     """
     cases, notes, seen = list[ParityCase](), list[str](), _Seen()
     tolerance = study.spec.onnx.tolerance
@@ -176,9 +176,7 @@ def _cannot(plan: Plan, error: Exception) -> str:
 
 
 def _with_vacuous(case: ParityCase, unvarying: frozenset[str]) -> ParityCase:
-    outputs = tuple(
-        replace(output, vacuous=output.name in unvarying) for output in case.outputs
-    )
+    outputs = tuple(replace(output, vacuous=output.name in unvarying) for output in case.outputs)
     return replace(case, outputs=outputs)
 
 
@@ -241,7 +239,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 __all__ = [
-    "CannotRun",
+    "CannotRunError",
     "Outcome",
     "Plan",
     "call_tensors",

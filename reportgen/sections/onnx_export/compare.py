@@ -141,10 +141,9 @@ def _add_finite(tally: _Tally, a: Tensor, b: Tensor, absolute: float, relative: 
 
 
 def _chunks(reference: Tensor, found: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    pairs = zip(
-        reference.reshape(-1).split(_CHUNK), found.reshape(-1).split(_CHUNK), strict=True
-    )
-    yield from ((a, b) for a, b in pairs if a.numel())
+    a, b = reference.reshape(-1), found.reshape(-1)
+    for start in range(0, a.numel(), _CHUNK):
+        yield a[start : start + _CHUNK], b[start : start + _CHUNK]
 
 
 def _verdict(reference: Tensor, found: Tensor, tally: _Tally | None) -> tuple[bool, str]:

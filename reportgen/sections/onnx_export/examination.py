@@ -9,7 +9,7 @@ from reportgen.sections.onnx_export.file import FileFacts, read_facts, saved_fil
 from reportgen.sections.onnx_export.latency import measure_latency
 from reportgen.sections.onnx_export.parity import check_parity, not_compared
 from reportgen.sections.onnx_export.result import OnnxExport, Parity
-from reportgen.sections.onnx_export.runtime import CannotRun, Runtime
+from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
 from reportgen.sections.onnx_export.training_mode import modules_in_training
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def examine_file(study: Study, file: OnnxFile) -> OnnxExport:
 def _run(study: Study, file: OnnxFile) -> tuple[Parity, Latency | None]:
     try:
         runtime = Runtime(file.path)
-    except CannotRun as reason:
+    except CannotRunError as reason:
         return not_compared(str(reason)), None
     parity = check_parity(study, file, runtime)
     if not study.timings or parity.not_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -165,14 +166,12 @@ def _port(value: Any) -> Port:
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
         for dim in tensor.shape.dim
     )
-    return Port(name=value.name, dtype={"float": "float32", "double": "float64"}.get(dtype, dtype),
-                shape=shape)
+    dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
+    return Port(name=value.name, dtype=dtype, shape=shape)
 
 
 def _tensor_bytes(tensor: Any) -> int:
     """What a stored tensor takes: the bits of its elements, whichever field they lie in."""
-    import math
-
     import onnx
 
     if tensor.data_type == onnx.TensorProto.STRING:
@@ -181,8 +180,8 @@ def _tensor_bytes(tensor: Any) -> int:
         onnx.TensorProto.DataType.Name(tensor.data_type)
     )
     if bits is None:
-        bits = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return (math.prod(tensor.dims) * bits + 7) // 8
+        bits = 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return int(math.prod(tensor.dims) * bits + 7) // 8
 
 
 def _drop_weights(model: Any) -> None:

@@ -6,13 +6,14 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.chapter import Unable
+from reportgen.export import export_onnx
 from reportgen.sections.onnx_export.cases import Outcome, Plan, run_plans
-from reportgen.sections.onnx_export.runtime import CannotRun, Runtime
+from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,44 +34,80 @@ def run_perturbed(study: Study, file: OnnxFile, plans: list[Plan]) -> Outcome | 
     """The cases on a perturbed model; None when no perturbed file could be had.
 
     First the quick way: parameters that stand in the file as they are, are replaced in an
-    onnxruntime session. A parameter may also have been folded into a constant of the file, and
-    equal ones are stored once; so when that disagrees or shows nothing, the perturbed model is
-    exported anew, and that file's word counts.
+    onnxruntime session, at first only those of a single value (a head of zeros is why we are
+    here). A parameter may have been folded into a constant of the file as well; so when that
+    disagrees or shows nothing, the perturbed model is exported anew. Its file then speaks for
+    this one, provided that this one is what the exporter gives for the model.
     """
-    quick = _with_replaced_weights(study, file, plans)
-    if quick is not None and quick.passed and not quick.unvarying | quick.deaf:
-        return quick
-    return _with_second_export(study, plans) or (quick if quick and quick.passed else None)
+    disagreeing: Outcome | None = None
+    for quick in _with_replaced_weights(study, file, plans):
+        if quick.passed and not quick.unvarying | quick.deaf:
+            return quick
+        disagreeing = disagreeing or (None if quick.passed else quick)
+    with _aside(study) as folder:
+        anew = _with_second_export(study, plans, folder)
+        if disagreeing and not _is_what_the_exporter_gives(study, file, folder):
+            return disagreeing
+    return anew
 
 
-def _with_replaced_weights(study: Study, file: OnnxFile, plans: list[Plan]) -> Outcome | None:
+def _with_replaced_weights(study: Study, file: OnnxFile, plans: list[Plan]) -> Iterator[Outcome]:
     stored = stored_keys(file.path)
-    groups = shared_groups(study.model, set(stored.values()))
-    if not groups:
-        return None
-    with perturbed(groups) as values:
-        replaced: Feed = {
-            name: values[key].numpy() for name, key in stored.items() if key in values
-        }
-        try:
-            return run_plans(study, Runtime(file.path, replaced), plans, perturbed=True)
-        except CannotRun:
-            return None
+    usable = stored_parameters(study.model, set(stored.values()))
+    plain = {key: tensor for key, tensor in usable.items() if _is_single_valued(tensor)}
+    for parameters in (plain, usable) if len(plain) < len(usable) else (usable,):
+        if not parameters:
+            continue
+        with perturbed(parameters) as values, suppress(CannotRunError):
+            replaced: Feed = {
+                name: values[key].numpy() for name, key in stored.items() if key in values
+            }
+            yield run_plans(study, Runtime(file.path, replaced), plans, perturbed=True)
 
 
-def _with_second_export(study: Study, plans: list[Plan]) -> Outcome | None:
-    from reportgen.export import export_onnx
-
-    study.folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".perturbed-", dir=study.folder))
+def _with_second_export(study: Study, plans: list[Plan], folder: Path) -> Outcome | None:
     try:
         with perturbed(_every_parameter(study.model)):
-            file = export_onnx(study.model, study.spec, aside)
+            file = export_onnx(study.model, study.spec, folder)
             return run_plans(study, Runtime(file.path), plans, perturbed=True)
-    except (Unable, CannotRun):
+    except (Unable, CannotRunError):
         return None
+
+
+def _is_what_the_exporter_gives(study: Study, file: OnnxFile, folder: Path) -> bool:
+    """Whether exporting the model once more gives the same nodes and weights."""
+    try:
+        again = export_onnx(study.model, study.spec, folder).path
+    except Unable:
+        return False
+    return _skeleton(again) == _skeleton(file.path) and stored_keys(again) == stored_keys(file.path)
+
+
+def _skeleton(path: Path) -> list[tuple[Any, ...]]:
+    """What every node computes from what, its origin left out."""
+    import onnx
+
+    return [
+        (
+            node.op_type,
+            node.domain,
+            *node.input,
+            "->",
+            *node.output,
+            *(attribute.SerializeToString(deterministic=True) for attribute in node.attribute),
+        )
+        for node in onnx.load(path, load_external_data=False).graph.node
+    ]
+
+
+@contextmanager
+def _aside(study: Study) -> Iterator[Path]:
+    study.folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".perturbed-", dir=study.folder))
+    try:
+        yield folder
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def stored_keys(path: Path) -> dict[str, Key]:
@@ -78,51 +115,56 @@ def stored_keys(path: Path) -> dict[str, Key]:
     import onnx
 
     model = onnx.load(path)  # external data too
-    return {tensor.name: _array_key(onnx.numpy_helper.to_array(tensor))
-            for tensor in model.graph.initializer}
+    return {
+        tensor.name: _array_key(onnx.numpy_helper.to_array(tensor))
+        for tensor in model.graph.initializer
+    }
 
 
-def shared_groups(model: nn.Module, stored: set[Key]) -> dict[Key, list[Tensor]]:
-    """Parameters whose exact values stand in the file, those of equal value together.
+def stored_parameters(model: nn.Module, stored: set[Key]) -> dict[Key, Tensor]:
+    """Parameters whose exact values stand in the file and belong to no other tensor.
 
-    Values that a buffer has as well are left out, since the file stores both as one. Parameters
-    of a single value come first (a head of zeros is why we are here), then the smaller ones, up
-    to 200 MB in all.
+    Equal tensors are stored once, and a bias of zeros is dropped where it changes nothing, so
+    values that several have are left alone. Parameters of a single value come first (a head of
+    zeros is why we are here), then the smaller ones, up to 200 MB in all.
     """
     shapes = {(dtype, shape) for dtype, shape, _ in stored}
-    groups: dict[Key, list[Tensor]] = {}
-    for parameter in model.parameters():
-        if parameter.is_floating_point() and _shape_of(parameter) in shapes:
-            key = _tensor_key(parameter)
-            if key in stored:
-                groups.setdefault(key, []).append(parameter)
-    for buffer in model.buffers():
-        if groups and _shape_of(buffer) in shapes:
-            groups.pop(_tensor_key(buffer), None)
-    chosen: dict[Key, list[Tensor]] = {}
+    owners: dict[Key, list[Tensor]] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point() and _shape_of(tensor) in shapes:
+            owners.setdefault(_tensor_key(tensor), []).append(tensor)
+    parameters = {id(parameter) for parameter in model.parameters()}
+    usable = {
+        key: tensors[0]
+        for key, tensors in owners.items()
+        if key in stored and len(tensors) == 1 and id(tensors[0]) in parameters
+    }
+    chosen: dict[Key, Tensor] = {}
     room = _MOST_BYTES
-    for key in sorted(groups, key=lambda key: (not _is_single_valued(groups[key][0]),
-                                               groups[key][0].numel(), key)):
-        room -= groups[key][0].nbytes * len(groups[key])
+    for key in sorted(usable, key=lambda key: _priority(key, usable[key])):
+        room -= usable[key].nbytes
         if room >= 0:
-            chosen[key] = groups[key]
+            chosen[key] = usable[key]
     return chosen
 
 
+def _priority(key: Key, tensor: Tensor) -> tuple[bool, int, Key]:
+    return not _is_single_valued(tensor), tensor.numel(), key
+
+
 @contextmanager
-def perturbed(groups: dict[Key, list[Tensor]]) -> Iterator[dict[Key, Tensor]]:
-    """Add seeded noise to parameters, the same to all of a group; lends the new values."""
+def perturbed(parameters: dict[Key, Tensor]) -> Iterator[dict[Key, Tensor]]:
+    """Add seeded noise to parameters; lends the new values by the same keys."""
     import torch
 
     undo: list[Callable[[], Any]] = []
     values: dict[Key, Tensor] = {}
     generator = torch.Generator().manual_seed(_SEED)
     try:
-        for key, parameters in groups.items():
-            values[key] = _noisy(parameters[0], generator)
-            for parameter in parameters:
-                undo.append(_put_back(parameter))
-                parameter.data.copy_(values[key])
+        for key, parameter in parameters.items():
+            undo.append(_put_back(parameter))
+            values[key] = _noisy(parameter, generator)
+            parameter.data.copy_(values[key])
         yield values
     finally:
         for restore in undo:
@@ -145,9 +187,9 @@ def _noisy(parameter: Tensor, generator: Any) -> Tensor:
     return (data + deviation * noise.to(data.dtype)).contiguous()
 
 
-def _every_parameter(model: nn.Module) -> dict[Key, list[Tensor]]:
+def _every_parameter(model: nn.Module) -> dict[Key, Tensor]:
     floats = (parameter for parameter in model.parameters() if parameter.is_floating_point())
-    return {("", (index,), ""): [parameter] for index, parameter in enumerate(floats)}
+    return {("", (index,), ""): parameter for index, parameter in enumerate(floats)}
 
 
 def _is_single_valued(tensor: Tensor) -> bool:

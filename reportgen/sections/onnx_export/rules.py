@@ -90,7 +90,7 @@ def old_opset(onnx: OnnxExport) -> Iterator[Hit]:
     advice="report it to the exporter's authors; until then another opset may help",
 )
 def invalid_file(onnx: OnnxExport) -> Iterator[Hit]:
-    """onnx's own checker refuses the file.
+    """Onnx's own checker refuses the file.
 
     The full check covers every node against its operator's definition, and shape inference in
     strict mode. onnxruntime may still load such a file; other tools will not.

@@ -21,7 +21,7 @@ _PATHS = re.compile(r"/\S*/([^\s/]+)")
 _LONGEST = 240
 
 
-class CannotRun(Exception):
+class CannotRunError(Exception):
     """onnxruntime cannot take this file or these inputs at all, with the reason in words."""
 
 
@@ -34,7 +34,7 @@ class Runtime:
             since it would fold the file's own values into others.
 
     Raises:
-        CannotRun: the CPU has no kernel for a node, or the file is refused.
+        CannotRunError: the CPU has no kernel for a node, or the file is refused.
     """
 
     def __init__(self, path: Path, replaced: Feed | None = None) -> None:
@@ -53,15 +53,11 @@ class Runtime:
         for name, value in self._values:
             options.add_initializer(name, value)
         if replaced:
-            options.graph_optimization_level = (
-                onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-            )
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=_PROVIDERS
-            )
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
         except Exception as error:  # onnxruntime's classes have no common one of their own
-            raise CannotRun(_why_not(error)) from error
+            raise CannotRunError(_why_not(error)) from error
 
     def feed(self, tensors: dict[str, Tensor]) -> Feed:
         """`tensors` as the session wants them: by name where the names fit, else by position.
@@ -69,30 +65,30 @@ class Runtime:
         The arrays are copies, since a model may write into its inputs.
 
         Raises:
-            CannotRun: a dtype cannot be handed over, or there are too few tensors.
+            CannotRunError: a dtype cannot be handed over, or there are too few tensors.
         """
         names = [port.name for port in self._session.get_inputs()]
         if len(names) > len(tensors):
-            raise CannotRun(f"the file wants {len(names)} inputs, the model takes {len(tensors)}")
-        by_name = tensors if set(names) <= set(tensors) else dict(zip(names, tensors.values(),
-                                                                      strict=False))
+            raise CannotRunError(
+                f"the file wants {len(names)} inputs, the model takes {len(tensors)}"
+            )
+        by_name = (
+            tensors
+            if set(names) <= set(tensors)
+            else dict(zip(names, tensors.values(), strict=False))
+        )
         return {name: as_array(by_name[name]) for name in names}
 
     def run(self, feed: Feed) -> list[Array]:
         """The outputs, in the order of the file."""
         return list(self._session.run(None, feed))
 
-    @property
-    def outputs(self) -> list[str]:
-        """The names of the outputs, in the order of the file."""
-        return [port.name for port in self._session.get_outputs()]
-
 
 def as_array(tensor: Tensor) -> npt.NDArray[Any]:
     """A copy of `tensor` for onnxruntime; complex numbers as the exporter writes them, in pairs.
 
     Raises:
-        CannotRun: NumPy, and so onnxruntime's interface, has no such dtype.
+        CannotRunError: NumPy, and so onnxruntime's interface, has no such dtype.
     """
     import torch
 
@@ -103,12 +99,12 @@ def as_array(tensor: Tensor) -> npt.NDArray[Any]:
         array: np.ndarray[Any, Any] = tensor.cpu().contiguous().numpy().copy()
     except TypeError as error:
         dtype = str(tensor.dtype).removeprefix("torch.")
-        raise CannotRun(f"onnxruntime on the CPU cannot take {dtype} inputs") from error
+        raise CannotRunError(f"onnxruntime on the CPU cannot take {dtype} inputs") from error
     return array
 
 
 def runtime_line(error: Exception) -> str:
-    """onnxruntime's complaint in one line, without the paths of its own build."""
+    """Onnxruntime's complaint in one line, without the paths of its own build."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = _PATHS.sub(r"\1", _PREFIX.sub("", lines[0] if lines else "no reason given"))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

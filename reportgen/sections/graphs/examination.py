@@ -1,0 +1,106 @@
+"""How the three graphs of a study are read and drawn."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from reportgen.chapter import Unable
+from reportgen.loan import undisturbed
+from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_graph, no_gradient
+from reportgen.sections.graphs.draw import Drawer, file_writer
+from reportgen.sections.graphs.layout import graphviz
+from reportgen.sections.graphs.modules import module_graph
+from reportgen.sections.graphs.onnx_graph import onnx_graph
+from reportgen.sections.graphs.result import Drawing, Graphs, missing
+from reportgen.sections.graphs.trace import Trace, trace_forward
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reportgen.study import Study
+
+_BATCH = 2  # enough to draw, and no dimension of one to be squeezed away
+_CLASSIC = 40  # boxes up to which autograd is drawn node by node
+_TOLD = 3  # parameters named in a note
+
+
+def examine(study: Study) -> Graphs:
+    """Draw the study's modules, its autograd graph and its ONNX file into its folder.
+
+    Raises:
+        Unable: graphviz is missing, or the model's forward pass raises.
+    """
+    with graphviz() as programs:
+        drawer = Drawer(graphviz=programs, write=file_writer(study.folder), subject=study.name)
+        with undisturbed(study.model) as model:
+            trace, batch = _traced(study, model)
+            modules = _modules(drawer, trace, batch)
+            autograd = _autograd(drawer, trace)
+        del trace
+        return Graphs(modules=modules, autograd=autograd, onnx=_onnx(drawer, study))
+
+
+def _traced(study: Study, model: nn.Module) -> tuple[Trace, int]:
+    """One forward pass at a small batch, or at the manifest's where the model wants that."""
+    batch = min(study.batch, _BATCH)
+    try:
+        return _trace(study, model, batch), batch
+    except Exception as error:  # whatever the model raises
+        if batch < study.batch:
+            try:
+                return _trace(study, model, study.batch), study.batch
+            except Exception as again:  # the same at the batch that was asked for
+                raise _forward_failed(again) from again
+        raise _forward_failed(error) from error
+
+
+def _trace(study: Study, model: nn.Module, batch: int) -> Trace:
+    examples = study.examples(batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model's own, told by no other section twice
+        return trace_forward(model, examples.args, examples.kwargs, examples.names)
+
+
+def _forward_failed(error: Exception) -> Unable:
+    reason = next(iter(str(error).strip().splitlines()), "")
+    told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return Unable(
+        f"the model's forward pass raises {told}",
+        hint="do the manifest's inputs have the names, shapes and dtypes that forward takes?",
+    )
+
+
+def _modules(drawer: Drawer, trace: Trace, batch: int) -> Drawing:
+    return drawer.draw(
+        module_graph(trace), name="modules", title="Module graph", note=f"shapes at batch {batch}"
+    )
+
+
+def _autograd(drawer: Drawer, trace: Trace) -> Drawing:
+    try:
+        graph = full_autograd_graph(trace)
+        total = graph.size
+        if total > _CLASSIC:
+            graph = autograd_graph(trace)
+    except Unable as unable:
+        return missing(unable.failed.error)
+    note = _without_gradient(trace)
+    return drawer.draw(graph, name="autograd", title="Autograd graph", note=note, total=total)
+
+
+def _without_gradient(trace: Trace) -> str:
+    names = no_gradient(trace)
+    if not names:
+        return ""
+    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
+    return f"no gradient reaches {', '.join(names[:_TOLD])}{more}"
+
+
+def _onnx(drawer: Drawer, study: Study) -> Drawing:
+    try:
+        file = study.onnx_file()
+    except Unable as unable:
+        return missing(unable.failed.error)
+    graph: Any = onnx_graph(file.path)
+    return drawer.draw(graph, name="onnx", title="ONNX graph")

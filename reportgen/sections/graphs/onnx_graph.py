@@ -1,0 +1,206 @@
+"""The ONNX graph: the operators of the exported file, in the groups of the modules they came of."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import count
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from reportgen.sections.graphs.graph import (
+    Edge,
+    Graph,
+    Group,
+    Member,
+    Node,
+    make_graph,
+    reachable,
+)
+
+# fmt: off
+_RELAYS = frozenset({
+    "Cast", "CastLike", "ConstantOfShape", "Expand", "Flatten", "Identity", "Reshape", "Shape",
+    "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+})
+# fmt: on
+_SHOWN_WEIGHTS = 2  # shapes written on one box
+_CHUNKS = 30  # boxes for a file that says nothing of modules
+
+Scope = tuple[tuple[str, str], ...]  # (class, path) from the outermost module inwards
+
+
+def onnx_graph(path: Path) -> Graph:
+    """The graph of the ONNX file at `path`; its weights are not loaded from external files."""
+    import onnx
+
+    return graph_of_model(onnx.load(str(path), load_external_data=False))
+
+
+def graph_of_model(model: Any) -> Graph:
+    """The graph of an `onnx.ModelProto`."""
+    reader = _Reader(model.graph)
+    return reader.read()
+
+
+@dataclass(slots=True, eq=False)
+class _Scope:
+    """A group while it is filled; `path` from the model, `title` the class."""
+
+    title: str
+    path: str
+    above: str
+    members: list[_Scope | Node] = field(default_factory=list)
+
+
+class _Reader:
+    """Makes boxes of operators and edges of the values between them."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+        self._keys = count(1)
+        self._weights = {each.name: tuple(each.dims) for each in graph.initializer}
+        known = (*graph.value_info, *graph.output, *graph.input)
+        self._shapes = {value.name: _shape(value) for value in known}
+        self._makers: dict[str, int] = {}
+        self._edges: set[Edge] = set()
+        self._weighty: set[int] = set()
+        self._root = _Scope("model", "", "")
+
+    def read(self) -> Graph:
+        given = [v for v in self._graph.input if v.name not in self._weights]
+        inputs = [self._end("input", value.name) for value in given]
+        for operator in self._graph.node:
+            node = self._operator(operator)
+            _home(self._root, _scope(operator)).members.append(node)
+        outputs = [self._end("output", value.name) for value in self._graph.output]
+        members = [_frozen(m, self._keys) for m in self._root.members]
+        if not any(isinstance(member, Group) for member in members):
+            members = _chunked(members, self._keys)
+        root = Group(key=next(self._keys), title="model", members=(*inputs, *members, *outputs))
+        starts = {node.key for node in inputs} | self._weighty
+        return _used_part(root, self._edges, starts, {node.key for node in outputs})
+
+    def _end(self, kind: str, name: str) -> Node:
+        key = next(self._keys)
+        if kind == "input":
+            self._makers[name] = key
+        elif name in self._makers:
+            self._edges.add((self._makers[name], key))
+        shape = self._shapes.get(name, "")
+        return Node(key=key, kind=kind, title=name, path=name, lines=(shape,) if shape else ())
+
+    def _operator(self, operator: Any) -> Node:
+        key = next(self._keys)
+        taken = [*operator.input, *_captured(operator)]
+        self._edges |= {(self._makers[name], key) for name in taken if name in self._makers}
+        self._makers.update(dict.fromkeys(filter(None, operator.output), key))
+        weights = [self._weights[name] for name in taken if name in self._weights]
+        big = [shape for shape in weights if len(shape) > 1]
+        if big:
+            self._weighty.add(key)
+        shape = self._shapes.get(operator.output[0], "") if operator.output else ""
+        return Node(
+            key=key,
+            kind="operation",
+            title=operator.op_type,
+            path=operator.name,
+            lines=(*_weight_lines(big), *([shape] if shape else [])),
+            parameters=sum(map(prod, big)) or None,
+            minor=operator.op_type in _RELAYS,
+        )
+
+
+def _captured(operator: Any) -> Iterable[str]:
+    """Names that the bodies of `If`, `Loop` and `Scan` take from around them."""
+    for attribute in operator.attribute:
+        for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            for inner in body.node:
+                yield from (*inner.input, *_captured(inner))
+
+
+def _weight_lines(shapes: list[tuple[int, ...]]) -> list[str]:
+    told = [" × ".join(map(str, shape)) for shape in shapes[:_SHOWN_WEIGHTS]]
+    return [f"weight {', '.join(told)}"] if told else []
+
+
+def _shape(value: Any) -> str:
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return ""
+    dims = [dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim]
+    return " × ".join(dims) or "scalar"
+
+
+def _scope(operator: Any) -> Scope:
+    """The modules that an operator came from, by the exporter's metadata or the node's name."""
+    told = {entry.key: entry.value for entry in operator.metadata_props}
+    try:
+        names = ast.literal_eval(told.get("pkg.torch.onnx.name_scopes", "[]"))
+        classes = ast.literal_eval(told.get("pkg.torch.onnx.class_hierarchy", "[]"))
+    except (SyntaxError, ValueError):
+        names, classes = [], []
+    if names and len(names) == len(classes):
+        pairs = zip(classes[1:-1], names[1:-1], strict=True)
+        return tuple((str(kind).rpartition(".")[2], str(name)) for kind, name in pairs)
+    parts = [part for part in operator.name.split("/")[:-1] if part]
+    return tuple((part.rpartition(".")[2], part) for part in parts)
+
+
+def _home(root: _Scope, scope: Scope) -> _Scope:
+    """The group for `scope`: outer modules once, an innermost one anew at every call."""
+    here = root
+    for depth, (title, path) in enumerate(scope):
+        innermost = depth == len(scope) - 1
+        open_ = here.members[-1:] if innermost else here.members
+        found = next((m for m in open_ if isinstance(m, _Scope) and m.path == path), None)
+        if found is None:
+            found = _Scope(title, path, here.path)
+            here.members.append(found)
+        here = found
+    return here
+
+
+def _frozen(member: _Scope | Node, keys: Iterable[int]) -> Member:
+    if isinstance(member, Node):
+        return member
+    inside = tuple(_frozen(each, keys) for each in member.members)
+    name = member.path.removeprefix(f"{member.above}.") if member.above else member.path
+    group = Group(key=next(iter(keys)), title=member.title, name=name, path=member.path,
+                  members=inside)  # fmt: skip
+    return _described(group)
+
+
+def _described(group: Group) -> Group:
+    nodes = list(group.nodes())
+    weights = sum(node.parameters or 0 for node in nodes) or None
+    return replace(group, lines=(f"{len(nodes)} operators",), parameters=weights)
+
+
+def _chunked(members: list[Member], keys: Iterable[int]) -> list[Member]:
+    """A flat list of operators in stretches, so that a large file has something to collapse."""
+    if len(members) <= 2 * _CHUNKS:
+        return members
+    step = -(-len(members) // _CHUNKS)
+    return [
+        _described(
+            Group(
+                key=next(iter(keys)),
+                title=f"operators {start + 1} to {min(start + step, len(members))}",
+                kind="operation",
+                members=tuple(members[start : start + step]),
+            )
+        )
+        for start in range(0, len(members), step)
+    ]
+
+
+def _used_part(root: Group, edges: set[Edge], starts: set[int], ends: set[int]) -> Graph:
+    """Without constants and what is computed of them alone."""
+    graph = make_graph(root, edges)
+    fed = reachable(graph.edges, starts)
+    used = reachable(frozenset((b, a) for a, b in graph.edges), ends)
+    keep = (fed & used) | {n.key for n in root.nodes() if n.kind in ("input", "output")}
+    return make_graph(root.only(keep), edges)

@@ -1,0 +1,361 @@
+"""Estimates against closed forms, published figures and torch's own accounting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reportgen.cuda_memory import (
+    CudaMemoryError,
+    ModelRefusedError,
+    Step,
+    StepError,
+    Trace,
+    estimate,
+    find_gpu,
+    trace_step,
+    user_gpu,
+)
+from reportgen.cuda_memory.library import context_bytes, torch_version
+from reportgen.cuda_memory.replay import live_at
+
+MIB = 1 << 20
+GIB = 1 << 30
+BLOCK = 512
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Repeated(nn.Module):
+    """torchinfo #144: one Linear applied again and again."""
+
+    def __init__(self, width: int, times: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.times = times
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.times):
+            x = self.linear(x)
+        return x
+
+
+def rows(width: int, length: int = 1) -> Any:
+    def make(batch: int) -> Inputs:
+        return (torch.empty(batch * length, width),), {}
+
+    return make
+
+
+def rounded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def tensors_only(trace: Trace, position: int) -> int:
+    """Allocated bytes without library workspaces."""
+    return sum(rounded(trace.allocations[i].size_bytes) for i in live_at(trace, position))
+
+
+def test_torchinfo_issue_144_is_right_to_the_byte() -> None:
+    step = Step(mode="train", loss="sum", iterations=1)
+    plan = trace_step(Repeated(1024, 100), rows(1024, 10240), step)
+    trace = plan.trace(1)
+    after_forward = trace.position_of("loss")
+    assert after_forward is not None
+    assert tensors_only(trace, after_forward - 1) == int(4044.00390625 * MIB)
+
+
+def test_inference_keeps_one_activation_at_a_time() -> None:
+    found = estimate(Repeated(1024, 100), rows(1024), batch=1024, step=Step(iterations=1))
+    activation = 1024 * 1024 * 4
+    weights = 1024 * 1024 * 4 + 1024 * 4
+    assert found.at_peak["parameter"] == weights
+    assert found.at_peak["input"] == activation
+    assert found.at_peak["temporary"] == 2 * activation
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "states"),
+    [("sgd", 0), ("momentum", 1), ("adagrad", 1), ("rmsprop", 1), ("adam", 2)],
+)
+def test_optimizer_state_is_so_many_times_the_parameters(optimizer: str, states: int) -> None:
+    model = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024))
+    step = Step(mode="train", optimizer=optimizer, loss="sum")
+    found = estimate(model, rows(1024), batch=4, step=step)
+    parameters = 2 * (1024 * 1024 * 4 + 1024 * 4)
+    trace = trace_step(model, rows(1024), step).trace(4)
+    state = sum(
+        rounded(allocation.size_bytes)
+        for allocation in trace.allocations
+        if allocation.category == "optimizer_state"
+    )
+    assert state == states * parameters
+    assert found.peak_phase in ("optimizer", "backward")
+
+
+def test_the_foreach_adam_step_holds_one_more_copy_of_the_parameters() -> None:
+    model = nn.Linear(4096, 4096, bias=False)
+    copies = {
+        form: estimate(
+            model,
+            rows(4096),
+            batch=1,
+            step=Step(mode="train", optimizer="adam", implementation=form, loss="sum"),
+        ).peak_allocated_bytes
+        for form in ("foreach", "fused")
+    }
+    weights = 4096 * 4096 * 4
+    assert abs(copies["foreach"] - copies["fused"] - weights) < 2 * MIB
+
+
+def test_categories_at_the_peak_sum_to_the_peak() -> None:
+    found = estimate(
+        Repeated(256, 5), rows(256), batch=64, step=Step(mode="train", optimizer="adam", loss="sum")
+    )
+    assert sum(found.at_peak.values()) == found.peak_allocated_bytes
+    assert sum(share.total_bytes for share in found.top_modules) == found.peak_allocated_bytes
+    assert max(sum(p.allocated.values()) for p in found.timeline) == found.peak_allocated_bytes
+
+
+def test_the_band_surrounds_the_estimate() -> None:
+    model = nn.Conv2d(3, 64, 3)
+    found = estimate(
+        model,
+        lambda batch: ((torch.empty(batch, 3, 64, 64),), {}),
+        batch=8,
+        step=Step(mode="train", optimizer="sgd", loss="sum"),
+        gpu=find_gpu("A100"),
+    )
+    assert found.band_low_bytes <= found.peak_device_bytes <= found.band_high_bytes
+    assert found.peak_allocated_bytes <= found.peak_reserved_bytes < found.peak_device_bytes
+
+
+def test_dropout_keeps_a_mask_of_one_byte_an_element() -> None:
+    step = Step(mode="train", loss="sum", iterations=1)
+    model = nn.Sequential(nn.Linear(512, 512), nn.Dropout(0.5))
+    trace = trace_step(model, rows(512), step).trace(1024)
+    sizes = [a.size_bytes for a in trace.allocations if a.op.startswith("native_dropout.")]
+    assert sizes == [1024 * 512 * 4, 1024 * 512]
+
+
+def test_autocast_keeps_a_low_copy_of_each_weight_and_an_fp32_layer_norm() -> None:
+    model = nn.Sequential(nn.Linear(512, 512), nn.LayerNorm(512), nn.Linear(512, 512))
+    step = Step(mode="train", precision="amp-bf16", loss="sum", iterations=1)
+    trace = trace_step(model, rows(512), step).trace(64)
+    position = trace.position_of("backward")
+    assert position is not None
+    live = [trace.allocations[i] for i in live_at(trace, position)]
+    casts = [a.size_bytes for a in live if a.op.startswith("_to_copy")]
+    assert casts.count(512 * 512 * 2) == 2
+    norms = [a.size_bytes for a in live if a.op.startswith("native_layer_norm")]
+    assert 64 * 512 * 4 in norms
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width)
+        self.heads = heads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, width = x.shape
+        parts = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        found = nn.functional.scaled_dot_product_attention(q, k, v)
+        return found.transpose(1, 2).reshape(batch, length, width)
+
+
+@pytest.mark.parametrize(
+    ("precision", "card", "kernel"),
+    [
+        ("fp32", "A100", "_scaled_dot_product_efficient_attention"),
+        ("bf16", "A100", "_scaled_dot_product_flash_attention"),
+        ("amp-bf16", "A100", "_scaled_dot_product_flash_attention"),
+        ("fp16", "T4", "_scaled_dot_product_efficient_attention"),
+    ],
+)
+def test_attention_takes_the_kernel_of_the_card(precision: str, card: str, kernel: str) -> None:
+    step = Step(mode="train", precision=precision, loss="sum", iterations=1)
+
+    def inputs(batch: int) -> Inputs:
+        return (torch.empty(batch, 128, 256),), {}
+
+    trace = trace_step(Attention(256, 4), inputs, step, find_gpu(card)).trace(2)
+    ops = {a.op.split(".")[0] for a in trace.allocations}
+    assert kernel in ops
+    assert f"{kernel}_backward" in ops
+
+
+def test_checkpointing_saves_activations_and_recomputes_the_same_blocks() -> None:
+    block = lambda: nn.Sequential(nn.Linear(512, 2048), nn.GELU(), nn.Linear(2048, 512))  # noqa: E731
+    model = nn.Sequential(*(block() for _ in range(8)))
+    plain, saved = (
+        estimate(
+            model,
+            rows(512),
+            batch=2048,
+            step=Step(mode="train", loss="sum", checkpointing=checkpointing),
+        )
+        for checkpointing in (False, True)
+    )
+    assert saved.peak_allocated_bytes < 0.5 * plain.peak_allocated_bytes
+    assert any("8 x Sequential" in note for note in saved.notes)
+
+
+def test_named_modules_can_be_checkpointed_and_unknown_names_are_refused() -> None:
+    model = Repeated(256, 3)
+    step = Step(mode="train", loss="sum", checkpoint_modules=("linear",))
+    assert estimate(model, rows(256), batch=8, step=step).checkpointing
+    wrong = Step(mode="train", loss="sum", checkpoint_modules=("nowhere",))
+    with pytest.raises(CudaMemoryError, match="no module 'nowhere'"):
+        estimate(model, rows(256), batch=8, step=wrong)
+
+
+def test_gradients_summed_at_a_fork_go_into_the_first_one() -> None:
+    class Fork(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(64, 64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.one(x)
+            return x + self.one(x).relu()
+
+    step = Step(mode="train", loss="sum", iterations=1)
+    trace = trace_step(Fork(), rows(64), step).trace(1024)
+    start = trace.position_of("backward")
+    made = [e for e in trace.events[start:] if e >= 0]
+    assert not any(trace.allocations[e].op.startswith("add.") for e in made)
+
+
+def test_a_law_from_small_batches_gives_the_very_sizes_of_a_large_one() -> None:
+    step = Step(mode="train", optimizer="adam", precision="amp-bf16", checkpointing=True)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3))
+
+    def inputs(batch: int) -> Inputs:
+        return (torch.empty(batch, 3, 32, 32),), {}
+
+    step = Step(mode="train", optimizer="adam", loss="sum")
+    by_law = trace_step(model, inputs, step).estimate(400)
+    traced = estimate(model, inputs, batch=400, step=step)
+    assert by_law == traced
+
+
+def test_the_largest_batch_is_a_true_boundary() -> None:
+    step = Step(mode="train", optimizer="adam", loss="sum")
+    plan = trace_step(Repeated(1024, 20), rows(1024, 64), step)
+    card = user_gpu("small", 4 * GIB)
+    fit = plan.largest_batch(card)
+    assert fit.first_batch_that_fails == fit.largest_batch + 1
+    assert plan.fits(fit.largest_batch, card)
+    assert not plan.fits(fit.largest_batch + 1, card)
+    assert fit.limited_by == "saved_activation"
+    context = context_bytes(frozenset({"cublas"}), "high")
+    found = plan.estimate(fit.largest_batch)
+    assert found.peak_allocated_bytes <= card.usable_bytes - context
+
+
+def test_weights_that_do_not_fit_leave_no_batch() -> None:
+    plan = trace_step(
+        Repeated(8192, 1), rows(8192), Step(mode="train", optimizer="adam", loss="sum")
+    )
+    fit = plan.largest_batch(user_gpu("tiny", 1 * GIB))
+    assert (fit.largest_batch, fit.first_batch_that_fails) == (0, 1)
+
+
+def test_the_model_is_given_back_untouched() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+    model[1].eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    state = torch.get_rng_state()
+    estimate(model, rows(8), batch=4, step=Step(mode="train", optimizer="adam", loss="sum"))
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.nn.functional.dropout(torch.ones(4), 0.0).tolist() == [1.0] * 4
+
+
+def test_weights_on_meta_give_the_same_estimate_as_real_ones() -> None:
+    step = Step(mode="train", optimizer="adamw", loss="sum")
+    real = estimate(Repeated(64, 2), rows(64), batch=3, step=step)
+    with torch.device("meta"):
+        model = Repeated(64, 2)
+    assert estimate(model, rows(64), batch=3, step=step) == real
+
+
+def test_tied_weights_are_counted_once() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(1000, 64)
+            self.head = nn.Linear(64, 1000, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.table(ids))
+
+    found = estimate(
+        Tied(),
+        lambda batch: ((torch.zeros(batch, 16, dtype=torch.int64),), {}),
+        batch=2,
+        step=Step(mode="train", optimizer="adam"),
+    )
+    assert found.at_peak["parameter"] == 1000 * 64 * 4
+
+
+class ReadsValues(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.linear(x)
+        return x * 2 if x.sum().item() > 0 else x
+
+
+def test_a_model_that_reads_values_runs_for_real_and_says_so() -> None:
+    step = Step(mode="train", loss="sum", optimizer="sgd")
+    model = ReadsValues()
+    before = model.linear.weight.clone()
+    found = trace_step(model, lambda b: ((torch.ones(b, 8),), {}), step).estimate(16)
+    assert found.method == "cpu run"
+    assert any("for real" in note for note in found.notes)
+    assert torch.equal(model.linear.weight, before)
+
+
+def test_wrong_shapes_are_refused_in_one_line_with_a_hint() -> None:
+    with pytest.raises(ModelRefusedError, match="refuses batch 4") as caught:
+        estimate(nn.Linear(8, 8), rows(9), batch=4, step=Step())
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True])
+def test_a_batch_that_is_not_a_positive_whole_number_is_refused(batch: Any) -> None:
+    with pytest.raises(StepError, match="positive whole number"):
+        estimate(nn.Linear(8, 8), rows(8), batch=batch, step=Step())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "meant"),
+    [
+        ("optimizer", "adm", "adam"),
+        ("precision", "amp-bf61", "amp-bf16"),
+        ("mode", "training", "train"),
+    ],
+)
+def test_an_unknown_choice_is_refused_with_the_one_that_was_meant(
+    field: str, value: str, meant: str
+) -> None:
+    with pytest.raises(StepError, match=f"unknown {field}") as caught:
+        Step(**{field: value})
+    assert meant in caught.value.hint
+
+
+def test_versions_are_read_as_major_and_minor() -> None:
+    assert torch_version("2.6.0+cu124") == (2, 6)

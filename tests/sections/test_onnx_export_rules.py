@@ -1,0 +1,142 @@
+"""Every rule of the ONNX section: a result that breaks it, and one that must not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reportgen.findings import Finding, Severity
+from reportgen.sections.onnx_export import (
+    SECTION,
+    OnnxExport,
+    OutputParity,
+    Parity,
+    ParityCase,
+    Port,
+)
+
+OUTPUT = OutputParity(
+    name="logits",
+    dtype="float32",
+    shape=(1, 3),
+    max_absolute_error=1e-7,
+    max_relative_error=1e-7,
+    absolute_tolerance=1e-4,
+    relative_tolerance=1e-3,
+    passed=True,
+    vacuous=False,
+    note="",
+)
+CASE = ParityCase(
+    batch=1,
+    seed=0,
+    perturbed=False,
+    max_absolute_error=1e-7,
+    max_relative_error=1e-7,
+    passed=True,
+    outputs=(OUTPUT,),
+)
+GOOD = OnnxExport(
+    file="model.onnx",
+    bytes=1000,
+    opset=20,
+    ir_version=10,
+    producer="pytorch 2.15.0",
+    nodes=1,
+    operators={"Gemm": 1},
+    initializers=2,
+    initializer_bytes=60,
+    inputs=(Port(name="x", dtype="float32", shape=("batch", 4)),),
+    outputs=(Port(name="logits", dtype="float32", shape=("batch", 3)),),
+    dynamic=("batch",),
+    strategy="torch.export, dynamic batch",
+    parity=Parity(passed=True, vacuous=False, cases=(CASE, CASE), note=""),
+    latency_ms=None,
+    warnings=(),
+    asked_dynamic=("batch",),
+    asked_opset=20,
+)
+
+
+def with_output(passed: bool = True, **changes: Any) -> OnnxExport:
+    """GOOD with a second case of batch 3 that has a changed output."""
+    output = replace(OUTPUT, **{"passed": passed, **changes})
+    case = replace(CASE, batch=3, outputs=(output,), passed=passed)
+    vacuous = bool(changes.get("vacuous"))
+    first = replace(CASE, outputs=(replace(OUTPUT, vacuous=vacuous),))
+    parity = Parity(passed=passed, vacuous=vacuous, cases=(first, case), note="")
+    return replace(GOOD, parity=parity)
+
+
+def judge(result: OnnxExport) -> list[Finding]:
+    return [finding for rule in SECTION.rules for finding in rule.findings(result)]
+
+
+BAD = {
+    "ONX001": with_output(
+        passed=False, max_absolute_error=0.5, note="7 of 9 values beyond the tolerance"
+    ),
+    "ONX002": with_output(vacuous=True),
+    "ONX003": replace(GOOD, dynamic=(), warnings=("batch could not be made dynamic: axis 0",)),
+    "ONX004": replace(GOOD, opset=13, asked_opset=13),
+    "ONX005": replace(GOOD, invalid="Unrecognized attribute: nonsense"),
+    "ONX006": replace(GOOD, custom_operators=("com.example.Fancy",)),
+    "ONX007": replace(GOOD, random_operators=("Dropout in head.drop",)),
+    "ONX008": replace(
+        GOOD, parity=Parity(passed=None, vacuous=False, cases=(), note="", not_run="bfloat16")
+    ),
+    "ONX009": with_output(note="2 NaN and 0 infinite values, at the same places in both"),
+    "ONX010": replace(GOOD, training_modules=("head.drop (Dropout)",)),
+    "ONX011": replace(GOOD, external_file="model.onnx.data"),
+    "ONX012": replace(GOOD, opset=18),
+}
+
+
+def test_a_good_file_is_no_finding() -> None:
+    assert judge(GOOD) == []
+
+
+@pytest.mark.parametrize("code", BAD)
+def test_a_bad_file_is_found_by_its_rule_alone(code: str) -> None:
+    assert [finding.code for finding in judge(BAD[code])] == [code]
+
+
+def test_every_rule_has_its_bad_file() -> None:
+    assert [rule.code for rule in SECTION.rules] == list(BAD)
+
+
+def test_only_wrong_and_invalid_files_are_errors() -> None:
+    errors = [rule.code for rule in SECTION.rules if rule.severity == Severity.ERROR]
+    assert errors == ["ONX001", "ONX005"]
+
+
+def test_a_failing_parity_names_output_case_and_error() -> None:
+    [finding] = judge(BAD["ONX001"])
+    assert finding.where == "logits"
+    assert finding.message == (
+        "1 of 2 cases fail; at batch 3, seed 0 logits is off by up to 5.0e-01: "
+        "7 of 9 values beyond the tolerance"
+    )
+
+
+def test_a_case_without_outputs_says_what_happened() -> None:
+    case = replace(CASE, passed=False, outputs=(), note="onnxruntime fails: bad Reshape")
+    parity = replace(GOOD.parity, passed=False, cases=(case,), note="in train mode: 1 (Dropout)")
+    [finding] = judge(replace(GOOD, parity=parity))
+    assert "onnxruntime fails: bad Reshape (in train mode: 1 (Dropout))" in finding.message
+
+
+def test_infinite_values_alone_are_no_finding() -> None:
+    note = "0 NaN and 6 infinite values, at the same places in both"
+    assert judge(with_output(note=note)) == []
+
+
+def test_a_dim_given_up_is_told_with_the_exporters_reason() -> None:
+    [finding] = judge(BAD["ONX003"])
+    assert (finding.where, finding.message) == ("batch", "batch could not be made dynamic: axis 0")
+
+
+def test_a_fixed_batch_that_was_asked_for_is_no_finding() -> None:
+    assert judge(replace(GOOD, dynamic=(), asked_dynamic=())) == []

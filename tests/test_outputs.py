@@ -1,0 +1,455 @@
+"""Files: whole or absent, the previous report kept, foreign files untouched, the PDF as promised."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pikepdf
+import pytest
+from report_values import full_report, small_report, work_folder
+
+from reportgen.errors import OutputError
+from reportgen.outputs import FORMATS, placing, write_report, writing
+from reportgen.outputs.layout import layout
+from reportgen.outputs.pdf import make_pdf
+from reportgen.render import render_print
+from reportgen.report import Report, report_to_json
+
+FAST = frozenset({"html", "json", "md"})
+Files = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return work_folder(full_report(), tmp_path_factory.mktemp("work"))
+
+
+def _write(report: Report, work: Path, output: Path) -> tuple[Path, ...]:
+    return write_report(report, report_to_json(report), work, output, FAST)
+
+
+def _files(folder: Path) -> Files:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _only_output(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_report_consists_of_the_promised_files_and_no_others(work: Path, tmp_path: Path) -> None:
+    written = _write(small_report(), work, tmp_path / "out")
+    assert set(_files(tmp_path / "out")) == {
+        "index.html",
+        "report.json",
+        "summary.md",
+        *(
+            f"models/tanh/{file}"
+            for file in (
+                "index.html",
+                "layers.csv",
+                "summary.txt",
+                "model.onnx",
+                "graphs/modules.svg",
+                "graphs/autograd.svg",
+                "graphs/onnx.svg",
+            )
+        ),
+        *(
+            f"models/transformer/{file}"
+            for file in (
+                "index.html",
+                "layers.csv",
+                "summary.txt",
+                "graphs/modules.svg",
+                "graphs/autograd.svg",
+            )
+        ),
+    }
+    assert written[-1] == tmp_path / "out" / "report.json"
+    assert len(written) == len(set(written)) == len(_files(tmp_path / "out"))
+    assert _only_output(tmp_path) == ["out"]
+
+
+def test_files_are_copied_byte_for_byte_and_readable_by_others(work: Path, tmp_path: Path) -> None:
+    _write(small_report(), work, tmp_path / "out")
+    copy = tmp_path / "out/models/tanh/model.onnx"
+    assert copy.read_bytes() == (work / "models/tanh/model.onnx").read_bytes()
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert copy.stat().st_mode == plain.stat().st_mode
+
+
+def test_the_same_report_written_twice_gives_the_same_bytes(work: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _write(small_report(), work, tmp_path / name)
+    assert _files(tmp_path / "one") == _files(tmp_path / "two")
+
+
+def test_only_the_wanted_pages_are_written(work: Path, tmp_path: Path) -> None:
+    write_report(small_report(), "{}", work, tmp_path / "out", frozenset({"md"}))
+    names = set(_files(tmp_path / "out"))
+    assert {"summary.md", "report.json", "models/tanh/model.onnx"} <= names
+    assert not {name for name in names if name.endswith((".html", ".pdf"))}
+
+
+def test_a_first_page_links_only_to_pages_that_were_written(work: Path, tmp_path: Path) -> None:
+    write_report(small_report(), "{}", work, tmp_path / "out", frozenset({"html"}))
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    assert 'href="report.json"' in page
+    assert 'href="report.pdf"' not in page
+    assert 'href="summary.md"' not in page
+
+
+@pytest.mark.parametrize("broken", ["render_index", "render_model", "render_summary"])
+@pytest.mark.parametrize("error", [RuntimeError("ours"), KeyboardInterrupt()])
+def test_a_failure_while_building_leaves_the_previous_report(
+    work: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    error: BaseException,
+) -> None:
+    output = tmp_path / "out"
+    _write(small_report(), work, output)
+    before = _files(output)
+    monkeypatch.setattr(writing, broken, _raiser(error))
+    with pytest.raises(type(error)):
+        _write(replace(small_report(), title="Other"), work, output)
+    assert _files(output) == before
+    assert _only_output(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("after", range(0, 13, 3))
+def test_a_failure_between_two_renames_undoes_them_all(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    output = tmp_path / "out"
+    _write(replace(small_report(), models=full_report().models[:1]), work, output)
+    before = _files(output)
+    _fail_after(monkeypatch, after)
+    with pytest.raises(KeyboardInterrupt):
+        _write(small_report(), work, output)
+    monkeypatch.undo()
+    assert _files(output) == before
+    assert not (output / "models/tanh").exists()
+    assert _only_output(tmp_path) == ["out"]
+
+
+def test_a_failure_of_the_first_report_leaves_nothing(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fail_after(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt):
+        _write(small_report(), work, tmp_path / "new/er/out")
+    assert _only_output(tmp_path) == []
+
+
+def _fail_after(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
+    replace_one = placing.Staging._replace
+    done: list[str] = []
+
+    def failing(stage: placing.Staging, file: str) -> None:
+        if len(done) == files:
+            raise KeyboardInterrupt
+        done.append(file)
+        replace_one(stage, file)
+
+    monkeypatch.setattr(placing.Staging, "_replace", failing)
+
+
+def _raiser(error: BaseException) -> Callable[..., object]:
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
+
+
+def test_report_json_is_the_last_to_change(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    replace_one = placing.Staging._replace
+
+    def noting(stage: placing.Staging, file: str) -> None:
+        order.append(file)
+        replace_one(stage, file)
+
+    monkeypatch.setattr(placing.Staging, "_replace", noting)
+    _write(small_report(), work, tmp_path / "out")
+    assert order[-1] == "report.json"
+
+
+def test_files_of_models_that_are_gone_are_removed_and_foreign_ones_stay(
+    work: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    _write(small_report(), work, output)
+    foreign = {
+        "notes.txt": b"mine",
+        "models/transformer/notes.md": b"mine",
+        "models/other/index.html": b"another tool's",
+        "graphs/x.svg": b"mine",
+    }
+    for name, content in foreign.items():
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_bytes(content)
+    only = replace(small_report(), models=small_report().models[:1])
+    _write(only, work, output)
+    left = _files(output)
+    assert foreign.items() <= left.items()
+    assert [name for name in left if name.startswith("models/transformer/")] == [
+        "models/transformer/notes.md"
+    ]
+    (output / "models/transformer/notes.md").unlink()
+
+
+def test_the_folder_of_a_model_that_is_gone_goes_with_it(work: Path, tmp_path: Path) -> None:
+    _write(small_report(), work, tmp_path / "out")
+    only = replace(small_report(), models=small_report().models[:1])
+    _write(only, work, tmp_path / "out")
+    assert _only_output(tmp_path / "out/models") == ["tanh"]
+
+
+@pytest.mark.parametrize(
+    "previous",
+    [
+        "{",
+        "[]",
+        '{"models": [{"name": "../../etc"}]}',
+        '{"models": [{"name": 3}, {}]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_foreign_report_json_removes_nothing(work: Path, tmp_path: Path, previous: str) -> None:
+    output = tmp_path / "out"
+    (output / "models").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/index.html").write_text("keep")
+    (output / "report.json").write_text(previous)
+    _write(small_report(), work, output)
+    assert (tmp_path / "etc/index.html").read_text() == "keep"
+    assert json.loads((output / "report.json").read_text(encoding="utf-8"))["title"] == "Small"
+
+
+def test_a_stale_folder_that_is_a_link_is_left_alone(work: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "index.html").write_text("keep")
+    output = tmp_path / "out"
+    (output / "models").mkdir(parents=True)
+    (output / "models/old").symlink_to(elsewhere)
+    (output / "report.json").write_text('{"models": [{"name": "old"}]}')
+    _write(small_report(), work, output)
+    assert (elsewhere / "index.html").read_text() == "keep"
+
+
+def test_an_output_that_is_a_file_is_refused(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputError, match="is a file") as caught:
+        _write(small_report(), work, tmp_path / "out")
+    assert "--output" in caught.value.hint
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_file_in_the_way_of_the_output_is_refused(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="not a directory"):
+        _write(small_report(), work, tmp_path / "file/out")
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_and_nothing_changes(
+    work: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    _write(small_report(), work, output)
+    (output / "summary.md").unlink()
+    (output / "summary.md").mkdir()
+    before = _files(output)
+    with pytest.raises(OutputError, match="is a folder"):
+        _write(replace(small_report(), title="Other"), work, output)
+    assert _files(output) == before
+
+
+def test_a_folder_without_permission_is_one_line_with_a_hint(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out"))
+    monkeypatch.setattr(placing.tempfile, "mkdtemp", _raiser(denied))
+    with pytest.raises(OutputError, match=r"cannot write .*out: permission denied") as caught:
+        _write(small_report(), work, tmp_path / "out")
+    assert caught.value.hint.startswith("choose a folder")
+    assert _only_output(tmp_path) == []
+
+
+def test_a_full_disk_is_one_line_with_a_hint_and_leaves_the_previous_report(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    _write(small_report(), work, output)
+    before = _files(output)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(placing.os, "fsync", _raiser(full))
+    with pytest.raises(OutputError, match="no space left on device") as caught:
+        _write(replace(small_report(), title="Other"), work, output)
+    assert caught.value.hint.startswith("free some room")
+    assert _files(output) == before
+    assert _only_output(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("names", [("Net", "net"), ("a", "a"), ("a/b",), ("..",)])
+def test_names_that_share_or_leave_a_folder_are_refused(
+    work: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    models = tuple(replace(small_report().models[0], name=name) for name in names)
+    with pytest.raises(OutputError) as caught:
+        _write(replace(small_report(), models=models), work, tmp_path / "out")
+    assert caught.value.hint
+    assert _only_output(tmp_path) == []
+
+
+def test_every_file_is_synced_before_any_is_renamed(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    sync, replace_one = os.fsync, placing.Staging._replace
+
+    def noting_sync(handle: int) -> None:
+        events.append("sync")
+        sync(handle)
+
+    def noting_rename(stage: placing.Staging, file: str) -> None:
+        events.append("rename")
+        replace_one(stage, file)
+
+    monkeypatch.setattr(placing.os, "fsync", noting_sync)
+    monkeypatch.setattr(placing.Staging, "_replace", noting_rename)
+    written = _write(small_report(), work, tmp_path / "out")
+    first = events.index("rename")
+    assert events[:first] == ["sync"] * len(written)
+
+
+def test_a_layout_that_takes_too_long_is_stopped_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"not laid out within") as caught:
+        make_pdf("<p>x</p>", tmp_path, seconds=0.01)
+    assert "--format" in caught.value.hint
+
+
+def test_a_page_that_asks_for_something_outside_itself_is_a_bug_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"refused: https://example\.org/x\.png"):
+        layout('<html lang="en"><img src="https://example.org/x.png" alt="">', tmp_path)
+
+
+def test_a_warning_of_the_layout_is_a_bug_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no-such-property"):
+        layout("<style>p { no-such-property: 1 }</style><p>x</p>", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pdf(work: Path) -> bytes:
+    return make_pdf(render_print(small_report(), work), work)
+
+
+def _bookmarks(pdf: pikepdf.Pdf) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+
+    def walk(items: list[pikepdf.OutlineItem], depth: int) -> None:
+        for item in items:
+            found.append((depth, item.title))
+            walk(item.children, depth + 1)
+
+    with pdf.open_outline() as outline:
+        walk(list(outline.root), 0)
+    return found
+
+
+def _text(pdf: bytes, tmp_path: Path) -> str:
+    import subprocess
+
+    file = tmp_path / "x.pdf"
+    file.write_bytes(pdf)
+    done = subprocess.run(["pdftotext", "-layout", file, "-"], capture_output=True, check=True)
+    return done.stdout.decode()
+
+
+@pytest.mark.slow
+def test_the_pdf_has_a_title_a_language_tags_and_bookmarks(pdf: bytes) -> None:
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        assert str(document.docinfo["/Title"]) == "Small"
+        assert str(document.Root.Lang) == "en"
+        assert document.Root.MarkInfo.Marked
+        bookmarks = _bookmarks(document)
+    assert [title for depth, title in bookmarks if depth == 0] == [
+        "Comparison of all models",
+        "Findings",
+        "tanh",
+        "transformer",
+        "Time taken",
+    ]
+    assert (1, "Memory") in bookmarks
+    assert (2, "Module graph") in bookmarks
+
+
+@pytest.mark.slow
+def test_every_font_of_the_pages_is_ours(pdf: bytes) -> None:
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        fonts = {
+            str(font.BaseFont).partition("+")[2]
+            for page in document.pages
+            for font in page.resources.get("/Font", {}).values()
+        }
+    assert fonts
+    assert {font for font in fonts if not font.startswith("Report")} == set()
+
+
+@pytest.mark.slow
+def test_contents_name_the_page_that_a_chapter_begins_on(pdf: bytes, tmp_path: Path) -> None:
+    pages = _text(pdf, tmp_path).split("\f")
+    line = next(line for line in pages[1].splitlines() if line.startswith("transformer"))
+    number = int(line.split()[-1])
+    assert "transformer" in pages[number - 1].split()[:1]
+    assert pages[number - 1].rstrip().endswith(str(number))
+
+
+@pytest.mark.slow
+def test_drawings_are_placed_as_vectors_with_their_text(pdf: bytes, tmp_path: Path) -> None:
+    assert "block.2" in _text(pdf, tmp_path)
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        forms = [
+            form
+            for page in document.pages
+            for form in page.resources.get("/XObject", {}).values()
+            if form.get("/Subtype") == "/Form"
+        ]
+        assert len(forms) >= 5
+        assert not [image for page in document.pages for image in page.images]
+
+
+@pytest.mark.slow
+def test_no_page_is_empty_and_nothing_stands_outside_a_page(pdf: bytes, tmp_path: Path) -> None:
+    pages = _text(pdf, tmp_path).split("\f")[:-1]
+    assert all(len(page.split()) > 12 for page in pages)
+
+
+@pytest.mark.slow
+def test_the_same_report_gives_the_same_pdf(pdf: bytes, work: Path) -> None:
+    assert make_pdf(render_print(small_report(), work), work) == pdf
+
+
+@pytest.mark.slow
+def test_all_four_formats_of_six_models_come_within_a_minute(work: Path, tmp_path: Path) -> None:
+    report = full_report()
+    written = write_report(report, report_to_json(report), work, tmp_path / "out", FORMATS)
+    assert {"report.pdf", "index.html", "summary.md", "report.json"} <= {
+        path.name for path in written
+    }
+    assert (tmp_path / "out/report.pdf").stat().st_size < 5_000_000

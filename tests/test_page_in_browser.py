@@ -1,0 +1,241 @@
+"""The pages in a real browser: nothing overflows, everything answers, nothing leaves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from report_values import full_report, hostile_report, work_folder
+
+from reportgen.outputs import write_report
+from reportgen.report import report_to_json
+
+pytestmark = pytest.mark.slow
+PAGES = ["index.html", *(f"models/{each.name}/index.html" for each in full_report().models)]
+FORMATS = frozenset({"html", "json", "md"})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert path, "the browser tests need chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("site")
+    for name, report in (("full", full_report()), ("hostile", hostile_report())):
+        work = work_folder(report, root / f"work-{name}")
+        write_report(report, report_to_json(report), work, root / name, FORMATS)
+    return root
+
+
+class _Watched:
+    """A page with everything it complains of and everything it asks for."""
+
+    def __init__(self, browser: Browser, *, width: int = 1280, scheme: str = "light") -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,  # type: ignore[arg-type]
+        )
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+
+    def open(self, path: Path) -> Page:
+        self.page.goto(path.as_uri())
+        return self.page
+
+
+@pytest.fixture
+def watched(browser: Browser) -> Iterator[_Watched]:
+    each = _Watched(browser)
+    yield each
+    each.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_page_overflows_complains_or_asks_for_anything(
+    browser: Browser, site: Path, width: int, scheme: str
+) -> None:
+    watched = _Watched(browser, width=width, scheme=scheme)
+    for name in PAGES:
+        page = watched.open(site / "full" / name)
+        over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert over <= 0, name
+    assert watched.complaints == []
+    assert [url for url in watched.requests if urlparse(url).scheme not in {"file", "data"}] == []
+    assert len([url for url in watched.requests if url.startswith("file:")]) == len(PAGES)
+    watched.context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_hostile_text_runs_nothing_and_widens_nothing(
+    browser: Browser, site: Path, width: int
+) -> None:
+    watched = _Watched(browser, width=width)
+    dialogs: list[str] = []
+    watched.page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    name = hostile_report().models[0].name
+    for file in ("index.html", f"models/{name}/index.html"):
+        page = watched.open(site / "hostile" / file)
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        assert page.locator("img").count() == 0
+    assert dialogs == []
+    assert watched.complaints == []
+    watched.context.close()
+
+
+def test_every_link_leads_to_a_file_or_a_place_that_is_there(watched: _Watched, site: Path) -> None:
+    home = site / "full"
+    (home / "report.pdf").touch()  # left out of this build, which is about HTML
+    for name in PAGES:
+        page = watched.open(home / name)
+        links = page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)")
+        assert links
+        for link in links:
+            address = urlparse(link)
+            target = Path(unquote(address.path))
+            assert target.is_file(), (name, link)
+            if address.fragment and target == home / name:
+                assert page.locator(f'[id="{address.fragment}"]').count() == 1, (name, link)
+
+
+def test_the_colours_of_a_page_follow_the_reader(browser: Browser, site: Path) -> None:
+    shades = {}
+    for scheme in ("light", "dark"):
+        watched = _Watched(browser, scheme=scheme)
+        page = watched.open(site / "full/index.html")
+        shades[scheme] = page.evaluate(
+            "() => ['backgroundColor', 'color'].map(k => getComputedStyle(document.body)[k])"
+        )
+        watched.context.close()
+    assert shades["light"][0] == "rgb(255, 255, 255)"
+    assert shades["dark"][0] != shades["light"][0]
+    assert shades["dark"][1] != shades["light"][1]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(browser: Browser, site: Path, scheme: str) -> None:
+    watched = _Watched(browser, scheme=scheme)
+    page = watched.open(site / "full/models/transformer/index.html")
+    for selector in (".legend", ".verdict", ".box .what", ".finding .advice", "nav a", ".n"):
+        assert page.evaluate(_CONTRAST, selector) >= 4.5, selector
+    watched.context.close()
+
+
+_CONTRAST = """selector => {
+  const channels = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+    .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, n) => sum + c * [0.2126, 0.7152, 0.0722][n], 0);
+  const element = document.querySelector(selector);
+  let behind = element;
+  while (channels(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
+  const pair = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor]
+    .map(text => light(channels(text))).sort();
+  return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+}"""
+
+
+def _view(page: Page) -> list[float]:
+    box = page.locator(".viewer svg").first.get_attribute("viewBox")
+    assert box is not None
+    return [float(number) for number in box.split()]
+
+
+def test_a_click_on_a_node_shows_what_it_is(watched: _Watched, site: Path) -> None:
+    page = watched.open(site / "full/models/tanh/index.html")
+    viewer = page.locator(".viewer").first
+    viewer.scroll_into_view_if_needed()
+    node = viewer.locator("g.node").nth(1)
+    node.click()
+    title = node.locator("title").text_content()
+    assert viewer.locator(".chosen").text_content() == title
+    assert "selected" in (node.get_attribute("class") or "")
+
+
+def test_a_drawing_zooms_by_buttons_keys_and_wheel_and_moves_by_drag(
+    watched: _Watched, site: Path
+) -> None:
+    page = watched.open(site / "full/models/vgg16/index.html")
+    viewer = page.locator(".viewer").first
+    viewer.scroll_into_view_if_needed()
+    start = _view(page)
+    viewer.get_by_role("button", name="Zoom in").click()
+    assert _view(page)[2] == pytest.approx(start[2] * 0.8)
+    canvas = viewer.locator(".canvas")
+    canvas.focus()
+    page.keyboard.press("-")
+    assert _view(page)[2] == pytest.approx(start[2])
+    page.keyboard.press("ArrowDown")
+    assert _view(page)[1] > start[1]
+    box = canvas.bounding_box()
+    assert box is not None
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    before = _view(page)
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 80, middle[1] + 40, steps=4)
+    page.mouse.up()
+    assert _view(page)[0] < before[0]
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    page.wait_for_timeout(50)
+    assert _view(page)[2] < before[2]
+    page.keyboard.press("0")
+    height = page.evaluate("document.querySelector('.viewer svg').viewBox.baseVal.height")
+    assert height == pytest.approx(_view(page)[3])
+    assert watched.complaints == []
+
+
+def test_the_tree_of_layers_opens_and_closes(watched: _Watched, site: Path) -> None:
+    page = watched.open(site / "full/models/vit_b_16/index.html")
+    row = page.get_by_text("self_attention").first
+    assert not row.is_visible()
+    page.locator("summary", has_text="layers").last.click()
+    page.locator("summary", has_text="×12").click()
+    assert row.is_visible()
+
+
+def test_the_columns_of_the_tree_stand_under_each_other(watched: _Watched, site: Path) -> None:
+    page = watched.open(site / "full/models/vgg16/index.html")
+    edges = page.eval_on_selector_all(
+        ".tree .row .n:last-child",
+        "cells => cells.map(c => Math.round(c.getBoundingClientRect().right))",
+    )
+    assert len(set(edges)) == 1
+
+
+def test_a_page_can_be_read_without_scripts(browser: Browser, site: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((site / "full/models/vgg16/index.html").as_uri())
+    assert page.locator(".viewer svg").first.is_visible()
+    assert not page.locator(".tools").first.is_visible()
+    assert page.get_by_text("138,357,544").first.is_visible()
+    context.close()
+
+
+def test_korean_is_drawn_with_the_font_that_the_page_brings(watched: _Watched, site: Path) -> None:
+    page = watched.open(site / "full/models/감정-분류기/index.html")
+    page.evaluate("document.fonts.ready")
+    loaded = page.evaluate(
+        "[...document.fonts].filter(f => f.status == 'loaded').map(f => f.family)"
+    )
+    assert '"Report Hangul"' in loaded or "Report Hangul" in loaded

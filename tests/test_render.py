@@ -1,0 +1,400 @@
+"""Pages: what they say, that whatever comes from outside stays text, that they stand alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fontTools.ttLib import TTFont
+from jinja2 import UndefinedError
+from report_values import HOSTILE, full_report, hostile_report, model, small_report, work_folder
+
+from reportgen.chapter import Chapter, Skipped
+from reportgen.render import (
+    SUMMARY_LIMIT,
+    render_index,
+    render_model,
+    render_print,
+    render_summary,
+    templates_dir,
+)
+from reportgen.render.drawings import inline_svg
+from reportgen.render.environment import page_environment
+from reportgen.render.figures import common_path
+from reportgen.render.fonts import _woff2
+from reportgen.render.outline import outline, pruned, rows
+from reportgen.render.text import markdown, shortened, visible
+from reportgen.report import ModelReport, Report, Verdict
+from reportgen.sections import SECTIONS
+from reportgen.sections.layers import Layer
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return work_folder(full_report(), tmp_path_factory.mktemp("work"))
+
+
+def _model(name: str) -> ModelReport:
+    return next(each for each in full_report().models if each.name == name)
+
+
+def _page(name: str, folder: Path) -> str:
+    return render_model(full_report(), _model(name), folder)
+
+
+class _Reader(HTMLParser):
+    """The elements of a page, their attributes, and its text without style and script."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._mute = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._mute = tag if tag in {"style", "script"} else self._mute
+
+    def handle_endtag(self, tag: str) -> None:
+        self._mute = "" if tag == self._mute else self._mute
+
+    def handle_data(self, data: str) -> None:
+        if not self._mute:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def _scrubbed(page: str) -> str:
+    """A page without its style, script and drawings: what a person reads, and its structure."""
+    page = re.sub(r"<style>.*?</style>", "<style/>", page, flags=re.S)
+    page = re.sub(r"<script>.*?</script>", "<script/>", page, flags=re.S)
+    page = re.sub(r"'sha256-[^']*'", "'sha256-…'", page.replace("&#39;", "'"))
+    page = re.sub(r"<svg.*?</svg>", "<svg/>", page, flags=re.S)
+    return re.sub(r"\n\s*\n+", "\n", page)
+
+
+def _compare(file: str, text: str, request: pytest.FixtureRequest) -> None:
+    path = GOLDEN / file
+    if request.config.getoption("--update-golden", default=False):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), f"run with --update-golden to renew {file}"
+
+
+def test_the_summary_is_as_agreed(request: pytest.FixtureRequest) -> None:
+    _compare("summary.md", render_summary(full_report()), request)
+
+
+def test_the_first_page_is_as_agreed(request: pytest.FixtureRequest) -> None:
+    _compare("index.html", _scrubbed(render_index(full_report())), request)
+
+
+def test_the_page_of_a_model_is_as_agreed(request: pytest.FixtureRequest, folder: Path) -> None:
+    _compare("transformer.html", _scrubbed(_page("transformer", folder)), request)
+
+
+def test_the_same_report_gives_the_same_bytes(folder: Path) -> None:
+    report = small_report()
+    for each in report.models:
+        assert render_model(report, each, folder) == render_model(report, each, folder)
+    assert render_index(report) == render_index(report)
+    assert render_print(report, folder) == render_print(report, folder)
+
+
+def test_fonts_are_cut_to_the_same_bytes_every_time() -> None:
+    file = templates_dir() / "fonts" / "Inter-Regular.otf"
+    cut = [_woff2.__wrapped__(file, frozenset("report 123")) for _ in range(2)]
+    assert cut[0] == cut[1]
+    assert len(cut[0]) < 20_000
+
+
+def test_a_page_brings_the_glyphs_of_its_korean_text(folder: Path) -> None:
+    page = _page("감정-분류기", folder)
+    rule = re.search(
+        r"font-family:'Report Hangul';font-weight:400.*?base64,([^)]*)\)", page, flags=re.S
+    )
+    assert rule is not None
+    with TTFont(io.BytesIO(base64.b64decode(rule[1]))) as font:
+        assert set("감정분류기영화리뷰") <= set(map(chr, font.getBestCmap()))
+        assert len(font.getBestCmap()) < 100
+
+
+def test_a_page_without_korean_carries_no_korean_font() -> None:
+    report = replace(full_report(), models=(_model("vgg16"),))
+    assert "font-family:'Report Hangul'" not in render_index(report)
+
+
+def test_the_fonts_lie_beside_their_licences_and_stay_small() -> None:
+    fonts = templates_dir() / "fonts"
+    for file in [*fonts.glob("*.ttf"), *fonts.glob("*.otf")]:
+        licence = fonts / f"{file.stem.partition('-')[0]}-OFL.txt"
+        assert "SIL OPEN FONT LICENSE" in licence.read_text(encoding="utf-8")
+    assert sum(file.stat().st_size for file in fonts.iterdir()) < 8_000_000
+
+
+def test_every_section_has_a_template_and_every_template_a_section() -> None:
+    templates = {path.name for path in (templates_dir() / "sections").glob("*.html.j2")}
+    assert templates == {f"{section.name}.html.j2" for section in SECTIONS}
+
+
+def test_hostile_text_stays_text_on_every_page(tmp_path: Path) -> None:
+    report = hostile_report()
+    for page in (
+        render_index(report),
+        render_model(report, report.models[0], tmp_path),
+        render_print(report, tmp_path),
+    ):
+        reader = _Reader(page)
+        tags = [tag for tag, _ in reader.elements]
+        assert "img" not in tags
+        assert tags.count("script") <= 1
+        assert "{{ 7*7 }}" in reader.text
+        assert "</script><img src=x onerror=alert(1)>" in reader.text
+        assert "\u202e" not in page
+        assert "\\u202e" in reader.text
+        for _, attributes in reader.elements:
+            assert not [name for name in attributes if name.startswith("on")]
+
+
+def test_paper_shows_what_no_font_of_ours_can_draw_by_its_number(tmp_path: Path) -> None:
+    page = render_print(hostile_report(), tmp_path)
+    assert "🤖" not in page
+    assert "\\u{1f916}" in page
+    assert "한국어" in page
+
+
+def test_no_address_on_a_page_leads_out_of_the_report(folder: Path) -> None:
+    for page in (render_index(full_report()), _page("vit_b_16", folder)):
+        for tag, attributes in _Reader(page).elements:
+            for name in ("href", "src", "action", "data", "srcset", "xlink:href"):
+                value = attributes.get(name)
+                assert value is None or not re.match(r"[a-z]+:|//", value), (tag, value)
+        assert "@import" not in page
+        assert not re.search(r"url\((?!data:|#)", page)
+
+
+def test_the_policy_of_a_page_forbids_everything_but_its_own_script(folder: Path) -> None:
+    page = _page("tanh", folder)
+    policy = next(
+        attributes["content"] or ""
+        for tag, attributes in _Reader(page).elements
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    script = re.search(r"<script>(.*?)</script>", page, flags=re.S)
+    assert script is not None
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert policy.startswith("default-src 'none';")
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "script-src" not in render_index(full_report())
+
+
+def test_a_misspelt_field_in_a_template_is_an_error_not_a_blank() -> None:
+    template = page_environment(on_paper=False).from_string("{{ result.paramters }}")
+    with pytest.raises(UndefinedError, match="paramters"):
+        template.render(result=full_report())
+
+
+def test_figures_stand_in_full_and_in_short(folder: Path) -> None:
+    text = _Reader(_page("vgg16", folder)).text
+    assert "138.4 M 138,357,544" in text
+    assert "527.8 MiB 553,430,176 B" in text
+
+
+def test_what_is_unknown_is_said_to_be_unknown(folder: Path) -> None:
+    text = _Reader(_page("transformer", folder)).text
+    assert "torchinfo's total unknown" in text
+    assert "torchinfo failed: RuntimeError" in text
+
+
+def test_a_failed_and_a_skipped_section_say_why_and_the_others_stand(folder: Path) -> None:
+    text = _Reader(_page("transformer", folder)).text
+    assert "This section failed. the branch at transformer.py:41" in text
+    assert "What to do: replace the branch by torch.where" in text
+    assert "Not run: the manifest names no logs for this model." in text
+    assert "Largest batch" in text
+
+
+def test_figures_of_a_clock_stand_in_labelled_blocks_and_go_away_without_timings(
+    folder: Path,
+) -> None:
+    report = full_report()
+    assert "The whole build took" in render_index(report)
+    untimed = replace(report, timings=None)
+    for page in (
+        render_index(untimed),
+        render_model(untimed, _model("transformer"), folder),
+        render_print(replace(untimed, models=(_model("transformer"),)), folder),
+    ):
+        assert "Measured on this machine" not in page
+        assert "Time taken" not in page
+
+
+def test_findings_come_worst_first_and_ignored_ones_with_their_reason(folder: Path) -> None:
+    text = _Reader(render_index(full_report())).text
+    assert text.index("GRA001") < text.index("LAY004") < text.index("MEM002")
+    assert "LAY001" not in text
+    assert "Reason: 어휘는 제품 요구사항입니다" in _Reader(_page("감정-분류기", folder)).text
+
+
+def test_a_report_without_models_has_pages_too(tmp_path: Path) -> None:
+    empty = Report(title="Nothing", environment={}, timings=None, models=())
+    assert "The report holds no model." in render_index(empty)
+    assert "The report holds no model." in render_print(empty, tmp_path)
+    assert "The report holds no model." in render_summary(empty)
+
+
+def test_models_with_different_sections_share_a_comparison(tmp_path: Path) -> None:
+    only = Chapter(name="memory", title="Memory", outcome=Skipped(reason="no target"))
+    report = replace(
+        full_report(), models=(model("bare", Verdict.PASS, chapters=(only,)), _model("tanh"))
+    )
+    assert "bare" in render_index(report)
+    assert "| bare | ✅ pass | unknown | unknown | – |" in render_summary(report)
+
+
+def test_equal_neighbours_are_one_row_with_their_number() -> None:
+    branches = outline(_model("vit_b_16").chapters[0].outcome.result.layers)
+    repeated = [branch for branch in rows(branches) if branch.times > 1]
+    assert [(branch.name, branch.times) for branch in repeated] == [
+        ("encoder_layer_0 … encoder_layer_11", 12)
+    ]
+
+
+def test_rows_and_their_repeats_add_up_to_the_model() -> None:
+    for each in full_report().models:
+        (root,) = outline(each.chapters[0].outcome.result.layers)
+        own = sum(_total_own(branch, 1) for branch in (root,))
+        assert own == root.layer.parameters
+
+
+def _total_own(branch: object, times: int) -> int:
+    times *= branch.times  # type: ignore[attr-defined]
+    children = sum(_total_own(child, times) for child in branch.children)  # type: ignore[attr-defined]
+    return times * branch.layer.own_parameters + children  # type: ignore[attr-defined]
+
+
+def test_the_printed_table_is_cut_by_levels_to_its_limit() -> None:
+    layers: tuple[Layer, ...] = _model("resnet50").chapters[0].outcome.result.layers
+    tree = outline(layers)
+    for most in (1, 8, 30, 80, 10_000):
+        cut = list(rows(pruned(tree, most)))
+        assert len(cut) <= most
+        everything = sum(1 for _ in rows(tree))
+        assert len(cut) + sum(branch.hidden for branch in cut) == everything
+
+
+def test_paths_that_differ_in_one_name_share_a_star() -> None:
+    assert common_path(["a.b_0.c", "a.b_1.c", "a.b_11.c"]) == "a.b_*.c"
+    assert common_path(["a.b"]) == "a.b"
+
+
+def test_a_drawing_is_stripped_of_whatever_acts_or_leads_out(tmp_path: Path) -> None:
+    file = tmp_path / "g.svg"
+    file.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        'width="9pt" height="9pt" viewBox="0 0 9 9" onload="a()"><script>x</script>'
+        '<style>@import url(http://e.x)</style><foreignObject/><image href="http://e.x/i"/>'
+        '<a xlink:href="javascript:x"><g id="n1" class="node"><title>n &lt;1&gt;</title>'
+        '<path d="M0 0" fill="url(#g1)" stroke="url(http://e.x)"/></g></a></svg>'
+    )
+    svg = inline_svg(file, "modules-")
+    for bad in ("script", "onload", "http://e.x", "javascript", "foreignObject", "<image"):
+        assert bad not in svg
+    assert 'id="modules-n1"' in svg
+    assert 'fill="url(#modules-g1)"' in svg
+    assert "n &lt;1&gt;" in svg
+
+
+def test_an_id_that_has_its_prefix_already_keeps_it(tmp_path: Path) -> None:
+    file = tmp_path / "g.svg"
+    file.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" id="modules-svg">'
+        "<style>#modules-svg .node{fill:red}</style></svg>"
+    )
+    svg = inline_svg(file, "modules-")
+    assert 'id="modules-svg"' in svg
+    assert "#modules-svg .node" in svg
+
+
+def test_ids_on_a_page_are_unique(folder: Path) -> None:
+    for page in (_page("vit_b_16", folder), render_print(full_report(), folder)):
+        ids = [attributes["id"] for _, attributes in _Reader(page).elements if "id" in attributes]
+        assert len(ids) == len(set(ids))
+
+
+def test_links_to_places_on_a_page_have_a_place(folder: Path) -> None:
+    for page in (_page("vit_b_16", folder), render_print(full_report(), folder)):
+        elements = _Reader(page).elements
+        ids = {attributes.get("id") for _, attributes in elements}
+        for _, attributes in elements:
+            href = attributes.get("href") or ""
+            assert not href.startswith("#") or href[1:] in ids
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a|b", r"a\|b"),
+        ("@octocat", "@&#8203;octocat"),
+        ("<b>", r"\<b\>"),
+        ("fixes #12", r"fixes \#&#8203;12"),
+        ("GH-12", "GH&#8203;-12"),
+        ("see https://e.x", "see https&#8203;://e.x"),
+        ("one\ntwo\r\n| three", r"one two \| three"),
+        ("[a](b)", r"\[a\](b)"),
+        ("&amp;", r"\&amp;"),
+        ("`x`", r"\`x\`"),
+        ("a\u202eb\x1b[0m", r"a\\u202eb\\u001b\[0m"),
+        ("한국어 vit_b", r"한국어 vit\_b"),
+    ],
+)
+def test_markdown_shows_text_as_it_is(text: str, escaped: str) -> None:
+    assert markdown(text) == escaped
+
+
+def test_no_text_can_add_a_cell_or_a_row_to_the_table_of_the_summary() -> None:
+    lines = render_summary(hostile_report()).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 3
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+
+
+def test_the_summary_never_exceeds_what_a_comment_holds() -> None:
+    report = full_report()
+    finding = replace(report.models[0].findings[0], message=HOSTILE * 9)
+    crowded = replace(report.models[0], findings=(finding,) * 5000)
+    many = replace(report, models=(crowded,) * 400)
+    text = render_summary(many)
+    assert len(text) <= SUMMARY_LIMIT
+    assert "more findings: see the report" in text
+    assert "And 300 more models: see the report." in text
+
+
+def test_hidden_characters_are_written_out_and_others_left_alone() -> None:
+    assert visible("a\x00b\u200f") == r"a\u0000b\u200f"
+    assert visible("한국어 été مرحبا") == "한국어 été مرحبا"
+
+
+def test_a_shortened_text_keeps_both_ends() -> None:
+    assert shortened("abcdefghij", 5) == "ab…ij"
+    assert shortened("abc", 5) == "abc"
+
+
+def test_rendering_needs_neither_torch_nor_weasyprint() -> None:
+    code = "import sys, reportgen.render; print({'torch', 'weasyprint'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
