@@ -37,10 +37,14 @@ def _figures(
 ) -> Iterator[tuple[str, float | None, float | None]]:
     layers: Layers | None = results.get("layers")
     onnx: OnnxExport | None = results.get("onnx")
-    yield "parameters", budgets.parameters, layers and layers.parameters
-    yield "macs", budgets.macs, layers and layers.macs
-    yield "flops", budgets.flops, layers and layers.flops
-    yield "model_bytes", budgets.model_bytes, layers and layers.parameter_bytes + layers.buffers_bytes
+    yield "parameters", budgets.parameters, layers.parameters if layers else None
+    yield "macs", budgets.macs, layers.macs if layers else None
+    yield "flops", budgets.flops, layers.flops if layers else None
+    yield (
+        "model_bytes",
+        budgets.model_bytes,
+        layers and layers.parameter_bytes + layers.buffers_bytes,
+    )
     latency = onnx.latency_ms if onnx else None
     yield "latency_ms", budgets.latency_ms, latency.median if latency else None
     for batch, limit in sorted(budgets.peak_memory_bytes.items()):

@@ -68,7 +68,7 @@ def build(
     fail_on: Annotated[
         FailOn, typer.Option(help="Least severity that makes the exit status 1.")
     ] = FailOn.ERROR,
-    no_cache: Annotated[
+    no_cache: Annotated[  # noqa: ARG001 - nothing is cached yet; scripts say it already
         bool, typer.Option("--no-cache", help="Examine everything anew, as every build does now.")
     ] = False,
     no_timings: Annotated[
@@ -202,7 +202,7 @@ def main() -> NoReturn:
     raise AssertionError("typer ends by exiting")
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
     """Let `finally` blocks run when a scheduler ends the build."""
     sys.exit(128 + number)
 

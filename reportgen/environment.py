@@ -70,8 +70,10 @@ def check_environment() -> Iterator[Check]:
     yield _check_import("torch", "pip install torch")
     yield _check_import("torchvision", _PAIR_HINT)
     yield _check_import("onnxruntime", "pip install onnxruntime")
-    yield _check_import("weasyprint", "apt install libpango-1.0-0 libpangoft2-1.0-0 "
-                        "libharfbuzz-subset0, or brew install pango")
+    yield _check_import(
+        "weasyprint",
+        "apt install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0, or brew install pango",
+    )
     dot = graphviz_version()
     yield Check(
         name="graphviz",
@@ -92,7 +94,7 @@ def _check_python() -> Check:
 
 
 def _check_pair() -> Check:
-    """torchvision says which torch it wants; another one breaks its compiled operators."""
+    """Torchvision says which torch it wants; another one breaks its compiled operators."""
     torch, torchvision = version("torch"), version("torchvision")
     wanted = torch_wanted_by_torchvision()
     fits = torch is not None and torchvision is not None and wanted.contains(torch)

@@ -81,9 +81,7 @@ class _Maker:
         return self._from_file(item) if item.file is not None else self._random(item)
 
     def _shape(self, item: InputSpec) -> tuple[int, ...]:
-        return tuple(
-            self.sizes[dim] if isinstance(dim, str) else dim for dim in item.shape or ()
-        )
+        return tuple(self.sizes[dim] if isinstance(dim, str) else dim for dim in item.shape or ())
 
     def _random(self, item: InputSpec) -> Tensor:
         import torch

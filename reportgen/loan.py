@@ -45,15 +45,21 @@ def _process_state() -> list[Restore]:
     restores: list[Restore] = [
         lambda: random.setstate(python),
         lambda: np.random.set_state(numpy),
-        lambda: torch.set_rng_state(torch_state) and None,
-        lambda: torch.set_grad_enabled(grad) and None,
+        lambda: torch.set_rng_state(torch_state),
+        lambda: _set_grad_enabled(grad),
         lambda: torch.set_default_dtype(dtype),
         lambda: torch.backends.mha.set_fastpath_enabled(fast_path),
     ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         cuda = torch.cuda.get_rng_state_all()
         restores.append(lambda: torch.cuda.set_rng_state_all(cuda))
     return restores
+
+
+def _set_grad_enabled(enabled: bool) -> None:
+    import torch
+
+    torch.set_grad_enabled(enabled)
 
 
 def _module_state(module: nn.Module) -> Restore:
@@ -166,5 +172,6 @@ def _same_bits(tensor: torch.Tensor, copy: torch.Tensor) -> bool:
         return False
     if tensor.dtype.is_complex or tensor.numel() == 0:
         return tensor.numel() == 0
-    return torch.equal(tensor.detach().reshape(-1).view(torch.uint8),
-                       copy.reshape(-1).view(torch.uint8))
+    return torch.equal(
+        tensor.detach().reshape(-1).view(torch.uint8), copy.reshape(-1).view(torch.uint8)
+    )

@@ -1,6 +1,6 @@
 """The hallway: manifest -> studies -> chapters -> report -> files, and the only page that knows it.
 
-    Manifest ─> examine_all ─> judge ─> Report ─> write_report
+Manifest ─> examine_all ─> judge ─> Report ─> write_report
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def make_job(manifest: Manifest, spec: ModelSpec, work: Path, parallel: int, tim
 def judge_model(spec: ModelSpec, examined: Examined) -> ModelReport:
     """Everything said of one model: its chapters, what the rules find in them, its budgets."""
     findings = tuple(
-        finding if finding.code not in spec.ignore
+        finding
+        if finding.code not in spec.ignore
         else replace(finding, ignored=spec.ignore[finding.code])
         for finding in _findings(examined)
     )

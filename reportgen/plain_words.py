@@ -17,7 +17,7 @@ def failed_because(error: BaseException) -> Failed:
     """`error` as a failed chapter of one line and a hint."""
     if is_out_of_memory(error):
         return Failed(
-            error=f"ran out of memory: {one_line(error)}",
+            error="ran out of memory" + (f": {one_line(error)}" if str(error).strip() else ""),
             hint="raise limits.memory in the manifest, or lower the model's batch",
         )
     place = place_in_user_code(error)

@@ -23,12 +23,13 @@ _MARKS = {
 
 
 @contextmanager
-def shown_progress(models: Sequence[str], sections: Sequence[str], *, quiet: bool
-                   ) -> Iterator[Progress]:
+def shown_progress(
+    models: Sequence[str], sections: Sequence[str], *, quiet: bool
+) -> Iterator[Progress]:
     """A listener for `examine_all` that shows on stderr how far every model is."""
     console = Console(stderr=True, highlight=False)
     if quiet:
-        yield lambda model, section, step, seconds: None
+        yield lambda *_: None
     elif console.is_terminal:
         board = _Board(models, sections)
         with Live(board, console=console, refresh_per_second=4, transient=True):

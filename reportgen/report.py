@@ -19,7 +19,7 @@ from reportgen.findings import Finding, Severity
 class Verdict(StrEnum):
     """The judgement of a model, and of the whole report: its worst model's."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 - not a password
     WARN = "warn"
     FAIL = "fail"
 
@@ -126,7 +126,7 @@ def _model_to_data(model: ModelReport) -> dict[str, Any]:
 
 def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
     """JSON Schema (2020-12) of report.json, made of the very types the values have."""
-    outcomes = {
+    outcomes: dict[str, Any] = {
         section.name: (Done[section.result] | Skipped | Failed, ...)  # type: ignore[name-defined]
         for section in sections
     }
@@ -136,9 +136,9 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
         if field.name != "chapters"
     }
     strict = ConfigDict(extra="forbid")
-    chapters = create_model("Sections", __config__=strict, **outcomes)
-    model = create_model("Model", __config__=strict, **fields, sections=(chapters, ...))
-    nothing = create_model("NoTimings", __config__=strict)
+    chapters: Any = create_model("Sections", __config__=strict, **outcomes)
+    model: Any = create_model("Model", __config__=strict, **fields, sections=(chapters, ...))
+    nothing: Any = create_model("NoTimings", __config__=strict)
     document = create_model(
         "Report",
         __config__=strict,
@@ -147,7 +147,7 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
         verdict=(Verdict, ...),
         environment=(dict[str, str], ...),
         timings=(Timings | nothing, ...),
-        models=(tuple[model, ...], ...),  # type: ignore[valid-type]
+        models=(tuple[model, ...], ...),
     )
     schema: dict[str, Any] = document.model_json_schema(mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -69,7 +69,10 @@ class Study:
         Raises:
             Unable: the model cannot be exported, with the reason in words.
         """
-        return self._compute_once("onnx", partial(export_onnx, self.model, self.spec, self.folder))
+        file: OnnxFile = self._compute_once(
+            "onnx", partial(export_onnx, self.model, self.spec, self.folder)
+        )
+        return file
 
     def write(self, file: str, text: str) -> str:
         """Write `text` as UTF-8 to `file` below `folder`; returns `file` for the result."""

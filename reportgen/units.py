@@ -42,7 +42,7 @@ def format_share(part: float, whole: float) -> str:
     if whole == 0:
         return "–"
     percent = 100 * part / whole
-    if 99.95 <= percent and part < whole:
+    if percent >= 99.95 and part < whole:
         return ">99.9 %"
     if percent < 0.05 and part > 0:
         return "<0.1 %"
@@ -84,4 +84,5 @@ def parse_bytes(text: str) -> int:
         raise ValueError(f"{text!r} is no size: write it as '24 GiB' or '512 MB'")
     number, prefix, binary = match.groups()
     power = " KMGTP".index(prefix.upper() or " ")
-    return round(float(number) * (1024 if binary else 1000) ** power)
+    factor: int = (1024 if binary else 1000) ** power
+    return round(float(number) * factor)

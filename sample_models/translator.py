@@ -27,7 +27,9 @@ class Translator(nn.Module):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Logits [B, T, vocabulary] of source ids [B, S] and target ids [B, T]."""
         mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
-        states = self.transformer(self._embed(source), self._embed(target), tgt_mask=mask, tgt_is_causal=True)
+        states = self.transformer(
+            self._embed(source), self._embed(target), tgt_mask=mask, tgt_is_causal=True
+        )
         logits: Tensor = self.output(states)
         return logits
 

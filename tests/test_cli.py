@@ -15,6 +15,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+
 from reportgen import cli
 
 ROOT = Path(__file__).parents[1]
@@ -230,7 +231,11 @@ def test_the_parent_of_a_build_stays_small(manifest: Path) -> None:
         "print(open('/proc/self/status').read())\n"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code], cwd=manifest.parent, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=manifest.parent,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     mark = re.search(r"VmHWM:\s+(\d+) kB", answer.stdout)
     assert mark is not None

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from packaging.specifiers import SpecifierSet
+
 from reportgen import environment
 
 FLOORS = {  # the least versions without a known hole; the reasons stand in pyproject.toml

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from reportgen.sections import SECTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +19,7 @@ FLOORS = [
     {"findings", "manifest", "fonts"},
     {"chapter", "leaves", "plain_words"},
     {"inputs", "loan", "sources", "export"},
+    {"twin", "peer"},
     {"study"},
     {"sections"},
     {"report", "compare"},
@@ -134,6 +136,9 @@ def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
     needles = ["py" + "pi.org", "python" + "hosted", "npm" + "js.org", "/wo" + "rk/main"]
     for name in filter(None, listed):
         path = ROOT / name
-        if path.suffix in (".py", ".toml", ".txt", ".md", ".yaml", ".yml", ".j2", "") and path.is_file():
+        if (
+            path.suffix in (".py", ".toml", ".txt", ".md", ".yaml", ".yml", ".j2", "")
+            and path.is_file()
+        ):
             text = path.read_text(encoding="utf-8", errors="replace")
             assert not [needle for needle in needles if needle in text], name

@@ -11,6 +11,7 @@ import torch
 from factories import make_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from reportgen.errors import ModelError
 from reportgen.inputs import Examples, make_examples
 

@@ -1,4 +1,4 @@
-"""Files: whole or absent, the previous report kept, foreign files untouched, the PDF as promised."""
+"""Files: whole or absent, the previous report kept, foreign files untouched; and the PDF."""
 
 from __future__ import annotations
 

@@ -206,9 +206,9 @@ def test_a_drawing_zooms_by_buttons_keys_and_wheel_and_moves_by_drag(
 
 def test_the_tree_of_layers_opens_and_closes(watched: _Watched, site: Path) -> None:
     page = watched.open(site / "full/models/vit_b_16/index.html")
-    row = page.get_by_text("self_attention").first
+    row = page.locator(".tree").get_by_text("self_attention").first
     assert not row.is_visible()
-    page.locator("summary", has_text="layers").last.click()
+    page.locator(".tree summary", has_text="layers Sequential").click()
     page.locator("summary", has_text="×12").click()
     assert row.is_visible()
 

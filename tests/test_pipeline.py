@@ -11,6 +11,9 @@ import jsonschema
 import pytest
 import torch
 from factories import make_spec, make_study
+from test_loan import snapshot
+from torch import nn
+
 from reportgen import load_manifest
 from reportgen.chapter import AnySection, Chapter, Done, Failed, Skipped
 from reportgen.findings import Finding, Severity
@@ -19,8 +22,6 @@ from reportgen.report import Verdict, judge, report_schema, worst
 from reportgen.sections import SECTIONS
 from reportgen.workers import Examined
 from reportgen.workers.child import outcome_adapter, outcome_of
-from test_loan import snapshot
-from torch import nn
 
 MANIFEST = """
 version: 1

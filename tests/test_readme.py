@@ -30,7 +30,9 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    return [line.split("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
+    return [
+        line.split("#")[0].strip() for block in blocks("console") for line in block.splitlines()
+    ]
 
 
 def test_the_first_screen_says_what_it_is_and_shows_the_report() -> None:

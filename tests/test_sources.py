@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from factories import make_spec
+from safetensors.torch import save_file
+from torch import nn
+
 from reportgen.errors import ModelError
 from reportgen.manifest import ModelSpec, parse_source
 from reportgen.sources import load_model
-from safetensors.torch import save_file
-from torch import nn
 
 CODE = """
 import torch

@@ -43,7 +43,7 @@ class Stack:
 
 
 def bar_list(
-    title: str, bars: Sequence[Bar], *, series: int = 0, width: float = 470, mono: bool = True
+    title: str, bars: Sequence[Bar], *, series: int = 0, width: float = 400, mono: bool = True
 ) -> Markup:
     """Horizontal bars under each other on one scale that begins at zero."""
     figures = max((width_of(each.figure, _SIZE) for each in bars), default=0)

@@ -37,14 +37,12 @@ class BatchLaw:
         return sizes
 
 
-def find_law(
-    trace_at: Callable[[int], Trace], light_trace_at: Callable[[int], Trace]
-) -> BatchLaw | None:
+def find_law(full: Trace, light_trace_at: Callable[[int], Trace]) -> BatchLaw | None:
     """The law of a step, or None where its events or sizes are not affine in the batch.
 
-    Light traces leave out the optimizer, whose memory does not depend on the batch.
+    `full` is traced at `FIRST_BATCH`. Light traces leave out the optimizer, whose memory does not
+    depend on the batch.
     """
-    full = trace_at(FIRST_BATCH)
     first = _without_optimizer(full)
     second = _without_optimizer(light_trace_at(SECOND_BATCH))
     lines = _lines(first, second)
@@ -53,6 +51,13 @@ def find_law(
     if not _agree(first, lines, _without_optimizer(light_trace_at(CHECK_BATCH))):
         return None
     return _law(full, first, lines)
+
+
+def law_through(first: Trace, second: Trace) -> BatchLaw | None:
+    """The law through two whole traces, or None where they differ in more than sizes."""
+    body = _without_optimizer(first)
+    lines = _lines(body, _without_optimizer(second))
+    return None if lines is None else _law(first, body, lines)
 
 
 def own_sizes(trace: Trace, platform: Platform) -> list[int]:

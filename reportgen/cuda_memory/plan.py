@@ -10,9 +10,10 @@ from .breakdown import by_category, by_module, timeline
 from .estimates import Estimate, Fit
 from .events import Trace
 from .gpus import Gpu
-from .laws import BatchLaw, find_law, own_sizes
+from .laws import FIRST_BATCH, BatchLaw, find_law, own_sizes
 from .library import Platform, context_bytes, uncertainty
 from .replay import Replay, replay
+from .scaling import ScaledRun, scaled
 from .search import Boundary, largest
 from .settings import allocator_options
 from .step import Step, check_batch
@@ -47,7 +48,7 @@ class Plan:
         self._make_inputs = make_inputs
         self._options = options if options is not None else allocator_options()
         self._tracers: dict[bool, Tracer] = {}
-        self._laws: dict[Tracer, BatchLaw | None] = {}
+        self._laws: dict[Tracer, BatchLaw | ScaledRun | None] = {}
         self._traces: dict[tuple[bool, int], Trace] = {}
 
     def estimate(self, batch: int, gpu: Gpu | None = None) -> Estimate:
@@ -94,7 +95,10 @@ class Plan:
         )
 
     def trace(self, batch: int, gpu: Gpu | None = None) -> Trace:
-        """The step's events traced at this very batch, whatever the law says."""
+        """The step's events traced at this very batch, whatever the law says.
+
+        A model that must run for real is run at a batch of two at most.
+        """
         key = (self._generation(gpu or self.gpu), batch)
         if key not in self._traces:
             self._traces[key] = self._tracer(gpu or self.gpu).trace(batch)
@@ -122,14 +126,17 @@ class Plan:
         capability = None if gpu is None else gpu.compute_capability
         return capability is None or capability >= (8, 0)
 
-    def _law(self, gpu: Gpu | None) -> BatchLaw | None:
+    def _law(self, gpu: Gpu | None) -> BatchLaw | ScaledRun | None:
         tracer = self._tracer(gpu)
         if tracer not in self._laws:
-            self._laws[tracer] = find_law(
-                lambda batch: self.trace(batch, gpu),
-                lambda batch: tracer.trace(batch, light=True),
-            )
+            self._laws[tracer] = self._found_law(tracer, gpu)
         return self._laws[tracer]
+
+    def _found_law(self, tracer: Tracer, gpu: Gpu | None) -> BatchLaw | ScaledRun | None:
+        first = self.trace(FIRST_BATCH, gpu)
+        if tracer.needs_values:
+            return scaled(self.trace(1, gpu), first)
+        return find_law(first, lambda batch: tracer.trace(batch, light=True))
 
     def _sized(self, batch: int, gpu: Gpu | None, platform: Platform) -> tuple[Trace, list[int]]:
         """The events and their sizes: traced at this batch if it was, else by the law."""
@@ -139,6 +146,8 @@ class Plan:
             if law is not None:
                 return law.trace, law.sizes(batch, platform)
             traced = self.trace(batch, gpu)
+        if traced.batch != batch:
+            return traced, ScaledRun(trace=traced).sizes(batch, platform)
         return traced, own_sizes(traced, platform)
 
     def _run_at_capacity(self, batch: int, card: Gpu) -> Replay:

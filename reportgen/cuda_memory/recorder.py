@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .accumulation import adds_in_place, counts_of_sole_owner
 from .events import Allocation, Request, Trace
+from .shortcuts import PASS, Shortcut
 
 Tensor = torch.Tensor
 Kernel = Callable[["Recorder", tuple[Any, ...], Any], None]
@@ -47,13 +48,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees each ATen call below autograd and notes new storages, scratch memory and frees.
 
     `kernels` maps an ATen overload to the function that notes what its CUDA kernel allocates, for
-    operators whose CUDA kernel asks for more than its outputs. `scalars_stay_on_host` passes over
+    operators whose CUDA kernel asks for more than its outputs; `shortcuts` answer for slow fake
+    operators. `scalars_stay_on_host` passes over
     zero-dimensional factories in the optimizer, which torch keeps on the CPU.
     """
 
-    def __init__(self, kernels: Mapping[Any, Kernel], *, scalars_stay_on_host: bool) -> None:
+    def __init__(
+        self,
+        kernels: Mapping[Any, Kernel],
+        shortcuts: Mapping[Any, Shortcut],
+        *,
+        scalars_stay_on_host: bool,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._kernels = kernels
+        self._shortcuts = shortcuts
         self._sole = counts_of_sole_owner()
         self._scalars_stay_on_host = scalars_stay_on_host
         self._records: list[_Record] = []
@@ -75,7 +84,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         if func is _ADD and self.in_backward and adds_in_place(args, self._sole):
             return aten.add_.Tensor(*args)
-        result = func(*args, **kwargs)
+        result = self._result(func, args, kwargs)
         if self._paths:
             self._path_of_node[_sequence_number() - 1] = self._paths[-1]
         self._op = func.__name__
@@ -85,6 +94,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif not self._is_host_scalar(func, result):
             self.outputs(result)
         return result
+
+    def _result(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        shortcut = self._shortcuts.get(func)
+        if shortcut is not None and not kwargs.keys() - {"alpha", "value", "non_blocking"}:
+            quick = shortcut(args)
+            if quick is not PASS:
+                return quick
+        return func(*args, **kwargs)
 
     def mark(self, phase: str) -> None:
         """Start a phase; what the forward pass left alive when backward starts is saved."""

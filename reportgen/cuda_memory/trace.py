@@ -14,12 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .checkpointing import apply_checkpointing
 from .errors import CudaMemoryError, ModelRefusedError
@@ -30,15 +25,11 @@ from .kernels import CUDA_KERNELS
 from .library import Platform, torch_version
 from .personality import cuda_personality
 from .recorder import Recorder
+from .shortcuts import FAKE_SHORTCUTS
 from .stand_in import LOW_PRECISION, MakeInputs, fake_inputs, fresh, stand_in
 from .step import Step, check_batch
 
-_NEEDS_VALUES = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedOperatorException,
-    NotImplementedError,
-)
+REAL_RUN_BATCH = 2
 REAL_RUN_BYTES_LIMIT = 4 << 30
 
 
@@ -60,7 +51,8 @@ class Tracer:
         self._make_inputs = make_inputs
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._notes: list[str] = []
-        self._needs_values = False
+        self.needs_values = False
+        self._reason = ""
         self._stand_in: nn.Module | None = None
 
     @property
@@ -76,22 +68,18 @@ class Tracer:
     def trace(self, batch: int, *, light: bool = False) -> Trace:
         """Run the step at this batch size and return what it did to memory.
 
-        A light trace leaves the optimizer's steps out.
+        A light trace leaves the optimizer's steps out. A model that cannot run fake runs for
+        real, at a batch of `REAL_RUN_BATCH` at most: the trace tells its batch.
         """
         check_batch(batch)
-        if not self._needs_values:
+        if not self.needs_values:
             try:
                 return self._fake_trace(batch, light=light)
             except CudaMemoryError:
                 raise
-            except _NEEDS_VALUES as err:
-                self._needs_values = True
-                self._notes.append(f"ran for real on the CPU: {_first_line(err)}")
-            except Exception as err:
-                raise ModelRefusedError(
-                    f"the model refuses batch {batch}: {_first_line(err)}",
-                    "check the shapes and types of the inputs",
-                ) from err
+            except Exception as err:  # whatever the model's own code raises
+                self._reason = _first_line(err)
+                self.needs_values = True
         return self._real_trace(batch)
 
     def _fake_trace(self, batch: int, *, light: bool) -> Trace:
@@ -105,7 +93,7 @@ class Tracer:
             args, kwargs = example
             return fresh(args, self._fake), fresh(kwargs, self._fake)
 
-        recorder = self._recorder()
+        recorder = self._recorder(fake=True)
         step = replace(self.step, optimizer="none") if light else self.step
         with _undisturbed(), cuda_personality(self.platform) as choices, self._fake:
             self._run(recorder, model, next_batch, step)
@@ -113,33 +101,35 @@ class Tracer:
         self.was_traced = True
         return recorder.trace(batch=batch, method="fake", notes=tuple(self._notes))
 
-    def _real_trace(self, batch: int) -> Trace:
-        """The same step with real values; only for small batches, because it costs real memory."""
+    def _real_trace(self, wanted: int) -> Trace:
+        """The same step with real values, at a small batch because it costs real memory."""
         self._refuse_large()
+        batch = min(wanted, REAL_RUN_BATCH)
         model = self._prepared(_real_copy(self._model, self.step.precision))
         args, kwargs = self._make_inputs(batch)
 
         def next_batch() -> Batch:
             return _cloned(args, self.step.precision), _cloned(kwargs, self.step.precision)
 
-        recorder = self._recorder()
+        recorder = self._recorder(fake=False)
         with _undisturbed():
             try:
                 self._run(recorder, model, next_batch, self.step)
             except CudaMemoryError:
                 raise
-            except Exception as err:
+            except Exception as err:  # whatever the model's own code raises
                 raise ModelRefusedError(
-                    f"the model refuses batch {batch}: {_first_line(err)}",
-                    "it can be traced neither with fake tensors nor on the CPU",
+                    f"the model refuses batch {wanted}: {_first_line(err)}",
+                    "check the shapes and types of the inputs",
                 ) from err
-        return recorder.trace(batch=batch, method="cpu run", notes=tuple(self._notes))
+        note = f"ran for real on the CPU at batch {batch} and scaled: {self._reason}"
+        return recorder.trace(batch=batch, method="cpu run", notes=(*self._notes, note))
 
     def _refuse_large(self) -> None:
         weights = sum(p.numel() * p.element_size() for p in self._model.parameters())
         if weights > REAL_RUN_BYTES_LIMIT:
             raise ModelRefusedError(
-                f"{self._notes[-1]}; {weights} bytes of weights are too many for that",
+                f"the model cannot run fake ({self._reason}) and is too large to run for real",
                 "estimate the part of it that does not read values",
             )
 
@@ -150,8 +140,9 @@ class Tracer:
             self._notes.append(apply_checkpointing(model, self.step))
         return model
 
-    def _recorder(self) -> Recorder:
-        return Recorder(CUDA_KERNELS, scalars_stay_on_host=not self.step.fused_optimizer)
+    def _recorder(self, *, fake: bool) -> Recorder:
+        shortcuts = FAKE_SHORTCUTS if fake else {}
+        return Recorder(CUDA_KERNELS, shortcuts, scalars_stay_on_host=not self.step.fused_optimizer)
 
     def _run(
         self, recorder: Recorder, model: nn.Module, next_batch: Callable[[], Batch], step: Step

@@ -97,10 +97,9 @@ def spots(document: Any) -> list[Spot]:
 def _with_tiles(bare: bytes, places: list[Spot], root: Path) -> bytes:
     target = io.BytesIO()
     with pikepdf.open(io.BytesIO(bare)) as pdf:
-        for spot in places:
+        for number, spot in enumerate(places):
             with pikepdf.open(root / spot.file) as tile:
-                box = pikepdf.Rectangle(spot.left, spot.bottom, spot.right, spot.top)
-                pdf.pages[spot.page].add_overlay(tile.pages[0], box)
+                _place(pdf, spot, tile.pages[0], pikepdf.Name(f"/Tile{number}"))
         pdf.save(
             target,
             deterministic_id=True,
@@ -108,6 +107,21 @@ def _with_tiles(bare: bytes, places: list[Spot], root: Path) -> bytes:
             recompress_flate=False,
         )
     return target.getvalue()
+
+
+def _place(pdf: pikepdf.Pdf, spot: Spot, tile: pikepdf.Page, name: pikepdf.Name) -> None:
+    """Draw `tile` into its spot. `Page.add_overlay` does the same under a random name."""
+    page, box = (
+        pdf.pages[spot.page],
+        pikepdf.Rectangle(spot.left, spot.bottom, spot.right, spot.top),
+    )
+    form = pdf.copy_foreign(tile.as_form_xobject())
+    page.add_resource(form, pikepdf.Name.XObject, name)
+    placement = page.calc_form_xobject_placement(
+        form, name, box, invert_transformations=True, allow_shrink=True, allow_expand=True
+    )
+    page.contents_add(b"q", prepend=True)
+    page.contents_add(b"Q\n" + placement)
 
 
 def main(page: str, root: str, target: str) -> None:

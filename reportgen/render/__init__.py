@@ -41,7 +41,7 @@ OTHER_FILES = ("report.pdf", "report.json", "summary.md")
 
 _FONTS = "/* fonts */"
 _ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12
-_ROWS_IN_SUMMARY = 100
+_ROWS_IN_SUMMARY, _FINDINGS_IN_SUMMARY = 100, 300
 
 Bodies = dict[str, Markup]  # section -> its rendered result
 
@@ -88,19 +88,19 @@ def render_print(report: Report, folder: Path) -> str:
 def render_summary(report: Report) -> str:
     """Markdown for a comment on a pull request, at most `SUMMARY_LIMIT` characters long."""
     template = markdown_environment().get_template("summary.md.j2")
-    found = all_found(report)
-    shown = len(found)
+    found, seen = all_found(report), overview(report)
+    shown, rows = min(len(found), _FINDINGS_IN_SUMMARY), _ROWS_IN_SUMMARY
     while True:
         text = template.render(
             report=report,
-            overview=overview(report),
+            overview=seen,
             found=found[:shown],
-            hidden=found[shown:],
-            rows=_ROWS_IN_SUMMARY,
+            hidden=len(found) - shown,
+            rows=rows,
         )
-        if len(text) <= SUMMARY_LIMIT or shown == 0:
+        if len(text) <= SUMMARY_LIMIT:
             return text
-        shown = shown * 3 // 4
+        shown, rows = (shown * 3 // 4, rows) if shown else (0, rows * 3 // 4)
 
 
 def _bodies(

@@ -204,27 +204,18 @@ def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve:
 def torchinfo_bytes(study: Study) -> int | None:
     """The "estimated total size" of torchinfo at the manifest's batch; None where it fails.
 
-    It adds up inputs, parameters and the outputs of every layer, for both directions, and knows
-    neither optimizer nor allocator; it is shown because people compare with it.
+    It adds up inputs, parameters and twice the output of every layer, whatever the mode, and
+    knows neither optimizer nor allocator; it is shown because people compare with it.
     """
-    import torch
-    from torchinfo import summary
+    from reportgen.peer import ask_torchinfo
+    from reportgen.twin import twin
 
     examples = study.examples()
     try:
-        with torch.no_grad():
-            found = summary(
-                study.model,
-                input_data=list(examples.args) or None,
-                verbose=0,
-                mode="eval",
-                device="cpu",
-                cache_forward_pass=False,
-                **examples.kwargs,
-            )
-    except Exception:  # a tool that people may compare with, and that fails in many ways
+        with twin(study.model, (examples.args, examples.kwargs)) as (double, arguments):
+            return ask_torchinfo(double, arguments).total_bytes
+    except Exception:  # a model without a twin; the peer is asked for comparison only
         return None
-    return int((found.total_input or 0) + found.total_output_bytes + found.total_param_bytes)
 
 
 def _assumptions(study: Study, estimates: list[Estimate]) -> tuple[str, ...]:

@@ -20,6 +20,4 @@ def examine(study: Study) -> Training | Skipped:
     return Skipped(reason="the manifest names no logs for this model")
 
 
-SECTION = Section(
-    name="training", title="Training", result=Training, examine=examine, rules=()
-)
+SECTION = Section(name="training", title="Training", result=Training, examine=examine, rules=())

@@ -22,8 +22,9 @@ def call_factory(source: Source, arguments: dict[str, Any]) -> object:
     Raises:
         ModelError: it cannot be imported, has no such name, or raises.
     """
-    return build(load_object(source.target, source.factory or "", source.text), arguments,
-                 source.text)
+    return build(
+        load_object(source.target, source.factory or "", source.text), arguments, source.text
+    )
 
 
 def load_object(target: str, name: str, text: str) -> Any:
@@ -42,8 +43,10 @@ def load_object(target: str, name: str, text: str) -> Any:
             )
         found = getattr(found, part)
     if not callable(found):
-        raise ModelError(f"{text}: {name!r} cannot be called",
-                         hint="name a class or a function that returns the model")
+        raise ModelError(
+            f"{text}: {name!r} cannot be called",
+            hint="name a class or a function that returns the model",
+        )
     return found
 
 
@@ -58,9 +61,10 @@ def _import(target: str, text: str) -> ModuleType:
             hint=_import_hint(error),
         ) from error
     except SystemExit as error:
-        raise ModelError(f"{text} cannot be imported: it called sys.exit({error.code!r})",
-                         hint="put code that runs a program under if __name__ == '__main__'"
-                         ) from error
+        raise ModelError(
+            f"{text} cannot be imported: it called sys.exit({error.code!r})",
+            hint="put code that runs a program under if __name__ == '__main__'",
+        ) from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -85,5 +89,6 @@ def _import_module(name: str) -> ModuleType:
 
 def _import_hint(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"install {error.name.split('.')[0]!r} into reportgen's environment, or correct the name"
+        package = error.name.split(".")[0]
+        return f"install {package!r} into reportgen's environment, or correct the name"
     return "the same line fails under plain python; correct it there"

@@ -54,7 +54,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path.name} holds more than tensors, and reading it would run code: {_culprit(error)}",
+            f"{path.name} holds more than tensors; reading it would run code: {_culprit(error)}",
             hint="save the state dict alone: torch.save(model.state_dict(), path), "
             "or better as safetensors",
         ) from error
@@ -66,7 +66,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_bombs(path: Path) -> None:
-    """torch stores its members uncompressed; a compressed one is not torch's and may explode."""
+    """Torch stores its members uncompressed; a compressed one is not torch's and may explode."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -74,7 +74,7 @@ def _refuse_bombs(path: Path) -> None:
     unpacked = sum(member.file_size for member in members)
     if unpacked > path.stat().st_size or any(member.compress_type for member in members):
         raise ModelError(
-            f"{path.name} is compressed or larger inside than outside, which torch.save never writes",
+            f"{path.name} is compressed or larger inside than outside, as torch.save never is",
             hint="write it again with torch.save(model.state_dict(), path)",
         )
 
@@ -105,11 +105,14 @@ def _compare(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Pa
     complaints = [
         _listing("missing", [key for key in wanted if key not in given]),
         _listing("unknown", [key for key in given if key not in wanted]),
-        _listing("of another shape", [
-            f"{key} {tuple(given[key].shape)} instead of {tuple(wanted[key].shape)}"
-            for key in wanted
-            if key in given and _shape(given[key]) != _shape(wanted[key])
-        ]),
+        _listing(
+            "of another shape",
+            [
+                f"{key} {tuple(given[key].shape)} instead of {tuple(wanted[key].shape)}"
+                for key in wanted
+                if key in given and _shape(given[key]) != _shape(wanted[key])
+            ],
+        ),
     ]
     found = "; ".join(complaint for complaint in complaints if complaint)
     if found:

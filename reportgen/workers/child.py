@@ -16,10 +16,10 @@ from pydantic import TypeAdapter
 
 from reportgen.chapter import AnySection, Done, Failed, Skipped, Unable
 from reportgen.errors import ReportgenError
+from reportgen.plain_words import failed_because
 from reportgen.sections import SECTIONS
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import die_with, limit_memory
-from reportgen.plain_words import failed_because
 
 
 class Reporter:
@@ -51,7 +51,9 @@ def main() -> int:
     try:
         examine(job, reporter)
     except ReportgenError as error:
-        reporter.tell(Message(kind="model_error", message=error.message[:1500], hint=error.hint[:500]))
+        reporter.tell(
+            Message(kind="model_error", message=error.message[:1500], hint=error.hint[:500])
+        )
     return 0
 
 
@@ -115,7 +117,8 @@ def save(job: Job, section: AnySection, outcome: Done[Any] | Skipped | Failed) -
 
 def outcome_adapter(section: AnySection) -> TypeAdapter[Done[Any] | Skipped | Failed]:
     """Reads and writes the outcomes of `section` as JSON."""
-    return TypeAdapter(Done[section.result] | Skipped | Failed)  # type: ignore[name-defined]
+    outcome: Any = Done[section.result] | Skipped | Failed  # type: ignore[name-defined]
+    return TypeAdapter(outcome)
 
 
 if __name__ == "__main__":

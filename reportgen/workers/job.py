@@ -1,4 +1,4 @@
-"""What parent and child tell each other: the job on the way in, lines of progress on the way out."""
+"""What parent and child tell each other: the job on the way in, progress on the way out."""
 
 from __future__ import annotations
 

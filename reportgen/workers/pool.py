@@ -36,9 +36,7 @@ class Examined:
     seconds: dict[str, float]
 
 
-def examine_all(
-    jobs: Sequence[Job], *, parallel: int, progress: Progress
-) -> tuple[Examined, ...]:
+def examine_all(jobs: Sequence[Job], *, parallel: int, progress: Progress) -> tuple[Examined, ...]:
     """Examine every job, at most `parallel` at once; the result is in the order of `jobs`.
 
     Whatever ends this function, also an interrupt, ends every child and its whole process group.

@@ -472,6 +472,23 @@ def test_the_same_model_gives_the_same_result_twice_and_after_a_failure(
     assert [(tmp_path / n).read_bytes() for n in (first.table_file, first.summary_file)] == files
 
 
+@pytest.mark.parametrize("validate", [True, False])
+def test_whether_something_was_compiled_before_makes_no_difference(
+    look: Examine, validate: bool
+) -> None:
+    """Dynamo switches the validation of distributions off for the whole process."""
+    before = torch.distributions.Distribution._validate_args
+    model = Function(lambda self, x: torch.distributions.Normal(self.f(x), 1.0).mean,
+                     f=nn.Linear(4, 4))  # fmt: skip
+    torch.distributions.Distribution.set_default_validate_args(validate)
+    try:
+        result = look(model, tensor(4))
+        assert torch.distributions.Distribution._validate_args is validate
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(before)
+    assert (result.method, result.macs) == ("fake", 16)
+
+
 # Words -------------------------------------------------------------------------------------------
 
 
@@ -576,7 +593,7 @@ def test_deep_nesting_is_examined_in_full_and_torchinfo_is_not_asked(look: Exami
 
 
 def test_torchscript_modules_run_for_real(look: Examine) -> None:
-    scripted = torch.jit.script(nn.Linear(4, 4))  # type: ignore[no-untyped-call]
+    scripted = torch.jit.script(nn.Linear(4, 4))
     result = look(nn.Sequential(scripted, nn.Linear(4, 2)), tensor(4), batch=3)
     assert (result.method, result.parameters, result.macs) == ("real", 30, 3 * 24)
     assert (result.never_ran, result.unregistered) == ((), ())

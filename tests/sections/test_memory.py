@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 from factories import make_study
+from torch import nn
+
 from reportgen.chapter import Skipped, Unable
 from reportgen.manifest import Budgets, Loss, Target, Training
 from reportgen.sections import memory
 from reportgen.sections.memory import Fit, Memory
-from torch import nn
 
 TRAINING = Training(
     optimizers=("sgd", "adamw"), precisions=("fp32", "amp-bf16"), checkpointing=(False,)

@@ -320,7 +320,6 @@ def test_perturbed_parameters_are_put_back_after_an_exception() -> None:
     layer = nn.Linear(4, 4)
     before = layer.weight.detach().clone()
 
-
     def interrupted() -> None:
         with perturbed({("", (), ""): layer.weight}):
             assert not layer.weight.equal(before)
@@ -418,6 +417,37 @@ def test_a_few_huge_values_do_not_widen_the_tolerance() -> None:
     found = reference.clone()
     found[50] += 0.01
     assert not compare("mask", reference, found, ASKED).parity.passed
+
+
+def test_rounding_where_values_cancel_out_passes_and_proves_nothing(look: Examine) -> None:
+    reference = torch.randn(100) * 1e-8
+    parity = compare("x", reference, torch.randn(100) * 1e-8, ASKED).parity
+    assert parity.passed
+    assert parity.absolute_tolerance > float(reference.max() - reference.min())
+
+
+def test_an_output_of_tiny_values_is_compared_as_closely_as_any_other(look: Examine) -> None:
+    parity = look(Call(lambda layer, x: layer(x) * 1e-9), "batch,4").parity
+    assert (parity.passed, parity.vacuous, len(parity.cases)) == (True, False, 4)
+
+
+def test_complex_outputs_are_compared_in_pairs(look: Examine) -> None:
+    parity = look(Call(lambda layer, x: torch.fft.fft(layer(x))), "batch,4").parity
+    assert (parity.passed, parity.vacuous) == (True, False)
+    assert parity.cases[0].outputs[0].shape == (1, 4, 2)
+
+
+def test_a_batch_of_one_that_pytorch_refuses_is_replaced_by_two(look: Examine) -> None:
+    class AtLeastTwo(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[0] == 1:
+                raise ValueError("more than one sample, please")
+            return super().forward(x)
+
+    parity = look(AtLeastTwo(4, 3), "batch,4").parity
+    assert {case.batch for case in parity.cases} == {2, 3}
+    assert parity.passed
+    assert "PyTorch itself fails at batch 1: ValueError: more than one" in parity.note
 
 
 def test_the_relative_error_is_that_of_the_largest_value() -> None:

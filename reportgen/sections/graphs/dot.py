@@ -158,4 +158,5 @@ def capped(text: str, longest: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    return escape(text).replace("\\", "&#92;")
+    """The text for a label in markup; graphviz stumbles over a piece that is a `]` alone."""
+    return escape(text).replace("\\", "&#92;").replace("[", "&#91;").replace("]", "&#93;")

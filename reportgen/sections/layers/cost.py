@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from reportgen.twin import ValuesNeededError
+
 Formula = Callable[..., int]
 
 _MOVED_OR_MADE = """
@@ -68,10 +70,6 @@ upsample_trilinear3d var var_mean
 """
 _FREE_TAGS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy}
 _FREE = frozenset([*_MOVED_OR_MADE.split(), *_BOUNDED_PER_ELEMENT.split()])
-
-
-class ValuesNeededError(Exception):
-    """A cost depends on values, and a fake pass has none."""
 
 
 def formulas() -> dict[Any, Formula]:

@@ -17,8 +17,9 @@ from reportgen.sections.layers.tables import (
     plain_tree,
     tree_totals,
 )
-from reportgen.sections.layers.trace import Arguments, trace_fake
+from reportgen.sections.layers.trace import trace_fake
 from reportgen.sections.layers.tree import build_layers, never_ran, weigh
+from reportgen.twin import Arguments
 
 if TYPE_CHECKING:
     from torch import nn

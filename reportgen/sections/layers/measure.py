@@ -13,10 +13,11 @@ from torch._subclasses.fake_tensor import (
 )
 
 from reportgen.chapter import Unable
+from reportgen.peer import Peer, ask_torchinfo
 from reportgen.plain_words import one_line, place_in_user_code
 from reportgen.sections.layers.modules import walk
-from reportgen.sections.layers.peer import Peer, ask_torchinfo
-from reportgen.sections.layers.trace import Arguments, Trace, lent, trace, twin
+from reportgen.sections.layers.trace import Trace, trace
+from reportgen.twin import Arguments, lent, twin
 
 _AFFORDABLE_FLOPS = 50 * 10**9  # a few seconds on one core
 _AFFORDABLE_BYTES = 2 * 2**30

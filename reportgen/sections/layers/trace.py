@@ -7,23 +7,18 @@ course depends on values, or that torch cannot copy, runs for real on the model 
 
 from __future__ import annotations
 
-import copy
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from reportgen.leaves import tensor_leaves
-from reportgen.loan import undisturbed
-from reportgen.sections.layers.cost import ValuesNeededError, tensor_bytes
+from reportgen.sections.layers.cost import tensor_bytes
 from reportgen.sections.layers.meter import Meter
 from reportgen.sections.layers.modules import (
     Hidden,
@@ -33,10 +28,7 @@ from reportgen.sections.layers.modules import (
     walk,
 )
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
-
-_RECURSION_LIMIT = 5_000  # Python's own is 1,000
-
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+from reportgen.twin import Arguments, countable, twin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,54 +61,6 @@ def trace_fake(model: nn.Module, arguments: Arguments, *, training: bool = False
     with twin(model, arguments) as (double, copied):
         double.train(training)
         return trace(double, copied)
-
-
-@contextmanager
-def lent(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
-    """The model itself, in evaluation mode, and copied arguments; given back as it was."""
-    with undisturbed(model), _quiet():
-        yield model.eval(), copy.deepcopy(arguments)
-
-
-@contextmanager
-def twin(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
-    """A copy of model and arguments with fake tensors, in which fake arithmetic is on."""
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise ValuesNeededError(
-            "TorchScript keeps its own tensors and cannot be copied without data"
-        )
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with _quiet():
-        with FakeCopyMode(fake):
-            double, copied = copy.deepcopy((model, arguments))
-        with fake:
-            yield double, copied
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings, no moved random state, and room for the frames that watching adds."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
-    try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        sys.setrecursionlimit(limit)
-
-
-@contextmanager
-def countable(model: nn.Module) -> Iterator[None]:
-    """Fused attention and fused recurrent kernels off: what they do is then seen."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.backends.mkldnn.flags(enabled=False) if recurrent else nullcontext():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
 def trace(model: nn.Module, arguments: Arguments) -> Trace:

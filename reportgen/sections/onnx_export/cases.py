@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reportgen.export.arguments import bind_arguments, output_name
 from reportgen.inputs import Examples, make_examples
 from reportgen.leaves import tensor_leaves
-from reportgen.sections.onnx_export.compare import Compared, compare, varies
+from reportgen.sections.onnx_export.compare import Compared, compare, is_beyond, varies
 from reportgen.sections.onnx_export.result import OutputParity, ParityCase
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime, runtime_line
 
@@ -53,6 +53,11 @@ class Outcome:
     unvarying: frozenset[str] = frozenset()
     deaf: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+
+    def retry(self, other: Outcome) -> None:
+        """Take the place of these cases, but keep what was said of them."""
+        self.cases, self.unvarying, self.deaf = other.cases, other.unvarying, other.deaf
+        self.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
 
     @property
     def passed(self) -> bool:
@@ -101,13 +106,13 @@ def run_plans(
             continue
         case, compared = _run_case(plan, runtime, feed, reference, tolerance)
         cases.append(replace(case, perturbed=perturbed))
-        seen.add(plan, compared, reference, tolerance)
+        seen.add(plan, compared, reference)
     unvarying = seen.unvarying()
     return Outcome(
         cases=tuple(_with_vacuous(case, unvarying) for case in cases),
         unvarying=unvarying,
         deaf=seen.deaf(),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -189,24 +194,18 @@ class _Seen:
         self._listened: set[str] = set()
         self._asked: set[str] = set()
 
-    def add(
-        self,
-        plan: Plan,
-        compared: list[Compared],
-        reference: dict[str, Tensor],
-        tolerance: Tolerance,
-    ) -> None:
+    def add(self, plan: Plan, compared: list[Compared], reference: dict[str, Tensor]) -> None:
+        last, self._last = self._last, (plan.batch, plan.dims, reference)
         for one in compared:
-            self._ranges.setdefault(one.parity.name, []).append(one)
-        if self._last is not None and self._last[:2] == (plan.batch, plan.dims):
-            for name, tensor in reference.items():
-                earlier = self._last[2].get(name)
-                if earlier is None or tensor.numel() == 0:
-                    continue
-                self._asked.add(name)
-                if not compare(name, tensor, earlier, tolerance).parity.passed:
-                    self._listened.add(name)
-        self._last = (plan.batch, plan.dims, reference)
+            name = one.parity.name
+            self._ranges.setdefault(name, []).append(one)
+            earlier = last[2].get(name) if last and last[:2] == (plan.batch, plan.dims) else None
+            if earlier is None or earlier.numel() == 0:
+                continue
+            self._asked.add(name)
+            tolerance = one.parity.absolute_tolerance, one.parity.relative_tolerance
+            if is_beyond(reference[name], earlier, *tolerance):
+                self._listened.add(name)
 
     def deaf(self) -> frozenset[str]:
         return frozenset(self._asked - self._listened)

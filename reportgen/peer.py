@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from reportgen.plain_words import one_line
-from reportgen.sections.layers.modules import walk
-from reportgen.sections.layers.trace import Arguments, countable
+from reportgen.twin import Arguments, countable
 
-_DEEPEST = 20
+_DEEPEST = 18  # measured: a second at 18 levels, five at 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,13 +20,14 @@ class Peer:
     parameters: int | None = None
     macs: int | None = None
     activation_bytes: int | None = None
+    total_bytes: int | None = None  # its "estimated total size"
     table: str = ""
     error: str | None = None
 
 
 def ask_torchinfo(model: nn.Module, arguments: Arguments) -> Peer:
     """The summary torchinfo makes of a twin or a lent model: it does not give back what it got."""
-    depth = max(node.depth for node in walk(model))
+    depth = max(name.count(".") + 1 for name, _ in model.named_modules())
     if depth > _DEEPEST:
         return Peer(error=f"not asked: its time doubles with each level of nesting, here {depth}")
     try:
@@ -50,5 +50,6 @@ def _summary(model: nn.Module, arguments: Arguments) -> Peer:
         parameters=found.total_params,
         macs=found.total_mult_adds,
         activation_bytes=found.total_output_bytes,
+        total_bytes=(found.total_input or 0) + found.total_output_bytes + found.total_param_bytes,
         table=str(found),
     )
