@@ -40,11 +40,8 @@ def _figures(
     yield "parameters", budgets.parameters, layers.parameters if layers else None
     yield "macs", budgets.macs, layers.macs if layers else None
     yield "flops", budgets.flops, layers.flops if layers else None
-    yield (
-        "model_bytes",
-        budgets.model_bytes,
-        layers and layers.parameter_bytes + layers.buffers_bytes,
-    )
+    weight = layers.parameter_bytes + layers.buffers_bytes if layers else None
+    yield "model_bytes", budgets.model_bytes, weight
     latency = onnx.latency_ms if onnx else None
     yield "latency_ms", budgets.latency_ms, latency.median if latency else None
     for batch, limit in sorted(budgets.peak_memory_bytes.items()):

@@ -29,6 +29,7 @@ from reportgen.render import (
 from reportgen.render.drawings import inline_svg
 from reportgen.render.environment import page_environment
 from reportgen.render.figures import common_path
+from reportgen.render.filters import milliseconds
 from reportgen.render.fonts import _woff2
 from reportgen.render.outline import outline, pruned, rows
 from reportgen.render.text import markdown, shortened, visible
@@ -295,6 +296,20 @@ def test_the_printed_table_is_cut_by_levels_to_its_limit() -> None:
         assert len(cut) <= most
         everything = sum(1 for _ in rows(tree))
         assert len(cut) + sum(branch.hidden for branch in cut) == everything
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0031, "3.1 µs"),
+        (0.25, "250 µs"),
+        (1.25, "1.25 ms"),
+        (38.42, "38.4 ms"),
+        (1204, "1,204 ms"),
+    ],
+)
+def test_a_latency_is_never_rounded_to_nothing(value: float, text: str) -> None:
+    assert milliseconds(value) == text
 
 
 def test_paths_that_differ_in_one_name_share_a_star() -> None:

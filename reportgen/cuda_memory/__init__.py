@@ -12,6 +12,7 @@ Importing this package, its errors, steps and catalogue of cards does not import
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .allocator import AllocatorOptions, CachingAllocator, OutOfMemoryError
@@ -24,9 +25,16 @@ from .settings import allocator_options
 from .step import Step
 
 if TYPE_CHECKING:
+    from .measure import Measurement, measure_step
     from .plan import Plan, estimate, trace_step
 
-_NEED_TORCH = ("Plan", "estimate", "trace_step")
+_NEED_TORCH = {
+    "Measurement": "measure",
+    "Plan": "plan",
+    "estimate": "plan",
+    "measure_step": "measure",
+    "trace_step": "plan",
+}
 
 __all__ = [
     "Allocation",
@@ -36,6 +44,7 @@ __all__ = [
     "Estimate",
     "Fit",
     "Gpu",
+    "Measurement",
     "ModelRefusedError",
     "ModuleShare",
     "OutOfMemoryError",
@@ -51,6 +60,7 @@ __all__ = [
     "catalogue",
     "estimate",
     "find_gpu",
+    "measure_step",
     "replay",
     "trace_step",
     "user_gpu",
@@ -60,7 +70,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Bring in what needs torch when it is first asked for."""
     if name in _NEED_TORCH:
-        from . import plan
-
-        return getattr(plan, name)
+        return getattr(import_module(f".{_NEED_TORCH[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

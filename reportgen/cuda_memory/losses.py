@@ -25,7 +25,7 @@ def make_target(output: Any, loss: str | Loss) -> Tensor | None:
     if logits.dim() < 2 or not logits.is_floating_point():
         return None
     shape = (logits.shape[0], *logits.shape[2:]) if logits.dim() != 3 else logits.shape[:2]
-    return torch.zeros(shape, dtype=torch.int64)
+    return torch.zeros(shape, dtype=torch.int64, device=logits.device)
 
 
 def scalar_loss(output: Any, target: Tensor | None, loss: str | Loss) -> Tensor:

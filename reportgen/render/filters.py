@@ -59,7 +59,9 @@ def plural(number: int, word: str) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """A time in milliseconds with three significant digits: `1.25 ms`, `38.4 ms`, `1,204 ms`."""
+    """A time in milliseconds with three digits: `0.8 µs`, `250 µs`, `1.25 ms`, `1,204 ms`."""
+    if 0 < value < 1:
+        return f"{value * 1000:.0f} µs" if value >= 0.01 else f"{value * 1000:.1f} µs"
     digits = 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:,.{digits}f} ms"
 

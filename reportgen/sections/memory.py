@@ -83,18 +83,36 @@ def examine(study: Study) -> Memory | Skipped:
     if not study.targets:
         return Skipped(reason="the manifest names no target GPUs")
     gpus = tuple(map(gpu_of, study.targets))
-    try:
-        plans = [make_plan(study, step) for step in steps_of(study)]
-        estimates = [plan.estimate(batch) for plan in plans for batch in batches_of(study)]
-        return Memory(
-            estimates=tuple(map(_as_result, estimates)),
-            fits=tuple(_fit(plan, gpu) for plan in plans for gpu in gpus),
-            curves=tuple(_curve(plan, gpus) for plan in plans),
-            torchinfo_bytes=torchinfo_bytes(study),
-            assumptions=_assumptions(study, estimates),
-        )
-    except CudaMemoryError as error:
-        raise Unable(str(error), hint=error.hint) from error
+    plans, refusals = traced_plans(study)
+    if not plans:
+        raise Unable(str(refusals[0]), hint=refusals[0].hint) from refusals[0]
+    estimates = [plan.estimate(batch) for plan in plans for batch in batches_of(study)]
+    notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
+    lost = dict.fromkeys(f"no training step is estimated: {error}" for error in refusals)
+    return Memory(
+        estimates=tuple(map(_as_result, estimates)),
+        fits=tuple(_fit(plan, gpu) for plan in plans for gpu in gpus),
+        curves=tuple(_curve(plan, gpus) for plan in plans),
+        torchinfo_bytes=torchinfo_bytes(study),
+        assumptions=(f"the loss of a training step is {study.spec.loss.text}", *notes, *lost),
+    )
+
+
+def traced_plans(study: Study) -> tuple[list[Plan], list[CudaMemoryError]]:
+    """Every step that can be traced at the manifest's batch, and why the others cannot.
+
+    A model without parameters, or whose output no loss can be made of, still has an inference.
+    """
+    plans: list[Plan] = []
+    refusals: list[CudaMemoryError] = []
+    for step in steps_of(study):
+        plan = make_plan(study, step)
+        try:
+            plan.estimate(study.batch)
+            plans.append(plan)
+        except CudaMemoryError as error:
+            refusals.append(error)
+    return plans, refusals
 
 
 def gpu_of(target: Target) -> Gpu:
@@ -216,11 +234,6 @@ def torchinfo_bytes(study: Study) -> int | None:
             return ask_torchinfo(double, arguments).total_bytes
     except Exception:  # a model without a twin; the peer is asked for comparison only
         return None
-
-
-def _assumptions(study: Study, estimates: list[Estimate]) -> tuple[str, ...]:
-    notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
-    return (f"the loss of a training step is {study.spec.loss.text}", *notes)
 
 
 @rule(

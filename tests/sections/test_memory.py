@@ -101,6 +101,12 @@ def test_a_model_that_refuses_its_inputs_fails_in_one_line(tmp_path: Path) -> No
     assert "\n" not in caught.value.failed.error + caught.value.failed.hint
 
 
+def test_a_model_without_parameters_has_an_inference_and_no_training(tmp_path: Path) -> None:
+    result = examined(tmp_path, nn.ReLU())
+    assert {e.mode for e in result.estimates} == {"inference"}
+    assert any("no training step is estimated" in note for note in result.assumptions)
+
+
 class KeywordNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()

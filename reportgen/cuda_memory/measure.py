@@ -1,0 +1,119 @@
+"""Run a step for real on the CUDA device and read torch's own counters, beside an estimate."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .checkpointing import apply_checkpointing
+from .errors import CudaMemoryError
+from .iteration import Batch, run_inference, run_training
+from .stand_in import LOW_PRECISION, MakeInputs
+from .step import Step, check_batch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """What the device showed; `context_bytes` is what it held besides reserved memory."""
+
+    gpu: str
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    peak_device_bytes: int
+    context_bytes: int
+
+
+class _Silent:
+    """An observer that takes no notes."""
+
+    def mark(self, phase: str) -> None:
+        """Nothing to do."""
+
+    def relabel(self, tensors: Iterable[torch.Tensor], category: str) -> None:
+        """Nothing to do."""
+
+    def relabel_gradients(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Nothing to do."""
+
+
+def measure_step(
+    model: nn.Module, make_inputs: MakeInputs, *, batch: int, step: Step
+) -> Measurement:
+    """Run the step on the current CUDA device, on a copy of the model, and read the peaks.
+
+    The figures are only those of the step in a fresh process: cuBLAS keeps its workspaces, and
+    the context grows with every kernel loaded. Raises `CudaMemoryError` without a device, or if
+    memory runs out.
+    """
+    check_batch(batch)
+    if not torch.cuda.is_available():
+        raise CudaMemoryError("there is no CUDA device to measure on", "leave --measure out")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    try:
+        _run(model, make_inputs, batch, step)
+    except torch.OutOfMemoryError as err:
+        raise CudaMemoryError(f"batch {batch} ran out of memory", "try a smaller batch") from err
+    torch.cuda.synchronize()
+    reserved = torch.cuda.max_memory_reserved()
+    free, total = torch.cuda.mem_get_info()
+    context = total - free - torch.cuda.memory_reserved()
+    return Measurement(
+        gpu=torch.cuda.get_device_name(),
+        peak_allocated_bytes=torch.cuda.max_memory_allocated(),
+        peak_reserved_bytes=reserved,
+        peak_device_bytes=reserved + context,
+        context_bytes=context,
+    )
+
+
+def _run(model: nn.Module, make_inputs: MakeInputs, batch: int, step: Step) -> None:
+    example = make_inputs(batch)
+    low = LOW_PRECISION.get(step.precision)
+    lent = _on_device(model, low)
+    lent.train(step.trains)
+    if step.channels_last:
+        lent = lent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if step.checkpoints:
+        apply_checkpointing(lent, step)
+
+    def next_batch() -> Batch:
+        args, kwargs = example
+        return _moved(args, low), _moved(kwargs, low)
+
+    before = torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cudnn.benchmark = step.cudnn_benchmark
+        torch.backends.cuda.matmul.allow_tf32 = step.precision == "tf32"
+        run = run_training if step.trains else run_inference
+        run(_Silent(), lent, next_batch, step, "cuda")
+    finally:
+        torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _on_device(model: nn.Module, low: torch.dtype | None) -> nn.Module:
+    made = copy.deepcopy(model)
+    if any(tensor.is_meta for tensor in (*made.parameters(), *made.buffers())):
+        made = made.to_empty(device="cpu")
+        for tensor in (*made.parameters(), *made.buffers()):
+            tensor.data.zero_()
+    if low is not None:
+        made = made.to(low)
+    return made.to("cuda")
+
+
+def _moved(value: Any, low: torch.dtype | None) -> Any:
+    """Nested inputs on the device, copied anew each time as a data loader does."""
+    if isinstance(value, torch.Tensor):
+        wanted = low if low is not None and value.is_floating_point() else value.dtype
+        return value.to("cpu", wanted).to("cuda")
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(item, low) for item in value)
+    if isinstance(value, dict):
+        return {key: _moved(item, low) for key, item in value.items()}
+    return value
