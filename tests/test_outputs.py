@@ -291,6 +291,23 @@ def test_a_folder_without_permission_is_one_line_with_a_hint(
     assert _only_output(tmp_path) == []
 
 
+def test_an_output_whose_parent_may_not_be_written_is_staged_inside_itself(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing.os, "access", lambda path, mode: False)
+    made: list[object] = []
+    mkdtemp = placing.tempfile.mkdtemp
+
+    def noting(**where: object) -> str:
+        made.append(where["dir"])
+        return mkdtemp(**where)
+
+    monkeypatch.setattr(placing.tempfile, "mkdtemp", noting)
+    _write(small_report(), work, tmp_path / "out")
+    assert made == [tmp_path / "out"]
+    assert _only_output(tmp_path / "out") == ["index.html", "models", "report.json", "summary.md"]
+
+
 def test_a_full_disk_is_one_line_with_a_hint_and_leaves_the_previous_report(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

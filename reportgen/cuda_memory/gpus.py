@@ -69,7 +69,11 @@ def find_gpu(name: str) -> Gpu:
 
 
 def user_gpu(
-    name: str, usable_bytes: int, *, compute_capability: tuple[int, int] | None = None
+    name: str,
+    usable_bytes: int,
+    *,
+    compute_capability: tuple[int, int] | None = None,
+    multiprocessors: int | None = None,
 ) -> Gpu:
     """A card of one's own: `usable_bytes` is what torch calls `total_memory`.
 
@@ -86,6 +90,7 @@ def user_gpu(
         usable_basis="given",
         usable_source="the caller",
         compute_capability=compute_capability or (8, 0),
+        multiprocessors=multiprocessors,
     )
 
 

@@ -78,7 +78,7 @@ def _run(model: nn.Module, make_inputs: MakeInputs, batch: int, step: Step) -> N
     lent = _on_device(model, low)
     lent.train(step.trains)
     if step.channels_last:
-        lent = lent.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lent = lent.to(memory_format=torch.channels_last)
     if step.checkpoints:
         apply_checkpointing(lent, step)
 

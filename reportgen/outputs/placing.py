@@ -113,7 +113,7 @@ def staging(output: Path) -> Iterator[Staging]:
     made: list[Path] = []
     try:
         made = _make_folder(output)
-        folder = Path(tempfile.mkdtemp(prefix=".reportgen-", dir=output.parent))
+        folder = Path(tempfile.mkdtemp(prefix=".reportgen-", dir=_home_of_staging(output)))
         yield Staging(output=output, folder=folder)
     except OSError as error:
         raise _as_output_error(error, output) from error
@@ -123,6 +123,13 @@ def staging(output: Path) -> Iterator[Staging]:
         for each in made:  # innermost first; only what stayed empty goes
             with suppress(OSError):
                 each.rmdir()
+
+
+def _home_of_staging(output: Path) -> Path:
+    """Beside `output`; inside where that is another disk (a mounted volume) or not writable."""
+    parent = output.resolve().parent
+    beside = parent.stat().st_dev == output.stat().st_dev and os.access(parent, os.W_OK)
+    return parent if beside else output
 
 
 def _make_folder(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from reportgen.units import format_bytes
 if TYPE_CHECKING:
     from reportgen.cuda_memory import Estimate, Plan
 
-_CURVE_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_CURVE_DOUBLINGS = 20
 _CURVE_HEADROOM = 1.5  # a curve ends where it has left the largest card this far behind
 
 
@@ -202,20 +202,15 @@ def _fit(plan: Plan, gpu: Gpu) -> Fit:
 def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve:
     """Doubling batches until the largest card is left well behind."""
     limit = _CURVE_HEADROOM * max(gpu.usable_bytes for gpu in gpus)
-    batches: list[int] = []
-    peaks: list[int] = []
-    for batch in _CURVE_BATCHES:
-        estimate = plan.estimate(batch)
-        batches.append(batch)
-        peaks.append(estimate.peak_device_bytes)
-        if peaks[-1] > limit:
-            break
+    points = [plan.estimate(1)]
+    while points[-1].peak_device_bytes < limit and len(points) <= _CURVE_DOUBLINGS:
+        points.append(plan.estimate(2 * points[-1].batch))
     return Curve(
-        mode=estimate.mode,
-        precision=estimate.precision,
-        checkpointing=estimate.checkpointing,
-        batches=tuple(batches),
-        peak_device_bytes=tuple(peaks),
+        mode=points[0].mode,
+        precision=points[0].precision,
+        checkpointing=points[0].checkpointing,
+        batches=tuple(point.batch for point in points),
+        peak_device_bytes=tuple(point.peak_device_bytes for point in points),
     )
 
 
