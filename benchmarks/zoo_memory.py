@@ -152,9 +152,8 @@ def main() -> None:
             print(f"{outcome:8} {seconds:6.1f} s  {family:15} {name:40} {words}", flush=True)
     total = sum(counts.values())
     given = counts["fake"] + counts["cpu run"]
-    print(
-        f"\n{given} of {total} models give an estimate ({100 * given / total:.1f} %): {dict(counts)}"
-    )
+    share = f"{100 * given / total:.1f} %"
+    print(f"\n{given} of {total} models give an estimate ({share}): {dict(counts)}")
 
 
 if __name__ == "__main__":

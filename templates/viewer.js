@@ -48,7 +48,9 @@ for (const viewer of document.querySelectorAll(".viewer")) {
 
   viewer.classList.add("live");
   viewer.querySelector(".tools").hidden = false;
-  canvas.style.height = `${Math.max(180, Math.min(all.height * 1.34 + 16, window.innerHeight * 0.72))}px`;
+  // As tall as the drawing at the width there is, but never taller than most of the window.
+  const size = Math.min(1.34, canvas.clientWidth / all.width);
+  canvas.style.height = `${Math.max(180, Math.min(all.height * size + 16, window.innerHeight * 0.72))}px`;
   svg.removeAttribute("width");
   svg.removeAttribute("height");
   start();

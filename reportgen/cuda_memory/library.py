@@ -14,7 +14,7 @@ from functools import cache
 from importlib import metadata, resources
 from typing import Any
 
-from .cudnn import FORWARD, Convolution, cudnn_version, cudnn_workspace_bytes
+from .cudnn import FORWARD, Convolution, cudnn_workspace_bytes
 from .events import Request
 from .gpus import Gpu, find_gpu
 
@@ -108,26 +108,20 @@ def _convolution(numbers: tuple[int, ...], platform: Platform) -> int:
     convolution = _convolution_of(numbers, platform)
     if convolution.depthwise and convolution.element_bytes == 4:
         return 0
-    factor = _convolution_factor(convolution, platform)
+    figures = library_figures()["convolution_workspace"]
+    factor = 1.0
+    if convolution.pointwise:
+        known = platform.torch_version <= _LAST_MEASURED_TORCH
+        factor = float(figures["pointwise_measured" if known else "pointwise"][platform.level])
     if factor == 0:
         return 0
     asked = cudnn_workspace_bytes(convolution, platform.gpu or find_gpu("A100-80GB"))
     if asked is not None:
-        return int(asked * factor)
+        return int(asked * factor * float(figures["asked"][platform.level]))
     x, weight, y = convolution.operand_bytes
     copied = x + weight if convolution.kind == FORWARD else x + weight + y
-    return int(copied * factor)
-
-
-def _convolution_factor(convolution: Convolution, platform: Platform) -> float:
-    """What the answer, or the modelled size, is multiplied by at this end of the range."""
-    figures = library_figures()["convolution_workspace"]
-    if convolution.pointwise:
-        known = platform.torch_version <= _LAST_MEASURED_TORCH
-        return float(figures["pointwise_measured" if known else "pointwise"][platform.level])
-    if cudnn_version() is not None:
-        return float(figures["asked"][platform.level])
-    return float(figures[_kernels(convolution.element_bytes, platform)][platform.level])
+    family = _kernels(convolution.element_bytes, platform)
+    return int(copied * factor * float(figures[family][platform.level]))
 
 
 def _kernels(element_bytes: int, platform: Platform) -> str:

@@ -26,6 +26,8 @@ _SCALAR_SOURCES = {
     aten.lift_fresh.default,
     aten.scalar_tensor.default,
 }
+_HARMLESS = {"alpha", "value", "non_blocking", "memory_format", "pin_memory"}
+"""Keyword arguments that change neither shape nor type of a result."""
 _SCALAR_FACTORIES = {aten.zeros.default, aten.empty.memory_format}
 
 
@@ -97,7 +99,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _result(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         shortcut = self._shortcuts.get(func)
-        if shortcut is not None and not kwargs.keys() - {"alpha", "value", "non_blocking"}:
+        if shortcut is not None and not kwargs.keys() - _HARMLESS:
             quick = shortcut(args)
             if quick is not PASS:
                 return quick

@@ -51,6 +51,15 @@ def _in_place_list(args: tuple[Any, ...]) -> Any:
     return None if tensors and tensors[0].dim() else PASS
 
 
+def _new_list(args: tuple[Any, ...]) -> Any:
+    tensors = args[0]
+    return [_alike(tensor) for tensor in tensors] if tensors and tensors[0].dim() else PASS
+
+
+def _zeros(args: tuple[Any, ...]) -> Any:
+    return _alike(args[0]) if args[0].dim() else PASS
+
+
 def _alike(tensor: Tensor) -> Tensor:
     """A new tensor of the same shape, type and layout, dense."""
     if tensor.is_contiguous():
@@ -68,6 +77,8 @@ _IN_PLACE_LISTS = (
     "_foreach_reciprocal_ _foreach_copy_ _foreach_maximum_.List"
 )
 
+_NEW_LISTS = "_foreach_sqrt _foreach_add.List _foreach_mul.Scalar _foreach_neg _foreach_sub.List"
+
 
 def _overloads(names: str) -> list[Any]:
     """The operator overloads of these names that this torch has."""
@@ -84,6 +95,8 @@ FAKE_SHORTCUTS: dict[Any, Shortcut] = {
     aten.native_batch_norm.default: _batch_norm,
     aten.native_batch_norm_backward.default: _batch_norm_backward,
     aten.threshold_backward.default: _like_second,
+    aten.zeros_like.default: _zeros,
+    **dict.fromkeys(_overloads(_NEW_LISTS), _new_list),
     **dict.fromkeys(_overloads(_IN_PLACE), _in_place),
     **dict.fromkeys(_overloads(_IN_PLACE_LISTS), _in_place_list),
 }

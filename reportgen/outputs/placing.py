@@ -39,11 +39,18 @@ class Staging:
             stream.flush()
             os.fsync(stream.fileno())
 
-    def copy(self, source: Path, file: str) -> None:
-        """Copy `source` to `file`, a path relative to the output, and sync it."""
-        with source.open("rb") as origin, self._place_of(file).open("xb") as stream:
-            shutil.copyfileobj(origin, stream, 1 << 20)
-            stream.flush()
+    def adopt(self, source: Path, file: str) -> None:
+        """Take `source` as `file`, a path relative to the output, and sync it.
+
+        The finished file is linked rather than copied, since an ONNX file has gigabytes; where
+        the disk is another one, or knows no links, it is copied.
+        """
+        place = self._place_of(file)
+        try:
+            os.link(source, place)
+        except OSError:
+            shutil.copyfile(source, place)
+        with place.open("rb+") as stream:
             os.fsync(stream.fileno())
 
     def publish(self, *, stale: Sequence[str] = ()) -> tuple[Path, ...]:

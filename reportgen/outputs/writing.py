@@ -60,7 +60,7 @@ def _build(report: Report, work: Path, stage: Staging, formats: frozenset[str]) 
             page = render_model(report, model, work)
             stage.write(f"models/{model.name}/index.html", page.encode())
         for file in published_files(model):
-            stage.copy(work / "models" / model.name / file, f"models/{model.name}/{file}")
+            stage.adopt(work / "models" / model.name / file, f"models/{model.name}/{file}")
     if "md" in formats:
         stage.write("summary.md", render_summary(report).encode())
     if "pdf" in formats:
@@ -81,7 +81,7 @@ def _files_of(result: object) -> Iterator[str]:
     if isinstance(result, Layers):
         yield from (result.table_file, result.summary_file)
     elif isinstance(result, OnnxExport):
-        yield from filter(None, [result.file])
+        yield from filter(None, [result.file, result.external_file if result.file else None])
     elif isinstance(result, Graphs):
         drawings = (result.modules, result.autograd, result.onnx)
         yield from (drawing.svg for drawing in drawings if drawing.svg is not None)

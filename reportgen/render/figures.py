@@ -78,7 +78,11 @@ def breakdown(estimates: Sequence[MemoryEstimate], title: str) -> Markup:
             Stack(
                 label=step_name(each),
                 parts=tuple(
-                    Part(name=visible(name), value=size, figure=units.format_bytes(size))
+                    Part(
+                        name=visible(name.replace("_", " ")),
+                        value=size,
+                        figure=units.format_bytes(size),
+                    )
                     for name, size in each.at_peak.items()
                 ),
                 figure=units.format_bytes(sum(each.at_peak.values())),

@@ -42,7 +42,7 @@ class ModelOverview:
     layers: Layers | None
     onnx: OnnxExport | None
     memory: Memory | None
-    parity: str | None  # "passed" | "vacuous" | "failed"
+    parity: str | None  # "passed" | "vacuous" | "failed" | "not run"
     macs_per_sample: float | None
     training_fits: dict[str, Fit]  # GPU -> fit of the plainest training step
     inference_fits: dict[str, Fit]
@@ -186,6 +186,8 @@ def _result(model: ModelReport, kind: type[T]) -> T | None:
 def _parity(onnx: OnnxExport | None) -> str | None:
     if onnx is None:
         return None
+    if onnx.parity.not_run:
+        return "not run"
     if not onnx.parity.passed:
         return "failed"
     return "vacuous" if onnx.parity.vacuous else "passed"

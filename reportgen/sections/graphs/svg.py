@@ -109,7 +109,8 @@ def _unstyle(root: ElementTree.Element) -> None:
 def _style(scope: str) -> str:
     rules = [
         "svg:root{color-scheme:light dark}",
-        f"{scope} text{{font-feature-settings:'calt' 0}}",  # 3x3 in a name stays 3x3
+        # 3x3 in a name stays 3x3, and digits keep the widths that dot measured
+        f"{scope} text{{font-feature-settings:'calt' 0;font-variant-numeric:normal}}",
         f"{scope} text.strong{{fill:{_either('text', dot.TEXT, _DARK_TEXT)}}}",
         f"{scope} text.faint{{fill:{_either('faint', dot.FAINT, _DARK_FAINT)}}}",
         f"{scope} .headings text{{paint-order:stroke;stroke-width:4px;stroke-linejoin:round;"
