@@ -63,7 +63,7 @@ def build(
         str, typer.Option("--format", metavar="LIST", help="Any of html,pdf,json,md.")
     ] = "html,pdf,json,md",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Models examined at once [half the processors].")
+        int | None, typer.Option(min=1, help="Models examined at once [one for each processor].")
     ] = None,
     fail_on: Annotated[
         FailOn, typer.Option(help="Least severity that makes the exit status 1.")

@@ -28,6 +28,7 @@ from reportgen.workers import Examined, Job, Progress, Step, examine_all
 from reportgen.workers.limits import memory_of_machine
 
 FORMATS = ("html", "pdf", "json", "md")
+_BYTES_PER_JOB = 6 * 2**30  # VGG-16, with half a gigabyte of weights, peaks at 2.5 GiB
 _SHARE_OF_MACHINE = 0.85  # of its memory that all children together may use
 
 
@@ -57,7 +58,8 @@ def build(
         output: folder of the report; `reports/<manifest name>` below the current one otherwise.
         models: names of the models to examine; all of them otherwise.
         formats: which of `FORMATS` to write.
-        jobs: how many models to examine at once; one for every two processors otherwise.
+        jobs: how many models to examine at once; otherwise one for every processor, if each then
+            has memory enough.
         timings: whether to report what a clock measured.
         progress: told of every section that begins or ends.
 
@@ -66,7 +68,7 @@ def build(
     """
     start = time.monotonic()
     chosen = choose(manifest, models)
-    parallel = min(jobs or max(1, (os.cpu_count() or 1) // 2), len(chosen))
+    parallel = min(jobs or jobs_for_machine(), len(chosen))
     output = output or Path("reports") / manifest.path.stem
     with workshop(output) as work:
         examined = examine_all(
@@ -82,6 +84,11 @@ def build(
         )
         files = write_report(report, report_to_json(report), work, output, frozenset(formats))
     return Built(report=report, output=output, files=files)
+
+
+def jobs_for_machine() -> int:
+    """One model for each processor, as far as each can have `_BYTES_PER_JOB` of memory."""
+    return max(1, min(os.cpu_count() or 1, memory_of_machine() // _BYTES_PER_JOB))
 
 
 def choose(manifest: Manifest, names: tuple[str, ...]) -> tuple[ModelSpec, ...]:

@@ -14,10 +14,11 @@ from functools import cache
 from importlib import metadata, resources
 from typing import Any
 
-from .cudnn import FORWARD, Convolution, cudnn_workspace_bytes
+from .cudnn import FORWARD, WEIGHT_GRADIENT, Convolution, cudnn_workspace_bytes
 from .events import Request
 from .gpus import Gpu, find_gpu
 
+_PARTIAL_SUMS_LIMIT = 10 << 20
 _LAST_MEASURED_TORCH = (2, 8)
 """The measured rows behind the figures for pointwise convolutions are from torch 2.0 to 2.6."""
 
@@ -118,10 +119,21 @@ def _convolution(numbers: tuple[int, ...], platform: Platform) -> int:
     asked = cudnn_workspace_bytes(convolution, platform.gpu or find_gpu("A100-80GB"))
     if asked is not None:
         return int(asked * factor * float(figures["asked"][platform.level]))
-    x, weight, y = convolution.operand_bytes
-    copied = x + weight if convolution.kind == FORWARD else x + weight + y
     family = _kernels(convolution.element_bytes, platform)
-    return int(copied * factor * float(figures[family][platform.level]))
+    return int(_copied_bytes(convolution) * factor * float(figures[family][platform.level]))
+
+
+def _copied_bytes(convolution: Convolution) -> int:
+    """What tensor-core kernels copy into their layout, after cuDNN 9.26's answers for an A100.
+
+    The weight's gradient is summed in parts, some sixty copies of a small weight.
+    """
+    x, weight, y = convolution.operand_bytes
+    if convolution.kind == FORWARD:
+        return x + weight if convolution.x[1] > 4 else x + y
+    if convolution.kind == WEIGHT_GRADIENT:
+        return x + y + min(64 * weight, _PARTIAL_SUMS_LIMIT)
+    return x + weight + y
 
 
 def _kernels(element_bytes: int, platform: Platform) -> str:

@@ -172,7 +172,7 @@ def _estimate(weights: int, sample: int, batch: int, mode: str, precision: str,
         peak_allocated_bytes=sum(parts.values()),
         peak_reserved_bytes=sum(parts.values()) + 22 * 2**20,
         peak_device_bytes=device, band_low_bytes=round(device * 0.97),
-        band_high_bytes=round(device * 1.08), method="live storages of one fake step",
+        band_high_bytes=round(device * 1.08), method="fake",
         at_peak=parts, peak_module="features.2" if train else "features.0",
     )  # fmt: skip
 
