@@ -349,7 +349,8 @@ def calibrate(outcomes: list[Outcome], workspaces: list[dict[str, Any]], simulat
     """Put the context and the convolution factors measured here into the data file."""
     library = json.loads(LIBRARY.read_text(encoding="utf-8"))
     contexts = sorted(o.measured["context_bytes"] for o in outcomes if not o.error)
-    where = f"measured on {this_gpu(simulate).name}, torch {torch.__version__}"
+    how = "simulated, not measured, for" if simulate else "measured on"
+    where = f"{how} {this_gpu(simulate).name}, torch {torch.__version__}"
     if contexts:
         figures = library["context_bytes"]
         rest = int(figures["cublas"]["nominal"]) + int(figures["cudnn"]["nominal"])

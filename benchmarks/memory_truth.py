@@ -192,6 +192,88 @@ def vit_l_16() -> Row:
     )
 
 
+class BertLayer(nn.Module):
+    """A layer of bert-large with the attention of 2022: explicit scores, softmax and dropout."""
+
+    def __init__(self, width: int = 1024, heads: int = 16) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.one, self.two = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.drops = nn.ModuleList(nn.Dropout(0.1) for _ in range(3))
+        self.heads = heads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, width = x.shape
+        shape = (batch, length, self.heads, width // self.heads)
+        q, k, v = (part(x).view(shape).transpose(1, 2) for part in (self.q, self.k, self.v))
+        scores = q @ k.transpose(-1, -2) / (width // self.heads) ** 0.5
+        scores = scores + torch.zeros(batch, 1, 1, length, dtype=scores.dtype)
+        weights = self.drops[0](scores.softmax(-1))
+        mixed = (weights @ v).transpose(1, 2).reshape(batch, length, width)
+        x = self.one(x + self.drops[1](self.o(mixed)))
+        hidden = nn.functional.gelu(self.up(x))
+        return self.two(x + self.drops[2](self.down(hidden)))
+
+
+class BertLarge(nn.Module):
+    """bert-large-uncased for sequence classification, by shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(30522, 1024), nn.Embedding(512, 1024)
+        self.norm, self.drop = nn.LayerNorm(1024), nn.Dropout(0.1)
+        self.layers = nn.ModuleList(BertLayer() for _ in range(24))
+        self.pool, self.head = nn.Linear(1024, 1024), nn.Linear(1024, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(ids.shape[1])
+        x = self.drop(self.norm(self.words(ids) + self.places(places)))
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.drop(torch.tanh(self.pool(x[:, 0]))))
+
+
+def bert_rows() -> list[Row]:
+    """Hugging Face's guide: V100-16, length 512, nvidia-smi; the context was measured there.
+
+    It is from before torch 2.0: gradients were zeroed in place, optimizers looped.
+    """
+    with torch.device("meta"):
+        model = BertLarge()
+
+    def inputs(batch: int) -> Any:
+        return (torch.zeros(batch, 512, dtype=torch.int64),), {}
+
+    found = []
+    for name, batch, measured, step in (
+        ("b4 fp32", 4, 14949, {}),
+        ("b1 x 4 accumulation", 1, 8681, {"accumulation": 4}),
+        ("the same, checkpointing", 1, 6775, {"accumulation": 4, "checkpointing": True}),
+        ("b4 fp16", 4, 13939, {"precision": "amp-fp16"}),
+    ):
+        full = Step(
+            mode="train",
+            optimizer="adamw",
+            implementation="for-loop",
+            zero_grad="in_place",
+            torch_version="2.0",
+            **step,
+        )
+        made = trace_step(model, inputs, full, find_gpu("V100-16GB")).estimate(batch)
+        context = 1343 * MIB
+        found.append(
+            Row(
+                name=f"bert-large AdamW {name}",
+                predicted=made.peak_reserved_bytes + context,
+                low=made.reserved_band_low_bytes + context,
+                high=made.reserved_band_high_bytes + context,
+                measured=measured * MIB,
+            )
+        )
+    return found
+
+
 def growth(rows: list[Row]) -> list[tuple[str, float]]:
     """Error of the growth from the smaller to the larger batch of each model, in percent."""
     found = []
@@ -215,10 +297,12 @@ def main() -> None:
     xmem_table = _table(XMEM, options.xmem)
     xmem = xmem_rows(xmem_table)
     gpumemnet, constant = gpumemnet_rows(_table(GPUMEMNET, options.gpumemnet))
+    bert = bert_rows()
     others = [issue_144(), vit_l_16()]
     for title, rows in (
         ("xMem rows: reserved, RTX 3060, 86 x 86", xmem),
         (f"GPUMemNet rows: nvidia-smi, A100-40, constant {constant / MIB:.0f} MiB", gpumemnet),
+        ("bert-large rows: nvidia-smi, V100-16, the context of 1343 MiB as measured", bert),
         ("Others", others),
     ):
         print(title, *rows, sep="\n  ")
@@ -232,7 +316,7 @@ def main() -> None:
     for name, error in grown:
         print(f"  {name:20} {error:+6.1f} %")
     print(f"  median {median_size([error for _, error in grown]):.1f} %")
-    everything = [*xmem, *gpumemnet]
+    everything = [*xmem, *gpumemnet, *bert, *others]
     inside = sum(row.in_band for row in everything)
     print(f"Measured value in the printed band: {inside} of {len(everything)} rows")
     print(f"Median error, all rows: {median_size([r.error_percent for r in everything]):.1f} %")

@@ -30,9 +30,12 @@ def failed_because(error: BaseException) -> Failed:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that an allocation failed."""
+    """Whether `error`, or what caused it, says that an allocation failed."""
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY)
+    if isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY):
+        return True
+    cause = error.__cause__
+    return cause is not None and is_out_of_memory(cause)
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

@@ -88,6 +88,8 @@ def cudnn_workspace_bytes(convolution: Convolution, gpu: Gpu) -> int | None:
     """The workspace of the plan that torch would run, or None where cuDNN cannot be asked."""
     if _library() is None or _device_json(gpu) is None:
         return None
+    if convolution.bfloat16 and gpu.compute_capability and gpu.compute_capability < (8, 0):
+        return None
     try:
         return _query(convolution, gpu)
     except CudnnUnavailableError:

@@ -65,8 +65,8 @@ def run_training(
     zero = optimizer.zero_grad if optimizer is not None else model.zero_grad
     output = loss = target = None
     for iteration in range(step.iterations):
-        if step.zero_grad == "before_forward":
-            zero()
+        if step.zero_grad in ("before_forward", "in_place"):
+            zero(set_to_none=step.zero_grad != "in_place")
         for micro in range(step.accumulation):
             observer.mark("inputs")
             args, kwargs = next_batch()

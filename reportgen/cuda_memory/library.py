@@ -110,17 +110,15 @@ def _convolution(numbers: tuple[int, ...], platform: Platform) -> int:
     if convolution.depthwise and convolution.element_bytes == 4:
         return 0
     figures = library_figures()["convolution_workspace"]
-    factor = 1.0
-    if convolution.pointwise:
-        known = platform.torch_version <= _LAST_MEASURED_TORCH
-        factor = float(figures["pointwise_measured" if known else "pointwise"][platform.level])
-    if factor == 0:
+    known = platform.torch_version <= _LAST_MEASURED_TORCH
+    family = "pointwise_measured" if known else "pointwise"
+    if convolution.pointwise and figures[family][platform.level] == 0:
         return 0
     asked = cudnn_workspace_bytes(convolution, platform.gpu or find_gpu("A100-80GB"))
-    if asked is not None:
-        return int(asked * factor * float(figures["asked"][platform.level]))
-    family = _kernels(convolution.element_bytes, platform)
-    return int(_copied_bytes(convolution) * factor * float(figures[family][platform.level]))
+    if not convolution.pointwise:
+        family = "asked" if asked is not None else _kernels(convolution.element_bytes, platform)
+    size = _copied_bytes(convolution) if asked is None else asked
+    return int(size * float(figures[family][platform.level]))
 
 
 def _copied_bytes(convolution: Convolution) -> int:

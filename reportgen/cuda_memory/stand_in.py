@@ -24,10 +24,7 @@ def stand_in(model: nn.Module, fake: FakeTensorMode, *, precision: str) -> nn.Mo
     No weight is read or copied, so weights may be real, on `meta`, or larger than memory. Tied
     weights stay tied. In pure low precision floating tensors take that type.
     """
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
-        raise ModelRefusedError(
-            "the model has lazy parameters without a shape", "run it once on an example input"
-        )
+    _refuse_what_cuda_refuses(model)
     memo: dict[int, Any] = {}
     convert = _Converter(fake, LOW_PRECISION.get(precision))
     for tensor in _state(model):
@@ -36,6 +33,19 @@ def stand_in(model: nn.Module, fake: FakeTensorMode, *, precision: str) -> nn.Mo
         return copy.deepcopy(model, memo)
     except Exception:
         return _rebuilt(model, memo)
+
+
+def _refuse_what_cuda_refuses(model: nn.Module) -> None:
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        raise ModelRefusedError(
+            "the model has lazy parameters without a shape", "run it once on an example input"
+        )
+    for module in model.modules():
+        if ".ao.nn.quantized" in type(module).__module__:
+            raise ModelRefusedError(
+                f"{type(module).__name__} is a quantized layer for CPUs without a CUDA kernel",
+                "estimate the model before it is quantized",
+            )
 
 
 class _Converter:
@@ -105,8 +115,19 @@ def fake_inputs(
         with fake:
             args, kwargs = make_inputs(batch)
     except Exception:
-        args, kwargs = make_inputs(batch)
+        args, kwargs = real_inputs(make_inputs, batch)
     return fresh(args, fake, precision), fresh(kwargs, fake, precision)
+
+
+def real_inputs(make_inputs: MakeInputs, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What `make_inputs` gives outside any mode; its failure is the caller's to fix."""
+    try:
+        return make_inputs(batch)
+    except Exception as err:
+        raise ModelRefusedError(
+            f"the example inputs for batch {batch} cannot be made: {err}",
+            "make_inputs(batch) must return positional and keyword arguments",
+        ) from err
 
 
 def fresh(value: Any, fake: FakeTensorMode, precision: str = "fp32") -> Any:

@@ -15,7 +15,7 @@ OPTIMIZERS = (
     "none", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "adafactor",
 )  # fmt: skip
 IMPLEMENTATIONS = ("foreach", "fused", "for-loop")
-ZERO_GRAD = ("before_forward", "before_backward", "after_step")
+ZERO_GRAD = ("before_forward", "before_backward", "after_step", "in_place")
 LOSSES = ("cross_entropy", "sum", "mean")
 
 Loss = Callable[..., Any]
@@ -29,8 +29,10 @@ class Step:
     scalar tensor. `checkpointing` recomputes blocks in the backward pass: the model's own switch
     where it has one, else its repeated blocks, or the modules named in `checkpoint_modules`.
     `optimizer_arguments` go to the torch optimizer. `accumulation` is the number of micro-batches
-    of size `batch` before one optimizer step. `torch_version` ("2.6") stands for the version that
-    will run; empty is the installed one. `cudnn_benchmark` is torch.backends.cudnn.benchmark.
+    of size `batch` before one optimizer step. `zero_grad` says where gradients are dropped;
+    "in_place" zeroes and keeps them, as torch did before 2.0. `torch_version` ("2.6") stands for
+    the version that will run; empty is the installed one. `cudnn_benchmark` is
+    torch.backends.cudnn.benchmark; only measuring heeds it.
     """
 
     mode: str = "inference"

@@ -26,7 +26,7 @@ from .library import Platform, torch_version
 from .personality import cuda_personality
 from .recorder import Recorder
 from .shortcuts import FAKE_SHORTCUTS
-from .stand_in import LOW_PRECISION, MakeInputs, fake_inputs, fresh, stand_in
+from .stand_in import LOW_PRECISION, MakeInputs, fake_inputs, fresh, real_inputs, stand_in
 from .step import Step, check_batch
 
 REAL_RUN_BATCH = 2
@@ -106,7 +106,7 @@ class Tracer:
         self._refuse_large()
         batch = min(wanted, REAL_RUN_BATCH)
         model = self._prepared(_real_copy(self._model, self.step.precision))
-        args, kwargs = self._make_inputs(batch)
+        args, kwargs = real_inputs(self._make_inputs, batch)
 
         def next_batch() -> Batch:
             return _cloned(args, self.step.precision), _cloned(kwargs, self.step.precision)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from reportgen.chapter import AnySection, Done, Failed, Skipped, Unable
 from reportgen.errors import ReportgenError
-from reportgen.plain_words import failed_because
+from reportgen.plain_words import failed_because, is_out_of_memory
 from reportgen.sections import SECTIONS
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import die_with, limit_memory
@@ -99,7 +99,8 @@ def outcome_of(section: AnySection, study: Any) -> Done[Any] | Skipped | Failed:
         with undisturbed(study.model):
             result = section.examine(study)
     except Unable as unable:
-        return unable.failed
+        # the section speaks of the model; what the machine ran out of is not the model's fault
+        return failed_because(unable) if is_out_of_memory(unable) else unable.failed
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -336,6 +336,19 @@ def test_wrong_shapes_are_refused_in_one_line_with_a_hint() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_inputs_that_cannot_be_made_are_the_callers_to_fix() -> None:
+    with pytest.raises(ModelRefusedError, match="inputs for batch 4 cannot be made"):
+        estimate(nn.Linear(8, 8), lambda batch: 1 / 0, batch=4, step=Step())
+
+
+def test_layers_quantized_for_cpus_are_refused_with_the_reason() -> None:
+    from torch.ao.quantization import quantize_dynamic
+
+    model = quantize_dynamic(nn.Sequential(nn.Linear(64, 64)), {nn.Linear})
+    with pytest.raises(ModelRefusedError, match="quantized layer for CPUs"):
+        estimate(model, rows(64), batch=4, step=Step())
+
+
 @pytest.mark.parametrize("batch", [0, -1, 1.5, True])
 def test_a_batch_that_is_not_a_positive_whole_number_is_refused(batch: Any) -> None:
     with pytest.raises(StepError, match="positive whole number"):

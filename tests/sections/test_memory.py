@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,12 @@ def test_adamw_keeps_two_states_more_than_sgd(tmp_path: Path) -> None:
     assert 2 * weights <= by_optimizer["adamw"] <= 2 * weights + 8 * 512
 
 
-def test_curves_rise_with_the_batch(tmp_path: Path) -> None:
+def test_curves_rise_with_the_batch_but_for_the_segments_of_the_allocator(tmp_path: Path) -> None:
+    segment = 20 * 2**20  # other sizes may share segments better, so a dip of one is real
     for curve in examined(tmp_path).curves:
-        assert list(curve.peak_device_bytes) == sorted(curve.peak_device_bytes)
+        peaks = curve.peak_device_bytes
+        assert all(later > earlier - segment for earlier, later in pairwise(peaks))
+        assert peaks[-1] > 1.5 * 14 * 2**30
 
 
 def test_a_budget_is_answered_at_its_own_batch(tmp_path: Path) -> None:

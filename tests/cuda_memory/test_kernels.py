@@ -1,0 +1,203 @@
+"""What CUDA does differently: recurrent layers, workspaces, embeddings, library figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reportgen.cuda_memory import Request, Step, find_gpu, trace_step
+from reportgen.cuda_memory.autocast import LOWER
+from reportgen.cuda_memory.cudnn import (
+    FORWARD,
+    INPUT_GRADIENT,
+    WEIGHT_GRADIENT,
+    Convolution,
+    cudnn_version,
+    cudnn_workspace_bytes,
+)
+from reportgen.cuda_memory.library import Platform, library_figures, request_bytes
+
+MIB = 1 << 20
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def platform(card: str, torch_version: tuple[int, int] = (2, 11)) -> Platform:
+    return Platform(
+        gpu=find_gpu(card), precision="fp32", channels_last=False, torch_version=torch_version
+    )
+
+
+@pytest.mark.parametrize(
+    ("card", "version", "size"),
+    [
+        ("A100", (2, 6), 8519680),
+        ("H100", (2, 6), 32 * MIB),
+        ("B200", (2, 6), 8519680),
+        ("B200", (2, 12), 32 * MIB),
+        ("RTX 5090", (2, 12), 32 * MIB),
+    ],
+)
+def test_the_cublas_workspace_depends_on_the_card_and_on_blackwell_on_the_version(
+    card: str, version: tuple[int, int], size: int
+) -> None:
+    assert request_bytes(Request(rule="cublas"), platform(card, version)) == size
+
+
+def test_cublaslt_scratch_came_with_each_call_then_was_kept_then_was_shared() -> None:
+    call, kept = Request(rule="cublaslt_call"), Request(rule="cublaslt_kept")
+    found = [
+        (
+            request_bytes(call, platform("A100", version)),
+            request_bytes(kept, platform("A100", version)),
+        )
+        for version in ((2, 8), (2, 9), (2, 11))
+    ]
+    assert found == [(MIB, 0), (0, MIB), (0, 0)]
+
+
+def test_forward_and_backward_threads_have_a_cublas_workspace_each() -> None:
+    def inputs(batch: int) -> Inputs:
+        return (torch.empty(batch, 8),), {}
+
+    for mode, count in (("inference", 1), ("train", 2)):
+        step = Step(mode=mode, loss="sum")
+        trace = trace_step(nn.Linear(8, 8), inputs, step).trace(4)
+        requests = [a.request.rule for a in trace.allocations if a.request is not None]
+        assert requests.count("cublas") == count
+
+
+def test_few_embedding_indices_need_no_sorting_and_many_do() -> None:
+    few = Request(rule="embedding_backward", numbers=(3072, 1000, 64, 8))
+    many = Request(rule="embedding_backward", numbers=(4096, 1000, 64, 8))
+    assert request_bytes(few, platform("A100")) == 0
+    assert request_bytes(many, platform("A100")) == 5 * 8 * 4096 + 4 * (409 + 1000) * 64
+
+
+def convolution(kind: int, **changes: Any) -> Convolution:
+    facts: dict[str, Any] = {
+        "kind": kind,
+        "x": (128, 64, 224, 224),
+        "weight": (64, 64, 3, 3),
+        "y": (128, 64, 224, 224),
+        "stride": (1, 1),
+        "padding": (1, 1),
+        "dilation": (1, 1),
+        "element_bytes": 4,
+        "bfloat16": False,
+        "channels_last": False,
+        "tf32": True,
+    }
+    return Convolution(**{**facts, **changes})
+
+
+needs_cudnn = pytest.mark.skipif(cudnn_version() is None, reason="cuDNN 9.8 or later is not here")
+
+
+@needs_cudnn
+def test_cudnn_copies_both_operands_of_a_gradient_into_its_own_layout() -> None:
+    x, weight, y = convolution(FORWARD).operand_bytes
+    for kind in (INPUT_GRADIENT, WEIGHT_GRADIENT):
+        found = cudnn_workspace_bytes(convolution(kind), find_gpu("A100"))
+        assert found is not None
+        assert x + y <= found < 1.05 * (x + y + weight)
+
+
+@needs_cudnn
+def test_operands_already_in_cudnns_layout_need_less() -> None:
+    plain = cudnn_workspace_bytes(convolution(INPUT_GRADIENT), find_gpu("A100"))
+    found = cudnn_workspace_bytes(convolution(INPUT_GRADIENT, channels_last=True), find_gpu("A100"))
+    assert plain is not None
+    assert found is not None
+    assert found < plain
+
+
+def test_cards_that_cudnn_cannot_describe_are_not_asked() -> None:
+    assert cudnn_workspace_bytes(convolution(FORWARD), find_gpu("P100")) is None
+
+
+def numbers_of(asked: Convolution) -> tuple[int, ...]:
+    return (
+        asked.kind, asked.element_bytes, int(asked.bfloat16), 2, *asked.x, *asked.weight, *asked.y,
+        *asked.stride, *asked.padding, *asked.dilation,
+    )  # fmt: skip
+
+
+def test_a_depthwise_fp32_convolution_has_a_kernel_of_torchs_own_without_workspace() -> None:
+    asked = convolution(FORWARD, weight=(64, 1, 3, 3))
+    request = Request(rule="convolution", numbers=numbers_of(asked))
+    assert request_bytes(request, platform("A100")) == 0
+
+
+def test_a_pointwise_convolution_is_a_matrix_product_without_workspace() -> None:
+    asked = convolution(FORWARD, weight=(64, 64, 1, 1), padding=(0, 0))
+    request = Request(rule="convolution", numbers=numbers_of(asked))
+    assert request_bytes(request, platform("A100")) == 0
+
+
+def test_every_library_figure_has_a_provenance_and_an_ordered_range() -> None:
+    def check(entry: Any) -> None:
+        if not isinstance(entry, dict):
+            return
+        if "nominal" in entry:
+            assert entry["low"] <= entry["nominal"] <= entry["high"]
+            assert entry["provenance"]
+        for value in entry.values():
+            check(value)
+
+    check(library_figures())
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: str, **options: Any) -> None:
+        super().__init__()
+        self.body = getattr(nn, kind)(32, 64, num_layers=2, batch_first=True, **options)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)[0]
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 6), ("GRU", 5), ("RNN", 1)])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_recurrent_layers_are_one_cudnn_call_with_a_reserve(
+    kind: str, gates: int, bidirectional: bool
+) -> None:
+    def inputs(batch: int) -> Inputs:
+        return (torch.empty(batch, 50, 32),), {}
+
+    model = Recurrent(kind, bidirectional=bidirectional)
+    step = Step(mode="train", loss="sum", iterations=1)
+    trace = trace_step(model, inputs, step).trace(8)
+    reserve = gates * 2 * (1 + bidirectional) * 50 * 8 * 64 * 4
+    assert reserve in [a.size_bytes for a in trace.allocations]
+    weights = sum(p.numel() for p in model.parameters()) * 4
+    gradients = [a.size_bytes for a in trace.allocations if a.category == "gradient"]
+    assert gradients == [weights]
+
+
+def test_a_recurrent_layer_under_autocast_runs_in_the_low_type() -> None:
+    def inputs(batch: int) -> Inputs:
+        return (torch.empty(batch, 50, 32),), {}
+
+    step = Step(mode="train", loss="sum", iterations=1, precision="amp-fp16")
+    trace = trace_step(Recurrent("LSTM"), inputs, step).trace(8)
+    assert 6 * 2 * 50 * 8 * 64 * 2 in [a.size_bytes for a in trace.allocations]
+
+
+def test_the_operators_of_the_process_are_torchs_own_again_after_a_trace() -> None:
+    x = torch.ones(2, 4, 8, 16)
+    before = torch.nn.functional.scaled_dot_product_attention(x, x, x)
+    step = Step(mode="train", loss="sum", precision="amp-bf16")
+    trace_step(nn.Linear(8, 8), lambda b: ((torch.empty(b, 8),), {}), step).trace(2)
+    assert torch.equal(torch.nn.functional.scaled_dot_product_attention(x, x, x), before)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
+        assert torch.nn.functional.layer_norm(torch.ones(2, 2).bfloat16(), (2,)).dtype is (
+            torch.bfloat16
+        )
+
+
+def test_the_autocast_lists_name_operators_that_exist() -> None:
+    assert all(hasattr(torch.ops.aten, name) for name in LOWER if name != "chain_matmul")
