@@ -1,6 +1,7 @@
 """The front door: parse, call, print, exit status.
 
-0 clean · 1 a report was written but something in it is wrong · 2 no report · 130 interrupted.
+0 clean · 1 a report was written but something in it is wrong · 2 no report ·
+3 an estimate that does not fit · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import typer
 from reportgen import __version__
 from reportgen.errors import ManifestError, ReportgenError
 
+_DOES_NOT_FIT = 3
 _INTERRUPTED = 130
 
 app = typer.Typer(
@@ -47,6 +49,17 @@ class SchemaName(StrEnum):
 
     MANIFEST = "manifest"
     REPORT = "report"
+
+
+class Mode(StrEnum):
+    """What runs in a step."""
+
+    TRAIN = "train"
+    INFERENCE = "inference"
+
+
+_PRECISIONS = "fp32, tf32, amp-bf16, amp-fp16, bf16 or fp16."
+_OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad, adafactor or none."
 
 
 @app.command()
@@ -110,6 +123,62 @@ def check(manifest: ManifestPath) -> None:
 
     models = load_manifest(manifest).models
     typer.echo(f"{manifest}: {len(models)} model{'s' * (len(models) != 1)}, no errors")
+
+
+@app.command()
+def estimate(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As in a manifest.")],
+    inputs: Annotated[
+        list[str],
+        typer.Option("--input", metavar="SHAPE", help="batch,3,224,224 or ids=batch,9:int64<99"),
+    ],
+    batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
+    mode: Annotated[Mode, typer.Option(help="What runs.")] = Mode.TRAIN,
+    precision: Annotated[str, typer.Option(metavar="NAME", help=_PRECISIONS)] = "fp32",
+    optimizer: Annotated[str, typer.Option(metavar="NAME", help=_OPTIMIZERS)] = "adamw",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Recompute activations in the backward pass.")
+    ] = False,
+    loss: Annotated[str, typer.Option(metavar="NAME", help="cross_entropy, sum or mean.")] = "sum",
+    gpu: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A card to fit; repeatable.")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Also run the step on this machine's CUDA device.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Say how much memory a step takes on a GPU that need not be there."""
+    from reportgen.cuda_memory.errors import CudaMemoryError
+    from reportgen.cuda_memory.step import Step
+    from reportgen.estimation import answer_data, answer_lines, estimate_step
+    from reportgen.manifest import parse_shape_argument
+
+    trains = mode is Mode.TRAIN
+    try:
+        step = Step(
+            mode=mode.value,
+            precision=precision,
+            optimizer=optimizer if trains else "none",
+            checkpointing=checkpointing and trains,
+            loss=loss,
+        )
+    except CudaMemoryError as error:
+        raise ReportgenError(str(error), hint=error.hint) from error
+    answer = estimate_step(
+        source,
+        tuple(map(parse_shape_argument, inputs)),
+        batch=batch,
+        step=step,
+        gpus=tuple(gpu or ()),
+        measure=measure,
+    )
+    if as_json:
+        typer.echo(json.dumps(answer_data(answer), ensure_ascii=False, indent=1, allow_nan=False))
+    else:
+        for line in answer_lines(answer):
+            typer.echo(line)
+    raise typer.Exit(0 if answer.fits_everywhere else _DOES_NOT_FIT)
 
 
 @app.command()

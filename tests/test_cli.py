@@ -65,7 +65,7 @@ def test_every_command_has_help_and_help_needs_no_torch(tmp_path: Path) -> None:
     listing = run("--help", folder=tmp_path)
     assert listing.returncode == 0
     commands = re.findall(r"^  (\w+) ", listing.stdout.split("Commands:")[1], re.MULTILINE)
-    assert {"build", "check", "rules", "gpus", "schema", "doctor"} <= set(commands)
+    assert {"build", "check", "estimate", "rules", "gpus", "schema", "doctor"} <= set(commands)
     for command in commands:
         assert "Usage" in run(command, "--help", folder=tmp_path).stdout
 
@@ -97,6 +97,20 @@ def test_check_and_help_answer_without_importing_torch(manifest: Path) -> None:
         (["build", "{manifest}", "--jobs", "0"], "--jobs"),
         (["build", "{manifest}", "--output", "net.py/sub"], "net.py"),
         (["build", "{manifest}", "--output", "net.py"], "net.py"),
+        (
+            ["estimate", "torchvision:alexnet", "--input", "batch,3,224,224", "--batch", "0"],
+            "batch",
+        ),
+        (["estimate", "torchvision:alexnet", "--input", "batch,4,224,224"], "channels"),
+        (["estimate", "torchvision:alexnet", "--input", "batch,-3"], "batch,-3"),
+        (["estimate", "torchvision:alexnet"], "--input"),
+        (["estimate", "torchvision:alexnett", "--input", "batch,3"], "did you mean 'alexnet'"),
+        (["estimate", "x.py:make", "--input", "batch,3"], "x.py"),
+        (["estimate", "net.py:make", "--input", "batch,4", "--optimizer", "adamm"], "adamm"),
+        (["estimate", "net.py:make", "--input", "batch,4", "--precision", "fp8"], "fp8"),
+        (["estimate", "net.py:make", "--input", "batch,4", "--mode", "both"], "both"),
+        (["estimate", "net.py:make", "--input", "batch,4", "--gpu", "T5"], "did you mean T4"),
+        (["estimate", "net.py:make", "--input", "batch,4", "--measure"], "no CUDA device"),
         (["rules", "XYZ999"], "there is no rule 'XYZ999'"),
         (["gpus", "T5"], "unknown card 'T5'"),
         (["schema", "nothing"], "nothing"),
@@ -112,7 +126,33 @@ def test_usage_errors_are_one_line_and_status_2(
     assert answer.stdout == ""
     assert words in answer.stderr
     assert "Traceback" not in answer.stderr
-    assert sorted(p.name for p in manifest.parent.iterdir()) == ["net.py", "tiny.yaml"]
+    left = sorted(p.name for p in manifest.parent.iterdir() if p.name != "__pycache__")
+    assert left == ["net.py", "tiny.yaml"]
+
+
+def test_an_estimate_answers_in_words_and_as_data(manifest: Path) -> None:
+    asked = ["estimate", "net.py:make", "--input", "batch,4", "--batch", "8", "--gpu", "T4"]
+    words = run(*asked, folder=manifest.parent)
+    assert words.returncode == 0, words.stderr
+    assert words.stderr == ""
+    for said in ("allocated", "reserved", "on the device", "T4", "fits"):
+        assert said in words.stdout
+    data = json.loads(run(*asked, "--json", folder=manifest.parent).stdout)
+    assert data["batch"] == 8
+    assert data["fits"][0]["gpu"] == "T4"
+    assert sum(data["at_peak"].values()) == data["peak_allocated_bytes"]
+
+
+def test_an_estimate_that_does_not_fit_has_status_3(manifest: Path) -> None:
+    (manifest.parent / "big.py").write_text(
+        "from torch import nn\ndef make(): return nn.Linear(100_000, 100_000)\n"
+    )
+    answer = run(
+        "estimate", "big.py:make", "--input", "batch,100000", "--gpu", "T4", "--mode", "inference",
+        folder=manifest.parent,
+    )  # fmt: skip
+    assert answer.returncode == 3, answer.stderr
+    assert "does not fit" in answer.stdout
 
 
 def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) -> None:

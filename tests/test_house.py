@@ -24,7 +24,7 @@ FLOORS = [
     {"sections"},
     {"report", "compare"},
     {"budgets", "environment"},
-    {"charts", "render"},
+    {"charts", "render", "estimation"},
     {"outputs"},
     {"workers"},
     {"pipeline"},

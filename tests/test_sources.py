@@ -99,6 +99,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(folder: Pa
         ("nets.py:broken", {}, "NameError: name 'undefined_name' is not defined (nets.py:"),
         ("no_such_package.sub:Net", {}, "install 'no_such_package'"),
         ("timm:resnet18", {}, "this version reads"),
+        ("torchvison:resnet18", {}, "did you mean 'torchvision'?"),
     ],
 )
 def test_a_source_that_gives_no_model_is_refused_in_one_line(

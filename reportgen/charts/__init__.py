@@ -1,4 +1,4 @@
-"""Plots as SVG markup, drawn by hand: bars, stacked bars, and memory against batch size.
+"""Plots as SVG markup, drawn by hand: bars, stacked bars and areas, and lines.
 
 Every colour is an attribute that prints and a class that a page's style sheet may override, so
 that the same markup serves paper, a light screen and a dark one.
@@ -6,6 +6,7 @@ that the same markup serves paper, a light screen and a dark one.
 
 from __future__ import annotations
 
+from reportgen.charts.areas import Stage, stacked_areas
 from reportgen.charts.bars import Bar, Part, Stack, bar_list, stacked_bars
 from reportgen.charts.lines import Level, Line, line_chart, thinned
 
@@ -15,8 +16,10 @@ __all__ = [
     "Line",
     "Part",
     "Stack",
+    "Stage",
     "bar_list",
     "line_chart",
+    "stacked_areas",
     "stacked_bars",
     "thinned",
 ]

@@ -14,7 +14,7 @@ from .laws import FIRST_BATCH, BatchLaw, find_law, own_sizes
 from .library import Platform, context_bytes, uncertainty
 from .replay import Replay, replay
 from .scaling import ScaledRun, scaled
-from .search import Boundary, largest
+from .search import largest
 from .settings import allocator_options
 from .step import Step, check_batch
 from .trace import Tracer
@@ -76,11 +76,14 @@ class Plan:
     def largest_batch(self, gpu: Gpu | None = None) -> Fit:
         """The largest batch that fits the card, and the first that does not."""
         card = self._card(gpu)
-        boundary = largest(
-            lambda batch: self._run_at_capacity(batch, card).failed_position is None,
-            limit=SEARCH_LIMIT,
-            guess=self._guess(card),
-        )
+        runs: dict[int, Replay] = {}
+
+        def fits(batch: int) -> bool:
+            runs[batch] = self._run_at_capacity(batch, card)
+            return runs[batch].failed_position is None
+
+        boundary = largest(fits, limit=SEARCH_LIMIT, guess=self._guess(card))
+        failed = boundary.first_failing
         return Fit(
             gpu=card.name,
             usable_bytes=card.usable_bytes,
@@ -90,7 +93,7 @@ class Plan:
             checkpointing=self.step.checkpoints,
             largest_batch=boundary.largest,
             first_batch_that_fails=boundary.first_failing,
-            limited_by=self._limit(boundary, card),
+            limited_by="" if failed is None else self._limit(failed, runs[failed], card),
             safety_margin_bytes=self._margin(card),
         )
 
@@ -173,15 +176,16 @@ class Plan:
         return int(few + (capacity - low) / slope)
 
     def _margin(self, card: Gpu) -> int:
-        rules = _rules(self._sized(1, card, self._platform(card))[0])
+        rules = _rules(self._events_at(1, card))
         return context_bytes(rules, "high") - context_bytes(rules, "nominal")
 
-    def _limit(self, boundary: Boundary, card: Gpu) -> str:
-        if boundary.first_failing is None:
-            return ""
-        run = self._run_at_capacity(boundary.first_failing, card)
-        trace, _ = self._sized(boundary.first_failing, card, self._platform(card))
-        held = by_category(trace, run.granted, run.failed_position or 0)
+    def _events_at(self, batch: int, card: Gpu) -> Trace:
+        law = self._law(card)
+        return self.trace(batch, card) if law is None else law.trace
+
+    def _limit(self, batch: int, run: Replay, card: Gpu) -> str:
+        """The category that held most when the batch did not fit."""
+        held = by_category(self._events_at(batch, card), run.granted, run.failed_position or 0)
         return max(held, key=lambda name: held[name]) if held else "parameter"
 
     def _estimate(

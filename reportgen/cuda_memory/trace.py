@@ -7,6 +7,7 @@ A model that needs the values of its tensors runs for real on the CPU under the 
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -90,6 +91,7 @@ class Tracer:
         example = fake_inputs(self._make_inputs, batch, self._fake, precision=self.step.precision)
 
         def next_batch() -> Batch:
+            gc.collect(1)
             args, kwargs = example
             return fresh(args, self._fake), fresh(kwargs, self._fake)
 
@@ -162,9 +164,19 @@ class Tracer:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Random state, grad mode and default types are the caller's again afterwards."""
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        yield
+    """Random state and grad mode are the caller's again afterwards.
+
+    Garbage is collected once an iteration instead of now and then, so that a trace of a model
+    with reference cycles is the same every time.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _real_copy(model: nn.Module, precision: str) -> nn.Module:

@@ -9,12 +9,23 @@ from typing import Any
 from markupsafe import Markup
 
 from reportgen import units
-from reportgen.charts import Bar, Level, Line, Part, Stack, bar_list, line_chart, stacked_bars
+from reportgen.charts import (
+    Bar,
+    Level,
+    Line,
+    Part,
+    Stack,
+    Stage,
+    bar_list,
+    line_chart,
+    stacked_areas,
+    stacked_bars,
+)
 from reportgen.render.filters import most_frequent, unlike
 from reportgen.render.overview import ModelOverview
 from reportgen.render.text import visible
 from reportgen.sections.layers import Layer
-from reportgen.sections.memory import Curve, Fit, MemoryEstimate
+from reportgen.sections.memory import Curve, Fit, Holder, MemoryEstimate, Timeline
 
 _HEAVIEST = 12
 _CURVES = 8
@@ -110,6 +121,51 @@ def curves(lines: Sequence[Curve], fits: Sequence[Fit], title: str) -> Markup:
     )
 
 
+def timeline(line: Timeline, title: str) -> Markup:
+    """Allocated memory through one step, by category, with its phases and its peak."""
+    xs = [moment.progress for moment in line.moments]
+    stages = [
+        Stage(name=name, start=start, end=end)
+        for name, start, end in _phases([moment.phase for moment in line.moments], xs)
+    ]
+    return stacked_areas(
+        title,
+        [name.replace("_", " ") for name in line.categories],
+        xs,
+        [moment.allocated_bytes for moment in line.moments],
+        stages=stages,
+        peak=line.peak_index,
+        figure=lambda value: units.format_bytes(round(value)),
+        x_label="the step's allocations and frees, in order",
+    )
+
+
+def _phases(names: Sequence[str], xs: Sequence[float]) -> list[tuple[str, float, float]]:
+    """Runs of equal names, each with where it begins and where the next one does."""
+    begins = [i for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
+    ends = [*(xs[i] for i in begins[1:]), xs[-1]]
+    return [(names[i], xs[i], end) for i, end in zip(begins, ends, strict=True)]
+
+
+def holders(modules: Sequence[Holder], title: str) -> Markup:
+    """The modules that hold most memory at the peak."""
+    return bar_list(
+        title,
+        [
+            Bar(
+                label=visible(each.path) or "outside modules",
+                value=each.total_bytes,
+                figure=f"{units.format_bytes(each.total_bytes)}, most of it "
+                f"{max(each.at_peak, key=lambda name: each.at_peak[name]).replace('_', ' ')}",
+            )
+            for each in modules
+            if each.at_peak
+        ],
+        series=2,
+        width=760,
+    )
+
+
 def side_by_side(models: Sequence[ModelOverview], attribute: str, title: str) -> Markup:
     """One bar per model: its parameters, or the multiply-adds of one sample."""
     bars = []
@@ -142,6 +198,8 @@ WORDS: dict[str, Callable[..., Any]] = {
     "operators": operators,
     "breakdown": breakdown,
     "curves": curves,
+    "holders": holders,
+    "timeline": timeline,
     "side_by_side": side_by_side,
     "step_name": step_name,
 }

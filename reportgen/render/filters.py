@@ -53,6 +53,11 @@ def unlike(items: Iterable[Any], attribute: str) -> list[Any]:
     return list({getattr(item, attribute): item for item in reversed(list(items))}.values())[::-1]
 
 
+def times(after: int, before: int) -> str:
+    """How often `before` goes into `after`: `× 2.4`."""
+    return f"× {after / before:.1f}"
+
+
 def plural(number: int, word: str) -> str:
     """`1 layer`, `2 layers`, `1,234 layers`."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
@@ -93,6 +98,7 @@ WORDS: dict[str, Callable[..., Any]] = {
     "pivot": pivot,
     "unlike": unlike,
     "plural": plural,
+    "times": times,
     "milliseconds": milliseconds,
     "budget": budget,
     "dimensions": dimensions,

@@ -15,6 +15,8 @@ from reportgen.manifest import Source
 from reportgen.plain_words import one_line, place_in_user_code
 from reportgen.sources.from_torchvision import build
 
+_LIBRARIES = ("torchvision", "timm", "transformers", "torch")
+
 
 def call_factory(source: Source, arguments: dict[str, Any]) -> object:
     """Import the file or module of `source` and call its factory with `arguments`.
@@ -90,5 +92,8 @@ def _import_module(name: str) -> ModuleType:
 def _import_hint(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
+        near = difflib.get_close_matches(package, _LIBRARIES, n=1)
+        if near:  # never suggest installing a misspelling
+            return f"did you mean {near[0]!r}?"
         return f"install {package!r} into reportgen's environment, or correct the name"
     return "the same line fails under plain python; correct it there"

@@ -16,6 +16,7 @@ from reportgen.cuda_memory import (
     Trace,
     estimate,
     find_gpu,
+    replay,
     trace_step,
     user_gpu,
 )
@@ -75,6 +76,27 @@ def test_inference_keeps_one_activation_at_a_time() -> None:
     assert found.at_peak["parameter"] == weights
     assert found.at_peak["input"] == activation
     assert found.at_peak["temporary"] == 2 * activation
+
+
+@pytest.mark.slow
+def test_resnet50_at_batch_8_has_the_byte_counts_derived_for_torchinfo_issue_187() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    with torch.device("meta"):
+        model = torchvision.models.resnet50()
+
+    def inputs(batch: int) -> Inputs:
+        return (torch.empty(batch, 3, 224, 224),), {}
+
+    inference = trace_step(model, inputs, Step(iterations=1)).trace(8)
+    assert replay(inference).peak_requested_bytes == 190_750_792
+    trace = trace_step(model, inputs, Step(mode="train", optimizer="adam")).trace(8)
+    held = {
+        category: sum(a.size_bytes for a in trace.allocations if a.category == category)
+        for category in ("parameter", "buffer", "optimizer_state")
+    }
+    assert held == {
+        "parameter": 102_228_128, "buffer": 212_904, "optimizer_state": 204_456_256
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

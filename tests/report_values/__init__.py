@@ -16,7 +16,16 @@ from reportgen.findings import Finding, Severity
 from reportgen.report import BudgetCheck, ModelReport, Report, Timings, Verdict
 from reportgen.sections.graphs import Drawing, Graphs, Tile
 from reportgen.sections.layers import Layers, Uncounted
-from reportgen.sections.memory import Curve, Fit, Memory, MemoryEstimate
+from reportgen.sections.memory import (
+    Change,
+    Curve,
+    Fit,
+    Holder,
+    Memory,
+    MemoryEstimate,
+    Moment,
+    Timeline,
+)
 from reportgen.sections.onnx_export import (
     Latency,
     OnnxExport,
@@ -141,6 +150,24 @@ def memory(parameter_bytes: int, sample_bytes: int) -> Memory:
             for gpu, mib in CARDS.items()
         ),
         curves=tuple(_curve(parameter_bytes, sample_bytes, *step) for step in steps),
+        changes=tuple(
+            Change(gpu=gpu, change=change, largest_batch=round(40 * more), before=40)
+            for change, more in (("mixed precision", 1.9), ("checkpointing", 2.6))
+            for gpu in CARDS
+        ),
+        timeline=_timeline(parameter_bytes, sample_bytes),
+        holders=(
+            Holder(
+                path="",
+                total_bytes=3 * parameter_bytes,
+                at_peak={"optimizer_state": 2 * parameter_bytes},
+            ),
+            Holder(
+                path="features.2",
+                total_bytes=sample_bytes,
+                at_peak={"saved_activation": sample_bytes},
+            ),
+        ),
         torchinfo_bytes=parameter_bytes + 2 * 8 * sample_bytes,
         assumptions=(
             "the optimizer's state exists already: the peak is that of the second step",
@@ -148,6 +175,22 @@ def memory(parameter_bytes: int, sample_bytes: int) -> Memory:
             "CUDA context and libraries: 430 MiB on the device, outside the allocator",
         ),
     )
+
+
+def _timeline(weights: int, sample: int) -> Timeline:
+    steps = 40
+    heights = [*range(steps), *range(steps, 0, -1)]
+    return Timeline(
+        mode="train", precision="fp32", optimizer="adamw", checkpointing=False, batch=8,
+        categories=("parameter", "optimizer_state", "saved_activation"),
+        moments=tuple(
+            Moment(progress=index / (2 * steps - 1),
+                   phase="forward" if index < steps else "backward",
+                   allocated_bytes=(weights, 2 * weights, 8 * sample * height // steps))
+            for index, height in enumerate(heights)
+        ),
+        peak_index=steps,
+    )  # fmt: skip
 
 
 def _device_bytes(weights: int, sample: int, batch: int, mode: str, precision: str,
@@ -174,6 +217,7 @@ def _estimate(weights: int, sample: int, batch: int, mode: str, precision: str,
         peak_device_bytes=device, band_low_bytes=round(device * 0.97),
         band_high_bytes=round(device * 1.08), method="fake",
         at_peak=parts, peak_module="features.2" if train else "features.0",
+        peak_phase="backward" if train else "forward", peak_operator="aten.convolution_backward",
     )  # fmt: skip
 
 

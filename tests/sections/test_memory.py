@@ -70,7 +70,7 @@ def test_curves_rise_with_the_batch_but_for_the_segments_of_the_allocator(tmp_pa
     for curve in examined(tmp_path).curves:
         peaks = curve.peak_device_bytes
         assert all(later > earlier - segment for earlier, later in pairwise(peaks))
-        assert peaks[-1] > 1.5 * 14 * 2**30
+        assert peaks[-1] > 2 * peaks[0]
 
 
 def test_a_budget_is_answered_at_its_own_batch(tmp_path: Path) -> None:

@@ -1,81 +1,36 @@
-"""Memory: what a step takes on a CUDA card, and the largest batch that fits."""
+"""How the figures come about: every step traced once, every question answered from its trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from reportgen.chapter import Section, Skipped, Unable
+from reportgen.chapter import Skipped, Unable
 from reportgen.cuda_memory.errors import CudaMemoryError
+from reportgen.cuda_memory.events import CATEGORIES
 from reportgen.cuda_memory.gpus import Gpu, find_gpu, user_gpu
 from reportgen.cuda_memory.step import Step
-from reportgen.findings import Hit, Severity, rule
 from reportgen.manifest import Loss, Target
+from reportgen.sections.memory.result import (
+    Change,
+    Curve,
+    Fit,
+    Holder,
+    Memory,
+    MemoryEstimate,
+    Moment,
+    Timeline,
+)
 from reportgen.study import Study
-from reportgen.units import format_bytes
 
 if TYPE_CHECKING:
-    from reportgen.cuda_memory import Estimate, Plan
+    from reportgen.cuda_memory import Estimate, ModuleShare, Plan, TimelinePoint
 
 _CURVE_DOUBLINGS = 20
 _CURVE_HEADROOM = 1.5  # a curve ends where it has left the largest card this far behind
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MemoryEstimate:
-    """The peak of one step at one batch size; bytes. See `cuda_memory.Estimate`."""
-
-    mode: str  # "inference" | "train"
-    precision: str
-    optimizer: str
-    checkpointing: bool
-    batch: int
-    peak_allocated_bytes: int
-    peak_reserved_bytes: int
-    peak_device_bytes: int
-    band_low_bytes: int
-    band_high_bytes: int
-    method: str
-    at_peak: dict[str, int]  # category -> bytes
-    peak_module: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fit:
-    """The largest batch of one step on one card; 0 where not even one sample fits."""
-
-    gpu: str
-    usable_bytes: int
-    mode: str
-    precision: str
-    optimizer: str
-    checkpointing: bool
-    largest_batch: int
-    first_batch_that_fails: int | None
-    limited_by: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
-    """Peak device memory against batch size of one step."""
-
-    mode: str
-    precision: str
-    checkpointing: bool
-    batches: tuple[int, ...]
-    peak_device_bytes: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Memory:
-    """Estimates at the manifest's batch, what fits, and the curves behind it."""
-
-    estimates: tuple[MemoryEstimate, ...]
-    fits: tuple[Fit, ...]
-    curves: tuple[Curve, ...]
-    torchinfo_bytes: int | None  # the figure torchinfo prints for the same batch
-    assumptions: tuple[str, ...]
+_MOMENTS = 240
+_HOLDERS = 12
 
 
 def examine(study: Study) -> Memory | Skipped:
@@ -87,12 +42,16 @@ def examine(study: Study) -> Memory | Skipped:
     if not plans:
         raise Unable(str(refusals[0]), hint=refusals[0].hint) from refusals[0]
     estimates = [plan.estimate(batch) for plan in plans for batch in batches_of(study)]
+    shown = next((e for e in estimates if e.mode == "train"), estimates[0])
     notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
     lost = dict.fromkeys(f"no training step is estimated: {error}" for error in refusals)
     return Memory(
-        estimates=tuple(map(_as_result, estimates)),
-        fits=tuple(_fit(plan, gpu) for plan in plans for gpu in gpus),
+        estimates=tuple(map(as_result, estimates)),
+        fits=tuple(fit_of(plan, gpu) for plan in plans for gpu in gpus),
+        changes=tuple(changes(study, plans, gpus)),
         curves=tuple(_curve(plan, gpus) for plan in plans),
+        timeline=timeline_of(shown),
+        holders=tuple(_holder(share) for share in shown.top_modules[:_HOLDERS]),
         torchinfo_bytes=torchinfo_bytes(study),
         assumptions=(f"the loss of a training step is {study.spec.loss.text}", *notes, *lost),
     )
@@ -166,7 +125,8 @@ def batches_of(study: Study) -> tuple[int, ...]:
     return tuple(dict.fromkeys((study.batch, *sorted(study.spec.budgets.peak_memory_bytes))))
 
 
-def _as_result(estimate: Estimate) -> MemoryEstimate:
+def as_result(estimate: Estimate) -> MemoryEstimate:
+    """The estimate as the report has it, empty categories left out."""
     return MemoryEstimate(
         mode=estimate.mode,
         precision=estimate.precision,
@@ -181,10 +141,13 @@ def _as_result(estimate: Estimate) -> MemoryEstimate:
         method=estimate.method,
         at_peak={name: size for name, size in estimate.at_peak.items() if size},
         peak_module=estimate.peak_module,
+        peak_phase=estimate.peak_phase,
+        peak_operator=estimate.peak_op,
     )
 
 
-def _fit(plan: Plan, gpu: Gpu) -> Fit:
+def fit_of(plan: Plan, gpu: Gpu) -> Fit:
+    """The largest batch of a traced step on `gpu`."""
     found = plan.largest_batch(gpu)
     return Fit(
         gpu=gpu.name,
@@ -214,6 +177,78 @@ def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve:
     )
 
 
+def changes(study: Study, plans: list[Plan], gpus: tuple[Gpu, ...]) -> Iterator[Change]:
+    """What the training step would fit with mixed precision, with checkpointing, with both.
+
+    In this order, since mixed precision costs no time and checkpointing about a third of it.
+    """
+    plain = next((p for p in plans if p.step.mode == "train" and not p.step.checkpointing), None)
+    if plain is None:
+        return
+    before = {gpu.name: plain.largest_batch(gpu).largest_batch for gpu in gpus}
+    for words, step in cheaper_steps(plain.step):
+        known = (plan for plan in plans if plan.step == step)
+        plan = next(known, None) or make_plan(study, step)
+        for gpu in gpus:
+            try:
+                after = plan.largest_batch(gpu).largest_batch
+            except CudaMemoryError:  # a model that cannot be checkpointed, say
+                break
+            yield Change(gpu=gpu.name, change=words, largest_batch=after, before=before[gpu.name])
+
+
+def cheaper_steps(step: Step) -> Iterator[tuple[str, Step]]:
+    """The changes that make a training step smaller, in words, the cheapest first."""
+    mixed = replace(step, precision="amp-bf16")
+    if step.precision in ("fp32", "tf32"):
+        yield "mixed precision", mixed
+    yield "checkpointing", replace(step, checkpointing=True)
+    if step.precision in ("fp32", "tf32"):
+        yield "mixed precision and checkpointing", replace(mixed, checkpointing=True)
+
+
+def timeline_of(estimate: Estimate) -> Timeline:
+    """The step's memory through time, thinned to what a picture can show."""
+    categories = tuple(
+        name for name in CATEGORIES if any(point.allocated.get(name) for point in estimate.timeline)
+    )
+    points = _thinned(estimate.timeline)
+    totals = [sum(point.allocated.values()) for point in points]
+    return Timeline(
+        mode=estimate.mode,
+        precision=estimate.precision,
+        optimizer=estimate.optimizer,
+        checkpointing=estimate.checkpointing,
+        batch=estimate.batch,
+        categories=categories,
+        moments=tuple(
+            Moment(
+                progress=round(point.progress, 4),
+                phase=point.phase,
+                allocated_bytes=tuple(point.allocated.get(name, 0) for name in categories),
+            )
+            for point in points
+        ),
+        peak_index=totals.index(max(totals)),
+    )
+
+
+def _thinned(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
+    """At most `_MOMENTS` points: of each stretch the one with the most memory, and the ends."""
+    stretch = max(1, -(-len(points) // _MOMENTS))
+    parts = [points[start : start + stretch] for start in range(0, len(points), stretch)]
+    tallest = [max(part, key=lambda point: sum(point.allocated.values())) for part in parts]
+    return [points[0], *tallest[1:-1], points[-1]] if len(tallest) > 2 else list(points)
+
+
+def _holder(share: ModuleShare) -> Holder:
+    return Holder(
+        path=share.path,
+        total_bytes=share.total_bytes,
+        at_peak={name: size for name, size in share.at_peak.items() if size},
+    )
+
+
 def torchinfo_bytes(study: Study) -> int | None:
     """The "estimated total size" of torchinfo at the manifest's batch; None where it fails.
 
@@ -229,59 +264,3 @@ def torchinfo_bytes(study: Study) -> int | None:
             return ask_torchinfo(double, arguments).total_bytes
     except Exception:  # a model without a twin; the peer is asked for comparison only
         return None
-
-
-@rule(
-    "MEM001",
-    Severity.WARNING,
-    advice="lower the batch, take a lower precision or checkpointing, or remove the target",
-)
-def a_target_without_room_for_one_sample(result: Memory) -> Iterator[Hit]:
-    """A step that does not fit a target GPU with even one sample.
-
-    The manifest names the GPUs that the model is meant for. Where the weights, the optimizer's
-    state and one sample are more than the card's usable memory, no batch size helps.
-    """
-    for fit in result.fits:
-        if fit.largest_batch == 0:
-            yield Hit(
-                where=fit.gpu,
-                message=f"{_name(fit)} does not fit into {format_bytes(fit.usable_bytes)} "
-                f"with one sample; {fit.limited_by} takes the most",
-            )
-
-
-@rule(
-    "MEM002",
-    Severity.NOTE,
-    advice="lower the manifest's batch, or read the largest batch of each target in the report",
-)
-def the_manifest_batch_beyond_a_target(result: Memory) -> Iterator[Hit]:
-    """A target GPU on which the manifest's own batch does not fit.
-
-    The batch in the manifest is the one the report is about; on this card the step would end
-    in an out-of-memory error at that batch, though a smaller one fits.
-    """
-    batches = {(e.mode, e.precision, e.optimizer, e.checkpointing): e.batch
-               for e in reversed(result.estimates)}  # fmt: skip
-    for fit in result.fits:
-        batch = batches.get((fit.mode, fit.precision, fit.optimizer, fit.checkpointing), 0)
-        if 0 < fit.largest_batch < batch:
-            yield Hit(
-                where=fit.gpu,
-                message=f"{_name(fit)} fits at most batch {fit.largest_batch}, not {batch}",
-            )
-
-
-def _name(fit: Fit) -> str:
-    trained = f" with {fit.optimizer}" if fit.mode == "train" else ""
-    return f"{fit.mode} in {fit.precision}{trained}{', checkpointed' if fit.checkpointing else ''}"
-
-
-SECTION = Section(
-    name="memory",
-    title="Memory",
-    result=Memory,
-    examine=examine,
-    rules=(a_target_without_room_for_one_sample, the_manifest_batch_beyond_a_target),
-)

@@ -1,0 +1,108 @@
+"""What the memory section finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryEstimate:
+    """The peak of one step at one batch size; bytes. See `cuda_memory.Estimate`."""
+
+    mode: str  # "inference" | "train"
+    precision: str
+    optimizer: str
+    checkpointing: bool
+    batch: int
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    peak_device_bytes: int
+    band_low_bytes: int
+    band_high_bytes: int
+    method: str
+    at_peak: dict[str, int]  # category -> bytes
+    peak_module: str
+    peak_phase: str  # "forward", "backward", "optimizer", …
+    peak_operator: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """The largest batch of one step on one card; 0 where not even one sample fits."""
+
+    gpu: str
+    usable_bytes: int
+    mode: str
+    precision: str
+    optimizer: str
+    checkpointing: bool
+    largest_batch: int
+    first_batch_that_fails: int | None
+    limited_by: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """Peak device memory against batch size of one step."""
+
+    mode: str
+    precision: str
+    checkpointing: bool
+    batches: tuple[int, ...]
+    peak_device_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What one change of the training step would fit on one card."""
+
+    gpu: str
+    change: str  # "mixed precision", "checkpointing", or both
+    largest_batch: int
+    before: int  # the largest batch without the change
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """Allocated bytes at one moment, in the order of `Timeline.categories`."""
+
+    progress: float  # of the step's allocator events, 0 to 1
+    phase: str
+    allocated_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timeline:
+    """Memory through one step at the manifest's batch."""
+
+    mode: str
+    precision: str
+    optimizer: str
+    checkpointing: bool
+    batch: int
+    categories: tuple[str, ...]
+    moments: tuple[Moment, ...]
+    peak_index: int  # of the moment with the most bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """A module that holds memory at the peak of the timeline's step; "" is the step itself."""
+
+    path: str
+    total_bytes: int
+    at_peak: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """Estimates at the manifest's batch, what fits, and the curves behind it."""
+
+    estimates: tuple[MemoryEstimate, ...]
+    fits: tuple[Fit, ...]
+    changes: tuple[Change, ...]
+    curves: tuple[Curve, ...]
+    timeline: Timeline | None
+    holders: tuple[Holder, ...]  # most first
+    torchinfo_bytes: int | None  # the figure torchinfo prints for the same batch
+    assumptions: tuple[str, ...]
