@@ -66,6 +66,8 @@ def test_every_reportgen_command_of_the_readme_does_what_it_says(tmp_path: Path)
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert answer.returncode == 0, f"{command}: {answer.stderr}"
+        if command.startswith("reportgen estimate"):
+            assert answer.stdout == blocks("text")[0]
     listed = re.findall(r"^\| `([^<`]+)` ", README, re.MULTILINE)
     assert len(listed) == 4
     for name in listed:

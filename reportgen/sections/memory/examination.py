@@ -10,6 +10,7 @@ from reportgen.chapter import Skipped, Unable
 from reportgen.cuda_memory.errors import CudaMemoryError
 from reportgen.cuda_memory.events import CATEGORIES
 from reportgen.cuda_memory.gpus import Gpu, find_gpu, user_gpu
+from reportgen.cuda_memory.library import uncertainty
 from reportgen.cuda_memory.step import Step
 from reportgen.manifest import Loss, Target
 from reportgen.sections.memory.result import (
@@ -53,7 +54,20 @@ def examine(study: Study) -> Memory | Skipped:
         timeline=timeline_of(shown),
         holders=tuple(_holder(share) for share in shown.top_modules[:_HOLDERS]),
         torchinfo_bytes=torchinfo_bytes(study),
-        assumptions=(f"the loss of a training step is {study.spec.loss.text}", *notes, *lost),
+        assumptions=(
+            f"the loss of a training step is {study.spec.loss.text}",
+            _band(),
+            *notes,
+            *lost,
+        ),
+    )
+
+
+def _band() -> str:
+    return (
+        f"the range leaves {uncertainty():.0%} either way for fragmentation and for kernels that "
+        "are not modelled, and the spread of CUDA context, cuBLAS and cuDNN workspaces between "
+        "cards and versions"
     )
 
 
