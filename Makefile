@@ -49,4 +49,4 @@ system:
 	@SUDO=$(SUDO) PYTHON=$(PYTHON) bash .ci/system-libraries graphviz pango fonts venv
 
 system-test:
-	@SUDO=$(SUDO) PYTHON=$(PYTHON) bash .ci/system-libraries chromium poppler
+	@SUDO=$(SUDO) PYTHON=$(PYTHON) bash .ci/system-libraries chromium poppler atomic

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import signal
 import sys
@@ -18,7 +20,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from reportgen import __version__
-from reportgen.errors import ManifestError, ReportgenError
+from reportgen.errors import ManifestError, OutputError, ReportgenError
 
 _DOES_NOT_FIT = 3
 _INTERRUPTED = 130
@@ -264,6 +266,11 @@ def main() -> NoReturn:
     except ReportgenError as error:
         _complain(error)
         sys.exit(error.status)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        _complain(OutputError("the disk is full", hint="free some room and try again"))
+        sys.exit(OutputError.status)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             typer.echo("reportgen: interrupted; what was there before is untouched", err=True)
@@ -307,8 +314,14 @@ def _say_what_came_out(built: Any) -> None:
         failed = [c.name for c in model.chapters if isinstance(c.outcome, Failed)]
         notes = [f"{len(model.findings)} finding{'s' * (len(model.findings) != 1)}"]
         notes += [f"{', '.join(failed)} failed"] if failed else []
-        typer.echo(f"{model.verdict.value:<5} {model.name}: {', '.join(notes)}", err=True)
-    typer.echo(f"wrote {built.output}", err=True)
+        _tell(f"{model.verdict.value:<5} {model.name}: {', '.join(notes)}")
+    _tell(f"wrote {built.output}")
+
+
+def _tell(line: str) -> None:
+    """Say `line` on stderr; a reader who has gone away (`2>&1 | head`) changes no exit status."""
+    with contextlib.suppress(BrokenPipeError):
+        typer.echo(line, err=True)
 
 
 def _status(built: Any, fail_on: FailOn) -> int:

@@ -21,7 +21,7 @@ from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, OutputError
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec
-from reportgen.outputs import write_report
+from reportgen.outputs import check_output, write_report
 from reportgen.report import ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.workers import Examined, Job, Progress, Step, examine_all
@@ -166,6 +166,7 @@ def workshop(output: Path) -> Iterator[Path]:
     It lies on the same file system, so that finished files can be renamed into place.
     A build that was killed could not tidy up; the next one does it.
     """
+    check_output(output)
     parent = output.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ def shown_progress(
     models: Sequence[str], sections: Sequence[str], *, quiet: bool
 ) -> Iterator[Progress]:
     """A listener for `examine_all` that shows on stderr how far every model is."""
-    console = Console(stderr=True, highlight=False)
+    console = _Stderr(stderr=True, highlight=False)
     if quiet:
         yield lambda *_: None
     elif console.is_terminal:
@@ -44,6 +44,14 @@ def _print_line(console: Console, model: str, section: str, step: Step, seconds:
     if step is not Step.STARTED:
         line = Text(f"{seconds:6.1f} s  {model}: {section} {step.value}")
         console.print(line, soft_wrap=True)
+
+
+class _Stderr(Console):
+    """A console whose reader may go away (`2>&1 | head`); the build goes on without it."""
+
+    def on_broken_pipe(self) -> None:
+        """Be silent from now on."""
+        self.quiet = True
 
 
 class _Board:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,8 @@ import jsonschema
 import pytest
 
 from reportgen import cli
+from reportgen.progress import shown_progress
+from reportgen.workers import Step
 
 ROOT = Path(__file__).parents[1]
 REPORTGEN = [sys.executable, "-m", "reportgen"]
@@ -235,6 +238,8 @@ def test_ctrl_c_ends_within_two_seconds_and_leaves_the_old_report(manifest: Path
     process = subprocess.Popen(
         [*REPORTGEN, "build", str(manifest)], cwd=manifest.parent, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # a shell starts what runs in its background with Ctrl-C ignored, and tests may run there
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     time.sleep(6)
     process.send_signal(signal.SIGINT)
@@ -285,3 +290,28 @@ def test_the_parent_of_a_build_stays_small(manifest: Path) -> None:
 def test_no_color_is_honoured(manifest: Path) -> None:
     answer = run("check", manifest, folder=manifest.parent, env=os.environ | {"NO_COLOR": "1"})
     assert "\x1b" not in answer.stdout + answer.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*REPORTGEN, "schema", "report"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "reportgen: the disk is full (free some room and try again)\n"
+
+
+def test_progress_that_nobody_reads_any_more_ends_no_build(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    told = 0
+    with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "w") as nobody:
+        monkeypatch.setattr(sys, "stderr", nobody)
+        with shown_progress(["a"], ["layers"], quiet=False) as progress:
+            for told in (1, 2):
+                progress("a", "layers", Step.DONE, float(told))
+    assert told == 2

@@ -16,8 +16,10 @@ from report_values import full_report, small_report, work_folder
 
 from reportgen.errors import OutputError
 from reportgen.outputs import FORMATS, placing, write_report, writing
+from reportgen.outputs import pdf as pdf_module
 from reportgen.outputs.layout import layout
 from reportgen.outputs.pdf import make_pdf
+from reportgen.pipeline import workshop
 from reportgen.render import render_print
 from reportgen.report import Report, report_to_json
 
@@ -259,6 +261,45 @@ def test_an_output_that_is_a_file_is_refused(work: Path, tmp_path: Path) -> None
         _write(small_report(), work, tmp_path / "out")
     assert "--output" in caught.value.hint
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_name_no_disk_can_carry_is_one_line_with_a_hint(work: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="file name too long") as caught:
+        _write(small_report(), work, tmp_path / ("a" * 300))
+    assert "shorter path" in caught.value.hint
+
+
+def test_a_build_that_begins_leaves_the_files_that_another_is_writing(
+    work: Path, tmp_path: Path
+) -> None:
+    with placing.staging(tmp_path / "out") as stage:
+        stage.write("index.html", b"whole")
+        with workshop(tmp_path / "other"):
+            pass
+        stage.publish()
+    assert (tmp_path / "out/index.html").read_bytes() == b"whole"
+
+
+def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputError, match="is a file"), workshop(tmp_path / "out"):
+        raise AssertionError("work began")
+
+
+def test_a_layout_that_the_system_kills_is_no_bug_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf_module.sys, "executable", _script(tmp_path, "kill -9 $$"))
+    with pytest.raises(OutputError, match="killed") as caught:
+        make_pdf("<p>x</p>", tmp_path)
+    assert "--format" in caught.value.hint
+
+
+def _script(folder: Path, line: str) -> str:
+    file = folder / "script"
+    file.write_text(f"#!/bin/sh\n{line}\n")
+    file.chmod(0o755)
+    return str(file)
 
 
 def test_a_file_in_the_way_of_the_output_is_refused(work: Path, tmp_path: Path) -> None:

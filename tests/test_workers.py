@@ -17,10 +17,12 @@ from reportgen.chapter import Done, Failed, Skipped
 from reportgen.errors import ModelError
 from reportgen.manifest import Source
 from reportgen.workers import Examined, Job, Step, examine_all
+from reportgen.workers.child import Reporter
+from reportgen.workers.job import Message
 from reportgen.workers.limits import memory_of_machine
 
 MODELS = """
-import ctypes, os, signal, subprocess, sys, time
+import ctypes, os, signal, subprocess, sys, threading, time
 import torch
 from torch import nn
 
@@ -46,6 +48,8 @@ class Trouble(nn.Module):
     def hang(self): time.sleep(600)
     def spin(self):
         while True: pass
+    def fork(self): os.fork()
+    def leave_a_thread(self): threading.Thread(target=time.sleep, args=(600,)).start()
     def leave_a_child(self):
         child = subprocess.Popen(["sleep", "600"])
         print("sleeper", child.pid, flush=True)
@@ -123,6 +127,7 @@ def test_a_model_that_ends_its_process_fails_one_section(
 ) -> None:
     bad, good = examine(job(tmp_path, kind), job(tmp_path, "behave"))
     assert words in failure_of(bad).error
+    assert "runpy" not in failure_of(bad).hint
     assert isinstance(good.chapters[0].outcome, Done)
 
 
@@ -150,6 +155,38 @@ def test_children_of_a_stopped_child_die_with_it(tmp_path: Path) -> None:
     sleeper = int(words[words.index("sleeper") + 1])
     time.sleep(0.2)
     assert not alive(str(sleeper))
+
+
+@pytest.mark.slow
+def test_a_thread_that_a_model_leaves_behind_costs_no_time(tmp_path: Path) -> None:
+    start = time.monotonic()
+    (examined,) = examine(job(tmp_path, "leave a thread", seconds=50.0))
+    assert isinstance(examined.chapters[0].outcome, Done)
+    assert time.monotonic() - start < 40
+
+
+@pytest.mark.slow
+def test_a_model_that_forks_is_heard_once(tmp_path: Path) -> None:
+    heard: list[tuple[str, Step]] = []
+    examine_all(
+        [job(tmp_path, "fork")], parallel=1, progress=lambda _, *news: heard.append(news[:2])
+    )
+    assert heard == [
+        ("layers", Step.STARTED),
+        ("layers", Step.DONE),
+        ("training", Step.STARTED),
+        ("training", Step.SKIPPED),
+    ]
+
+
+def test_a_long_message_in_korean_reaches_the_parent_whole() -> None:
+    read_end, write_end = os.pipe()
+    message = Message(kind="model_error", message="한" * 1500, hint="\x1b" * 500)
+    Reporter(write_end).tell(message)
+    line = os.read(read_end, 65536)
+    os.close(read_end)
+    os.close(write_end)
+    assert Message.model_validate_json(line) == message
 
 
 @pytest.mark.slow

@@ -99,9 +99,7 @@ def _read_bytes(file: Path) -> bytes:
             if len(content) <= _MOST_BYTES:
                 return content
     except FileNotFoundError:
-        raise _ReadingError(
-            "file not found; check the path, or begin with 'reportgen init'"
-        ) from None
+        raise _ReadingError("file not found; check the path") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _ReadingError(f"cannot be read: {reason.lower()}; check the path") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reportgen.outputs.placing import check_output
 from reportgen.outputs.writing import FORMATS, write_report
 
-__all__ = ["FORMATS", "write_report"]
+__all__ = ["FORMATS", "check_output", "write_report"]

@@ -6,6 +6,7 @@ The child is `reportgen.outputs.layout`.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ def make_pdf(page: str, root: Path, *, seconds: float = _SECONDS) -> bytes:
     """The PDF of `page`, with the tiles below `root` in the places that it leaves for them.
 
     Raises:
-        OutputError: the layout took longer than `seconds`.
+        OutputError: the layout took longer than `seconds`, or the system killed it.
         RuntimeError: the layout failed or warned; that is a bug of ours.
     """
     with tempfile.TemporaryDirectory(prefix="reportgen-pdf-") as scratch:
@@ -35,6 +36,11 @@ def make_pdf(page: str, root: Path, *, seconds: float = _SECONDS) -> bytes:
                 f"the PDF was not laid out within {seconds:.0f} s",
                 hint="leave it out with --format html,json,md, or report on fewer models at once",
             ) from error
+        if done.returncode == -signal.SIGKILL:
+            raise OutputError(
+                "the PDF layout was killed (SIGKILL), as the system does when memory runs out",
+                hint="leave it out with --format html,json,md, or report on fewer models at once",
+            )
         if done.returncode != 0 or not target.exists():
             last = done.stderr.decode(errors="replace").strip()[-4000:]
             raise RuntimeError(f"the PDF could not be laid out (status {done.returncode}):\n{last}")

@@ -106,6 +106,24 @@ class Staging:
         return self.folder / "old" / file
 
 
+def check_output(output: Path) -> None:
+    """Refuse at once what could not be written to after minutes of work.
+
+    Raises:
+        OutputError: `output` is a file, no possible name, or a folder that may not be written to.
+    """
+    try:
+        there, is_folder = output.exists(), output.is_dir()
+    except OSError as error:
+        raise _as_output_error(error, output) from error
+    if there and not is_folder:
+        raise OutputError(f"{output} is a file; the report needs a folder",
+                          hint="choose another folder with --output")  # fmt: skip
+    if there and not os.access(output, os.W_OK):
+        denied = PermissionError(errno.EACCES, "Permission denied", str(output))
+        raise _as_output_error(denied, output)
+
+
 @contextmanager
 def staging(output: Path) -> Iterator[Staging]:
     """A folder to build in, on the disk of `output`; nothing of it is left behind.
@@ -113,14 +131,14 @@ def staging(output: Path) -> Iterator[Staging]:
     Raises:
         OutputError: for whatever the system says no to, with a hint what to do.
     """
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file; the report needs a folder",
-                          hint="choose another folder with --output")  # fmt: skip
+    check_output(output)
     folder: Path | None = None
     made: list[Path] = []
     try:
         made = _make_folder(output)
-        folder = Path(tempfile.mkdtemp(prefix=".reportgen-", dir=_home_of_staging(output)))
+        # the process in the name: another build beside this one leaves what belongs to the living
+        prefix = f".reportgen-{os.getpid()}-"
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_home_of_staging(output)))
         yield Staging(output=output, folder=folder)
     except OSError as error:
         raise _as_output_error(error, output) from error

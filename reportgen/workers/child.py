@@ -27,10 +27,17 @@ class Reporter:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._process = os.getpid()
 
     def tell(self, message: Message) -> None:
-        """Send `message`; a line below PIPE_BUF arrives whole."""
-        os.write(self._descriptor, message.model_dump_json().encode()[:4000] + b"\n")
+        """Send `message` whole; the parent has nobody else to hear."""
+        self.end_if_forked()
+        os.write(self._descriptor, message.model_dump_json().encode() + b"\n")
+
+    def end_if_forked(self) -> None:
+        """End a copy of this process that a model made with `os.fork` and let run on."""
+        if os.getpid() != self._process:
+            os._exit(0)
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
@@ -68,7 +75,9 @@ def examine(job: Job, reporter: Reporter) -> None:
     for section in SECTIONS:
         if section.name in job.sections:
             with reporter.section(section.name):
-                save(job, section, outcome_of(section, study))
+                outcome = outcome_of(section, study)
+                reporter.end_if_forked()
+                save(job, section, outcome)
 
 
 def load_study(job: Job) -> Any:

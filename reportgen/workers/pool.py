@@ -25,6 +25,8 @@ from reportgen.workers.job import Job, Message, Progress, Step
 
 _POLL_SECONDS = 0.1
 _LOADING = ""
+# runpy warns that our package imports the child too; that would be its last words in a crash
+_CHILD = (sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "reportgen.workers.child")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +99,7 @@ class _Study:
         job = self.job.model_copy(update={"sections": self.remaining})
         with self.log_file.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "reportgen.workers.child", str(write_end), str(os.getpid())],
+                [*_CHILD, str(write_end), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -125,7 +127,10 @@ class _Study:
         assert self._child is not None
         ended = self._child.poll() is not None  # before reading, so that last words are heard
         self._read()
-        if ended:
+        if not self.remaining:  # at once: a thread that the model left would keep its process alive
+            self.stop()
+            self.finished = True
+        elif ended:
             self._bury(_how_it_ended(self._child.returncode, self.job))
         elif time.monotonic() - self.since > self.job.seconds:
             self._bury(_took_too_long(self.job))
