@@ -21,7 +21,7 @@ from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, OutputError
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec
-from reportgen.outputs import check_output, write_report
+from reportgen.outputs import check_output, home_of_staging, write_report
 from reportgen.report import ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.workers import Examined, Job, Progress, Step, examine_all
@@ -161,22 +161,23 @@ def measured(examined: tuple[Examined, ...], total_seconds: float) -> Timings:
 
 @contextmanager
 def workshop(output: Path) -> Iterator[Path]:
-    """A folder beside `output` to work in, gone afterwards, whatever happens.
+    """A folder near `output` to work in, gone afterwards, whatever happens.
 
     It lies on the same file system, so that finished files can be renamed into place.
     A build that was killed could not tidy up; the next one does it.
     """
     check_output(output)
-    parent = output.absolute().parent
+    home = output.absolute().parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.glob(".reportgen-*"):
+        home.mkdir(parents=True, exist_ok=True)
+        home = home_of_staging(output)
+        for left in home.glob(".reportgen-*"):
             if not _alive(left.name.split("-")[1]):
                 shutil.rmtree(left, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix=f".reportgen-{os.getpid()}-", dir=parent))
+        work = Path(tempfile.mkdtemp(prefix=f".reportgen-{os.getpid()}-", dir=home))
     except OSError as error:
         raise OutputError(
-            f"cannot write to {str(parent)!r}: {(error.strerror or str(error)).lower()}",
+            f"cannot write to {str(home)!r}: {(error.strerror or str(error)).lower()}",
             hint="choose another folder with --output",
         ) from error
     try:

@@ -280,6 +280,16 @@ def test_a_build_that_begins_leaves_the_files_that_another_is_writing(
     assert (tmp_path / "out/index.html").read_bytes() == b"whole"
 
 
+def test_a_build_into_a_volume_whose_parent_may_not_be_written_works_inside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(placing.os, "access", lambda path, mode: Path(path) != tmp_path)
+    with workshop(tmp_path / "out") as folder:
+        assert folder.parent == tmp_path / "out"
+    assert _only_output(tmp_path / "out") == []
+
+
 def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="is a file"), workshop(tmp_path / "out"):

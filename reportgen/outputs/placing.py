@@ -138,7 +138,7 @@ def staging(output: Path) -> Iterator[Staging]:
         made = _make_folder(output)
         # the process in the name: another build beside this one leaves what belongs to the living
         prefix = f".reportgen-{os.getpid()}-"
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_home_of_staging(output)))
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=home_of_staging(output)))
         yield Staging(output=output, folder=folder)
     except OSError as error:
         raise _as_output_error(error, output) from error
@@ -150,9 +150,11 @@ def staging(output: Path) -> Iterator[Staging]:
                 each.rmdir()
 
 
-def _home_of_staging(output: Path) -> Path:
+def home_of_staging(output: Path) -> Path:
     """Beside `output`; inside where that is another disk (a mounted volume) or not writable."""
     parent = output.resolve().parent
+    if not output.exists():
+        return parent
     beside = parent.stat().st_dev == output.stat().st_dev and os.access(parent, os.W_OK)
     return parent if beside else output
 
