@@ -51,7 +51,7 @@ class ModelReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timings:
-    """Measured by a clock: seconds of the whole build, and of each section of each model."""
+    """Measured by a clock: seconds of examining all models, and of each section of each model."""
 
     total_seconds: float
     section_seconds: dict[str, dict[str, float]]  # model -> section -> seconds

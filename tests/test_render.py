@@ -233,7 +233,7 @@ def test_figures_of_a_clock_stand_in_labelled_blocks_and_go_away_without_timings
     folder: Path,
 ) -> None:
     report = full_report()
-    assert "The whole build took" in render_index(report)
+    assert "Examining the models took" in render_index(report)
     untimed = replace(report, timings=None)
     for page in (
         render_index(untimed),

@@ -52,7 +52,7 @@ GOOD = OnnxExport(
     outputs=(Port(name="logits", dtype="float32", shape=("batch", 3)),),
     dynamic=("batch",),
     strategy="torch.export, dynamic batch",
-    parity=Parity(passed=True, vacuous=False, cases=(CASE, CASE), note=""),
+    parity=Parity(passed=True, vacuous=False, cases=(CASE, replace(CASE, batch=3)), note=""),
     latency_ms=None,
     warnings=(),
     asked_dynamic=("batch",),
@@ -91,6 +91,12 @@ BAD = {
     "ONX010": replace(GOOD, training_modules=("head.drop (Dropout)",)),
     "ONX011": replace(GOOD, external_file="model.onnx.data"),
     "ONX012": replace(GOOD, opset=18),
+    "ONX013": replace(
+        GOOD,
+        parity=Parity(
+            passed=True, vacuous=False, cases=(CASE, CASE), note="PyTorch itself fails at batch 3"
+        ),
+    ),
 }
 
 
@@ -123,7 +129,8 @@ def test_a_failing_parity_names_output_case_and_error() -> None:
 
 def test_a_case_without_outputs_says_what_happened() -> None:
     case = replace(CASE, passed=False, outputs=(), note="onnxruntime fails: bad Reshape")
-    parity = replace(GOOD.parity, passed=False, cases=(case,), note="in train mode: 1 (Dropout)")
+    cases = (case, replace(case, batch=3))
+    parity = replace(GOOD.parity, passed=False, cases=cases, note="in train mode: 1 (Dropout)")
     [finding] = judge(replace(GOOD, parity=parity))
     assert "onnxruntime fails: bad Reshape (in train mode: 1 (Dropout))" in finding.message
 

@@ -191,6 +191,23 @@ def other_opset(onnx: OnnxExport) -> Iterator[Hit]:
         yield Hit("model.onnx", f"asked for opset {onnx.asked_opset}, got {onnx.opset}")
 
 
+@rule(
+    "ONX013",
+    Severity.WARNING,
+    advice="find out why PyTorch fails at the other batch size; the file promises any",
+)
+def a_single_batch_size(onnx: OnnxExport) -> Iterator[Hit]:
+    """The batch is dynamic in the file, and the two sides could be compared at one size only.
+
+    Two sizes are tried. Where PyTorch itself fails at one of them, the model does not do what
+    its file promises, and what the file does there is unknown.
+    """
+    batches = {case.batch for case in onnx.parity.cases}
+    if "batch" in onnx.dynamic and len(batches) == 1:
+        reason = f": {onnx.parity.note}" if onnx.parity.note else ""
+        yield Hit("batch", f"compared at batch {batches.pop()} alone{reason}")
+
+
 RULES = (
     parity_failing,
     vacuous_parity,
@@ -204,6 +221,7 @@ RULES = (
     training_mode,
     external_data,
     other_opset,
+    a_single_batch_size,
 )
 
 
