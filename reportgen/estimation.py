@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,5 +183,5 @@ def answer_data(answer: Answer) -> dict[str, Any]:
     if answer.rooms:
         data["fits"] = [to_jsonable_python(r.fit) | {"fits": r.fits} for r in answer.rooms]
     if answer.measurement is not None:
-        data["measured"] = to_jsonable_python(replace(answer.measurement))
+        data["measured"] = to_jsonable_python(answer.measurement)
     return data
