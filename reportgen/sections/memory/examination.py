@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +43,14 @@ def examine(study: Study) -> Memory | Skipped:
     if not plans:
         raise Unable(str(refusals[0]), hint=refusals[0].hint) from refusals[0]
     estimates = [plan.estimate(batch) for plan in plans for batch in batches_of(study)]
+    fits = {(plan.step, gpu.name): fit_of(plan, gpu) for plan in plans for gpu in gpus}
     shown = next((e for e in estimates if e.mode == "train"), estimates[0])
     notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
     lost = dict.fromkeys(f"no training step is estimated: {error}" for error in refusals)
     return Memory(
         estimates=tuple(map(as_result, estimates)),
-        fits=tuple(fit_of(plan, gpu) for plan in plans for gpu in gpus),
-        changes=tuple(changes(study, plans, gpus)),
+        fits=tuple(fits.values()),
+        changes=tuple(changes(study, fits, gpus)),
         curves=tuple(_curve(plan, gpus) for plan in plans),
         timeline=timeline_of(shown),
         holders=tuple(_holder(share) for share in shown.top_modules[:_HOLDERS]),
@@ -191,24 +192,31 @@ def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve:
     )
 
 
-def changes(study: Study, plans: list[Plan], gpus: tuple[Gpu, ...]) -> Iterator[Change]:
+def changes(
+    study: Study, fits: Mapping[tuple[Step, str], Fit], gpus: tuple[Gpu, ...]
+) -> Iterator[Change]:
     """What the training step would fit with mixed precision, with checkpointing, with both.
 
     In this order, since mixed precision costs no time and checkpointing about a third of it.
+    `fits` is by step and card; what stands there already is not searched for again.
     """
-    plain = next((p for p in plans if p.step.mode == "train" and not p.step.checkpointing), None)
+    steps = dict.fromkeys(step for step, _ in fits)
+    plain = next((s for s in steps if s.mode == "train" and not s.checkpointing), None)
     if plain is None:
         return
-    before = {gpu.name: plain.largest_batch(gpu).largest_batch for gpu in gpus}
-    for words, step in cheaper_steps(plain.step):
-        known = (plan for plan in plans if plan.step == step)
-        plan = next(known, None) or make_plan(study, step)
+    for words, step in cheaper_steps(plain):
+        plan = make_plan(study, step)  # traced only when it is asked something
         for gpu in gpus:
             try:
-                after = plan.largest_batch(gpu).largest_batch
+                found = fits.get((step, gpu.name)) or fit_of(plan, gpu)
             except CudaMemoryError:  # a model that cannot be checkpointed, say
                 break
-            yield Change(gpu=gpu.name, change=words, largest_batch=after, before=before[gpu.name])
+            yield Change(
+                gpu=gpu.name,
+                change=words,
+                largest_batch=found.largest_batch,
+                before=fits[plain, gpu.name].largest_batch,
+            )
 
 
 def cheaper_steps(step: Step) -> Iterator[tuple[str, Step]]:
