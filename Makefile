@@ -36,7 +36,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | system
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "reportgen needs Python 3.11 or newer; say which: make PYTHON=python3.12"; exit 1; }
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[all]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed | system-test

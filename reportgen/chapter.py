@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from reportgen.findings import Rule
 
 if TYPE_CHECKING:
-    from reportgen.study import Study
+    from reportgen.study import FileStudy, Study
 
 R = TypeVar("R")
 
@@ -32,30 +32,39 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
-    """The section applies and could not be done; `error` says why, `hint` what to do."""
+    """The section applies and could not be done; `error` says why, `hint` what to do.
+
+    `details` is the road-map where there is one: everything that stands in the way, a line each.
+    """
 
     error: str
     hint: str = ""
+    details: tuple[str, ...] = ()
     status: Literal["failed"] = "failed"
 
 
 class Unable(Exception):
     """Raised by `examine` where a section must fail with words of its own; becomes `Failed`."""
 
-    def __init__(self, error: str, *, hint: str = "") -> None:
+    def __init__(self, error: str, *, hint: str = "", details: tuple[str, ...] = ()) -> None:
         super().__init__(error)
-        self.failed = Failed(error=error, hint=hint)
+        self.failed = Failed(error=error, hint=hint, details=details)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section(Generic[R]):
-    """One chapter of the report: its result type, how it is examined, and how it is judged."""
+    """One chapter of the report: its result type, how it is examined, and how it is judged.
+
+    `examine_file` examines an ONNX file that comes without a module; None where there is nothing
+    to say of one.
+    """
 
     name: str
     title: str
     result: type[R]
     examine: Callable[[Study], R | Skipped]
     rules: tuple[Rule[R], ...]
+    examine_file: Callable[[FileStudy], R | Skipped] | None = None
 
 
 AnySection = Section[Any]

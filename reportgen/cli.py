@@ -128,12 +128,22 @@ def check(manifest: ManifestPath) -> None:
 
 
 @app.command()
+def init(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As in a manifest.")],
+) -> None:
+    """Print a manifest for the model at SOURCE, its inputs found by trying."""
+    from reportgen.guessing.draft import draft_manifest
+
+    typer.echo(draft_manifest(source), nl=False)
+
+
+@app.command()
 def estimate(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="As in a manifest.")],
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--input", metavar="SHAPE", help="batch,3,224,224 or ids=batch,9:int64<99"),
-    ],
+    ] = None,
     batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
     mode: Annotated[Mode, typer.Option(help="What runs.")] = Mode.TRAIN,
     precision: Annotated[str, typer.Option(metavar="NAME", help=_PRECISIONS)] = "fp32",
@@ -169,7 +179,7 @@ def estimate(
         raise ReportgenError(str(error), hint=error.hint) from error
     answer = estimate_step(
         source,
-        tuple(map(parse_shape_argument, inputs)),
+        tuple(map(parse_shape_argument, inputs or ())),
         batch=batch,
         step=step,
         gpus=tuple(gpu or ()),

@@ -22,11 +22,13 @@ _PAIR_HINT = (
     "pip install --force-reinstall torch==2.15.0 torchvision==0.29.2"
 )
 _PACKAGES = ("torch", "torchvision", "torchinfo", "onnx", "onnxruntime", "weasyprint")
+_OPTIONAL = ("timm", "transformers")  # only models of these libraries need them
 
 
 def describe_environment() -> dict[str, str]:
     """What else than its inputs a report depends on: the versions, and nothing personal."""
     versions = {name: version(name) or "not installed" for name in _PACKAGES}
+    versions |= {name: found for name in _OPTIONAL if (found := version(name))}
     return {
         "reportgen": reportgen.__version__,
         "python": platform.python_version(),
@@ -74,6 +76,8 @@ def check_environment() -> Iterator[Check]:
         "weasyprint",
         "apt install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0, or brew install pango",
     )
+    for name in _OPTIONAL:
+        yield _check_optional(name)
     dot = graphviz_version()
     yield Check(
         name="graphviz",
@@ -115,6 +119,14 @@ def torch_wanted_by_torchvision() -> SpecifierSet:
         lines = []
     wanted = [found.specifier for found in map(Requirement, lines) if found.name == "torch"]
     return SpecifierSet(",".join(map(str, wanted)), prereleases=True)
+
+
+def _check_optional(name: str) -> Check:
+    """A library that may be missing; one that is there must import."""
+    if version(name) is None:
+        found = f"not installed; sources {name}: need it (pip install 'reportgen[{name}]')"
+        return Check(name=name, passed=True, found=found)
+    return _check_import(name, f"pip install --force-reinstall {name}")
 
 
 def _check_import(name: str, hint: str) -> Check:

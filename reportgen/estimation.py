@@ -11,15 +11,14 @@ from reportgen.cuda_memory.errors import CudaMemoryError
 from reportgen.cuda_memory.gpus import Gpu, find_gpu
 from reportgen.cuda_memory.step import Step
 from reportgen.errors import ReportgenError
+from reportgen.guessing import knows_inputs, with_guessed_inputs
 from reportgen.inputs import make_examples
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
 from reportgen.sections.memory import Fit, MemoryEstimate, as_result, fit_of
-from reportgen.sources import load_model
+from reportgen.sources import Loaded, load_model
 from reportgen.units import format_bytes, format_integer, format_share
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from reportgen.cuda_memory import Measurement, Plan
 
 
@@ -65,13 +64,13 @@ def estimate_step(
     """
     try:
         cards = tuple(map(find_gpu, gpus))
-        spec = _spec(source, inputs)
+        spec, notes = _with_inputs(_spec(source, inputs))
         plan = _plan(spec, step, batch, cards[0] if cards else None)
         found = plan.estimate(batch)
         return Answer(
             source=source,
             estimate=as_result(found),
-            notes=found.notes,
+            notes=(*notes, *found.notes),
             rooms=tuple(
                 Room(fits=plan.fits(batch, card), fit=fit_of(plan, card)) for card in cards
             ),
@@ -86,20 +85,43 @@ def _spec(source: str, inputs: tuple[InputSpec, ...]) -> ModelSpec:
     return ModelSpec(name="model", source=parsed, inputs=inputs)
 
 
+def _with_inputs(spec: ModelSpec) -> tuple[ModelSpec, tuple[str, ...]]:
+    """`spec` with the inputs that its source knows, where none were given, and notes of both."""
+    if spec.inputs:
+        return spec, ()
+    if not knows_inputs(spec):
+        raise ReportgenError(
+            f"the inputs of {spec.source.text!r} are not known",
+            hint="name them, as in --input batch,3,224,224",
+        )
+    try:
+        found, notes = with_guessed_inputs(spec, _without_weights(spec))
+    except Exception:  # a real run is slower and says it better
+        found, notes = with_guessed_inputs(spec, load_model(spec))
+    shapes = " ".join(_in_words(item) for item in found.inputs)
+    return found, (*notes, f"inputs: {shapes}")
+
+
+def _in_words(item: InputSpec) -> str:
+    """An input as `--input` takes it, as far as that can say it."""
+    shape = ",".join(str(dim) for dim in item.shape or ())
+    return f"{item.name or 'input'}={shape}" + (f":{item.dtype}" if item.shape else item.kind)
+
+
 def _plan(spec: ModelSpec, step: Step, batch: int, card: Gpu | None) -> Plan:
     """A plan that is known to answer: of a model without weights, else of the real one."""
     from reportgen.cuda_memory import trace_step
 
     make_inputs = _maker(spec)
     try:
-        plan = trace_step(_model_without_weights(spec), make_inputs, step, card)
+        plan = trace_step(_without_weights(spec).model, make_inputs, step, card)
         plan.estimate(batch)
     except Exception:  # whatever it is: the real model says it better, or does not say it
-        plan = trace_step(load_model(spec), make_inputs, step, card)
+        plan = trace_step(load_model(spec).model, make_inputs, step, card)
     return plan
 
 
-def _model_without_weights(spec: ModelSpec) -> nn.Module:
+def _without_weights(spec: ModelSpec) -> Loaded:
     import torch
 
     with torch.device("meta"):
@@ -117,7 +139,7 @@ def _maker(spec: ModelSpec) -> Callable[[int], tuple[tuple[Any, ...], dict[str, 
 def _measure(spec: ModelSpec, step: Step, batch: int) -> Measurement:
     from reportgen.cuda_memory import measure_step
 
-    return measure_step(load_model(spec), _maker(spec), batch=batch, step=step)
+    return measure_step(load_model(spec).model, _maker(spec), batch=batch, step=step)
 
 
 def answer_lines(answer: Answer) -> Iterator[str]:

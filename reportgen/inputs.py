@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.errors import ModelError
 from reportgen.leaves import tensor_leaves
-from reportgen.manifest import InputSpec, ModelSpec
+from reportgen.manifest import InputSpec, ModelSpec, split_array_path
+from reportgen.plain_words import one_line
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor, nn
 
@@ -41,8 +45,10 @@ class Examples:
         return tensor_leaves(positional | self.kwargs)
 
 
-def make_examples(spec: ModelSpec, batch: int, seed: int) -> Examples:
+def make_examples(spec: ModelSpec, batch: int, seed: int, *, device: str = "cpu") -> Examples:
     """Inputs for `batch` samples; equal for equal arguments, and other seeds give other values.
+
+    On the device `meta` they have shapes and no values, for a model that has none either.
 
     Floats are standard normal unless the manifest gives `low` or `high`, integers are uniform in
     their range, booleans are fair coins. The process's random state is neither read nor moved.
@@ -55,13 +61,20 @@ def make_examples(spec: ModelSpec, batch: int, seed: int) -> Examples:
     maker = _Maker(
         sizes={**spec.dims, "batch": batch}, generator=torch.Generator().manual_seed(seed)
     )
-    made = [(item, maker.make(item)) for item in spec.inputs]
+    made = [(item, _moved(maker.make(item), device)) for item in spec.inputs]
     positional = [(item, value) for item, value in made if not item.keyword]
     return Examples(
         args=tuple(value for _, value in positional),
         kwargs={str(item.name): value for item, value in made if item.keyword},
         names=tuple(item.name or f"input{index}" for index, (item, _) in enumerate(positional)),
     )
+
+
+def _moved(value: Any, device: str) -> Any:
+    import torch
+    from torch.utils._pytree import tree_map_only
+
+    return value if device == "cpu" else tree_map_only(torch.Tensor, lambda t: t.to(device), value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,17 +115,9 @@ class _Maker:
         return (low_end + (high_end - low_end) * uniform).to(dtype)
 
     def _from_file(self, item: InputSpec) -> Tensor:
-        import numpy as np
-        import torch
-
         assert item.file is not None
-        try:
-            tensor = torch.from_numpy(np.load(item.file, allow_pickle=False))
-        except (OSError, ValueError, TypeError, EOFError) as error:
-            raise ModelError(
-                f"{item.file.name} is no array of plain numbers",
-                hint="write it with numpy.save(path, array)",
-            ) from error
+        path, key = split_array_path(item.file)
+        tensor = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path, key)
         return tensor if item.shape is None else self._to_shape(tensor, item)
 
     def _to_shape(self, tensor: Tensor, item: InputSpec) -> Tensor:
@@ -135,3 +140,64 @@ class _Maker:
             f"{item.file.name if item.file else 'the file'} holds {found}, not {wanted}",
             hint="correct shape and dtype in the manifest, or leave them out",
         )
+
+
+def make_feed(examples: Examples, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of `examples` as arrays for a file's inputs: by name, else by position.
+
+    Raises:
+        ModelError: there are fewer tensors than inputs, or NumPy has no such dtype.
+    """
+    tensors = examples.tensors()
+    if len(tensors) < len(names):
+        raise ModelError(
+            f"the file takes {len(names)} inputs, the manifest gives {len(tensors)}",
+            hint=f"it takes {', '.join(names)}",
+        )
+    if not set(names) <= set(tensors):
+        tensors = dict(zip(names, tensors.values(), strict=False))
+    try:
+        return {name: tensors[name].numpy() for name in names}
+    except TypeError as error:
+        raise ModelError(
+            "an input has a dtype that onnxruntime's interface cannot take",
+            hint="give it as float32, or leave the inputs out: the file declares its own",
+        ) from error
+
+
+def _read_npy(path: Path) -> Tensor:
+    import numpy as np
+    import torch
+
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise ModelError(
+            f"{path.name} is no array of plain numbers",
+            hint="write it with numpy.save(path, array)",
+        ) from error
+
+
+def _read_safetensors(path: Path, key: str | None) -> Tensor:
+    """The tensor called `key`, or the only one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = sorted(file.keys())
+            if key is None and len(keys) == 1:
+                key = keys[0]
+            if key in keys:
+                tensor: Tensor = file.get_tensor(key)
+                return tensor
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path.name} is no whole safetensors file: {one_line(error)}",
+            hint="write it with safetensors.torch.save_file({'x': tensor}, path)",
+        ) from error
+    near = difflib.get_close_matches(key or "", keys, n=1) or keys[:1]
+    found = f"no tensor {key!r}" if key is not None else f"{len(keys)} tensors, not one"
+    raise ModelError(
+        f"{path.name} holds {found}",
+        hint=f"name one, as in {path.name}:{near[0]}" if near else "write a tensor into it",
+    )

@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributions import Distribution
+
+_DEPTH = 100  # deeper than any structure that somebody means
 
 
 def tensor_leaves(value: object, key: str = "") -> dict[str, Tensor]:
     """Every tensor in `value`, depth first, by key: `logits`, `past.0.1`; a bare tensor's is `""`.
 
-    Tuples, lists, mappings, dataclasses and objects with `to_tuple`-like mappings are walked;
-    None, numbers and strings hold no tensor and are passed over.
+    Tuples, lists, mappings, dataclasses and other objects with attributes are walked; of a
+    distribution its parameters are listed (`loc`, `scale`), of a nested tensor its parts.
+    None, numbers, strings, modules and functions hold no tensor and are passed over.
     """
-    return dict(_walk(value, key))
+    return dict(_walk(value, key, ()))
 
 
-def _walk(value: object, key: str) -> Iterator[tuple[str, Tensor]]:
+def _walk(value: object, key: str, above: tuple[int, ...]) -> Iterator[tuple[str, Tensor]]:
     import torch
 
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and not value.is_nested:
         yield key, value
         return
+    if id(value) in above or len(above) > _DEPTH:
+        return
     for name, child in _children(value):
-        yield from _walk(child, f"{key}.{name}" if key else name)
+        yield from _walk(child, f"{key}.{name}" if key else name, (*above, id(value)))
 
 
 def _children(value: object) -> Iterator[tuple[str, object]]:
+    if value is None or isinstance(value, str | bytes | int | float | complex):
+        return
     if isinstance(value, Mapping):
         yield from ((str(name), child) for name, child in value.items())
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -37,4 +46,42 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
     elif isinstance(value, list | tuple):
         yield from ((str(index), child) for index, child in enumerate(value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        yield from ((f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value))
+    else:
+        yield from _parts(value)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, object]]:
+    """What a value of torch's own, or an object of the user's class, is made of."""
+    import torch
+    from torch.distributions import Distribution
+
+    if isinstance(value, torch.Tensor):
+        yield from _nested(value)
+    elif isinstance(value, Distribution):
+        yield from _parameters(value)
+    elif not isinstance(value, torch.nn.Module | type | ModuleType) and not callable(value):
+        attributes = getattr(value, "__dict__", {})
+        yield from ((name, child) for name, child in attributes.items() if name[:1] != "_")
+
+
+def _nested(value: Any) -> Iterator[tuple[str, object]]:
+    import torch
+
+    if value.layout is torch.jagged:
+        yield "values", value.values()
+        yield "offsets", value.offsets()
+    else:
+        yield from ((str(index), part) for index, part in enumerate(value.unbind()))
+
+
+def _parameters(value: Distribution) -> Iterator[tuple[str, object]]:
+    """The parameters it was given; a second form of one (probs of logits) is only derived."""
+    given = vars(value)
+    names = [name for name in value.arg_constraints if name in given]
+    if "logits" in names and "probs" in names:
+        names.remove("logits" if given.get("_param") is given["probs"] else "probs")
+    yield from ((name, given[name]) for name in names)
+    for name in ("base_dist", "_mixture_distribution", "_component_distribution"):
+        if name in given:
+            yield name.strip("_"), given[name]

@@ -119,7 +119,8 @@ def _tensor_state(tensor: torch.Tensor) -> Restore:
             for put_back in contents:
                 put_back()
         if tensor.is_leaf:
-            tensor.requires_grad_(needs_grad)
+            if tensor.requires_grad != needs_grad:  # an inference tensor refuses even the same
+                tensor.requires_grad_(needs_grad)
             tensor.grad = grad
 
     return restore
@@ -127,15 +128,47 @@ def _tensor_state(tensor: torch.Tensor) -> Restore:
 
 def _content(tensor: torch.Tensor) -> Restore:
     """Point `tensor` at its first storage again, and undo what was written there."""
+    import torch
+
+    if tensor.layout != torch.strided:
+        return _sparse_content(tensor)
     alias, copy = tensor.detach(), tensor.detach().clone()
 
     def restore() -> None:
-        if not _same_place(tensor, alias):
-            tensor.data = alias
-        if not _same_bits(tensor, copy):
-            tensor.data.copy_(copy)
+        with torch.inference_mode(tensor.is_inference()):  # else nobody may write to it
+            if not _same_place(tensor, alias):
+                tensor.data = alias
+            if not _same_bits(tensor, copy):
+                tensor.data.copy_(copy)
 
     return restore
+
+
+def _sparse_content(tensor: torch.Tensor) -> Restore:
+    """A sparse tensor is its indices and values, which are plain tensors."""
+    alias = tensor.detach()
+    parts = _parts(alias)
+    contents = [_content(part) for part in parts]
+
+    def restore() -> None:
+        if not all(map(_same_place, _parts(tensor.detach()), parts)):
+            tensor.data = alias
+        for put_back in contents:
+            put_back()
+
+    return restore
+
+
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    import torch
+
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []  # a layout with no parts to be seen is not written to in place either
 
 
 def _sleep_again(tensor: torch.Tensor) -> Restore:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from reportgen.budgets import check_budgets
 from reportgen.chapter import Done
+from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, OutputError
 from reportgen.findings import Finding
@@ -132,12 +133,20 @@ def judge_model(spec: ModelSpec, examined: Examined) -> ModelReport:
         source=spec.source.text,
         comment=spec.comment or "",
         seed=spec.seed,
-        weights=spec.weights.name if spec.weights else "",
+        weights=weights_of(spec),
         verdict=judge(examined.chapters, findings, budgets),
         budgets=budgets,
         findings=findings,
         chapters=examined.chapters,
+        cross_checks=cross_check(examined.chapters),
     )
+
+
+def weights_of(spec: ModelSpec) -> str:
+    """The name of the file that the weights come from; "" for random ones."""
+    if spec.source.kind in ("pt2", "onnx"):
+        return Path(spec.source.target).name
+    return spec.weights.name if spec.weights else ""
 
 
 def _findings(examined: Examined) -> Iterator[Finding]:

@@ -35,6 +35,32 @@ class BudgetCheck:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Count:
+    """One way of counting and what came of it."""
+
+    by: str
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrossCheck:
+    """Counts of one figure made in ways that share no code.
+
+    Attributes:
+        figure: `parameters` or `macs`.
+        counts: the ways that could be gone; the first is the figure that the report states.
+        agree: whether they are equal, or differ by what `note` accounts for to the last one;
+            None where there is only one.
+        note: what lies between them, or where they part.
+    """
+
+    figure: str
+    counts: tuple[Count, ...]
+    agree: bool | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelReport:
     """Everything said of one model."""
 
@@ -47,6 +73,7 @@ class ModelReport:
     budgets: tuple[BudgetCheck, ...]
     findings: tuple[Finding, ...]
     chapters: tuple[Chapter, ...]
+    cross_checks: tuple[CrossCheck, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is studied: one model, its example inputs, and what its sections share."""
+"""What is studied: one model or one file, its example inputs, and what its sections share."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.export import OnnxFile, export_onnx
-from reportgen.inputs import Examples, make_examples
+from reportgen.inputs import Examples, make_examples, make_feed
 from reportgen.manifest import ModelSpec, Target, Training
+from reportgen.sources import is_weightless
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Study:
-    """One model under examination, and everything a section may ask about it.
+class Subject:
+    """What every subject of a report has, a module or a file.
 
     Attributes:
         spec: what the manifest says of this model; every path in it is absolute.
-        model: the module itself, on the CPU, in eval mode; lent through `loan.undisturbed`.
         targets: the GPUs to fit.
         folder: where a section may write files that belong to this model's report.
         timings: whether figures of a clock are wanted.
+        source_notes: what a reader must know of how the model was got, a sentence each.
     """
 
     spec: ModelSpec
-    model: nn.Module
     targets: tuple[Target, ...]
     folder: Path
     timings: bool = True
-    _once: dict[str, Any] = field(default_factory=dict, repr=False)
+    source_notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -55,12 +55,32 @@ class Study:
         """Whether the manifest names training logs."""
         return bool(self.spec.logs.tensorboard or self.spec.logs.visdom)
 
+    def write(self, file: str, text: str) -> str:
+        """Write `text` as UTF-8 to `file` below `folder`; returns `file` for the result."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+        return file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Study(Subject):
+    """One model under examination, and everything a section may ask about it.
+
+    Attributes:
+        model: the module itself, on the CPU, in eval mode; lent through `loan.undisturbed`.
+    """
+
+    model: nn.Module
+    _once: dict[str, Any] = field(default_factory=dict, repr=False)
+
     def examples(self, batch: int | None = None, *, seed: int | None = None) -> Examples:
         """Example inputs for `batch` samples; the same seed gives the same values."""
         return make_examples(
             self.spec,
             self.batch if batch is None else batch,
             self.spec.seed if seed is None else seed,
+            device="meta" if is_weightless(self.model) else "cpu",
         )
 
     def onnx_file(self) -> OnnxFile:
@@ -74,13 +94,6 @@ class Study:
         )
         return file
 
-    def write(self, file: str, text: str) -> str:
-        """Write `text` as UTF-8 to `file` below `folder`; returns `file` for the result."""
-        path = self.folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-        return file
-
     def _compute_once(self, key: str, compute: Callable[[], Any]) -> Any:
         if key not in self._once:
             try:
@@ -90,3 +103,29 @@ class Study:
         if isinstance(self._once[key], Exception):
             raise self._once[key]
         return self._once[key]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FileStudy(Subject):
+    """One ONNX file under examination, for which there is no PyTorch module.
+
+    Attributes:
+        file: the file, where its owner keeps it: read, never written or moved.
+        inputs: the names of its inputs, in order.
+    """
+
+    file: OnnxFile
+    inputs: tuple[str, ...]
+
+    def feed(self, batch: int | None = None, *, seed: int | None = None) -> dict[str, Any]:
+        """Arrays for one run, by input name; the same seed gives the same values.
+
+        Raises:
+            ModelError: the manifest's inputs are not as many as the file's.
+        """
+        examples = make_examples(
+            self.spec,
+            self.batch if batch is None else batch,
+            self.spec.seed if seed is None else seed,
+        )
+        return make_feed(examples, self.inputs)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import copy
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.distributions import Distribution
+from torch.nn.parameter import is_lazy
 
+from reportgen.leaves import tensor_leaves
 from reportgen.loan import undisturbed
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -31,17 +33,72 @@ class ValuesNeededError(Exception):
 
 @contextmanager
 def twin(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
-    """A copy of model and arguments with fake tensors, in which fake arithmetic is on."""
+    """A copy of model and arguments with fake tensors, in which fake arithmetic is on.
+
+    What is on the meta device, as very large models are, stands on the CPU in the twin.
+    """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValuesNeededError(
             "TorchScript keeps its own tensors and cannot be copied without data"
         )
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with _quiet():
+        memo = _landed([*_held(model), *tensor_leaves(arguments).values()], fake)
         with FakeCopyMode(fake):
-            double, copied = copy.deepcopy((model, arguments))
+            double, copied = copy.deepcopy((model, arguments), memo)
         with fake:
             yield double, copied
+
+
+def _landed(tensors: list[torch.Tensor], fake: FakeTensorMode) -> dict[int, Any]:
+    """For every one of `tensors` on the meta device a fake one on the CPU, by identity."""
+    memo: dict[int, Any] = {}
+    for tensor in tensors:
+        if tensor.device.type == "meta" and id(tensor) not in memo and not is_lazy(tensor):
+            with fake, torch.no_grad():
+                made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)
+            if isinstance(tensor, nn.Parameter):
+                made = nn.Parameter(made, requires_grad=tensor.requires_grad)
+            memo[id(tensor)] = made
+    return memo
+
+
+def _held(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Every tensor that the modules hold, registered or not."""
+    for module in model.modules():
+        registered = (*module._parameters.values(), *module._buffers.values())
+        for value in (*registered, *vars(module).values()):
+            if isinstance(value, torch.Tensor):
+                yield value
+
+
+def has_data(model: nn.Module) -> bool:
+    """Whether every parameter and buffer has values, and none is on the meta device."""
+    return all(tensor.device.type != "meta" for tensor in _held(model))
+
+
+def awake(model: nn.Module, *attempts: Callable[[], Arguments]) -> nn.Module:
+    """`model`; where it has lazy layers, a copy of it that has seen an input.
+
+    The copy runs once on what `attempts` gives, in evaluation mode, the later ones only where
+    the earlier fail; whatever the last one raises is raised.
+    """
+    if not any(map(is_lazy, _held(model))):
+        return model
+    for attempt in attempts[:-1]:
+        with suppress(Exception):  # the model's own; the last attempt tells
+            return _woken(model, attempt())
+    return _woken(model, attempts[-1]())
+
+
+def _woken(model: nn.Module, arguments: Arguments) -> nn.Module:
+    args, kwargs = copy.deepcopy(arguments)
+    with _quiet(), torch.no_grad():
+        double = copy.deepcopy(model).eval()
+        double(*args, **kwargs)
+    for before, after in zip(model.modules(), double.modules(), strict=True):
+        after.training = before.training
+    return double
 
 
 @contextmanager
@@ -77,9 +134,21 @@ def countable(model: nn.Module) -> Iterator[None]:
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     torch.backends.mha.set_fastpath_enabled(False)
     Distribution.set_default_validate_args(False)
-    try:
-        with torch.backends.mkldnn.flags(enabled=False) if recurrent else nullcontext():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        Distribution.set_default_validate_args(validate)
+    with ExitStack() as undo:
+        undo.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
+        undo.callback(Distribution.set_default_validate_args, validate)
+        if recurrent:
+            undo.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        _compile_nothing(undo)
+        yield
+
+
+def _compile_nothing(undo: ExitStack) -> None:
+    """What the model compiles runs as it is written; a compiler that is not loaded is let sleep."""
+    if "torch._dynamo" in sys.modules:
+        undo.enter_context(torch.compiler.set_stance("force_eager"))
+    flex: Any = sys.modules.get("torch.nn.attention.flex_attention")
+    switch = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
+    if flex is not None and hasattr(flex, switch):
+        undo.callback(setattr, flex, switch, getattr(flex, switch))
+        setattr(flex, switch, True)

@@ -32,7 +32,11 @@ models:
     inputs: [{name: x, shape: [batch, 4]}]
     batch: 2
 """
-NET = "from torch import nn\ndef make(): return nn.Linear(4, 2)\n"
+NET = """from torch import nn
+def make(): return nn.Linear(4, 2)
+class refuse(nn.Module):
+    def forward(self, x): raise ValueError("never")
+"""
 
 
 @pytest.fixture
@@ -68,7 +72,8 @@ def test_every_command_has_help_and_help_needs_no_torch(tmp_path: Path) -> None:
     listing = run("--help", folder=tmp_path)
     assert listing.returncode == 0
     commands = re.findall(r"^  (\w+) ", listing.stdout.split("Commands:")[1], re.MULTILINE)
-    assert {"build", "check", "estimate", "rules", "gpus", "schema", "doctor"} <= set(commands)
+    known = {"build", "check", "init", "estimate", "rules", "gpus", "schema", "doctor"}
+    assert known <= set(commands)
     for command in commands:
         assert "Usage" in run(command, "--help", folder=tmp_path).stdout
 
@@ -106,7 +111,9 @@ def test_check_and_help_answer_without_importing_torch(manifest: Path) -> None:
         ),
         (["estimate", "torchvision:alexnet", "--input", "batch,4,224,224"], "channels"),
         (["estimate", "torchvision:alexnet", "--input", "batch,-3"], "batch,-3"),
-        (["estimate", "torchvision:alexnet"], "--input"),
+        (["estimate", "net.py:make"], "--input"),
+        (["init", "torchvision:alexnett"], "did you mean 'alexnet'"),
+        (["init", "net.py:refuse"], "no inputs were found"),
         (["estimate", "torchvision:alexnett", "--input", "batch,3"], "did you mean 'alexnet'"),
         (["estimate", "x.py:make", "--input", "batch,3"], "x.py"),
         (["estimate", "net.py:make", "--input", "batch,4", "--optimizer", "adamm"], "adamm"),

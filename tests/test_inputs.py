@@ -1,9 +1,11 @@
-"""Inputs of any structure, the same for the same seed."""
+"""Inputs of any structure, the same for the same seed; and the tensors in any output."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,9 +13,13 @@ import torch
 from factories import make_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import distributions
 
-from reportgen.errors import ModelError
+from reportgen.errors import ModelError, ReportgenError
 from reportgen.inputs import Examples, make_examples
+from reportgen.leaves import tensor_leaves
+from reportgen.manifest import load_manifest
 
 DTYPES = ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8",
           "bool", "complex64"]  # fmt: skip
@@ -92,3 +98,135 @@ def test_an_array_of_objects_is_refused_unread(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ModelError, match="no array of plain numbers"):
         make({"name": "x", "file": tmp_path / "x.npy"})
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.safetensors:first"])
+def test_a_tensor_is_read_from_safetensors(tmp_path: Path, name: str) -> None:
+    tensors = {"first": torch.arange(6.0).reshape(2, 3)}
+    save_file(tensors | ({"other": torch.ones(1)} if ":" in name else {}), tmp_path / name[:13])
+    item = {"name": "x", "file": tmp_path / name, "shape": ["batch", 3]}
+    assert make(item, batch=1).args[0].tolist() == [[0, 1, 2]]
+    assert make({"name": "x", "file": tmp_path / name}).args[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x.safetensors", "holds 2 tensors, not one"),
+        ("x.safetensors:frist", "no tensor 'frist'"),
+        ("cut.safetensors", "no whole safetensors file"),
+    ],
+)
+def test_a_tensor_that_is_not_there_is_named(tmp_path: Path, name: str, words: str) -> None:
+    save_file({"first": torch.ones(2), "other": torch.ones(1)}, tmp_path / "x.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(b"12345678")
+    with pytest.raises(ModelError, match=words) as caught:
+        make({"name": "x", "file": tmp_path / name})
+    if "frist" in name:
+        assert "x.safetensors:first" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("x.safetensors", ""),
+        ("x.safetensors:first", ""),
+        ("y.safetensors:first", "file not found"),
+        ("x.pt", "must end in .npy or .safetensors"),
+    ],
+)
+def test_a_manifest_names_a_tensor_of_a_file(tmp_path: Path, file: str, words: str) -> None:
+    save_file({"first": torch.ones(2)}, tmp_path / "x.safetensors")
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(
+        "version: 1\ntitle: t\nmodels:\n- name: m\n  source: torch.nn:Identity\n"
+        f"  inputs: [{{name: x, file: '{file}'}}]\n"
+    )
+    if words:
+        with pytest.raises(ReportgenError, match=words):
+            load_manifest(manifest)
+        return
+    found = load_manifest(manifest).models[0]
+    again = type(found).model_validate_json(found.model_dump_json())
+    assert make_examples(again, 1, 0).args[0].tolist() == [1, 1]
+
+
+def test_inputs_on_meta_have_shapes_and_no_memory() -> None:
+    spec = make_spec("x=batch,3", {"name": "more", "items": ["ids=batch,5:int64<9"]})
+    made = make_examples(spec, 2, 0, device="meta")
+    assert {key: t.device.type for key, t in made.tensors().items()} == {
+        "x": "meta",
+        "more.0": "meta",
+    }
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@dataclass
+class Record:
+    logits: Any
+    cache: Any = None
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.state = torch.zeros(4)
+        self.layer = torch.nn.Linear(2, 2)
+        self.name = "plain"
+        self.me = self
+
+
+ONES = torch.ones(2)
+
+
+@pytest.mark.parametrize(
+    ("value", "shapes"),
+    [
+        (None, {}),
+        ("text", {}),
+        (ONES, {"": (2,)}),
+        (Pair(ONES, {"a": [ONES, None]}), {"left": (2,), "right.a.0": (2,)}),
+        (Record(ONES), {"logits": (2,)}),
+        (SimpleNamespace(a=ONES, b=3), {"a": (2,)}),
+        (Plain(), {"state": (4,)}),
+        (torch.nn.Linear(2, 2), {}),
+        (distributions.Normal(ONES, ONES), {"loc": (2,), "scale": (2,)}),
+        ({"policy": distributions.Categorical(logits=ONES)}, {"policy.logits": (2,)}),
+        (distributions.Categorical(probs=ONES), {"probs": (2,)}),
+        (
+            distributions.Independent(distributions.Normal(ONES, ONES), 1),
+            {"base_dist.loc": (2,), "base_dist.scale": (2,)},
+        ),
+        (
+            torch.nn.utils.rnn.pack_sequence([torch.ones(3, 2), torch.ones(1, 2)]),
+            {"data": (4, 2), "batch_sizes": (3,)},
+        ),
+        (
+            torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)]),
+            {"0": (2, 3), "1": (1, 3)},
+        ),
+        (
+            torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], layout=torch.jagged),
+            {"values": (3, 3), "offsets": (3,)},
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_tensor_of_an_output_is_found_by_its_key(value: Any, shapes: Any) -> None:
+    assert {key: tuple(t.shape) for key, t in tensor_leaves(value).items()} == shapes
+
+
+def test_a_distribution_lists_the_same_parameters_after_others_were_derived() -> None:
+    made = distributions.Categorical(logits=ONES)
+    assert made.probs.shape == (2,)
+    assert list(tensor_leaves(made)) == ["logits"]
+
+
+def test_an_output_of_transformers_is_walked_by_its_keys() -> None:
+    from transformers.modeling_outputs import BaseModelOutput
+
+    made = BaseModelOutput(last_hidden_state=ONES, hidden_states=(ONES, ONES))  # type: ignore[arg-type]
+    assert list(tensor_leaves(made)) == ["last_hidden_state", "hidden_states.0", "hidden_states.1"]

@@ -181,3 +181,25 @@ def test_nested_loans_each_restore_their_own_beginning() -> None:
             model.weight.fill_(2)
         assert torch.equal(model.weight, torch.ones(2, 2))
     assert torch.equal(model.weight, outer)
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_a_sparse_buffer_is_given_back(layout: torch.layout) -> None:
+    model = nn.Module()
+    model.register_buffer("w", torch.eye(3).to_sparse(layout=layout))
+    before = model.w
+    with undisturbed(model):
+        (model.w._values() if layout == torch.sparse_coo else model.w.values()).mul_(5)
+        model.w.data = torch.ones(3, 3).to_sparse(layout=layout)
+    assert model.w is before
+    assert torch.equal(model.w.to_dense(), torch.eye(3))
+
+
+def test_inference_tensors_are_given_back() -> None:
+    with torch.inference_mode():
+        model = nn.Linear(4, 2)
+        weight = model.weight.clone()
+    with undisturbed(model), torch.inference_mode():
+        model.weight.zero_()
+    assert torch.equal(model.weight, weight)
+    assert model.weight.requires_grad

@@ -356,8 +356,8 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "a model that is text": (GOOD + "- vgg\n", "7: models[1]: must be a mapping, not 'vgg'"),
     "inputs missing": (
-        GOOD.replace("  inputs: ['batch,3']\n", ""),
-        "4: models[0].inputs: is required, unless the source is a .pt2 or .onnx file",
+        GOOD.replace("  inputs: ['batch,3']\n", "").replace("torchvision:a", "torch.nn:Linear"),
+        "4: models[0].inputs: is required, unless the source is a library's or a .pt2 or .onnx",
     ),
     "inputs misspelt": (
         GOOD.replace("inputs", "input"),
@@ -544,7 +544,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "an array of another kind": (
         with_input("{file: net.py}"),
-        "6: models[0].inputs[0].file: must end in .npy, not 'net.py'",
+        "6: models[0].inputs[0].file: must end in .npy or .safetensors, not 'net.py'",
     ),
     "low above high": (
         with_input("{shape: [1], dtype: int64, low: 5, high: 5}"),

@@ -148,8 +148,11 @@ def test_the_fonts_lie_beside_their_licences_and_stay_small() -> None:
 
 
 def test_every_section_has_a_template_and_every_template_a_section() -> None:
-    templates = {path.name for path in (templates_dir() / "sections").glob("*.html.j2")}
-    assert templates == {f"{section.name}.html.j2" for section in SECTIONS}
+    found = [path.name for path in (templates_dir() / "sections").glob("*.html.j2")]
+    whole = {name for name in found if "_" not in name}
+    assert whole == {f"{section.name}.html.j2" for section in SECTIONS}
+    owners = {f"{name.partition('.')[0].partition('_')[0]}.html.j2" for name in found}
+    assert owners == whole, "a part bears the name of its section"
 
 
 def test_hostile_text_stays_text_on_every_page(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,9 @@ from factories import make_spec
 from safetensors.torch import save_file
 from torch import nn
 
-from reportgen.errors import ModelError
+from reportgen.errors import EnvironmentFault, ModelError
 from reportgen.manifest import ModelSpec, parse_source
-from reportgen.sources import load_model
+from reportgen.sources import Loaded, is_weightless, load_model, weightless
 
 CODE = """
 import torch
@@ -49,7 +52,7 @@ def spec_of(folder: Path, source: str, **fields: Any) -> ModelSpec:
 
 
 def load(folder: Path, source: str, **fields: Any) -> nn.Module:
-    return load_model(spec_of(folder, source, **fields))
+    return load_model(spec_of(folder, source, **fields)).model
 
 
 def refusal(folder: Path, source: str, **fields: Any) -> str:
@@ -98,7 +101,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(folder: Pa
         ("nets.py:number", {}, "gave int, not a torch.nn.Module"),
         ("nets.py:broken", {}, "NameError: name 'undefined_name' is not defined (nets.py:"),
         ("no_such_package.sub:Net", {}, "install 'no_such_package'"),
-        ("timm:resnet18", {}, "this version reads"),
+        ("timm:resnet19", {}, "did you mean 'resnet18'?"),
+        ("timm:resnet18.a9_in1k", {}, "has no tag 'a9_in1k'"),
+        ("timm:resnet18", {"pretrained": True}, "would load weights"),
+        ("transformers:brt", {}, "did you mean 'bert'?"),
+        ("transformers:BertForSequence", {}, "did you mean 'BertFor"),
+        ("transformers:BertConfig", {}, "did you mean 'transformers:bert'?"),
+        ("transformers:bert-large-uncased", {}, "nothing is downloaded"),
+        ("transformers:someone/else", {}, "nothing is downloaded"),
+        ("transformers:bert", {"hidden_sizes": 8}, "did you mean 'hidden_size'?"),
+        ("transformers:clip", {"text_config": {"hidden_sise": 8}}, "no field 'text_config.hidd"),
+        ("transformers:bert", {"dtype": "float33"}, "'float33' is no dtype"),
+        ("transformers:time_series_transformer", {}, "prediction_length"),
         ("torchvison:resnet18", {}, "did you mean 'torchvision'?"),
     ],
 )
@@ -187,3 +201,213 @@ def test_a_damaged_file_is_named(folder: Path, name: str) -> None:
     torch.save(state(), path) if name.endswith("pth") else save_file(state(), path)
     path.write_bytes(path.read_bytes()[:-60] if name.startswith("cut") else b"")
     assert name in refusal(folder, "nets.py:Net", weights=path)
+
+
+TINY_BERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "vocab_size": 30,
+}
+
+
+def test_timm_builds_without_downloading_with_arguments_and_a_tag(tmp_path: Path) -> None:
+    model = load(tmp_path, "timm:resnet10t.c3_in1k", arguments={"num_classes": 7})
+    assert model.fc.out_features == 7
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("bert", "BertForMaskedLM"),
+        ("BertForSequenceClassification", "BertForSequenceClassification"),
+        ("bert-base-uncased", "BertForMaskedLM"),
+        ("google-bert/bert-base-uncased", "BertForMaskedLM"),
+    ],
+)
+def test_transformers_is_named_by_type_by_class_or_by_the_checkpoint_of_its_defaults(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    loaded = load_model(spec_of(tmp_path, f"transformers:{name}", arguments=TINY_BERT))
+    assert type(loaded.model).__name__ == kind
+    assert loaded.model.config.hidden_size == 16
+    assert any("similar" in note for note in loaded.notes) == ("base" in name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("gpt2", "GPT2LMHeadModel"),
+        ("vit", "ViTForImageClassification"),
+        ("wav2vec2", "Wav2Vec2ForCTC"),
+        ("whisper", "WhisperForConditionalGeneration"),
+        ("t5", "T5ForConditionalGeneration"),
+        ("clip", "CLIPModel"),
+        ("detr", "DetrForObjectDetection"),
+        ("llava", "LlavaForConditionalGeneration"),
+        ("vit-mae", "ViTMAEForPreTraining"),
+    ],
+)
+def test_a_model_type_is_built_for_what_it_was_published_for(name: str, kind: str) -> None:
+    from reportgen.sources.from_transformers.classes import class_of_type
+    from reportgen.sources.from_transformers.names import find_name
+
+    assert class_of_type(find_name(name, name).config_class, name).__name__ == kind
+
+
+@pytest.mark.parametrize("source", ["cfg/config.json", "./cfg", "cfg"])
+def test_a_configuration_file_names_its_class_and_sizes(tmp_path: Path, source: str) -> None:
+    (tmp_path / "cfg").mkdir()
+    values = {
+        **TINY_BERT,
+        "model_type": "bert",
+        "architectures": ["BertForTokenClassification"],
+        "dtype": "bfloat16",
+        "auto_map": {"AutoModel": "evil.Model"},
+    }
+    (tmp_path / "cfg" / "config.json").write_text(json.dumps(values))
+    spec = spec_of(tmp_path, f"transformers:{source}", arguments={"num_labels": 5})
+    loaded = load_model(spec)
+    assert type(loaded.model).__name__ == "BertForTokenClassification"
+    assert loaded.model.classifier.out_features == 5
+    assert loaded.model.classifier.weight.dtype == torch.float32
+    assert any("names bfloat16; the model was built in float32" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is no JSON file"),
+        ("{}", "has no 'model_type'"),
+        ('{"model_type": "brt"}', "did you mean 'bert'"),
+        ('{"model_type": "bert", "architectures": ["Evil"]}', "has no class 'Evil'"),
+        ('{"model_type": "bert", "hidden_size": "wide"}', "the configuration is refused"),
+    ],
+)
+def test_a_configuration_file_that_cannot_be_used_is_refused_in_one_line(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert words in refusal(tmp_path, "transformers:config.json")
+
+
+def test_a_transformers_model_keeps_no_cache_unless_it_is_asked_for(tmp_path: Path) -> None:
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 20}
+    without = load(tmp_path, "transformers:gpt2", arguments=sizes)
+    with_cache = load(tmp_path, "transformers:gpt2", arguments={**sizes, "use_cache": True})
+    ids = torch.zeros(1, 4, dtype=torch.long)
+    assert "past_key_values" not in without(ids)
+    assert "past_key_values" in with_cache(ids)
+
+
+def test_transformers_weights_follow_the_seed(tmp_path: Path) -> None:
+    first, again, other = (
+        load(tmp_path, "transformers:bert", arguments=TINY_BERT, seed=seed).state_dict()
+        for seed in (3, 3, 4)
+    )
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_an_import_of_transformers_leaves_logging_as_it_was(tmp_path: Path) -> None:
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, root.manager.disable)
+    load(tmp_path, "transformers:bert", arguments=TINY_BERT)
+    assert (list(root.handlers), root.level, root.manager.disable) == before
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_a_missing_library_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(EnvironmentFault) as caught:
+        load(tmp_path, f"{library}:resnet18")
+    assert caught.value.hint == f"run pip install 'reportgen[{library}]'"
+
+
+def test_a_model_too_large_for_the_machine_is_built_without_weights_and_says_so(
+    tmp_path: Path,
+) -> None:
+    loaded = load_model(spec_of(tmp_path, "transformers:llama", arguments={"hidden_size": 65536}))
+    assert is_weightless(loaded.model)
+    assert any("more than a third of this machine's memory" in note for note in loaded.notes)
+
+
+def test_what_may_be_allocated_decides_whether_weights_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(tmp_path, "torchvision:squeezenet1_1")
+    assert not is_weightless(load_model(spec).model)
+    monkeypatch.setattr(weightless, "memory_limit_bytes", lambda: 10_000_000)
+    assert is_weightless(load_model(spec).model)
+
+
+class Stateful(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 4)
+        self.drop = nn.Dropout()
+
+    def forward(self, x: Any, ids: Any, *, scale: float, more: dict[str, Any]) -> Any:
+        return {"y": self.drop(x * scale + self.table(ids).sum(1) + more["a"][0])}
+
+
+def exported(path: Path, *, static: bool = False) -> Loaded:
+    model = Stateful().eval()
+    ids = torch.tensor([[0, 8, 3, 1, 2]] * 3)
+    more = {"a": (torch.ones(3, 4), None)}
+    batch, length = torch.export.Dim("batch", max=64), torch.export.Dim("length", min=2, max=50)
+    shapes = {"x": {0: batch}, "ids": {0: batch, 1: length}, "scale": None,
+              "more": {"a": ({0: batch}, None)}}  # fmt: skip
+    program = torch.export.export(
+        model, (torch.ones(3, 4), ids), {"scale": 2.0, "more": more},
+        dynamic_shapes=None if static else shapes,
+    )  # fmt: skip
+    torch.export.save(program, path / "net.pt2")
+    return load_model(spec_of(path, "net.pt2"))
+
+
+def test_an_exported_program_gives_its_module_inputs_and_dims(tmp_path: Path) -> None:
+    loaded = exported(tmp_path)
+    by_name = {item.name: item for item in loaded.inputs}
+    assert by_name["x"].shape == ("batch", 4)
+    assert by_name["ids"].shape == ("batch", "ids_dim1")
+    assert by_name["ids"].high == 9
+    assert by_name["scale"].keyword
+    assert by_name["scale"].value is not None
+    assert by_name["scale"].value.value == 2.0
+    assert by_name["more"].fields is not None
+    assert by_name["more"].fields["a"].as_tuple
+    assert (dict(loaded.dims), loaded.batch) == ({"ids_dim1": 5}, 3)
+    assert sorted(name for name, _ in loaded.model.named_parameters()) == ["table.weight"]
+    assert "mode is baked in" in loaded.notes[0]
+
+
+def test_the_mode_of_an_exported_program_can_be_set_and_changes_nothing(tmp_path: Path) -> None:
+    loaded = exported(tmp_path)
+    arguments = (torch.ones(2, 4), torch.zeros(2, 3, dtype=torch.long))
+    more = {"scale": 2.0, "more": {"a": (torch.ones(2, 4), None)}}
+    first = loaded.model.eval()(*arguments, **more)["y"]
+    assert torch.equal(first, loaded.model.train()(*arguments, **more)["y"])
+
+
+def test_a_program_of_fixed_shapes_names_them(tmp_path: Path) -> None:
+    loaded = exported(tmp_path, static=True)
+    assert [item.shape for item in loaded.inputs[:2]] == [(3, 4), (3, 5)]
+    assert (loaded.dims, loaded.batch) == ((), None)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\3\4 cut"])
+def test_a_damaged_program_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.pt2").write_bytes(content)
+    assert "bad.pt2 cannot be read as an exported program" in refusal(tmp_path, "bad.pt2")
+
+
+def test_a_program_takes_no_arguments(tmp_path: Path) -> None:
+    exported(tmp_path)
+    assert "takes no 'arguments'" in refusal(tmp_path, "net.pt2", arguments={"width": 3})

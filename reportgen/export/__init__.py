@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
-from io import StringIO
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.chapter import Unable
+from reportgen.export.adaptation import adapted
 from reportgen.export.arguments import Arguments, bind_arguments, output_names
-from reportgen.export.failure import Explained, explain
+from reportgen.export.capture import capture, exporting, translate
+from reportgen.export.failure import Explained, explain_capture, explain_translation
+from reportgen.export.flattening import flattened_outputs
+from reportgen.export.strategy import Strategy, first_strategy, next_strategy
+from reportgen.export.structure import is_weightless, weights_to_inputs, without_weights
 from reportgen.export.writing import name_parts, write_model
 from reportgen.inputs import make_examples
 
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
 
     from reportgen.manifest import ModelSpec
 
-_EXAMPLE_BATCH = 2  # what is traced with a batch of one is easily taken for a constant
-_CAPTURES = {
-    "TorchExportNonStrictStrategy": "torch.export",
-    "TorchExportStrictStrategy": "torch.export, strict",
-}
+STRUCTURE_ONLY = "the file is a structure only: the weights are inputs of the graph, not in it"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One strategy that was tried; `error` is "" for the one that succeeded."""
+
+    strategy: str
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +46,11 @@ class OnnxFile:
         warnings: what a reader of the file should know, one sentence each.
         asked: the named dimensions of the inputs that the manifest wants dynamic.
         batch: the batch size that a file without a dynamic batch is made for.
+        tried: every strategy in the order tried; the last one succeeded.
+        adaptations: what was changed in the model for the export. A call of the model is
+            comparable with the file within `as_exported` only.
+        structure_only: whether the weights are inputs of the graph instead of being in the file,
+            since they have no memory or too little; nothing can be compared or timed then.
     """
 
     path: Path
@@ -48,63 +59,95 @@ class OnnxFile:
     warnings: tuple[str, ...]
     asked: tuple[str, ...] = ()
     batch: int | None = None
+    tried: tuple[Attempt, ...] = ()
+    adaptations: tuple[str, ...] = ()
+    structure_only: bool = False
+
+    @contextmanager
+    def as_exported(self, model: nn.Module) -> Iterator[None]:
+        """Lend `model` under the settings that it was exported with (cache off, …)."""
+        with adapted(model, self.adaptations):
+            yield
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Attempt:
-    """One way to try: which dimensions to leave open, and the batch to trace with."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Exported:
+    """A program that the exporter gave, before anything is named or written."""
 
-    dynamic: tuple[str, ...]
-    batch: int
+    program: Any
+    arguments: Arguments
+    strategy: Strategy
+    dropped: tuple[str, ...]
+    weights: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Trail:
+    """What was tried and why it failed, in order."""
+
+    strategies: list[Strategy] = field(default_factory=list)
+    failures: list[Explained] = field(default_factory=list)
+
+    def attempts(self) -> Iterator[Attempt]:
+        for strategy, failure in zip(self.strategies, self.failures, strict=False):
+            yield Attempt(strategy=strategy.words(), error=failure.error)
+
+    def main_failure(self) -> Explained:
+        """What stands in the way: of the strategies that asked for as little as the last one, the
+        plainest one's failure that no other strategy got past.
+        """
+        last = self.strategies[-1]
+        pairs = zip(self.strategies, self.failures, strict=True)
+        level = [why for how, why in pairs if how.dynamic == last.dynamic]
+        return next((why for why in level if why.kind not in _GOT_PAST), level[-1])
 
 
 def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
     """Export `model` to `folder/model.onnx` with the options of its manifest entry.
 
-    The same model gives the same bytes in every process and on every path. The file appears
-    whole or not at all. The model must be on loan (`undisturbed`): tracing calls it.
+    Strategies are tried in order until one succeeds; which comes next depends on why the last
+    one failed (`strategy`). The same model gives the same bytes in every process and on every
+    path. The file appears whole or not at all. The model must be on loan (`undisturbed`):
+    tracing calls it. A model with weights on meta is exported as a structure only.
 
     Raises:
-        Unable: the exporter gave up, with the reason in words.
+        Unable: the exporter gave up, with the reason in words and the whole road-map.
     """
     asked = _asked_dims(spec)
-    failures: list[Explained] = []
-    for attempt in _attempts(asked, spec.batch):
-        examples = make_examples(spec, attempt.batch, spec.seed)
-        arguments = bind_arguments(
-            model, spec.inputs, examples.args, examples.kwargs, attempt.dynamic
-        )
-        try:
-            program = run_exporter(model, arguments, spec.onnx.opset)
-        except Exception as error:
-            failures.append(explain(error, model, arguments))
-            if failures[-1].final:
-                break
-            continue
-        file = _finish(program, arguments, attempt, asked, folder, spec.onnx.opset)
-        return _told_of(file, failures)
-    raise Unable(failures[-1].error, hint=failures[-1].hint)
+    wake(model, spec)
+    trail = _Trail()
+    strategy: Strategy | None = first_strategy(asked, spec.batch, weightless=is_weightless(model))
+    with exporting():
+        while strategy is not None:
+            trail.strategies.append(strategy)
+            outcome = _attempt(model, spec, strategy)
+            if isinstance(outcome, _Exported):
+                return _finish(outcome, asked, trail, folder, spec.onnx.opset)
+            trail.failures.append(outcome)
+            strategy = next_strategy(strategy, outcome, model, spec.batch, trail.strategies)
+    raise _unable(trail)
 
 
-def run_exporter(model: nn.Module, arguments: Arguments, opset: int) -> Any:
-    """Torch's ONNX program of one call of `model`, without a word on stdout or stderr."""
+def wake(model: nn.Module, spec: ModelSpec) -> None:
+    """Let lazy modules see an input, the same seeded values at each wake; others are left alone."""
     import torch
+    from torch.nn.parameter import is_lazy
 
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused kernels have no ONNX counterpart
-    try:
-        with _quiet():
-            return torch.onnx.export(
-                model,
-                arguments.args,
-                kwargs=arguments.kwargs,
-                dynamic_shapes=arguments.dynamic_shapes,
-                opset_version=opset,
-                dynamo=True,
-                verbose=False,
-            )
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), suppress(Exception):
+            torch.manual_seed(spec.seed)
+            make_examples(spec, spec.batch, spec.seed).call(model)
+
+
+def _unable(trail: _Trail) -> Unable:
+    why = trail.main_failure()
+    told: list[str] = []
+    lines = list(why.details)
+    for attempt in trail.attempts() if len(trail.failures) > 1 else ():
+        error = "the same" if attempt.error in told else attempt.error
+        told.append(attempt.error)
+        lines.append(f"tried {attempt.strategy}: {error}")
+    return Unable(why.error, hint=why.hint, details=tuple(lines))
 
 
 def _asked_dims(spec: ModelSpec) -> tuple[str, ...]:
@@ -112,64 +155,91 @@ def _asked_dims(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(dim for dim in spec.onnx.dynamic if dim in used)
 
 
-def _attempts(asked: tuple[str, ...], batch: int) -> Iterator[_Attempt]:
-    """Everything asked for; then the batch alone; then nothing dynamic."""
-    if asked:
-        yield _Attempt(dynamic=asked, batch=_EXAMPLE_BATCH if "batch" in asked else batch)
-    if "batch" in asked and len(asked) > 1:
-        yield _Attempt(dynamic=("batch",), batch=_EXAMPLE_BATCH)
-    yield _Attempt(dynamic=(), batch=batch)
-
-
-def _finish(
-    program: Any,
-    arguments: Arguments,
-    attempt: _Attempt,
-    asked: tuple[str, ...],
-    folder: Path,
-    opset: int,
-) -> OnnxFile:
-    capture = _CAPTURES.get(getattr(program, "_capture_strategy", ""), "torch.export")
-    model = program.model
-    name_parts(model, arguments, output_names(program.exported_program))
-    dynamic = arguments.symbolic_dims(model)
-    path = write_model(model, folder / "model.onnx")
-    found = int(model.opset_imports.get("", opset))
-    notes = [] if found == opset else [f"asked for opset {opset}, the exporter could give {found}"]
-    open_dims = f"dynamic {', '.join(dynamic)}" if dynamic else "all dimensions fixed"
-    return OnnxFile(
-        path=path,
-        dynamic=dynamic,
-        strategy=f"{capture}, {open_dims}",
-        warnings=tuple(notes),
-        asked=asked,
-        batch=None if "batch" in dynamic else attempt.batch,
+def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported | Explained:
+    """One run of torch's exporter; the model is given back before anything is written."""
+    examples = make_examples(spec, strategy.batch, spec.seed)
+    arguments = bind_arguments(model, spec.inputs, examples.args, examples.kwargs, strategy.dynamic)
+    dropped: set[str] = set()
+    with ExitStack() as changes:
+        changes.enter_context(adapted(model, strategy.adaptations))
+        if strategy.weightless:
+            arguments = changes.enter_context(without_weights(model, arguments))
+        if strategy.flattened:
+            dropped = changes.enter_context(flattened_outputs(model))
+        try:
+            captured = capture(model, arguments, strict=strategy.strict)
+        except Exception as error:
+            return explain_capture(error, model, arguments, runnable=not strategy.weightless)
+        try:
+            program = translate(captured, spec.onnx.opset, optimize=not strategy.weightless)
+            weights = weights_to_inputs(program.model) if strategy.weightless else ()
+            if strategy.weightless:
+                program.optimize()
+        except Exception as error:
+            return explain_translation(error, captured, spec.onnx.opset)
+    return _Exported(
+        program=program,
+        arguments=arguments,
+        strategy=strategy,
+        dropped=tuple(sorted(dropped)),
+        weights=weights,
     )
 
 
-def _told_of(file: OnnxFile, failures: list[Explained]) -> OnnxFile:
-    """`file` with a warning of the dimensions that had to be given up."""
-    lost = [dim for dim in file.asked if dim not in file.dynamic]
-    if not lost:
-        return file
-    reason = f": {failures[0].error}" if failures else ""
-    names = " and ".join(lost)
-    told = f"{names} could not be made dynamic{reason}"
-    return replace(file, warnings=(*file.warnings, told))
+def _finish(
+    exported: _Exported, asked: tuple[str, ...], trail: _Trail, folder: Path, opset: int
+) -> OnnxFile:
+    model, strategy = exported.program.model, exported.strategy
+    name_parts(model, exported.arguments, output_names(exported.program.exported_program))
+    dynamic = exported.arguments.symbolic_dims(model)
+    path = write_model(model, folder / "model.onnx")
+    words = strategy.words(dynamic)
+    return OnnxFile(
+        path=path,
+        dynamic=dynamic,
+        strategy=words,
+        warnings=tuple(_warnings(exported, asked, dynamic, trail, opset)),
+        asked=asked,
+        batch=None if "batch" in dynamic else strategy.batch,
+        tried=(*trail.attempts(), Attempt(strategy=words, error="")),
+        adaptations=strategy.adaptations,
+        structure_only=strategy.weightless,
+    )
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back prints, warnings and log records, also those of handlers made long before."""
-    threshold = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            redirect_stdout(StringIO()),
-            redirect_stderr(StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(threshold)
+def _warnings(
+    exported: _Exported,
+    asked: tuple[str, ...],
+    dynamic: tuple[str, ...],
+    trail: _Trail,
+    opset: int,
+) -> Iterator[str]:
+    found = int(exported.program.model.opset_imports.get("", opset))
+    if found != opset:
+        yield f"asked for opset {opset}, the exporter could give {found}"
+    if exported.strategy.weightless:
+        yield f"{STRUCTURE_ONLY} ({len(exported.weights)} of them)"
+    helped = exported.strategy.adaptations
+    outputs = [why.error for why in trail.failures if why.kind == "output"]
+    if helped or exported.dropped:
+        yield from dict.fromkeys(outputs)
+    if helped:
+        changes = " and the ".join(_CHANGES[name] for name in helped)
+        compared = "" if exported.strategy.weightless else " and compared"
+        yield f"exported{compared} with the {changes}"
+    if exported.dropped:
+        lost_classes = ", ".join(exported.dropped)
+        yield f"not in the file, since no tensor can be reached in it: {lost_classes}"
+    lost = [dim for dim in asked if dim not in dynamic]
+    if lost:
+        reason = next((f": {why.error}" for why in trail.failures if why.kind in _OF_DIMS), "")
+        yield f"{' and '.join(lost)} could not be made dynamic{reason}"
+
+
+_GOT_PAST = ("output", "attention")  # for these the next strategy removes the cause
+_OF_DIMS = ("dims", "own", "unknown")  # what makes the next strategy leave fewer of them open
+_CHANGES = {
+    "cache off": "cache off (use_cache=False)",
+    "eager attention": "attention computed by plain operators (_attn_implementation=eager)",
+    "eval mode": "modules in train mode put into eval mode",
+}

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
-import traceback
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from reportgen.export.places import chain_of, place_of_error, telling_line
+from reportgen.export.roadmap import Obstacle, data_dependent_places, unsupported_operators
+from reportgen.export.ways_round import way_round
+from reportgen.plain_words import is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import nn
 
     from reportgen.export.arguments import Arguments
 
-_LONGEST = 240
-_FILE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
+Kind = Literal["own", "output", "attention", "dims", "memory", "unknown", "final"]
+"""What may help: see `strategy`. `final` when nothing can."""
+
 _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='(\w+)'")
+_UNTRANSLATED = re.compile(
+    r"Error when translating node %(\w+) : .*?\[target=(?:torch\.ops\.)?([\w.]+)"
+)
+_NO_FAKE = re.compile(
+    r"(?:UnsupportedOperator|DynamicOutputShape|DataDependentOutput)Exception: ([\w.]+)"
+    r"|no fake impl registered for <CustomOpDef\(([\w:]+)\)>"
+)
 _UNKNOWN_TYPE = re.compile(r"<class '([^']+)'> in output, which is not a known type")
-_PATHS = re.compile(r"(?:/[^\s/:'\"]+)+/([^\s/:'\"]+)")
 _DATA_DEPENDENT = (
     "data-dependent",
     "GuardOnDataDependentSymNode",
@@ -29,47 +37,100 @@ _DATA_DEPENDENT = (
 _FIXED = re.compile(
     r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]((?:\[[^\]]*\])*)\.shape\[(\d+)\]"
 )
+_MOST_NAMES = 3
 _SPECIALISED = ("inferred a static shape", "Constraints violated", "specialized")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explained:
-    """A failure in words; `final` when another strategy cannot help."""
+    """A failure in words.
+
+    Attributes:
+        error: the cause and the place, a sentence.
+        hint: what the user can do.
+        kind: what may help without the user.
+        details: the road-map: everything that stands in the way, a line each.
+    """
 
     error: str
     hint: str
-    final: bool
+    kind: Kind
+    details: tuple[str, ...] = ()
 
 
-def explain(error: Exception, model: nn.Module, arguments: Arguments) -> Explained:
-    """Say in a sentence why exporting `model` with `arguments` raised `error`."""
-    chain = list(_chain(error))
-    text = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
-    if own := _own_failure(model, arguments):
+def explain_capture(
+    error: Exception, model: nn.Module, arguments: Arguments, *, runnable: bool
+) -> Explained:
+    """Say in a sentence why torch.export could not capture `model` with `arguments`.
+
+    Args:
+        error: what it raised.
+        model: the model as it was captured.
+        arguments: what it was called with.
+        runnable: whether the model has weights, so that it can be run to compare.
+    """
+    if is_out_of_memory(error):
+        return _out_of_memory()
+    if closed := _closed_modules(model):
+        return closed
+    if runnable and (own := _own_failure(model, arguments)):
         return own
+    chain = chain_of(error)
+    text = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
     if unknown := _UNKNOWN_TYPE.search(text):
         return _unknown_output(unknown[1])
-    if missing := _NO_FUNCTION.search(text):
-        return _unsupported(f"{missing[1]}.{missing[2]}", model, arguments)
-    place = _place(chain, text)
+    place = place_of_error(chain, text)
+    if missing := _NO_FAKE.search(text):
+        return _untraceable(missing[1] or missing[2].replace("::", "."), place)
     if any(phrase in text for phrase in _DATA_DEPENDENT):
-        return Explained(
-            error=f"data-dependent branch{place}: what runs next depends on a tensor's values, "
-            "which an ONNX graph cannot follow",
-            hint="replace the branch by torch.where or torch.cond, or keep it out of forward",
-            final=True,
-        )
+        return _branch(place, model, arguments, runnable=runnable)
     if any(phrase in text for phrase in _SPECIALISED):
         return Explained(
             error=f"the model fixes {_fixed_dims(text) or 'a dimension'}{place}",
             hint="derive sizes from x.shape instead of writing them as numbers",
-            final=False,
+            kind="dims",
         )
+    if runnable and (packed := _takes_packed_sequences(model, arguments)):
+        return Explained(
+            error=f"{packed} takes a packed sequence, which has no ONNX form: its layout depends "
+            "on the lengths",
+            hint="run the RNN on the padded sequence, and mask its output with the lengths",
+            kind="final",
+        )
+    return _unknown(chain, place)
+
+
+def explain_translation(error: Exception, program: Any, opset: int) -> Explained:
+    """Say which operators of a captured `program` have no ONNX form, all of them at once."""
+    if is_out_of_memory(error):
+        return _out_of_memory()
+    chain = chain_of(error)
+    text = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
+    obstacles = unsupported_operators(program, opset)
+    if obstacles:
+        return _unsupported(obstacles)
+    if missing := _NO_FUNCTION.search(text):
+        name = f"{missing[1]}.{missing[2]}"
+        return _unsupported((Obstacle(operator=name, places=("",), way_round=way_round(name)),))
+    if refused := _UNTRANSLATED.search(text):
+        return _refused(refused[2], chain)
+    return _unknown(chain, "")
+
+
+def _out_of_memory() -> Explained:
+    return Explained(
+        error="ran out of memory",
+        hint="raise limits.memory in the manifest, or lower the model's batch",
+        kind="memory",
+    )
+
+
+def _unknown(chain: list[BaseException], place: str) -> Explained:
     cause = chain[-1]
     return Explained(
-        error=f"the exporter gave up{place}: {type(cause).__name__}: {_line(cause)}",
+        error=f"the exporter gave up{place}: {type(cause).__name__}: {telling_line(cause)}",
         hint="try torch.onnx.export(model, args, dynamo=True, report=True) for the whole story",
-        final=not arguments.dynamic_shapes,
+        kind="unknown",
     )
 
 
@@ -89,112 +150,173 @@ def _own_failure(model: nn.Module, arguments: Arguments) -> Explained | None:
         with torch.no_grad():
             model(*arguments.args, **arguments.kwargs)
     except Exception as error:
-        place = _place([error], "")
+        if is_out_of_memory(error):
+            return _out_of_memory()
+        place = place_of_error([error], "")
+        if "does not require grad" in str(error):
+            return Explained(
+                error=f"forward takes gradients of its own{place}, which ONNX cannot express",
+                hint="write the derivative out, or compute it outside of the model",
+                kind="final",
+            )
         return Explained(
             error=f"the model itself fails on its example inputs{place}: "
-            f"{type(error).__name__}: {_line(error)}",
+            f"{type(error).__name__}: {telling_line(error)}",
             hint="check the shapes and dtypes of the inputs in the manifest",
-            final=not arguments.dynamic_shapes,  # it may be made for the manifest's batch alone
+            kind="own",  # it may be made for the manifest's batch alone
         )
     return None
 
 
-def _unknown_output(type_name: str) -> Explained:
-    short = type_name.rsplit(".", 1)[-1]
-    if "cache" in short.lower():
+def _closed_modules(model: nn.Module) -> Explained | None:
+    """TorchScript and packed quantized modules: torch.export cannot look into them."""
+    script = [n for n, m in model.named_modules() if _is_script(m, is_root=not n)]
+    if script:
+        outer = [name for name in script if not _is_below(name, script)]
         return Explained(
-            error=f"the model returns a {short}, which has no place in an ONNX graph: "
-            "turn the cache off",
-            hint="turn the cache off: use_cache=False in the model's arguments or configuration",
-            final=True,
+            error=f"{_names(outer)} {_is_or_are(outer)} TorchScript (torch.jit), which the "
+            "exporter cannot look into",
+            hint="export the Python module that it was scripted or traced from",
+            kind="final",
         )
-    return Explained(
-        error=f"the model returns a {short}, which the exporter cannot look into",
-        hint="return tensors, tuples, lists or dicts, or register the class with "
-        "torch.utils._pytree.register_pytree_node",
-        final=True,
-    )
+    packed = {
+        name: f"{type(m).__module__}.{type(m).__name__}"
+        for name, m in model.named_modules()
+        if ".quantized" in type(m).__module__ and hasattr(m, "_packed_params")
+    }
+    if packed:
+        outer = [name for name in packed if not _is_below(name, list(packed))]
+        return Explained(
+            error=f"{_names(outer)} {_is_or_are(outer)} quantized: packed weights cannot be "
+            "exported",
+            hint=way_round("quantized.linear"),
+            kind="final",
+            details=tuple(f"{name or 'the model'}: {packed[name]}" for name in outer),
+        )
+    return None
 
 
-def _unsupported(operator: str, model: nn.Module, arguments: Arguments) -> Explained:
-    where = _occurrences(operator, model, arguments)
-    return Explained(
-        error=f"unsupported operator {operator}{where}: there is no ONNX form of it",
-        hint="replace it by supported operations, or give the exporter a translation "
-        "(custom_translation_table)",
-        final=True,
-    )
-
-
-def _occurrences(operator: str, model: nn.Module, arguments: Arguments) -> str:
-    """` in encoder.fft (net.py:12), 2 times` found by tracing once more; "" when that fails."""
+def _is_script(module: nn.Module, *, is_root: bool) -> bool:
+    """Traced modules within another are followed by torch.export; scripted ones are not."""
     import torch
 
+    is_traced = isinstance(module, torch.jit.TracedModule)
+    return isinstance(module, torch.jit.ScriptModule) and (is_root or not is_traced)
+
+
+def _is_below(name: str, others: list[str]) -> bool:
+    return any(name != other and (not other or name.startswith(f"{other}.")) for other in others)
+
+
+def _names(paths: list[str]) -> str:
+    """`the model`, `module 0`, `modules 0, 2 and 7 more`."""
+    if paths == [""]:
+        return "the model"
+    shown = ", ".join(paths[:_MOST_NAMES])
+    more = f" and {len(paths) - _MOST_NAMES} more" if len(paths) > _MOST_NAMES else ""
+    return f"{'module' if len(paths) == 1 else 'modules'} {shown}{more}"
+
+
+def _is_or_are(items: list[Any]) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+def _takes_packed_sequences(model: nn.Module, arguments: Arguments) -> str:
+    """The first recurrent module that is called with a packed sequence; "" for none."""
+    import torch
+    from torch.nn.utils.rnn import PackedSequence
+
+    found: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _module, given, name=name: (
+                found.append(name) if isinstance(given[0], PackedSequence) else None
+            )
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.RNNBase)
+    ]
     try:
-        program = torch.export.export(
-            model, arguments.args, arguments.kwargs, strict=False
-        ).run_decompositions()
-        nodes = [node for node in program.graph.nodes if str(node.target) == operator]
-        places = Counter(map(_node_place, nodes))
-    except Exception:
-        return ""
-    if not places:
-        return ""
-    (first, _), total = places.most_common(1)[0], places.total()
-    return first if total == 1 else f"{first}, {total} times in all"
+        if handles:
+            model(*arguments.args, **arguments.kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _names(found[:1]) if found else ""
 
 
-def _node_place(node: Any) -> str:
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    module = str(stack[-1][0]).removeprefix("L['self']").strip(".") if stack else ""
-    owner = f" in {module}" if module else ""
-    lines = _FILE_LINE.findall(node.meta.get("stack_trace") or "")
-    ours = [(file, line) for file, line in lines if not _is_torch(file)]
-    return f"{owner} at {_relative(ours[-1][0])}:{ours[-1][1]}" if ours else owner
+def _unknown_output(type_name: str) -> Explained:
+    short = type_name.rsplit(".", 1)[-1]
+    article = "an" if short[0] in "AEIOU" else "a"
+    if "cache" in short.lower():
+        return Explained(
+            error=f"the model returns {article} {short}, which has no place in an ONNX graph: "
+            "turn the cache off",
+            hint="turn the cache off: use_cache=False in the model's arguments or configuration",
+            kind="output",
+        )
+    return Explained(
+        error=f"the model returns {article} {short}, which the exporter cannot look into",
+        hint="return tensors, tuples, lists or dicts, or register the class with "
+        "torch.utils._pytree.register_pytree_node",
+        kind="output",
+    )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__
+def _branch(place: str, model: nn.Module, arguments: Arguments, *, runnable: bool) -> Explained:
+    places = data_dependent_places(model, arguments) if runnable else ()
+    others = len(places) - 1
+    also = f" (and {others} more)" if others > 0 else ""
+    return Explained(
+        error=f"data-dependent branch{place}{also}: what runs next depends on a tensor's values, "
+        "which an ONNX graph cannot follow",
+        hint="replace the branch by torch.where or torch.cond, or keep it out of forward",
+        kind="final",
+        details=places if others > 0 else (),
+    )
 
 
-def _place(chain: list[BaseException], text: str) -> str:
-    """` at net.py:12`, the innermost line of the model's code on the way to the error."""
-    for error in reversed(chain):
-        frames = [
-            (frame.filename, frame.lineno)
-            for frame in traceback.extract_tb(error.__traceback__)
-            if not _is_torch(frame.filename)
-        ]
-        if frames:
-            return f" at {_relative(frames[-1][0])}:{frames[-1][1]}"
-    for file, line in reversed(_FILE_LINE.findall(text)):
-        if not _is_torch(file):
-            return f" at {_relative(file)}:{line}"
-    return ""
+def _untraceable(operator: str, place: str) -> Explained:
+    """An operator that torch.export cannot even trace: no fake kernel, or a size from values."""
+    is_own = operator.partition(".")[0] not in ("aten", "prims")
+    return Explained(
+        error=f"unsupported operator {operator}{place}: torch.export cannot tell what it returns",
+        hint="give it a fake kernel (torch.library.register_fake), the exporter a translation "
+        "(custom_translation_table), and every runtime a kernel"
+        if is_own
+        else way_round(operator),
+        kind="final",
+    )
 
 
-def _is_torch(file: str) -> bool:
-    """Whether a frame is the machinery's rather than the model's."""
-    if file.startswith(("<", str(Path(__file__).parents[1]))):
-        return True
-    return "/site-packages/torch/" in file or ("/lib/python" in file and "-packages/" not in file)
+def _unsupported(obstacles: tuple[Obstacle, ...]) -> Explained:
+    kind: Kind = "attention" if any("attention" in o.operator for o in obstacles) else "final"
+    if len(obstacles) == 1:
+        only = obstacles[0]
+        where, total = only.places[0], len(only.places)
+        count = f", {total} times in all" if total > 1 else ""
+        return Explained(
+            error=f"unsupported operator {only.operator}{where}{count}: there is no ONNX form "
+            "of it",
+            hint=only.way_round,
+            kind=kind,
+            details=(only.line(),) if total > 1 else (),
+        )
+    names = ", ".join(obstacle.operator for obstacle in obstacles[:5])
+    more = f" and {len(obstacles) - 5} more" if len(obstacles) > 5 else ""
+    return Explained(
+        error=f"{len(obstacles)} unsupported operators: there is no ONNX form of {names}{more}",
+        hint="each of them must go, or be given a translation (custom_translation_table)",
+        kind=kind,
+        details=tuple(obstacle.line() for obstacle in obstacles),
+    )
 
 
-def _relative(file: str) -> str:
-    """A file below site-packages with its package, any other by its name alone."""
-    _, found, below = file.replace("\\", "/").rpartition("-packages/")
-    return below if found else Path(file).name
-
-
-def _line(error: BaseException) -> str:
-    """The error's first telling line, without addresses of this machine, cut to size."""
-    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.endswith(":")] or lines
-    text = _PATHS.sub(r"\1", telling[0]) if telling else "no message"
-    text = re.sub(r"0x[0-9a-f]{6,}", "0x…", re.sub(r"\x1b\[[0-9;]*m", "", text))
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def _refused(operator: str, chain: list[BaseException]) -> Explained:
+    """An operator that has an ONNX form, but not with these arguments."""
+    cause = chain[-1]
+    return Explained(
+        error=f"unsupported use of {operator}: {type(cause).__name__}: {telling_line(cause)}",
+        hint=way_round(operator),
+        kind="attention" if "attention" in operator else "final",
+    )

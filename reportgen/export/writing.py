@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from reportgen.export.structure import kept_of_input
+
 if TYPE_CHECKING:
     from reportgen.export.arguments import Arguments
 
@@ -110,7 +112,11 @@ def _forget_this_machine(model: Any) -> None:
             node.doc_string = None
             for value in node.outputs:
                 value.metadata_props.clear()
-    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+    for value in model.graph.inputs:
+        kept = kept_of_input(dict(value.metadata_props))
+        value.metadata_props.clear()
+        value.metadata_props.update(kept)
+    for value in model.graph.initializers.values():
         value.metadata_props.clear()
     model.metadata_props.clear()
 

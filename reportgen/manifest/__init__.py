@@ -10,7 +10,13 @@ from pydantic import ValidationError
 from reportgen.manifest.complaints import Complaint, KeyPath, complaints_of, manifest_error
 from reportgen.manifest.consistency import inconsistencies
 from reportgen.manifest.fields import Reading
-from reportgen.manifest.input_spec import Constant, Dtype, InputSpec, parse_shape_argument
+from reportgen.manifest.input_spec import (
+    Constant,
+    Dtype,
+    InputSpec,
+    parse_shape_argument,
+    split_array_path,
+)
 from reportgen.manifest.schema import manifest_schema
 from reportgen.manifest.source import Loss, Source, parse_source
 from reportgen.manifest.values import (
@@ -51,6 +57,7 @@ __all__ = [
     "manifest_schema",
     "parse_shape_argument",
     "parse_source",
+    "split_array_path",
 ]
 
 

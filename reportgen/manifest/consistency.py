@@ -15,7 +15,10 @@ from reportgen.cuda_memory.errors import UnknownGpuError
 from reportgen.cuda_memory.gpus import find_gpu
 from reportgen.manifest.complaints import Complaint, KeyPath, line_of
 from reportgen.manifest.input_spec import compact_dims, compact_name
+from reportgen.manifest.source import LIBRARIES
 from reportgen.manifest.wording import did_you_mean, quote
+
+_LIBRARIES = tuple(f"{library}:" for library in LIBRARIES)
 
 Found = tuple[KeyPath, str]
 """A name and where it stands."""
@@ -65,9 +68,12 @@ def _model(path: KeyPath, model: dict[str, Any], lines: Mapping[KeyPath, int]) -
 def _needs_inputs(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
     source = model.get("source")
     near = did_you_mean("inputs", [key for key in model if key != "inputs"])
-    knows_inputs = isinstance(source, str) and source.endswith((".pt2", ".onnx"))
+    knows_inputs = isinstance(source, str) and (
+        source.endswith((".pt2", ".onnx")) or source.startswith(_LIBRARIES)
+    )
     if "inputs" not in model and "source" in model and not knows_inputs and not near:
-        yield (*path, "inputs"), "is required, unless the source is a .pt2 or .onnx file"
+        words = "is required, unless the source is a library's or a .pt2 or .onnx file"
+        yield (*path, "inputs"), words
 
 
 def _sizes(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Iterator[Found]:

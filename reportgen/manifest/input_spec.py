@@ -4,7 +4,8 @@ The grammar, whole. An input is a text `[name=]dim,dim,...[:dtype[<high]]`, or a
 `name` and `keyword` and exactly one of
 
 - `shape` (with `dtype`, `low`, `high`): a random tensor, the same for the same seed;
-- `file`: the array in a .npy file (`shape` and `dtype` may stand beside it and must then agree);
+- `file`: the array in x.npy, the only tensor of x.safetensors, or the one called so of
+  x.safetensors:key (`shape` and `dtype` may stand beside it and must then agree);
 - `value`: a constant, which is text, a number, true, false or null;
 - `items`: a list of inputs; with `tuple: true` a tuple;
 - `fields`: a dict of inputs by key.
@@ -19,8 +20,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic import WithJsonSchema as Schema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from reportgen.errors import ManifestError
 from reportgen.manifest.fields import (
@@ -57,6 +66,29 @@ _COMPACT = re.compile(
 )
 _COMPACT_FORM = "write it as batch,3,224,224 or ids=batch,128:int64<30522"
 _LONGEST_COMPACT = 1000
+_KEYED = ".safetensors"
+
+
+class ArrayPath(ExistingPath):
+    """A file of arrays, with the key of one of them behind a colon where it holds several."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """A string that ends as such a file, or in a key of it."""
+        return {"type": "string", "pattern": r"(\.npy|\.safetensors(:.+)?)$"}
+
+    def _resolve(self, value: object, info: ValidationInfo) -> object:
+        file, colon, key = str(value).partition(f"{_KEYED}:")
+        if reading_folder(info) is None or not colon or not isinstance(value, str):
+            return super()._resolve(value, info)
+        return Path(f"{super()._resolve(file + _KEYED, info)}:{key}")
+
+
+def split_array_path(path: Path) -> tuple[Path, str | None]:
+    """The file that `path` names, and the key behind its colon if it has one."""
+    file, colon, key = str(path).rpartition(f"{_KEYED}:")
+    return (Path(file + _KEYED), key) if colon else (path, None)
 
 
 def _dim(value: object) -> object:
@@ -116,8 +148,8 @@ class InputSpec(Value):
     """Smallest random value, included."""
     high: Number | None = None
     """Upper end of random values, excluded; for token ids the size of the vocabulary."""
-    file: Annotated[Path, ExistingPath(suffixes=(".npy",))] | None = None
-    """A .npy file that holds the array, relative to the manifest."""
+    file: Annotated[Path, ArrayPath(suffixes=(".npy", ".safetensors"))] | None = None
+    """The array: x.npy, x.safetensors or x.safetensors:key, relative to the manifest."""
     value: Annotated[
         Constant | None,
         BeforeValidator(_constant),

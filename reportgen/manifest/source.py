@@ -15,7 +15,7 @@ from reportgen.manifest.wording import did_you_mean, quote
 SourceKind = Literal["torchvision", "timm", "transformers", "python", "module", "pt2", "onnx"]
 LossKind = Literal["cross_entropy", "sum", "python"]
 
-_LIBRARIES: tuple[Literal["torchvision", "timm", "transformers"], ...] = (
+LIBRARIES: tuple[Literal["torchvision", "timm", "transformers"], ...] = (
     "torchvision",
     "timm",
     "transformers",
@@ -33,7 +33,8 @@ class Source(Value):
     Attributes:
         kind: `torchvision`, `timm`, `transformers`, `python` (a file), `module`, `pt2`, `onnx`.
         target: the library's name of the model, the dotted module, or the file's absolute path.
-        factory: the class or function to call in a `python` file or `module`, perhaps dotted.
+        factory: the class or function to call in a `python` file or `module`, perhaps dotted; for
+            `transformers` the absolute path of the config.json, where one was named.
         text: the source as written; what a report shows, for it is the same on every machine.
     """
 
@@ -99,7 +100,10 @@ def parse_source(text: str, folder: Path) -> Source:
 def source_parts(text: str, folder: Path) -> dict[str, str]:
     """The fields of `Source` for `text`; raises ValueError where `parse_source` complains."""
     library, colon, name = text.partition(":")
-    if colon and library in _LIBRARIES:
+    if colon and library in LIBRARIES:
+        local = _config_file(name, folder) if library == "transformers" else None
+        if local is not None:
+            return {"kind": library, "target": name, "factory": str(local), "text": text}
         if not _LIBRARY_NAME.fullmatch(name):
             raise ValueError(f"{quote(text)} names no model: write it as {library}:NAME")
         return {"kind": library, "target": name, "text": text}
@@ -117,6 +121,20 @@ def source_parts(text: str, folder: Path) -> dict[str, str]:
         return {"kind": "module", "target": library, "factory": name, "text": text}
     guess = f"; did you mean 'torchvision:{text}'?" if _is_dotted(text) and len(text) <= 64 else ""
     raise ValueError(f"{quote(text)} is no source: write {_FORMS}{guess}")
+
+
+def _config_file(name: str, folder: Path) -> Path | None:
+    """The config.json that `name` means, itself or the folder that holds it; None for neither.
+
+    Raises:
+        ValueError: `name` is written as a path, and nothing is there.
+    """
+    written_as_path = name.startswith((".", "/", "~")) or name.endswith(".json")
+    inside = f"{name}/config.json"
+    if not written_as_path and not (folder / inside).is_file():
+        return None
+    is_folder = (folder / name).is_dir()
+    return existing_path(inside if is_folder else name, folder)
 
 
 def _names_python_file(text: str) -> bool:

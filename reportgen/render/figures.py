@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from os.path import commonprefix
 from typing import Any
 
@@ -26,9 +28,19 @@ from reportgen.render.overview import ModelOverview
 from reportgen.render.text import visible
 from reportgen.sections.layers import Layer
 from reportgen.sections.memory import Curve, Fit, Holder, MemoryEstimate, Timeline
+from reportgen.sections.onnx_export import ErrorBin, OutputParity, ParityCase
 
 _HEAVIEST = 12
 _CURVES = 8
+_PARITY_ROWS = 48
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParityRow:
+    """An output of a case, as a row of the table."""
+
+    case: ParityCase
+    output: OutputParity
 
 
 def heaviest(layers: Iterable[Layer], attribute: str, title: str) -> Markup:
@@ -79,6 +91,39 @@ def operators(counts: Mapping[str, int], title: str) -> Markup:
         ],
         series=3,
     )
+
+
+def error_bins(bins: Sequence[ErrorBin], title: str) -> Markup:
+    """How many elements are off by how much, from the first bin that has any to the last."""
+    filled = [place for place, each in enumerate(bins) if each.elements]
+    total = sum(each.elements for each in bins)
+    shown = bins[filled[0] : filled[-1] + 1] if filled else bins[:1]
+    return bar_list(
+        title,
+        [
+            Bar(
+                label=each.label,
+                value=each.elements,
+                figure=f"{units.format_integer(each.elements)} "
+                f"({units.format_share(each.elements, total)})",
+            )
+            for each in shown
+        ],
+        series=1,
+    )
+
+
+def parity_rows(cases: Sequence[ParityCase]) -> tuple[list[ParityRow], int]:
+    """The outputs to show, failing ones first and of those the smallest; and how many are not."""
+    rows = [ParityRow(case=case, output=output) for case in cases for output in case.outputs]
+    rows.sort(key=_failing_and_small_first)
+    return rows[:_PARITY_ROWS], max(0, len(rows) - _PARITY_ROWS)
+
+
+def _failing_and_small_first(row: ParityRow) -> tuple[bool, bool, int, int]:
+    if row.output.passed:
+        return True, False, 0, 0
+    return False, row.case.perturbed, row.case.batch, prod(row.output.shape)
 
 
 def breakdown(estimates: Sequence[MemoryEstimate], title: str) -> Markup:
@@ -196,6 +241,8 @@ def _whole_bytes(value: float) -> str:
 WORDS: dict[str, Callable[..., Any]] = {
     "heaviest": heaviest,
     "operators": operators,
+    "error_bins": error_bins,
+    "parity_rows": parity_rows,
     "breakdown": breakdown,
     "curves": curves,
     "holders": holders,

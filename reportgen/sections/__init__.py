@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from reportgen.chapter import AnySection
-from reportgen.sections import graphs, layers, memory, onnx_export, training
+from reportgen.sections import behaviour, graphs, layers, memory, onnx_export, training
 
 SECTIONS: tuple[AnySection, ...] = (
     layers.SECTION,
+    behaviour.SECTION,
     graphs.SECTION,
     onnx_export.SECTION,
     memory.SECTION,

@@ -1,50 +1,75 @@
-"""Where a model comes from: the installed libraries, your Python file or package."""
+"""Where a model comes from: installed libraries, your Python file or package, a file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from reportgen.errors import ModelError
-from reportgen.manifest import ModelSpec
+from reportgen.manifest import ModelSpec, Source
+from reportgen.sources.from_pt2 import load_program
 from reportgen.sources.from_python import call_factory
-from reportgen.sources.from_torchvision import call_torchvision
+from reportgen.sources.from_timm import timm_recipe
+from reportgen.sources.from_torchvision import torchvision_recipe
+from reportgen.sources.from_transformers import transformers_recipe
+from reportgen.sources.loaded import Loaded, Recipe
+from reportgen.sources.weightless import is_weightless, make_affordable, seed_everything
 from reportgen.sources.weights import load_weights
 
-if TYPE_CHECKING:
-    from torch import nn
+__all__ = ["Loaded", "is_weightless", "load_model"]
 
-_FACTORIES = {
-    "torchvision": call_torchvision,
-    "python": call_factory,
-    "module": call_factory,
+_RECIPES: dict[str, Callable[[Source, dict[str, Any]], Recipe]] = {
+    "torchvision": torchvision_recipe,
+    "timm": timm_recipe,
+    "transformers": transformers_recipe,
 }
 
 
-def load_model(spec: ModelSpec) -> nn.Module:
+def load_model(spec: ModelSpec) -> Loaded:
     """The model of `spec` on the CPU in eval mode, with its weights or seeded random ones.
 
     Nothing is downloaded. Without `weights` the architecture's own initialisation runs under
-    the manifest's seed, so two builds see the same parameters.
+    the manifest's seed, so two builds see the same parameters. A library's model whose weights
+    are too large for this machine stays on meta, and a note says so.
 
     Raises:
         ModelError: the source cannot be imported, is no model, or the weights do not fit it.
+        EnvironmentFault: the library that the source names is not installed.
     """
-    import torch
+    loaded = _make(spec)
+    if spec.weights is not None:
+        if is_weightless(loaded.model):
+            raise ModelError(
+                f"the weights of {spec.source.text!r} do not fit this machine's memory",
+                hint="leave 'weights' out: shapes, counts and estimates need none",
+            )
+        load_weights(loaded.model, spec.weights)
+    loaded.model.eval()
+    return loaded
 
-    make = _FACTORIES.get(spec.source.kind)
-    if make is None:
-        known = ", ".join(_FACTORIES)
+
+def _make(spec: ModelSpec) -> Loaded:
+    source, arguments = spec.source, dict(spec.arguments)
+    if source.kind in _RECIPES:
+        return make_affordable(_RECIPES[source.kind](source, arguments), spec.seed)
+    if source.kind == "pt2":
+        return load_program(source, arguments)
+    if source.kind == "onnx":
         raise ModelError(
-            f"source {spec.source.text!r}: this version reads {known} sources only",
+            f"source {source.text!r} holds no PyTorch module",
             hint="write a file.py with a function that returns the model, and name it as source",
         )
-    torch.manual_seed(spec.seed)
-    model = make(spec.source, dict(spec.arguments))
+    return _from_python(spec)
+
+
+def _from_python(spec: ModelSpec) -> Loaded:
+    import torch
+
+    seed_everything(spec.seed)
+    model = call_factory(spec.source, dict(spec.arguments))
     if not isinstance(model, torch.nn.Module):
         raise ModelError(
             f"source {spec.source.text!r} gave {type(model).__name__}, not a torch.nn.Module",
             hint="name a class derived from torch.nn.Module, or a function that returns a model",
         )
-    if spec.weights is not None:
-        load_weights(model, spec.weights)
-    return model.eval()
+    return Loaded(model=model)

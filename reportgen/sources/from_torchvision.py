@@ -8,15 +8,16 @@ from typing import Any
 
 from reportgen.errors import EnvironmentFault, ModelError
 from reportgen.manifest import Source
+from reportgen.sources.loaded import Recipe, quietly
 
 _PRETRAINED = ("weights", "weights_backbone", "pretrained")
 
 
-def call_torchvision(source: Source, arguments: dict[str, Any]) -> object:
-    """Build the model `source.target` without pretrained weights.
+def torchvision_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
+    """How to build the model `source.target` without pretrained weights.
 
     Raises:
-        ModelError: there is no such model, or it refuses the arguments.
+        ModelError: there is no such model; the recipe raises it where arguments are refused.
         EnvironmentFault: torchvision is missing or does not fit torch.
     """
     models = _torchvision_models()
@@ -34,7 +35,12 @@ def call_torchvision(source: Source, arguments: dict[str, Any]) -> object:
             )
     builder = models.get_model_builder(source.target)
     offline = {n: None for n in _PRETRAINED[:2] if n in inspect.signature(builder).parameters}
-    return build(builder, offline | arguments, source.text)
+
+    def make() -> object:
+        with quietly():
+            return build(builder, offline | arguments, source.text)
+
+    return Recipe(make=make)
 
 
 def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
@@ -48,7 +54,9 @@ def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
         raise ModelError(
             f"{text} raised {type(error).__name__}: {one_line(error)}"
             + (f" ({place})" if place else ""),
-            hint="check 'arguments' in the manifest" if arguments else "",
+            hint="check 'arguments' in the manifest"
+            if arguments
+            else "what it must be given stands under 'arguments' in the manifest",
         ) from error
 
 

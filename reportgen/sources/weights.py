@@ -49,7 +49,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     """A `.pth` state dict; `weights_only` refuses everything that would run while being read."""
     import torch
 
-    _refuse_bombs(path)
+    refuse_bombs(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -65,8 +65,12 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     return _unwrapped(content, path)
 
 
-def _refuse_bombs(path: Path) -> None:
-    """Torch stores its members uncompressed; a compressed one is not torch's and may explode."""
+def refuse_bombs(path: Path) -> None:
+    """Torch stores its members uncompressed; a compressed one is not torch's and may explode.
+
+    Raises:
+        ModelError: the archive would be larger unpacked than it is.
+    """
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:

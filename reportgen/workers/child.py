@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -81,32 +82,58 @@ def examine(job: Job, reporter: Reporter) -> None:
 
 
 def load_study(job: Job) -> Any:
-    """The study of `job`, its model loaded and its inputs known to be makeable."""
+    """The study of `job`, its model or file loaded and its inputs known to be makeable."""
+    if job.spec.source.kind == "onnx":
+        return load_file_study(job)
     import torch
 
+    from reportgen.guessing import with_guessed_inputs
     from reportgen.sources import load_model
     from reportgen.study import Study
 
     torch.set_num_threads(job.threads)
-    model = load_model(job.spec)
+    loaded = load_model(job.spec)
+    spec, input_notes = with_guessed_inputs(job.spec, loaded)
     study = Study(
-        spec=job.spec,
-        model=model,
+        spec=spec,
+        model=loaded.model,
         targets=job.targets,
         folder=job.folder,
         timings=job.timings,
+        source_notes=(*loaded.notes, *input_notes),
     )
     study.examples()
     return study
 
 
+def load_file_study(job: Job) -> Any:
+    """The study of a job whose source is an ONNX file."""
+    import torch
+
+    from reportgen.export import OnnxFile
+    from reportgen.sources.from_onnx import inputs_of, read_onnx_source, with_file_inputs
+    from reportgen.study import FileStudy
+
+    torch.set_num_threads(job.threads)
+    path = Path(job.spec.source.target)
+    model = read_onnx_source(path)
+    study = FileStudy(
+        spec=with_file_inputs(job.spec, model),
+        targets=job.targets,
+        folder=job.folder,
+        timings=job.timings,
+        source_notes=("an ONNX file without a PyTorch module: parameters are what it stores",),
+        file=OnnxFile(path=path, dynamic=(), strategy="", warnings=()),
+        inputs=tuple(value.name for value in inputs_of(model)),
+    )
+    study.feed()
+    return study
+
+
 def outcome_of(section: AnySection, study: Any) -> Done[Any] | Skipped | Failed:
     """What `section` says of `study`; the model is lent to it and given back as it was."""
-    from reportgen.loan import undisturbed
-
     try:
-        with undisturbed(study.model):
-            result = section.examine(study)
+        result = examined(section, study)
     except Unable as unable:
         # the section speaks of the model; what the machine ran out of is not the model's fault
         return failed_because(unable) if is_out_of_memory(unable) else unable.failed
@@ -115,6 +142,19 @@ def outcome_of(section: AnySection, study: Any) -> Done[Any] | Skipped | Failed:
     except BaseException as error:
         return failed_because(error)
     return result if isinstance(result, Skipped) else Done(result=result)
+
+
+def examined(section: AnySection, study: Any) -> Any:
+    """The section's result, or why it does not apply."""
+    from reportgen.loan import undisturbed
+    from reportgen.study import Study
+
+    if isinstance(study, Study):
+        with undisturbed(study.model):
+            return section.examine(study)
+    if section.examine_file is None:
+        return Skipped(reason="the source is an ONNX file, which holds no PyTorch module")
+    return section.examine_file(study)
 
 
 def save(job: Job, section: AnySection, outcome: Done[Any] | Skipped | Failed) -> None:

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from reportgen.chapter import Chapter, Done, Failed, Skipped
 from reportgen.findings import Finding, Severity
-from reportgen.report import BudgetCheck, ModelReport, Report, Timings, Verdict
+from reportgen.report import (
+    BudgetCheck,
+    Count,
+    CrossCheck,
+    ModelReport,
+    Report,
+    Timings,
+    Verdict,
+)
 from reportgen.sections.graphs import Drawing, Graphs, Tile
 from reportgen.sections.layers import Layers, Uncounted
 from reportgen.sections.memory import (
@@ -33,9 +41,12 @@ from reportgen.sections.onnx_export import (
     Parity,
     ParityCase,
     Port,
+    Tried,
 )
 
+from . import onnx_file, parity
 from .architectures import Node, lstm, resnet50, tanh, transformer, vgg16, vit_b_16
+from .behaviour import behaviour
 
 GIB = 2**30
 CARDS = {"T4": 15_079, "RTX 4090": 24_210, "A100-80GB": 81_040, "H200": 143_156}
@@ -125,13 +136,24 @@ def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxExport:
         outputs=(Port(name="logits", dtype="float32", shape=("batch", 1000)),),
         dynamic=("batch",),
         strategy="torch.export, dynamic batch",
+        tried=(
+            Tried(strategy="torch.export, dynamic batch and time",
+                  error="the model fixes axis 1 of x at 16 at transformer.py:88"),
+            Tried(strategy="torch.export, dynamic batch", error=""),
+        ) if vacuous else (Tried(strategy="torch.export, dynamic batch", error=""),),
+        proven_dynamic=("batch",),
         parity=Parity(
             passed=True,
             vacuous=vacuous,
             cases=cases,
             note="every output is constant under the model's own initialisation" if vacuous else "",
+            compared="seeds 0 and 1 at batch 1 and batch 8",
+            second_call=parity.REPEATS,
+            histograms=(parity.HISTOGRAM,),
         ),
         latency_ms=Latency(batch=1, runs=30, threads=2, median=38.42, p10=36.9, p90=44.17),
+        details=onnx_file.file_details(),
+        speed=onnx_file.speed(),
         warnings=("2 constants were folded into the graph",),
     )
 
@@ -272,7 +294,8 @@ def graphs(*, tiles: int = 1, nodes: int = 40, onnx_too: bool = True) -> Graphs:
 
 NO_LOGS = Chapter(name="training", title="Training",
                   outcome=Skipped(reason="the manifest names no logs for this model"))  # fmt: skip
-TITLES = {"layers": "Layers", "graphs": "Graphs", "onnx": "ONNX", "memory": "Memory"}
+TITLES = {"layers": "Layers", "behaviour": "Behaviour", "graphs": "Graphs", "onnx": "ONNX",
+          "memory": "Memory"}  # fmt: skip
 
 
 def chapters(**outcomes: object) -> tuple[Chapter, ...]:
@@ -296,11 +319,32 @@ def finding(code: str, severity: Severity, where: str, message: str, advice: str
 
 def model(name: str, verdict: Verdict, *, chapters: tuple[Chapter, ...], source: str = "",
           comment: str = "", weights: str = "", findings: tuple[Finding, ...] = (),
-          budgets: tuple[BudgetCheck, ...] = ()) -> ModelReport:  # fmt: skip
+          budgets: tuple[BudgetCheck, ...] = (),
+          cross_checks: tuple[CrossCheck, ...] = ()) -> ModelReport:  # fmt: skip
     """A model's report with the usual seed."""
     return ModelReport(name=name, source=source or f"torchvision:{name}", comment=comment, seed=0,
                        weights=weights, verdict=verdict, budgets=budgets, findings=findings,
-                       chapters=chapters)  # fmt: skip
+                       chapters=chapters, cross_checks=cross_checks)  # fmt: skip
+
+
+def checks(parameters: int, macs: int, *, merged: int = 0, more: int = 0) -> tuple[CrossCheck, ...]:
+    """Headline figures counted twice; `more` is what the ONNX file has too many."""
+    rows = "rows of the layer table"
+    note = f"{merged:,} of batch norms are multiplied into the layer before" if merged else ""
+    apart = f"the file has {more:,} more, all of it in encoder.layers.0" if more else ""
+    return (
+        CrossCheck(
+            figure="parameters", agree=True, note=note,
+            counts=(Count(by="the model's tensors, each once", value=parameters),
+                    Count(by=rows, value=parameters),
+                    Count(by="found in the ONNX file", value=parameters - merged)),
+        ),
+        CrossCheck(
+            figure="macs", agree=not more, note=apart,
+            counts=(Count(by="torch's operators", value=macs), Count(by=rows, value=macs),
+                    Count(by="nodes of the ONNX file", value=macs + more)),
+        ),
+    )  # fmt: skip
 
 
 @cache
@@ -351,7 +395,8 @@ def hostile_report() -> Report:
         "evil `x` | @octocat", Verdict.WARN, source=HOSTILE, comment=HOSTILE + long,
         weights="<b>w</b>.pth",
         chapters=(Chapter(name="layers", title="Layers",
-                          outcome=Failed(error=HOSTILE, hint=long)), NO_LOGS),
+                          outcome=Failed(error=HOSTILE, hint=long, details=(HOSTILE, long))),
+                  NO_LOGS),
         findings=(finding("SUM001", Severity.WARNING, long, HOSTILE, HOSTILE),
                   finding("SUM002", Severity.NOTE, "x", "y", "z", ignored=HOSTILE)),
         budgets=(BudgetCheck(name="parameters", limit=1e6, value=None, passed=None),),
@@ -367,7 +412,7 @@ def _vgg16() -> ModelReport:
         chapters=chapters(
             layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)},
                           outputs={"": (8, 1000)}),
-            graphs=graphs(nodes=39, tiles=1), onnx=onnx(),
+            behaviour=behaviour(), graphs=graphs(nodes=39, tiles=1), onnx=onnx(),
             memory=memory(4 * root.parameters, 238_000_000),
         ),
         findings=(
@@ -394,6 +439,7 @@ def _resnet50() -> ModelReport:
         ),
         budgets=(BudgetCheck(name="peak_memory@64", limit=12 * GIB, value=9.4 * GIB, passed=True),
                  BudgetCheck(name="latency_ms", limit=40, value=38.42, passed=True)),
+        cross_checks=checks(root.parameters, 32_713_474_048, merged=53_120),
     )  # fmt: skip
 
 
@@ -406,6 +452,7 @@ def _vit() -> ModelReport:
                           torchinfo_macs=1_385_840_640,
                           uncounted=(Uncounted(operator="aten::_native_multi_head_attention",
                                                calls=12),)),
+            behaviour=behaviour(baked_in=True),
             graphs=graphs(nodes=50, tiles=3), onnx=onnx(vacuous=True),
             memory=memory(4 * root.parameters, 161_000_000),
         ),
@@ -416,6 +463,7 @@ def _vit() -> ModelReport:
         ),
         budgets=(BudgetCheck(name="parameters", limit=30e6, value=86_567_656, passed=False),
                  BudgetCheck(name="peak_memory@64", limit=12 * GIB, value=None, passed=None)),
+        cross_checks=checks(root.parameters, 17_563_828_224, more=1_572_864),
     )  # fmt: skip
 
 
@@ -465,10 +513,15 @@ def _transformer() -> ModelReport:
             layers=layers(root, batch=4, inputs={"src": (4, 64), "tgt": (4, 48)},
                           outputs={"": (4, 48, 4000)}, torchinfo_macs=None,
                           torchinfo_error="RuntimeError: failed to run torchinfo"),
-            graphs=graphs(nodes=18, onnx_too=False),
+            behaviour=behaviour(trouble=True), graphs=graphs(nodes=18, onnx_too=False),
             onnx=Failed(error="the branch at transformer.py:41 depends on the data: "
                               "`if mask.any():` has no fixed answer while the graph is captured",
-                        hint="replace the branch by torch.where, or pass the mask always"),
+                        hint="replace the branch by torch.where, or pass the mask always",
+                        details=("transformer.py:41: if mask.any():",
+                                 "transformer.py:58: while score.max() > 1:",
+                                 "tried torch.export, dynamic batch and time: the branch at "
+                                 "transformer.py:41 depends on the data",
+                                 "tried torch.export, all dimensions fixed: the same")),
             memory=memory(4 * root.parameters, 9_800_000),
         ),
         findings=(

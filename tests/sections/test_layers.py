@@ -15,44 +15,11 @@ import torch.nn.functional as F
 from factories import make_study
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_models import Examine, Function, quantized, row, tensor
 from torch import Tensor, nn
 
 from reportgen.chapter import Unable
-from reportgen.sections.layers import Layer, Layers, examine
-
-Examine = Callable[..., Layers]
-
-
-@pytest.fixture
-def look(tmp_path: Path) -> Examine:
-    """Examine a model with inputs as the manifest writes them."""
-
-    def look(model: nn.Module, *inputs: Any, batch: int = 1, **fields: Any) -> Layers:
-        return examine(make_study(model, *inputs, folder=tmp_path, batch=batch, **fields))
-
-    return look
-
-
-def row(result: Layers, path: str) -> Layer:
-    return next(layer for layer in result.layers if layer.path == path)
-
-
-def tensor(*shape: Any, **fields: Any) -> dict[str, Any]:
-    return {"shape": ["batch", *shape], **fields}
-
-
-class Function(nn.Module):
-    """A module of one function, with whatever children are given."""
-
-    def __init__(self, function: Callable[..., Any], **children: Any) -> None:
-        super().__init__()
-        self.function = function
-        for name, child in children.items():
-            setattr(self, name, child)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(self, *args, **kwargs)
-
+from reportgen.sections.layers import examine
 
 # Cost: closed forms ---------------------------------------------------------------------------
 
@@ -162,11 +129,14 @@ def test_the_total_agrees_with_torchs_own_counter(look: Examine) -> None:
 
 
 def test_operators_without_a_formula_are_listed_and_free_ones_are_not(look: Examine) -> None:
-    model = Function(lambda self, x: torch.linalg.qr(self.norm(x).softmax(-1))[0].sum(),
+    model = Function(lambda self, x: torch.linalg.matrix_exp(self.norm(x).softmax(-1)).sum(),
                      norm=nn.LayerNorm(8))  # fmt: skip
     result = look(model, tensor(8, 8))
-    assert [(item.operator, item.calls) for item in result.uncounted] == [("aten.linalg_qr", 1)]
-    assert result.uncounted[0].bytes == 3 * 8 * 8 * 4
+    assert [(item.operator, item.calls) for item in result.uncounted] == [
+        ("aten.linalg_matrix_exp", 1)
+    ]
+    assert result.uncounted[0].bytes == 2 * 8 * 8 * 4
+    assert result.operator_calls == 4  # with the norm, the softmax and the sum
 
 
 # Trees: what really ran ------------------------------------------------------------------------
@@ -344,13 +314,28 @@ def test_keyword_inputs_reach_the_model(look: Examine) -> None:
     assert row(result, "").input_keys == ("0", "mask")
 
 
-def test_lazy_layers_that_woke_are_counted_and_sleeping_ones_refused(look: Examine) -> None:
+def test_lazy_layers_are_counted_asleep_or_awake_and_left_asleep(look: Examine) -> None:
     model = nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(10)).eval()
-    with pytest.raises(Unable, match="0 is a lazy layer"):
-        look(model, tensor(3, 8, 8))
+    asleep = look(model, tensor(3, 8, 8))
+    assert (asleep.parameters, asleep.macs, asleep.method) == (3_114, 10_656, "fake")
+    assert isinstance(model[0], nn.LazyConv2d)
+    assert all(nn.parameter.is_lazy(p) for p in model.parameters())
     model(torch.zeros(1, 3, 8, 8))
-    result = look(model, tensor(3, 8, 8))
-    assert (result.parameters, result.macs) == (3_114, 10_656)
+    awake = look(model, tensor(3, 8, 8))
+    assert (awake.parameters, awake.macs) == (3_114, 10_656)
+    assert [layer.type for layer in awake.layers] == [layer.type for layer in asleep.layers]
+
+
+def test_a_lazy_layer_that_nothing_reaches_has_no_known_size(look: Examine) -> None:
+    model = Function(lambda self, x: self.f(x), f=nn.LazyLinear(3), spare=nn.LazyLinear(4))
+    with pytest.raises(Unable, match=r"spare\.weight belongs to a lazy layer .* unknown"):
+        look(model, tensor(4))
+
+
+def test_a_lazy_model_whose_forward_raises_tells_the_reason(look: Examine) -> None:
+    model = Function(lambda self, x: self.f(x) @ torch.zeros(99, 1), f=nn.LazyLinear(3))
+    with pytest.raises(Unable, match=r"lazy layers .*mat1 and mat2"):
+        look(model, tensor(4))
 
 
 @pytest.mark.parametrize(
@@ -370,13 +355,6 @@ def test_parametrized_layers_are_counted(look: Examine, normed: Callable[[], nn.
     assert result.parameters == sum(p.numel() for p in model.parameters())
 
 
-def quantized(model: nn.Module, *kinds: type[nn.Module]) -> nn.Module:
-    from torch.ao.quantization import quantize_dynamic
-
-    made: nn.Module = quantize_dynamic(model.eval(), set(kinds), dtype=torch.qint8)  # type: ignore[no-untyped-call]
-    return made
-
-
 def test_dynamically_quantized_layers_count_their_logical_parameters(look: Examine) -> None:
     model = quantized(nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)), nn.Linear)
     result = look(model, tensor(64), batch=2)
@@ -391,7 +369,8 @@ def test_quantized_recurrent_layers_count_their_logical_parameters(look: Examine
     model = quantized(nn.Sequential(plain), nn.LSTM)
     result = look(model, {"shape": [5, 3, 4]})
     assert result.parameters == sum(p.numel() for p in plain.parameters())
-    assert [item.operator for item in result.uncounted] == ["aten.quantized_lstm"]
+    assert (result.macs, result.uncounted) == (5 * 3 * 4 * 6 * (4 + 6), ())
+    assert [layer.path for layer in result.layers] == ["", "0"]
 
 
 def test_complex_layers_are_counted_and_told(look: Examine) -> None:

@@ -6,15 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from report_values.onnx_file import BAD_FILES
 
 from reportgen.findings import Finding, Severity
 from reportgen.sections.onnx_export import (
     SECTION,
+    Divergence,
     OnnxExport,
     OutputParity,
     Parity,
     ParityCase,
     Port,
+    SecondCall,
 )
 
 OUTPUT = OutputParity(
@@ -74,6 +77,13 @@ def judge(result: OnnxExport) -> list[Finding]:
     return [finding for rule in SECTION.rules for finding in rule.findings(result)]
 
 
+STATEFUL = SecondCall(pytorch_repeats=False, file_repeats=True, state=("steps (buffer)",))
+
+BAD_PARITIES = {
+    "ONX020": replace(GOOD.parity, second_call=STATEFUL),
+    "ONX021": replace(GOOD.parity, compared_dtype="float32"),
+    "ONX022": replace(GOOD.parity, second_call=replace(STATEFUL, state=())),
+}
 BAD = {
     "ONX001": with_output(
         passed=False, max_absolute_error=0.5, note="7 of 9 values beyond the tolerance"
@@ -97,6 +107,8 @@ BAD = {
             passed=True, vacuous=False, cases=(CASE, CASE), note="PyTorch itself fails at batch 3"
         ),
     ),
+    **{code: replace(GOOD, details=details) for code, details in BAD_FILES.items()},
+    **{code: replace(GOOD, parity=parity) for code, parity in BAD_PARITIES.items()},
 }
 
 
@@ -125,6 +137,24 @@ def test_a_failing_parity_names_output_case_and_error() -> None:
         "1 of 2 cases fail; at batch 3, seed 0 logits is off by up to 5.0e-01: "
         "7 of 9 values beyond the tolerance"
     )
+
+
+def test_a_failing_parity_names_the_smallest_output_and_where_it_diverges() -> None:
+    large = replace(OUTPUT, name="features", shape=(3, 900), passed=False)
+    small = replace(OUTPUT, name="logits", shape=(3, 2), passed=False)
+    case = replace(CASE, passed=False, outputs=(large, small))
+    place = Divergence(
+        output="logits", batch=1, seed=0, cause="file", sentences=("fc (Linear) is the first",)
+    )
+    parity = replace(GOOD.parity, passed=False, cases=(case, CASE), divergence=place)
+    finding = next(one for one in judge(replace(GOOD, parity=parity)) if one.code == "ONX001")
+    assert finding.where == "logits"
+    assert finding.message.endswith("; fc (Linear) is the first")
+
+
+def test_state_without_effect_on_the_output_is_no_finding() -> None:
+    harmless = replace(STATEFUL, pytorch_repeats=True)
+    assert judge(replace(GOOD, parity=replace(GOOD.parity, second_call=harmless))) == []
 
 
 def test_a_case_without_outputs_says_what_happened() -> None:

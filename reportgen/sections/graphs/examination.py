@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reportgen.chapter import Unable
 from reportgen.loan import undisturbed
@@ -18,7 +19,7 @@ from reportgen.sections.graphs.trace import Trace, trace_forward
 if TYPE_CHECKING:
     from torch import nn
 
-    from reportgen.study import Study
+    from reportgen.study import FileStudy, Study
 
 _BATCH = 2  # enough to draw, and no dimension of one to be squeezed away
 _CLASSIC = 40  # boxes up to which autograd is drawn node by node
@@ -39,6 +40,19 @@ def examine(study: Study) -> Graphs:
             autograd = _autograd(drawer, trace)
         del trace
         return Graphs(modules=modules, autograd=autograd, onnx=_onnx(drawer, study))
+
+
+def examine_file(study: FileStudy) -> Graphs:
+    """Draw the nodes of an ONNX file; there is nothing else to draw of one.
+
+    Raises:
+        Unable: graphviz is missing.
+    """
+    absent = missing("the source is an ONNX file, which holds no PyTorch module")
+    with graphviz() as programs:
+        drawer = Drawer(graphviz=programs, write=file_writer(study.folder), subject=study.name)
+        drawing = _drawn(drawer, study.file.path)
+    return Graphs(modules=absent, autograd=absent, onnx=drawing)
 
 
 def _traced(study: Study, model: nn.Module) -> tuple[Trace, int]:
@@ -102,5 +116,8 @@ def _onnx(drawer: Drawer, study: Study) -> Drawing:
         file = study.onnx_file()
     except Unable as unable:
         return missing(unable.failed.error)
-    graph: Any = onnx_graph(file.path)
-    return drawer.draw(graph, name="onnx", title="ONNX graph")
+    return _drawn(drawer, file.path)
+
+
+def _drawn(drawer: Drawer, path: Path) -> Drawing:
+    return drawer.draw(onnx_graph(path), name="onnx", title="ONNX graph")

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from reportgen.export.structure import is_weight
 from reportgen.sections.graphs.graph import (
     Edge,
     Graph,
@@ -62,6 +63,7 @@ class _Reader:
         self._graph = graph
         self._keys = count(1)
         self._weights = {each.name: tuple(each.dims) for each in graph.initializer}
+        self._weights |= {each.name: _sizes(each) for each in graph.input if is_weight(each)}
         known = (*graph.value_info, *graph.output, *graph.input)
         self._shapes = {value.name: _shape(value) for value in known}
         self._makers: dict[str, int] = {}
@@ -124,6 +126,10 @@ def _captured(operator: Any) -> Iterable[str]:
 def _weight_lines(shapes: list[tuple[int, ...]]) -> list[str]:
     told = [" × ".join(map(str, shape)) for shape in shapes[:_SHOWN_WEIGHTS]]
     return [f"weight {', '.join(told)}"] if told else []
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
 def _shape(value: Any) -> str:

@@ -9,7 +9,7 @@ from reportgen.sections.layers.result import Layer, Layers, Reached, Uncounted, 
 from reportgen.sections.layers.rules import RULES
 
 if TYPE_CHECKING:
-    from reportgen.study import Study
+    from reportgen.study import FileStudy, Study
 
 __all__ = ["SECTION", "Layer", "Layers", "Reached", "Uncounted", "Unregistered", "examine"]
 
@@ -25,4 +25,22 @@ def examine(study: Study) -> Layers:
     return Examination(study).result()
 
 
-SECTION = Section(name="layers", title="Layers", result=Layers, examine=examine, rules=RULES)
+def examine_file(study: FileStudy) -> Layers:
+    """The nodes of an ONNX file and their cost; writes the two tables."""
+    from reportgen.sections.layers.onnx_layers import examine_onnx, summary_text
+    from reportgen.sections.layers.tables import layers_csv
+
+    result = examine_onnx(study)
+    study.write(result.table_file, layers_csv(result.layers))
+    study.write(result.summary_file, summary_text(result))
+    return result
+
+
+SECTION = Section(
+    name="layers",
+    title="Layers",
+    result=Layers,
+    examine=examine,
+    examine_file=examine_file,
+    rules=RULES,
+)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reportgen.sections.layers.cost import tensor_bytes
-from reportgen.sections.layers.measure import Measured, measure
-from reportgen.sections.layers.modules import unregistered
+from torch.nn.parameter import is_lazy
+
+from reportgen.chapter import Unable
+from reportgen.sections.layers.backward import ForwardBackward
+from reportgen.sections.layers.experts import active_parameters, find_experts
+from reportgen.sections.layers.measure import Measured, in_words, measure
+from reportgen.sections.layers.modules import parameters_by_name, unregistered, walk
 from reportgen.sections.layers.result import Layers
+from reportgen.sections.layers.roofline import rooflines
 from reportgen.sections.layers.tables import (
     flat_rows,
     flat_table,
@@ -18,8 +24,9 @@ from reportgen.sections.layers.tables import (
     tree_totals,
 )
 from reportgen.sections.layers.trace import trace_fake
-from reportgen.sections.layers.tree import build_layers, never_ran, weigh
-from reportgen.twin import Arguments
+from reportgen.sections.layers.traffic import tensor_bytes
+from reportgen.sections.layers.tree import build_layers, never_ran, rows_parameters, weigh
+from reportgen.twin import Arguments, awake
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,8 +40,8 @@ class Examination:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._model: nn.Module = study.model
         self._examples: dict[int, Examples] = {}
+        self._model: nn.Module = self._awake(study.model)
 
     def result(self) -> Layers:
         """Everything the section says; the tables are written on the way."""
@@ -47,6 +54,26 @@ class Examination:
         )
         return result
 
+    def _awake(self, model: nn.Module) -> nn.Module:
+        """The model, lazy layers woken on a copy: their shapes come with their first input."""
+        batch = self._study.batch
+        try:
+            model = awake(model, lambda: self._arguments(1), lambda: self._arguments(batch))
+        except Exception as error:  # the model's own
+            raise Unable(
+                f"lazy layers have no shape before they see an input, and the model's forward "
+                f"pass fails: {in_words(error)}",
+                hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
+            ) from error
+        for name, parameter in parameters_by_name(walk(model)).items():
+            if is_lazy(parameter):
+                raise Unable(
+                    f"{name} belongs to a lazy layer that the forward pass does not reach, so "
+                    "that its size is unknown",
+                    hint="call the layer in forward, or delete it",
+                )
+        return model
+
     def _inputs(self, batch: int) -> Examples:
         if batch not in self._examples:
             self._examples[batch] = self._study.examples(batch)
@@ -56,6 +83,11 @@ class Examination:
         examples = self._inputs(batch)
         return examples.args, examples.kwargs
 
+    def _constants(self, batch: int) -> dict[str, str]:
+        examples = self._inputs(batch)
+        given = dict(zip(examples.names, examples.args, strict=True)) | examples.kwargs
+        return {key: repr(value) for key, value in _constants_in(given, "")}
+
     def _input_bytes(self, batch: int) -> int:
         return sum(map(tensor_bytes, self._inputs(batch).tensors().values()))
 
@@ -64,10 +96,14 @@ class Examination:
         layers = build_layers(self._model, trace)
         idle = never_ran(self._model, trace)
         flops = sum(trace.flops.values())
+        experts = find_experts(self._model, trace.choices)
+        both = measured.both if isinstance(measured.both, ForwardBackward) else None
+        ideal = self._ideal_bytes(measured)
         inputs = self._inputs(measured.batch).tensors()
         result = Layers(
             batch=measured.batch,
             input_shapes={name: tuple(tensor.shape) for name, tensor in inputs.items()},
+            input_constants=self._constants(measured.batch),
             output_shapes=trace.outputs,
             parameters=weights.parameters,
             trainable_parameters=weights.trainable_parameters,
@@ -93,8 +129,34 @@ class Examination:
             table_file="layers.csv",
             summary_file="summary.txt",
             method=measured.method,
+            parameters_by_path=weights.by_path,
+            frozen=weights.frozen,
+            quantized_bytes=weights.quantized_bytes,
+            experts=experts,
+            active_parameters=active_parameters(weights.parameters, experts),
+            operator_calls=trace.work.total(),
+            ideal_bytes=ideal,
+            flops_per_byte=flops / trace.operator_bytes if trace.operator_bytes else None,
+            ideal_flops_per_byte=flops / ideal if ideal else None,
+            forward_backward_macs=both.flops // 2 if both else None,
+            forward_backward_flops=both.flops if both else None,
+            forward_backward_operator_bytes=both.operator_bytes if both else None,
+            forward_backward_note=both.note if both else str(measured.both),
+            forward_backward_uncounted=both.uncounted if both else (),
+            parameters_of_rows=rows_parameters(self._model, layers),
+            macs_of_rows=sum(layer.own_macs for layer in layers),
+            rooflines=rooflines(
+                self._study.targets, trace.work, both.work if both else None, measured.batch
+            ),
         )
-        return replace(result, notes=tuple(_notes(result, measured)))
+        return replace(result, notes=(*self._study.source_notes, *_notes(result, measured)))
+
+    def _ideal_bytes(self, measured: Measured) -> int:
+        """Used parameters, inputs and outputs, each once: what no fusion can save."""
+        named = parameters_by_name(walk(self._model))
+        used = {id(named[name]): named[name] for name in measured.trace.used if name in named}
+        weights = sum(map(tensor_bytes, used.values()))
+        return weights + self._input_bytes(measured.batch) + measured.trace.output_bytes
 
     def _training_only(self, measured: Measured, idle: tuple[str, ...]) -> tuple[str, ...]:
         """Of the `idle` parameters, those that a pass in training mode reads."""
@@ -109,11 +171,37 @@ class Examination:
         return tuple(name for name in idle if name not in still_idle)
 
 
+def _constants_in(value: object, key: str) -> Iterator[tuple[str, object]]:
+    """Strings, numbers, truth values and None among the inputs, keyed like the tensors."""
+    if value is None or isinstance(value, str | int | float | bool):
+        yield key, value
+    children: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict):
+        children = value.items()
+    elif isinstance(value, list | tuple):
+        children = enumerate(value)
+    for name, child in children:
+        yield from _constants_in(child, f"{key}.{name}" if key else str(name))
+
+
 def _notes(result: Layers, measured: Measured) -> list[str]:
     notes = [measured.note]
     if result.uncounted:
         names = ", ".join(item.operator for item in result.uncounted[:5])
-        notes.append(f"without a FLOP formula and therefore in no count: {names}")
+        notes.append(
+            f"without a FLOP formula and therefore in no count: {names}; "
+            "reportgen.register_flops(operator, formula) gives them one"
+        )
+    if result.forward_backward_uncounted:
+        names = ", ".join(item.operator for item in result.forward_backward_uncounted[:5])
+        notes.append(f"in the backward pass without a FLOP formula: {names}")
+    if measured.trace.conventional:
+        names = ", ".join(measured.trace.conventional[:5])
+        notes.append(
+            f"{names}: counted to leading order by the real operations of the classic algorithm "
+            "(an FFT of n complex numbers is 5·n·log2 n, of n real ones half of it), two of them "
+            "to a multiply-add"
+        )
     if measured.trace.complex_products:
         notes.append("a complex multiply-add counts as one, as in torch's counter")
     if result.quantized_parameters:

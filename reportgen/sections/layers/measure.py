@@ -15,12 +15,13 @@ from torch._subclasses.fake_tensor import (
 from reportgen.chapter import Unable
 from reportgen.peer import Peer, ask_torchinfo
 from reportgen.plain_words import one_line, place_in_user_code
-from reportgen.sections.layers.modules import walk
+from reportgen.sections.layers.backward import ForwardBackward, run_forward_backward
 from reportgen.sections.layers.trace import Trace, trace
-from reportgen.twin import Arguments, lent, twin
+from reportgen.twin import Arguments, has_data, lent, twin
 
 _AFFORDABLE_FLOPS = 50 * 10**9  # a few seconds on one core
 _AFFORDABLE_BYTES = 2 * 2**30
+_DEARER = 3  # than a forward pass: the same with its backward pass
 
 MakeArguments = Callable[[int], Arguments]
 """Arguments of one call for a batch of so many samples."""
@@ -28,9 +29,10 @@ MakeArguments = Callable[[int], Arguments]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """One forward pass in evaluation mode, and how it was run."""
+    """One forward pass in evaluation mode, one of both ways, and how they were run."""
 
     trace: Trace
+    both: ForwardBackward | str  # why not, in words
     peer: Peer
     batch: int
     method: Literal["fake", "real"]
@@ -38,31 +40,40 @@ class Measured:
 
 
 def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
-    """Trace one forward pass of `batch` samples, without computing anything where possible.
+    """Trace a forward pass of `batch` samples, and one with its backward pass.
+
+    Nothing is computed where possible.
 
     A model that must run for real runs with one sample first, then with `batch` if that is cheap.
 
     Raises:
         Unable: no forward pass ends; the reason is the model's own.
     """
-    _refuse_sleeping_layers(model)
     try:
         with twin(model, make(batch)) as (double, arguments):
-            return Measured(
-                trace=trace(double.eval(), arguments),
-                peer=ask_torchinfo(double, arguments),
-                batch=batch,
-                method="fake",
-                note="counted on shapes alone: run with fake tensors, nothing was computed",
-            )
+            found, peer = trace(double.eval(), arguments), ask_torchinfo(double, arguments)
+        return Measured(
+            trace=found,
+            both=run_forward_backward(lambda: twin(model, make(batch)), in_words),
+            peer=peer,
+            batch=batch,
+            method="fake",
+            note="counted on shapes alone: run with fake tensors, nothing was computed",
+        )
     except Exception as error:  # data-dependent, not copyable, or simply broken: a real run tells
         reason = in_words(error)
+    if not has_data(model):
+        raise Unable(
+            f"the model does not run on shapes alone, and it has no values to run on: {reason}",
+            hint="examine a smaller configuration of the model, which can be given weights",
+        )
     found, ran = _run_for_real(model, make, batch)
     with lent(model, make(ran)) as (borrowed, arguments):
         peer = ask_torchinfo(borrowed, arguments)
     smaller = "" if ran == batch else f", with {ran} instead of {batch} samples to keep it cheap"
     return Measured(
         trace=found,
+        both=_both_for_real(model, make, ran, found),
         peer=peer,
         batch=ran,
         method="real",
@@ -71,14 +82,12 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     )
 
 
-def _refuse_sleeping_layers(model: nn.Module) -> None:
-    for node in walk(model):
-        held = [*node.module._parameters.values(), *node.module._buffers.values()]
-        if any(nn.parameter.is_lazy(tensor) for tensor in held if tensor is not None):
-            raise Unable(
-                f"{node.path or 'the model'} is a lazy layer that has not seen an input yet",
-                hint="run the model once on an example input before handing it over",
-            )
+def _both_for_real(
+    model: nn.Module, make: MakeArguments, batch: int, forward: Trace
+) -> ForwardBackward | str:
+    if not _is_affordable(forward, _DEARER):
+        return "the backward pass was not run: it would have to be computed for real"
+    return run_forward_backward(lambda: lent(model, make(batch)), in_words)
 
 
 def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[Trace, int]:

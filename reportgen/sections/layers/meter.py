@@ -1,28 +1,62 @@
-"""Watches the operators of one forward pass: their cost, their place, the parameters they read."""
+"""Watches the operators of one pass: their cost, their place, the parameters they read."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._ops import HigherOrderOperator
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
 
-from reportgen.sections.layers.cost import formulas, is_free, tensor_bytes, tensors_in
-from reportgen.sections.layers.result import Uncounted
+from reportgen.sections.layers.cost import Formulas
+from reportgen.sections.layers.free import is_free
+from reportgen.sections.layers.nested import is_nested
+from reportgen.sections.layers.result import Shape, Uncounted
+from reportgen.sections.layers.traffic import (
+    moved_bytes,
+    parts_of,
+    shape_of,
+    tensor_bytes,
+    tensors_in,
+)
 
 Place = Callable[[list[str]], str]
 """From the parameters that an operator reads to the path of the module that it works for."""
+
+
+class Work(NamedTuple):
+    """What one operator does, as far as a roofline needs to know."""
+
+    path: str  # of the module that it works for
+    dtype: str  # in which it computes: "float32"
+    flops: int
+    bytes: int
+
+
+class Choice(NamedTuple):
+    """`picked` of `candidates` were picked by a top-k, in the module at `path`."""
+
+    path: str
+    candidates: int
+    picked: int
+
+
+class Seen(NamedTuple):
+    """Shapes that an operator read and wrote, parameters left out."""
+
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
 
 
 class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operator that runs inside it.
 
     Operators without a formula are taken apart where torch can, as its own counter does, and
-    otherwise counted by the convention in `cost`. `parameters` are the model's, by name;
+    otherwise counted by the convention in `free`. `parameters` are the model's, by name;
     `place` says for which module an operator works.
     """
 
@@ -31,16 +65,32 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, parameters: Mapping[str, Tensor], place: Place) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops: Counter[str] = Counter()  # by module path
-        self.bytes = 0  # read and written by all operators
+        self.work: Counter[Work] = Counter()  # how often each was done, views left out
         self.used: set[str] = set()  # names of the parameters that an operator read
+        self.choices: set[Choice] = set()
+        self.seen: dict[str, Seen] = {}  # the first operator that read a module's parameters
         self.complex_products = 0
+        self.conventional: set[str] = set()  # operators counted by a classic algorithm's steps
         self._uncounted: dict[str, Uncounted] = {}
-        self._formulas = formulas()
+        self._formulas = Formulas()
         self._place = place
+        self._parameters = parameters
         self._names: dict[int, list[str]] = {}
-        self._alive = tuple(parameters.values())  # a storage's address must not be given away
+        self._alive: list[Tensor] = []  # a storage's address must not be given away
         for name, parameter in parameters.items():
-            self._names.setdefault(_storage(parameter), []).append(name)
+            for part in parts_of(parameter):
+                self._alive.append(part)
+                self._names.setdefault(_storage(part), []).append(name)
+
+    @property
+    def bytes(self) -> int:
+        """Read and written by all operators."""
+        return sum(work.bytes * times for work, times in self.work.items())
+
+    @property
+    def calls(self) -> int:
+        """Operators that ran, views and mere allocation left out."""
+        return self.work.total()
 
     @property
     def uncounted(self) -> tuple[Uncounted, ...]:
@@ -49,9 +99,22 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def note_used(self, tensors: list[Tensor]) -> list[str]:
         """Mark the parameters behind `tensors` as used; returns their names."""
-        names = [name for tensor in tensors for name in self._names.get(_storage(tensor), ())]
+        parts = (part for tensor in tensors for part in parts_of(tensor))
+        names = [name for part in parts for name in self._names.get(_storage(part), ())]
         self.used.update(names)
         return names
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing compiles in here: dynamo need not be imported to be kept out."""
+        return False
+
+    def note(self, read: list[Tensor], written: list[Tensor], flops: int) -> None:
+        """Write down an operator that did not run, but whose cost is known: a fused layer."""
+        path = self._place(self.note_used(read))
+        moved = sum(map(tensor_bytes, [*read, *written]))
+        self.work[Work(path, _dtype(read, written), flops, moved)] += 1
+        self.flops[path] += flops
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -59,13 +122,11 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator and write down what it was."""
         kwargs = kwargs or {}
         if isinstance(func, HigherOrderOperator):
-            result = func(*args, **kwargs)
-            self._write_down(func, func, args, kwargs, result)
-            return result
-        if func in _ABOUT_SHAPES:
-            return NotImplemented
+            return self._run_higher_order(func, args, kwargs)
+        if func in _ABOUT_SHAPES or any(map(_is_wrapper, types)):
+            return NotImplemented  # a wrapper's own operators come by when it has unwrapped
         packet = func._overloadpacket
-        if packet not in self._formulas and func is not torch.ops.prim.device.default:
+        if self._formulas.find(packet) is None and _can_be_taken_apart(func, args):
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -74,33 +135,108 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._write_down(func, packet, args, kwargs, result)
         return result
 
+    def _run_higher_order(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func is torch.ops.higher_order.cond and self._formulas.find(func) is None:
+            return self._run_both_branches(*args)
+        result = func(*args, **kwargs)
+        self._write_down(func, func, args, kwargs, result)
+        return result
+
+    def _run_both_branches(
+        self, _: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: Any
+    ) -> Any:
+        """`torch.cond` counts as its dearer branch, as in torch's counter."""
+        meters, results = [], []
+        for branch in (yes, no):
+            meter = Meter(self._parameters, self._place)
+            with meter:
+                results.append(branch(*operands))
+            meters.append(meter)
+        self._absorb(max(meters, key=lambda meter: (meter.flops.total(), meter.bytes)))
+        self.used.update(*(meter.used for meter in meters))
+        return results[0]
+
+    def _absorb(self, other: Meter) -> None:
+        self.flops.update(other.flops)
+        self.work.update(other.work)
+        self.choices |= other.choices
+        self.seen = {**other.seen, **self.seen}
+        self.complex_products += other.complex_products
+        self.conventional |= other.conventional
+        for item in other.uncounted:
+            self._add_uncounted(item)
+
     def _write_down(
         self, func: Any, formula: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
+        if getattr(func, "is_view", False) or getattr(func, "namespace", "") == "prim":
+            return  # nothing moves, and whoever reads the view is seen reading its storage
         read = [*tensors_in(args), *tensors_in(kwargs)]
         written = list(tensors_in(result))
-        if getattr(func, "is_view", False):
-            return  # nothing moves, and whoever reads the view is seen reading its storage
         used = self.note_used(read)
-        moved = sum(tensor_bytes(tensor) for tensor in [*read, *written])
-        self.bytes += moved
-        if formula in self._formulas:
-            flops = int(self._formulas[formula](*args, **kwargs, out_val=result))
-            self.flops[self._place(used)] += flops
-            self.complex_products += any(tensor.is_complex() for tensor in read)
+        path = self._place(used)
+        if used and path not in self.seen:
+            self.seen[path] = self._shapes(read, written)
+        moved = moved_bytes(func, read, written)
+        flops = self._formulas.flops(formula, args, kwargs, result)
+        if flops or moved:
+            self.work[Work(path, _dtype(read, written), flops or 0, moved)] += 1
+        if flops is not None:
+            self.flops[path] += flops
+            if self._formulas.is_conventional(formula):
+                self.conventional.add(_name(func))
+            else:
+                self.complex_products += any(tensor.is_complex() for tensor in read)
         elif not is_free(func, read, written):
-            name = _name(func)
-            seen = self._uncounted.get(name)
-            self._uncounted[name] = Uncounted(
-                operator=name,
-                calls=1 + (seen.calls if seen else 0),
-                bytes=moved + (seen.bytes if seen else 0),
-                where=seen.where if seen else self._place(used),
-            )
+            item = Uncounted(operator=_name(func), calls=1, bytes=moved, where=path)
+            self._add_uncounted(item)
+        elif formula in _PICKS:
+            self._note_choice(path, args, kwargs, formula)
+
+    def _shapes(self, read: list[Tensor], written: list[Tensor]) -> Seen:
+        inputs = [t for t in read if _storage(t) not in self._names]
+        return Seen(tuple(map(shape_of, inputs)), tuple(map(shape_of, written)))
+
+    def _note_choice(
+        self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], packet: Any
+    ) -> None:
+        scores, *rest = args
+        picked = rest.pop(0) if packet is _aten.topk and rest else kwargs.get("k", 1)
+        along = rest[0] if rest else kwargs.get("dim", -1 if packet is _aten.topk else None)
+        if scores.ndim and along in (-1, scores.ndim - 1) and scores.is_floating_point():
+            self.choices.add(Choice(path, int(scores.shape[-1]), int(picked)))
+
+    def _add_uncounted(self, item: Uncounted) -> None:
+        seen = self._uncounted.get(item.operator)
+        self._uncounted[item.operator] = Uncounted(
+            operator=item.operator,
+            calls=item.calls + (seen.calls if seen else 0),
+            bytes=item.bytes + (seen.bytes if seen else 0),
+            where=seen.where if seen else item.where,
+        )
+
+
+def _can_be_taken_apart(func: Any, args: tuple[Any, ...]) -> bool:
+    return func is not torch.ops.prim.device.default and not any(map(is_nested, tensors_in(args)))
+
+
+def _is_wrapper(kind: type) -> bool:
+    """Whether tensors of this class wrap others: nested, quantized or distributed ones."""
+    return is_traceable_wrapper_subclass_type(kind) and not issubclass(kind, FakeTensor)
+
+
+def _dtype(read: list[Tensor], written: list[Tensor]) -> str:
+    """What an operator computes in: the type of its widest real or complex operand."""
+    numbers = [t for t in [*read, *written] if t.is_floating_point() or t.is_complex()]
+    tensors = numbers or read or written
+    if not tensors:
+        return ""
+    widest = max(tensors, key=lambda tensor: tensor.element_size())
+    return str(widest.dtype).removeprefix("torch.")
 
 
 def _name(func: Any) -> str:
-    """`aten.linalg_qr`, without the overload that nobody writes."""
+    """`aten.linalg_matrix_exp`, without the overload that nobody writes."""
     packet = getattr(func, "_overloadpacket", func)
     return str(packet).removeprefix("torch.ops.")
 
@@ -114,6 +250,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 _aten = torch.ops.aten
+_PICKS = {_aten.topk, _aten.argmax, _aten.max}
 _ABOUT_SHAPES = {
     _aten.sym_is_contiguous.default,
     _aten.is_contiguous.default,

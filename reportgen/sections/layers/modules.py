@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from reportgen.sections.layers.result import Unregistered
 
 _MOST_VISITS = 20_000  # objects looked at in search of hidden modules
-_PACKED = "PackedParams"  # what torch.ao keeps quantized weights in: no layer of its own
+_PACKED = ("PackedParams", "PackedParameter")  # torch.ao keeps weights in it: no layer
+_PACKED_LISTS = "_all_weight_values"  # where torch.ao's recurrent layers keep those
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -34,6 +35,14 @@ def walk(model: nn.Module) -> list[Node]:
     return list(_walk(model, "", 0, ()))
 
 
+def first_visits(nodes: list[Node]) -> list[Node]:
+    """Of every module its first path alone."""
+    first: dict[int, Node] = {}
+    for node in nodes:
+        first.setdefault(id(node.module), node)
+    return list(first.values())
+
+
 def _walk(module: nn.Module, path: str, depth: int, above: tuple[int, ...]) -> Iterator[Node]:
     yield Node(path=path, depth=depth, module=module)
     above = (*above, id(module))
@@ -44,8 +53,9 @@ def _walk(module: nn.Module, path: str, depth: int, above: tuple[int, ...]) -> I
 
 def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, child in module._modules.items():
-        if child is not None and not type(child).__name__.endswith(_PACKED):
-            yield name, child
+        if child is None or type(child).__name__.endswith(_PACKED) or name == _PACKED_LISTS:
+            continue
+        yield name, child
 
 
 def join(path: str, name: str) -> str:

@@ -43,6 +43,27 @@ def _arguments(module: nn.Module) -> list[str]:
     return []
 
 
+def kernel_of(module: nn.Module) -> tuple[int, ...]:
+    """The kernel of a convolution or a pooling, a size per dimension; empty for other layers."""
+    size = getattr(module, "kernel_size", None)
+    if isinstance(size, int) and not isinstance(size, bool):
+        return (size,) * _dimensions(module)
+    sizes = tuple(size) if isinstance(size, list | tuple) else ()
+    return sizes if all(isinstance(item, int) for item in sizes) else ()
+
+
+def groups_of(module: nn.Module) -> int | None:
+    """The groups of a convolution; None for other layers."""
+    groups = getattr(module, "groups", None)
+    return groups if isinstance(groups, int) and kernel_of(module) else None
+
+
+def _dimensions(module: nn.Module) -> int:
+    """`2` of `MaxPool2d`, whose kernel may be one number for both."""
+    digits = re.findall(r"([123])d", type(module).__name__)
+    return int(digits[-1]) if digits else 1
+
+
 def _size(value: Any) -> str:
     """`3` as `3`, `(3, 3)` as `3x3`."""
     return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -83,16 +83,16 @@ def unregistered_parameters(result: Layers) -> Iterator[Hit]:
 @rule(
     "SUM004",
     Severity.NOTE,
-    advice="add the cost of these operators by hand, or register a formula with "
-    "torch.utils.flop_counter.register_flop_formula",
+    advice="register a formula where the model is made: reportgen.register_flops(operator, "
+    "formula), or torch.utils.flop_counter.register_flop_formula",
 )
 def operators_without_a_flop_formula(result: Layers) -> Iterator[Hit]:
     """Operators ran whose cost nobody has written down; the FLOPs are a lower bound.
 
     Torch's counter has formulas for matrix products, convolutions and attention; we add a few.
     Elementwise arithmetic, reductions, normalisation, pooling, look-ups and copies are free by
-    convention. What remains (decompositions, transforms, custom operators) is named here when
-    it moves at least one per cent of the bytes that all operators move.
+    convention. What remains, mostly custom operators, is named here when it moves at least one
+    per cent of the bytes that all operators move.
     """
     moved = sum(item.bytes for item in result.uncounted)
     if not moved or moved < _SUBSTANTIAL_SHARE * result.operator_bytes:

@@ -19,8 +19,9 @@ from reportgen.sections.layers.trace import Call
 _MIB = 2**20
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _COLUMN_NAMES = """
-    path type depth calls reached repeats input_shapes output_shapes parameters own_parameters
-    trainable_parameters never_ran_parameters macs own_macs trainable leaf dtype output_bytes
+    path type depth calls reached repeats input_shapes output_shapes dtype output_dtype kernel
+    groups parameters parameters_share own_parameters trainable_parameters never_ran_parameters
+    macs macs_share own_macs trainable leaf output_bytes
 """
 _COLUMNS = _COLUMN_NAMES.split()
 
@@ -31,11 +32,17 @@ def layers_csv(layers: tuple[Layer, ...]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for layer in layers:
-        writer.writerow(_cell(_column(layer, name)) for name in _COLUMNS)
+        writer.writerow(_cell(_column(layer, name, layers[0])) for name in _COLUMNS)
     return text.getvalue()
 
 
-def _column(layer: Layer, name: str) -> object:
+def _column(layer: Layer, name: str, whole: Layer) -> object:
+    if name.endswith("_share"):
+        figure = name.removesuffix("_share")
+        all_of_it: int = getattr(whole, figure)
+        return f"{getattr(layer, figure) / all_of_it:.6f}" if all_of_it else None
+    if name == "kernel":
+        return "x".join(map(str, layer.kernel))
     if name == "input_shapes":
         return _shapes_cell(layer.input_keys, layer.input_shapes)
     if name == "output_shapes":
@@ -44,9 +51,9 @@ def _column(layer: Layer, name: str) -> object:
 
 
 def _shapes_cell(keys: tuple[str, ...], shapes: tuple[Shape, ...]) -> str:
-    """`8x3x224x224`, or `logits: 8x10; hidden: 8x64` where there are several."""
+    """`8x3x224x224`, or `logits: 8x10; hidden: 8x64` where there are several or one has a name."""
     texts = ["x".join(map(str, shape)) or "scalar" for shape in shapes]
-    if len(texts) == 1 or len(keys) != len(texts):
+    if keys in ((), ("",), ("0",)) or len(keys) != len(texts):
         return "; ".join(texts)
     return "; ".join(f"{key}: {text}" for key, text in zip(keys, texts, strict=True))
 

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from reportgen.leaves import tensor_leaves
-from reportgen.sections.layers.cost import tensor_bytes
-from reportgen.sections.layers.meter import Meter
+from reportgen.sections.layers.meter import Choice, Meter, Seen, Work
 from reportgen.sections.layers.modules import (
     Hidden,
     hidden,
@@ -27,7 +26,9 @@ from reportgen.sections.layers.modules import (
     parameters_by_name,
     walk,
 )
+from reportgen.sections.layers.recurrent import whole_layers
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
+from reportgen.sections.layers.traffic import shape_of, tensor_bytes
 from reportgen.twin import Arguments, countable, twin
 
 
@@ -38,6 +39,7 @@ class Call:
     path: str
     inputs: dict[str, Shape]
     outputs: dict[str, Shape]
+    output_dtypes: tuple[str, ...]
     output_bytes: int
     hooked: bool  # False: `.forward()` was called directly, past the hooks
 
@@ -52,8 +54,17 @@ class Trace:
     uncounted: tuple[Uncounted, ...]
     strangers: tuple[Unregistered, ...]  # called, and neither registered in nor held by the model
     outputs: dict[str, Shape]
-    operator_bytes: int
+    output_bytes: int
     complex_products: int
+    conventional: tuple[str, ...]  # operators counted by the steps of a classic algorithm
+    work: Counter[Work]  # what every operator did, and how often
+    choices: frozenset[Choice]
+    seen: dict[str, Seen]  # by path: the first operator that read a module's own parameters
+
+    @property
+    def operator_bytes(self) -> int:
+        """Read and written by all operators."""
+        return sum(work.bytes * times for work, times in self.work.items())
 
 
 def trace_fake(model: nn.Module, arguments: Arguments, *, training: bool = False) -> Trace:
@@ -68,7 +79,7 @@ def trace(model: nn.Module, arguments: Arguments) -> Trace:
     args, kwargs = arguments
     watch = _Watch(model)
     meter = Meter(parameters_by_name(walk(model)), watch.place)
-    with torch.no_grad(), countable(model), watch.watching(), meter:
+    with torch.no_grad(), countable(model), watch.watching(), whole_layers(model, meter), meter:
         output = model(*args, **kwargs)
     leaves = tensor_leaves(output)
     meter.note_used(list(leaves.values()))
@@ -79,13 +90,17 @@ def trace(model: nn.Module, arguments: Arguments) -> Trace:
         uncounted=meter.uncounted,
         strangers=tuple(watch.strangers),
         outputs=_shapes(leaves),
-        operator_bytes=meter.bytes,
+        output_bytes=sum(map(tensor_bytes, leaves.values())),
         complex_products=meter.complex_products,
+        conventional=tuple(sorted(meter.conventional)),
+        work=meter.work,
+        choices=frozenset(meter.choices),
+        seen=meter.seen,
     )
 
 
 def _shapes(leaves: dict[str, Tensor]) -> dict[str, Shape]:
-    return {key: tuple(map(int, tensor.shape)) for key, tensor in leaves.items()}
+    return {key: shape_of(tensor) for key, tensor in leaves.items()}
 
 
 class _Watch:
@@ -115,12 +130,16 @@ class _Watch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Wrap every module's `forward`, by whatever way it is reached; unwrap at the end."""
-        announce = nn.modules.module.register_module_forward_pre_hook(self._announce)
+        hooks = nn.modules.module
         with ExitStack() as undo:
-            undo.callback(announce.remove)
+            undo.callback(hooks.register_module_forward_pre_hook(self._announce).remove)
+            left = hooks.register_module_forward_hook(
+                self._leave, with_kwargs=True, always_call=True
+            )
+            undo.callback(left.remove)
             for module in self._modules.values():
                 if isinstance(module, torch.jit.ScriptModule):
-                    continue  # its forward is compiled and cannot be wrapped
+                    continue  # its forward is compiled and cannot be wrapped: hooks alone see it
                 attributes = vars(module)
                 before = attributes.get("forward", _ABSENT)
                 attributes["forward"] = self._wrapped(module, module.forward)
@@ -129,7 +148,10 @@ class _Watch:
 
     def _announce(self, module: nn.Module, _: Any) -> None:
         if id(module) in self._modules:
-            self._announced.add(id(module))
+            if isinstance(module, torch.jit.ScriptModule):
+                self._enter(module)
+            else:
+                self._announced.add(id(module))
         elif id(module) not in self._known and any(True for _ in module.parameters(False)):
             self._known.add(id(module))
             where = self._running[-1] if self._running else ""
@@ -141,32 +163,46 @@ class _Watch:
                 )
             )
 
+    def _enter(self, module: nn.Module) -> str:
+        path = self._path_of(module)
+        self._count[path] += 1
+        self._running.append(path)
+        return path
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if id(module) in self._modules and isinstance(module, torch.jit.ScriptModule):
+            inputs = _shapes(_named(args, kwargs))
+            self._note_call(self._running.pop(), inputs, output, hooked=True)
+
     def _wrapped(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
             hooked = id(module) in self._announced
             self._announced.discard(id(module))
-            path = self._path_of(module)
-            self._count[path] += 1
             inputs = _shapes(_named(args, kwargs))
-            self._running.append(path)
+            path = self._enter(module)
             try:
                 output = forward(*args, **kwargs)
             finally:
                 self._running.pop()
-            leaves = tensor_leaves(output)
-            self.calls.append(
-                Call(
-                    path=path,
-                    inputs=inputs,
-                    outputs=_shapes(leaves),
-                    output_bytes=sum(tensor_bytes(tensor) for tensor in leaves.values()),
-                    hooked=hooked,
-                )
-            )
+            self._note_call(path, inputs, output, hooked=hooked)
             return output
 
         return watched
+
+    def _note_call(self, path: str, inputs: dict[str, Shape], output: Any, *, hooked: bool) -> None:
+        leaves = tensor_leaves(output)
+        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in leaves.values()}
+        self.calls.append(
+            Call(
+                path=path,
+                inputs=inputs,
+                outputs=_shapes(leaves),
+                output_dtypes=tuple(sorted(dtypes)),
+                output_bytes=sum(map(tensor_bytes, leaves.values())),
+                hooked=hooked,
+            )
+        )
 
     def _path_of(self, module: nn.Module) -> str:
         """Under which of its paths a module runs: the nearest below whoever is running.

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from reportgen.sections.layers.cost import tensor_bytes
+from reportgen.sections.layers.meter import Seen
 from reportgen.sections.layers.modules import (
     Node,
+    first_visits,
     own_parameters,
     parameters_by_name,
     quantized_tensors,
     walk,
 )
-from reportgen.sections.layers.naming import describe
+from reportgen.sections.layers.naming import describe, groups_of, kernel_of
 from reportgen.sections.layers.result import Layer, Reached
 from reportgen.sections.layers.trace import Call, Trace
+from reportgen.sections.layers.traffic import parts_of, tensor_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,35 +28,56 @@ class Weights:
     """What a model holds, each tensor once."""
 
     parameters: int
+    by_path: int  # what counting every name of every tensor would give
     trainable_parameters: int
     quantized_parameters: int
+    quantized_bytes: int
     buffers: int
     buffers_bytes: int
     parameter_bytes: int
     bytes_by_dtype: dict[str, int]
     tied: tuple[tuple[str, ...], ...]
+    frozen: tuple[str, ...]
 
 
 def weigh(model: nn.Module) -> Weights:
     """Count parameters and buffers, unique by identity of the tensor."""
     nodes = walk(model)
-    registered = _unique(parameters_by_name(nodes).values())
+    named = parameters_by_name(nodes)
+    registered = _unique(named.values())
     quantized = _quantized(nodes)
+    payload = [part for p in [*registered, *quantized] for part in _packed_parts(p)]
     buffers = _unique(b for node in nodes for b in node.module._buffers.values() if b is not None)
     by_dtype: dict[str, int] = {}
     for tensor in [*registered, *quantized, *buffers]:
-        dtype = dtype_name(tensor)
-        by_dtype[dtype] = by_dtype.get(dtype, 0) + tensor_bytes(tensor)
+        for part in parts_of(tensor):
+            dtype = dtype_name(part)
+            by_dtype[dtype] = by_dtype.get(dtype, 0) + tensor_bytes(part)
     return Weights(
         parameters=_numbers([*registered, *quantized]),
+        by_path=_numbers(named.values()) + sum(_numbers(_quantized([node])) for node in nodes),
         trainable_parameters=_numbers(p for p in registered if p.requires_grad),
-        quantized_parameters=_numbers(quantized),
+        quantized_parameters=_numbers([*quantized, *filter(_packed_parts, registered)]),
+        quantized_bytes=sum(map(tensor_bytes, payload)),
         buffers=_numbers(buffers),
         buffers_bytes=sum(map(tensor_bytes, buffers)),
         parameter_bytes=sum(map(tensor_bytes, [*registered, *quantized])),
         bytes_by_dtype=dict(sorted(by_dtype.items())),
         tied=_tied(nodes),
+        frozen=tuple(
+            {id(p): name for name, p in reversed(named.items()) if not p.requires_grad}.values()
+        )[::-1],
     )
+
+
+def _packed_parts(tensor: Tensor) -> list[Tensor]:
+    """The integers that stand for the real numbers of `tensor`; none where it is plain."""
+    if tensor.is_quantized:
+        return [tensor]
+    parts = parts_of(tensor)
+    if len(parts) < 2 or tensor.layout != torch.strided:
+        return []
+    return [part for part in parts if not (part.is_floating_point() or part.is_complex())]
 
 
 def dtype_name(tensor: Tensor) -> str:
@@ -85,7 +109,7 @@ def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
         quantized = _numbers(_quantized(subtree))
         own = _unique(own_parameters(node).values())
         mine = calls.get(node.path, [])
-        first = mine[0] if mine else None
+        seen = _shapes_of(node, mine, trace)
         repeats = first_path.setdefault(id(node.module), node.path)
         rows.append(
             Layer(
@@ -93,10 +117,10 @@ def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
                 type=describe(node.module),
                 depth=node.depth,
                 calls=len(mine),
-                input_shapes=tuple(first.inputs.values()) if first else (),
-                output_shapes=tuple(first.outputs.values()) if first else (),
-                input_keys=tuple(first.inputs) if first else (),
-                output_keys=tuple(first.outputs) if first else (),
+                input_shapes=seen.inputs,
+                output_shapes=seen.outputs,
+                input_keys=tuple(mine[0].inputs) if mine else (),
+                output_keys=tuple(mine[0].outputs) if mine else (),
                 output_bytes=sum(call.output_bytes for call in mine),
                 parameters=_numbers(held) + quantized,
                 own_parameters=_numbers(own) + _numbers(_quantized([node])),
@@ -108,10 +132,40 @@ def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
                 leaf=node.leaf,
                 repeats=None if repeats == node.path else repeats,
                 reached=_reached(node, mine, owners_used, subtree, calls),
-                dtype=", ".join(sorted({dtype_name(t) for t in [*own, *_quantized([node])]})),
+                dtype=_dtypes([*own, *_quantized([node])]),
+                output_dtype=", ".join(mine[0].output_dtypes) if mine else "",
+                kernel=kernel_of(node.module),
+                groups=groups_of(node.module),
             )
         )
     return tuple(rows)
+
+
+def rows_parameters(model: nn.Module, layers: tuple[Layer, ...]) -> int:
+    """The sum of the rows' own parameters, tensors of an earlier row left out."""
+    total = sum(layer.own_parameters for layer in layers)
+    counted: set[int] = set()
+    for node in walk(model):
+        own = {id(t): t.numel() for t in _own_tensors(node)}
+        total -= sum(size for key, size in own.items() if key in counted)
+        counted.update(own)
+    return total
+
+
+def _own_tensors(node: Node) -> list[Tensor]:
+    packed = quantized_tensors(node.module).values()
+    return [*own_parameters(node).values(), *packed]
+
+
+def _dtypes(tensors: list[Tensor]) -> str:
+    return ", ".join(sorted({dtype_name(part) for t in tensors for part in parts_of(t)}))
+
+
+def _shapes_of(node: Node, mine: list[Call], trace: Trace) -> Seen:
+    """Shapes of the first call; of a module whose weights another one uses, the operator's."""
+    if mine:
+        return Seen(tuple(mine[0].inputs.values()), tuple(mine[0].outputs.values()))
+    return trace.seen.get(node.path, Seen((), ()))
 
 
 def _end_of_subtree(nodes: list[Node], index: int) -> int:
@@ -132,6 +186,8 @@ def _reached(
         return "called" if all(call.hooked for call in mine) else "forward"
     if node.path in owners_used:
         return "weights"
+    if isinstance(node.module, torch.jit.ScriptModule):
+        return "compiled"
     below = subtree[1:]
     if any(part.path in calls or part.path in owners_used for part in below):
         return "children"
@@ -161,14 +217,7 @@ def _tied(nodes: list[Node]) -> tuple[tuple[str, ...], ...]:
     A whole module that stands under two paths is a repeat of that module, not a tie.
     """
     names: dict[int, list[str]] = {}
-    for node in _first_visits(nodes):
+    for node in first_visits(nodes):
         for name, parameter in own_parameters(node).items():
             names.setdefault(id(parameter), []).append(name)
     return tuple(tuple(group) for group in names.values() if len(group) > 1)
-
-
-def _first_visits(nodes: list[Node]) -> list[Node]:
-    first: dict[int, Node] = {}
-    for node in nodes:
-        first.setdefault(id(node.module), node)
-    return list(first.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reportgen.chapter import Section
+from typing import TYPE_CHECKING
+
+from reportgen.chapter import Section, Skipped
 from reportgen.sections.memory.examination import as_result, examine, fit_of
 from reportgen.sections.memory.result import (
     Change,
@@ -19,6 +21,9 @@ from reportgen.sections.memory.rules import (
     a_target_without_room_for_one_sample,
     the_manifest_batch_beyond_a_target,
 )
+
+if TYPE_CHECKING:
+    from reportgen.study import FileStudy
 
 __all__ = [
     "SECTION",
@@ -37,4 +42,20 @@ __all__ = [
     "the_manifest_batch_beyond_a_target",
 ]
 
-SECTION = Section(name="memory", title="Memory", result=Memory, examine=examine, rules=RULES)
+
+def examine_file(_: FileStudy) -> Skipped:
+    """Skip: a step of PyTorch is what is estimated here."""
+    return Skipped(
+        reason="the estimate is of a step of PyTorch, and an ONNX file holds no PyTorch module; "
+        "what its weights take stands under Layers"
+    )
+
+
+SECTION = Section(
+    name="memory",
+    title="Memory",
+    result=Memory,
+    examine=examine,
+    examine_file=examine_file,
+    rules=RULES,
+)

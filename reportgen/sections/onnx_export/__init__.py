@@ -6,26 +6,40 @@ from typing import TYPE_CHECKING
 
 from reportgen.chapter import Section, Skipped
 from reportgen.sections.onnx_export.result import (
+    Divergence,
+    ErrorBin,
+    ErrorHistogram,
     Latency,
+    NodeCost,
     OnnxExport,
     OutputParity,
     Parity,
     ParityCase,
     Port,
+    SecondCall,
+    StoredParameters,
+    Tried,
 )
 from reportgen.sections.onnx_export.rules import RULES
 
 if TYPE_CHECKING:
-    from reportgen.study import Study
+    from reportgen.study import FileStudy, Study
 
 __all__ = [
     "SECTION",
+    "Divergence",
+    "ErrorBin",
+    "ErrorHistogram",
     "Latency",
+    "NodeCost",
     "OnnxExport",
     "OutputParity",
     "Parity",
     "ParityCase",
     "Port",
+    "SecondCall",
+    "StoredParameters",
+    "Tried",
     "examine",
 ]
 
@@ -43,4 +57,18 @@ def examine(study: Study) -> OnnxExport | Skipped:
     return examine_file(study, study.onnx_file())
 
 
-SECTION = Section(name="onnx", title="ONNX", result=OnnxExport, examine=examine, rules=RULES)
+def examine_file(study: FileStudy) -> OnnxExport:
+    """Check a file that is the source itself, and time it."""
+    from reportgen.sections.onnx_export.examination import examine_source  # needs onnxruntime
+
+    return examine_source(study)
+
+
+SECTION = Section(
+    name="onnx",
+    title="ONNX",
+    result=OnnxExport,
+    examine=examine,
+    examine_file=examine_file,
+    rules=RULES,
+)

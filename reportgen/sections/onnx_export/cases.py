@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from reportgen.export.arguments import bind_arguments, output_name
-from reportgen.inputs import Examples, make_examples
-from reportgen.leaves import tensor_leaves
-from reportgen.sections.onnx_export.compare import Compared, compare, is_beyond, varies
-from reportgen.sections.onnx_export.result import OutputParity, ParityCase
+from reportgen.sections.onnx_export.compare import (
+    Compared,
+    compare,
+    is_beyond,
+    varies,
+)
+from reportgen.sections.onnx_export.histogram import error_histogram
+from reportgen.sections.onnx_export.plans import Plan
+from reportgen.sections.onnx_export.result import (
+    ErrorHistogram,
+    OutputParity,
+    ParityCase,
+    SecondCall,
+)
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime, runtime_line
+from reportgen.sections.onnx_export.sides import (
+    Sides,
+    call_again,
+    call_tensors,
+    copies,
+    named_outputs,
+)
+from reportgen.sections.onnx_export.state import State
+from reportgen.sections.onnx_export.ties import excuse_ties
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from reportgen.export import OnnxFile
-    from reportgen.manifest import ModelSpec, Tolerance
     from reportgen.study import Study
-
-_LARGEST_SECOND_BATCH = 4
-_SECOND_BATCH = 3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """The inputs of one case; `dims` are sizes that differ from the manifest's."""
-
-    batch: int
-    seed: int
-    dims: dict[str, int] = field(default_factory=dict)
-
-    def examples(self, spec: ModelSpec) -> Examples:
-        """The inputs themselves."""
-        if self.dims:
-            spec = spec.model_copy(update={"dims": {**spec.dims, **self.dims}})
-        return make_examples(spec, self.batch, self.seed)
 
 
 @dataclass(slots=True)
@@ -47,16 +46,23 @@ class Outcome:
         unvarying: outputs for which a constant would have passed in every case.
         deaf: outputs that did not depend on the input in any two cases of the same size.
         notes: plans that PyTorch itself could not do.
+        second: the second call in a row, where it was made.
+        smallest: the first failing case of the smallest batch, with what both sides gave.
     """
 
     cases: tuple[ParityCase, ...] = ()
     unvarying: frozenset[str] = frozenset()
     deaf: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    second: SecondCall | None = None
+    smallest: Sides | None = None
+    _worst: tuple[float, Sides] | None = None
 
     def retry(self, other: Outcome) -> None:
         """Take the place of these cases, but keep what was said of them."""
         self.cases, self.unvarying, self.deaf = other.cases, other.unvarying, other.deaf
+        self.second, self.smallest = other.second, other.smallest
+        self._worst = other._worst
         self.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
 
     @property
@@ -64,26 +70,27 @@ class Outcome:
         """Whether every case did."""
         return all(case.passed for case in self.cases)
 
+    def keep(self, case: ParityCase, sides: Sides) -> None:
+        """Keep what both sides gave in this case, if it is the worst or the smallest failing."""
+        if not case.outputs:
+            return
+        badness = max(map(_badness, case.outputs))
+        if self._worst is None or badness > self._worst[0]:
+            self._worst = badness, sides
+        smaller = self.smallest is None or case.batch < self.smallest.plan.batch
+        if not case.passed and smaller:
+            self.smallest = sides
 
-def make_plans(spec: ModelSpec, file: OnnxFile) -> list[Plan]:
-    """Two batch sizes and two seeds, and one case with the other dynamic dims one smaller.
-
-    One of the sizes is 1, where a forgotten batch dimension shows; the other is the manifest's,
-    or 3 when that is large or 1 itself. A file with a fixed batch is compared at that size.
-    """
-    seeds = (spec.seed, (spec.seed + 1) % 2**32)
-    if file.batch is not None:
-        batches: tuple[int, ...] = (file.batch,)
-    else:
-        usable = 1 < spec.batch <= _LARGEST_SECOND_BATCH
-        batches = (1, spec.batch if usable else _SECOND_BATCH)
-    plans = [Plan(batch=batch, seed=seed) for batch in batches for seed in seeds]
-    smaller = {
-        dim: spec.dims[dim] - 1 for dim in file.dynamic if dim != "batch" and spec.dims[dim] > 1
-    }
-    if smaller:
-        plans.append(Plan(batch=batches[-1], seed=seeds[0], dims=smaller))
-    return plans
+    def histograms(self) -> tuple[ErrorHistogram, ...]:
+        """How far the outputs of the worst case are off, element by element."""
+        if self._worst is None:
+            return ()
+        sides = self._worst[1]
+        made = (
+            error_histogram(name, tensor, given, batch=sides.plan.batch, seed=sides.plan.seed)
+            for (name, tensor), given in zip(sides.reference.items(), sides.found, strict=True)
+        )
+        return tuple(histogram for histogram in made if histogram is not None)
 
 
 def run_plans(
@@ -91,63 +98,60 @@ def run_plans(
 ) -> Outcome:
     """Compare the two sides on every plan that PyTorch itself can do.
 
+    Every case meets the model as it was before the first: what a call changes in it is put back.
+    The plain cases begin with a second call in a row on both sides, on the inputs of the first.
+
     Raises:
         CannotRunError: onnxruntime cannot take inputs of this kind.
     """
-    cases, notes, seen = list[ParityCase](), list[str](), _Seen()
-    tolerance = study.spec.onnx.tolerance
+    outcome, seen, state = Outcome(), _Seen(), State(study.model)
+    cases, notes = list[ParityCase](), list[str]()
+    is_stateful = False
     for plan in plans:
-        examples = plan.examples(study.spec)
-        feed = runtime.feed(call_tensors(study, examples))
+        if is_stateful:
+            state.restore()
+        sides = Sides(study=study, plan=plan, runtime=runtime, state=state)
         try:
-            reference = named_outputs(examples.call(study.model))
+            sides.reference = named_outputs(plan.examples(study.spec).call(study.model))
         except Exception as error:
             notes.append(_cannot(plan, error))
             continue
-        case, compared = _run_case(plan, runtime, feed, reference, tolerance)
+        if is_stateful:  # what it gives may be what it keeps, and change with the next call
+            sides.reference = copies(sides.reference)
+        case, compared = _run_case(sides)
         cases.append(replace(case, perturbed=perturbed))
-        seen.add(plan, compared, reference)
+        if len(cases) == 1:
+            is_stateful = bool(state.changes())
+            if not perturbed:
+                outcome.second = call_again(sides)
+        outcome.keep(cases[-1], sides)
+        seen.add(plan, compared, sides.reference)
+    if is_stateful:
+        state.restore()
     unvarying = seen.unvarying()
-    return Outcome(
-        cases=tuple(_with_vacuous(case, unvarying) for case in cases),
-        unvarying=unvarying,
-        deaf=seen.deaf(),
-        notes=tuple(dict.fromkeys(notes)),
-    )
+    outcome.cases = tuple(_with_vacuous(case, unvarying) for case in cases)
+    outcome.unvarying, outcome.deaf = unvarying, seen.deaf()
+    outcome.notes = tuple(dict.fromkeys(notes))
+    return outcome
 
 
-def call_tensors(study: Study, examples: Examples) -> dict[str, Tensor]:
-    """The tensors of a call under the names and in the order of the exported file's inputs."""
-    return bind_arguments(
-        study.model, study.spec.inputs, examples.args, examples.kwargs, ()
-    ).tensors()
-
-
-def named_outputs(output: Any) -> dict[str, Tensor]:
-    """Every tensor that a model returned, by the name it has in the file."""
-    return {output_name(key): tensor for key, tensor in tensor_leaves(output).items()}
-
-
-def _run_case(
-    plan: Plan,
-    runtime: Runtime,
-    feed: dict[str, Any],
-    reference: dict[str, Tensor],
-    tolerance: Tolerance,
-) -> tuple[ParityCase, list[Compared]]:
-    import torch
-
+def _run_case(sides: Sides) -> tuple[ParityCase, list[Compared]]:
+    plan, reference = sides.plan, sides.reference
     try:
-        found = [torch.from_numpy(array) for array in runtime.run(feed)]
+        sides.found = sides.run()
+    except CannotRunError:
+        raise
     except Exception as error:
         return _case(plan, [], f"onnxruntime fails: {runtime_line(error)}", passed=False), []
-    if len(found) != len(reference):
-        note = f"PyTorch returns {len(reference)} tensors, the file {len(found)}"
+    if len(sides.found) != len(reference):
+        note = f"PyTorch returns {len(reference)} tensors, the file {len(sides.found)}"
         return _case(plan, [], note, passed=False), []
+    tolerance = sides.study.spec.onnx.tolerance
     compared = [
         compare(name, tensor, given, tolerance)
-        for (name, tensor), given in zip(reference.items(), found, strict=True)
+        for (name, tensor), given in zip(reference.items(), sides.found, strict=True)
     ]
+    compared = excuse_ties(compared, list(reference.values()), sides.found, sides.call_afresh)
     note = "" if compared else "the model returns no tensor"
     outputs = [one.parity for one in compared]
     return _case(plan, outputs, note, passed=all(output.passed for output in outputs)), compared
@@ -165,6 +169,13 @@ def _case(plan: Plan, outputs: list[OutputParity], note: str, *, passed: bool) -
         dims=plan.dims,
         note=note,
     )
+
+
+def _badness(output: OutputParity) -> float:
+    """The largest error as a multiple of the absolute tolerance; failing outputs come first."""
+    error = math.inf if output.max_absolute_error is None else output.max_absolute_error
+    share = error / output.absolute_tolerance if output.absolute_tolerance else error
+    return share if output.passed else math.inf
 
 
 def _worst(errors: list[float | None]) -> float | None:
@@ -225,25 +236,4 @@ def _varies(seen: list[Compared]) -> bool:
     return varies(min(lows), max(highs), absolute, relative)
 
 
-def repeats_differ(model: nn.Module, examples: Examples) -> bool:
-    """Whether PyTorch disagrees with itself on the same inputs, called twice."""
-    first = {name: tensor.clone() for name, tensor in named_outputs(examples.call(model)).items()}
-    second = named_outputs(examples.call(model))
-    return any(not _same(first[name], tensor) for name, tensor in second.items() if name in first)
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Equality in which NaN equals itself."""
-    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
-
-
-__all__ = [
-    "CannotRunError",
-    "Outcome",
-    "Plan",
-    "call_tensors",
-    "make_plans",
-    "named_outputs",
-    "repeats_differ",
-    "run_plans",
-]
+__all__ = ["CannotRunError", "Outcome", "call_tensors", "run_plans"]

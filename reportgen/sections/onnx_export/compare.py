@@ -24,6 +24,7 @@ _DEFAULTS = {
 }
 _FLOOR = 0.01  # of the absolute tolerance, however small the values are
 _SAMPLE = 1 << 20  # elements that decide what magnitude is typical
+_TINY = 1e-300  # stands for no tolerance at all, so that a share of it can be told
 _CHUNK = 1 << 22  # elements compared at a time, so that double precision costs no memory
 
 
@@ -93,6 +94,27 @@ def is_beyond(reference: Tensor, other: Tensor, absolute: float, relative: float
         return True
     tally = _tally(reference, other, absolute, relative)
     return bool(tally.beyond or tally.misplaced)
+
+
+def is_close(a: Tensor, b: Tensor, absolute: float, relative: float) -> Tensor:
+    """Where `b` is within a tolerance of `a`, both in double; NaN and Inf equal themselves."""
+    same = (a == b) | (a.isnan() & b.isnan())
+    finite = a.isfinite() & b.isfinite()
+    return same | (finite & ((a - b).abs() <= absolute + relative * a.abs()))
+
+
+def excess(reference: Tensor, found: Tensor, absolute: float, relative: float) -> float:
+    """The largest error as a multiple of what the tolerance allows there; Inf where one is Inf."""
+    if not _fits(reference, found):
+        return math.inf
+    worst = 0.0
+    for wanted, given in _chunks(_real(reference), _real(found)):
+        a, b = wanted.double(), given.double()
+        allowed = (absolute + relative * a.abs()).clamp(min=_TINY)
+        share = (a - b).abs() / allowed
+        share = share.masked_fill((a == b) | (a.isnan() & b.isnan()), 0.0)
+        worst = max(worst, float(share.nan_to_num(nan=math.inf).max()))
+    return worst
 
 
 def _default(reference: Tensor) -> tuple[float, float]:

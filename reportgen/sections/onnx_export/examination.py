@@ -2,44 +2,129 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reportgen.export import OnnxFile
+from reportgen.export import OnnxFile, wake
+from reportgen.inputs import make_examples
+from reportgen.onnx_nodes import read_nodes, symbol_sizes
+from reportgen.sections.onnx_export.dims import proven_dims
 from reportgen.sections.onnx_export.file import FileFacts, read_facts, saved_file
+from reportgen.sections.onnx_export.half import compare_in_float32
 from reportgen.sections.onnx_export.latency import measure_latency
+from reportgen.sections.onnx_export.node_cost import cost_of_export, cost_of_nodes
 from reportgen.sections.onnx_export.parity import check_parity, not_compared
-from reportgen.sections.onnx_export.result import OnnxExport, Parity
-from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
+from reportgen.sections.onnx_export.result import OnnxExport, Parity, Tried
+from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime, runtime_line
+from reportgen.sections.onnx_export.sides import call_tensors
+from reportgen.sections.onnx_export.speed import measure_speed
 from reportgen.sections.onnx_export.training_mode import modules_in_training
+from reportgen.sections.onnx_export.weights import find_parameters
 
 if TYPE_CHECKING:
+    from reportgen.manifest import ModelSpec
+    from reportgen.sections.onnx_export.file_result import Speed
     from reportgen.sections.onnx_export.result import Latency
-    from reportgen.study import Study
+    from reportgen.sections.onnx_export.runtime import Feed
+    from reportgen.study import FileStudy, Study
 
 
 def examine_file(study: Study, file: OnnxFile) -> OnnxExport:
     """Everything the section says of an exported file; one onnxruntime session does it all."""
     facts = read_facts(file.path)
-    parity, latency = _run(study, file)
-    return _result(study, file, facts, parity, latency)
+    wake(study.model, study.spec)
+    with file.as_exported(study.model):
+        parity, latency, speed = _run(study, file)
+        return replace(
+            _result(study.spec, file, facts, parity, latency),
+            speed=speed,
+            training_modules=modules_in_training(study.model),
+            stored=find_parameters(study.model, file.path),
+            cost=cost_of_export(study, file),
+        )
 
 
-def _run(study: Study, file: OnnxFile) -> tuple[Parity, Latency | None]:
+def examine_source(study: FileStudy) -> OnnxExport:
+    """What can be said of a file without a module: it is run, and compared with nothing.
+
+    Its own opset and dimensions are those asked for, since nobody asked for others.
+    """
+    file = study.file
+    facts = read_facts(file.path)
+    nodes = read_nodes(file.path, symbol_sizes(file.path, study.feed()), study.feed())
+    latency, speed, reason = _time_source(study)
+    parity = not_compared(reason or "there is no PyTorch module to compare the file with")
+    return replace(
+        _result(study.spec, file, facts, parity, latency),
+        file=None,
+        asked_opset=facts.opset,
+        exported=False,
+        speed=speed,
+        cost=cost_of_nodes(nodes, study.batch),
+    )
+
+
+def _time_source(study: FileStudy) -> tuple[Latency | None, Speed | None, str]:
+    """Latency and speed, or why onnxruntime cannot run the file."""
+    try:
+        runtime = Runtime(study.file.path)
+        runtime.run(study.feed())
+    except CannotRunError as error:
+        return None, None, str(error)
+    except Exception as error:  # onnxruntime's classes have no common one of their own
+        return None, None, f"onnxruntime fails: {runtime_line(error)}"
+    if not study.timings:
+        return None, None, ""
+    latency = measure_latency(runtime, study.feed, study.batch)
+    if latency is None:
+        return None, None, ""
+    dynamic = "batch" in file_dims(study)
+    return (
+        latency,
+        measure_speed(study.file.path, study.feed, runtime, latency, dynamic=dynamic),
+        "",
+    )
+
+
+def file_dims(study: FileStudy) -> tuple[str, ...]:
+    """The named dimensions of the file's inputs."""
+    used = [dim for item in study.spec.inputs for dim in item.named_dims()]
+    return tuple(dict.fromkeys(used))
+
+
+def _run(study: Study, file: OnnxFile) -> tuple[Parity, Latency | None, Speed | None]:
+    if file.structure_only:
+        return not_compared("the file holds the structure only, without weights"), None, None
     try:
         runtime = Runtime(file.path)
     except CannotRunError as reason:
-        return not_compared(str(reason)), None
+        return compare_in_float32(study, not_compared(str(reason))), None, None
     parity = check_parity(study, file, runtime)
-    if not study.timings or parity.not_run:
-        return parity, None
-    return parity, measure_latency(study, file, runtime)
+    if parity.not_run:
+        return compare_in_float32(study, parity), None, None
+    if not study.timings:
+        return parity, None, None
+    return parity, *_time(study, file, runtime)
+
+
+def _time(study: Study, file: OnnxFile, runtime: Runtime) -> tuple[Latency | None, Speed | None]:
+    def make_feed(batch: int) -> Feed:
+        examples = make_examples(study.spec, batch, study.spec.seed)
+        return runtime.feed(call_tensors(study, examples))
+
+    latency = measure_latency(runtime, make_feed, file.batch or study.batch)
+    if latency is None:
+        return None, None
+    return latency, measure_speed(
+        file.path, make_feed, runtime, latency, dynamic=file.batch is None
+    )
 
 
 def _result(
-    study: Study, file: OnnxFile, facts: FileFacts, parity: Parity, latency: Latency | None
+    spec: ModelSpec, file: OnnxFile, facts: FileFacts, parity: Parity, latency: Latency | None
 ) -> OnnxExport:
     return OnnxExport(
-        file=saved_file(file.path, keep=study.spec.onnx.save),
+        file=saved_file(file.path, keep=spec.onnx.save),
         bytes=facts.bytes,
         opset=facts.opset,
         ir_version=facts.ir_version,
@@ -55,8 +140,12 @@ def _result(
         parity=parity,
         latency_ms=latency,
         warnings=file.warnings,
+        tried=tuple(Tried(strategy=a.strategy, error=a.error) for a in file.tried),
+        adaptations=file.adaptations,
+        structure_only=file.structure_only,
+        proven_dynamic=proven_dims(file.dynamic, parity.cases),
         asked_dynamic=file.asked,
-        asked_opset=study.spec.onnx.opset,
+        asked_opset=spec.onnx.opset,
         external_file=facts.external_file,
         invalid=facts.invalid,
         values=facts.values,
@@ -64,5 +153,5 @@ def _result(
         functions=facts.functions,
         custom_operators=facts.custom_operators,
         random_operators=facts.random_operators,
-        training_modules=modules_in_training(study.model),
+        details=facts.details,
     )

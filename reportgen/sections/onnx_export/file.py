@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ast
-import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reportgen.export.structure import is_weight
+from reportgen.sections.onnx_export.details import take_apart
+from reportgen.sections.onnx_export.file_result import FileDetails
+from reportgen.sections.onnx_export.nodes import STANDARD, all_nodes, module_path, operator_name
 from reportgen.sections.onnx_export.result import Port
+from reportgen.sections.onnx_export.stored import dtype_name, external_files, stored_tensors
 
-_STANDARD = ("", "ai.onnx")
 _RANDOM = {
     "Bernoulli",
     "Multinomial",
@@ -21,7 +22,6 @@ _RANDOM = {
     "RandomUniform",
     "RandomUniformLike",
 }
-_SMALL = 4096  # constants up to this many bytes may decide shapes; larger ones are weights
 _LONGEST = 240
 
 
@@ -46,6 +46,7 @@ class FileFacts:
     functions: int
     custom_operators: tuple[str, ...]
     random_operators: tuple[str, ...]
+    details: FileDetails
 
 
 def read_facts(path: Path) -> FileFacts:
@@ -54,30 +55,33 @@ def read_facts(path: Path) -> FileFacts:
 
     invalid = check_file(path)
     model = onnx.load(path, load_external_data=False)
-    sizes = {tensor.name: _tensor_bytes(tensor) for tensor in model.graph.initializer}
-    _drop_weights(model)
-    external = path.with_name(f"{path.name}.data")
+    stored = stored_tensors(model, path.parent)
+    external = external_files(stored)
+    size = path.stat().st_size + sum(file.stat().st_size for file in external if file.is_file())
+    opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 0)
     nodes = list(all_nodes(model))
-    operators = Counter(map(_operator, nodes))
-    shaped, values = _shapes(model)
+    operators = Counter(map(operator_name, nodes))
+    details, inferred = take_apart(model, path, opset, stored, size)
+    shaped, values = _shaped_values(inferred)
     return FileFacts(
-        bytes=path.stat().st_size + (external.stat().st_size if external.exists() else 0),
-        opset=next((o.version for o in model.opset_import if o.domain in _STANDARD), 0),
+        bytes=size,
+        opset=opset,
         ir_version=model.ir_version,
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         nodes=len(nodes),
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
-        initializers=len(sizes),
-        initializer_bytes=sum(sizes.values()),
-        inputs=tuple(map(_port, model.graph.input)),
+        initializers=len(stored),
+        initializer_bytes=sum(tensor.bytes for tensor in stored),
+        inputs=tuple(_port(value) for value in model.graph.input if not is_weight(value)),
         outputs=tuple(map(_port, model.graph.output)),
-        external_file=external.name if external.exists() else None,
+        external_file=external[0].name if external else None,
         invalid=invalid,
         values=values,
         shaped_values=shaped,
         functions=len(model.functions),
         custom_operators=_custom_operators(model, nodes),
         random_operators=tuple(_where(node) for node in nodes if _is_random(node)),
+        details=details,
     )
 
 
@@ -99,45 +103,14 @@ def check_file(path: Path) -> str:
     return ""
 
 
-def all_nodes(model: Any) -> Iterator[Any]:
-    """Every node of the file, those in branches, loop bodies and local functions included."""
-    yield from _nodes(model.graph.node)
-    for function in model.functions:
-        yield from _nodes(function.node)
-
-
-def _nodes(nodes: Any) -> Iterator[Any]:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g.node)
-            for graph in attribute.graphs:
-                yield from _nodes(graph.node)
-
-
-def module_path(node: Any) -> str:
-    """The path of the module that a node comes from, as the exporter wrote it; "" if unknown."""
-    scopes = {entry.key: entry.value for entry in node.metadata_props}
-    try:
-        names = ast.literal_eval(scopes.get("pkg.torch.onnx.name_scopes", "[]"))
-    except (ValueError, SyntaxError):
-        return ""
-    return str(names[-2]) if len(names) >= 2 else ""
-
-
-def _operator(node: Any) -> str:
-    return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
-
-
 def _custom_operators(model: Any, nodes: list[Any]) -> tuple[str, ...]:
     own = {(function.domain, function.name) for function in model.functions}
     return tuple(
         sorted(
             {
-                _operator(node)
+                operator_name(node)
                 for node in nodes
-                if node.domain not in _STANDARD and (node.domain, node.op_type) not in own
+                if node.domain not in STANDARD and (node.domain, node.op_type) not in own
             }
         )
     )
@@ -145,7 +118,7 @@ def _custom_operators(model: Any, nodes: list[Any]) -> tuple[str, ...]:
 
 def _is_random(node: Any) -> bool:
     """Whether a standard node draws; Dropout does so only with its third input, training_mode."""
-    if node.domain not in _STANDARD:
+    if node.domain not in STANDARD:
         return False
     return node.op_type in _RANDOM or (
         node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
@@ -158,46 +131,16 @@ def _where(node: Any) -> str:
 
 
 def _port(value: Any) -> Port:
-    import onnx
-
     tensor = value.type.tensor_type
-    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
         for dim in tensor.shape.dim
     )
-    dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
-    return Port(name=value.name, dtype=dtype, shape=shape)
+    return Port(name=value.name, dtype=dtype_name(tensor.elem_type), shape=shape)
 
 
-def _tensor_bytes(tensor: Any) -> int:
-    """What a stored tensor takes: the bits of its elements, whichever field they lie in."""
-    import onnx
-
-    if tensor.data_type == onnx.TensorProto.STRING:
-        return sum(map(len, tensor.string_data))
-    bits = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}.get(
-        onnx.TensorProto.DataType.Name(tensor.data_type)
-    )
-    if bits is None:
-        bits = 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    return int(math.prod(tensor.dims) * bits + 7) // 8
-
-
-def _drop_weights(model: Any) -> None:
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) > _SMALL:
-            tensor.ClearField("raw_data")
-
-
-def _shapes(model: Any) -> tuple[int, int]:
+def _shaped_values(inferred: Any) -> tuple[int, int]:
     """How many intermediate values have a known shape after inference, and how many there are."""
-    import onnx
-
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:  # the checker has reported it
-        inferred = model
     known = {
         info.name
         for info in (*inferred.graph.value_info, *inferred.graph.output)

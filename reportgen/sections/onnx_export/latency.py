@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from reportgen.inputs import make_examples
-from reportgen.sections.onnx_export.cases import call_tensors
 from reportgen.sections.onnx_export.result import Latency
 
 if TYPE_CHECKING:
-    from reportgen.export import OnnxFile
     from reportgen.sections.onnx_export.runtime import Feed, Runtime
-    from reportgen.study import Study
 
-_SECONDS = 3.0
+MakeFeed = Callable[[int], "Feed"]
+"""Inputs for a batch size, as the file wants them."""
+
+_SECONDS = 2.0
 _MOST_RUNS = 200
 _FEWEST_RUNS = 3
 
 
-def measure_latency(study: Study, file: OnnxFile, runtime: Runtime) -> Latency | None:
-    """Median, 10th and 90th percentile at the manifest's batch; None if it cannot run there.
+def measure_latency(runtime: Runtime, make_feed: MakeFeed, batch: int) -> Latency | None:
+    """Median, 10th and 90th percentile at a batch size; None if it cannot run there.
 
-    One run warms up. Runs then follow for three seconds, 3 of them at least (one, if the warm-up
-    alone took that long) and 200 at most.
+    One run warms up. Runs then follow for two seconds, 3 of them at least (one, if the warm-up
+    alone took half of that) and 200 at most.
     """
-    batch = file.batch or study.batch
-    examples = make_examples(study.spec, batch, study.spec.seed)
     try:
-        seconds = time_runs(runtime, runtime.feed(call_tensors(study, examples)))
+        seconds = time_runs(runtime, make_feed(batch))
     except Exception:  # parity has told of it
         return None
     return Latency(
@@ -45,7 +43,7 @@ def time_runs(runtime: Runtime, feed: Feed, box: float = _SECONDS) -> list[float
     """Seconds of each run within a box of `box` seconds, after a run to warm up."""
     start = time.perf_counter()
     runtime.run(feed)
-    fewest = 1 if time.perf_counter() - start > box else _FEWEST_RUNS
+    fewest = 1 if time.perf_counter() - start > box / 2 else _FEWEST_RUNS
     begin, seconds = time.perf_counter(), list[float]()
     while len(seconds) < fewest or (
         len(seconds) < _MOST_RUNS and time.perf_counter() - begin < box

@@ -7,17 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reportgen.sections.onnx_export.cases import (
-    Outcome,
-    Plan,
-    make_plans,
-    repeats_differ,
-    run_plans,
-)
+from reportgen.sections.onnx_export.cases import Outcome, run_plans
+from reportgen.sections.onnx_export.divergence import find_divergence
 from reportgen.sections.onnx_export.perturb import run_perturbed
-from reportgen.sections.onnx_export.result import OutputParity, Parity
+from reportgen.sections.onnx_export.plans import Plan, make_plans, told
+from reportgen.sections.onnx_export.result import OutputParity, Parity, ParityCase, SecondCall
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
 from reportgen.sections.onnx_export.training_mode import modules_in_training
+from reportgen.units import format_error, format_shape
 
 if TYPE_CHECKING:
     from reportgen.export import OnnxFile
@@ -25,31 +22,66 @@ if TYPE_CHECKING:
 
 
 def check_parity(study: Study, file: OnnxFile, runtime: Runtime) -> Parity:
-    """Compare the two on two batch sizes and two seeds.
+    """Compare the two on two batch sizes and three seeds.
 
     Where an output does not vary, or does not depend on the input, a file with anything in place
     of the model would pass; the comparison is then repeated with seeded perturbed parameters on
-    both sides (torchvision's ViT has a head of zeros).
+    both sides (torchvision's ViT has a head of zeros). Where an output fails, the place where
+    the two sides part is looked for.
     """
-    plans = make_plans(study.spec, file)
+    plans = make_plans(study.spec, file, study.model)
     try:
         with as_exported():
             plain = run_plans(study, runtime, plans)
             if plain.notes and file.batch is None:  # batch norm in train mode, or a bare squeeze
                 plans = [replace(plan, batch=2) if plan.batch == 1 else plan for plan in plans]
+                plans = list({(p.batch, p.seed, *p.dims.items()): p for p in plans}.values())
                 plain.retry(run_plans(study, runtime, plans))
             if not plain.cases:
                 return not_compared("; ".join(plain.notes))
             perturbed = _perturbed(study, file, plans, plain)
-            notes = tuple(_notes(study, file, plans, plain, perturbed))
+            parity = _parity(study, file, plain, perturbed)
+            return _with_failure(parity, plain, file)
     except CannotRunError as reason:
         return not_compared(str(reason))
+
+
+def _parity(study: Study, file: OnnxFile, plain: Outcome, perturbed: Outcome | None) -> Parity:
     final = perturbed or plain
+    done = [Plan(batch=case.batch, seed=case.seed, dims=case.dims) for case in plain.cases]
     return Parity(
         passed=plain.passed and final.passed,
         vacuous=_is_vacuous(final),
         cases=(*plain.cases, *(perturbed.cases if perturbed else ())),
-        note="; ".join(notes),
+        note="; ".join(_notes(study, file, plain, perturbed)),
+        compared=told(done),
+        second_call=plain.second,
+        histograms=plain.histograms(),
+    )
+
+
+def _with_failure(parity: Parity, plain: Outcome, file: OnnxFile) -> Parity:
+    """`parity` with its smallest failure in words, and where that comes from."""
+    failing = parity.smallest_failure()
+    if failing is None:
+        return parity
+    case, output = failing
+    parity = replace(parity, failure=_failure(case, output))
+    if output is None or plain.smallest is None or case.perturbed:
+        return parity
+    return replace(parity, divergence=find_divergence(plain.smallest, file.path, output))
+
+
+def _failure(case: ParityCase, output: OutputParity | None) -> str:
+    dims = "".join(f", {dim} {size}" for dim, size in case.dims.items())
+    where = f"at batch {case.batch}{dims}, seed {case.seed}"
+    if output is None:
+        return f"{where} {case.note}"
+    name = f"{output.name} ({format_shape(output.shape)})"
+    if output.max_absolute_error is None:
+        return f"{where} {name}: {output.note}"
+    return (
+        f"{where} {name} is off by up to {format_error(output.max_absolute_error)}: {output.note}"
     )
 
 
@@ -93,11 +125,7 @@ def _is_float(output: OutputParity) -> bool:
 
 
 def _notes(
-    study: Study,
-    file: OnnxFile,
-    plans: list[Plan],
-    plain: Outcome,
-    perturbed: Outcome | None,
+    study: Study, file: OnnxFile, plain: Outcome, perturbed: Outcome | None
 ) -> Iterator[str]:
     yield from plain.notes
     if file.batch is not None and "batch" in file.asked:
@@ -107,9 +135,22 @@ def _notes(
         why = "does not vary" if plain.unvarying else "does not depend on the input"
         yield f"{names} {why}, so it was compared again with perturbed parameters"
         yield from _still(perturbed)
-    if not plain.passed:
-        done = {(case.batch, case.seed) for case in plain.cases}
-        yield from _reasons(study, [plan for plan in plans if (plan.batch, plan.seed) in done])
+    if not plain.passed and (modules := modules_in_training(study.model)):
+        yield f"in train mode: {', '.join(modules)}"
+    if plain.second is not None:
+        yield from _about_second_call(plain.second)
+
+
+def _about_second_call(second: SecondCall) -> Iterator[str]:
+    names = ", ".join(second.state)
+    if second.state and not second.pytorch_repeats:
+        yield f"the model keeps state, which the file does not: a second call changes {names}"
+    elif second.state:
+        yield f"every call changes {names}, and the output does not depend on it"
+    elif not second.pytorch_repeats:
+        yield "PyTorch's own output differs between two calls with the same inputs"
+    if not second.file_repeats:
+        yield "the file's own output differs between two calls with the same inputs"
 
 
 def _still(perturbed: Outcome) -> Iterator[str]:
@@ -119,11 +160,3 @@ def _still(perturbed: Outcome) -> Iterator[str]:
     elif perturbed.deaf:
         names = ", ".join(sorted(perturbed.deaf))
         yield f"{names} does not depend on the input"
-
-
-def _reasons(study: Study, plans: list[Plan]) -> Iterator[str]:
-    """What usually makes two sides disagree, where the model shows it."""
-    if modules := modules_in_training(study.model):
-        yield f"in train mode: {', '.join(modules)}"
-    if repeats_differ(study.model, plans[-1].examples(study.spec)):
-        yield "PyTorch's own output differs between two calls with the same inputs"

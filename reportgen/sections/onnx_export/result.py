@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
+
+from reportgen.sections.onnx_export.file_result import FileDetails, Speed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +65,81 @@ class ParityCase:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorBin:
+    """How many elements are off by so much."""
+
+    label: str
+    elements: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorHistogram:
+    """How far the elements of one output are off, in the case where it is worst.
+
+    Attributes:
+        elements: those that are finite on both sides; the bins count no others.
+        max_ulp: the largest distance in units in the last place: how many numbers of the
+            output's dtype lie between the two sides.
+        ulps: elements by that distance, in powers of four and more.
+        relative: elements by `|found - y| / |y|`, in powers of ten.
+    """
+
+    output: str
+    dtype: str
+    batch: int
+    seed: int
+    elements: int
+    max_ulp: int
+    ulps: tuple[ErrorBin, ...]
+    relative: tuple[ErrorBin, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecondCall:
+    """Both sides called a second time in a row on the same inputs.
+
+    Attributes:
+        pytorch_repeats: PyTorch gives the same outputs again, within the tolerances.
+        file_repeats: the file does so bit for bit.
+        state: what the model changed in itself: `steps (buffer)`, `attn.cache (attribute)`.
+    """
+
+    pytorch_repeats: bool
+    file_repeats: bool
+    state: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Divergence:
+    """Where the file leaves PyTorch on its way to the smallest output that fails.
+
+    Attributes:
+        cause: `optimiser` (the file agrees when onnxruntime does not optimise it), `kernel`
+            (onnxruntime computes a node otherwise than the standard says), `file` (the nodes
+            themselves compute something else) or `unknown`.
+        module: path of the first module whose output differs while its inputs agree;
+            "" for the model itself, or where none was found.
+        module_type: its class; "" where none was found.
+        node: the first node that differs, by name, and `operator`, its type; "" if unknown.
+        nodes: every node that came into question, in the order of the file: `MatMul node_3`.
+        max_absolute_error: of the module's output, None where not finite or not found.
+        sentences: what was found out, for a reader.
+    """
+
+    output: str
+    batch: int
+    seed: int
+    cause: str
+    module: str = ""
+    module_type: str = ""
+    node: str = ""
+    operator: str = ""
+    nodes: tuple[str, ...] = ()
+    max_absolute_error: float | None = None
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Parity:
     """All cases together.
 
@@ -70,6 +148,13 @@ class Parity:
         vacuous: an output of floating-point numbers, or every output, does not vary even with
             perturbed parameters.
         note: what a reader must know of the comparison, in sentences.
+        compared: which seeds and batch sizes, in words.
+        compared_dtype: the dtype of a copy of the model that was compared in place of it,
+            since onnxruntime on the CPU cannot run the file itself; "" for the file itself.
+        failure: the smallest failing output of the smallest failing case, in words.
+        divergence: where that output goes wrong; None when nothing fails or it was not found.
+        second_call: None when it was not made.
+        histograms: one for each output of floating-point numbers.
     """
 
     passed: bool | None
@@ -77,6 +162,24 @@ class Parity:
     cases: tuple[ParityCase, ...]
     note: str
     not_run: str = ""
+    compared: str = ""
+    compared_dtype: str = ""
+    failure: str = ""
+    divergence: Divergence | None = None
+    second_call: SecondCall | None = None
+    histograms: tuple[ErrorHistogram, ...] = ()
+
+    def smallest_failure(self) -> tuple[ParityCase, OutputParity | None] | None:
+        """The first failing case of the smallest batch, and its failing output of least elements.
+
+        None if every case passed; without an output where the case failed as a whole.
+        """
+        failing = [case for case in self.cases if not case.passed]
+        if not failing:
+            return None
+        case = min(failing, key=lambda case: (case.perturbed, case.batch))
+        outputs = [output for output in case.outputs if not output.passed]
+        return case, min(outputs, key=lambda output: prod(output.shape), default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +192,51 @@ class Latency:
     median: float
     p10: float
     p90: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredParameters:
+    """How many of the model's parameters are in the file; each tied tensor counts once.
+
+    Attributes:
+        found: elements of parameters that stand in the file, by name or by contents.
+        merged: elements of batch norms that the exporter multiplied into the layer before.
+        zero: elements of parameters that are all zero and that the exporter left out.
+        absent: names of the other parameters that are not in the file as they are: no node needs
+            them, or the exporter computed something from them beforehand.
+        absent_elements: how many elements those have.
+    """
+
+    found: int
+    merged: int
+    zero: int
+    absent: tuple[str, ...]
+    absent_elements: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeCost:
+    """The multiply-adds of the file's nodes, counted from the file alone.
+
+    Attributes:
+        batch: the batch size counted for.
+        macs: of all nodes that could be counted.
+        uncounted: operators that could not be, and why.
+        modules: multiply-adds by the path of the module that the nodes come from.
+    """
+
+    batch: int
+    macs: int
+    uncounted: dict[str, str]
+    modules: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """One strategy of exporting; `error` is "" for the one that succeeded."""
+
+    strategy: str
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +264,15 @@ class OnnxExport:
         custom_operators: operators outside the standard domain.
         random_operators: operators that draw random numbers, with the path of their module.
         training_modules: modules that behave as in training (dropout, batch norm), by path.
+        stored: whether the model's parameters are in the file; None without a model.
+        cost: the file's multiply-adds, an independent count of the model's.
+        exported: whether the file was made from a PyTorch module; otherwise it is the source.
+        details: the file by itself: what it stores, who can run it, what could be smaller.
+        speed: latency by batch and threads, and where the time goes; None without timings.
+        tried: every strategy of exporting in the order tried; the last one succeeded.
+        adaptations: what was changed in the model for export and comparison (`cache off`).
+        structure_only: the weights are inputs of the graph instead of being in the file.
+        proven_dynamic: those of `dynamic` at which the file agreed at more than one size.
     """
 
     file: str | None
@@ -144,3 +301,12 @@ class OnnxExport:
     custom_operators: tuple[str, ...] = ()
     random_operators: tuple[str, ...] = ()
     training_modules: tuple[str, ...] = ()
+    stored: StoredParameters | None = None
+    cost: NodeCost | None = None
+    exported: bool = True
+    details: FileDetails | None = None
+    speed: Speed | None = None
+    tried: tuple[Tried, ...] = ()
+    adaptations: tuple[str, ...] = ()
+    structure_only: bool = False
+    proven_dynamic: tuple[str, ...] = ()

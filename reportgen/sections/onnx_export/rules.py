@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reportgen.findings import Hit, Severity, rule
+from reportgen.sections.onnx_export.export_rules import EXPORT_RULES
+from reportgen.sections.onnx_export.file_rules import FILE_RULES
+from reportgen.sections.onnx_export.parity_rules import PARITY_RULES
 from reportgen.sections.onnx_export.result import OnnxExport, OutputParity, ParityCase
 from reportgen.units import format_error
 
@@ -21,18 +24,20 @@ def parity_failing(onnx: OnnxExport) -> Iterator[Hit]:
 
     Each case runs both on the same inputs. An element fails when it is off by more than
     `absolute + relative * |PyTorch's value|`; NaN and Inf must stand at the same places, and
-    integers and booleans must be equal. The first failing output of the smallest failing case
-    is named.
+    integers and booleans must be equal. The failing output of fewest elements of the smallest
+    failing case is named, with the first module and node that differ on the way to it.
     """
-    failing = [case for case in onnx.parity.cases if not case.passed]
-    if not failing:
+    parity = onnx.parity
+    failing = [case for case in parity.cases if not case.passed]
+    smallest = parity.smallest_failure()
+    if smallest is None:
         return
-    first = min(failing, key=lambda case: case.batch)
-    worst = next((output for output in first.outputs if not output.passed), None)
-    count = f"{len(failing)} of {len(onnx.parity.cases)} cases fail"
-    reason = f" ({onnx.parity.note})" if onnx.parity.note else ""
+    first, worst = smallest
+    count = f"{len(failing)} of {len(parity.cases)} cases fail"
+    reason = f" ({parity.note})" if parity.note else ""
+    place = f"; {'; '.join(parity.divergence.sentences)}" if parity.divergence else ""
     where = worst.name if worst else "model.onnx"
-    yield Hit(where, f"{count}; at {_case(first)} {_failure(first, worst)}{reason}")
+    yield Hit(where, f"{count}; at {_case(first)} {_failure(first, worst)}{reason}{place}")
 
 
 @rule(
@@ -132,7 +137,7 @@ def unchecked_file(onnx: OnnxExport) -> Iterator[Hit]:
     onnxruntime on the CPU could not run it: mostly a dtype such as bfloat16 for which it has no
     kernels.
     """
-    if onnx.parity.not_run:
+    if onnx.parity.not_run and onnx.exported:
         yield Hit("model.onnx", f"not compared with PyTorch: {onnx.parity.not_run}")
 
 
@@ -222,6 +227,9 @@ RULES = (
     external_data,
     other_opset,
     a_single_batch_size,
+    *FILE_RULES,
+    *PARITY_RULES,
+    *EXPORT_RULES,
 )
 
 

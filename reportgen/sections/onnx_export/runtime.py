@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     Feed = dict[str, Array]
 
 _PROVIDERS = ["CPUExecutionProvider"]
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "none": "ORT_DISABLE_ALL",
+}
 _SILENT = 4  # fatal messages only
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ")
 _PATHS = re.compile(r"/\S*/([^\s/]+)")
@@ -26,22 +32,30 @@ class CannotRunError(Exception):
 
 
 class Runtime:
-    """A file loaded by onnxruntime, with as many threads as torch has.
+    """A file loaded by onnxruntime, with `threads` threads, or as many as torch has.
 
     Args:
         path: the ONNX file.
         replaced: initializers to use instead of those in the file. Optimisation is off then,
             since it would fold the file's own values into others.
+        optimisation: how far onnxruntime rewrites the graph: `all`, `extended`, `basic`, `none`.
 
     Raises:
         CannotRunError: the CPU has no kernel for a node, or the file is refused.
     """
 
-    def __init__(self, path: Path, replaced: Feed | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        replaced: Feed | None = None,
+        *,
+        optimisation: str = "all",
+        threads: int | None = None,
+    ) -> None:
         import onnxruntime
         import torch
 
-        self.threads = torch.get_num_threads()
+        self.threads = threads or torch.get_num_threads()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = _SILENT
@@ -52,8 +66,9 @@ class Runtime:
         ]
         for name, value in self._values:
             options.add_initializer(name, value)
-        if replaced:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = getattr(
+            onnxruntime.GraphOptimizationLevel, _LEVELS["none" if replaced else optimisation]
+        )
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
         except Exception as error:  # onnxruntime's classes have no common one of their own

@@ -1,0 +1,406 @@
+"""How many architectures give a whole report: 200 drawn at random from timm and transformers.
+
+    python benchmarks/zoo.py [--cache DIR] [--count 200] [--only NAME]... [--failed] [--write]
+
+Each is made tiny (`zoo_tiny`), built by the command line from a manifest that names no inputs, and
+kept as one line in the cache folder, so that a second run goes on where the first one ended. For
+a section that failed, `zoo_bare` asks whether PyTorch itself can do the same with the same inputs;
+only then the failure is ours. The goal is 97 % of the models without a failure of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import yaml  # noqa: E402
+from zoo_draw import Drawn, NotDrawn, draw  # noqa: E402
+
+TABLE = ROOT / "benchmarks" / "zoo.md"
+SEED = 4
+GOAL = 0.97
+_SECTION_SECONDS = 120
+_BUILD_SECONDS = 900
+_BARE_SECONDS = 360
+_NEEDS = {"onnx": "export", "memory": "backward"}  # of PyTorch; every other section a forward pass
+
+# Where no inputs run that anybody proposes, PyTorch cannot be asked: judged by hand.
+NOT_OURS: dict[str, str] = {}
+"""Model in the sweep -> why its own library cannot run it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """A section that failed; "" for the model as a whole, of which nothing was built.
+
+    Attributes:
+        alone: what PyTorch said when asked to do it by itself: seconds, an error, or None where
+            it could not be asked.
+    """
+
+    section: str
+    error: str
+    hint: str
+    alone: float | str | None
+
+    @property
+    def pytorch_could(self) -> bool:
+        """Not known is counted against us."""
+        return not isinstance(self.alone, str)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What came of one model.
+
+    Attributes:
+        verdict: the report's; "" where there is none.
+        parity: passed, vacuous, failed, not run, or "" without an exported file.
+        seconds: of the whole build.
+    """
+
+    name: str
+    source: str
+    parameters: int
+    level: str
+    verdict: str
+    parity: str
+    seconds: float
+    failures: tuple[Failure, ...]
+
+    @property
+    def built(self) -> bool:
+        """Whether there is a report."""
+        return bool(self.verdict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing failed that PyTorch itself could have done."""
+        return self.name in NOT_OURS or not any(f.pytorch_could for f in self.failures)
+
+
+def outcome_from(data: dict[str, Any]) -> Outcome:
+    """An outcome as it stands in the cache."""
+    failures = tuple(Failure(**failure) for failure in data["failures"])
+    return Outcome(**{**data, "failures": failures})
+
+
+# One model ----------------------------------------------------------------------------------
+
+
+def study(drawn: Drawn, cache: Path) -> Outcome:
+    """Build the report of one model in processes of its own, and ask PyTorch about failures."""
+    manifest = write_manifest(drawn, cache / "manifests")
+    output = cache / "reports" / drawn.name
+    shutil.rmtree(output, ignore_errors=True)
+    start = time.monotonic()
+    words = build(manifest, output)
+    seconds = round(time.monotonic() - start, 1)
+    report = output / "report.json"
+    if report.exists():
+        model = json.loads(report.read_text(encoding="utf-8"))["models"][0]
+        shutil.rmtree(output / "models", ignore_errors=True)  # what is kept is small
+    else:
+        model = {"verdict": "", "sections": {"": failed_as_a_whole(words)}}
+    failed = {k: s for k, s in model["sections"].items() if s["status"] == "failed"}
+    alone = ask_pytorch(manifest) if failed else {}
+    return Outcome(
+        name=drawn.name,
+        source=drawn.source,
+        parameters=drawn.parameters,
+        level=drawn.level,
+        verdict=model["verdict"],
+        parity=parity_of(model["sections"].get("onnx", {})),
+        seconds=seconds,
+        failures=tuple(
+            Failure(
+                section=name,
+                error=section["error"],
+                hint=section["hint"],
+                alone=alone.get(_NEEDS.get(name, "forward")),
+            )
+            for name, section in failed.items()
+        ),
+    )
+
+
+def write_manifest(drawn: Drawn, folder: Path) -> Path:
+    """The manifest of one model: its source and arguments, and no inputs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entry: dict[str, Any] = {"name": drawn.name, "source": drawn.source}
+    if drawn.arguments:
+        entry["arguments"] = drawn.arguments
+    document = {
+        "version": 1,
+        "title": drawn.source,
+        "limits": {"seconds": _SECTION_SECONDS},
+        "models": [entry],
+    }
+    path = folder / f"{drawn.name}.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def build(manifest: Path, output: Path) -> str:
+    """Run `reportgen build`; its last line, which says what is wrong where nothing was built."""
+    command = [sys.executable, "-m", "reportgen", "build", str(manifest), "--output", str(output),
+               "--format", "json", "--jobs", "1"]  # fmt: skip
+    return _run(command, _BUILD_SECONDS)[1]
+
+
+def failed_as_a_whole(words: str) -> dict[str, str]:
+    """The line in which the command line says why there is no report, as a failed section."""
+    message, bracket, hint = words.removeprefix("reportgen: ").rpartition(" (")
+    if not bracket or not hint.endswith(")"):
+        return {"status": "failed", "error": words, "hint": ""}
+    return {"status": "failed", "error": message, "hint": hint[:-1]}
+
+
+def ask_pytorch(manifest: Path) -> dict[str, float | str]:
+    """`zoo_bare`'s answers; what it was at when it crashed or its time was over is not possible."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "zoo_bare.py"), str(manifest)]
+    said, _ = _run(command, _BARE_SECONDS)
+    answers: dict[str, float | str] = json.loads(said) if said.startswith("{") else {}
+    if not said or "loading" in answers:
+        return {}  # it could not be asked
+    for name in ("forward", "backward", "export"):
+        answers.setdefault(name, f"crashed, or took more than {_BARE_SECONDS} s")
+    return answers
+
+
+def _run(command: list[str], seconds: float) -> tuple[str, str]:
+    """The last lines on stdout and stderr of a command in a process group of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # the command line ends its children then
+        out, err = process.communicate(timeout=60)
+        err += f"\nno end after {seconds:.0f} s"
+    return _last_line(out), _last_line(err)
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def parity_of(section: dict[str, Any]) -> str:
+    """What the parity check came to, in one word or two."""
+    if section.get("status") != "done":
+        return ""
+    parity = section["result"]["parity"]
+    if parity["passed"] is None:
+        return "not run"
+    if not parity["passed"]:
+        return "failed"
+    return "vacuous" if parity["vacuous"] else "passed"
+
+
+# The sweep ----------------------------------------------------------------------------------
+
+
+def cached_draw(cache: Path, count: int) -> tuple[list[Drawn], list[NotDrawn]]:
+    """The sweep's architectures; drawing takes minutes, and gives the same every time."""
+    file = cache / f"draw_{SEED}_{count}.json"
+    if not file.exists():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.disable(logging.CRITICAL)
+            drawn, not_drawn = draw(count, SEED)
+        data = {"drawn": [asdict(d) for d in drawn], "not_drawn": [asdict(d) for d in not_drawn]}
+        file.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    data = json.loads(file.read_text(encoding="utf-8"))
+    return [Drawn(**d) for d in data["drawn"]], [NotDrawn(**d) for d in data["not_drawn"]]
+
+
+def cached_outcomes(cache: Path) -> dict[str, Outcome]:
+    """The last outcome of every model that was built before."""
+    file = cache / "outcomes.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return {outcome.name: outcome for outcome in map(outcome_from, map(json.loads, lines))}
+
+
+def sweep(drawn: list[Drawn], cache: Path, processes: int) -> Iterator[Outcome]:
+    """Study every model of `drawn`, and keep each outcome as it comes."""
+    with ThreadPoolExecutor(processes) as pool:
+        running = [pool.submit(study, one, cache) for one in drawn]
+        for done in as_completed(running):
+            outcome = done.result()
+            with (cache / "outcomes.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(outcome)) + "\n")
+            yield outcome
+
+
+# The words ----------------------------------------------------------------------------------
+
+
+def summary(outcomes: list[Outcome], not_drawn: list[NotDrawn]) -> list[str]:
+    """The shares, a sentence each."""
+    total = len(outcomes)
+    whole = sum(outcome.whole for outcome in outcomes)
+    parity = Counter(outcome.parity or "no file" for outcome in outcomes)
+    failures = [f for outcome in outcomes for f in outcome.failures]
+    ours = Counter(f.section or "model" for o in outcomes if not o.whole for f in o.failures)
+    explained = sum(bool(f.error and f.hint and "\n" not in f.error) for f in failures)
+    seconds = statistics.median([o.seconds for o in outcomes]) if outcomes else 0.0
+    return [
+        f"{_share(sum(o.built for o in outcomes), total)} have a report.",
+        f"{_share(whole, total)} have no failed section that PyTorch itself could have done "
+        f"(goal {GOAL:.0%}).",
+        f"{_share(sum(not o.failures for o in outcomes), total)} have no failed section at all.",
+        "Failures that are ours: " + (_counts(ours) or "none") + ".",
+        f"{explained} of {len(failures)} failures have a one-line reason with a hint.",
+        f"Parity: {_counts(parity)}.",
+        f"Median build: {seconds:.0f} s on two shared cores.",
+        f"{len(not_drawn)} more were drawn that could not be made tiny.",
+    ]
+
+
+def _share(part: int, total: int) -> str:
+    return f"{part} of {total} ({100 * part / total:.1f} %)" if total else "0 of 0"
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counter.most_common())
+
+
+def table(outcomes: list[Outcome], not_drawn: list[NotDrawn]) -> str:
+    """The whole page as Markdown: shares, every model, and what was not drawn."""
+    from importlib.metadata import version
+
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "transformers"))
+    lines = [
+        "# 200 architectures drawn at random",
+        "",
+        f"Written by `python benchmarks/zoo.py --write` (seed {SEED}; {libraries}).",
+        "",
+        *(f"- {line}" for line in summary(outcomes, not_drawn)),
+        "",
+        "A section fails for a reason of **PyTorch's** where a bare forward pass, backward pass",
+        "or `torch.onnx.export(dynamo=True)` with the same inputs fails too; else it is **ours**.",
+        "",
+        "| source | made small | parameters | verdict | parity | seconds | failed |",
+        "| --- | --- | ---: | --- | --- | ---: | --- |",
+        *(_row(outcome) for outcome in sorted(outcomes, key=lambda o: o.source)),
+        "",
+        "## Not drawn",
+        "",
+        "| source | reason |",
+        "| --- | --- |",
+        *(f"| {n.source} | {_cell(n.reason)} |" for n in sorted(not_drawn, key=lambda n: n.source)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(outcome: Outcome) -> str:
+    failed = "<br>".join(_words(outcome, failure) for failure in outcome.failures)
+    cells = (
+        outcome.source,
+        outcome.level,
+        f"{outcome.parameters:,}",
+        outcome.verdict or "no report",
+        outcome.parity or "–",
+        f"{outcome.seconds:.0f}",
+        failed,
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _words(outcome: Outcome, failure: Failure) -> str:
+    whose = "ours" if failure.pytorch_could and not outcome.whole else "PyTorch's"
+    hint = f" ({failure.hint})" if failure.hint else ""
+    words = f"**{failure.section or 'model'}**, {whose}: {failure.error}{hint}"
+    known = NOT_OURS.get(outcome.name, "")
+    alone = failure.alone if isinstance(failure.alone, str) else known
+    return _cell(words + (f" – alone: {alone}" if alone else ""))
+
+
+def _cell(text: str) -> str:
+    flat = " ".join(text.split())
+    for character in "|<>*_`":
+        if character != "*" or "**" not in flat:
+            flat = flat.replace(character, f"\\{character}")
+    return flat if len(flat) <= 420 else flat[:417] + "…"
+
+
+def line_of(outcome: Outcome) -> str:
+    """One line as a build ends."""
+    failed = "; ".join(f"{f.section or 'model'}: {f.error}"[:150] for f in outcome.failures)
+    whose = "" if not outcome.failures else "ours " if not outcome.whole else "PyTorch's "
+    return (
+        f"{outcome.verdict or '-':5} {outcome.seconds:6.1f} s  parity {outcome.parity or '-':8} "
+        f"{outcome.name:45} {whose}{failed}"
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    parser.add_argument("--cache", type=Path, default=home / "reportgen-zoo")
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--first", type=int, help="only the first so many of the draw")
+    parser.add_argument("--only", action="append", help="this model again; repeatable")
+    parser.add_argument("--failed", action="store_true", help="those with a failure again")
+    parser.add_argument("--ours", action="store_true", help="those with a failure of ours again")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="build nothing, print the table")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
+    return parser.parse_args()
+
+
+def wanted(
+    options: argparse.Namespace, drawn: list[Drawn], known: dict[str, Outcome]
+) -> list[Drawn]:
+    """What to build now."""
+    if options.table:
+        return []
+    if options.only:
+        return [one for one in drawn if one.name in options.only]
+    if options.failed or options.ours:
+        again = {o.name for o in known.values() if (not o.whole if options.ours else o.failures)}
+        return [one for one in drawn if one.name in again]
+    return [one for one in drawn[: options.first] if one.name not in known]
+
+
+def main() -> None:
+    """Draw, build what is not built yet, print the shares and the table."""
+    options = _options()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    drawn, not_drawn = cached_draw(options.cache, options.count)
+    known = cached_outcomes(options.cache)
+    for outcome in sweep(wanted(options, drawn, known), options.cache, options.processes):
+        print(line_of(outcome), flush=True)
+    known = cached_outcomes(options.cache)
+    outcomes = [known[one.name] for one in drawn if one.name in known]
+    print("\n" + "\n".join(summary(outcomes, not_drawn)) + "\n")
+    page = table(outcomes, not_drawn)
+    if options.write:
+        TABLE.write_text(page, encoding="utf-8")
+    else:
+        print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""The nodes of an ONNX file: what each reads, gives, holds and costs.
+
+Read from the file alone, without PyTorch: for files that come without a module, and as a count
+of a module's cost that owes nothing to the one made of the module itself.
+"""
+
+from __future__ import annotations
+
+from reportgen.onnx_nodes.reading import Node, Nodes, Weight, load_graph, read_nodes
+from reportgen.onnx_nodes.shapes import Shape, symbol_sizes
+
+__all__ = ["Node", "Nodes", "Shape", "Weight", "load_graph", "read_nodes", "symbol_sizes"]

@@ -1,0 +1,272 @@
+"""From an ONNX file to its nodes as plain values."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reportgen.onnx_nodes.cost import CONTROL_FLOW, UNCOUNTED, formula_of
+from reportgen.onnx_nodes.shapes import Shape, shapes_by_running, value_shapes
+
+_STANDARD = ("", "ai.onnx")
+_DTYPES = {"float": "float32", "double": "float64"}
+_PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weight:
+    """A stored tensor."""
+
+    shape: Shape
+    dtype: str
+    bytes: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """One operation of the file.
+
+    Attributes:
+        name: as written; `operator` and its place in the graph where the file gives none.
+        operator: its type, with the domain before it unless that is the standard one.
+        module: path of the module it comes from, as the exporter wrote it; "" if unknown.
+        attributes: its whole numbers, floats, texts and tuples of them.
+        inputs: shapes of what it reads other than stored tensors; None where unknown.
+        outputs: shapes of what it gives; None where unknown.
+        weights: names of the stored tensors it reads.
+        macs: multiply-adds; None where they cannot be counted, `uncounted` then says why.
+    """
+
+    name: str
+    operator: str
+    module: str
+    attributes: dict[str, Any]
+    inputs: tuple[Shape | None, ...]
+    outputs: tuple[Shape | None, ...]
+    weights: tuple[str, ...]
+    macs: int | None
+    uncounted: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nodes:
+    """All operations of a file in the order they stand there, and what is stored in it.
+
+    Constants count as stored; nodes that only make them are not among `nodes`.
+    """
+
+    nodes: tuple[Node, ...]
+    weights: dict[str, Weight]
+    inputs: dict[str, Shape | None]
+    outputs: dict[str, Shape | None]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of all nodes that could be counted."""
+        return sum(node.macs or 0 for node in self.nodes)
+
+    @property
+    def uncounted(self) -> dict[str, str]:
+        """Operators that could not be counted, and why."""
+        return {node.operator: node.uncounted for node in self.nodes if node.uncounted}
+
+
+def read_nodes(
+    path: Path, sizes: Mapping[str, int], feed: Mapping[str, Any] | None = None
+) -> Nodes:
+    """The nodes of the file at `path`, with shapes for the given `sizes` of its symbols.
+
+    Local functions are put in place of their calls. Where shapes that a cost needs cannot be
+    inferred and `feed` is given (arrays by input name, of those sizes), the file is run once.
+
+    Raises:
+        ValueError: the file is no ONNX model.
+    """
+    model = load_graph(path)
+    nodes = list(model.graph.node)
+    stored = dict(_stored(model))
+    attributes = [_attributes(node) for node in nodes]
+    shapes = value_shapes(model, sizes) | {name: each.shape for name, each in stored.items()}
+    missing = [
+        name
+        for node in nodes
+        if formula_of(operator_name(node)) is not None
+        for name in (*node.input, *node.output)
+        if name and name not in shapes
+    ]
+    if missing and feed is not None:
+        shapes |= shapes_by_running(path, missing, feed)
+    initial = {each.name for each in model.graph.initializer}
+    return Nodes(
+        nodes=tuple(
+            _node(node, place, given, shapes, stored)
+            for place, (node, given) in enumerate(zip(nodes, attributes, strict=True))
+            if node.op_type != "Constant"
+        ),
+        weights=stored,
+        inputs={v.name: shapes.get(v.name) for v in model.graph.input if v.name not in initial},
+        outputs={value.name: shapes.get(value.name) for value in model.graph.output},
+    )
+
+
+def load_graph(path: Path) -> Any:
+    """The model at `path`, local functions inlined, external weights left where they are.
+
+    Raises:
+        ValueError: the file is no ONNX model.
+    """
+    import onnx
+    import onnx.inliner
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError, and whatever a truncated file causes
+        raise ValueError(f"{path.name} is no ONNX model") from error
+    if not model.graph.node and not model.graph.input and not model.graph.output:
+        raise ValueError(f"{path.name} is no ONNX model: its graph is empty")
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def operator_name(node: Any) -> str:
+    """`Conv`, or `com.microsoft.Gelu` for a node outside the standard domain."""
+    return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
+
+
+def module_of(node: Any) -> str:
+    """The path of the module that a node comes from; "" where the file does not say.
+
+    The dynamo exporter writes it into the node's metadata, the older one into its name
+    (`/encoder/layer.0/MatMul`).
+    """
+    scopes = {entry.key: entry.value for entry in node.metadata_props}
+    written = scopes.get("pkg.torch.onnx.name_scopes")
+    if written is None:
+        return ".".join(part for part in node.name.split("/")[1:-1] if part)
+    try:
+        names = ast.literal_eval(written)
+    except (ValueError, SyntaxError):
+        return ""
+    return str(names[-2]) if len(names) >= 2 else ""
+
+
+def _node(
+    node: Any,
+    place: int,
+    attributes: dict[str, Any],
+    shapes: Mapping[str, Shape],
+    stored: Mapping[str, Weight],
+) -> Node:
+    operator = operator_name(node)
+    macs, why = _macs(node, operator, attributes, shapes)
+    return Node(
+        name=node.name or f"{node.op_type}_{place}",
+        operator=operator,
+        module=module_of(node),
+        attributes=attributes,
+        inputs=tuple(shapes.get(name) for name in node.input if name and name not in stored),
+        outputs=tuple(shapes.get(name) for name in node.output if name),
+        weights=tuple(dict.fromkeys(name for name in node.input if name in stored)),
+        macs=macs,
+        uncounted=why,
+    )
+
+
+def _macs(
+    node: Any, operator: str, attributes: dict[str, Any], shapes: Mapping[str, Shape]
+) -> tuple[int | None, str]:
+    formula = formula_of(operator)
+    if formula is None:
+        why = _why_uncounted(node, operator)
+        return (None, why) if why else (0, "")
+    inputs = [shapes.get(name) if name else () for name in node.input]
+    outputs = [shapes.get(name) if name else () for name in node.output]
+    known_inputs = [shape for shape in inputs if shape is not None]
+    known_outputs = [shape for shape in outputs if shape is not None]
+    if len(known_inputs) < len(inputs) or outputs[0] is None:
+        return None, "a shape that it needs is not known"
+    try:
+        return int(formula(known_inputs, known_outputs, attributes)), ""
+    except (ValueError, IndexError, KeyError) as error:
+        return None, str(error) or "its inputs have an unexpected form"
+
+
+def _why_uncounted(node: Any, operator: str) -> str:
+    if operator in CONTROL_FLOW:
+        inside = Counter(map(operator_name, _bodies(node)))
+        heavy = sorted(name for name in inside if formula_of(name) is not None)
+        if heavy:
+            return f"{', '.join(heavy)} inside run a number of times that the file does not tell"
+        return ""
+    if operator in UNCOUNTED:
+        return "there is no formula for it"
+    return "" if node.domain in _STANDARD else "it is not of the standard domain"
+
+
+def _bodies(node: Any) -> Iterator[Any]:
+    """The nodes inside a control-flow node, however deep."""
+    for attribute in node.attribute:
+        graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+        for graph in graphs:
+            for inner in graph.node:
+                yield inner
+                yield from _bodies(inner)
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    """The plain attributes; tensors and graphs are left out."""
+    import onnx
+
+    kinds = onnx.AttributeProto
+    found: dict[str, Any] = {}
+    for each in node.attribute:
+        if each.type in (kinds.TENSOR, kinds.GRAPH, kinds.GRAPHS, kinds.SPARSE_TENSOR):
+            continue
+        value = onnx.helper.get_attribute_value(each)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        found[each.name] = tuple(value) if not isinstance(value, str | int | float) else value
+    return found
+
+
+def _stored(model: Any) -> Iterator[tuple[str, Weight]]:
+    for tensor in model.graph.initializer:
+        yield tensor.name, _weight(tensor)
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    yield node.output[0], _weight(attribute.t)
+
+
+def _weight(tensor: Any) -> Weight:
+    import onnx
+
+    name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    shape = tuple(tensor.dims)
+    dtype = name.lower()
+    return Weight(
+        shape=shape,
+        dtype=_DTYPES.get(dtype, dtype),
+        bytes=_bytes(name, tensor, math.prod(shape)),
+    )
+
+
+def _bytes(dtype: str, tensor: Any, elements: int) -> int:
+    import onnx
+
+    if dtype == "STRING":
+        return sum(map(len, tensor.string_data))
+    bits = _PACKED_BITS.get(dtype)
+    if bits is None:
+        bits = 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return (elements * bits + 7) // 8

@@ -1,0 +1,260 @@
+"""From a study to the result: dry passes first, then as many real ones as the budget allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from reportgen.chapter import Skipped, Unable
+from reportgen.inputs import Examples, make_examples
+from reportgen.manifest import ModelSpec
+from reportgen.sections.behaviour.bench import Bench, Cost, NotRunError
+from reportgen.sections.behaviour.budget import Budget
+from reportgen.sections.behaviour.dimensions import Dimension, dimensions_of
+from reportgen.sections.behaviour.dry_runs import (
+    CannotRunError,
+    DryRun,
+    Outcome,
+    Wish,
+    run_all_dry,
+    run_real,
+)
+from reportgen.sections.behaviour.gradients import probe_training
+from reportgen.sections.behaviour.mates import Batches, batch_axes, probe_mates
+from reportgen.sections.behaviour.modes import (
+    different_modules,
+    different_operators,
+    mode_of,
+    modes_probe,
+    remarks_on,
+)
+from reportgen.sections.behaviour.repeat import probe_repetition
+from reportgen.sections.behaviour.result import Behaviour, Probe
+from reportgen.sections.behaviour.sizes import (
+    Question,
+    answer,
+    asks_values,
+    batches_probe,
+    dimension_probe,
+)
+from reportgen.study import Study
+
+_BATCH = 2
+_LARGEST_BATCH = 33
+"""Beyond it the manifest's batch and one is not tried: its inputs alone would take long."""
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm  # refuses to train on a single value
+
+
+def examine_model(study: Study) -> Behaviour | Skipped:
+    """Everything the section says of a model.
+
+    Raises:
+        Unable: no forward pass ends on the manifest's inputs.
+    """
+    if any(parameter.is_meta for parameter in study.model.parameters()):
+        return Skipped(reason="the model's weights are not in memory, so nothing of it can be run")
+    return Examination(study, _first_runs(study)).result()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FirstRuns:
+    """The dry passes, by name; `evaluation` is among them and has run.
+
+    Attributes:
+        batch: how many samples the passes have.
+        fake: whether they ran on shapes alone.
+        runs: what each gave; empty but for `evaluation` where the model has no twin.
+        wishes: their inputs.
+    """
+
+    batch: int
+    fake: bool
+    evaluation: DryRun
+    runs: dict[str, Outcome]
+    wishes: dict[str, Wish]
+
+
+def _first_runs(study: Study) -> FirstRuns:
+    """Two samples where the model takes them, else the manifest's own batch."""
+    failure: CannotRunError | None = None
+    for batch in dict.fromkeys((_BATCH, study.batch)):
+        wishes = _wishes(study, batch)
+        runs = run_all_dry(study.model, wishes)
+        fake = bool(runs)
+        if not fake:
+            runs = {"evaluation": run_real(study.model, wishes["evaluation"])}
+        evaluation = runs["evaluation"]
+        if isinstance(evaluation, DryRun):
+            return FirstRuns(
+                batch=batch, fake=fake, evaluation=evaluation, runs=runs, wishes=wishes
+            )
+        failure = evaluation
+    raise Unable(
+        f"the model's forward pass fails: {failure}",
+        hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
+    ) from failure
+
+
+def _wishes(study: Study, batch: int) -> dict[str, Wish]:
+    usual = study.examples(batch)
+    wishes = {
+        "evaluation": Wish(examples=usual),
+        "training": Wish(examples=usual, kind="training"),
+        "backward": Wish(examples=usual, kind="backward"),
+    }
+    for other in _batches(study, batch):
+        wishes[f"batch {other}"] = Wish(examples=study.examples(other), counted=False)
+    if any(isinstance(module, _BATCH_NORM) for module in study.model.modules()):
+        wishes["training of one"] = Wish(examples=study.examples(1), kind="training", counted=False)
+    for dimension in dimensions_of(study.spec):
+        for size in dimension.sizes():
+            spec = dimension.resized(study.spec, size)
+            examples = make_examples(spec, batch, spec.seed)
+            wishes[_key(dimension, size)] = Wish(examples=examples, counted=False)
+    return wishes
+
+
+def _batches(study: Study, batch: int) -> tuple[int, ...]:
+    """One, two, and one more than the manifest's, or three where that is no other size."""
+    more = study.batch + 1
+    wanted = (1, 2, more if 2 < more <= _LARGEST_BATCH else 3)
+    return tuple(size for size in wanted if size != batch)
+
+
+def _key(dimension: Dimension, size: int) -> str:
+    return f"{dimension.label} {size}"
+
+
+class Examination:
+    """One examination of one study's model."""
+
+    def __init__(self, study: Study, first: FirstRuns) -> None:
+        self._study = study
+        self._model: nn.Module = study.model
+        self._spec: ModelSpec = study.spec
+        self._first = first
+        self._usual: Examples = first.wishes["evaluation"].examples
+        recorder = first.evaluation.recorder
+        self._bench = Bench(
+            study.model,
+            batch=first.batch,
+            cost=Cost(
+                work=recorder.work // first.batch,
+                written_bytes=recorder.written_bytes // first.batch,
+            ),
+            budget=Budget(),
+            seed=study.spec.seed,
+        )
+
+    def result(self) -> Behaviour:
+        """Everything the section says; the probes in the order in which they may spend."""
+        first, bench = self._first, self._bench
+        repeated = probe_repetition(bench, self._usual, first.evaluation.recorder.random)
+        batches = self._samples()
+        mates = probe_mates(bench, batches, repeated, self._single_forms())
+        training = self._training()
+        backward = first.runs.get("backward")
+        trained = probe_training(
+            bench,
+            self._usual,
+            repeated.outputs,
+            training=isinstance(training, DryRun),
+            saved_bytes=backward.saved_bytes if isinstance(backward, DryRun) else 0,
+        )
+        groups = different_modules(self._model, first.evaluation, training)
+        return Behaviour(
+            batch=first.batch,
+            seed=self._spec.seed,
+            method="fake" if first.fake else "real",
+            evaluation=mode_of(first.evaluation),
+            training=mode_of(training, backward),
+            operators=different_operators(first.evaluation, training),
+            modules=groups,
+            changed_buffers=trained.changed_buffers,
+            remarks=remarks_on(self._model),
+            probes=(
+                modes_probe(first.evaluation, training, groups, trained.difference),
+                *repeated.probes,
+                *mates,
+                *self._other_sizes(batches),
+                *trained.probes,
+            ),
+        )
+
+    def _samples(self) -> Batches:
+        larger = self._study.examples(self._first.batch + 1)
+        return Batches(
+            whole=self._usual,
+            other=make_examples(self._spec, self._first.batch, (self._spec.seed + 1) % 2**32),
+            axes=batch_axes(self._usual, larger),
+        )
+
+    def _single_forms(self) -> dict[str, tuple[int, ...]]:
+        """The shape that each output has for one sample, by comparing two batches."""
+        batch = self._first.batch
+        others = (self._first.runs.get(f"batch {n}") for n in _batches(self._study, batch))
+        larger = next((run for run in others if isinstance(run, DryRun)), None)
+        if larger is None:
+            return {}
+        shapes = {form.key: form.shape for form in larger.outputs}
+        return {
+            form.key: tuple(
+                size if other == size else size // batch
+                for size, other in zip(form.shape, shapes[form.key], strict=True)
+            )
+            for form in self._first.evaluation.outputs
+            if len(shapes.get(form.key, ())) == len(form.shape)
+        }
+
+    def _training(self) -> Outcome:
+        """The pass in training mode; for real where the twin could not."""
+        found = self._first.runs.get("training")
+        if isinstance(found, DryRun):
+            return found
+        try:
+            self._bench.pay(self._first.batch)
+        except NotRunError as reason:
+            return found or CannotRunError(reason, "")
+        return run_real(self._model, self._first.wishes["training"])
+
+    def _other_sizes(self, batches: Batches) -> list[Probe]:
+        probes = [self._batches_probe()] if batches.has_batch else []
+        base = self._first.evaluation
+        for dimension in dimensions_of(self._spec):
+            tried = [
+                answer(
+                    self._bench,
+                    self._question(
+                        _key(dimension, size),
+                        size,
+                        self._first.batch * max(1.0, size / dimension.size) ** 2,
+                    ),
+                    on_values=asks_values(base),
+                )
+                for size in dimension.sizes()
+            ]
+            probes.append(dimension_probe(dimension, base.outputs, tried))
+        return probes
+
+    def _batches_probe(self) -> Probe:
+        tried = [
+            answer(
+                self._bench,
+                self._question(f"batch {size}", size, size),
+                on_values=False,
+            )
+            for size in _batches(self._study, self._first.batch)
+        ]
+        alone = self._first.runs.get("training of one")
+        fails = isinstance(alone, CannotRunError) and not alone.needs_values
+        trains = isinstance(self._first.runs.get("training"), DryRun)
+        return batches_probe(self._first.batch, tried, str(alone) if fails and trains else "")
+
+    def _question(self, key: str, size: int, samples: float) -> Question:
+        return Question(
+            size=size,
+            examples=self._first.wishes[key].examples,
+            samples=samples,
+            dry=self._first.runs.get(key),
+        )

@@ -1,0 +1,219 @@
+"""One backward pass of a tiny batch in training mode: which parameters it reaches, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reportgen.inputs import Examples
+from reportgen.leaves import tensor_leaves
+from reportgen.sections.behaviour.bench import (
+    Bench,
+    Leaves,
+    NotRunError,
+    PassFailedError,
+    copied,
+)
+from reportgen.sections.behaviour.comparing import how_far, is_finite
+from reportgen.sections.behaviour.dry_runs import CannotRunError
+from reportgen.sections.behaviour.recording import Recorder, Running, storage_of
+from reportgen.sections.behaviour.result import Probe, Verdict
+from reportgen.sections.behaviour.state import buffers_of, changed_names
+from reportgen.sections.behaviour.wording import capitalised, counted, listed
+
+_CLAIMS = {
+    "gradients": "Every trainable parameter that runs gets a gradient",
+    "finite_gradients": "Gradients are finite",
+}
+_PASSES = 3  # a forward pass and a backward pass of twice its work
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Trained:
+    """What a forward and a backward pass in training mode showed.
+
+    Attributes:
+        probes: those of the gradients.
+        difference: of the outputs in both modes, in words; None where it is not known.
+        changed_buffers: by name; None where no training pass was run.
+    """
+
+    probes: tuple[Probe, ...]
+    difference: str | None
+    changed_buffers: tuple[str, ...] | None
+
+
+def probe_training(
+    bench: Bench, examples: Examples, whole: Leaves | None, *, training: bool, saved_bytes: int
+) -> Trained:
+    """Forward and backward; in evaluation mode where the model does not run in training mode.
+
+    `whole` are the outputs in evaluation mode, `saved_bytes` what autograd is known to keep.
+    """
+    model = bench.model
+    try:
+        bench.pay(_PASSES * bench.batch, held_bytes=saved_bytes + _gradient_bytes(model))
+        before = buffers_of(model)
+        outputs, read = _forward(bench, examples, training=training)
+        changed = changed_names(buffers_of(model), before)
+        probes = _probes(bench, outputs, read, training=training)
+    except NotRunError as reason:
+        return Trained(probes=_not_run(reason), difference=None, changed_buffers=None)
+    finally:
+        model.eval()
+    if not training:
+        return Trained(probes=probes, difference=None, changed_buffers=None)
+    comparable = whole is not None and _have_same_form(whole, outputs)
+    return Trained(
+        probes=probes,
+        difference=_difference(whole, outputs) if comparable and whole else None,
+        changed_buffers=changed,
+    )
+
+
+def _probes(bench: Bench, outputs: Leaves, read: set[int], *, training: bool) -> tuple[Probe, ...]:
+    try:
+        return _backward(bench, outputs, read, training=training)
+    except NotRunError as reason:
+        return _not_run(reason)
+
+
+def _not_run(reason: NotRunError) -> tuple[Probe, ...]:
+    sentence = f"{capitalised(str(reason))}."
+    return tuple(_probe(name, "not run", sentence) for name in _CLAIMS)
+
+
+def _gradient_bytes(model: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+
+
+def _have_same_form(a: Leaves, b: Leaves) -> bool:
+    return list(a) == list(b) and all(t.shape == b[key].shape for key, t in a.items())
+
+
+def _difference(whole: Leaves, outputs: Leaves) -> str:
+    apart = how_far({key: tensor.detach() for key, tensor in outputs.items()}, whole)
+    return f"differ: {apart}" if apart else "agree but for rounding"
+
+
+def _forward(bench: Bench, examples: Examples, *, training: bool) -> tuple[Leaves, set[int]]:
+    """The outputs with their graph, and the storages that operators read."""
+    bench.model.train(training)
+    torch.manual_seed(bench.seed)
+    running = Running(bench.model)
+    recorder = Recorder(running)
+    try:
+        with torch.enable_grad(), running.watching(), recorder:
+            outputs = tensor_leaves(copied(examples).call(bench.model))
+    except Exception as error:
+        raise PassFailedError(error, running.path) from error
+    return outputs, recorder.read
+
+
+def _backward(
+    bench: Bench, outputs: Leaves, read: set[int], *, training: bool
+) -> tuple[Probe, ...]:
+    trainable = {n: p for n, p in bench.model.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise NotRunError("the model has no trainable parameter")
+    ran = {name: p for name, p in trainable.items() if storage_of(p) in read}
+    if not ran:
+        raise NotRunError("no operator reads a trainable parameter")
+    grads = _gradients(bench, outputs, ran)
+    missing = [name for name, grad in grads.items() if grad is None]
+    found = {name: grad for name, grad in grads.items() if grad is not None}
+    zero = [name for name, grad in found.items() if _is_zero(grad)]
+    broken = [name for name, grad in found.items() if not is_finite(_values(grad))]
+    how = "" if training else " (in evaluation mode, since the model does not run in training mode)"
+    return (
+        _reaching(missing, zero, len(ran), how),
+        _finite(broken, len(found), how),
+    )
+
+
+def _gradients(
+    bench: Bench, outputs: Leaves, parameters: dict[str, nn.Parameter]
+) -> dict[str, Tensor | None]:
+    """Gradients of a fixed random combination of all outputs, by name.
+
+    Random, since the sum of a softmax or of a normalisation is constant, with no gradient at all.
+    """
+    generator = torch.Generator().manual_seed(bench.seed)
+    terms = []
+    for tensor in outputs.values():
+        if tensor.requires_grad:
+            plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+            weights = torch.randn(plain.shape, generator=generator).to(plain.dtype)
+            terms.append((plain * weights).sum().to(torch.float64))
+    if not terms:
+        return dict.fromkeys(parameters)
+    try:
+        found = torch.autograd.grad(
+            torch.stack(terms).sum(), list(parameters.values()), allow_unused=True
+        )
+    except Exception as error:
+        reason = CannotRunError(error, "").reason
+        raise NotRunError(f"the backward pass fails: {reason}") from error
+    return dict(zip(parameters, found, strict=True))
+
+
+def _is_zero(gradient: Tensor) -> bool:
+    values = _values(gradient)
+    return not values.sum() and not values.any()  # the sum is the quick answer
+
+
+def _values(gradient: Tensor) -> Tensor:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def _probe(
+    name: str,
+    verdict: Verdict,
+    sentence: str,
+    evidence: tuple[str, ...] = (),
+    where: Sequence[str] = (),
+) -> Probe:
+    return Probe(
+        name=name,
+        claim=_CLAIMS[name],
+        verdict=verdict,
+        sentence=sentence,
+        evidence=evidence,
+        where=tuple(where),
+    )
+
+
+def _reaching(missing: list[str], zero: list[str], total: int, how: str) -> Probe:
+    evidence = (
+        (f"exactly zero for these inputs: {counted(len(zero), 'parameter')}, {listed(zero)}",)
+        if zero
+        else ()
+    )
+    if not missing:
+        sentence = f"A backward pass reaches all {total:,} trainable parameters that ran{how}."
+        return _probe("gradients", "yes", sentence, evidence)
+    if len(missing) == total:
+        sentence = f"No output carries a gradient back to any of {total:,} parameters{how}."
+    else:
+        sentence = (
+            f"{len(missing):,} of {total:,} trainable parameters that ran "
+            f"get{'s' * (len(missing) == 1)} no gradient{how}: {listed(missing)}."
+        )
+    return _probe("gradients", "no", sentence, evidence, missing)
+
+
+def _finite(broken: list[str], total: int, how: str) -> Probe:
+    if total == 0:
+        return _probe("finite_gradients", "not run", "There is no gradient to look at.")
+    if not broken:
+        return _probe("finite_gradients", "yes", f"No gradient holds NaN or infinity{how}.")
+    return _probe(
+        "finite_gradients",
+        "no",
+        f"{len(broken):,} of {total:,} gradients hold{'s' * (len(broken) == 1)} NaN or "
+        f"infinity{how}: {listed(broken)}.",
+        where=broken,
+    )

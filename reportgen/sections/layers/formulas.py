@@ -1,0 +1,209 @@
+"""FLOP formulas for what torch's counter has none for: products of two operands in other forms.
+
+Each is called with the operator's own arguments and `out_val`, its result, and gives FLOPs:
+a multiply-add is two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reportgen.sections.layers.linear_algebra import linear_algebra_formulas
+
+Formula = Callable[..., int]
+
+
+def own_formulas() -> dict[Any, Formula]:
+    """Formulas by operator packet, for operators that this torch has."""
+    found: dict[Any, Formula] = {
+        **_products(),
+        **_convolutions(),
+        **_quantized(),
+        **linear_algebra_formulas(),
+    }
+    return found
+
+
+def _products() -> dict[Any, Formula]:
+    aten = torch.ops.aten
+    return {
+        aten.mv: lambda matrix, *_, **__: 2 * matrix.numel(),
+        aten.addmv: lambda _, matrix, *__, **___: 2 * matrix.numel(),
+        aten.addmv_: lambda _, matrix, *__, **___: 2 * matrix.numel(),
+        aten.dot: lambda left, *_, **__: 2 * left.numel(),
+        aten.vdot: lambda left, *_, **__: 2 * left.numel(),
+        aten.addr: lambda _, left, right, **__: 2 * left.numel() * right.numel(),
+        aten.addbmm: lambda _, left, right, **__: 2 * left.numel() * right.shape[-1],
+        aten.addmm_: lambda _, left, right, **__: 2 * left.numel() * right.shape[-1],
+        aten.baddbmm_: lambda _, left, right, **__: 2 * left.numel() * right.shape[-1],
+        aten._trilinear: _trilinear,
+        **_named(aten, "_int_mm _weight_int8pack_mm _weight_int4pack_mm", _rows_by_columns),
+        **_named(aten, "_weight_int4pack_mm_for_cpu _wrapped_quantized_linear", _rows_by_columns),
+        **_named(aten, "_grouped_mm _scaled_grouped_mm", _grouped_mm),
+        **_named(aten, "_scaled_dot_product_flash_attention_for_cpu", _attention),
+        **_named(aten, "_scaled_dot_product_fused_attention_overrideable", _attention),
+    }
+
+
+def _named(home: Any, names: str, formula: Formula) -> dict[Any, Formula]:
+    """`formula` for each of `names` that `home` has: torch versions differ."""
+    return {getattr(home, name): formula for name in names.split() if hasattr(home, name)}
+
+
+def _rows_by_columns(left: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
+    """`left` by a matrix in whatever packing: every output is a row's length of products."""
+    return 2 * out_val.numel() * left.shape[-1]
+
+
+def _trilinear(
+    i1: Tensor,
+    i2: Tensor,
+    i3: Tensor,
+    expand1: list[int],
+    expand2: list[int],
+    expand3: list[int],
+    sumdim: list[int],
+    *_: Any,
+    **__: Any,
+) -> int:
+    """A product of three in two steps: the first two over what the third has not, then it.
+
+    `nn.Bilinear(a, b, o)` on n samples: n·o·b·a multiply-adds for `x1 @ W`, n·o·b for the rest.
+    """
+    first, second, third = (
+        _placed(tensor.shape, expand)
+        for tensor, expand in ((i1, expand1), (i2, expand2), (i3, expand3))
+    )
+    pair = {**first, **second}
+    rest = {dim: size for dim, size in pair.items() if dim not in sumdim or dim in third}
+    return 2 * (math.prod(pair.values()) + math.prod({**rest, **third}.values()))
+
+
+def _placed(shape: torch.Size, expand: list[int]) -> dict[int, int]:
+    """Sizes by dimension once singletons are put in at `expand`, those left out."""
+    places = [dim for dim in range(len(shape) + len(expand)) if dim not in expand]
+    return dict(zip(places, map(int, shape), strict=True))
+
+
+def _grouped_mm(mat_a: Tensor, mat_b: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
+    """Rows of `mat_a`, each through the one matrix of its group."""
+    if mat_a.ndim == 2 and mat_b.ndim == 2:  # the summed dimension is what is grouped
+        return 2 * mat_a.numel() * mat_b.shape[-1]
+    return 2 * out_val.numel() * mat_a.shape[-1]
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    """Scores and their weighted sum, without regard to a mask: as torch counts it."""
+    rows, keys = query.numel() // query.shape[-1], key.shape[-2]
+    return 2 * rows * keys * (query.shape[-1] + value.shape[-1])
+
+
+def _convolutions() -> dict[Any, Formula]:
+    found = _named(torch.ops.aten, "mkldnn_convolution", _convolution)
+    if hasattr(torch.ops.torchvision, "deform_conv2d"):  # there once torchvision is imported
+        found[torch.ops.torchvision.deform_conv2d] = _convolution
+        found[torch.ops.torchvision._deform_conv2d_backward] = _deformable_backward
+    found[torch.ops.aten.conv_tbc] = _time_first_convolution
+    return found
+
+
+def _convolution(_: Tensor, weight: Tensor, *__: Any, out_val: Tensor, **___: Any) -> int:
+    """Products of every output with its kernel; a deformable one's interpolation is free."""
+    return 2 * out_val.numel() * math.prod(weight.shape[1:])
+
+
+def convolution_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, *settings: Any, **__: Any
+) -> int:
+    """As much as the forward pass for each of the two gradients that are asked for.
+
+    Torch's formula multiplies every group's weight gradient by all channels, so that a depthwise
+    convolution of 96 channels would cost 96 times as much backward as forward.
+    """
+    transposed, asked = settings[4], settings[7]
+    each = 2 * (x if transposed else gradient).numel() * math.prod(weight.shape[1:])
+    return each * sum(bool(one) for one in asked[:2])
+
+
+def _time_first_convolution(_: Tensor, weight: Tensor, *__: Any, out_val: Tensor) -> int:
+    return 2 * out_val.numel() * weight.shape[0] * weight.shape[1]  # kernel, inputs, outputs
+
+
+def _deformable_backward(gradient: Tensor, _: Tensor, weight: Tensor, *__: Any, **___: Any) -> int:
+    """A convolution for the columns' gradient and one for the weight's."""
+    return 4 * gradient.numel() * math.prod(weight.shape[1:])
+
+
+def _quantized() -> dict[Any, Formula]:
+    """Products with a packed integer weight: x, the packed weight, then scales."""
+    quantized = torch.ops.quantized
+    linear = """
+        linear linear_relu linear_dynamic linear_relu_dynamic linear_dynamic_fp16
+        linear_relu_dynamic_fp16 linear_leaky_relu linear_tanh matmul
+    """
+    names = [f"conv{n}d{end}" for n in (1, 2, 3) for end in ("", "_relu", "_dynamic")]
+    transposed = [f"conv_transpose{n}d{end}" for n in (1, 2, 3) for end in ("", "_dynamic")]
+    cells = {
+        "quantized_lstm_cell_dynamic": 4,
+        "quantized_gru_cell_dynamic": 3,
+        "quantized_rnn_relu_cell_dynamic": 1,
+        "quantized_rnn_tanh_cell_dynamic": 1,
+    }
+    return {
+        **_named(quantized, linear, _rows_by_columns),
+        **_named(quantized, " ".join([*names, "conv2d_add conv2d_add_relu"]), _packed_convolution),
+        **_named(quantized, " ".join(transposed), _packed_transposed_convolution),
+        **{
+            packet: _packed_cell(gates)
+            for name, gates in cells.items()
+            for packet in _named(quantized, name, _rows_by_columns)
+        },
+        **_named(torch.ops.aten, "quantized_lstm", _packed_recurrent(4)),
+        **_named(torch.ops.aten, "quantized_gru", _packed_recurrent(3)),
+    }
+
+
+def _kernel_of(arguments: tuple[Any, ...]) -> Tensor:
+    packed = next(item for item in arguments if hasattr(item, "unpack"))
+    weight: Tensor = packed.unpack()[0]
+    return weight
+
+
+def _packed_convolution(_: Tensor, *packed: Any, out_val: Tensor, **__: Any) -> int:
+    weight = _kernel_of(packed)  # outputs, inputs per group, kernel...
+    return 2 * out_val.numel() * math.prod(weight.shape[1:])
+
+
+def _packed_transposed_convolution(x: Tensor, *packed: Any, **__: Any) -> int:
+    weight = _kernel_of(packed)  # inputs, outputs per group, kernel...
+    return 2 * x.numel() * math.prod(weight.shape[1:])
+
+
+def _packed_cell(gates: int) -> Formula:
+    def count(x: Tensor, hidden: Tensor | list[Tensor], *_: Any, **__: Any) -> int:
+        state = hidden[0] if isinstance(hidden, list | tuple) else hidden
+        return 2 * gates * state.numel() * (x.shape[-1] + state.shape[-1])
+
+    return count
+
+
+def _packed_recurrent(gates: int) -> Formula:
+    """Every layer and direction: gates × hidden × (its input + hidden) a time step."""
+
+    def count(x: Tensor, hidden: Any, *rest: Any, **__: Any) -> int:
+        given = rest[0][0] if isinstance(rest[0], list | tuple) else rest[0]
+        if isinstance(given, Tensor):  # a packed sequence: its batch sizes stand before the state
+            hidden, rest = rest[0], rest[1:]
+        layers = int(rest[2])
+        both = 2 if rest[5] else 1
+        state = hidden[0] if isinstance(hidden, list | tuple) else hidden
+        steps, size = x.numel() // x.shape[-1], int(state.shape[-1])
+        widths = [int(x.shape[-1]), *[both * size] * (layers - 1)]
+        return sum(2 * steps * both * gates * size * (width + size) for width in widths)
+
+    return count

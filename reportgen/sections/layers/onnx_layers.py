@@ -1,0 +1,193 @@
+"""The layers of an ONNX file: its nodes as rows, below the modules that they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from reportgen.onnx_nodes import Node, Nodes, Weight, read_nodes, symbol_sizes
+from reportgen.sections.layers.result import Layer, Layers, Shape, Uncounted
+
+if TYPE_CHECKING:
+    from reportgen.study import FileStudy
+
+_QUANTIZED = frozenset({"int8", "uint8", "int4", "uint4", "int2", "uint2", "float4e2m1"})
+_NO_MODULE = "the source is an ONNX file, which holds no PyTorch module"
+_TELLING = ("kernel_shape", "strides", "group", "dilations", "hidden_size", "axis", "equation")
+_USUAL = {"strides": {1}, "group": {1}, "dilations": {1}}
+
+
+def examine_onnx(study: FileStudy) -> Layers:
+    """The layers of a file; no table is written.
+
+    A file tells neither parameters from buffers nor what was trained. Stored floating-point and
+    quantized tensors count as parameters; stored whole numbers, truth values and single numbers
+    (shapes, axes, epsilons) count as buffers.
+    """
+    feed = study.feed()
+    nodes = read_nodes(study.file.path, symbol_sizes(study.file.path, feed), feed)
+    held = {name: weight for name, weight in nodes.weights.items() if is_parameter(weight)}
+    other = [weight for name, weight in nodes.weights.items() if name not in held]
+    used = {name for node in nodes.nodes for name in node.weights}
+    by_dtype: dict[str, int] = {}
+    for weight in nodes.weights.values():
+        by_dtype[weight.dtype] = by_dtype.get(weight.dtype, 0) + weight.bytes
+    layers = tuple(_rows(_tree(nodes.nodes), held, ""))
+    return Layers(
+        batch=study.batch,
+        input_shapes={name: tuple(array.shape) for name, array in feed.items()},
+        output_shapes={n: s for n, s in nodes.outputs.items() if s is not None},
+        parameters=sum(weight.elements for weight in held.values()),
+        trainable_parameters=0,
+        buffers=sum(weight.elements for weight in other),
+        buffers_bytes=sum(weight.bytes for weight in other),
+        parameter_bytes=sum(weight.bytes for weight in held.values()),
+        bytes_by_dtype=dict(sorted(by_dtype.items())),
+        macs=nodes.macs,
+        flops=2 * nodes.macs,
+        uncounted=tuple(_uncounted(nodes)),
+        layers=layers,
+        tied=(),
+        never_ran=tuple(sorted(set(held) - used)),
+        torchinfo_macs=None,
+        torchinfo_activation_bytes=None,
+        torchinfo_error=_NO_MODULE,
+        table_file="layers.csv",
+        summary_file="summary.txt",
+        quantized_parameters=sum(w.elements for w in held.values() if w.dtype in _QUANTIZED),
+        method="file",
+        notes=(
+            *study.source_notes,
+            "counted from the file's nodes and their shapes; a file does not tell parameters "
+            "from buffers, so every stored tensor of real numbers counts as parameters",
+        ),
+    )
+
+
+def is_parameter(weight: Weight) -> bool:
+    """Whether a stored tensor is a weight rather than a shape, an axis or an epsilon."""
+    if weight.dtype in _QUANTIZED:
+        return bool(weight.shape)
+    return bool(weight.shape) and weight.dtype.startswith(("float", "bfloat", "complex"))
+
+
+def _uncounted(nodes: Nodes) -> Iterator[Uncounted]:
+    for operator in nodes.uncounted:
+        mine = [node for node in nodes.nodes if node.operator == operator and node.macs is None]
+        yield Uncounted(operator=operator, calls=len(mine), where=mine[0].module or mine[0].name)
+
+
+@dataclass(slots=True)
+class _Branch:
+    """A module while its nodes are gathered."""
+
+    children: dict[str, _Branch | Node] = field(default_factory=dict)
+
+    def nodes(self) -> Iterator[Node]:
+        for child in self.children.values():
+            if isinstance(child, _Branch):
+                yield from child.nodes()
+            else:
+                yield child
+
+
+def _tree(nodes: Iterable[Node]) -> _Branch:
+    root = _Branch()
+    for node in nodes:
+        place = root
+        for part in filter(None, node.module.split(".")):
+            below = place.children.setdefault(part, _Branch())
+            assert isinstance(below, _Branch)  # node keys hold a space, module names never do
+            place = below
+        place.children[f"{node.name} {len(place.children)}"] = node
+    return root
+
+
+def _rows(
+    branch: _Branch, held: Mapping[str, Weight], path: str, depth: int = 0
+) -> Iterator[Layer]:
+    yield _group(branch, held, path, depth)
+    for key, child in branch.children.items():
+        if isinstance(child, _Branch):
+            yield from _rows(child, held, f"{path}.{key}" if path else key, depth + 1)
+        else:
+            name = child.name.replace(".", "_").replace("/", "_").strip("_")
+            yield _leaf(child, held, f"{path}.{name}" if path else name, depth + 1)
+
+
+def _group(branch: _Branch, held: Mapping[str, Weight], path: str, depth: int) -> Layer:
+    inside = list(branch.nodes())
+    return Layer(
+        path=path,
+        type="Graph" if not path else "Module",
+        depth=depth,
+        calls=1,
+        input_shapes=_known(inside[0].inputs[:1]) if inside and path else (),
+        output_shapes=_known(inside[-1].outputs[:1]) if inside else (),
+        parameters=_elements(inside, held),
+        own_parameters=0,
+        macs=sum(node.macs or 0 for node in inside),
+        trainable=False,
+        leaf=False,
+        repeats=None,
+        reached="children",
+    )
+
+
+def _leaf(node: Node, held: Mapping[str, Weight], path: str, depth: int) -> Layer:
+    parameters, macs = _elements([node], held), node.macs or 0
+    dtypes = sorted({held[name].dtype for name in node.weights if name in held})
+    return Layer(
+        path=path,
+        type=_described(node),
+        depth=depth,
+        calls=1,
+        input_shapes=_known(node.inputs),
+        output_shapes=_known(node.outputs),
+        parameters=parameters,
+        own_parameters=parameters,
+        macs=macs,
+        own_macs=macs,
+        trainable=False,
+        leaf=True,
+        repeats=None,
+        dtype=", ".join(dtypes),
+    )
+
+
+def _described(node: Node) -> str:
+    """`Conv(kernel_shape 3x3, strides 2)`: the operator with the attributes that tell it apart."""
+    words = []
+    for name in _TELLING:
+        value = node.attributes.get(name)
+        several = value if isinstance(value, tuple) else (value,)
+        if value is None or set(several) == _USUAL.get(name):
+            continue
+        text = str(several[0]) if len(set(several)) == 1 else "x".join(map(str, several))
+        words.append(f"{name.replace('_', ' ')} {text}")
+    return f"{node.operator}({', '.join(words)})" if words else node.operator
+
+
+def _elements(nodes: Iterable[Node], held: Mapping[str, Weight]) -> int:
+    names = {name for node in nodes for name in node.weights if name in held}
+    return sum(held[name].elements for name in names)
+
+
+def _known(shapes: Iterable[Shape | None]) -> tuple[Shape, ...]:
+    return tuple(shape for shape in shapes if shape is not None)
+
+
+def summary_text(result: Layers) -> str:
+    """The rows with parameters or cost, one line each."""
+    lines = [f"{'Node':<60} {'Output':<24} {'Parameters':>14} {'MACs':>18}"]
+    lines.append("=" * len(lines[0]))
+    for layer in result.layers:
+        if layer.leaf and not (layer.own_parameters or layer.own_macs):
+            continue
+        name = f"{'  ' * layer.depth}{layer.path.rpartition('.')[2] or 'model'} ({layer.type})"
+        shape = "x".join(map(str, layer.output_shapes[0])) if layer.output_shapes else "?"
+        lines.append(f"{name:<60} {shape:<24} {layer.parameters:>14,} {layer.macs:>18,}")
+    lines.append("=" * len(lines[0]))
+    lines.append(f"parameters {result.parameters:,}, multiply-adds {result.macs:,}")
+    return "\n".join(lines) + "\n"

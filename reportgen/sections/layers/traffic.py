@@ -1,0 +1,116 @@
+"""How many bytes an operator reads and writes, and how many a tensor takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+_aten = torch.ops.aten
+_MAKES_ROOM = {  # memory is taken and nothing is read or written
+    _aten.empty,
+    _aten.empty_like,
+    _aten.empty_strided,
+    _aten.new_empty,
+    _aten.new_empty_strided,
+    _aten._unsafe_view,
+    _aten._reshape_alias,
+    _aten.lift_fresh,
+    _aten.resize_,
+}
+_LOOKS_UP = {  # of the first tensor only what comes out is read
+    _aten.embedding,
+    _aten.gather,
+    _aten.index,
+    _aten._unsafe_index,
+    _aten.index_select,
+    _aten.take,
+}
+_WRITES_PLACES = {  # of the first tensor only the places that are written are touched
+    _aten.index_put_,
+    _aten._index_put_impl_,
+    _aten.index_copy_,
+    _aten.index_add_,
+    _aten.scatter_,
+    _aten.scatter_add_,
+}
+
+
+def moved_bytes(func: Any, read: list[Tensor], written: list[Tensor]) -> int:
+    """Bytes that `func` reads and writes when every tensor passes through memory once.
+
+    Views move nothing. Of a table only the rows that are looked up are read, and an expanded
+    tensor has the bytes of what is expanded.
+    """
+    packet = getattr(func, "_overloadpacket", func)
+    if packet in _MAKES_ROOM or getattr(func, "is_view", False):
+        return 0
+    if packet in _WRITES_PLACES:
+        return 2 * sum(map(_stored_bytes, read[1:]))
+    sizes = [_stored_bytes(tensor) for tensor in read]
+    out = sum(map(_stored_bytes, written))
+    if packet in _LOOKS_UP and sizes:
+        sizes[0] = min(sizes[0], out)
+    elif packet is _aten._embedding_bag and sizes:
+        sizes[0] = min(sizes[0], read[1].numel() * read[0].shape[-1] * read[0].element_size())
+    return sum(sizes) + out
+
+
+def _stored_bytes(tensor: Tensor) -> int:
+    """As `tensor_bytes`, but an expanded dimension counts once."""
+    if tensor.layout != torch.strided or tensor.is_nested or 0 not in tensor.stride():
+        return tensor_bytes(tensor)
+    count = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        count *= int(size) if stride or not size else 1
+    return count * tensor.element_size()
+
+
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """Every tensor among an operator's arguments or results, lists included."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))
+
+
+def parts_of(tensor: Tensor) -> list[Tensor]:
+    """The plain tensors that hold the numbers of `tensor`; itself where it is plain."""
+    if is_traceable_wrapper_subclass(tensor):
+        names, _ = tensor.__tensor_flatten__()
+        return [part for name in names for part in parts_of(getattr(tensor, name))]
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor]
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Bytes that the numbers of `tensor` take, whatever its layout or wrapping."""
+    return sum(int(part.numel()) * part.element_size() for part in parts_of(tensor))
+
+
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
+    """The shape of `tensor`; -1 stands for a ragged size."""
+    if not tensor.is_nested:
+        return tuple(map(int, tensor.shape))
+    return tuple(_size(tensor, dim) for dim in range(tensor.dim()))
+
+
+def _size(tensor: Tensor, dim: int) -> int:
+    from torch.fx.experimental.symbolic_shapes import is_nested_int
+
+    try:
+        size = tensor.size(dim)
+    except RuntimeError:  # a nested tensor of the strided kind has no single size there
+        return -1
+    return -1 if isinstance(size, torch.SymInt) and is_nested_int(size) else int(size)

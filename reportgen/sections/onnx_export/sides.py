@@ -1,0 +1,94 @@
+"""The two sides of a case: one call of PyTorch, one run of the file, and both once more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reportgen.export.arguments import bind_arguments, output_name
+from reportgen.leaves import tensor_leaves
+from reportgen.sections.onnx_export.compare import is_beyond, tolerances
+from reportgen.sections.onnx_export.plans import Plan
+from reportgen.sections.onnx_export.result import SecondCall
+from reportgen.sections.onnx_export.runtime import Runtime
+from reportgen.sections.onnx_export.state import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reportgen.inputs import Examples
+    from reportgen.study import Study
+
+
+@dataclass(kw_only=True, slots=True)
+class Sides:
+    """Both sides of one case: what each gave."""
+
+    study: Study
+    plan: Plan
+    runtime: Runtime
+    state: State
+    reference: dict[str, Tensor] = field(default_factory=dict)
+    found: list[Tensor] = field(default_factory=list)
+
+    def examples(self) -> Examples:
+        """The inputs anew, since a model may write into those that it gets."""
+        return self.plan.examples(self.study.spec)
+
+    def run(self) -> list[Tensor]:
+        """What the file gives."""
+        import torch
+
+        feed = self.runtime.feed(call_tensors(self.study, self.examples()))
+        return [torch.from_numpy(array) for array in self.runtime.run(feed)]
+
+    def call_afresh(self) -> None:
+        """Run PyTorch once more, with the model as it was before the first call."""
+        self.state.restore()
+        self.examples().call(self.study.model)
+
+
+def call_tensors(study: Study, examples: Examples) -> dict[str, Tensor]:
+    """The tensors of a call under the names and in the order of the exported file's inputs."""
+    return bind_arguments(
+        study.model, study.spec.inputs, examples.args, examples.kwargs, ()
+    ).tensors()
+
+
+def named_outputs(output: Any) -> dict[str, Tensor]:
+    """Every tensor that a model returned, by the name it has in the file."""
+    return {output_name(key): tensor for key, tensor in tensor_leaves(output).items()}
+
+
+def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, each a copy."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def call_again(sides: Sides) -> SecondCall | None:
+    """A second call of both sides on the same inputs, right after the first.
+
+    None if one of them fails, or the first comparison did.
+    """
+    first = sides.reference = copies(sides.reference)
+    after_first, inner = sides.state.changes(), State(sides.study.model)
+    try:
+        second = named_outputs(sides.examples().call(sides.study.model))
+        again = sides.run() if sides.found else []
+    except Exception:
+        return None
+    tolerance = sides.study.spec.onnx.tolerance
+    repeats = first.keys() == second.keys() and not any(
+        is_beyond(tensor, second[name], *tolerances(tensor, tolerance))
+        for name, tensor in first.items()
+    )
+    return SecondCall(
+        pytorch_repeats=repeats,
+        file_repeats=all(map(_same, sides.found, again)),
+        state=inner.changes() or (() if repeats else after_first),
+    )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Equality in which NaN equals itself."""
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())

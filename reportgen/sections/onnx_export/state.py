@@ -1,0 +1,184 @@
+"""What a model keeps in itself from one call to the next."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_CONTAINERS = (list, tuple, set, frozenset, dict, deque)
+_DEEPEST = 4
+_MACHINERY = frozenset({"training", "_parameters", "_buffers", "_modules"})
+
+Marks = dict[str, tuple[Any, ...]]  # where in an attribute -> what stands there
+
+
+class State:
+    """Parameters, buffers and attributes of a model as they are now.
+
+    Tells what has changed since, and puts it back; parameters, which the loan of the model
+    restores, are watched and not copied.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._buffers = {
+            name: (tensor, tensor.detach().clone()) for name, tensor in model.named_buffers()
+        }
+        self._parameters = {
+            name: (tensor, tensor._version) for name, tensor in model.named_parameters()
+        }
+        self._attributes = {
+            name: _Attribute(module, key, value) for name, module, key, value in _attributes(model)
+        }
+
+    def changes(self) -> tuple[str, ...]:
+        """What is no longer as it was, by path and kind, sorted."""
+        buffers = dict(self._model.named_buffers())
+        parameters = dict(self._model.named_parameters())
+        attributes = {name: value for name, _, _, value in _attributes(self._model)}
+        changed = [
+            *(f"{name} (buffer)" for name in buffers.keys() - self._buffers.keys()),
+            *(f"{name} (buffer)" for name in self._buffers if self._moved(name, buffers)),
+            *(
+                f"{name} (parameter)"
+                for name, (tensor, version) in self._parameters.items()
+                if parameters.get(name) is not tensor or tensor._version != version
+            ),
+            *(f"{name} (attribute)" for name in attributes.keys() - self._attributes.keys()),
+            *(
+                f"{name} (attribute)"
+                for name, attribute in self._attributes.items()
+                if name not in attributes or attribute.differs(attributes[name])
+            ),
+        ]
+        return tuple(sorted(changed))
+
+    def restore(self) -> None:
+        """Put buffers and attributes back, so that the next call is the first again."""
+        import torch
+
+        modules = dict(self._model.named_modules())
+        for name, (tensor, content) in self._buffers.items():
+            path, _, key = name.rpartition(".")
+            if path in modules:
+                modules[path]._buffers[key] = tensor
+            with torch.no_grad():
+                if tensor.shape != content.shape or not _same(tensor, content):
+                    tensor.data = content.clone()
+        for name, module, key, _ in list(_attributes(self._model)):
+            if name not in self._attributes:
+                vars(module).pop(key)
+        for attribute in self._attributes.values():
+            attribute.restore()
+
+    def _moved(self, name: str, buffers: Mapping[str, Tensor]) -> bool:
+        tensor, content = self._buffers[name]
+        now = buffers.get(name)
+        return now is None or not _same(now, content) or now.shape != tensor.shape
+
+
+class _Attribute:
+    """One attribute of a module: its value, what it is made of, and how to put it back."""
+
+    def __init__(self, module: nn.Module, key: str, value: Any) -> None:
+        self._module, self._key, self._value = module, key, value
+        self._marks = dict(_marks(value))
+        self._copy = _copy(value) if not isinstance(value, _PLAIN) else None
+
+    def differs(self, value: Any) -> bool:
+        """Whether another value stands here, or other values stand in it."""
+        now = dict(_marks(value))
+        return now.keys() != self._marks.keys() or any(
+            not _same_mark(mark, now[place]) for place, mark in self._marks.items()
+        )
+
+    def restore(self) -> None:
+        """The value itself where it has not changed, else the copy made of it."""
+        now = vars(self._module).get(self._key)
+        if now is self._value and not self.differs(now):
+            return
+        changed = self._copy is not None and self.differs(self._value)
+        self._value = _copy(self._copy) if changed else self._value
+        vars(self._module)[self._key] = self._value
+        self._marks = dict(_marks(self._value))
+
+
+def _attributes(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Any]]:
+    """Every attribute of every module that is no part of torch's own machinery, with its path.
+
+    An object that several modules share, such as a configuration, comes once.
+    """
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key in _MACHINERY or "_hooks" in key or key.startswith("_non_persistent"):
+                continue
+            if isinstance(value, _PLAIN) or id(value) not in seen:
+                seen.add(id(value))
+                yield (f"{path}.{key}" if path else key), module, key, value
+
+
+def _marks(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """What identifies a value: a number, a tensor and its version, an object and its parts."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield place, ("tensor", value, 0 if value.is_inference() else value._version)
+        return
+    if isinstance(value, _PLAIN):
+        yield place, ("plain", value)
+        return
+    yield place, ("object", value)
+    if depth < _DEEPEST:
+        for key, child in _parts(value):
+            yield from _marks(child, f"{place}.{key}", depth + 1)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    import torch
+
+    if isinstance(value, Mapping):
+        yield from ((str(key), child) for key, child in value.items())
+    elif isinstance(value, list | tuple | deque):
+        yield from ((str(index), child) for index, child in enumerate(value))
+    elif isinstance(value, set | frozenset):
+        yield "length", len(value)
+    elif not isinstance(value, type | torch.nn.Module) and not callable(value):
+        yield from getattr(value, "__dict__", {}).items()
+
+
+def _same_mark(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
+    if before[0] != after[0]:
+        return False
+    if before[0] == "plain":
+        return bool(before[1] == after[1] or before[1] != before[1])
+    return before[1] is after[1] and before[2:] == after[2:]
+
+
+def _copy(value: Any) -> Any:
+    """A copy to put back later; None where the value holds nothing that a call could write to."""
+    import torch
+
+    marks = [mark for _, mark in _marks(value)]
+    holds_state = isinstance(value, _CONTAINERS) or any(mark[0] == "tensor" for mark in marks)
+    if not holds_state or any(isinstance(mark[1], torch.nn.Module) for mark in marks):
+        return None
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # something in it cannot be copied; the loan puts the object back
+        return None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Equality in which NaN equals itself."""
+    import torch
+
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())

@@ -1,0 +1,199 @@
+"""Programs of `torch.export` in a `.pt2` file: the graph, its weights, the inputs it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reportgen.errors import ModelError
+from reportgen.manifest import Constant, InputSpec, Source
+from reportgen.plain_words import one_line
+from reportgen.sources.loaded import Loaded, quietly
+from reportgen.sources.weights import refuse_bombs
+
+_STRICT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_UNSEEN = 8  # the size of a dynamic dim of which the file keeps no example
+_BAKED = (
+    "an exported program: its mode is baked in, so that train() and eval() change nothing, and "
+    "only the shapes that it was exported for can run"
+)
+
+
+def load_program(source: Source, arguments: dict[str, Any]) -> Loaded:
+    """The program of the file `source.target` as a module, and the inputs that it names.
+
+    Raises:
+        ModelError: the file is damaged, would run code, or is of another version of torch.
+    """
+    import torch
+
+    path = Path(source.target)
+    if arguments:
+        raise ModelError(
+            f"{source.text}: an exported program takes no 'arguments'",
+            hint="remove them, or name the factory that the program was exported from",
+        )
+    refuse_bombs(path)
+    try:
+        with _tensors_only(), quietly():
+            program = torch.export.load(path)
+            module = program.module()
+    except Exception as error:
+        raise ModelError(
+            f"{path.name} cannot be read as an exported program: {type(error).__name__}: "
+            f"{one_line(error)}",
+            hint="write it again with torch.export.save(program, path) under this torch, "
+            f"{torch.__version__}",
+        ) from error
+    for refusal in ("train", "eval"):  # they raise; the class's own set flags that nobody reads
+        vars(module).pop(refusal, None)
+    reading = _Reading(program=program)
+    inputs = tuple(reading.inputs())
+    return Loaded(
+        model=module,
+        notes=(_BAKED, *reading.notes),
+        inputs=inputs,
+        dims=tuple(reading.dims.items()),
+        batch=reading.batch,
+    )
+
+
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    """Let no member of the archive be unpickled as more than tensors."""
+    before = os.environ.get(_STRICT)
+    os.environ[_STRICT] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_STRICT]
+        else:
+            os.environ[_STRICT] = before
+
+
+@dataclass(kw_only=True, slots=True)
+class _Reading:
+    """A program's inputs, read off its placeholders; sizes from its examples where it has them."""
+
+    program: Any
+    dims: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    batch: int | None = None
+    _symbols: dict[str, str] = field(default_factory=dict)
+
+    def inputs(self) -> Iterator[InputSpec]:
+        """One input for every argument of the program, in its order."""
+        from torch.utils._pytree import tree_unflatten
+
+        leaves = list(self._leaves())
+        args, kwargs = tree_unflatten(leaves, self.program.call_spec.in_spec)
+        names = self._names(len(args))
+        for name, value in zip(names, args, strict=True):
+            yield self._input(value, name, keyword=False)
+        for name, value in kwargs.items():
+            yield self._input(value, name, keyword=True)
+
+    def _names(self, count: int) -> list[str]:
+        import inspect
+
+        signature = list(inspect.signature(self.program.module().forward).parameters)
+        plain = [name if name.isidentifier() else f"input{i}" for i, name in enumerate(signature)]
+        return (plain + [f"input{i}" for i in range(len(plain), count)])[:count]
+
+    def _leaves(self) -> Iterator[_Leaf]:
+        """Every leaf of the call: a placeholder with its example, or a constant."""
+        from torch.utils._pytree import tree_leaves
+
+        held = self.program.example_inputs
+        examples = tree_leaves(held) if held is not None else []
+        nodes = {n.name: n.meta.get("val") for n in self.program.graph.nodes}
+        specs = [s for s in self.program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
+        for index, spec in enumerate(specs):
+            example = examples[index] if index < len(examples) else None
+            value = nodes.get(spec.arg.name)
+            yield _Leaf(value=value, example=example)
+
+    def _input(self, value: Any, name: str | None, *, keyword: bool) -> InputSpec:
+        outer = {"name": name, "keyword": keyword}
+        if isinstance(value, _Leaf):
+            return InputSpec.model_validate({**outer, **self._leaf(value, name or "input")})
+        if isinstance(value, list | tuple):
+            parts = tuple(self._input(part, None, keyword=False) for part in value)
+            return InputSpec.model_validate(
+                {**outer, "items": parts, "as_tuple": isinstance(value, tuple)}
+            )
+        if isinstance(value, dict):
+            fields = {str(k): self._input(v, None, keyword=False) for k, v in value.items()}
+            return InputSpec.model_validate({**outer, "fields": fields})
+        raise ModelError(
+            f"the program's input {name!r} is a {type(value).__name__}, "
+            "which a manifest cannot write",
+            hint="export the model again with tensors, lists, tuples and dicts as inputs",
+        )
+
+    def _leaf(self, leaf: _Leaf, name: str) -> dict[str, Any]:
+        import torch
+
+        if not isinstance(leaf.value, torch.Tensor):
+            given = leaf.example if leaf.value is None else leaf.value
+            plain = given if isinstance(given, str | bool | int | float) else None
+            return {"value": Constant(value=plain)}
+        example = leaf.example if isinstance(leaf.example, torch.Tensor) else None
+        shape = [
+            self._dim(size, axis, name, None if example is None else example.shape[axis])
+            for axis, size in enumerate(leaf.value.shape)
+        ]
+        dtype = str(leaf.value.dtype).removeprefix("torch.")
+        made: dict[str, Any] = {"shape": shape, "dtype": dtype}
+        return made | _range(example)
+
+    def _dim(self, size: Any, axis: int, name: str, seen: int | None) -> int | str:
+        """A fixed size, or the name of a symbolic one, whose size is then known too."""
+        expression = getattr(getattr(size, "node", None), "expr", None)
+        if expression is None or expression.is_number:
+            return int(size)
+        symbol = str(expression)
+        if not expression.is_Symbol:
+            self.notes.append(
+                f"dim {axis} of {name} follows from another one ({symbol}); it keeps its size here"
+            )
+            return int(seen or _UNSEEN)
+        if symbol not in self._symbols:
+            self._name_symbol(symbol, axis, name, int(seen or self._smallest(expression)))
+        return self._symbols[symbol]
+
+    def _name_symbol(self, symbol: str, axis: int, name: str, size: int) -> None:
+        if axis == 0 and "batch" not in self._symbols.values():
+            self._symbols[symbol], self.batch = "batch", size
+        else:
+            self._symbols[symbol] = f"{name}_dim{axis}"
+            self.dims[self._symbols[symbol]] = size
+
+    def _smallest(self, expression: Any) -> int:
+        bounds = self.program.range_constraints.get(expression)
+        lower = int(bounds.lower) if bounds is not None else 0
+        upper = int(bounds.upper) if bounds is not None and bounds.upper.is_finite else _UNSEEN
+        return max(lower, min(_UNSEEN, upper))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Leaf:
+    """One leaf of a call: its placeholder's value, and the example that the file keeps."""
+
+    value: Any
+    example: Any
+
+
+def _range(example: Any) -> dict[str, Any]:
+    """Integers stay within what the program was exported with: they may be indices."""
+    if example is None or example.is_floating_point() or example.is_complex():
+        return {}
+    if str(example.dtype) == "torch.bool" or not example.numel():
+        return {}
+    low = min(0, int(example.min()))
+    return {"low": low, "high": max(low + 2, int(example.max()) + 1)}

@@ -1,0 +1,66 @@
+"""Models of timm, by the names that `timm.list_models()` gives, a tag included or not."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from reportgen.errors import EnvironmentFault, ModelError
+from reportgen.manifest import Source
+from reportgen.sources.from_torchvision import build
+from reportgen.sources.loaded import Recipe, quietly
+from reportgen.sources.offline import stay_offline
+
+_PRETRAINED = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay")
+
+
+def timm_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
+    """How to build the model `source.target` without pretrained weights.
+
+    Raises:
+        ModelError: there is no such model; the recipe raises it where arguments are refused.
+        EnvironmentFault: timm is missing.
+    """
+    timm = _timm()
+    _refuse_unknown(timm, source.target)
+    for name in _PRETRAINED:
+        if arguments.get(name):
+            raise ModelError(
+                f"argument {name!r} would load weights",
+                hint="save the weights to a file and name it under 'weights'",
+            )
+    given = {"model_name": source.target, "pretrained": False, **arguments}
+
+    def make() -> object:
+        with quietly():
+            return build(timm.create_model, given, source.text)
+
+    return Recipe(make=make)
+
+
+def _refuse_unknown(timm: Any, name: str) -> None:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=1)
+        raise ModelError(
+            f"timm has no model {name!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "see timm.list_models()",
+        )
+    if tag and name not in timm.list_pretrained(f"{architecture}.*"):
+        near = difflib.get_close_matches(name, timm.list_pretrained(f"{architecture}.*"), n=1)
+        raise ModelError(
+            f"timm's model {architecture!r} has no tag {tag!r}",
+            hint=f"did you mean {(near or [architecture])[0]!r}?",
+        )
+
+
+def _timm() -> Any:
+    stay_offline()
+    try:
+        with quietly():
+            import timm
+    except ImportError as error:
+        raise EnvironmentFault(
+            "timm is not installed", hint="run pip install 'reportgen[timm]'"
+        ) from error
+    return timm

@@ -1,0 +1,76 @@
+"""Which model class stands for a configuration."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from reportgen.errors import ModelError
+from reportgen.sources.from_transformers.library import library
+
+# What an architecture was published for, as far as one order can say it: a model that reads and
+# writes before one that writes, and everything before the bare body.
+_HEADS = (
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING",
+    "MODEL_FOR_MASKED_LM_MAPPING",
+    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING",
+    "MODEL_FOR_CAUSAL_LM_MAPPING",
+    "MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING",
+    "MODEL_FOR_OBJECT_DETECTION_MAPPING",
+    "MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING",
+    "MODEL_FOR_DEPTH_ESTIMATION_MAPPING",
+    "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING",
+    "MODEL_FOR_CTC_MAPPING",
+    "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_IMAGE_TO_IMAGE_MAPPING",
+    "MODEL_FOR_MASK_GENERATION_MAPPING",
+    "MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING",
+    "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING",
+    "MODEL_FOR_TEXT_TO_SPECTROGRAM_MAPPING",
+    "MODEL_FOR_TABLE_QUESTION_ANSWERING_MAPPING",
+    "MODEL_FOR_TIME_SERIES_PREDICTION_MAPPING",
+    "MODEL_FOR_KEYPOINT_DETECTION_MAPPING",
+    "MODEL_FOR_PRETRAINING_MAPPING",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+    "MODEL_MAPPING",
+)
+
+
+def class_named(name: str, text: str) -> Any:
+    """The library's model class called `name`.
+
+    Raises:
+        ModelError: it has none; code from outside the library is never run.
+    """
+    found = getattr(library(), name, None)
+    if found is None:
+        near = difflib.get_close_matches(name, dir(library()), n=1)
+        raise ModelError(
+            f"{text}: transformers has no class {name!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "code from outside is never run",
+        )
+    return found
+
+
+def class_of_type(config_class: Any, text: str) -> Any:
+    """The class of the first task that the library knows for a configuration.
+
+    Raises:
+        ModelError: no model takes this configuration.
+    """
+    library()
+    from transformers.models.auto import modeling_auto
+
+    for head in _HEADS:
+        mapping = getattr(modeling_auto, head, None)
+        if mapping is not None and config_class in mapping:
+            found = mapping[config_class]
+            return found[0] if isinstance(found, list | tuple) else found
+    raise ModelError(
+        f"{text}: no model of transformers is made from {config_class.__name__} alone",
+        hint="name a model class, as in transformers:BertModel",
+    )

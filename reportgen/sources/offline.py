@@ -1,0 +1,17 @@
+"""No library may ask a hub for anything while a model is made."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
+
+
+def stay_offline() -> None:
+    """Switch the hub off for this process, also when its client was imported before."""
+    for switch in _SWITCHES:
+        os.environ[switch] = "1"
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is not None:
+        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]

@@ -1,0 +1,159 @@
+"""Forward and backward together, against closed forms and against a pass that is taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from layer_models import Examine, Function, quantized, tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def two_layers() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def frozen(*names: str) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        model = two_layers()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in names)
+        return model
+
+    return make
+
+
+FIRST, SECOND = 3 * 32, 3 * 16  # multiply-adds forward, three samples
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], list[Any], int]] = {
+    # the input asks for no gradient, so that the first layer gives none
+    "two layers": (two_layers, [tensor(4)], 2 * FIRST + 3 * SECOND),
+    "a frozen backbone": (frozen("0.weight", "0.bias"), [tensor(4)], FIRST + 2 * SECOND),
+    "a frozen first weight": (frozen("0.weight"), [tensor(4)], FIRST + 3 * SECOND),
+    "a frozen head": (frozen("2.weight", "2.bias"), [tensor(4)], 2 * FIRST + 2 * SECOND),
+    "depthwise convolution after another": (
+        lambda: nn.Sequential(nn.Conv2d(2, 8, 1), nn.Conv2d(8, 8, 3, groups=8)),
+        [tensor(2, 6, 6)],
+        2 * 3 * 36 * 16 + 3 * 3 * 16 * 72,
+    ),
+    "transposed convolution in groups": (
+        lambda: nn.ConvTranspose2d(4, 6, 3, groups=2), [tensor(4, 5, 5)], 2 * 3 * 25 * 4 * 27),
+    "attention of its own input": (
+        lambda: Function(lambda self, x: F.scaled_dot_product_attention(*[self.f(x)[:, None]] * 3),
+                         f=nn.Linear(8, 8)),
+        [tensor(5, 8)],
+        2 * 3 * 5 * 64 + 2 * 3 * 25 * 8 + 5 * 3 * 25 * 8,  # scores are computed again
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_forward_and_backward_cost_their_closed_form(look: Examine, name: str) -> None:
+    make, inputs, macs = MODELS[name]
+    result = look(make(), *inputs, batch=3)
+    assert (result.forward_backward_macs, result.forward_backward_flops) == (macs, 2 * macs)
+    assert result.forward_backward_uncounted == ()
+    assert result.forward_backward_note == "counted in training mode"
+
+
+def test_a_checkpointed_block_pays_for_its_second_forward_pass(look: Examine) -> None:
+    first, block = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    plain = Function(lambda self, x: self.b(self.a(x)), a=first, b=block)
+    again = Function(lambda self, x: checkpoint(self.b, self.a(x), use_reentrant=True),
+                     a=first, b=block)  # fmt: skip
+    without, with_it = look(plain, tensor(4), batch=3), look(again, tensor(4), batch=3)
+    assert without.forward_backward_macs is not None
+    assert with_it.forward_backward_macs == without.forward_backward_macs + 2 * 3 * 16
+    assert with_it.macs == without.macs
+
+
+RECURRENT: dict[str, Callable[[], nn.Module]] = {
+    "projected, both ways": lambda: nn.LSTM(4, 6, 2, bidirectional=True, proj_size=3),
+    "batch first": lambda: nn.GRU(4, 6, 2, batch_first=True),
+    "without biases": lambda: nn.RNN(4, 6, 3, bias=False, nonlinearity="relu"),
+    "after a layer": lambda: Function(lambda self, x: self.r(self.f(x)), f=nn.Linear(4, 4),
+                                      r=nn.GRU(4, 6)),
+    "partly frozen": lambda: with_one_trainable(nn.LSTM(4, 6, 2), "weight_hh_l1"),
+}  # fmt: skip
+
+
+def with_one_trainable(model: nn.Module, name: str) -> nn.Module:
+    model.requires_grad_(False)
+    model.get_parameter(name).requires_grad_(True)
+    return model
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_whole_recurrent_layer_costs_what_its_steps_add_up_to(look: Examine, name: str) -> None:
+    """The one kernel of the shapes-only pass against the real pass, operator by operator."""
+    model = RECURRENT[name]()
+    whole = look(model, tensor(5, 4), batch=3)
+    steps = look(Function(lambda self, x: self.m(x * float(x.sum() < 1e9)), m=model),
+                 tensor(5, 4), batch=3)  # fmt: skip
+    assert (whole.method, steps.method) == ("fake", "real")
+    assert whole.macs == steps.macs
+    assert whole.forward_backward_macs == steps.forward_backward_macs
+    assert whole.output_shapes == steps.output_shapes
+    assert whole.operator_calls < steps.operator_calls / 10
+
+
+def test_a_long_sequence_is_not_taken_apart(look: Examine) -> None:
+    result = look(nn.LSTM(8, 8, 2), {"shape": [100_000, 1, 8]})
+    assert result.macs == 100_000 * 2 * 4 * 8 * 16
+    assert result.operator_calls < 10
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (nn.ReLU(), "no output depends on a parameter that asks for a gradient"),
+        (nn.Linear(4, 4).requires_grad_(False), "no output depends"),
+        (quantized(nn.Sequential(nn.Linear(4, 4)), nn.Linear), "no output depends"),
+        (Function(lambda self, x: self.f(x).detach(), f=nn.Linear(4, 4)), "no output depends"),
+    ],
+    ids=["nothing to learn", "all frozen", "quantized", "detached"],
+)
+def test_without_a_gradient_there_is_no_backward_pass(
+    look: Examine, model: nn.Module, reason: str
+) -> None:
+    result = look(model, tensor(4))
+    assert (result.forward_backward_macs, result.forward_backward_flops) == (None, None)
+    assert reason in result.forward_backward_note
+
+
+def test_a_model_that_refuses_to_train_on_one_sample_is_counted_in_evaluation_mode(
+    look: Examine,
+) -> None:
+    result = look(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), tensor(4))
+    assert result.forward_backward_macs == 2 * 16
+    assert "in evaluation mode, because the pass fails in training mode" in (
+        result.forward_backward_note
+    )
+
+
+def test_a_backward_pass_that_raises_is_told_with_its_reason(look: Examine) -> None:
+    class Stubborn(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+            raise ValueError("inference only")
+
+    model = Function(lambda self, x: Stubborn.apply(self.f(x)), f=nn.Linear(4, 4))
+    result = look(model, tensor(4))
+    assert (result.macs, result.forward_backward_macs) == (16, None)
+    assert result.forward_backward_note.startswith("the backward pass cannot be traced")
+    assert "inference only" in result.forward_backward_note
+
+
+def test_a_real_backward_pass_leaves_no_gradient(look: Examine) -> None:
+    model = Function(lambda self, x: self.f(x) * x.sum().item(), f=nn.Linear(4, 4))
+    result = look(model, tensor(4), batch=3)
+    assert (result.method, result.forward_backward_macs) == ("real", 2 * 3 * 16)
+    assert all(parameter.grad is None for parameter in model.parameters())

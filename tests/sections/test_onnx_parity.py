@@ -1,0 +1,548 @@
+"""Parity: state, ties, histograms, half precision, and where a broken file leaves PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from factories import make_study
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from reportgen.sections.onnx_export import SECTION, OnnxExport
+from reportgen.sections.onnx_export.examination import examine_file
+from reportgen.sections.onnx_export.histogram import error_histogram, ulp_distance
+from reportgen.sections.onnx_export.state import State
+
+Look = Callable[..., OnnxExport]
+Edit = Callable[[onnx.ModelProto], None]
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Look:
+    """Examine a model, after somebody has edited its file."""
+
+    def look(model: nn.Module, *inputs: Any, edit: Edit | None = None, **fields: Any) -> OnnxExport:
+        study = make_study(model, *inputs, folder=tmp_path, timings=False, **fields)
+        file = study.onnx_file()
+        if edit is not None:
+            proto = onnx.load(file.path)
+            edit(proto)
+            onnx.save(proto, file.path)
+        return examine_file(study, file)
+
+    return look
+
+
+def codes(result: OnnxExport) -> set[str]:
+    return {hit.code for rule in SECTION.rules for hit in rule.findings(result)}
+
+
+def change(name: str, write: Callable[[Any], None]) -> Edit:
+    """An edit of one stored tensor."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        stored = next(t for t in model.graph.initializer if t.name == name)
+        array = onnx.numpy_helper.to_array(stored).copy()
+        write(array)
+        stored.CopyFrom(onnx.numpy_helper.from_array(array, name))
+
+    return edit
+
+
+def more(array: Any) -> None:
+    array.reshape(-1)[0] += 0.5
+
+
+# The second call ----------------------------------------------------------------------------
+
+
+class Counter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps.add_(1)
+        return self.layer(x) + self.steps
+
+
+class Cache(nn.Module):
+    """Adds what it saw last, which it keeps in a plain attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        if self.seen and self.seen[-1].shape == y.shape:
+            y = y + self.seen[-1]
+        self.seen.append(y)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("model", "state"), [(Counter, "steps (buffer)"), (Cache, "seen (attribute)")]
+)
+def test_a_model_that_keeps_state_is_named_with_what_changes(
+    look: Look, model: type[nn.Module], state: str
+) -> None:
+    result = look(model(), "batch,4")
+    second = result.parity.second_call
+    assert second is not None
+    assert (second.pytorch_repeats, second.file_repeats) == (False, True)
+    assert second.state == (state,)
+    assert result.parity.passed, "every case starts from the state before the first"
+    assert state in result.parity.note
+    assert "ONX020" in codes(result)
+
+
+def test_a_model_without_state_repeats_itself(look: Look) -> None:
+    result = look(nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2)), "batch,3,5,5")
+    second = result.parity.second_call
+    assert second is not None
+    assert (second.pytorch_repeats, second.file_repeats, second.state) == (True, True, ())
+    assert not codes(result) & {"ONX020", "ONX021", "ONX022"}
+
+
+def test_a_memo_that_the_first_call_fills_is_no_state(look: Look) -> None:
+    class Memo(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.memo: dict[str, int] = {}
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.memo["width"] = x.shape[-1]
+            return self.layer(x)
+
+    second = look(Memo(), "batch,4").parity.second_call
+    assert second is not None
+    assert second.state == ()
+
+
+def test_a_model_that_draws_is_unrepeatable(look: Look) -> None:
+    class Noisy(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.rand_like(x)
+
+    result = look(Noisy(4, 4), "batch,4")
+    assert result.parity.passed is False
+    assert result.parity.divergence is not None
+    assert result.parity.divergence.operator == "RandomUniformLike"
+    assert {"ONX001", "ONX007", "ONX022"} <= codes(result)
+
+
+def test_state_is_put_back_bit_for_bit() -> None:
+    model = Cache()
+    model.add_module("counter", Counter())
+    model.seen.append(torch.ones(1, 4))
+    state = State(model)
+    with torch.no_grad():
+        model.counter(model(torch.ones(1, 4)))
+    model.extra = 5
+    assert state.changes() == (
+        "counter.steps (buffer)",
+        "extra (attribute)",
+        "seen (attribute)",
+    )
+    state.restore()
+    assert state.changes() == ()
+    assert (len(model.seen), float(model.counter.steps)) == (1, 0.0)
+    assert not hasattr(model, "extra")
+
+
+# Ties and order -----------------------------------------------------------------------------
+
+
+class Chosen(nn.Module):
+    """The five best of 64 scores, coarse enough for ties, and what stands at their places."""
+
+    def __init__(self, *, is_coarse: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.score, self.is_coarse = nn.Linear(4, 64), is_coarse
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.score(x)
+        values, indices = ((y * 2).round() if self.is_coarse else y).topk(5)
+        return values, indices
+
+
+def reversed_rows(output: str) -> Edit:
+    """An edit that gives an output backwards along its last axis."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        maker = next(n for n in model.graph.node if output in n.output)
+        maker.output[list(maker.output).index(output)] = f"{output}_before"
+        for name, value in (("one", -1), ("least", -(2**62)), ("axis", -1)):
+            array = np.array([value], dtype=np.int64)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array, f"{output}_{name}"))
+        names = [f"{output}_{name}" for name in ("one", "least", "axis", "one")]
+        model.graph.node.append(
+            onnx.helper.make_node("Slice", [f"{output}_before", *names], [output])
+        )
+
+    return edit
+
+
+def test_indices_that_differ_between_ties_pass_and_are_said(look: Look) -> None:
+    outputs = look(Chosen(), "batch,4").parity.cases[0].outputs
+    assert [output.passed for output in outputs] == [True, True]
+    assert "all between tied scores (topk)" in outputs[1].note
+
+
+def test_indices_in_a_wrong_order_fail_though_values_and_set_are_right(look: Look) -> None:
+    parity = look(Chosen(is_coarse=False), "batch,4", edit=reversed_rows("output.1")).parity
+    values, indices = parity.cases[0].outputs
+    assert (parity.passed, values.passed, indices.passed) == (False, True, False)
+    assert "the same values in another order" in indices.note
+
+
+def test_an_index_next_to_the_best_of_a_smooth_curve_fails(look: Look) -> None:
+    class Peak(nn.Module):
+        """Neighbours of the best differ by far less than the tolerance of a comparison."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            place = torch.arange(1000) - 500 - 10 * x.mean(-1, keepdim=True)
+            return (10 - (place / 100) ** 2).argmax(-1)
+
+    def off_by_one(model: onnx.ModelProto) -> None:
+        maker = next(n for n in model.graph.node if n.op_type == "ArgMax")
+        maker.output[0] = "before"
+        one = onnx.numpy_helper.from_array(np.array(2, dtype=np.int64), "two")
+        model.graph.initializer.append(one)
+        place = list(model.graph.node).index(maker)
+        add = onnx.helper.make_node("Add", ["before", "two"], ["output"])
+        model.graph.node.insert(place + 1, add)
+
+    assert look(Peak(), "batch,4").parity.passed
+    assert look(Peak(), "batch,4", edit=off_by_one).parity.passed is False
+
+
+class Detector(nn.Module):
+    """Boxes of the best scores; `is_ordered` says whether the best come first."""
+
+    def __init__(self, *, is_ordered: bool, is_coarse: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.box, self.score = nn.Linear(4, 4), nn.Linear(4, 1)
+        self.is_ordered, self.is_coarse = is_ordered, is_coarse
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        scores = self.score(x).squeeze(-1)
+        scores = (scores * 2).round() if self.is_coarse else scores
+        best, places = scores.topk(6, sorted=self.is_ordered)
+        boxes = self.box(x).gather(1, places[..., None].expand(-1, -1, 4))
+        return {"boxes": boxes, "scores": best}
+
+
+def swap_first_two(*outputs: str) -> Edit:
+    """An edit that swaps the first two rows of outputs along axis 1."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        order = np.array([1, 0, 2, 3, 4, 5], dtype=np.int64)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(order, "order"))
+        for output in outputs:
+            maker = next(n for n in model.graph.node if output in n.output)
+            maker.output[list(maker.output).index(output)] = f"{output}_before"
+            for node in model.graph.node:
+                for place, name in enumerate(node.input):
+                    if name == output:
+                        node.input[place] = f"{output}_before"
+            model.graph.node.append(
+                onnx.helper.make_node("Gather", [f"{output}_before", "order"], [output], axis=1)
+            )
+
+    return edit
+
+
+def test_rows_whose_order_is_open_may_stand_elsewhere(look: Look) -> None:
+    parity = look(
+        Detector(is_ordered=False), "batch,12,4", edit=swap_first_two("boxes", "scores")
+    ).parity
+    assert parity.passed, parity.failure
+    assert "topk leaves it open" in parity.cases[0].outputs[0].note
+
+
+def test_rows_that_did_not_all_move_alike_fail(look: Look) -> None:
+    parity = look(Detector(is_ordered=False), "batch,12,4", edit=swap_first_two("boxes")).parity
+    assert parity.passed is False
+
+
+def test_rows_in_a_wrong_order_fail_where_the_order_is_settled(look: Look) -> None:
+    parity = look(
+        Detector(is_ordered=True), "batch,12,4", edit=swap_first_two("boxes", "scores")
+    ).parity
+    assert parity.passed is False
+    assert "the same values in another order" in parity.cases[0].outputs[1].note
+
+
+def test_a_sequence_given_backwards_fails_beside_a_choice_it_has_nothing_to_do_with(
+    look: Look,
+) -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = self.layer(x)
+            return y, y.topk(6, sorted=False).values.sum(-1)
+
+    parity = look(Both(), "batch,6", edit=reversed_rows("output.0")).parity
+    outputs = parity.cases[0].outputs
+    assert (outputs[0].passed, outputs[1].passed) == (False, True)
+
+
+# Histograms ---------------------------------------------------------------------------------
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(0, 40))
+def test_the_distance_is_the_number_of_steps_to_the_next_number(start: float, steps: int) -> None:
+    here = there = np.float32(start)
+    for _ in range(steps):
+        there = np.nextafter(there, np.float32(np.inf))
+    if np.isfinite(there):
+        distance = ulp_distance(torch.tensor([here]), torch.tensor([there]))
+        assert distance.item() == steps
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_one_and_the_next_number_are_one_apart_in_every_dtype(dtype: torch.dtype) -> None:
+    one = torch.ones(1, dtype=dtype)
+    assert ulp_distance(one, one + torch.finfo(dtype).eps).item() == 1
+    assert ulp_distance(-one * 0, one * 0).item() == 0
+
+
+def test_the_extremes_of_float64_do_not_overflow() -> None:
+    most = torch.tensor([torch.finfo(torch.float64).max], dtype=torch.float64)
+    assert ulp_distance(most, -most).item() == torch.iinfo(torch.int64).max
+    assert ulp_distance(-most, most).item() == torch.iinfo(torch.int64).max
+
+
+def test_every_finite_element_is_in_one_bin_of_each_histogram() -> None:
+    reference = torch.tensor([1.0, 1.0, 2.0, 0.0, float("nan"), 100.0])
+    found = torch.tensor([1.0, 1.0 + 2**-23, 2.2, 1.0, float("nan"), 100.25])
+    histogram = error_histogram("x", reference, found, batch=1, seed=0)
+    assert histogram is not None
+    assert histogram.elements == 5
+    ulps = {each.label: each.elements for each in histogram.ulps if each.elements}
+    assert ulps == {"0": 1, "1": 1, "65,536 and more": 2, "4,096 – 65,535": 1}
+    relative = {each.label: each.elements for each in histogram.relative if each.elements}
+    assert relative == {
+        "equal": 1,
+        "1e-7 – 1e-6": 1,
+        "1e-3 – 1e-2": 1,
+        "1e-1 – 1": 1,
+        "1 and more": 1,
+    }
+
+
+def test_the_worst_case_of_a_float_output_has_a_histogram(look: Look) -> None:
+    parity = look(nn.Linear(4, 3), "batch,4").parity
+    (histogram,) = parity.histograms
+    assert histogram.output == "output"
+    assert sum(each.elements for each in histogram.ulps) == histogram.elements
+    assert histogram.elements in (3, 9)
+
+
+def test_integers_have_no_histogram() -> None:
+    whole = torch.tensor([1, 2])
+    assert error_histogram("x", whole, whole, batch=1, seed=0) is None
+
+
+# Half precision -----------------------------------------------------------------------------
+
+
+def test_a_bfloat16_model_is_compared_in_float32_and_that_is_said(look: Look) -> None:
+    result = look(nn.Linear(4, 3).bfloat16(), "x=batch,4:bfloat16")
+    parity = result.parity
+    assert (parity.passed, parity.compared_dtype) == (True, "float32")
+    assert "not runnable in bfloat16 on CPU onnxruntime" in parity.note
+    assert "compared in float32 instead" in parity.note
+    assert {output.dtype for case in parity.cases for output in case.outputs} == {"float32"}
+    assert "ONX021" in codes(result)
+    assert "ONX008" not in codes(result)
+
+
+def test_float16_runs_as_it_is(look: Look) -> None:
+    parity = look(nn.Linear(4, 3).half(), "x=batch,4:float16").parity
+    assert (parity.passed, parity.compared_dtype) == (True, "")
+
+
+def test_a_copy_that_fails_too_leaves_parity_not_run(look: Look) -> None:
+    class Stubborn(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.bfloat16()) if x.dtype == torch.bfloat16 else x.missing
+
+    parity = look(Stubborn(4, 3).bfloat16(), "x=batch,4:bfloat16").parity
+    assert parity.passed is None
+    assert "nor as a copy in float32" in parity.not_run
+
+
+# Where a broken file leaves PyTorch ---------------------------------------------------------
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.act, self.out = nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4)
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.out(self.act(self.inner(x))))
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList([Block() for _ in range(3)])
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        for block in self.blocks:
+            x = block(x)
+        return x, self.head(x)
+
+
+def test_a_right_file_has_no_divergence(look: Look) -> None:
+    parity = look(Network(), "batch,5,4").parity
+    assert (parity.passed, parity.divergence, parity.failure) == (True, None, "")
+
+
+def test_a_changed_weight_is_found_with_module_node_and_weight(look: Look) -> None:
+    result = look(Network(), "batch,5,4", edit=change("blocks.1.out.bias", more))
+    found = result.parity.divergence
+    assert found is not None
+    assert (found.module, found.module_type, found.cause) == ("blocks.1.out", "Linear", "file")
+    assert found.operator == "Add"
+    assert "blocks.1.out.bias differs from the model's own in 1 of 4 values" in found.sentences[-1]
+    message = next(
+        hit.message
+        for rule in SECTION.rules
+        for hit in rule.findings(result)
+        if hit.code == "ONX001"
+    )
+    assert "blocks.1.out (Linear) is the first module whose output differs" in message
+
+
+def test_a_changed_operator_is_found_in_its_module(look: Look) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        gelu = next(
+            node
+            for node in model.graph.node
+            if node.op_type == "Gelu" and "blocks.2.act" in str(node.metadata_props)
+        )
+        gelu.op_type = "Relu"
+        del gelu.attribute[:]
+
+    found = look(Network(), "batch,5,4", edit=edit).parity.divergence
+    assert found is not None
+    assert found.module == "blocks.2.act"
+    assert any(node.startswith("Relu") for node in found.nodes)
+    assert "says something else than the model" in found.sentences[-1]
+
+
+def test_a_convolution_that_holds_a_batch_norm_is_found_by_its_own_name(look: Look) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(),
+        nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3),
+    )  # fmt: skip
+    for norm in (model[1], model[4]):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    found = look(model, "batch,3,8,8", edit=change("3.weight", more)).parity.divergence
+    assert found is not None
+    assert (found.module, found.module_type, found.operator) == ("3", "Conv2d", "Conv")
+    assert "the batch norm 4 multiplied in" in found.sentences[-1]
+
+
+def test_the_difference_of_functional_code_is_the_models_own(look: Look) -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x).cos() * 2
+
+    def edit(model: onnx.ModelProto) -> None:
+        next(node for node in model.graph.node if node.op_type == "Cos").op_type = "Sin"
+
+    found = look(Functional(), "batch,4", edit=edit).parity.divergence
+    assert found is not None
+    assert (found.module, found.operator) == ("", "Sin")
+
+
+def test_the_smallest_failing_output_is_told_first(look: Look) -> None:
+    parity = look(Network(), "batch,5,4", edit=change("blocks.0.norm.bias", more)).parity
+    assert [output.passed for output in parity.cases[0].outputs] == [False, False]
+    assert parity.failure.startswith("at batch 1, seed 0 output.1 (1 × 5 × 2) is off by up to")
+
+
+def test_what_onnxruntimes_optimiser_does_is_told_apart_from_the_export(look: Look) -> None:
+    class Scaled(nn.Module):
+        """A product of three factors, which a fused convolution multiplies in another order."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv = nn.Conv2d(1, 64, 1, bias=False)
+            self.scale = nn.Parameter(torch.randn(64, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x) * self.scale
+
+    exact = {"tolerance": {"absolute": 0.0, "relative": 0.0}}
+    found = look(Scaled(), "batch,1,8,8", onnx=exact).parity.divergence
+    assert found is not None
+    assert found.cause == "optimiser"
+    assert "the difference comes from onnxruntime's optimiser" in found.sentences[0]
+
+
+def test_the_examination_leaves_no_hook_and_no_file(look: Look, tmp_path: Path) -> None:
+    model = Network()
+    look(model, "batch,5,4", edit=change("blocks.1.out.bias", more))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_weight_perturbed_in_a_resnets_depth_is_named(look: Look) -> None:
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    def raise_one_filter(array: Any) -> None:
+        array[0] += 1
+
+    torch.manual_seed(0)
+    model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5)
+    edit = change("layer3.0.conv2.weight", raise_one_filter)
+    found = look(model, "batch,3,32,32", edit=edit).parity.divergence
+    assert found is not None
+    assert found.module == "layer3.0.conv2"
+
+
+def test_structure_only_is_not_run(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    study = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, timings=False)
+    file = replace(study.onnx_file(), structure_only=True)
+    parity = examine_file(study, file).parity
+    assert parity.passed is None
+    assert "structure only" in parity.not_run
+
+
+def test_two_broken_examinations_are_equal(look: Look) -> None:
+    edit = change("blocks.1.out.bias", more)
+    first, second = (look(Network(), "batch,5,4", edit=edit).parity for _ in range(2))
+    assert first == second

@@ -1,0 +1,146 @@
+"""ONNX files as sources: examined whole without a PyTorch module, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from reportgen import load_manifest
+from reportgen.errors import ModelError
+from reportgen.manifest import InputSpec, ModelSpec, parse_source
+from reportgen.pipeline import build
+from reportgen.report import report_schema
+from reportgen.sections import SECTIONS
+from reportgen.sources.from_onnx import read_onnx_source, with_file_inputs
+
+
+def classifier(folder: Path, name: str = "words.onnx") -> Path:
+    """Ids -> embedding (20 x 6) -> Gemm (6 x 3); 138 weights, 18 multiply-adds a word."""
+    rng = np.random.default_rng(0)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["e"], name="/embedding/Gather"),
+            helper.make_node("MatMul", ["e", "w"], ["y"], name="/head/linear/MatMul"),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["N", "sequence"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(rng.normal(size=(20, 6)).astype(np.float32), "table"),
+            numpy_helper.from_array(rng.normal(size=(6, 3)).astype(np.float32), "w"),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / name)
+    return folder / name
+
+
+def built(folder: Path, text: str, **options: Any) -> Any:
+    manifest = folder / "m.yaml"
+    manifest.write_text(text)
+    build(load_manifest(manifest), output=folder / "out", **options)
+    data = json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))
+    jsonschema.validate(data, report_schema(SECTIONS))
+    return data["models"][0]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("words")
+    classifier(folder)
+    text = "version: 1\ntitle: t\nmodels: [{name: words, source: words.onnx, batch: 4}]\n"
+    return built(folder, text, formats=("html", "json", "md"))
+
+
+def test_a_file_is_counted_by_its_nodes(words: Any) -> None:
+    layers = words["sections"]["layers"]["result"]
+    assert layers["parameters"] == 20 * 6 + 6 * 3
+    assert layers["macs"] == 4 * 16 * 6 * 3
+    assert layers["input_shapes"] == {"ids": [4, 16]}
+    assert layers["output_shapes"] == {"y": [4, 16, 3]}
+    assert [layer["path"] for layer in layers["layers"] if layer["macs"]] == [
+        "", "head", "head.linear", "head.linear.head_linear_MatMul",
+    ]  # fmt: skip
+
+
+def test_the_file_itself_is_examined_and_timed(words: Any) -> None:
+    onnx_section = words["sections"]["onnx"]
+    assert onnx_section["status"] == "done"
+    result = onnx_section["result"]
+    assert (result["opset"], result["nodes"]) == (18, 2)
+    assert result["parity"]["passed"] is None
+    assert "no PyTorch module" in result["parity"]["not_run"]
+    assert result["latency_ms"]["batch"] == 4
+    assert words["weights"] == "words.onnx"
+
+
+def test_what_needs_a_module_is_skipped_with_the_reason(words: Any) -> None:
+    for name in ("memory", "training", "behaviour"):
+        section = words["sections"][name]
+        assert section["status"] == "skipped", name
+    assert "no PyTorch module" in words["sections"]["memory"]["reason"]
+    graphs = words["sections"]["graphs"]["result"]
+    assert graphs["onnx"]["nodes"] > 0
+    assert graphs["modules"]["svg"] is None
+
+
+def test_the_source_file_is_left_where_and_as_it_is(tmp_path: Path) -> None:
+    path = classifier(tmp_path)
+    before = path.read_bytes()
+    text = "version: 1\ntitle: t\nmodels: [{name: words, source: words.onnx}]\n"
+    built(tmp_path, text, formats=("json",), timings=False)
+    assert path.read_bytes() == before
+
+
+def test_ids_stay_below_the_table_that_they_look_up(tmp_path: Path) -> None:
+    path = classifier(tmp_path)
+    spec = ModelSpec(name="m", source=parse_source("words.onnx", tmp_path))
+    [ids] = with_file_inputs(spec, read_onnx_source(path)).inputs
+    assert ids == InputSpec(
+        name="ids", shape=("batch", "sequence"), dtype="int64", high=20
+    ).model_copy(update={})
+
+
+def test_dims_of_the_manifest_give_the_open_dims_their_sizes(tmp_path: Path) -> None:
+    path = classifier(tmp_path)
+    source = parse_source("words.onnx", tmp_path)
+    spec = ModelSpec.model_construct(name="m", source=source, dims={"sequence": 5}, batch=2)
+    assert with_file_inputs(spec, read_onnx_source(path)).dims == {"sequence": 5}
+
+
+def test_a_fixed_first_dimension_is_the_batch(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [6, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [6, 3])],
+    )
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    spec = ModelSpec(name="m", source=parse_source("m.onnx", tmp_path), batch=2)
+    assert with_file_inputs(spec, read_onnx_source(tmp_path / "m.onnx")).batch == 6
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage \xff", b"\x00" * 64])
+def test_what_is_no_onnx_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    text = "version: 1\ntitle: t\nmodels: [{name: m, source: m.onnx}]\n"
+    with pytest.raises(ModelError, match=r"m\.onnx cannot be read as an ONNX model"):
+        built(tmp_path, text, formats=("json",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_inputs_are_refused_with_the_names_of_the_file(tmp_path: Path) -> None:
+    classifier(tmp_path)
+    text = (
+        "version: 1\ntitle: t\nmodels:\n  - name: m\n    source: words.onnx\n"
+        "    inputs: [{value: 3}]\n"
+    )
+    with pytest.raises(ModelError, match="the file takes 1 inputs, the manifest gives 0"):
+        built(tmp_path, text, formats=("json",))

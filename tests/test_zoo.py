@@ -1,0 +1,154 @@
+"""The sweep over random architectures: it draws the same every time, and what it draws is tiny."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("timm")
+pytest.importorskip("transformers")
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import zoo
+import zoo_draw
+import zoo_tiny
+
+
+def outcome(*failures: zoo.Failure, **other: Any) -> zoo.Outcome:
+    values = {"name": "m", "source": "timm:m", "parameters": 7, "level": "whole"}
+    known = {"verdict": "pass", "parity": "passed", "seconds": 1.0}
+    return zoo.Outcome(**{**values, **known, "failures": failures, **other})
+
+
+def failure(alone: float | str | None, section: str = "onnx") -> zoo.Failure:
+    return zoo.Failure(section=section, error="a branch on data", hint="use where", alone=alone)
+
+
+@pytest.mark.parametrize("order", [zoo_draw.timm_order, zoo_draw.transformers_order])
+def test_the_same_seed_draws_the_same_order_and_another_seed_another(order: Any) -> None:
+    assert list(islice(order(4), 50)) == list(islice(order(4), 50))
+    assert list(islice(order(4), 50)) != list(islice(order(5), 50))
+
+
+def test_no_module_of_timm_is_drawn_more_than_three_times() -> None:
+    from timm.models._registry import _model_to_module
+
+    modules = [_model_to_module[name] for name in zoo_draw.timm_order(4)]
+
+    assert max(map(modules.count, set(modules))) == 3
+
+
+def test_no_folder_of_transformers_is_drawn_twice() -> None:
+    types = list(zoo_draw.transformers_order(4))
+
+    assert not {"clip", "clip_text_model"} <= set(types)
+    assert len(types) == len(set(types)) > 300
+
+
+def test_a_tiny_bert_has_the_parameters_of_its_sizes() -> None:
+    tiny = zoo_tiny.tiny_transformers("bert")
+
+    width, vocabulary, positions, kinds, layers = 64, 512, 128, 2, 2
+    embeddings = (vocabulary + positions + kinds) * width + 2 * width
+    block = 4 * (width * width + width) + 2 * (width * width + width) + 4 * width
+    head = width * width + width + 2 * width + vocabulary  # the decoder is tied
+    assert tiny.level == "whole"
+    assert tiny.parameters == embeddings + layers * block + head
+
+
+def test_nested_parts_are_made_tiny_and_keep_their_type() -> None:
+    from transformers import CLIPConfig
+
+    fields = zoo_tiny.tiny_fields(CLIPConfig(), "whole")
+
+    assert fields["text_config"]["model_type"] == "clip_text_model"
+    assert fields["text_config"]["hidden_size"] == fields["vision_config"]["hidden_size"] == 64
+    assert fields["vision_config"]["image_size"] == 128  # four patches of 32 a side
+
+
+def test_special_tokens_stay_below_the_small_vocabulary_and_apart() -> None:
+    from transformers import GPT2Config, Qwen2VLConfig
+
+    gpt = zoo_tiny.tiny_fields(GPT2Config(), "whole")
+    qwen = zoo_tiny.tiny_fields(Qwen2VLConfig(), "whole")
+    tokens = [value for key, value in qwen.items() if key.endswith("_token_id")]
+
+    assert gpt["eos_token_id"] < gpt["vocab_size"] == 512
+    assert len(set(tokens)) == len(tokens) >= 4
+    assert max(tokens) < 512
+
+
+def test_what_is_small_already_is_left_alone() -> None:
+    from transformers import BertConfig
+
+    small = BertConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48,
+        vocab_size=99, max_position_embeddings=20,
+    )  # fmt: skip
+
+    assert zoo_tiny.tiny_fields(small, "whole") == {}
+
+
+def test_tiny_arguments_survive_the_manifest() -> None:
+    arguments = zoo_tiny.tiny_timm("crossvit_9_240").arguments
+
+    assert yaml.safe_load(yaml.safe_dump(arguments)) == arguments
+    assert arguments["img_size"] == 64
+
+
+def test_a_part_of_another_architecture_is_no_model_of_its_own() -> None:
+    with pytest.raises(zoo_tiny.NotTiny, match=zoo_tiny.NO_CLASS):
+        zoo_tiny.tiny_transformers("t5_gemma_module")
+
+
+def test_the_constructor_that_stays_large_is_drawn_again_with_its_size() -> None:
+    with pytest.raises(zoo_tiny.NotTiny, match="M parameters"):
+        zoo_tiny.tiny_timm("vgg16_bn")
+
+
+@pytest.mark.parametrize(
+    ("alone", "ours"), [(2.5, True), (None, True), ("RuntimeError: data-dependent", False)]
+)
+def test_a_failure_is_ours_unless_pytorch_fails_too(alone: float | str | None, ours: bool) -> None:
+    assert outcome(failure(alone)).whole is not ours
+
+
+def test_the_shares_of_a_sweep_are_counted() -> None:
+    outcomes = [
+        outcome(),
+        outcome(failure("RuntimeError: no"), parity=""),
+        outcome(failure(1.0, ""), verdict="", parity=""),
+        outcome(parity="vacuous"),
+    ]
+
+    words = "\n".join(zoo.summary(outcomes, []))
+
+    assert "3 of 4 (75.0 %) have a report" in words
+    assert "3 of 4 (75.0 %) have no failed section that PyTorch" in words
+    assert "2 of 4 (50.0 %) have no failed section at all" in words
+    assert "ours: model 1" in words
+    assert "no file 2, passed 1, vacuous 1" in words
+
+
+def test_an_outcome_comes_back_from_the_cache_as_it_went_in(tmp_path: Path) -> None:
+    import json
+    from dataclasses import asdict
+
+    first, second = outcome(failure(None)), outcome(failure(1.0))
+    lines = "".join(json.dumps(asdict(one)) + "\n" for one in (first, second))
+    (tmp_path / "outcomes.jsonl").write_text(lines)
+
+    assert zoo.cached_outcomes(tmp_path) == {"m": second}
+
+
+def test_the_line_of_the_command_line_is_taken_apart() -> None:
+    found = zoo.failed_as_a_whole("reportgen: no inputs (of 3) run (name them under 'inputs')")
+
+    assert found["error"] == "no inputs (of 3) run"
+    assert found["hint"] == "name them under 'inputs'"
