@@ -8,8 +8,8 @@ model with the same dynamic batch. Both alternate in one process after one round
 counted; the medians are compared. What the report reads of the file besides (checker, inventory,
 latency) is timed by itself and is not part of the ratio.
 
-The processor time of the process stands beside the wall-clock: on a shared machine it is the
-steadier of the two.
+The processor time of the process stands beside the wall-clock. On a busy machine it is the one to
+read, with OMP_NUM_THREADS=1: threads that wait for each other spin.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ def study_of(name: str, folder: Path) -> Study:
     return Study(spec=spec, model=model, targets=(), folder=folder, timings=False)
 
 
-def measure(name: str, rounds: int, clock: Clock) -> float:
+def measure(name: str, rounds: int, clock: Clock) -> tuple[float, float]:
+    """The ratio of wall-clock seconds, and that of processor seconds."""
     clock.rounds.clear()
     with tempfile.TemporaryDirectory() as folder:
         study = study_of(name, Path(folder))
@@ -167,7 +168,11 @@ def measure(name: str, rounds: int, clock: Clock) -> float:
             bare(study.model, x, Path(folder), clock)
             ours(study, clock)
     show(name, clock)
-    return clock.median("ours", "all") / clock.median("bare", "all")
+    wall, cpu = (
+        clock.median("ours", "all", cpu=cpu) / clock.median("bare", "all", cpu=cpu)
+        for cpu in (False, True)
+    )
+    return wall, cpu
 
 
 def show(name: str, clock: Clock) -> None:
@@ -191,9 +196,10 @@ def main() -> int:
     print(f"torch {torch.__version__}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     ratios = {name: measure(name, options.rounds, clock) for name in options.models}
     print("\nexport and parity against a bare export and one run:")
-    for name, ratio in ratios.items():
-        print(f"  {name:<24}{ratio:>6.2f} ×   {'within' if ratio <= LIMIT else 'above'} {LIMIT}")
-    return 0 if ratios[options.models[0]] <= LIMIT else 1
+    for name, (wall, cpu) in ratios.items():
+        verdict = "within" if wall <= LIMIT else "above"
+        print(f"  {name:<24}{wall:>6.2f} × ({cpu:.2f} × of processor time)   {verdict} {LIMIT}")
+    return 0 if ratios[options.models[0]][0] <= LIMIT else 1
 
 
 if __name__ == "__main__":

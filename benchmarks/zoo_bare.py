@@ -71,7 +71,8 @@ def _backward(model: Any, examples: Any) -> None:
     ]
     if not leaves:
         raise RuntimeError("no output depends on a parameter by a differentiable way")
-    torch.stack([leaf.real.sum() for leaf in leaves]).sum().backward()
+    total: Any = torch.stack([leaf.real.sum() for leaf in leaves]).sum()
+    total.backward()
 
 
 def _export(model: Any, examples: Any) -> None:

@@ -21,10 +21,20 @@ MOST_PARAMETERS = 40_000_000
 _WIDTH, _HEADS, _KEY_HEADS, _HEAD_WIDTH, _RANK = 64, 4, 2, 16, 32
 _LAYERS, _VOCABULARY, _POSITIONS, _EXPERTS, _CHOSEN_EXPERTS = 2, 512, 128, 4, 2
 _SECONDS = 60  # for one constructor
-LEVELS = ("whole", "deep", "layers", "default")
-"""What is made small: everything; all but widths and heads; layers and vocabulary; nothing."""
+LEVELS = ("whole", "inside", "deep", "layers", "default")
+"""What is made small, in the order of trying.
+
+whole: everything; inside: everything but images; deep: everything but widths and heads; layers:
+only layers and vocabulary; default: nothing.
+"""
 
 NO_CLASS = "no model class is made from it alone"
+CANNOT = {
+    "edgetam_vision_model": "its default backbone has other channels than its neck expects",
+    "glm4v_text": "its rotary sections are fixed for heads of 64; the default is too large",
+    "zoedepth": "its neck takes four stages of a backbone; the default is too large",
+}
+"""Model types that build and that no small configuration lets run, each tried by hand."""
 
 
 class NotTiny(Exception):
@@ -54,6 +64,8 @@ def tiny_transformers(model_type: str) -> Tiny:
     from reportgen.errors import ModelError
     from reportgen.sources.from_transformers.classes import class_of_type
 
+    if model_type in CANNOT:
+        raise NotTiny(CANNOT[model_type])
     try:
         config_class = CONFIG_MAPPING[model_type]
         default = config_class()
@@ -95,7 +107,7 @@ def tiny_fields(config: Any, level: str) -> dict[str, Any]:
         made = _small(key, value, values, level)
         if made != value:
             small[key] = made
-    small.update(_token_ids(values, vocabulary, level))
+    small.update(_token_ids(values, vocabulary))
     return small
 
 
@@ -114,17 +126,19 @@ def _vocabulary_of(config: Any) -> int | None:
     return None
 
 
-def _token_ids(values: dict[str, Any], vocabulary: int | None, level: str) -> dict[str, Any]:
-    """Ids beyond the small vocabulary become its last ones, each another."""
-    if level not in LEVELS[:3]:
-        return {}
+def _token_ids(values: dict[str, Any], vocabulary: int | None) -> dict[str, Any]:
+    """Ids beyond the small vocabulary become its last ones, each another.
+
+    A default may leave the token of an image open that no forward pass can do without.
+    """
     most = min(_VOCABULARY, vocabulary or _VOCABULARY)
     free = itertools.count(most - 1, -1)
     small: dict[str, Any] = {}
     for key, value in sorted(values.items()):
         if re.search(r"(token_id|token_index|token_ids|_token)$", key) is None:
             continue
-        if isinstance(value, int) and not isinstance(value, bool) and value >= most:
+        absent = value is None and re.match(r"(image|video|audio)_token_", key) is not None
+        if absent or (type(value) is int and value >= most):
             small[key] = next(free)
         elif isinstance(value, list) and any(isinstance(v, int) and v >= most for v in value):
             small[key] = [next(free) if v >= most else v for v in value]
@@ -154,10 +168,11 @@ def _numbers(limit: int) -> Callable[[Any, dict[str, Any]], Any]:
 
 
 def _within_layers(value: Any, _: dict[str, Any]) -> Any:
-    """Layers counted from the front must exist; those counted from the back nearly always do."""
+    """Layers that exist, in the order and as many as they were."""
     if isinstance(value, int):
         return max(-_LAYERS, min(value, _LAYERS - 1))
-    return sorted({max(-_LAYERS, min(number, _LAYERS - 1)) for number in value})
+    ranks = {number: rank for rank, number in enumerate(sorted(set(value)))}
+    return [min(ranks[number], _LAYERS - 1) for number in value]
 
 
 def _rope(value: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -186,8 +201,8 @@ _RULES: tuple[_Rule, ...] = (  # (levels up to, kind of value, name, how); the f
      _most(_LAYERS)),
     ("layers", _LIST, r"depths?|num_block_repeats|stage_num_blocks|layer_depths|num_blocks",
      _numbers(_LAYERS)),
-    ("layers", _LIST, r"deepstack_visual_indexes|fullatt_block_indexes|global_attn_indexes",
-     _within_layers),
+    ("layers", _LIST, r"deepstack_visual_indexes|fullatt_block_indexes|global_attn_indexes|"
+     r"intermediate_hook_ids", _within_layers),
     ("layers", _INT, r"vision_feature_layer|insert_layer_id", _within_layers),
     ("layers", _LIST, r"vision_feature_layer", _within_layers),
     ("deep", _INT, r"num_experts_per_tok.*|moe_topk|moe_k|.*top_k_experts", _most(_CHOSEN_EXPERTS)),
@@ -224,7 +239,9 @@ def _small(key: str, value: Any, values: dict[str, Any], level: str) -> Any:
     kind = _kind_of(value)
     for until, wanted, name, make in _RULES:
         if wanted == kind and re.fullmatch(name, key):
-            applies = LEVELS.index(level) <= LEVELS.index(until)
+            reach = "whole" if level == "inside" else level
+            applies = LEVELS.index(reach) <= LEVELS.index(until)
+            applies &= level != "inside" or make is not _image
             made = make(value, values) if applies else value
             return tuple(made) if isinstance(value, tuple) and made == list(value) else made
     return value

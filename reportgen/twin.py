@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from reportgen.leaves import tensor_leaves
 from reportgen.loan import undisturbed
+from reportgen.recurrent import Note, whole_layers
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -122,8 +123,10 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def countable(model: nn.Module) -> Iterator[None]:
+def countable(model: nn.Module, note: Note = lambda *_: None) -> Iterator[None]:
     """Fused attention and recurrent kernels off: what they do is then seen.
+
+    On fake tensors a recurrent layer is one operator instead, and `note` is told of it.
 
     Distributions do not validate their arguments meanwhile. Validation reads values, which a fake
     pass has not; and dynamo switches it off for the whole process, so that without this the way
@@ -140,6 +143,7 @@ def countable(model: nn.Module) -> Iterator[None]:
         if recurrent:
             undo.enter_context(torch.backends.mkldnn.flags(enabled=False))
         _compile_nothing(undo)
+        undo.enter_context(whole_layers(model, note))
         yield
 
 

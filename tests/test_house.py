@@ -19,7 +19,7 @@ FLOORS = [
     {"findings", "manifest", "fonts"},
     {"chapter", "leaves", "plain_words", "onnx_nodes"},
     {"inputs", "loan", "sources", "export"},
-    {"twin", "peer"},
+    {"recurrent", "twin", "peer"},
     {"guessing"},
     {"study"},
     {"sections"},

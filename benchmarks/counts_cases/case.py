@@ -19,8 +19,9 @@ class Case:
     """A model with the right answers, by closed form.
 
     What is left at its default must be as that says: nothing idle, nothing unregistered, no
-    operator uncounted. None means that it is not judged; without a closed form of the multiply-adds
-    it is judged whether there are any, or an operator is named that is not counted.
+    operator uncounted, no mixture of experts. None elsewhere means that it is not judged; without
+    a closed form of the multiply-adds it is judged whether there are any, or an operator is named
+    that is not counted.
     """
 
     name: str
@@ -32,12 +33,13 @@ class Case:
     batch: int = 1
     trainable: int | None = None
     training_macs: int | None = None  # forward and backward
-    active: int | None = None  # parameters that a token passes through
+    active: int | None = None  # parameters that a token passes through; None: no experts
     never_ran: int | None = 0  # parameters
     unregistered: int | None = 0  # parameters
     parameter_bytes: int | None = None
     buffers_bytes: int | None = None
     outputs: dict[str, Shape] | None = None
+    leaves: int | None = None  # tensors that come out
     uncounted: tuple[str, ...] | None = ()  # operators to be named
     calls: tuple[tuple[str, int], ...] = ()  # how often the module of a path ran
     refused: str | None = None  # words of the reason why there is no answer
@@ -75,12 +77,13 @@ def _compared(case: Case, found: Layers) -> Iterator[tuple[str, Any, Any]]:
     if case.macs is None:
         yield "counted or named", bool(found.macs or found.uncounted), True
     yield "MACs of forward and backward", found.forward_backward_macs, case.training_macs
-    yield "active parameters", found.active_parameters, case.active
+    yield "active parameters of experts", found.active_parameters or 0, case.active or 0
     yield "trainable parameters", found.trainable_parameters, case.trainable
     yield "never ran", root.never_ran_parameters, case.never_ran
     yield "unregistered", sum(item.parameters for item in found.unregistered), case.unregistered
     yield "bytes of parameters", found.parameter_bytes, case.parameter_bytes
     yield "bytes of buffers", found.buffers_bytes, case.buffers_bytes
+    yield "tensors that come out", len(found.output_shapes), case.leaves
     yield "outputs", found.output_shapes, case.outputs
     named = tuple(sorted(item.operator for item in found.uncounted))
     yield "uncounted", named, None if case.uncounted is None else tuple(sorted(case.uncounted))

@@ -186,6 +186,26 @@ def bags(self: Any, ids: Tensor) -> Tensor:
     return out
 
 
+def scanned(self: Any, x: Tensor) -> Any:
+    from torch._higher_order_ops import scan
+
+    def step(state: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        new = torch.tanh(state @ self.weight + item)
+        return new, new.clone()
+
+    return scan(step, x.new_zeros(x.shape[0], 4), x, dim=1)
+
+
+def mapped(self: Any, x: Tensor) -> Any:
+    from torch._higher_order_ops.map import map as each
+
+    return each(self.linear, x)
+
+
+def chosen(self: Any, x: Tensor) -> Any:
+    return torch.cond(x.sum() > 0, self.one, self.other, (x,))
+
+
 CASES = (
     Case(
         name="conv1d with 'same' padding and dilation",
@@ -373,6 +393,7 @@ CASES = (
         batch=16,
         parameters=28 + 4 * 42,
         macs=16 * (24 + 36),
+        active=28 + 42,
         never_ran=None,
     ),
     Case(
@@ -515,6 +536,31 @@ CASES = (
         macs=0,
         never_ran=None,
         outputs={"": (0, 4)},
+    ),
+    Case(
+        name="scan over five steps",
+        model=function(scanned, weight=nn.Parameter(torch.randn(4, 4))),
+        inputs=("batch,5,4",),
+        batch=2,
+        parameters=16,
+        macs=2 * 5 * 16,
+    ),
+    Case(
+        name="map over three rows",
+        model=function(mapped, linear=nn.Linear(4, 4)),
+        inputs=("3,2,4",),
+        parameters=20,
+        macs=3 * 2 * 16,
+    ),
+    Case(
+        name="torch.cond counts its dearer branch",
+        model=function(
+            chosen, one=nn.Linear(4, 2), other=nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+        ),
+        inputs=("batch,4",),
+        parameters=10 + 30,
+        macs=16 + 8,
+        never_ran=None,
     ),
     Case(
         name="spectra are counted or named",

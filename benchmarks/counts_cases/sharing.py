@@ -160,6 +160,45 @@ class BuiltByTheFirstPass(nn.Module):
         return out
 
 
+class GrowsInForward(nn.Module):
+    """Registers one more layer in every pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layers.append(nn.Linear(4, 4))
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class HoldsAnExpandedMask(nn.Module):
+    """A buffer of which two elements are one place in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("mask", torch.ones(1, 4).expand(2, 4))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.linear(x) * self.mask
+
+
+class FlatWeights(nn.Module):
+    """All parameters are views of one vector; one layer is not run, one only by its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.idle = (nn.Linear(4, 4) for _ in range(3))
+        flat = nn.utils.parameters_to_vector(self.parameters()).detach()
+        nn.utils.vector_to_parameters(flat, self.parameters())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(self.a(x), self.b.weight, self.b.bias)
+
+
 class PlainTensorWeight(nn.Module):
     """A weight that is neither parameter nor buffer."""
 
@@ -397,5 +436,37 @@ CASES = (
         parameters=20,
         macs=16,
         calls=(("layer", 1),),
+    ),
+    Case(
+        name="a layer more in every pass",
+        model=GrowsInForward,
+        inputs=("batch,4",),
+        parameters=None,
+        macs=48,
+    ),
+    Case(
+        name="a buffer that is expanded",
+        model=HoldsAnExpandedMask,
+        inputs=("batch,4",),
+        batch=2,
+        parameters=20,
+        macs=32,
+    ),
+    Case(
+        name="a parameter that is expanded",
+        model=lambda: Lambda(
+            lambda self, x: x * self.scale, scale=nn.Parameter(torch.ones(1).expand(6))
+        ),
+        inputs=("batch,6",),
+        parameters=6,
+        macs=0,
+    ),
+    Case(
+        name="parameters that are views of one vector, one layer idle",
+        model=FlatWeights,
+        inputs=("batch,4",),
+        parameters=60,
+        macs=32,
+        never_ran=20,
     ),
 )

@@ -249,6 +249,17 @@ CASES = (
         outputs={"0": (1, 2), "deep.0.0": (1, 4), "deep.1.k": ()},
     ),
     Case(
+        name="keys that read alike",
+        model=lambda: Lambda(
+            lambda self, x: {1: self.linear(x), "1": x, "a.b": x[:, :1], "a": {"b": x[:, :3]}},
+            linear=nn.Linear(4, 2),
+        ),
+        inputs=("batch,4",),
+        parameters=10,
+        macs=8,
+        leaves=4,
+    ),
+    Case(
         name="a distribution",
         model=lambda: Lambda(
             lambda self, x: Normal(self.mean(x), self.scale(x).exp()),

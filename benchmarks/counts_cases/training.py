@@ -60,6 +60,35 @@ class GroupedExperts(nn.Module):
         return (mixed * weights[..., None]).sum(1)
 
 
+class TwoBlocksTwoClasses(nn.Module):
+    """As many blocks as classes, and the best class by argmax: no experts anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        for block in self.blocks:
+            x = block(x).relu()
+        logits = self.head(x)
+        return logits, logits.argmax(-1)
+
+
+class FourTasks(nn.Module):
+    """Four heads of which every sample sees all, and the best two of four classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(8, 8)
+        self.heads = nn.ModuleList(nn.Linear(8, 4) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.body(x)
+        found = torch.stack([head(x) for head in self.heads])
+        return found, found[0].topk(2)
+
+
 def perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 
@@ -218,5 +247,19 @@ CASES = (
         parameters=64 + 4 * 512,
         macs=6 * (64 + 2 * 512),
         active=64 + 2 * 512,
+    ),
+    Case(
+        name="as many blocks as classes: no experts",
+        model=TwoBlocksTwoClasses,
+        inputs=("batch,8",),
+        parameters=2 * 72 + 18,
+        macs=2 * 64 + 16,
+    ),
+    Case(
+        name="as many tasks as classes: no experts",
+        model=FourTasks,
+        inputs=("batch,8",),
+        parameters=72 + 4 * 36,
+        macs=64 + 4 * 32,
     ),
 )

@@ -221,7 +221,7 @@ def _warnings(
         yield f"{STRUCTURE_ONLY} ({len(exported.weights)} of them)"
     helped = exported.strategy.adaptations
     outputs = [why.error for why in trail.failures if why.kind == "output"]
-    if helped or exported.dropped:
+    if helped or exported.strategy.flattened:
         yield from dict.fromkeys(outputs)
     if helped:
         changes = " and the ".join(_CHANGES[name] for name in helped)

@@ -199,9 +199,10 @@ def _closed_modules(model: nn.Module) -> Explained | None:
 def _is_script(module: nn.Module, *, is_root: bool) -> bool:
     """Traced modules within another are followed by torch.export; scripted ones are not."""
     import torch
+    from torch.jit._trace import TracedModule
 
-    is_traced = isinstance(module, torch.jit.TracedModule)
-    return isinstance(module, torch.jit.ScriptModule) and (is_root or not is_traced)
+    is_script = isinstance(module, torch.jit.ScriptModule)
+    return is_script and (is_root or not isinstance(module, TracedModule))
 
 
 def _is_below(name: str, others: list[str]) -> bool:

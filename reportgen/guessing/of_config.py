@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from reportgen.guessing.choice import constant, filled, indices, tensor
+from reportgen.guessing.of_images import BY_NAME, pixels, rows
 from reportgen.guessing.sizes import Sizes
 from reportgen.manifest import InputSpec
 
 _LENGTH = 128
 _SAMPLES = 16_000  # one second of sound
-_GRID = 4  # patches in each of the three directions
 
 
 def options(name: str, sizes: Sizes) -> list[InputSpec]:
@@ -19,6 +19,20 @@ def options(name: str, sizes: Sizes) -> list[InputSpec]:
     if make is not None:
         return list(make(name, sizes))
     return list(_by_ending(name, sizes))
+
+
+def anything(name: str, sizes: Sizes, *, beside_images: bool) -> Iterator[InputSpec]:
+    """What may be given for an argument that must be given and of which nothing is known."""
+    if beside_images or "image" in name or "pixel" in name:
+        yield from pixels(name, sizes)
+    if "mask" in name:
+        yield from _mask(name, sizes)
+    yield from _embeddings(name, sizes)
+    bins = sizes.audio("model_in_dim", "num_mel_bins", "input_dim") or 80
+    yield tensor(name, "batch", 32, bins, keyword=True)
+    yield tensor(name, "batch", sizes.text("hidden_size", "d_model") or 64, keyword=True)
+    yield filled(name, "batch", value=1, keyword=True)
+    yield filled(name, "batch", 16, value=1, keyword=True)
 
 
 def _ids(name: str, sizes: Sizes) -> Iterator[InputSpec]:
@@ -61,55 +75,13 @@ def _boxes(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     yield filled(name, "batch", sizes.length(), 4, value=5, keyword=True)
 
 
-def _pixels(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    channels = sizes.vision("num_channels", "in_channels", "in_chans") or 3
-    height, width = sizes.pair("image_size") or sizes.pair("img_size") or (224, 224)
-    frames = sizes.vision("num_frames", "frames_per_clip", "num_video_frames")
-    patches = _patches(name, sizes, channels)
-    if frames and "image_grid_thw" not in name:
-        yield tensor(name, "batch", frames, channels, height, width, keyword=True)
-    if patches is not None:
-        yield patches
-    yield tensor(name, "batch", channels, height, width, keyword=True)
-    yield tensor(name, "batch", 1, channels, height, width, keyword=True)
-    for size in (224, 384, 512, 64, 1536):
-        yield tensor(name, "batch", channels, size, size, keyword=True)
-    yield tensor(name, "batch", 2, channels, height, width, keyword=True)
-    yield tensor(name, "batch", 1, 2, channels, height, width, keyword=True)
-
-
-def _patches(name: str, sizes: Sizes, channels: int) -> InputSpec | None:
-    """Images that come as rows of patches, beside a grid that says how they lie."""
-    patch = sizes.vision("patch_size", "spatial_patch_size")
-    together = sizes.vision("temporal_patch_size")
-    if patch is None or together is None or sizes.vision("spatial_merge_size") is None:
-        return None
-    return tensor(name, _GRID**3, channels * together * patch * patch, keyword=True)
-
-
-def _grid(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
-    yield filled(name, 1, 3, value=_GRID, keyword=True)
-
-
-def _video(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    channels = sizes.vision("num_channels", "in_channels", "in_chans") or 3
-    height, width = sizes.pair("image_size") or sizes.pair("crop_size") or (224, 224)
-    frames = sizes.vision("num_frames", "frames_per_clip", "num_video_frames") or 16
-    patches = _patches(name, sizes, channels)
-    if patches is not None:
-        yield patches
-    yield tensor(name, "batch", frames, channels, height, width, keyword=True)
-    yield tensor(name, "batch", 2, channels, height, width, keyword=True)
-
-
 def _hidden(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    channels = sizes.vision("in_channels", "num_channels", "in_chans") or 3
-    patches = _patches(name, sizes, channels)
+    patches = rows(name, sizes)
     if patches is not None:
         yield patches
     width = sizes.text("hidden_size", "d_model") or 64
     yield tensor(name, "batch", 16, width, keyword=True)
-    yield tensor(name, _GRID**3, width, keyword=True)
+    yield tensor(name, 64, width, keyword=True)
     yield tensor(name, "batch", width, 16, keyword=True)
 
 
@@ -207,13 +179,48 @@ def _embeddings(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     yield tensor(name, "batch", min(32, sizes.length()), width, keyword=True)
 
 
+def _languages(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+    count = len(getattr(sizes.config, "languages", None) or [0])
+    yield indices(name, "batch", count=count, keyword=True)
+
+
+def _language_of_tokens(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+    yield indices(name, "batch", sizes.length(), count=sizes.text("n_langs") or 1, keyword=True)
+
+
+def _sound_lengths(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+    positions = sizes.audio("max_source_positions", "n_window")
+    yield filled(name, "batch", value=2 * positions if positions else 160, keyword=True)
+
+
+def _entities(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+    yield indices(name, "batch", 4, count=sizes.text("entity_vocab_size") or 1, keyword=True)
+
+
+def _points(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
+    yield tensor(name, "batch", 1, 1, 2, low=0.0, high=32.0, keyword=True)
+
+
+def _point_boxes(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
+    yield tensor(name, "batch", 1, 4, low=0.0, high=32.0, keyword=True)
+
+
+def _timestep(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
+    yield filled(name, "batch", value=1, keyword=True)
+
+
+def _positions(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+    yield indices(name, "batch", sizes.length(), count=sizes.length(), keyword=True)
+    yield indices(name, "batch", 16, count=16, keyword=True)
+
+
 def _yes(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
     yield constant(name, True)
 
 
 def _perceived(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     yield from _ids(name, sizes)
-    yield from _pixels(name, sizes)
+    yield from pixels(name, sizes)
     yield from _sound(name, sizes)
 
 
@@ -223,8 +230,8 @@ def _by_ending(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     elif name.endswith("_mask"):
         yield from _mask(name, sizes)
     elif "pixel_values" in name:
-        yield from _pixels(name, sizes)
-    elif name.endswith(("_embeds", "_embeddings", "hidden_states")):
+        yield from pixels(name, sizes)
+    elif name.endswith(("_embeds", "_embeddings", "hidden_states", "hidden_state")):
         yield from _embeddings(name, sizes)
 
 
@@ -238,11 +245,7 @@ _BY_NAME: dict[str, Callable[[str, Sizes], Iterator[InputSpec]]] = {
     "token_type_ids": _token_types,
     "mm_token_type_ids": _mask,  # one: the token stands for an image
     "bbox": _boxes,
-    "pixel_values": _pixels,
-    "pixel_values_videos": _video,
     "hidden_states": _hidden,
-    "grid_thw": _grid,
-    "image_grid_thw": _grid,
     "flattened_patches": _flat_patches,
     "input_values": _sound,
     "audio_values": _sound,
@@ -261,9 +264,24 @@ _BY_NAME: dict[str, Callable[[str, Sizes], Iterator[InputSpec]]] = {
     "inputs_embeds": _embeddings,
     "inputs": _perceived,
     "return_loss": _yes,
+    "lang_ids": _languages,
+    "langs": _language_of_tokens,
+    "token_ids": _ids,
+    "audio_feature_lengths": _sound_lengths,
+    "feature_lens": _sound_lengths,
+    "entity_ids": _entities,
+    "encoder_hidden_states": _embeddings,
+    "encoder_outputs": _embeddings,
+    "input_points": _points,
+    "input_boxes": _point_boxes,
+    "timestep": _timestep,
+    "class_labels": _timestep,
+    "position_ids": _positions,
+    **BY_NAME,
 }
 
 WANTED = frozenset(_BY_NAME) - {
-    "attention_mask", "decoder_attention_mask", "inputs_embeds", "return_loss"
+    "attention_mask", "decoder_attention_mask", "inputs_embeds", "return_loss",
+    "encoder_outputs", "position_ids"
 }  # fmt: skip
 """Arguments that a pass may miss although they are optional."""

@@ -51,7 +51,8 @@ class Sizes:
     def placeholder(self) -> int | None:
         """The token that stands for a piece of an image or a sound, if there is one."""
         names = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index",
-                 "video_token_id")  # fmt: skip
+                 "video_token_id", "speech_token_id", "im_token_id", "media_token_id",
+                 "image_pad_token_id", "media_placeholder_token_id")  # fmt: skip
         return self._first(names, ())
 
     def _first(self, names: tuple[str, ...], parts: tuple[str, ...]) -> int | None:

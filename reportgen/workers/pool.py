@@ -133,7 +133,7 @@ class _Study:
         elif ended:
             self._bury(_how_it_ended(self._child.returncode, self.job))
         elif time.monotonic() - self.since > self.job.seconds:
-            self._bury(_took_too_long(self.job))
+            self._bury(_took_too_long(self.job, self.section))
 
     def stop(self) -> None:
         """Kill the child and everything it started."""
@@ -224,9 +224,11 @@ def _environment(job: Job) -> dict[str, str]:
     }
 
 
-def _took_too_long(job: Job) -> Failed:
+def _took_too_long(job: Job, section: str) -> Failed:
+    what = f"the section {section!r}" if section != _LOADING else "loading the model"
+    limit = format_seconds(job.seconds)
     return Failed(
-        error=f"took longer than its limit of {format_seconds(job.seconds)} and was stopped",
+        error=f"{what} took longer than its limit of {limit} and was stopped",
         hint="raise limits.seconds in the manifest if the model needs more time",
     )
 

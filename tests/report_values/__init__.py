@@ -23,7 +23,15 @@ from reportgen.report import (
     Verdict,
 )
 from reportgen.sections.graphs import Drawing, Graphs, Tile
-from reportgen.sections.layers import Layers, Uncounted
+from reportgen.sections.layers import (
+    Experts,
+    Layers,
+    LayerTime,
+    PassTime,
+    Roofline,
+    Uncounted,
+    Unregistered,
+)
 from reportgen.sections.memory import (
     Change,
     Curve,
@@ -80,8 +88,51 @@ def layers(root: Node, *, batch: int, inputs: dict[str, tuple[int, ...]],
         "torchinfo_error": None,
         "table_file": "layers.csv",
         "summary_file": "summary.txt",
+        "parameters_by_path": total,
+        "operator_calls": 4 * len(tuple(root.walk(batch))),
+        "operator_bytes": 40 * total,
+        "ideal_bytes": 5 * total,
+        "flops_per_byte": 2 * root.macs * batch / (40 * total),
+        "ideal_flops_per_byte": 2 * root.macs * batch / (5 * total),
+        "forward_backward_macs": 3 * root.macs * batch,
+        "forward_backward_flops": 6 * root.macs * batch,
+        "forward_backward_operator_bytes": 110 * total,
+        "forward_backward_note": "counted in training mode",
+        "parameters_of_rows": total,
+        "macs_of_rows": root.macs * batch,
+        "rooflines": _rooflines(root, batch),
     }
     return Layers(**{**figures, **other})  # type: ignore[arg-type]
+
+
+RATES = {"T4": 8.1e12, "RTX 4090": 82.6e12, "A100-80GB": 19.5e12, "H200": 66.9e12}
+
+
+def _rooflines(root: Node, batch: int) -> tuple[Roofline, ...]:
+    """An estimate for every card, and a card of one's own, whose rates nobody knows."""
+    paths = [row.path for row in root.walk(batch) if row.leaf][:6]
+    known = tuple(
+        Roofline(
+            gpu=gpu,
+            forward=_pass_time(2 * root.macs * batch / rate, batch),
+            forward_backward=_pass_time(6 * root.macs * batch / rate, batch),
+            slowest=tuple(
+                LayerTime(path=path, seconds=root.macs * batch / rate / place, share=0.5 / place,
+                          bound="memory" if place % 2 else "compute")
+                for place, path in enumerate(paths, start=1)
+            ),
+            memory_bound_layers=len(paths) // 2,
+            working_layers=len(paths),
+        )
+        for gpu, rate in RATES.items()
+    )  # fmt: skip
+    reason = "its rates are not known: no card of the catalogue"
+    return (*known, Roofline(gpu="lab-card", reason=reason))
+
+
+def _pass_time(seconds: float, batch: int) -> PassTime:
+    return PassTime(seconds=seconds, samples_per_second=batch / seconds, memory_bound_share=0.437,
+                    launched_seconds=seconds + 4e-4)  # fmt: skip
 
 
 def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxExport:
@@ -137,10 +188,14 @@ def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxExport:
         dynamic=("batch",),
         strategy="torch.export, dynamic batch",
         tried=(
-            Tried(strategy="torch.export, dynamic batch and time",
-                  error="the model fixes axis 1 of x at 16 at transformer.py:88"),
+            Tried(
+                strategy="torch.export, dynamic batch and time",
+                error="the model fixes axis 1 of x at 16 at transformer.py:88",
+            ),
             Tried(strategy="torch.export, dynamic batch", error=""),
-        ) if vacuous else (Tried(strategy="torch.export, dynamic batch", error=""),),
+        )
+        if vacuous
+        else (Tried(strategy="torch.export, dynamic batch", error=""),),
         proven_dynamic=("batch",),
         parity=Parity(
             passed=True,
@@ -450,8 +505,8 @@ def _vit() -> ModelReport:
         chapters=chapters(
             layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)}, outputs={"": (8, 1000)},
                           torchinfo_macs=1_385_840_640,
-                          uncounted=(Uncounted(operator="aten::_native_multi_head_attention",
-                                               calls=12),)),
+                          uncounted=(Uncounted(operator="mylib.attend", calls=12,
+                                               bytes=241_000_000),)),
             behaviour=behaviour(baked_in=True),
             graphs=graphs(nodes=50, tiles=3), onnx=onnx(vacuous=True),
             memory=memory(4 * root.parameters, 161_000_000),
@@ -488,7 +543,14 @@ def _lstm() -> ModelReport:
                           outputs={"logits": (16, 2), "state.0": (16, 256)},
                           tied=(("embedding.weight", "decoder.weight"),),
                           never_ran=("unused.weight", "unused.bias"), torchinfo_macs=None,
-                          torchinfo_error="TypeError: forward() got an unexpected argument"),
+                          torchinfo_error="TypeError: forward() got an unexpected argument",
+                          input_constants={"mode": "'fast'"}, frozen=("embedding.weight",),
+                          parameters_by_path=2 * root.parameters,
+                          unregistered=(Unregistered(path="extra[0]", type="Linear",
+                                                     parameters=20),),
+                          forward_backward_macs=None, forward_backward_flops=None,
+                          forward_backward_note="no output depends on a parameter that asks for "
+                                                "a gradient"),
             graphs=graphs(nodes=12),
             onnx=Skipped(reason="the manifest turns the export of this model off"),
             memory=memory(4 * root.parameters, 3_400_000),
@@ -512,7 +574,11 @@ def _transformer() -> ModelReport:
         chapters=chapters(
             layers=layers(root, batch=4, inputs={"src": (4, 64), "tgt": (4, 48)},
                           outputs={"": (4, 48, 4000)}, torchinfo_macs=None,
-                          torchinfo_error="RuntimeError: failed to run torchinfo"),
+                          torchinfo_error="RuntimeError: failed to run torchinfo",
+                          active_parameters=root.parameters // 3,
+                          experts=(Experts(path="encoder.experts", experts=8, active=2,
+                                           parameters=root.parameters * 8 // 9,
+                                           found="a top-k of 2 of 8 ran in encoder.gate"),)),
             behaviour=behaviour(trouble=True), graphs=graphs(nodes=18, onnx_too=False),
             onnx=Failed(error="the branch at transformer.py:41 depends on the data: "
                               "`if mask.any():` has no fixed answer while the graph is captured",

@@ -273,7 +273,11 @@ def test_a_batch_that_is_baked_in_is_the_only_one_that_runs(examine: Examine) ->
 def test_a_batch_norm_over_one_value_cannot_be_trained_with_one_sample(examine: Examine) -> None:
     found = probe(examine(nn.BatchNorm1d(4)), "batches")
     assert found.verdict == "yes"
-    assert "training fails with a batch of 1: ValueError: Expected more than 1" in found.evidence[0]
+    assert found.evidence == (
+        "training needs two samples: batch norm has one value per channel in the model",
+    )
+    wide = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert probe(examine(wide, "x=batch,3,8,8"), "batches").evidence == ()
 
 
 def test_a_fully_convolutional_model_follows_the_resolution(examine: Examine) -> None:
@@ -318,7 +322,9 @@ def test_which_dims_are_varied(tmp_path: Path) -> None:
     assert labels({"items": [{"shape": [3, 32, 32]}]}) == [("height and width", 32)]
     assert labels("x=batch,3,8,32,32") == [("height and width", 32), ("depth", 8)]
     assert labels("ids=batch,9:int64", "mask=batch,9:bool") == [("length", 9)]
-    assert labels("x=7,batch,5") == [("axis 0 of x", 7), ("axis 2 of x", 5)]
+    assert labels("x=7,batch,5") == [("axis 0", 7), ("axis 2", 5)]
+    lengths = labels("source=batch,9:int64", "target=batch,7:int64")
+    assert lengths == [("length of source", 9), ("length of target", 7)]
 
 
 # -- gradients ------------------------------------------------------------------------------------
@@ -368,7 +374,7 @@ def test_a_model_whose_course_depends_on_values_runs_for_real(examine: Examine) 
     result = examine(model)
     assert result.method == "real"
     assert verdicts(result)["batches"] == "yes"
-    assert result.training.saved_bytes is None
+    assert result.training.saved_bytes == 2 * 4 * 4  # the input, for the weight
 
 
 def test_what_is_too_costly_is_not_run_and_says_so(

@@ -522,6 +522,39 @@ def test_the_table_holds_every_layer_and_no_formula(look: Examine, tmp_path: Pat
     assert rows[3]["calls"] == "0"
 
 
+def test_the_table_carries_every_column_of_a_layer(look: Examine, tmp_path: Path) -> None:
+    pair = Function(lambda _, x, *, scale: {"a": x, "b": scale})
+    model = Function(
+        lambda self, x: self.pair(self.pool(self.f(x)), scale=x.sum()),
+        f=nn.Conv2d(4, 6, (1, 3), groups=2),
+        pool=nn.MaxPool2d(2),
+        pair=pair,
+    )
+    result = look(model, tensor(4, 6, 6), batch=2)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / result.table_file).read_text())))
+    convolution = rows[1]
+    right = {
+        "path": "f", "input_shapes": "2x4x6x6", "output_shapes": "2x6x6x4", "dtype": "float32",
+        "output_dtype": "float32", "kernel": "1x3", "groups": "2", "parameters": "42",
+        "parameters_share": "1.000000", "macs": str(2 * 144 * 6), "macs_share": "1.000000",
+        "trainable": "true", "calls": "1",
+    }  # fmt: skip
+    assert {key: convolution[key] for key in right} == right
+    assert (rows[2]["kernel"], rows[2]["groups"]) == ("2x2", "")
+    assert rows[3]["input_shapes"] == "0: 2x6x3x2; scale: scalar"
+    assert rows[3]["output_shapes"] == "a: 2x6x3x2; b: scalar"
+
+
+def test_frozen_parameters_are_named_once(look: Examine) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    model[0].weight.requires_grad_(False)
+    result = look(model, tensor(3))
+    assert (result.frozen, result.trainable_parameters) == (("0.weight",), 6)
+    assert (result.parameters, result.parameters_by_path) == (15, 24)
+    assert result.parameters_of_rows == 15
+
+
 def test_a_cell_that_starts_like_a_formula_is_quoted(look: Examine, tmp_path: Path) -> None:
     model = Function(lambda self, x: getattr(self, "@sum")(x), **{"@sum": nn.Linear(3, 3)})
     result = look(model, tensor(3))

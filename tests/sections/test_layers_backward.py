@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -138,11 +139,11 @@ def test_a_model_that_refuses_to_train_on_one_sample_is_counted_in_evaluation_mo
 def test_a_backward_pass_that_raises_is_told_with_its_reason(look: Examine) -> None:
     class Stubborn(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        def forward(ctx: Any, x: Tensor) -> Tensor:
             return x.clone()
 
         @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
             raise ValueError("inference only")
 
     model = Function(lambda self, x: Stubborn.apply(self.f(x)), f=nn.Linear(4, 4))
@@ -157,3 +158,19 @@ def test_a_real_backward_pass_leaves_no_gradient(look: Examine) -> None:
     result = look(model, tensor(4), batch=3)
     assert (result.method, result.forward_backward_macs) == ("real", 2 * 3 * 16)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_layers_dropped_at_random_are_the_same_ones_every_time(look: Examine) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            if not self.training or random.random() > 0.5:
+                x = layer(x)
+        return x
+
+    model = Function(forward, layers=nn.ModuleList(nn.Linear(4, 4) for _ in range(16)))
+    before = random.getstate()
+    first = look(model, tensor(4))
+    assert random.getstate() == before
+    random.seed(5)
+    assert look(model, tensor(4)) == first
+    assert first.forward_backward_macs != 3 * first.macs - 16

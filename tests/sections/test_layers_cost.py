@@ -24,9 +24,9 @@ def shared_convolution() -> nn.Module:
 
 
 def tied_by_hand() -> nn.Module:
-    model = Function(lambda self, x: self.b(self.a(x)), a=nn.Linear(4, 4), b=nn.Linear(4, 4))
-    model.b.weight = model.a.weight
-    return model
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    return Function(lambda self, x: self.b(self.a(x)), a=first, b=second)
 
 
 def low_rank() -> nn.Module:
@@ -55,7 +55,8 @@ def counting_itself() -> nn.Module:
     def forward(self: Any, x: Tensor) -> Tensor:
         self.seen = self.seen + 1
         self.last = x
-        return self.f(x)
+        out: Tensor = self.f(x)
+        return out
 
     return Function(forward, f=nn.Linear(4, 4), seen=0)
 
@@ -78,7 +79,8 @@ def jagged_attention() -> nn.Module:
     def forward(self: Any, x: Tensor) -> Tensor:
         q = self.f(jagged(x)).unflatten(-1, [2, 3]).transpose(1, 2)
         out = F.scaled_dot_product_attention(q, q, q)
-        return out.transpose(1, 2).flatten(-2).values()
+        values: Tensor = out.transpose(1, 2).flatten(-2).values()
+        return values
 
     return Function(forward, f=nn.Linear(4, 6))
 
@@ -97,7 +99,7 @@ def statically_quantized() -> nn.Module:
 
     stages = nn.Sequential(q.QuantStub(), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(),
                            nn.Linear(144, 5), q.DeQuantStub()).eval()  # fmt: skip
-    stages.qconfig = q.get_default_qconfig(torch.backends.quantized.engine)  # type: ignore[assignment]
+    stages.qconfig = q.get_default_qconfig(torch.backends.quantized.engine)  # type: ignore[no-untyped-call]
     ready = q.prepare(stages)  # type: ignore[no-untyped-call]
     ready(torch.rand(2, 3, 8, 8))
     made: nn.Module = q.convert(ready)  # type: ignore[no-untyped-call]
@@ -134,7 +136,7 @@ def with_gradient() -> nn.Module:
                     f=nn.Linear(4, 4))  # fmt: skip
 
 
-MODELS: dict[str, tuple[Callable[[], nn.Module], list[Any], int, int]] = {
+MODELS: dict[str, tuple[Callable[[], Any], list[Any], int, int]] = {
     # name: how it is made, inputs, batch, multiply-adds
     "bidirectional GRU of two layers": (
         lambda: nn.GRU(4, 6, 2, bidirectional=True, batch_first=True),
@@ -303,7 +305,7 @@ class Packed(torch.Tensor):
 
     @staticmethod
     def __new__(cls, numbers: Tensor, scale: Tensor) -> Packed:
-        made: Packed = torch.Tensor._make_wrapper_subclass(cls, numbers.shape, dtype=torch.float32)  # type: ignore[attr-defined]
+        made: Packed = torch.Tensor._make_wrapper_subclass(cls, numbers.shape, dtype=torch.float32)
         return made
 
     def __init__(self, numbers: Tensor, scale: Tensor) -> None:
@@ -325,7 +327,7 @@ class Packed(torch.Tensor):
             return func(*args, **(kwargs or {}))
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, _: Any, args: Any = (), __: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, _: Any, args: Any = (), __: Any = None) -> Any:  # type: ignore[override]
         if func in (torch.ops.aten.detach.default, torch.ops.aten.clone.default):
             return cls(args[0].numbers, args[0].scale)
         raise NotImplementedError(func)
@@ -405,9 +407,9 @@ def test_a_registered_formula_counts(look: Examine, operator: Any) -> None:
 def test_a_formula_registered_with_torch_counts_as_well(look: Examine) -> None:
     from torch.utils.flop_counter import register_flop_formula
 
-    @register_flop_formula(torch.ops.reportgen_tests.product)  # type: ignore[untyped-decorator]
+    @register_flop_formula(torch.ops.reportgen_tests.product)
     def _(left: Any, right: Any, **_: Any) -> int:
-        return 2 * math.prod(left) * int(right[-1])
+        return 2 * int(math.prod(left)) * int(right[-1])
 
     assert look(CUSTOM, {"shape": [6, 6]}).macs == 6**3
 

@@ -30,7 +30,8 @@ def switched() -> nn.Module:
 
     def forward(self: Any, x: Tensor) -> Tensor:
         chosen = self.gate(x).argmax(-1)
-        return torch.einsum("bi,bio->bo", x, self.stack[chosen])
+        out: Tensor = torch.einsum("bi,bio->bo", x, self.stack[chosen])
+        return out
 
     return Function(forward, gate=nn.Linear(4, 6), stack=nn.Parameter(torch.zeros(6, 4, 3)))
 
@@ -40,7 +41,7 @@ def by_name() -> nn.Module:
 
     def forward(self: Any, x: Tensor) -> Tensor:
         scores = self.gate(x).softmax(-1)
-        return sum(scores[:, i, None] * expert(x) for i, expert in enumerate(self.experts))
+        return torch.stack([e(x) * scores[:, i, None] for i, e in enumerate(self.experts)]).sum(0)
 
     return Function(forward, gate=nn.Linear(4, 5), num_experts_per_tok=2,
                     experts=nn.ModuleList(nn.Linear(4, 4) for _ in range(5)))  # fmt: skip

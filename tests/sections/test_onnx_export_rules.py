@@ -18,6 +18,7 @@ from reportgen.sections.onnx_export import (
     ParityCase,
     Port,
     SecondCall,
+    Tried,
 )
 
 OUTPUT = OutputParity(
@@ -79,6 +80,16 @@ def judge(result: OnnxExport) -> list[Finding]:
 
 STATEFUL = SecondCall(pytorch_repeats=False, file_repeats=True, state=("steps (buffer)",))
 
+TIMED = replace(GOOD, dynamic=("batch", "time"))
+STOPPED = replace(
+    CASE,
+    batch=3,
+    dims={"time": 5},
+    passed=False,
+    outputs=(),
+    note="onnxruntime fails: the input cannot be reshaped",
+)
+
 BAD_PARITIES = {
     "ONX020": replace(GOOD.parity, second_call=STATEFUL),
     "ONX021": replace(GOOD.parity, compared_dtype="float32"),
@@ -109,7 +120,23 @@ BAD = {
     ),
     **{code: replace(GOOD, details=details) for code, details in BAD_FILES.items()},
     **{code: replace(GOOD, parity=parity) for code, parity in BAD_PARITIES.items()},
+    "ONX030": replace(
+        TIMED,
+        parity=replace(GOOD.parity, passed=False, cases=(*GOOD.parity.cases, STOPPED)),
+        proven_dynamic=("batch",),
+    ),
+    "ONX031": replace(TIMED, proven_dynamic=("batch",)),
+    "ONX032": replace(GOOD, structure_only=True),
+    "ONX033": replace(
+        GOOD,
+        adaptations=("cache off",),
+        tried=(
+            Tried(strategy="torch.export", error="the model returns a DynamicCache"),
+            Tried(strategy="torch.export, cache off", error=""),
+        ),
+    ),
 }
+BROKEN_TOO = {"ONX030": ["ONX001"]}  # what a rule's bad file cannot but break as well
 
 
 def test_a_good_file_is_no_finding() -> None:
@@ -118,7 +145,8 @@ def test_a_good_file_is_no_finding() -> None:
 
 @pytest.mark.parametrize("code", BAD)
 def test_a_bad_file_is_found_by_its_rule_alone(code: str) -> None:
-    assert [finding.code for finding in judge(BAD[code])] == [code]
+    found = [finding.code for finding in judge(BAD[code])]
+    assert found == [*BROKEN_TOO.get(code, ()), code]
 
 
 def test_every_rule_has_its_bad_file() -> None:
@@ -127,7 +155,7 @@ def test_every_rule_has_its_bad_file() -> None:
 
 def test_only_wrong_and_invalid_files_are_errors() -> None:
     errors = [rule.code for rule in SECTION.rules if rule.severity == Severity.ERROR]
-    assert errors == ["ONX001", "ONX005"]
+    assert errors == ["ONX001", "ONX005", "ONX030"]
 
 
 def test_a_failing_parity_names_output_case_and_error() -> None:
@@ -163,6 +191,28 @@ def test_a_case_without_outputs_says_what_happened() -> None:
     parity = replace(GOOD.parity, passed=False, cases=cases, note="in train mode: 1 (Dropout)")
     [finding] = judge(replace(GOOD, parity=parity))
     assert "onnxruntime fails: bad Reshape (in train mode: 1 (Dropout))" in finding.message
+
+
+def test_a_dim_that_is_dynamic_in_name_only_is_named_with_its_size() -> None:
+    finding = judge(BAD["ONX030"])[-1]
+    assert finding.where == "time"
+    assert finding.message == (
+        "time is dynamic in name only: at time 5 the file fails: onnxruntime fails: "
+        "the input cannot be reshaped"
+    )
+
+
+def test_a_batch_that_stops_the_file_is_dynamic_in_name_only() -> None:
+    cases = (CASE, replace(STOPPED, dims={}))
+    parity = replace(GOOD.parity, passed=False, cases=cases)
+    found = [one for one in judge(replace(GOOD, parity=parity)) if one.code == "ONX030"]
+    assert [finding.where for finding in found] == ["batch"]
+
+
+def test_a_dim_that_agreed_at_another_size_is_no_finding() -> None:
+    moved = replace(CASE, batch=3, dims={"time": 5})
+    parity = replace(GOOD.parity, cases=(*GOOD.parity.cases, moved))
+    assert judge(replace(TIMED, parity=parity, proven_dynamic=("batch", "time"))) == []
 
 
 def test_infinite_values_alone_are_no_finding() -> None:

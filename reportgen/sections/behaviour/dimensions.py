@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -84,11 +85,18 @@ def dimensions_of(spec: ModelSpec) -> tuple[Dimension, ...]:
         for label, axes, spatial in _numbered(item):
             size = int((item.shape or ())[axes[0]])
             numbered.setdefault((label, size, spatial), []).extend((path, a) for a in axes)
-    found += [
-        Dimension(label=label, size=size, spatial=spatial, spots=tuple(spots))
-        for (label, size, spatial), spots in numbered.items()
-    ]
+    labels = Counter(label for label, _, _ in numbered)
+    for (label, size, spatial), spots in numbered.items():
+        names = dict.fromkeys(_name(spec, path) for path, _ in spots)
+        whole = label if labels[label] == 1 else f"{label} of {', '.join(names)}"
+        found.append(Dimension(label=whole, size=size, spatial=spatial, spots=tuple(spots)))
     return tuple(found[:_MOST])
+
+
+def _name(spec: ModelSpec, path: Path) -> str:
+    """What a reader calls an input: `images.0`."""
+    outermost = spec.inputs[int(path[0])].name or f"input{path[0]}"
+    return ".".join((outermost, *map(str, path[1:])))
 
 
 def _tensors(spec: ModelSpec) -> Iterator[tuple[Path, InputSpec]]:
@@ -117,10 +125,9 @@ def _numbered(item: InputSpec) -> Iterator[tuple[str, tuple[int, ...], bool]]:
     if image:
         yield from _image_axes(shape)
     elif len(shape) == 3:
-        of_input = f" of {item.name}" if item.name else ""
         for axis in range(3):
             if isinstance(shape[axis], int):
-                yield f"axis {axis}{of_input}", (axis,), False
+                yield f"axis {axis}", (axis,), False
 
 
 def _image_axes(shape: tuple[int | str, ...]) -> Iterator[tuple[str, tuple[int, ...], bool]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ class DryRun:
 
     outputs: tuple[OutputForm, ...]
     recorder: Recorder
-    calls: Counter[str]
+    running: Running
     saved_bytes: int
 
 
@@ -153,11 +152,10 @@ def run_once(
 ) -> Outcome:
     """One watched pass of a twin or of a lent model."""
     model.train(wish.kind != "evaluation")
-    running, saved = Running(model), _Saved(model)
+    running, saved = Running(model), Saved(model)
     recorder = Recorder(running)
-    hooks = torch.autograd.graph.saved_tensors_hooks(saved.pack, _same)
     try:
-        with torch.set_grad_enabled(wish.kind == "backward"), running.watching(), hooks:
+        with torch.set_grad_enabled(wish.kind == "backward"), running.watching(), saved.watching():
             with ExitStack() as counting:
                 if wish.counted:
                     counting.enter_context(countable(model))
@@ -169,7 +167,7 @@ def run_once(
     return DryRun(
         outputs=forms_of(leaves),
         recorder=recorder,
-        calls=running.calls,
+        running=running,
         saved_bytes=saved.bytes,
     )
 
@@ -194,7 +192,7 @@ def place_in_code(error: BaseException) -> str:
     return ""
 
 
-class _Saved:
+class Saved:
     """Adds up what autograd keeps, each storage once, without parameters and buffers."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -202,7 +200,13 @@ class _Saved:
         self._seen = {storage_of(t) for t in (*model.parameters(), *model.buffers())}
         self._alive: list[Tensor] = []  # a storage's address must not be given away meanwhile
 
-    def pack(self, tensor: Tensor) -> Tensor:
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Add up whatever is kept meanwhile."""
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, _same):
+            yield
+
+    def _pack(self, tensor: Tensor) -> Tensor:
         storage = storage_of(tensor)
         if storage not in self._seen:
             self._seen.add(storage)

@@ -18,9 +18,10 @@ from reportgen.sections.behaviour.dry_runs import (
     Outcome,
     Wish,
     run_all_dry,
+    run_dry,
     run_real,
 )
-from reportgen.sections.behaviour.gradients import probe_training
+from reportgen.sections.behaviour.gradients import Trained, probe_training
 from reportgen.sections.behaviour.mates import Batches, batch_axes, probe_mates
 from reportgen.sections.behaviour.modes import (
     different_modules,
@@ -43,7 +44,6 @@ from reportgen.study import Study
 _BATCH = 2
 _LARGEST_BATCH = 33
 """Beyond it the manifest's batch and one is not tried: its inputs alone would take long."""
-_BATCH_NORM = nn.modules.batchnorm._BatchNorm  # refuses to train on a single value
 
 
 def examine_model(study: Study) -> Behaviour | Skipped:
@@ -101,12 +101,9 @@ def _wishes(study: Study, batch: int) -> dict[str, Wish]:
     wishes = {
         "evaluation": Wish(examples=usual),
         "training": Wish(examples=usual, kind="training"),
-        "backward": Wish(examples=usual, kind="backward"),
     }
     for other in _batches(study, batch):
         wishes[f"batch {other}"] = Wish(examples=study.examples(other), counted=False)
-    if any(isinstance(module, _BATCH_NORM) for module in study.model.modules()):
-        wishes["training of one"] = Wish(examples=study.examples(1), kind="training", counted=False)
     for dimension in dimensions_of(study.spec):
         for size in dimension.sizes():
             spec = dimension.resized(study.spec, size)
@@ -154,13 +151,8 @@ class Examination:
         batches = self._samples()
         mates = probe_mates(bench, batches, repeated, self._single_forms())
         training = self._training()
-        backward = first.runs.get("backward")
         trained = probe_training(
-            bench,
-            self._usual,
-            repeated.outputs,
-            training=isinstance(training, DryRun),
-            saved_bytes=backward.saved_bytes if isinstance(backward, DryRun) else 0,
+            bench, self._usual, repeated.outputs, training=isinstance(training, DryRun)
         )
         groups = different_modules(self._model, first.evaluation, training)
         return Behaviour(
@@ -168,7 +160,7 @@ class Examination:
             seed=self._spec.seed,
             method="fake" if first.fake else "real",
             evaluation=mode_of(first.evaluation),
-            training=mode_of(training, backward),
+            training=mode_of(training, self._saved_bytes(trained, training)),
             operators=different_operators(first.evaluation, training),
             modules=groups,
             changed_buffers=trained.changed_buffers,
@@ -177,7 +169,7 @@ class Examination:
                 modes_probe(first.evaluation, training, groups, trained.difference),
                 *repeated.probes,
                 *mates,
-                *self._other_sizes(batches),
+                *self._other_sizes(batches, training),
                 *trained.probes,
             ),
         )
@@ -218,8 +210,8 @@ class Examination:
             return found or CannotRunError(reason, "")
         return run_real(self._model, self._first.wishes["training"])
 
-    def _other_sizes(self, batches: Batches) -> list[Probe]:
-        probes = [self._batches_probe()] if batches.has_batch else []
+    def _other_sizes(self, batches: Batches, training: Outcome) -> list[Probe]:
+        probes = [self._batches_probe(training)] if batches.has_batch else []
         base = self._first.evaluation
         for dimension in dimensions_of(self._spec):
             tried = [
@@ -237,7 +229,7 @@ class Examination:
             probes.append(dimension_probe(dimension, base.outputs, tried))
         return probes
 
-    def _batches_probe(self) -> Probe:
+    def _batches_probe(self, training: Outcome) -> Probe:
         tried = [
             answer(
                 self._bench,
@@ -246,10 +238,25 @@ class Examination:
             )
             for size in _batches(self._study, self._first.batch)
         ]
-        alone = self._first.runs.get("training of one")
-        fails = isinstance(alone, CannotRunError) and not alone.needs_values
-        trains = isinstance(self._first.runs.get("training"), DryRun)
-        return batches_probe(self._first.batch, tried, str(alone) if fails and trains else "")
+        return batches_probe(self._first.batch, tried, self._untrainable(training))
+
+    def _untrainable(self, training: Outcome) -> list[str]:
+        """Batch norms that see one value per channel and sample, which one sample cannot train."""
+        if isinstance(training, CannotRunError):
+            return []
+        values = training.running.normalised
+        return [
+            path or "the model" for path, number in values.items() if number == self._first.batch
+        ]
+
+    def _saved_bytes(self, trained: Trained, training: Outcome) -> int | None:
+        """What the real training pass kept; from shapes where that was too costly."""
+        if trained.saved_bytes is not None or not self._first.fake:
+            return trained.saved_bytes
+        if isinstance(training, CannotRunError):
+            return None
+        run = run_dry(self._model, Wish(examples=self._usual, kind="backward", counted=False))
+        return run.saved_bytes if isinstance(run, DryRun) else None
 
     def _question(self, key: str, size: int, samples: float) -> Question:
         return Question(

@@ -18,14 +18,14 @@ from reportgen.sections.behaviour.bench import (
     copied,
 )
 from reportgen.sections.behaviour.comparing import how_far, is_finite
-from reportgen.sections.behaviour.dry_runs import CannotRunError
+from reportgen.sections.behaviour.dry_runs import CannotRunError, Saved
 from reportgen.sections.behaviour.recording import Recorder, Running, storage_of
 from reportgen.sections.behaviour.result import Probe, Verdict
 from reportgen.sections.behaviour.state import buffers_of, changed_names
 from reportgen.sections.behaviour.wording import capitalised, counted, listed
 
 _CLAIMS = {
-    "gradients": "Every trainable parameter that runs gets a gradient",
+    "gradients": "Every parameter gets a gradient",
     "finite_gradients": "Gradients are finite",
 }
 _PASSES = 3  # a forward pass and a backward pass of twice its work
@@ -39,38 +39,48 @@ class Trained:
         probes: those of the gradients.
         difference: of the outputs in both modes, in words; None where it is not known.
         changed_buffers: by name; None where no training pass was run.
+        saved_bytes: what autograd keeps for the backward pass; None likewise.
     """
 
     probes: tuple[Probe, ...]
     difference: str | None
     changed_buffers: tuple[str, ...] | None
+    saved_bytes: int | None
 
 
 def probe_training(
-    bench: Bench, examples: Examples, whole: Leaves | None, *, training: bool, saved_bytes: int
+    bench: Bench, examples: Examples, whole: Leaves | None, *, training: bool
 ) -> Trained:
     """Forward and backward; in evaluation mode where the model does not run in training mode.
 
-    `whole` are the outputs in evaluation mode, `saved_bytes` what autograd is known to keep.
+    `whole` are the outputs in evaluation mode.
     """
     model = bench.model
     try:
-        bench.pay(_PASSES * bench.batch, held_bytes=saved_bytes + _gradient_bytes(model))
+        bench.pay(
+            _PASSES * bench.batch,
+            copies_of_results=bench.batch,  # at most what all operators write is kept
+            held_bytes=_gradient_bytes(model),
+        )
+        saved = Saved(model)
         before = buffers_of(model)
-        outputs, read = _forward(bench, examples, training=training)
+        outputs, read = _forward(bench, examples, saved, training=training)
         changed = changed_names(buffers_of(model), before)
         probes = _probes(bench, outputs, read, training=training)
     except NotRunError as reason:
-        return Trained(probes=_not_run(reason), difference=None, changed_buffers=None)
+        return Trained(
+            probes=_not_run(reason), difference=None, changed_buffers=None, saved_bytes=None
+        )
     finally:
         model.eval()
     if not training:
-        return Trained(probes=probes, difference=None, changed_buffers=None)
+        return Trained(probes=probes, difference=None, changed_buffers=None, saved_bytes=None)
     comparable = whole is not None and _have_same_form(whole, outputs)
     return Trained(
         probes=probes,
         difference=_difference(whole, outputs) if comparable and whole else None,
         changed_buffers=changed,
+        saved_bytes=saved.bytes,
     )
 
 
@@ -99,14 +109,16 @@ def _difference(whole: Leaves, outputs: Leaves) -> str:
     return f"differ: {apart}" if apart else "agree but for rounding"
 
 
-def _forward(bench: Bench, examples: Examples, *, training: bool) -> tuple[Leaves, set[int]]:
+def _forward(
+    bench: Bench, examples: Examples, saved: Saved, *, training: bool
+) -> tuple[Leaves, set[int]]:
     """The outputs with their graph, and the storages that operators read."""
     bench.model.train(training)
     torch.manual_seed(bench.seed)
     running = Running(bench.model)
     recorder = Recorder(running)
     try:
-        with torch.enable_grad(), running.watching(), recorder:
+        with torch.enable_grad(), running.watching(), saved.watching(), recorder:
             outputs = tensor_leaves(copied(examples).call(bench.model))
     except Exception as error:
         raise PassFailedError(error, running.path) from error

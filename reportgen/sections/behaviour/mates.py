@@ -24,8 +24,8 @@ from reportgen.sections.behaviour.result import Probe
 from reportgen.sections.behaviour.wording import capitalised, listed, module_at
 
 _CLAIMS = {
-    "batch_of_one": "A sample alone gives what it gives in a batch",
-    "independent": "Samples do not influence each other",
+    "batch_of_one": "A sample alone gives the same",
+    "independent": "Samples do not mix",
 }
 _STRICT = 0.02  # of the tolerance: with equal shapes only a data-dependent course rounds otherwise
 

@@ -14,18 +14,17 @@ from reportgen.sections.behaviour.wording import counted, forms, listed
 _BATCH_NORM = nn.modules.batchnorm._NormBase
 
 
-def mode_of(run: Outcome, backward: Outcome | None = None) -> Mode:
+def mode_of(run: Outcome, saved_bytes: int | None = None) -> Mode:
     """A mode's figures; those of a pass that failed are unknown."""
     if isinstance(run, CannotRunError):
         return Mode(
             outputs=(), operators=None, written_bytes=None, saved_bytes=None, error=run.reason
         )
-    kept = backward.saved_bytes if isinstance(backward, DryRun) else None
     return Mode(
         outputs=run.outputs,
         operators=run.recorder.operators.total(),
         written_bytes=run.recorder.written_bytes,
-        saved_bytes=kept,
+        saved_bytes=saved_bytes,
     )
 
 
@@ -59,7 +58,7 @@ def different_modules(
 
 
 def _difference(path: str, module: nn.Module, evaluation: DryRun, training: DryRun) -> str:
-    calls = evaluation.calls[path], training.calls[path]
+    calls = evaluation.running.calls[path], training.running.calls[path]
     if calls[0] == 0 or calls[1] == 0:
         if calls == (0, 0) or _parent_is_idle(path, evaluation if calls[1] else training):
             return ""
@@ -79,7 +78,7 @@ def _difference(path: str, module: nn.Module, evaluation: DryRun, training: DryR
 
 def _parent_is_idle(path: str, run: DryRun) -> bool:
     """Whether the module above has not run either, and so says it for this one."""
-    return path != "" and run.calls[path.rpartition(".")[0]] == 0
+    return path != "" and run.running.calls[path.rpartition(".")[0]] == 0
 
 
 def _known_reason(module: nn.Module) -> str:
@@ -141,7 +140,7 @@ def modes_probe(
     difference: str | None,
 ) -> Probe:
     """Whether the mode makes a difference; `difference` is that of the outputs in words."""
-    name, claim = "modes_agree", "Training and evaluation mode do the same"
+    name, claim = "modes_agree", "Both modes do the same"
     if isinstance(training, CannotRunError):
         return Probe(
             name=name,

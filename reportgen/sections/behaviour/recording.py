@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _WORK_PER_BYTE = 20  # what a core computes while one byte goes to memory and back
 _ABOUT_TENSORS = ("prim", "prims")  # questions such as "on which device?", not arithmetic
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _RANDOM = torch.Tag.nondeterministic_seeded
 
 Operator = tuple[str, tuple[bool | float, ...]]
@@ -24,6 +25,7 @@ class Running:
 
     def __init__(self, model: nn.Module) -> None:
         self.calls: Counter[str] = Counter()
+        self.normalised: dict[str, int] = {}  # fewest values that a batch norm had per channel
         self._paths = paths_of(model)
         self._stack: list[int] = []
 
@@ -44,10 +46,15 @@ class Running:
             before.remove()
             after.remove()
 
-    def _enter(self, module: nn.Module, _: Any) -> None:
-        if id(module) in self._paths:
-            self._stack.append(id(module))
-            self.calls[self._paths[id(module)]] += 1
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if id(module) not in self._paths:
+            return
+        path = self._paths[id(module)]
+        self._stack.append(id(module))
+        self.calls[path] += 1
+        if isinstance(module, _BATCH_NORM) and args and isinstance(args[0], Tensor):
+            values = args[0].numel() // max(1, module.num_features)
+            self.normalised[path] = min(values, self.normalised.get(path, values))
 
     def _leave(self, module: nn.Module, _: Any, __: Any) -> None:
         if id(module) in self._stack:  # a failure that the model caught has left its modules

@@ -29,7 +29,7 @@ _CLAIMS = {
     "repeatable": "Two evaluation passes agree",
     "finite": "Outputs are finite",
     "inputs_kept": "Inputs stay as they were",
-    "stateless": "An evaluation pass leaves no state behind",
+    "stateless": "No state is left behind",
 }
 
 Draws = Mapping[tuple[str, str], int]

@@ -18,6 +18,9 @@ _INDEXING = frozenset(
 )
 
 
+_STAY = "the outputs keep their shapes"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Question:
     """One other size to try.
@@ -82,12 +85,14 @@ def answer(bench: Bench, question: Question, *, on_values: bool) -> Tried:
     return Tried(size=size, outputs=forms_of(outputs))
 
 
-def batches_probe(usual: int, tried: Sequence[Tried], training_of_one: str) -> Probe:
-    """Which batches run beside the `usual`; `training_of_one` is why one cannot be trained."""
+def batches_probe(usual: int, tried: Sequence[Tried], single: Sequence[str]) -> Probe:
+    """Which batches run beside the `usual`; `single` are batch norms that one cannot train."""
     claim = "Any batch size runs"
     evidence = tuple(one.line for one in tried if one.outputs is None)
-    if training_of_one and not any(one.failure and one.size == 1 for one in tried):
-        evidence += (f"training fails with a batch of 1: {training_of_one}",)
+    if single and not any(one.failure and one.size == 1 for one in tried):
+        evidence += (
+            f"training needs two samples: batch norm has one value per channel in {listed(single)}",
+        )
     good = [str(one.size) for one in tried if one.outputs is not None]
     bad = [str(one.size) for one in tried if one.failure]
     if not good and not bad:
@@ -124,12 +129,14 @@ def dimension_probe(
     good = [str(one.size) for one in tried if one.outputs is not None]
     bad = [str(one.size) for one in tried if one.failure]
     name = capitalised(label) if not dimension.name else label
+    lines = tuple(one.line for one in tried)
+    following = _following(base, tried) if not bad and good else ""
     plural = " and " in label
     if not good and not bad:
         verdict, sentence = "not run", f"No other {label} could be tried."
     elif not bad:
         verdict = "yes"
-        sentence = f"{name} can be {joined(good)} too; {_following(base, tried)}."
+        sentence = f"{name} can be {joined(good)} too; {following}."
     elif not good:
         verdict = "no"
         sentence = f"{name} {'are' if plural else 'is'} baked in: only {dimension.size} runs, "
@@ -139,10 +146,10 @@ def dimension_probe(
         sentence = f"{name} can be {joined(good)} and not {joined(bad)}; {_following(base, tried)}."
     return Probe(
         name=f"size_{label.replace(' ', '_')}",
-        claim=f"Other sizes of {label} run",
+        claim=f"Other sizes of {label}",
         verdict="yes" if verdict == "yes" else "no" if verdict == "no" else "not run",
         sentence=sentence,
-        evidence=tuple(one.line for one in tried),
+        evidence=lines[:1] if bad and not good else () if following == _STAY else lines,
         where=(label,),
         expected=False,
     )
@@ -157,7 +164,7 @@ def _following(base: Sequence[OutputForm], tried: Sequence[Tried]) -> str:
             if shapes.get(form.key) != form.shape:
                 following[form.key or "the output"] = None
     if not following:
-        return "the outputs keep their shapes"
+        return _STAY
     if len(following) >= len(shapes):
         return "the outputs' shapes follow"
     return f"the shape of {listed(list(following), 3)} follows"

@@ -5,13 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reportgen.chapter import Section
-from reportgen.sections.layers.result import Layer, Layers, Reached, Uncounted, Unregistered
+from reportgen.sections.layers.result import (
+    Experts,
+    Layer,
+    Layers,
+    LayerTime,
+    PassTime,
+    Reached,
+    Roofline,
+    Uncounted,
+    Unregistered,
+)
 from reportgen.sections.layers.rules import RULES
 
 if TYPE_CHECKING:
     from reportgen.study import FileStudy, Study
 
-__all__ = ["SECTION", "Layer", "Layers", "Reached", "Uncounted", "Unregistered", "examine"]
+__all__ = [
+    "SECTION",
+    "Experts",
+    "Layer",
+    "LayerTime",
+    "Layers",
+    "PassTime",
+    "Reached",
+    "Roofline",
+    "Uncounted",
+    "Unregistered",
+    "examine",
+]
 
 
 def examine(study: Study) -> Layers:

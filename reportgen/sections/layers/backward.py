@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from reportgen.leaves import tensor_leaves
 from reportgen.sections.layers.meter import Meter, Work
 from reportgen.sections.layers.modules import parameters_by_name, walk
-from reportgen.sections.layers.recurrent import whole_layers
 from reportgen.sections.layers.result import Uncounted
 from reportgen.twin import Arguments, countable
 
@@ -70,17 +69,30 @@ def run_forward_backward(
 
 
 def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
-    with borrow() as (model, (args, kwargs)):
-        torch.manual_seed(0)  # some models drop layers at random
-        random.seed(0)
+    with borrow() as (model, (args, kwargs)), _same_chances():
         model.train(training)
         meter = Meter(parameters_by_name(walk(model)), lambda _: "")
-        with torch.enable_grad(), countable(model), whole_layers(model, meter), meter:
-            roots = _roots(model(*args, **kwargs))
-            torch.autograd.backward(roots, [torch.ones_like(root) for root in roots])
+        with torch.enable_grad(), countable(model, meter.note):
+            with meter:
+                roots = _roots(model(*args, **kwargs))
+            seeds = [torch.ones_like(root) for root in roots]  # a loss would give them
+            with meter:
+                torch.autograd.backward(roots, seeds)
     return ForwardBackward(
         flops=meter.flops.total(), work=meter.work, uncounted=meter.uncounted, note=note
     )
+
+
+@contextmanager
+def _same_chances() -> Iterator[None]:
+    """Models that drop layers at random drop the same ones every time."""
+    before = random.getstate()
+    torch.manual_seed(0)  # who borrows a model keeps torch's state
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 def _roots(output: object) -> list[Tensor]:

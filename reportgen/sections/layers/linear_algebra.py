@@ -29,7 +29,7 @@ def linear_algebra_formulas() -> dict[Any, Formula]:
         "_fft_c2r": lambda _, dims, *__, out_val, **___: _fft(2.5, out_val, dims, out_val.shape),
         "_cdist_forward": _pairs,
         "_euclidean_dist": _pairs,
-        "_cdist_backward": lambda _, left, right, *__, **___: _pairs(left, right),
+        "_cdist_backward": lambda gradient, left, *_, **__: _pairs(left, out_val=gradient),
         "_pdist_forward": _own_pairs,
         "_pdist_backward": lambda _, x, *__, **___: _own_pairs(x),
         "_linalg_solve_ex": lambda a, *_, out_val, **__: (
@@ -73,11 +73,9 @@ def _fft(factor: float, held: Tensor, dims: list[int], shape: torch.Size) -> int
     return _even(factor * held.numel() * math.log2(points)) if points > 1 else 0
 
 
-def _pairs(left: Tensor, right: Tensor, *_: Any, **__: Any) -> int:
+def _pairs(left: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
     """A multiply-add for each coordinate of each pair of points, whatever the norm."""
-    rows, columns = int(left.shape[-2]), int(right.shape[-2])
-    batch = math.prod(torch.broadcast_shapes(left.shape[:-2], right.shape[:-2]))
-    return 2 * batch * rows * columns * int(left.shape[-1])
+    return 2 * out_val.numel() * int(left.shape[-1])
 
 
 def _own_pairs(x: Tensor, *_: Any, **__: Any) -> int:

@@ -56,11 +56,14 @@ def _roofline(
         return Roofline(gpu=target.name, reason="its rates are not known: no card of the catalogue")
     try:
         times = _times(gpu, forward)
+        layers = _working_layers(times)
         return Roofline(
             gpu=target.name,
             forward=_pass_time(times, batch),
             forward_backward=None if both is None else _pass_time(_times(gpu, both), batch),
-            **_by_layer(times),
+            slowest=tuple(layers[:_SLOWEST]),
+            memory_bound_layers=sum(layer.bound == "memory" for layer in layers),
+            working_layers=len(layers),
         )
     except _UnknownRateError as unknown:
         return Roofline(gpu=target.name, reason=str(unknown))
@@ -109,19 +112,15 @@ def _pass_time(times: list[_Time], batch: int) -> PassTime | None:
     )
 
 
-def _by_layer(times: list[_Time]) -> dict[str, object]:
+def _working_layers(times: list[_Time]) -> list[LayerTime]:
+    """Every layer whose own operators take time, the slowest first."""
     spent: dict[str, list[_Time]] = {}
     for each in times:
         spent.setdefault(each.path, []).append(each)
     whole = fsum(each.seconds * each.times for each in times)
     layers = [_layer_time(path, mine, whole) for path, mine in spent.items()]
     working = [layer for layer in layers if layer.seconds]
-    working.sort(key=lambda layer: (-layer.seconds, layer.path))
-    return {
-        "slowest": tuple(working[:_SLOWEST]),
-        "memory_bound_layers": sum(layer.bound == "memory" for layer in working),
-        "working_layers": len(working),
-    }
+    return sorted(working, key=lambda layer: (-layer.seconds, layer.path))
 
 
 def _layer_time(path: str, mine: list[_Time], whole: float) -> LayerTime:

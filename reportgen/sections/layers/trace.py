@@ -26,7 +26,6 @@ from reportgen.sections.layers.modules import (
     parameters_by_name,
     walk,
 )
-from reportgen.sections.layers.recurrent import whole_layers
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
 from reportgen.sections.layers.traffic import shape_of, tensor_bytes
 from reportgen.twin import Arguments, countable, twin
@@ -79,7 +78,7 @@ def trace(model: nn.Module, arguments: Arguments) -> Trace:
     args, kwargs = arguments
     watch = _Watch(model)
     meter = Meter(parameters_by_name(walk(model)), watch.place)
-    with torch.no_grad(), countable(model), watch.watching(), whole_layers(model, meter), meter:
+    with torch.no_grad(), countable(model, meter.note), watch.watching(), meter:
         output = model(*args, **kwargs)
     leaves = tensor_leaves(output)
     meter.note_used(list(leaves.values()))

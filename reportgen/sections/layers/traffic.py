@@ -21,6 +21,22 @@ _MAKES_ROOM = {  # memory is taken and nothing is read or written
     _aten.lift_fresh,
     _aten.resize_,
 }
+_ONLY_WRITES = {  # whatever the first tensor holds
+    _aten.bernoulli_,
+    _aten.exponential_,
+    _aten.fill_,
+    _aten.full_like,
+    _aten.new_full,
+    _aten.new_ones,
+    _aten.new_zeros,
+    _aten.normal_,
+    _aten.ones_like,
+    _aten.rand_like,
+    _aten.randn_like,
+    _aten.uniform_,
+    _aten.zero_,
+    _aten.zeros_like,
+}
 _LOOKS_UP = {  # of the first tensor only what comes out is read
     _aten.embedding,
     _aten.gather,
@@ -51,6 +67,8 @@ def moved_bytes(func: Any, read: list[Tensor], written: list[Tensor]) -> int:
     if packet in _WRITES_PLACES:
         return 2 * sum(map(_stored_bytes, read[1:]))
     sizes = [_stored_bytes(tensor) for tensor in read]
+    if packet in _ONLY_WRITES and sizes:
+        sizes[0] = 0
     out = sum(map(_stored_bytes, written))
     if packet in _LOOKS_UP and sizes:
         sizes[0] = min(sizes[0], out)

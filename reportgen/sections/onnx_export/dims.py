@@ -20,7 +20,8 @@ def dims_fixed_inside(
 ) -> tuple[tuple[str, ParityCase], ...]:
     """Dims of which the file takes other sizes, and fails at them; each with a case that fails.
 
-    A file that fails at the usual sizes too is not counted: its fault lies elsewhere.
+    A file that fails at the usual sizes too is not counted: its fault lies elsewhere. Nor is one
+    that runs at a batch size and gives other numbers there: a size in a node stops the run.
     """
     usual, other = list[ParityCase](), list[ParityCase]()
     for case in cases:
@@ -33,5 +34,6 @@ def dims_fixed_inside(
     ]
     if "batch" in dynamic:
         good = {case.batch for case in usual if case.passed}
-        found += [("batch", case) for case in usual if not case.passed and good - {case.batch}]
+        stopped = [case for case in usual if not case.passed and not case.outputs]
+        found += [("batch", case) for case in stopped if good - {case.batch}]
     return tuple(dict(reversed(found)).items())

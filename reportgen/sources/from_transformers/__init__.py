@@ -11,6 +11,10 @@ from reportgen.sources.from_transformers.classes import class_named, class_of_ty
 from reportgen.sources.from_transformers.configs import configured, read_config
 from reportgen.sources.from_transformers.library import library
 from reportgen.sources.from_transformers.names import Named, find_name
+from reportgen.sources.from_transformers.open_fields import (
+    derived_values,
+    open_fields,
+)
 from reportgen.sources.loaded import Recipe, quietly
 
 _NOT_FIELDS = ("attn_implementation", "dtype", "torch_dtype")
@@ -62,16 +66,24 @@ def _make(kind: Any, named: Named, arguments: dict[str, Any], text: str) -> obje
         options = {"dtype": str(dtype)} | ({"attn_implementation": chosen} if chosen else {})
         try:
             return kind._from_config(config, **options)
-        except ValueError as error:
-            if chosen or "attn_implementation" not in str(error):
-                return build(kind._from_config, {"config": config, **options}, text)
-            return build(
-                kind._from_config,
-                {"config": config, **options, "attn_implementation": "eager"},
-                text,
-            )
-        except Exception:  # once more, for the same error in our words
-            return build(kind._from_config, {"config": config, **options}, text)
+        except Exception as error:
+            if not chosen and "attn_implementation" in str(error):
+                options["attn_implementation"] = "eager"
+            again = configured(named, derived_values(config) | fields, text)
+            return _told(kind, again, options, text, open_fields(config, error))
+
+
+def _told(kind: Any, config: Any, options: dict[str, Any], text: str, unset: list[str]) -> object:
+    """Built once more, for the same error in our words, with the fields that stand open."""
+    try:
+        return build(kind._from_config, {"config": config, **options}, text)
+    except ModelError as error:
+        hint = (
+            f"the configuration leaves {unset[0]!r} open: give it under 'arguments'"
+            if unset
+            else "check 'arguments', or name a config.json that has what is missing"
+        )
+        raise ModelError(str(error), hint=hint) from error
 
 
 def _refuse_code(kind: Any, text: str) -> None:

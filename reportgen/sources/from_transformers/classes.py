@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from typing import Any
 
 from reportgen.errors import ModelError
@@ -68,9 +69,56 @@ def class_of_type(config_class: Any, text: str) -> Any:
     for head in _HEADS:
         mapping = getattr(modeling_auto, head, None)
         if mapping is not None and config_class in mapping:
-            found = mapping[config_class]
-            return found[0] if isinstance(found, list | tuple) else found
+            try:
+                found = mapping[config_class]
+            except ValueError:  # the list names a class that the library has not
+                continue
+            return _with_forward(found[0] if isinstance(found, list | tuple) else found, text)
+    beside = _class_beside(config_class)
+    if beside is not None:
+        return beside
     raise ModelError(
         f"{text}: no model of transformers is made from {config_class.__name__} alone",
-        hint="name a model class, as in transformers:BertModel",
+        hint="it configures a part of a model: name the whole one, or a class, as in "
+        "transformers:BertModel",
     )
+
+
+def _with_forward(found: Any, text: str) -> Any:
+    if getattr(found, "forward", None) is not None and not _has_forward(found):
+        raise ModelError(
+            f"{text}: {found.__name__} has no forward pass, it only generates",
+            hint="name one of the models that it is made of by its class",
+        )
+    return found
+
+
+def _has_forward(found: Any) -> bool:
+    """Whether a class defines one: torch's own, which only raises, has another name."""
+    return bool(found.forward.__name__ != "_forward_unimplemented")
+
+
+def _class_beside(config_class: Any) -> Any:
+    """The model that declares this configuration as its own, in the module beside it; or None.
+
+    A part of a model, such as the text encoder of a two-tower model, stands in no list of tasks.
+    """
+    from transformers import PreTrainedModel
+
+    name = config_class.__module__.replace(".configuration_", ".modeling_")
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        return None
+    stem = config_class.__name__.removesuffix("Config")
+    found = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, PreTrainedModel)
+        and value.__module__ == name
+        and value.config_class is config_class
+        and _has_forward(value)
+    }
+    likely = [f"{stem}ForConditionalGeneration", f"{stem}ForCausalLM", f"{stem}Model", stem]
+    return next((found[key] for key in (*likely, *reversed(found)) if key in found), None)

@@ -17,30 +17,31 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
-from reportgen.sections.layers.meter import Meter
+Note = Callable[[list[Tensor], list[Tensor], int], None]
+"""Told of every layer and of its backward pass: what is read, what is written, FLOPs."""
 
 _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 @contextmanager
-def whole_layers(model: nn.Module, meter: Meter) -> Iterator[None]:
-    """Inside it every recurrent layer of fake tensors is one operator of `meter`."""
+def whole_layers(model: nn.Module, note: Note) -> Iterator[None]:
+    """Inside it every recurrent layer of fake tensors is one operator, of which `note` is told."""
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    with _WholeLayers(meter) if recurrent else nullcontext():
+    with _WholeLayers(note) if recurrent else nullcontext():
         yield
 
 
 class _WholeLayers(TorchFunctionMode):
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, note: Note) -> None:
         super().__init__()
-        self._meter = meter
+        self._note = note
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         name = getattr(func, "__name__", "")
         if name in _GATES and not kwargs and _is_one_sequence(args):
-            return _run_layer(self._meter, name, args)
+            return _run_layer(self._note, name, args)
         return func(*args, **(kwargs or {}))
 
 
@@ -99,7 +100,7 @@ def _layers_of(name: str, args: tuple[Any, ...]) -> list[_Layer]:
     ]
 
 
-def _run_layer(meter: Meter, name: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+def _run_layer(tell: Note, name: str, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     layers = _layers_of(name, args)
     x, state, weights, *_, both, first = args
     states = list(state) if isinstance(state, list | tuple) else [state]
@@ -110,9 +111,9 @@ def _run_layer(meter: Meter, name: str, args: tuple[Any, ...]) -> tuple[Tensor, 
     backward = _backward_macs(layers, args, tokens, tokens // steps)
 
     def note(read: list[Tensor], written: list[Tensor], cost: int) -> None:
-        meter.note([*read, *weights], written, 2 * cost)
+        tell([*read, *weights], written, 2 * cost)
 
-    given: tuple[Tensor, ...] = _Whole.apply(note, macs, backward, shapes, x, *states, *weights)  # type: ignore[no-untyped-call]
+    given: tuple[Tensor, ...] = _Whole.apply(note, macs, backward, shapes, x, *states, *weights)
     return given
 
 
@@ -138,9 +139,6 @@ def _backward_macs(layers: list[_Layer], args: tuple[Any, ...], tokens: int, bat
     return total
 
 
-Note = Callable[[list[Tensor], list[Tensor], int], None]
-
-
 class _Whole(torch.autograd.Function):
     """The shapes of a recurrent layer's results and gradients; every pass is noted."""
 
@@ -154,7 +152,7 @@ class _Whole(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         asked = [
             t for t, needed in zip(ctx.tensors, ctx.needs_input_grad[4:], strict=True) if needed
         ]
