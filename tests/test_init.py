@@ -16,6 +16,8 @@ from reportgen.errors import ModelError
 from reportgen.guessing import guess_inputs, with_guessed_inputs
 from reportgen.guessing.draft import draft_manifest
 from reportgen.inputs import make_examples
+from reportgen.guessing.choice import tensor
+from reportgen.guessing.lessons import resized, wanted_names, wanted_sizes
 from reportgen.manifest import InputSpec, Manifest, ModelSpec, load_manifest, parse_source
 from reportgen.sources import Loaded, load_model
 
@@ -225,7 +227,7 @@ def by_name(spec: ModelSpec) -> dict[str | None, InputSpec]:
         (
             "transformers:decision_transformer",
             {"hidden_size": 8, "n_layer": 1, "n_head": 2},
-            ["states", "actions", "rewards", "returns_to_go", "timesteps"],
+            ["states", "actions", "returns_to_go", "timesteps"],  # it does not read the rewards
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -256,6 +258,64 @@ def test_tokens_that_stand_for_a_picture_are_as_many_as_the_model_says() -> None
     inputs = by_name(spec)
     assert inputs["pixel_values"].shape == ("batch", 3, 28, 28)
     assert (inputs["input_ids"].shape, inputs["input_ids"].low) == (("batch", 4), 99)
+
+
+TINY_TEXT = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "expected"),
+    [
+        (  # a question cannot be left out of the text
+            "transformers:splinter",
+            {**TINY_TEXT, "question_token_id": 44},
+            {"input_ids": ("batch", 18)},
+        ),
+        (  # an argument that the error speaks of but does not name
+            "transformers:xmod",
+            {**TINY_TEXT, "languages": ["en", "de"]},
+            {"input_ids": ("batch", 18), "lang_ids": ("batch",)},
+        ),
+        (  # patches of images of any shape, with their shapes beside them
+            "transformers:siglip2",
+            {"text_config": TINY_TEXT, "vision_config": {**SIZES, "patch_size": 4}},
+            {"pixel_values": ("batch", 16, 48), "spatial_shapes": ("batch", 2)},
+        ),
+        (  # a part of a model, which no list of tasks holds
+            "transformers:siglip_text_model",
+            TINY_TEXT,
+            {"input_ids": ("batch", 18)},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_family_wants_beside_the_usual_is_learnt(
+    source: str, arguments: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    inputs = by_name(guessed(source, **arguments)[0])
+    assert {name: inputs[name].shape for name in expected} == expected
+
+
+def test_an_error_teaches_the_size_it_expected_and_swaps_what_is_transposed() -> None:
+    sound = tensor("input_features", "batch", 160, 80, keyword=True)
+    error = RuntimeError("expected input[1, 160, 80] to have 80 channels, but got 160 channels")
+    assert next(iter(wanted_sizes(error, (sound,)))) == (160, 80)
+    assert resized(sound, 160, 80).shape == ("batch", 80, 160)
+    product = RuntimeError("mat1 and mat2 shapes cannot be multiplied (672x224 and 768x64)")
+    image = tensor("pixel_values", "batch", 3, 224, 224)
+    assert {size for size, _ in wanted_sizes(product, (image,))} == {224}
+    assert {other for _, other in wanted_sizes(product, (image,))} == {672, 768, 64}
+
+
+def test_an_argument_that_the_failing_code_reads_is_wanted() -> None:
+    def forward(grid: Any = None, unread: Any = None) -> Any:
+        return grid.sum()
+
+    with pytest.raises(AttributeError) as caught:
+        forward()
+    assert wanted_names(caught.value, ["unread", "grid"]) == ["grid"]
+    assert wanted_names(ValueError("you must specify grid"), ["unread", "grid"]) == ["grid"]
+    assert wanted_names(ValueError("something else"), ["unread", "grid"]) == []
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(folder: Pa
         ("transformers:clip", {"text_config": {"hidden_sise": 8}}, "no field 'text_config.hidd"),
         ("transformers:bert", {"dtype": "float33"}, "'float33' is no dtype"),
         ("transformers:time_series_transformer", {}, "prediction_length"),
+        ("transformers:bark", {}, "no forward pass"),
+        ("transformers:lfm2_moe", {}, "raised TypeError"),
+        ("transformers:sapiens2_head", {}, "no model of transformers is made from"),
         ("torchvison:resnet18", {}, "did you mean 'torchvision'?"),
     ],
 )

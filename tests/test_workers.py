@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import make_spec
+from factories import make_spec, make_study
+from torch import nn
 
 from reportgen.chapter import Done, Failed, Skipped
 from reportgen.errors import ModelError
 from reportgen.manifest import Source
 from reportgen.workers import Examined, Job, Step, examine_all
-from reportgen.workers.child import Reporter
+from reportgen.workers.child import Reporter, woken
 from reportgen.workers.job import Message
 from reportgen.workers.limits import memory_of_machine
 
@@ -256,3 +257,15 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
 def test_the_machine_has_as_much_memory_as_the_system_says() -> None:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < memory_of_machine() <= physical
+
+
+def test_lazy_layers_are_woken_for_all_sections_and_a_failing_pass_leaves_them_asleep(
+    tmp_path: Path,
+) -> None:
+    lazy = nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(10))
+    study = make_study(lazy, "batch,3,8,8", batch=2, folder=tmp_path)
+    awake = woken(study)
+    assert sum(p.numel() for p in awake.model.parameters()) == 3_114
+    assert "lazy layers" in awake.source_notes[-1]
+    wrong = make_study(nn.Sequential(nn.LazyConv2d(8, 9)), "batch,3,8,8", folder=tmp_path)
+    assert woken(wrong) is wrong

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.counts_cases import (
     attention,
+    convolutions,
     hostile,
     operators,
     parametrized,
@@ -23,6 +24,7 @@ HUNTED: tuple[Case, ...] = (
     *attention.CASES,
     *sharing.CASES,
     *parametrized.CASES,
+    *convolutions.CASES,
     *operators.CASES,
     *structure.CASES,
     *training.CASES,

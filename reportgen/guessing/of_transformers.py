@@ -86,6 +86,8 @@ class Search(Iterator[Choice]):
         self._learn_names(error)
         if wants_floats(error):
             self._take_floats()
+        if "index out of range" in str(error):
+            self._shorten()
         for place, (name, index) in enumerate(self._last):
             if index + 1 < len(self._all(name)):
                 self._enqueue(_with(self._last, place, (name, index + 1)))
@@ -95,13 +97,19 @@ class Search(Iterator[Choice]):
 
     def _learn_sizes(self, error: Exception) -> None:
         given = tuple(self._input(name, index) for name, index in self._last)
-        for size, other in reversed(list(wanted_sizes(error, given))):
+        for size, other in reversed(list(dict.fromkeys(wanted_sizes(error, given)))):
             changed = [resized(item, size, other) for item in given]
             places = [n for n, pair in enumerate(zip(given, changed, strict=True)) if _differ(pair)]
             for place in places if len(places) > 1 else []:
                 alone = [*given[:place], changed[place], *given[place + 1 :]]
                 self._enqueue(self._stating(self._last, alone), first=True)
             self._enqueue(self._stating(self._last, changed), first=True)
+
+    def _shorten(self) -> None:
+        """Fewer tokens first: a table of positions is smaller than the configuration says."""
+        for place, (name, index) in enumerate(self._last):
+            if name.endswith("input_ids") and index + 1 < len(self._all(name)):
+                self._enqueue(_with(self._last, place, (name, index + 1)), first=True)
 
     def _take_floats(self) -> None:
         """The next option with floats, for each argument that was given whole numbers."""

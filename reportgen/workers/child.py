@@ -5,13 +5,15 @@ Run as `python -m reportgen.workers.child EVENTS_FD PARENT_PID` with the job on 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -21,6 +23,9 @@ from reportgen.plain_words import failed_because, is_out_of_memory
 from reportgen.sections import SECTIONS
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import die_with, limit_memory
+
+if TYPE_CHECKING:
+    from reportgen.study import Study
 
 
 class Reporter:
@@ -103,6 +108,25 @@ def load_study(job: Job) -> Any:
         source_notes=(*loaded.notes, *input_notes),
     )
     study.examples()
+    return woken(study)
+
+
+def woken(study: Study) -> Study:
+    """`study`, its lazy layers given their sizes by a pass on the example inputs.
+
+    Where that pass fails they sleep on, and the sections say so of the model.
+    """
+    from reportgen.twin import awake
+
+    def arguments(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        examples = study.examples(batch)
+        return examples.args, examples.kwargs
+
+    with contextlib.suppress(Exception):  # the model's own
+        model = awake(study.model, lambda: arguments(1), lambda: arguments(study.batch))
+        if model is not study.model:
+            note = "lazy layers took their sizes from a pass on the example inputs"
+            return replace(study, model=model, source_notes=(*study.source_notes, note))
     return study
 
 
