@@ -39,8 +39,8 @@ from torch import nn
 from reportgen.export import export_onnx
 from reportgen.loan import undisturbed
 from reportgen.manifest import ModelSpec, Source
-from reportgen.sections.onnx_export.file import check_file, read_facts
-from reportgen.sections.onnx_export.parity import check_parity
+from reportgen.sections.onnx_export.agreement.parity import check_parity
+from reportgen.sections.onnx_export.contents.file import check_file, read_facts
 from reportgen.sections.onnx_export.runtime import Runtime
 from reportgen.study import Study
 

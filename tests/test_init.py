@@ -14,10 +14,10 @@ from torch import nn
 
 from reportgen.errors import ModelError
 from reportgen.guessing import guess_inputs, with_guessed_inputs
-from reportgen.guessing.draft import draft_manifest
-from reportgen.inputs import make_examples
 from reportgen.guessing.choice import tensor
+from reportgen.guessing.draft import draft_manifest
 from reportgen.guessing.lessons import resized, wanted_names, wanted_sizes
+from reportgen.inputs import make_examples
 from reportgen.manifest import InputSpec, Manifest, ModelSpec, load_manifest, parse_source
 from reportgen.sources import Loaded, load_model
 

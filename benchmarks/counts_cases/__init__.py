@@ -13,6 +13,8 @@ from benchmarks.counts_cases import (
     sharing,
     structure,
     training,
+    unregistered,
+    wrapped,
 )
 from benchmarks.counts_cases.case import Case, judge
 
@@ -23,10 +25,12 @@ HUNTED: tuple[Case, ...] = (
     *recurrent.CASES,
     *attention.CASES,
     *sharing.CASES,
+    *unregistered.CASES,
     *parametrized.CASES,
     *convolutions.CASES,
     *operators.CASES,
     *structure.CASES,
+    *wrapped.CASES,
     *training.CASES,
     *hostile.CASES,
 )

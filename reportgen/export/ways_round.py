@@ -1,7 +1,8 @@
 """Known ways round operators without an ONNX form.
 
-Each was found missing in the registry of torch 2.15's exporter, and each replacement named here
-was exported and compared with the operator that it replaces (tests/test_export_ways_round.py).
+Each operator was found missing in the registry of torch 2.15's exporter. Replacements that are
+code were exported and compared with the operator that they replace
+(tests/test_export_ways_round.py); the others are advice.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from reportgen.chapter import Skipped
 from reportgen.manifest import Tolerance
 from reportgen.sections.onnx_export import OnnxExport, examine
-from reportgen.sections.onnx_export.compare import compare
+from reportgen.sections.onnx_export.agreement.compare import compare
+from reportgen.sections.onnx_export.agreement.perturb import perturbed
+from reportgen.sections.onnx_export.clock.latency import percentile
 from reportgen.sections.onnx_export.examination import examine_file
-from reportgen.sections.onnx_export.latency import percentile
-from reportgen.sections.onnx_export.perturb import perturbed
 from reportgen.study import Study
 
 Examine = Callable[..., OnnxExport]
@@ -467,7 +467,7 @@ def test_a_percentile_lies_between_the_extremes(values: list[float], share: floa
 def test_latency_is_measured_at_the_manifests_batch(
     look: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reportgen.sections.onnx_export.latency._MOST_RUNS", 20)
+    monkeypatch.setattr("reportgen.sections.onnx_export.clock.latency._MOST_RUNS", 20)
     latency = look(nn.Linear(4, 3), "batch,4", batch=7, timings=True).latency_ms
     assert latency is not None
     assert (latency.batch, latency.runs) == (7, 20)

@@ -11,13 +11,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from reportgen.sections.onnx_export.cuda_kernels import CODES, NEWEST_OPSET, cuda_rows
-from reportgen.sections.onnx_export.file import FileFacts, read_facts
+from reportgen.sections.onnx_export.contents.cuda_kernels import CODES, NEWEST_OPSET, cuda_rows
+from reportgen.sections.onnx_export.contents.file import FileFacts, read_facts
+from reportgen.sections.onnx_export.contents.fp16 import (
+    BECOMES_INFINITE,
+    BECOMES_ZERO,
+    SMALLEST_NORMAL,
+)
+from reportgen.sections.onnx_export.contents.nodes import enclosing_path, module_path
+from reportgen.sections.onnx_export.contents.opsets import _RELEASED, opset_month, opset_release
+from reportgen.sections.onnx_export.contents.optimised import LARGEST_BYTES, optimise
 from reportgen.sections.onnx_export.file_result import FileDetails, LackingOperator
-from reportgen.sections.onnx_export.fp16 import BECOMES_INFINITE, BECOMES_ZERO, SMALLEST_NORMAL
-from reportgen.sections.onnx_export.nodes import enclosing_path, module_path
-from reportgen.sections.onnx_export.opsets import _RELEASED, opset_month, opset_release
-from reportgen.sections.onnx_export.optimised import LARGEST_BYTES, optimise
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 RANDOM = np.random.default_rng(0)
@@ -344,8 +348,8 @@ def test_a_cpu_kernel_is_said_to_lack_where_onnxruntime_opens_no_session(
 
 
 def test_the_kernels_of_the_cpu_are_told_as_onnxruntime_itself_decides(tmp_path: Path) -> None:
-    from reportgen.sections.onnx_export.node_types import typed_nodes
-    from reportgen.sections.onnx_export.providers import ask_providers
+    from reportgen.sections.onnx_export.contents.node_types import typed_nodes
+    from reportgen.sections.onnx_export.contents.providers import ask_providers
 
     wrong, asked = [], 0
     for schema in onnx.defs.get_all_schemas():

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reportgen.sections.onnx_export import SECTION, OnnxExport
+from reportgen.sections.onnx_export.agreement.histogram import error_histogram, ulp_distance
+from reportgen.sections.onnx_export.agreement.state import State
 from reportgen.sections.onnx_export.examination import examine_file
-from reportgen.sections.onnx_export.histogram import error_histogram, ulp_distance
-from reportgen.sections.onnx_export.state import State
 
 Look = Callable[..., OnnxExport]
 Edit = Callable[[onnx.ModelProto], None]

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from reportgen.export import OnnxFile, wake
 from reportgen.inputs import make_examples
 from reportgen.onnx_nodes import read_nodes, symbol_sizes
+from reportgen.sections.onnx_export.agreement.half import compare_in_float32
+from reportgen.sections.onnx_export.agreement.parity import check_parity, not_compared
+from reportgen.sections.onnx_export.agreement.sides import call_tensors
+from reportgen.sections.onnx_export.clock.latency import measure_latency
+from reportgen.sections.onnx_export.clock.speed import measure_speed
+from reportgen.sections.onnx_export.contents.file import FileFacts, read_facts, saved_file
 from reportgen.sections.onnx_export.dims import proven_dims
-from reportgen.sections.onnx_export.file import FileFacts, read_facts, saved_file
-from reportgen.sections.onnx_export.half import compare_in_float32
-from reportgen.sections.onnx_export.latency import measure_latency
 from reportgen.sections.onnx_export.node_cost import cost_of_export, cost_of_nodes
-from reportgen.sections.onnx_export.parity import check_parity, not_compared
 from reportgen.sections.onnx_export.result import OnnxExport, Parity, Tried
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime, runtime_line
-from reportgen.sections.onnx_export.sides import call_tensors
-from reportgen.sections.onnx_export.speed import measure_speed
 from reportgen.sections.onnx_export.training_mode import modules_in_training
 from reportgen.sections.onnx_export.weights import find_parameters
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from reportgen.sections.onnx_export.exposure import Inside, Node, read_values
-from reportgen.sections.onnx_export.module_calls import ModuleCall
+from reportgen.sections.onnx_export.agreement.exposure import Inside, Node, read_values
+from reportgen.sections.onnx_export.agreement.module_calls import ModuleCall
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reportgen.sections.onnx_export.clock.latency import MakeFeed, percentile, time_runs
+from reportgen.sections.onnx_export.clock.profile import Profile, profile
+from reportgen.sections.onnx_export.contents.optimised import LARGEST_BYTES
 from reportgen.sections.onnx_export.file_result import LatencyPoint, Speed
-from reportgen.sections.onnx_export.latency import MakeFeed, percentile, time_runs
-from reportgen.sections.onnx_export.optimised import LARGEST_BYTES
-from reportgen.sections.onnx_export.profile import Profile, profile
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime, runtime_line
 
 if TYPE_CHECKING:

@@ -6,14 +6,23 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reportgen.sections.onnx_export.compare import (
+from reportgen.sections.onnx_export.agreement.compare import (
     Compared,
     compare,
     is_beyond,
     varies,
 )
-from reportgen.sections.onnx_export.histogram import error_histogram
-from reportgen.sections.onnx_export.plans import Plan
+from reportgen.sections.onnx_export.agreement.histogram import error_histogram
+from reportgen.sections.onnx_export.agreement.plans import Plan
+from reportgen.sections.onnx_export.agreement.sides import (
+    Sides,
+    call_again,
+    call_tensors,
+    copies,
+    named_outputs,
+)
+from reportgen.sections.onnx_export.agreement.state import State
+from reportgen.sections.onnx_export.agreement.ties import excuse_ties
 from reportgen.sections.onnx_export.result import (
     ErrorHistogram,
     OutputParity,
@@ -21,15 +30,6 @@ from reportgen.sections.onnx_export.result import (
     SecondCall,
 )
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime, runtime_line
-from reportgen.sections.onnx_export.sides import (
-    Sides,
-    call_again,
-    call_tensors,
-    copies,
-    named_outputs,
-)
-from reportgen.sections.onnx_export.state import State
-from reportgen.sections.onnx_export.ties import excuse_ties
 
 if TYPE_CHECKING:
     from torch import Tensor

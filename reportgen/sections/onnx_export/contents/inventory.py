@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from reportgen.sections.onnx_export.contents.nodes import STANDARD, all_nodes
+from reportgen.sections.onnx_export.contents.opsets import newest_opset, opset_month, opset_release
+from reportgen.sections.onnx_export.contents.stored import Stored, subgraphs
 from reportgen.sections.onnx_export.file_result import Duplicate, Inventory
-from reportgen.sections.onnx_export.nodes import STANDARD, all_nodes
-from reportgen.sections.onnx_export.opsets import newest_opset, opset_month, opset_release
-from reportgen.sections.onnx_export.stored import Stored, subgraphs
 
 _LARGEST = 10
 _END = 1024

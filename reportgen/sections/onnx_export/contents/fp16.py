@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reportgen.sections.onnx_export.contents.node_types import TypedNode, outputs_of
+from reportgen.sections.onnx_export.contents.nodes import module_path
+from reportgen.sections.onnx_export.contents.stored import Stored
 from reportgen.sections.onnx_export.file_result import Fp16Readiness, Fp16Risk, Fp16Tensor
-from reportgen.sections.onnx_export.node_types import TypedNode, outputs_of
-from reportgen.sections.onnx_export.nodes import module_path
-from reportgen.sections.onnx_export.stored import Stored
 
 if TYPE_CHECKING:
     import numpy.typing as npt

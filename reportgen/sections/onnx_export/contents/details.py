@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reportgen.sections.onnx_export.file_result import FileDetails
-from reportgen.sections.onnx_export.fp16 import judge_fp16, weigh_fp16
-from reportgen.sections.onnx_export.int8 import judge_int8, weigh_int8
-from reportgen.sections.onnx_export.inventory import take_inventory
-from reportgen.sections.onnx_export.node_types import sizes_of, typed_nodes
-from reportgen.sections.onnx_export.nodes import all_nodes
-from reportgen.sections.onnx_export.optimised import optimise
-from reportgen.sections.onnx_export.providers import ask_providers
-from reportgen.sections.onnx_export.stored import (
+from reportgen.sections.onnx_export.contents.fp16 import judge_fp16, weigh_fp16
+from reportgen.sections.onnx_export.contents.int8 import judge_int8, weigh_int8
+from reportgen.sections.onnx_export.contents.inventory import take_inventory
+from reportgen.sections.onnx_export.contents.node_types import sizes_of, typed_nodes
+from reportgen.sections.onnx_export.contents.nodes import all_nodes
+from reportgen.sections.onnx_export.contents.optimised import optimise
+from reportgen.sections.onnx_export.contents.providers import ask_providers
+from reportgen.sections.onnx_export.contents.stored import (
     Stored,
     constant_tensors,
     drop_weights,
 )
+from reportgen.sections.onnx_export.file_result import FileDetails
 from reportgen.units import format_bytes
 
 _MOST_READ = 2**31  # a second or two for every GiB

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reportgen.sections.onnx_export.exposure import Inside, Node, read_values
+from reportgen.sections.onnx_export.agreement.exposure import Inside, Node, read_values
 from reportgen.units import format_error
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reportgen.sections.onnx_export.node_types import TypedNode
+from reportgen.sections.onnx_export.contents.node_types import TypedNode
 
 _SILENT = 4
 _IR_VERSION = 10

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from reportgen.sections.onnx_export.contents.node_types import TypedNode, outputs_of
+from reportgen.sections.onnx_export.contents.nodes import operator_name
+from reportgen.sections.onnx_export.contents.stored import Stored
 from reportgen.sections.onnx_export.file_result import ChannelRange, Int8Readiness
-from reportgen.sections.onnx_export.node_types import TypedNode, outputs_of
-from reportgen.sections.onnx_export.nodes import operator_name
-from reportgen.sections.onnx_export.stored import Stored
 from reportgen.units import format_share
 
 _MACS = {

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.chapter import Unable
 from reportgen.export import export_onnx
-from reportgen.sections.onnx_export.cases import Outcome, run_plans
-from reportgen.sections.onnx_export.plans import Plan
+from reportgen.sections.onnx_export.agreement.cases import Outcome, run_plans
+from reportgen.sections.onnx_export.agreement.plans import Plan
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
 
 if TYPE_CHECKING:

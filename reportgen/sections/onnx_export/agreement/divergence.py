@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reportgen.sections.onnx_export.compare import excess, is_beyond, tolerances
-from reportgen.sections.onnx_export.exposure import Inside, look_inside
-from reportgen.sections.onnx_export.matching import Match, came_in, match_modules, upstream
-from reportgen.sections.onnx_export.module_calls import record_modules
+from reportgen.sections.onnx_export.agreement.compare import excess, is_beyond, tolerances
+from reportgen.sections.onnx_export.agreement.exposure import Inside, look_inside
+from reportgen.sections.onnx_export.agreement.matching import (
+    Match,
+    came_in,
+    match_modules,
+    upstream,
+)
+from reportgen.sections.onnx_export.agreement.module_calls import record_modules
+from reportgen.sections.onnx_export.agreement.sides import Sides, call_tensors
+from reportgen.sections.onnx_export.agreement.suspects import Suspects, find_suspects
 from reportgen.sections.onnx_export.result import Divergence, OutputParity
 from reportgen.sections.onnx_export.runtime import Runtime, runtime_line
-from reportgen.sections.onnx_export.sides import Sides, call_tensors
-from reportgen.sections.onnx_export.suspects import Suspects, find_suspects
 from reportgen.units import format_error
 
 if TYPE_CHECKING:

@@ -14,11 +14,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from reportgen.sections.onnx_export.cuda_kernels import CODES, NEWEST_OPSET, SOURCE, cuda_rows
+from reportgen.sections.onnx_export.contents.cuda_kernels import (
+    CODES,
+    NEWEST_OPSET,
+    SOURCE,
+    cuda_rows,
+)
+from reportgen.sections.onnx_export.contents.node_types import TypedNode, slots_of
+from reportgen.sections.onnx_export.contents.nodes import module_path, operator_name
+from reportgen.sections.onnx_export.contents.probe import opens_alone
 from reportgen.sections.onnx_export.file_result import LackingOperator, Provider
-from reportgen.sections.onnx_export.node_types import TypedNode, slots_of
-from reportgen.sections.onnx_export.nodes import module_path, operator_name
-from reportgen.sections.onnx_export.probe import opens_alone
 
 _NO_LIMIT = 2**31 - 1
 _CAST = "cast to float32 and back"

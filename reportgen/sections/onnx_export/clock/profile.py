@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reportgen.sections.onnx_export.contents.nodes import enclosing_path, module_path
+from reportgen.sections.onnx_export.contents.optimised import session_options
 from reportgen.sections.onnx_export.file_result import TimeShare
-from reportgen.sections.onnx_export.nodes import enclosing_path, module_path
-from reportgen.sections.onnx_export.optimised import session_options
 
 if TYPE_CHECKING:
     from reportgen.sections.onnx_export.runtime import Feed

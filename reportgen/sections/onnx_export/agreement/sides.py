@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.export.arguments import bind_arguments, output_name
 from reportgen.leaves import tensor_leaves
-from reportgen.sections.onnx_export.compare import is_beyond, tolerances
-from reportgen.sections.onnx_export.plans import Plan
+from reportgen.sections.onnx_export.agreement.compare import is_beyond, tolerances
+from reportgen.sections.onnx_export.agreement.plans import Plan
+from reportgen.sections.onnx_export.agreement.state import State
 from reportgen.sections.onnx_export.result import SecondCall
 from reportgen.sections.onnx_export.runtime import Runtime
-from reportgen.sections.onnx_export.state import State
 
 if TYPE_CHECKING:
     from torch import Tensor

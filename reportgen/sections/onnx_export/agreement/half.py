@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from reportgen.chapter import Unable
 from reportgen.errors import ReportgenError
 from reportgen.export import export_onnx
-from reportgen.sections.onnx_export.parity import check_parity
+from reportgen.sections.onnx_export.agreement.parity import check_parity
 from reportgen.sections.onnx_export.result import Parity
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from reportgen.sections.onnx_export.choices import Choice, record_choices
-from reportgen.sections.onnx_export.compare import Compared, is_close
+from reportgen.sections.onnx_export.agreement.choices import Choice, record_choices
+from reportgen.sections.onnx_export.agreement.compare import Compared, is_close
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reportgen.sections.onnx_export.changed_weights import changed_weights
-from reportgen.sections.onnx_export.exposure import Inside, Node, read_values
-from reportgen.sections.onnx_export.matching import Judge, may_agree, upstream, values_of
-from reportgen.sections.onnx_export.module_calls import Call, watch_operators
+from reportgen.sections.onnx_export.agreement.changed_weights import changed_weights
+from reportgen.sections.onnx_export.agreement.exposure import Inside, Node, read_values
+from reportgen.sections.onnx_export.agreement.matching import Judge, may_agree, upstream, values_of
+from reportgen.sections.onnx_export.agreement.module_calls import Call, watch_operators
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reportgen.sections.onnx_export.cases import Outcome, run_plans
-from reportgen.sections.onnx_export.divergence import find_divergence
-from reportgen.sections.onnx_export.perturb import run_perturbed
-from reportgen.sections.onnx_export.plans import Plan, make_plans, told
+from reportgen.sections.onnx_export.agreement.cases import Outcome, run_plans
+from reportgen.sections.onnx_export.agreement.divergence import find_divergence
+from reportgen.sections.onnx_export.agreement.perturb import run_perturbed
+from reportgen.sections.onnx_export.agreement.plans import Plan, make_plans, told
 from reportgen.sections.onnx_export.result import OutputParity, Parity, ParityCase, SecondCall
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
 from reportgen.sections.onnx_export.training_mode import modules_in_training

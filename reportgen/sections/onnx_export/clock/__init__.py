@@ -1,0 +1,1 @@
+"""What a clock says of the file on this machine."""
