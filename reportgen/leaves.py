@@ -20,8 +20,16 @@ def tensor_leaves(value: object, key: str = "") -> dict[str, Tensor]:
     Tuples, lists, mappings, dataclasses and other objects with attributes are walked; of a
     distribution its parameters are listed (`loc`, `scale`), of a nested tensor its parts.
     None, numbers, strings, modules and functions hold no tensor and are passed over.
+    A key that another leaf has already (`1` and `"1"`) is told apart as `1#2`.
     """
-    return dict(_walk(value, key, ()))
+    found: dict[str, Tensor] = {}
+    for name, tensor in _walk(value, key, ()):
+        alone, times = name, 1
+        while alone in found:
+            times += 1
+            alone = f"{name}#{times}"
+        found[alone] = tensor
+    return found
 
 
 def _walk(value: object, key: str, above: tuple[int, ...]) -> Iterator[tuple[str, Tensor]]:

@@ -130,22 +130,33 @@ def _content(tensor: torch.Tensor) -> Restore:
     """Point `tensor` at its first storage again, and undo what was written there."""
     import torch
 
-    if tensor.layout != torch.strided:
-        return _sparse_content(tensor)
-    alias, copy = tensor.detach(), tensor.detach().clone()
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return _content_of_parts(tensor)
+    alias, memory = tensor.detach(), _memory(tensor)
+    copy = memory.clone()
 
     def restore() -> None:
         with torch.inference_mode(tensor.is_inference()):  # else nobody may write to it
             if not _same_place(tensor, alias):
                 tensor.data = alias
-            if not _same_bits(tensor, copy):
-                tensor.data.copy_(copy)
+            if not _same_bits(memory, copy):
+                memory.copy_(copy)
 
     return restore
 
 
-def _sparse_content(tensor: torch.Tensor) -> Restore:
-    """A sparse tensor is its indices and values, which are plain tensors."""
+def _memory(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers behind `tensor`, each once: an expanded tensor shows one of them many times."""
+    import torch
+
+    if tensor.is_contiguous():
+        return tensor.detach()
+    numbers = tensor.untyped_storage().nbytes() // tensor.element_size()
+    return torch.as_strided(tensor.detach(), (numbers,), (1,), 0)
+
+
+def _content_of_parts(tensor: torch.Tensor) -> Restore:
+    """A sparse tensor is its indices and values, a nested one its rows, all plain tensors."""
     alias = tensor.detach()
     parts = _parts(alias)
     contents = [_content(part) for part in parts]
@@ -162,6 +173,8 @@ def _sparse_content(tensor: torch.Tensor) -> Restore:
 def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     import torch
 
+    if tensor.is_nested:
+        return [tensor.values()] if tensor.layout == torch.jagged else list(tensor.unbind())
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
@@ -183,7 +196,7 @@ def _sleep_again(tensor: torch.Tensor) -> Restore:
 
 
 def _has_data(tensor: torch.Tensor) -> bool:
-    plain = type(tensor).__name__ in ("Tensor", "Parameter", "Buffer")
+    plain = type(tensor).__name__ in ("Tensor", "Parameter", "Buffer") or tensor.is_nested
     return plain and tensor.device.type != "meta"
 
 

@@ -230,3 +230,9 @@ def test_an_output_of_transformers_is_walked_by_its_keys() -> None:
 
     made = BaseModelOutput(last_hidden_state=ONES, hidden_states=(ONES, ONES))  # type: ignore[arg-type]
     assert list(tensor_leaves(made)) == ["last_hidden_state", "hidden_states.0", "hidden_states.1"]
+
+
+def test_leaves_whose_keys_would_repeat_are_told_apart() -> None:
+    one = torch.zeros(1)
+    found = tensor_leaves({1: one, "1": one, "a.b": one, "a": {"b": one}})
+    assert list(found) == ["1", "1#2", "a.b", "a.b#2"]

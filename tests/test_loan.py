@@ -203,3 +203,30 @@ def test_inference_tensors_are_given_back() -> None:
         model.weight.zero_()
     assert torch.equal(model.weight, weight)
     assert model.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(1, 4).expand(2, 4),
+        torch.arange(12.0).reshape(3, 4).T,
+        torch.arange(12.0).reshape(3, 4)[:, 1:3],
+        torch.arange(16.0).unfold(0, 4, 2),
+        torch.zeros(1, dtype=torch.complex64).expand(3),
+        torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)]),
+        torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], layout=torch.jagged),
+    ],
+    ids=["expanded", "transposed", "sliced", "overlapping", "complex", "nested", "jagged"],
+)
+def test_a_tensor_of_any_layout_is_given_back(tensor: torch.Tensor) -> None:
+    model = nn.Module()
+    model.register_buffer("t", tensor)
+    rows = [row.clone() for row in (tensor.unbind() if tensor.is_nested else [tensor])]
+    with undisturbed(model):
+        for row in tensor.unbind() if tensor.is_nested else [tensor]:
+            flat = row if row.is_contiguous() else row.as_strided((1,), (1,), row.storage_offset())
+            flat.add_(7)
+        model.t = torch.zeros(1)
+    assert model.t is tensor
+    for row, before in zip(tensor.unbind() if tensor.is_nested else [tensor], rows, strict=True):
+        assert torch.equal(row, before)
