@@ -6,7 +6,7 @@ The first table asks the layers section for every torchvision model: each set of
 gives a parameter count and a cost at its own crop (nothing is downloaded: they stand in
 torchvision's source), and `counts_cases/second_count.py` counts again by formulas of its own.
 The other two ask it for models that are easily counted wrong, with answers by closed form: those
-of the collected cases, and more of their kind. Nothing needs a GPU; it takes a few minutes.
+of the collected cases, and more of their kind. Nothing needs a GPU; one core takes six minutes.
 `--write` puts what is printed into `counts.md` beside this file.
 """
 
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def make_study(model: nn.Module, inputs: tuple[Any, ...], folder: Path, batch: i
     spec = ModelSpec.model_validate(
         {"name": "model", "source": source, "inputs": list(inputs), "batch": batch}
     )
-    model.eval()  # what it returns is the model's own affair
+    with suppress(NotImplementedError):  # an exported program has no modes
+        model.eval()  # what it returns is the model's own affair
     return Study(spec=spec, model=model, targets=(), folder=folder, timings=False)
 
 
@@ -168,7 +170,11 @@ def compare(asked: Asked, folder: Path) -> Line:
         wrong.append(f"the second count is {macs:,}")
     if asked.published_gmacs is not None and not _rounds_to(found.macs, asked.published_gmacs):
         words = f"{asked.published_gmacs} G are published"
-        why = "at 800 pixels, for as many boxes as there were" if "rcnn" in asked.name else ""
+        why = (
+            "at 800 pixels for the boxes found there, run here at 128"
+            if "rcnn" in asked.name
+            else ""
+        )
         (reasons if why else wrong).append(f"{words}: {why}" if why else words)
     uncounted = {item.operator for item in found.uncounted}
     if uncounted - {"torchvision.nms"}:  # compares boxes, and how many depends on values

@@ -151,6 +151,7 @@ def write_manifest(drawn: Drawn, folder: Path) -> Path:
     document = {
         "version": 1,
         "title": drawn.source,
+        "targets": ["T4"],
         "limits": {"seconds": _SECTION_SECONDS},
         "models": [entry],
     }

@@ -152,3 +152,18 @@ def test_the_line_of_the_command_line_is_taken_apart() -> None:
 
     assert found["error"] == "no inputs (of 3) run"
     assert found["hint"] == "name them under 'inputs'"
+
+
+def test_the_manifest_of_a_model_names_a_card_and_no_inputs(tmp_path: Path) -> None:
+    from reportgen.manifest import load_manifest
+
+    drawn = zoo_draw.Drawn(
+        name="timm-resnet18", source="timm:resnet18", arguments={"layers": [2, 2]},
+        level="layers", parameters=7,
+    )  # fmt: skip
+
+    manifest = load_manifest(zoo.write_manifest(drawn, tmp_path))
+
+    assert [target.name for target in manifest.targets] == ["T4"]
+    assert manifest.models[0].inputs == ()
+    assert manifest.models[0].arguments == {"layers": [2, 2]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from reportgen.guessing.choice import filled, tensor
@@ -143,11 +144,9 @@ def entry_rows(model: nn.Module, name: str) -> Iterator[InputSpec]:
             return
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             kernel = held.kernel_size
-            yield tensor(name, _GRID**3, held.in_channels, *kernel, keyword=True)
-            volume = 1
-            for side in kernel:
-                volume *= side
-            yield tensor(name, _GRID**3, held.in_channels * volume, keyword=True)
+            flat = tensor(name, _GRID**3, held.in_channels * prod(kernel), keyword=True)
+            whole = tensor(name, _GRID**3, held.in_channels, *kernel, keyword=True)
+            yield from (whole, flat) if isinstance(module, nn.Conv2d) else (flat, whole)
             return
 
 

@@ -134,10 +134,10 @@ class Search(Iterator[Choice]):
     def _learn_names(self, error: Exception) -> None:
         absent = self._absent()
         wanted = wanted_names(error, absent)
-        for name in wanted:
-            self._enqueue((*self._last, (name, 0)), first=True)
         if len(wanted) > 1:
             self._enqueue((*self._last, *((name, 0) for name in wanted)), first=True)
+        for name in wanted:
+            self._enqueue((*self._last, (name, 0)), first=True)
         if "NoneType" in str(error):
             self._enqueue((*self._last, *((name, 0) for name in absent if name in WANTED)))
         for field in wanted_tokens(error):

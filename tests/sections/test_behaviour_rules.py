@@ -98,3 +98,12 @@ def test_an_input_changed_in_place_is_a_warning(judge: Judge) -> None:
 def test_parameters_that_never_run_are_left_to_the_layers(judge: Judge) -> None:
     idle = Step(lambda self, x: self.used(x), used=nn.Linear(8, 8), idle=nn.Linear(8, 8))
     assert judge(between(idle)) == []
+
+
+def test_gradients_of_a_model_that_wants_targets_are_not_judged(judge: Judge) -> None:
+    def propose(self: Any, x: Tensor) -> Tensor:
+        if self.training:
+            raise ValueError("targets should not be none")
+        return x.detach()
+
+    assert judge(between(Step(propose))) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -214,7 +214,7 @@ def _reaching(missing: list[str], zero: list[str], total: int, how: str) -> Prob
             f"{len(missing):,} of {total:,} trainable parameters that ran "
             f"get{'s' * (len(missing) == 1)} no gradient{how}: {listed(missing)}."
         )
-    return _probe("gradients", "no", sentence, evidence, missing)
+    return replace(_probe("gradients", "no", sentence, evidence, missing), expected=not how)
 
 
 def _finite(broken: list[str], total: int, how: str) -> Probe:

@@ -12,7 +12,7 @@ def _denied(result: Behaviour, *names: str) -> Iterator[Hit]:
     """A hit for the first of the probes `names` whose answer is no."""
     for name in names:
         probe = result.probe(name)
-        if probe is not None and probe.verdict == "no":
+        if probe is not None and probe.verdict == "no" and probe.expected:
             yield Hit(where=probe.where[0] if probe.where else "", message=probe.sentence)
             return
 
@@ -72,7 +72,8 @@ def parameters_without_gradient(result: Behaviour) -> Iterator[Hit]:
 
     It is read, so it is not idle, but the way from it to the outputs is cut: by `detach`,
     `no_grad`, `.data`, or an operator without a derivative such as argmax. It will keep its
-    initial value for ever while the optimizer carries it along.
+    initial value for ever while the optimizer carries it along. A model that does not run in
+    training mode without targets is not judged: its losses are where such gradients come from.
     """
     yield from _denied(result, "gradients")
 
