@@ -92,6 +92,7 @@ class ErrorHistogram:
     max_ulp: int
     ulps: tuple[ErrorBin, ...]
     relative: tuple[ErrorBin, ...]
+    perturbed: bool = False  # with seeded perturbed parameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -90,7 +90,8 @@ class Outcome:
             error_histogram(name, tensor, given, batch=sides.plan.batch, seed=sides.plan.seed)
             for (name, tensor), given in zip(sides.reference.items(), sides.found, strict=True)
         )
-        return tuple(histogram for histogram in made if histogram is not None)
+        perturbed = any(case.perturbed for case in self.cases)
+        return tuple(replace(each, perturbed=perturbed) for each in made if each is not None)
 
 
 def run_plans(

@@ -56,7 +56,7 @@ def _parity(study: Study, file: OnnxFile, plain: Outcome, perturbed: Outcome | N
         note="; ".join(_notes(study, file, plain, perturbed)),
         compared=told(done),
         second_call=plain.second,
-        histograms=plain.histograms(),
+        histograms=final.histograms(),
     )
 
 
