@@ -92,9 +92,14 @@ class Outcome:
         return bool(self.verdict)
 
     @property
+    def ours(self) -> tuple[Failure, ...]:
+        """The failures of what PyTorch itself could have done."""
+        return () if self.name in NOT_OURS else tuple(f for f in self.failures if f.pytorch_could)
+
+    @property
     def whole(self) -> bool:
         """Whether nothing failed that PyTorch itself could have done."""
-        return self.name in NOT_OURS or not any(f.pytorch_could for f in self.failures)
+        return not self.ours
 
 
 def outcome_from(data: dict[str, Any]) -> Outcome:
@@ -269,7 +274,7 @@ def summary(outcomes: list[Outcome], not_drawn: list[NotDrawn]) -> list[str]:
     whole = sum(outcome.whole for outcome in outcomes)
     parity = Counter(outcome.parity or "no file" for outcome in outcomes)
     failures = [f for outcome in outcomes for f in outcome.failures]
-    ours = Counter(f.section or "model" for o in outcomes if not o.whole for f in o.failures)
+    ours = Counter(f.section or "model" for outcome in outcomes for f in outcome.ours)
     explained = sum(bool(f.error and f.hint and "\n" not in f.error) for f in failures)
     seconds = statistics.median([o.seconds for o in outcomes]) if outcomes else 0.0
     return [
@@ -336,7 +341,7 @@ def _row(outcome: Outcome) -> str:
 
 
 def _words(outcome: Outcome, failure: Failure) -> str:
-    whose = "ours" if failure.pytorch_could and not outcome.whole else "PyTorch's"
+    whose = "ours" if failure in outcome.ours else "PyTorch's"
     hint = f" ({failure.hint})" if failure.hint else ""
     words = f"**{failure.section or 'model'}**, {whose}: {failure.error}{hint}"
     known = NOT_OURS.get(outcome.name, "")
@@ -354,11 +359,13 @@ def _cell(text: str) -> str:
 
 def line_of(outcome: Outcome) -> str:
     """One line as a build ends."""
-    failed = "; ".join(f"{f.section or 'model'}: {f.error}"[:150] for f in outcome.failures)
-    whose = "" if not outcome.failures else "ours " if not outcome.whole else "PyTorch's "
+    failed = "; ".join(
+        f"{'ours' if f in outcome.ours else 'not ours'}, {f.section or 'model'}: {f.error}"[:150]
+        for f in outcome.failures
+    )
     return (
         f"{outcome.verdict or '-':5} {outcome.seconds:6.1f} s  parity {outcome.parity or '-':8} "
-        f"{outcome.name:45} {whose}{failed}"
+        f"{outcome.name:45} {failed}"
     )
 
 

@@ -82,6 +82,11 @@ def estimate_step(
 
 def _spec(source: str, inputs: tuple[InputSpec, ...]) -> ModelSpec:
     parsed = parse_source(source, Path.cwd())
+    if parsed.kind == "onnx":
+        raise ReportgenError(
+            f"{source!r} holds no PyTorch module, and a step of PyTorch is what is estimated",
+            hint="name the source that the file was exported from",
+        )
     return ModelSpec(name="model", source=parsed, inputs=inputs)
 
 

@@ -48,7 +48,11 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 def place_in_user_code(error: BaseException) -> str:
     """`file.py:12` of the innermost frame that is neither ours nor a library's; "" for none."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = frame.filename
-        if not path.startswith(("<", _OWN, *_LIBRARIES)):
-            return f"{Path(path).name}:{frame.lineno}"
+        if place := place_of_frame(frame.filename, frame.lineno):
+            return place
     return ""
+
+
+def place_of_frame(path: str, line: int | None) -> str:
+    """`file.py:12`; "" where the file is ours or a library's."""
+    return "" if path.startswith(("<", _OWN, *_LIBRARIES)) else f"{Path(path).name}:{line}"

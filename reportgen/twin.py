@@ -7,6 +7,7 @@ A model whose course depends on values has no such twin; it can be lent instead.
 from __future__ import annotations
 
 import copy
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -95,7 +96,8 @@ def awake(model: nn.Module, *attempts: Callable[[], Arguments]) -> nn.Module:
 def _woken(model: nn.Module, arguments: Arguments) -> nn.Module:
     args, kwargs = copy.deepcopy(arguments)
     with _quiet(), torch.no_grad():
-        double = copy.deepcopy(model).eval()
+        double = copy.deepcopy(model)
+        set_mode(double, training=False)
         double(*args, **kwargs)
     for before, after in zip(model.modules(), double.modules(), strict=True):
         after.training = before.training
@@ -106,19 +108,30 @@ def _woken(model: nn.Module, arguments: Arguments) -> nn.Module:
 def lent(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
     """The model itself, in evaluation mode, and copied arguments; given back as it was."""
     with undisturbed(model), _quiet():
-        yield model.eval(), copy.deepcopy(arguments)
+        set_mode(model, training=False)
+        yield model, copy.deepcopy(arguments)
+
+
+def set_mode(model: nn.Module, *, training: bool) -> None:
+    """Switch to training or evaluation; a program that has no modes stays as it is."""
+    with suppress(NotImplementedError):  # an exported program says so
+        model.train(training)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No warnings, no moved random state, and room for the frames that watching adds."""
     limit = sys.getrecursionlimit()
+    complaints = logging.getLogger("torch._subclasses.fake_tensor")  # of attempts that may fail
+    level = complaints.level
     sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
     try:
+        complaints.setLevel(logging.CRITICAL)
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             yield
     finally:
+        complaints.setLevel(level)
         sys.setrecursionlimit(limit)
 
 

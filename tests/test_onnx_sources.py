@@ -13,7 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from reportgen import load_manifest
-from reportgen.errors import ModelError
+from reportgen.cuda_memory.step import Step
+from reportgen.errors import ManifestError, ModelError, ReportgenError
+from reportgen.estimation import estimate_step
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
 from reportgen.pipeline import build
 from reportgen.report import report_schema
@@ -144,3 +146,32 @@ def test_too_few_inputs_are_refused_with_the_names_of_the_file(tmp_path: Path) -
     )
     with pytest.raises(ModelError, match="the file takes 1 inputs, the manifest gives 0"):
         built(tmp_path, text, formats=("json",))
+
+
+def test_a_dim_that_the_file_does_not_have_is_refused_with_those_it_has(tmp_path: Path) -> None:
+    classifier(tmp_path)
+    text = "version: 1\ntitle: t\nmodels: [{name: m, source: words.onnx, dims: {sequense: 4}}]\n"
+    with pytest.raises(ModelError, match="the file has no open dim 'sequense'") as caught:
+        built(tmp_path, text, formats=("json",))
+    assert "sequence" in caught.value.hint
+
+
+def test_arguments_and_weights_do_not_apply_to_a_file(tmp_path: Path) -> None:
+    classifier(tmp_path)
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    text = (
+        "version: 1\ntitle: t\nmodels:\n  - name: m\n    source: words.onnx\n"
+        "    arguments: {width: 3}\n    weights: w.safetensors\n"
+    )
+    with pytest.raises(ManifestError) as caught:
+        built(tmp_path, text, formats=("json",))
+    assert str(caught.value).count("does not apply to 'words.onnx', which is a whole model") == 2
+
+
+def test_an_estimate_of_a_file_is_refused_with_what_to_name_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ReportgenError, match=r"'words\.onnx' holds no PyTorch module"):
+        estimate_step("words.onnx", (), batch=1, step=Step(), gpus=())

@@ -414,3 +414,50 @@ def test_a_damaged_program_is_refused_in_one_line(tmp_path: Path, content: bytes
 def test_a_program_takes_no_arguments(tmp_path: Path) -> None:
     exported(tmp_path)
     assert "takes no 'arguments'" in refusal(tmp_path, "net.pt2", arguments={"width": 3})
+
+
+MODES = """
+import torch
+from torch import nn
+
+def program():
+    net = nn.Sequential(nn.Linear(3, 2), nn.Dropout()).eval()
+    return torch.export.export(net, (torch.randn(2, 3),)).module()
+
+def around():
+    return nn.Sequential(program(), nn.ReLU())
+
+def circle():
+    net = nn.Sequential(nn.Linear(3, 2), nn.Sequential())
+    net[1].parent = net
+    return net
+
+def diamond():
+    shared = nn.Linear(3, 3)
+    return nn.Sequential(nn.Sequential(shared), nn.Sequential(shared))
+"""
+
+
+@pytest.fixture
+def modes(tmp_path: Path) -> Path:
+    (tmp_path / "modes.py").write_text(MODES)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("factory", "notes"), [("program", 1), ("around", 0)])
+def test_an_exported_program_is_a_model_though_it_has_no_modes(
+    modes: Path, factory: str, notes: int
+) -> None:
+    loaded = load_model(spec_of(modes, f"modes.py:{factory}"))
+    assert sum(parameter.numel() for parameter in loaded.model.parameters()) == 8
+    loaded.model.train()
+    assert len(loaded.notes) == notes
+    assert all("mode is baked in" in note for note in loaded.notes)
+
+
+def test_a_module_that_holds_itself_is_refused_with_its_path(modes: Path) -> None:
+    assert "holds itself: 1.parent" in refusal(modes, "modes.py:circle")
+
+
+def test_a_module_held_twice_is_no_circle(modes: Path) -> None:
+    assert sum(parameter.numel() for parameter in load(modes, "modes.py:diamond").parameters()) == 12

@@ -99,7 +99,11 @@ def test_tiny_arguments_survive_the_manifest() -> None:
     arguments = zoo_tiny.tiny_timm("crossvit_9_240").arguments
 
     assert yaml.safe_load(yaml.safe_dump(arguments)) == arguments
-    assert arguments["img_size"] == 64
+    assert "depth" in arguments
+
+
+def test_a_tiny_vision_transformer_has_two_blocks_and_a_small_image() -> None:
+    assert zoo_tiny.tiny_timm("vit_tiny_patch16_224").arguments == {"depth": 2, "img_size": 64}
 
 
 def test_a_part_of_another_architecture_is_no_model_of_its_own() -> None:

@@ -93,8 +93,9 @@ def _head(spec: ModelSpec, card: str, notes: tuple[str, ...]) -> Iterator[str]:
     yield "models:"
     yield f"  - name: {_flow(spec.name)}"
     yield f"    source: {_flow(spec.source.text)}"
-    yield "    # arguments: {}  # keyword arguments of the factory, or fields of the configuration"
-    yield "    # weights: model.safetensors  # a state dict; random under `seed` otherwise"
+    if spec.source.kind not in ("pt2", "onnx"):
+        yield "    # arguments: {}  # of the factory, or fields of the configuration"
+        yield "    # weights: model.safetensors  # a state dict; random under `seed` otherwise"
     for note in notes:
         yield f"    # {note}"
 

@@ -60,6 +60,7 @@ def _model(path: KeyPath, model: dict[str, Any], lines: Mapping[KeyPath, int]) -
     inputs = _list(model, "inputs")
     used = [found for i, spec in enumerate(inputs) for found in _dims((*path, "inputs", i), spec)]
     yield from _needs_inputs(path, model)
+    yield from _whole_in_itself(path, model)
     yield from _repeats(_input_names((*path, "inputs"), inputs), "input", lines)
     yield from _sizes(path, model, used)
     yield from _free_dims(path, model, used)
@@ -76,6 +77,15 @@ def _needs_inputs(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
         yield (*path, "inputs"), words
 
 
+def _whole_in_itself(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
+    """A file that is the model has its weights, and nobody calls it with arguments."""
+    source = model.get("source")
+    if isinstance(source, str) and source.endswith((".pt2", ".onnx")):
+        for key in ("arguments", "weights"):
+            if model.get(key):
+                yield (*path, key), f"does not apply to {quote(source)}, which is a whole model"
+
+
 def _sizes(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Iterator[Found]:
     """Complain of dims without a size, and of sizes without a dim."""
     given = model.get("dims", {})
@@ -89,7 +99,7 @@ def _sizes(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Iterator[
     for dim in given:
         if dim == "batch":
             yield (*path, "dims", dim), "the size of batch is the model's key 'batch'"
-        elif dim not in names:
+        elif dim not in names and "inputs" in model:
             yield (*path, "dims", dim), f"no input has this dim{did_you_mean(dim, names)}"
 
 

@@ -12,7 +12,7 @@ from reportgen.sources.from_python import call_factory
 from reportgen.sources.from_timm import timm_recipe
 from reportgen.sources.from_torchvision import torchvision_recipe
 from reportgen.sources.from_transformers import transformers_recipe
-from reportgen.sources.loaded import Loaded, Recipe
+from reportgen.sources.loaded import BAKED, Loaded, Recipe, circle_of, let_modes_be_set
 from reportgen.sources.weightless import is_weightless, make_affordable, seed_everything
 from reportgen.sources.weights import load_weights
 
@@ -37,6 +37,12 @@ def load_model(spec: ModelSpec) -> Loaded:
         EnvironmentFault: the library that the source names is not installed.
     """
     loaded = _make(spec)
+    if circle := circle_of(loaded.model):
+        raise ModelError(
+            f"a module of {spec.source.text!r} holds itself: {circle}",
+            hint="hold it outside of the module's attributes, in a tuple: "
+            "self.parent = (module,); eval() and state_dict() never end otherwise",
+        )
     if spec.weights is not None:
         if is_weightless(loaded.model):
             raise ModelError(
@@ -72,4 +78,5 @@ def _from_python(spec: ModelSpec) -> Loaded:
             f"source {spec.source.text!r} gave {type(model).__name__}, not a torch.nn.Module",
             hint="name a class derived from torch.nn.Module, or a function that returns a model",
         )
-    return Loaded(model=model)
+    is_program = let_modes_be_set(model)
+    return Loaded(model=model, notes=(BAKED,) if is_program else ())

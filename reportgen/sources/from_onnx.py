@@ -50,6 +50,11 @@ def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
         return spec
     dims: dict[str, int] = {}
     inputs = tuple(_input(value, model, spec.dims, dims) for value in inputs_of(model))
+    if unknown := sorted(set(spec.dims) - set(dims)):
+        raise ModelError(
+            f"the file has no open dim {unknown[0]!r}",
+            hint=f"it has {', '.join(dims) or 'none'} beside batch",
+        )
     firsts = {item.shape[0] for item in inputs if item.shape}
     fixed = [first for first in firsts if isinstance(first, int)]
     batch = fixed[0] if len(fixed) == len(firsts) == 1 else spec.batch

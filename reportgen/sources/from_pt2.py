@@ -12,15 +12,11 @@ from typing import Any
 from reportgen.errors import ModelError
 from reportgen.manifest import Constant, InputSpec, Source
 from reportgen.plain_words import one_line
-from reportgen.sources.loaded import Loaded, quietly
+from reportgen.sources.loaded import BAKED, Loaded, let_modes_be_set, quietly
 from reportgen.sources.weights import refuse_bombs
 
 _STRICT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _UNSEEN = 8  # the size of a dynamic dim of which the file keeps no example
-_BAKED = (
-    "an exported program: its mode is baked in, so that train() and eval() change nothing, and "
-    "only the shapes that it was exported for can run"
-)
 
 
 def load_program(source: Source, arguments: dict[str, Any]) -> Loaded:
@@ -49,13 +45,12 @@ def load_program(source: Source, arguments: dict[str, Any]) -> Loaded:
             hint="write it again with torch.export.save(program, path) under this torch, "
             f"{torch.__version__}",
         ) from error
-    for refusal in ("train", "eval"):  # they raise; the class's own set flags that nobody reads
-        vars(module).pop(refusal, None)
+    let_modes_be_set(module)
     reading = _Reading(program=program)
     inputs = tuple(reading.inputs())
     return Loaded(
         model=module,
-        notes=(_BAKED, *reading.notes),
+        notes=(BAKED, *reading.notes),
         inputs=inputs,
         dims=tuple(reading.dims.items()),
         batch=reading.batch,

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
     from reportgen.manifest import InputSpec
 
+BAKED = (
+    "an exported program: its mode is baked in, so that train() and eval() change nothing, and "
+    "only the shapes that it was exported for can run"
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Loaded:
@@ -38,6 +43,50 @@ class Recipe:
 
     make: Callable[[], object]
     notes: tuple[str, ...] = ()
+
+
+def let_modes_be_set(model: nn.Module) -> bool:
+    """Let `train` and `eval` pass over exported programs in `model`; whether it is one itself.
+
+    torch makes theirs raise. The class's own set flags that nobody reads in a program.
+    """
+    from torch.fx import GraphModule
+
+    programs = [
+        module
+        for module in model.modules()
+        if isinstance(module, GraphModule) and {"train", "eval"} <= vars(module).keys()
+    ]
+    for module in programs:
+        for refusal in ("train", "eval"):
+            vars(module).pop(refusal)
+    return any(module is model for module in programs)
+
+
+def circle_of(model: nn.Module) -> str:
+    """The path of a module that holds itself, as in `child.parent`; "" where none does.
+
+    Nothing of torch that walks down a model, `eval()` to begin with, ends in one.
+    """
+    above: set[int] = set()
+    done: set[int] = set()
+    waiting: list[tuple[str, nn.Module, bool]] = [("", model, False)]
+    while waiting:
+        path, module, leaving = waiting.pop()
+        if leaving:
+            above.remove(id(module))
+            done.add(id(module))
+            continue
+        if id(module) in above:
+            return path
+        if id(module) in done:
+            continue
+        above.add(id(module))
+        waiting.append((path, module, True))
+        for name, child in module._modules.items():
+            if child is not None:
+                waiting.append((f"{path}.{name}".lstrip("."), child, False))
+    return ""
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from factories import make_study
 from torch import Tensor, nn
+from torch._dynamo import eval_frame
 
 from reportgen.chapter import Skipped, Unable
 from reportgen.loan import undisturbed
@@ -405,3 +407,94 @@ def test_a_model_that_refuses_its_inputs_fails_in_one_line(tmp_path: Path) -> No
 def test_examining_twice_gives_the_same_result(examine: Examine) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 2))
     assert examine(model) == examine(model)
+
+
+# -- what PyTorch allows and few expect -----------------------------------------------------------
+
+
+def wholly_compiled() -> nn.Module:
+    return torch.compile(nn.Sequential(nn.Linear(4, 4)))  # type: ignore[return-value]
+
+
+def partly_compiled() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), torch.compile(nn.Linear(4, 4)))  # type: ignore[arg-type]
+
+
+def compiled_in_place() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.compile()
+    return model
+
+
+@pytest.mark.parametrize("make", [wholly_compiled, partly_compiled, compiled_in_place])
+def test_a_compiled_model_is_watched_without_its_kernels(
+    examine: Examine, make: Callable[[], nn.Module]
+) -> None:
+    stance = eval_frame._stance.stance
+    result = examine(make())
+    assert set(verdicts(result).values()) == {"yes"}
+    assert result.method == "fake"
+    assert eval_frame._stance.stance == stance
+
+
+def test_a_constant_that_is_nan_is_the_same_in_both_modes(examine: Examine) -> None:
+    model = Function(lambda self, x: self.a(x) * float("nan"), a=nn.Linear(4, 2))
+    result = examine(model)
+    assert (result.modules, verdicts(result)["modes_agree"]) == ((), "yes")
+
+
+def test_an_attribute_that_is_nan_has_not_changed(examine: Examine) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        self.loss = float("nan")
+        return self.a(x)  # type: ignore[no-any-return]
+
+    assert verdicts(examine(Function(forward, a=nn.Linear(4, 2), loss=0.0)))["stateless"] == "yes"
+
+
+class InThreads(nn.Module):
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with ThreadPoolExecutor(2) as pool:
+            return torch.stack(list(pool.map(lambda branch: branch(x), self.branches))).sum(0)
+
+
+def test_modules_that_run_in_threads_are_watched_there(examine: Examine) -> None:
+    branches = [nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2)) for _ in range(3)]
+    result = examine(InThreads(*branches))
+    one_by_one = examine(Function(
+        lambda self, x: torch.stack([branch(x) for branch in self.branches]).sum(0),
+        branches=nn.ModuleList(branches),
+    ))  # fmt: skip
+    assert result == one_by_one
+    assert "all 12 trainable parameters" in probe(result, "gradients").sentence
+
+
+def test_a_failure_in_a_thread_leaves_nothing_behind(examine: Examine) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        if len(x) == 1:
+            raise ValueError("one is not enough")
+        return self.a(x)  # type: ignore[no-any-return]
+
+    result = examine(InThreads(Function(forward, a=nn.Linear(4, 2))))
+    assert probe(result, "batches").sentence == "Batches of 2 and 3 run; 1 does not."
+    assert verdicts(result)["gradients"] == "yes"
+
+
+def test_a_model_built_for_inference_only_is_examined(examine: Examine) -> None:
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    found = verdicts(examine(model))
+    names = ("repeatable", "finite", "stateless", "batch_of_one", "independent", "batches")
+    assert [found[name] for name in names] == ["yes"] * len(names)
+
+
+def test_a_train_that_returns_nothing_still_switches_the_mode(examine: Examine) -> None:
+    class Forgetful(nn.Sequential):
+        def train(self, mode: bool = True) -> None:  # type: ignore[override]
+            super().train(mode)
+
+    result = examine(Forgetful(nn.Linear(4, 4), nn.Dropout(0.5)))
+    assert [group.paths for group in result.modules] == [("1",)]

@@ -20,7 +20,7 @@ from reportgen.leaves import tensor_leaves
 from reportgen.sections.layers.meter import Meter, Work
 from reportgen.sections.layers.modules import parameters_by_name, walk
 from reportgen.sections.layers.result import Uncounted
-from reportgen.twin import Arguments, countable
+from reportgen.twin import Arguments, countable, set_mode
 
 Borrow = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
 """Lends a model (a twin, or the model itself) with the arguments of one call."""
@@ -70,7 +70,7 @@ def run_forward_backward(
 
 def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
     with borrow() as (model, (args, kwargs)), _same_chances():
-        model.train(training)
+        set_mode(model, training=training)
         meter = Meter(parameters_by_name(walk(model)), lambda _: "")
         with torch.enable_grad(), countable(model, meter.note):
             with meter:
@@ -78,8 +78,16 @@ def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
             seeds = [torch.ones_like(root) for root in roots]  # a loss would give them
             with meter:
                 torch.autograd.backward(roots, seeds)
+        if _has_no_modes(model):
+            note = "counted in the mode that the program was exported in"
     return ForwardBackward(
         flops=meter.flops.total(), work=meter.work, uncounted=meter.uncounted, note=note
+    )
+
+
+def _has_no_modes(model: nn.Module) -> bool:
+    return isinstance(model, torch.fx.GraphModule) and any(
+        getattr(node.target, "namespace", "") == "aten" for node in model.graph.nodes
     )
 
 

@@ -23,9 +23,9 @@ from reportgen.sections.layers.tables import (
     plain_tree,
     tree_totals,
 )
-from reportgen.sections.layers.trace import trace_fake
+from reportgen.sections.layers.trace import Trace, trace_fake
 from reportgen.sections.layers.traffic import tensor_bytes
-from reportgen.sections.layers.tree import build_layers, never_ran, rows_parameters, weigh
+from reportgen.sections.layers.tree import Weights, build_layers, never_ran, rows_parameters, weigh
 from reportgen.twin import Arguments, awake
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Examination:
         layers = build_layers(self._model, trace)
         idle = never_ran(self._model, trace)
         flops = sum(trace.flops.values())
-        experts = find_experts(self._model, trace.choices)
+        experts = find_experts(self._model, trace.choices, trace.first_read)
         both = measured.both if isinstance(measured.both, ForwardBackward) else None
         ideal = self._ideal_bytes(measured)
         inputs = self._inputs(measured.batch).tensors()
@@ -149,7 +149,8 @@ class Examination:
                 self._study.targets, trace.work, both.work if both else None, measured.batch
             ),
         )
-        return replace(result, notes=(*self._study.source_notes, *_notes(result, measured)))
+        notes = (*_notes(result, measured), *_structural_notes(measured.trace, weights))
+        return replace(result, notes=(*self._study.source_notes, *notes))
 
     def _ideal_bytes(self, measured: Measured) -> int:
         """Used parameters, inputs and outputs, each once: what no fusion can save."""
@@ -202,6 +203,8 @@ def _notes(result: Layers, measured: Measured) -> list[str]:
             "(an FFT of n complex numbers is 5·n·log2 n, of n real ones half of it), two of them "
             "to a multiply-add"
         )
+    if any(row.kernel and row.own_macs and "complex" in row.dtype for row in result.layers):
+        notes.append("a complex convolution counts as the three real ones that torch makes of it")
     if measured.trace.complex_products:
         notes.append("a complex multiply-add counts as one, as in torch's counter")
     if result.quantized_parameters:
@@ -224,6 +227,30 @@ def _notes(result: Layers, measured: Measured) -> list[str]:
             "repeated products are in it, biases and look-ups are not"
         )
     return notes
+
+
+def _structural_notes(trace: Trace, weights: Weights) -> list[str]:
+    """What the figures of parameters do not say of the model's structure."""
+    notes = []
+    if trace.added:
+        notes.append(
+            f"a forward pass adds parameters, which are in no figure here: {_some(trace.added)}; "
+            "build them in __init__, or give reportgen a model that has seen an input"
+        )
+    if trace.threaded:
+        notes.append("modules run in threads of their own: counted there, sorted by their paths")
+    groups = tuple(" and ".join(group) for group in weights.overlapping)
+    if groups:
+        notes.append(
+            "distinct parameters share memory and are not tied, so that every one of them is "
+            f"counted, saved and given optimizer state: {_some(groups)}"
+        )
+    return notes
+
+
+def _some(items: tuple[str, ...]) -> str:
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return ", ".join(items[:5]) + more
 
 
 def _summary_text(model: nn.Module, measured: Measured, result: Layers, input_bytes: int) -> str:

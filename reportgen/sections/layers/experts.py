@@ -7,14 +7,21 @@ there are experts in the module that holds them, and otherwise from the router's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from reportgen.sections.layers.meter import Choice
-from reportgen.sections.layers.modules import Node, first_visits, is_within, walk
+from reportgen.sections.layers.modules import (
+    Node,
+    first_visits,
+    is_within,
+    join,
+    own_parameters,
+    walk,
+)
 from reportgen.sections.layers.result import Experts
 
 _PICKED = (
@@ -40,17 +47,25 @@ class _Stack:
     experts: int
     parameters: int
     listed: bool
+    tensors: frozenset[str]  # names of the parameters that only an expert would read
 
 
-def find_experts(model: nn.Module, choices: Iterable[Choice]) -> tuple[Experts, ...]:
-    """Every mixture of experts in `model`, in the order of the modules."""
+def find_experts(
+    model: nn.Module, choices: Iterable[Choice], first_read: Mapping[str, int]
+) -> tuple[Experts, ...]:
+    """Every mixture of experts in `model`, in the order of the modules.
+
+    `first_read` says of every parameter when it was read first: experts run after the choice.
+    """
     nodes = walk(model)
     modules = {node.path: node.module for node in nodes}
     ran = sorted(choices)
     found = []
     for node in first_visits(nodes):
         for stack in _stacks(node):
-            picked = _picked_in_pass(stack, ran) or _picked_by_name(stack, modules)
+            begun = [when for name, when in first_read.items() if name in stack.tensors]
+            before = [choice for choice in ran if not begun or choice.when <= min(begun)]
+            picked = _picked_in_pass(stack, before) or _picked_by_name(stack, modules)
             if picked is not None:
                 active, how = picked
                 found.append(
@@ -86,16 +101,19 @@ def _stacks(node: Node) -> Iterator[_Stack]:
                 experts=len(children),
                 parameters=sum(p.numel() for p in module.parameters()),
                 listed=True,
+                tensors=frozenset(join(node.path, name) for name, _ in module.named_parameters()),
             )
     elif not isinstance(module, nn.modules.conv._ConvNd):
         held = [p for p in module._parameters.values() if p is not None and p.dim() >= 2]
         for count in sorted({int(p.shape[0]) for p in held if p.dim() >= 3 and p.shape[0] > 1}):
+            stacked = {n: p for n, p in own_parameters(node).items() if p.dim() >= 3}
             yield _Stack(
                 path=node.path,
                 home=home,
                 experts=count,
                 parameters=sum(p.numel() for p in held if p.shape[0] == count),
                 listed=False,
+                tensors=frozenset(name for name, p in stacked.items() if p.shape[0] == count),
             )
 
 

@@ -24,6 +24,7 @@ def own_formulas() -> dict[Any, Formula]:
         **_products(),
         **_convolutions(),
         **_quantized(),
+        **_recurrent(),
         **linear_algebra_formulas(),
     }
     return found
@@ -137,6 +138,19 @@ def _time_first_convolution(_: Tensor, weight: Tensor, *__: Any, out_val: Tensor
 def _deformable_backward(gradient: Tensor, _: Tensor, weight: Tensor, *__: Any, **___: Any) -> int:
     """A convolution for the columns' gradient and one for the weight's."""
     return 4 * gradient.numel() * math.prod(weight.shape[1:])
+
+
+def _recurrent() -> dict[Any, Formula]:
+    """What an exported program holds in place of one direction of one recurrent layer."""
+    aten = torch.ops.aten
+    return {
+        **_named(aten, "mkldnn_rnn_layer", _recurrent_layer),
+        **_named(aten, "mkldnn_rnn_layer_backward", lambda *a, **k: 2 * _recurrent_layer(*a, **k)),
+    }
+
+
+def _recurrent_layer(x: Tensor, of_input: Tensor, of_state: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * (x.numel() // x.shape[-1]) * (of_input.numel() + of_state.numel())
 
 
 def _quantized() -> dict[Any, Formula]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -16,11 +17,13 @@ from reportgen.chapter import Unable
 from reportgen.peer import Peer, ask_torchinfo
 from reportgen.plain_words import one_line, place_in_user_code
 from reportgen.sections.layers.backward import ForwardBackward, run_forward_backward
+from reportgen.sections.layers.meter import ReachedOriginalError
 from reportgen.sections.layers.trace import Trace, trace
-from reportgen.twin import Arguments, has_data, lent, twin
+from reportgen.twin import Arguments, ValuesNeededError, has_data, lent, set_mode, twin
 
 _AFFORDABLE_FLOPS = 50 * 10**9  # a few seconds on one core
 _AFFORDABLE_BYTES = 2 * 2**30
+_IN_THREADS = "the backward pass was not counted: modules run in threads of their own"
 _DEARER = 3  # than a forward pass: the same with its backward pass
 
 MakeArguments = Callable[[int], Arguments]
@@ -51,10 +54,13 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     """
     try:
         with twin(model, make(batch)) as (double, arguments):
-            found, peer = trace(double.eval(), arguments), ask_torchinfo(double, arguments)
+            set_mode(double, training=False)
+            found = trace(double, arguments, model.parameters())
+            peer = ask_torchinfo(double, arguments)
+        borrow = partial(twin, model, make(batch))
         return Measured(
             trace=found,
-            both=run_forward_backward(lambda: twin(model, make(batch)), in_words),
+            both=_IN_THREADS if found.threaded else run_forward_backward(borrow, in_words),
             peer=peer,
             batch=batch,
             method="fake",
@@ -85,6 +91,8 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
 def _both_for_real(
     model: nn.Module, make: MakeArguments, batch: int, forward: Trace
 ) -> ForwardBackward | str:
+    if forward.threaded:
+        return _IN_THREADS
     if not _is_affordable(forward, _DEARER):
         return "the backward pass was not run: it would have to be computed for real"
     return run_forward_backward(lambda: lent(model, make(batch)), in_words)
@@ -125,6 +133,8 @@ def in_words(error: BaseException) -> str:
     """Why a pass ended, with the line of the user's code where that is known."""
     place = place_in_user_code(error)
     where = f" ({place})" if place else ""
+    if isinstance(error, ValuesNeededError | ReachedOriginalError):
+        return str(error)
     if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
         return f"its course depends on the values that it computes, through {error.func}{where}"
     return f"{type(error).__name__}: {one_line(error)}{where}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +44,11 @@ class Choice(NamedTuple):
     path: str
     candidates: int
     picked: int
+    when: int = 0  # how many operators ran before
+
+
+class ReachedOriginalError(Exception):
+    """A pass of a twin reads a parameter of the model that it is the twin of."""
 
 
 class Seen(NamedTuple):
@@ -57,21 +63,28 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Operators without a formula are taken apart where torch can, as its own counter does, and
     otherwise counted by the convention in `free`. `parameters` are the model's, by name;
-    `place` says for which module an operator works.
+    `place` says for which module an operator works. No operator may read any of `forbidden`.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, parameters: Mapping[str, Tensor], place: Place) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Tensor], place: Place, forbidden: Iterable[Tensor] = ()
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops: Counter[str] = Counter()  # by module path
         self.work: Counter[Work] = Counter()  # how often each was done, views left out
         self.used: set[str] = set()  # names of the parameters that an operator read
-        self.choices: set[Choice] = set()
+        self.first_read: dict[str, int] = {}  # by parameter: how many operators ran before
+        self.copies: dict[int, Tensor] = {}  # of parameters, by storage
         self.seen: dict[str, Seen] = {}  # the first operator that read a module's parameters
         self.complex_products = 0
         self.conventional: set[str] = set()  # operators counted by a classic algorithm's steps
         self._uncounted: dict[str, Uncounted] = {}
+        self._ran = 0
+        self._choices: list[tuple[Choice, list[Tensor]]] = []
+        self._heeded: set[Choice] = set()  # an operator read what was picked
+        self._forbidden = {_storage(part) for tensor in forbidden for part in parts_of(tensor)}
         self._formulas = Formulas()
         self._place = place
         self._parameters = parameters
@@ -93,6 +106,11 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.work.total()
 
     @property
+    def choices(self) -> frozenset[Choice]:
+        """What was picked and then read by another operator, not only returned."""
+        return frozenset(self._heeded)
+
+    @property
     def uncounted(self) -> tuple[Uncounted, ...]:
         """Operators without a formula, those that move most first."""
         return tuple(sorted(self._uncounted.values(), key=lambda u: (-u.bytes, u.operator)))
@@ -101,6 +119,8 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Mark the parameters behind `tensors` as used; returns their names."""
         parts = (part for tensor in tensors for part in parts_of(tensor))
         names = [name for part in parts for name in self._names.get(_storage(part), ())]
+        for name in names:
+            self.first_read.setdefault(name, self._ran)
         self.used.update(names)
         return names
 
@@ -136,8 +156,11 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _run_higher_order(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if func is torch.ops.higher_order.cond and self._formulas.find(func) is None:
-            return self._run_both_branches(*args)
+        if self._formulas.find(func) is None:
+            if func is torch.ops.higher_order.cond:
+                return self._run_both_branches(*args)
+            if any(map(_is_function, args)):
+                return self._run_loop(func, args, kwargs)
         result = func(*args, **kwargs)
         self._write_down(func, func, args, kwargs, result)
         return result
@@ -148,23 +171,57 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """`torch.cond` counts as its dearer branch, as in torch's counter."""
         meters, results = [], []
         for branch in (yes, no):
-            meter = Meter(self._parameters, self._place)
+            meter = self.sibling()
             with meter:
                 results.append(branch(*operands))
             meters.append(meter)
-        self._absorb(max(meters, key=lambda meter: (meter.flops.total(), meter.bytes)))
+        self.absorb(max(meters, key=lambda meter: (meter.flops.total(), meter.bytes)))
         self.used.update(*(meter.used for meter in meters))
         return results[0]
 
-    def _absorb(self, other: Meter) -> None:
-        self.flops.update(other.flops)
-        self.work.update(other.work)
-        self.choices |= other.choices
+    def _run_loop(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The body of `scan` or `map` counts once for every item, however often it ran here."""
+        body, calls = self.sibling(), 0
+
+        def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*inputs: Any) -> Any:
+                nonlocal calls
+                calls += function is args[0]
+                with body:
+                    return function(*inputs)
+
+            return run
+
+        result = func(*(watched(arg) if _is_function(arg) else arg for arg in args), **kwargs)
+        items = _items_of_loop(func, args)
+        if items is None or not calls or items % calls:
+            self.used |= body.used
+            self._write_down(func, func, args, kwargs, result)
+        else:
+            self.note_used([*tensors_in(args), *tensors_in(kwargs)])
+            self.absorb(body, times=items // calls)
+        return result
+
+    def sibling(self) -> Meter:
+        """An empty meter for the same parameters, for a part that runs by itself."""
+        other = Meter(self._parameters, self._place)
+        other._forbidden = self._forbidden
+        return other
+
+    def absorb(self, other: Meter, times: int = 1) -> None:
+        """Add what `other` counted, as if it had run `times` times."""
+        self.flops.update({path: flops * times for path, flops in other.flops.items()})
+        self.work.update({work: count * times for work, count in other.work.items()})
+        self.used |= other.used
+        self._heeded |= {choice._replace(when=self._ran) for choice in other._heeded}
+        for name in other.first_read:
+            self.first_read.setdefault(name, self._ran + 1)
+        self.copies.update(other.copies)
         self.seen = {**other.seen, **self.seen}
         self.complex_products += other.complex_products
         self.conventional |= other.conventional
         for item in other.uncounted:
-            self._add_uncounted(item)
+            self._add_uncounted(replace(item, calls=item.calls * times, bytes=item.bytes * times))
 
     def _write_down(
         self, func: Any, formula: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
@@ -173,12 +230,19 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return  # nothing moves, and whoever reads the view is seen reading its storage
         read = [*tensors_in(args), *tensors_in(kwargs)]
         written = list(tensors_in(result))
+        self._ran += 1
+        self._refuse_forbidden(read)
         used = self.note_used(read)
         path = self._place(used)
+        if used and formula is _aten.clone:
+            self.copies[_storage(written[0])] = written[0]
+        self._heed(read)
         if used and path not in self.seen:
             self.seen[path] = self._shapes(read, written)
         moved = moved_bytes(func, read, written)
         flops = self._formulas.flops(formula, args, kwargs, result)
+        if flops and any(tensor._is_zerotensor() for tensor in read):
+            flops = 0  # torch knows that it is all zeros, and skips the product
         if flops or moved:
             self.work[Work(path, _dtype(read, written), flops or 0, moved)] += 1
         if flops is not None:
@@ -191,20 +255,37 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             item = Uncounted(operator=_name(func), calls=1, bytes=moved, where=path)
             self._add_uncounted(item)
         elif formula in _PICKS:
-            self._note_choice(path, args, kwargs, formula)
+            self._note_choice(path, args, kwargs, formula, written)
+
+    def _refuse_forbidden(self, read: list[Tensor]) -> None:
+        parts = (part for tensor in read for part in parts_of(tensor))
+        if self._forbidden and any(_storage(part) in self._forbidden for part in parts):
+            raise ReachedOriginalError(
+                "a function of its own (a closure, a hook) holds on to the layers of the model"
+            )
+
+    def _heed(self, read: list[Tensor]) -> None:
+        if len(self._choices) == len(self._heeded):
+            return
+        storages = set(map(_storage, read))
+        for choice, results in self._choices:
+            if storages & set(map(_storage, results)):
+                self._heeded.add(choice)
 
     def _shapes(self, read: list[Tensor], written: list[Tensor]) -> Seen:
         inputs = [t for t in read if _storage(t) not in self._names]
         return Seen(tuple(map(shape_of, inputs)), tuple(map(shape_of, written)))
 
     def _note_choice(
-        self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], packet: Any
-    ) -> None:
+        self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], packet: Any,
+        written: list[Tensor],
+    ) -> None:  # fmt: skip
         scores, *rest = args
         picked = rest.pop(0) if packet is _aten.topk and rest else kwargs.get("k", 1)
         along = rest[0] if rest else kwargs.get("dim", -1 if packet is _aten.topk else None)
         if scores.ndim and along in (-1, scores.ndim - 1) and scores.is_floating_point():
-            self.choices.add(Choice(path, int(scores.shape[-1]), int(picked)))
+            choice = Choice(path, int(scores.shape[-1]), int(picked), self._ran)
+            self._choices.append((choice, written))
 
     def _add_uncounted(self, item: Uncounted) -> None:
         seen = self._uncounted.get(item.operator)
@@ -214,6 +295,17 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             bytes=item.bytes + (seen.bytes if seen else 0),
             where=seen.where if seen else item.where,
         )
+
+
+def _is_function(value: object) -> bool:
+    return callable(value) and not isinstance(value, Tensor)
+
+
+def _items_of_loop(func: Any, args: tuple[Any, ...]) -> int | None:
+    """How often a loop runs its body, where the shapes tell."""
+    place = {"scan": 2, "map_impl": 1}.get(getattr(func, "__name__", ""))
+    over = list(tensors_in(args[place])) if place is not None else []
+    return int(over[0].shape[0]) if over else None
 
 
 def _can_be_taken_apart(func: Any, args: tuple[Any, ...]) -> bool:
@@ -266,5 +358,10 @@ _ABOUT_SHAPES = {
     _aten.numel.default,
     _aten.sym_numel.default,
     _aten.dim.default,
+    _aten.is_same_size.default,
+    _aten._has_same_storage_numel.default,
+    _aten.is_coalesced.default,
+    _aten._nnz.default,
+    _aten._nested_tensor_size.default,
     torch.ops.prim.layout.default,
 }

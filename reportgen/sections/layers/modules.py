@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 from reportgen.sections.layers.result import Unregistered
 
 _MOST_VISITS = 20_000  # objects looked at in search of hidden modules
+_NO_DOT = "\u2024"  # looks like the dot that separates names and is none
 _PACKED = ("PackedParams", "PackedParameter")  # torch.ao keeps weights in it: no layer
 _PACKED_LISTS = "_all_weight_values"  # where torch.ao's recurrent layers keep those
 
@@ -55,7 +60,7 @@ def _children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, child in module._modules.items():
         if child is None or type(child).__name__.endswith(_PACKED) or name == _PACKED_LISTS:
             continue
-        yield name, child
+        yield name.replace(".", _NO_DOT), child
 
 
 def join(path: str, name: str) -> str:
@@ -117,9 +122,27 @@ def hidden(model: nn.Module) -> list[Hidden]:
     return search.found
 
 
+def kept_by_functions(model: nn.Module) -> dict[int, str]:
+    """Where functions and callable objects of a model keep modules: path by identity.
+
+    Such a module need not be a layer (a hook may keep a logger), so it is no finding by itself.
+    """
+    search = _Search(model, functions=True)
+    for node in walk(model):
+        if not isinstance(node.module, torch.jit.ScriptModule):
+            search.look_into_attributes(node.path, node.module)
+    return {
+        id(part): join(item.path, name) if name else item.path
+        for item in search.found
+        if isinstance(item.value, nn.Module)
+        for name, part in item.value.named_modules()
+    }
+
+
 class _Search:
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, functions: bool = False) -> None:
         self.found: list[Hidden] = []
+        self._functions = functions
         self._seen = {id(m) for m in model.modules()} | {id(p) for p in model.parameters()}
         self._visits = _MOST_VISITS
 
@@ -138,12 +161,24 @@ class _Search:
             self.found.append(Hidden(path=path, value=value))
         elif isinstance(value, nn.Parameter):
             self.found.append(Hidden(path=path, value=value))
-        elif isinstance(value, list | tuple | set | frozenset):
+        elif isinstance(value, list | tuple | set | frozenset | deque):
             for index, item in enumerate(value):
                 self._look_at(f"{path}[{index}]", item)
         elif isinstance(value, dict):
             for key, item in list(value.items()):
                 self._look_at(f"{path}[{key!r}]", item)
+        elif not callable(value) or self._functions:
+            self._look_inside(path, value)
+
+    def _look_inside(self, path: str, value: Any) -> None:
+        if isinstance(value, partial):
+            self._look_at(f"{path}.func", value.func)
+            self._look_at(f"{path}.args", value.args)
+            self._look_at(f"{path}.keywords", value.keywords)
+        elif isinstance(value, FunctionType):
+            for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+                with suppress(ValueError):  # a cell that is empty still
+                    self._look_at(f"{path} → {name}", cell.cell_contents)
         elif _may_hold_modules(value):
             self.look_into_attributes(path, value)
 
@@ -155,7 +190,6 @@ def _may_hold_modules(value: object) -> bool:
     """An object of somebody's own class; torch's own are looked into by torch."""
     return (
         hasattr(value, "__dict__")
-        and not callable(value)
         and not isinstance(value, Tensor)
         and not type(value).__module__.startswith(("torch.", "builtins", "numpy"))
     )

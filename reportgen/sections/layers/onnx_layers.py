@@ -47,6 +47,7 @@ def examine_onnx(study: FileStudy) -> Layers:
         macs=nodes.macs,
         flops=2 * nodes.macs,
         uncounted=tuple(_uncounted(nodes)),
+        operator_calls=len(nodes.nodes),
         layers=layers,
         tied=(),
         never_ran=tuple(sorted(set(held) - used)),

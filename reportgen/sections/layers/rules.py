@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from reportgen.findings import Hit, Severity, rule
@@ -32,9 +33,12 @@ def one_layer_holding_most_parameters(result: Layers) -> Iterator[Hit]:
     for row in owners:
         if 2 * row.own_parameters > result.parameters:
             share = format_share(row.own_parameters, result.parameters)
+            path, _, name = row.path.partition(".parametrizations.")
+            layer = next(other for other in result.layers if other.path == path)
+            what = f"{layer.type}'s parametrized {name}" if name else row.type
             yield Hit(
-                row.path,
-                f"{row.type} holds {share} of the parameters "
+                path,
+                f"{what} holds {share} of the parameters "
                 f"({format_integer(row.own_parameters)} of {format_integer(result.parameters)})",
             )
 
@@ -72,11 +76,12 @@ def unregistered_parameters(result: Layers) -> Iterator[Hit]:
     by an optimizer that is given `model.parameters()`: the model is saved without them and
     starts anew with random ones.
     """
-    for item in result.unregistered:
+    for item, times in Counter(result.unregistered).items():
+        more = f" ({times} such modules)" if times > 1 else ""
         yield Hit(
             item.path,
             f"{format_integer(item.parameters)} parameters of {item.type} are not registered: "
-            "not saved, not moved, not trained",
+            f"not saved, not moved, not trained{more}",
         )
 
 

@@ -8,39 +8,19 @@ course depends on values, or that torch cannot copy, runs for real on the model 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reportgen.leaves import tensor_leaves
 from reportgen.sections.layers.meter import Choice, Meter, Seen, Work
-from reportgen.sections.layers.modules import (
-    Hidden,
-    hidden,
-    is_within,
-    parameters_by_name,
-    walk,
-)
+from reportgen.sections.layers.modules import parameters_by_name, walk
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
-from reportgen.sections.layers.traffic import shape_of, tensor_bytes
-from reportgen.twin import Arguments, countable, twin
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
-    """One call of one module."""
-
-    path: str
-    inputs: dict[str, Shape]
-    outputs: dict[str, Shape]
-    output_dtypes: tuple[str, ...]
-    output_bytes: int
-    hooked: bool  # False: `.forward()` was called directly, past the hooks
+from reportgen.sections.layers.traffic import tensor_bytes
+from reportgen.sections.layers.watch import Call, Watch, shapes_of
+from reportgen.twin import Arguments, countable, set_mode, twin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +38,9 @@ class Trace:
     conventional: tuple[str, ...]  # operators counted by the steps of a classic algorithm
     work: Counter[Work]  # what every operator did, and how often
     choices: frozenset[Choice]
+    first_read: dict[str, int]  # by parameter: how many operators ran before it was read
+    added: tuple[str, ...]  # parameters that the pass itself registered, with their sizes
+    threaded: bool  # some module ran in a thread of its own
     seen: dict[str, Seen]  # by path: the first operator that read a module's own parameters
 
     @property
@@ -69,173 +52,40 @@ class Trace:
 def trace_fake(model: nn.Module, arguments: Arguments, *, training: bool = False) -> Trace:
     """Trace a pass of a twin without data; raises whatever the twin raises."""
     with twin(model, arguments) as (double, copied):
-        double.train(training)
+        set_mode(double, training=training)
         return trace(double, copied)
 
 
-def trace(model: nn.Module, arguments: Arguments) -> Trace:
-    """Trace one forward pass of a twin or of a lent model; raises whatever the model raises."""
+def trace(
+    model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = ()
+) -> Trace:
+    """Trace one forward pass of a twin or of a lent model; raises whatever the model raises.
+
+    `forbidden` are parameters that the pass must not read: those of the model behind a twin.
+    """
     args, kwargs = arguments
-    watch = _Watch(model)
-    meter = Meter(parameters_by_name(walk(model)), watch.place)
+    before = parameters_by_name(walk(model))
+    watch = Watch(model)
+    meter = watch.meter = Meter(before, watch.place, forbidden)
     with torch.no_grad(), countable(model, meter.note), watch.watching(), meter:
         output = model(*args, **kwargs)
     leaves = tensor_leaves(output)
     meter.note_used(list(leaves.values()))
+    after = parameters_by_name(walk(model))
     return Trace(
-        calls=tuple(watch.calls),
+        calls=tuple(watch.calls_in_order()),
         flops=dict(meter.flops),
         used=frozenset(meter.used),
         uncounted=meter.uncounted,
-        strangers=tuple(watch.strangers),
-        outputs=_shapes(leaves),
+        strangers=watch.strangers(),
+        outputs=shapes_of(leaves),
         output_bytes=sum(map(tensor_bytes, leaves.values())),
         complex_products=meter.complex_products,
         conventional=tuple(sorted(meter.conventional)),
         work=meter.work,
-        choices=frozenset(meter.choices),
+        choices=meter.choices,
         seen=meter.seen,
+        first_read=meter.first_read,
+        added=tuple(f"{n} ({p.numel():,})" for n, p in after.items() if n not in before),
+        threaded=bool(watch.elsewhere),
     )
-
-
-def _shapes(leaves: dict[str, Tensor]) -> dict[str, Shape]:
-    return {key: shape_of(tensor) for key, tensor in leaves.items()}
-
-
-class _Watch:
-    """Knows at each moment which module is running, under which of its paths."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.calls: list[Call] = []
-        self.strangers: list[Unregistered] = []
-        self._modules = {id(node.module): node.module for node in walk(model)}
-        self._paths: dict[int, list[str]] = {}
-        for node in walk(model):
-            self._paths.setdefault(id(node.module), []).append(node.path)
-        self._known = {id(module) for item in hidden(model) for module in _modules_of(item)}
-        self._running: list[str] = []
-        self._announced: set[int] = set()  # called by `module(...)`, forward not yet entered
-        self._count: Counter[str] = Counter()
-
-    def place(self, parameters: list[str]) -> str:
-        """Path of the running module, or of the module below it whose parameter is read."""
-        running = self._running[-1] if self._running else ""
-        for name in parameters:
-            owner = name.rpartition(".")[0]
-            if is_within(owner, running):
-                return owner
-        return running
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Wrap every module's `forward`, by whatever way it is reached; unwrap at the end."""
-        hooks = nn.modules.module
-        with ExitStack() as undo:
-            undo.callback(hooks.register_module_forward_pre_hook(self._announce).remove)
-            left = hooks.register_module_forward_hook(
-                self._leave, with_kwargs=True, always_call=True
-            )
-            undo.callback(left.remove)
-            for module in self._modules.values():
-                if isinstance(module, torch.jit.ScriptModule):
-                    continue  # its forward is compiled and cannot be wrapped: hooks alone see it
-                attributes = vars(module)
-                before = attributes.get("forward", _ABSENT)
-                attributes["forward"] = self._wrapped(module, module.forward)
-                undo.callback(_put_back, attributes, before)
-            yield
-
-    def _announce(self, module: nn.Module, _: Any) -> None:
-        if id(module) in self._modules:
-            if isinstance(module, torch.jit.ScriptModule):
-                self._enter(module)
-            else:
-                self._announced.add(id(module))
-        elif id(module) not in self._known and any(True for _ in module.parameters(False)):
-            self._known.add(id(module))
-            where = self._running[-1] if self._running else ""
-            self.strangers.append(
-                Unregistered(
-                    path=f"{where or 'the model'}, held elsewhere",
-                    type=type(module).__name__,
-                    parameters=sum(p.numel() for p in module.parameters(False)),
-                )
-            )
-
-    def _enter(self, module: nn.Module) -> str:
-        path = self._path_of(module)
-        self._count[path] += 1
-        self._running.append(path)
-        return path
-
-    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if id(module) in self._modules and isinstance(module, torch.jit.ScriptModule):
-            inputs = _shapes(_named(args, kwargs))
-            self._note_call(self._running.pop(), inputs, output, hooked=True)
-
-    def _wrapped(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(forward)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            hooked = id(module) in self._announced
-            self._announced.discard(id(module))
-            inputs = _shapes(_named(args, kwargs))
-            path = self._enter(module)
-            try:
-                output = forward(*args, **kwargs)
-            finally:
-                self._running.pop()
-            self._note_call(path, inputs, output, hooked=hooked)
-            return output
-
-        return watched
-
-    def _note_call(self, path: str, inputs: dict[str, Shape], output: Any, *, hooked: bool) -> None:
-        leaves = tensor_leaves(output)
-        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in leaves.values()}
-        self.calls.append(
-            Call(
-                path=path,
-                inputs=inputs,
-                outputs=_shapes(leaves),
-                output_dtypes=tuple(sorted(dtypes)),
-                output_bytes=sum(map(tensor_bytes, leaves.values())),
-                hooked=hooked,
-            )
-        )
-
-    def _path_of(self, module: nn.Module) -> str:
-        """Under which of its paths a module runs: the nearest below whoever is running.
-
-        Equally near ones take turns, as the items of `Sequential(layer, layer)` do.
-        """
-        paths = self._paths[id(module)]
-        if len(paths) == 1:
-            return paths[0]
-        for above in reversed(self._running):
-            below = [path for path in paths if is_within(path, above)]
-            if below:
-                return min(below, key=lambda path: (path.count("."), self._count[path]))
-        return min(paths, key=lambda path: self._count[path])
-
-
-def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
-    leaves: dict[str, Tensor] = {}
-    for index, value in enumerate(args):
-        leaves.update(tensor_leaves(value, str(index)))
-    for name, value in kwargs.items():
-        leaves.update(tensor_leaves(value, name))
-    return leaves
-
-
-def _modules_of(item: Hidden) -> list[nn.Module]:
-    return list(item.value.modules()) if isinstance(item.value, nn.Module) else []
-
-
-_ABSENT = object()
-
-
-def _put_back(attributes: dict[str, Any], forward: Any) -> None:
-    if forward is _ABSENT:
-        attributes.pop("forward", None)
-    else:
-        attributes["forward"] = forward

@@ -37,6 +37,7 @@ class Weights:
     parameter_bytes: int
     bytes_by_dtype: dict[str, int]
     tied: tuple[tuple[str, ...], ...]
+    overlapping: tuple[tuple[str, ...], ...]  # distinct parameters in the same memory
     frozen: tuple[str, ...]
 
 
@@ -64,6 +65,7 @@ def weigh(model: nn.Module) -> Weights:
         parameter_bytes=sum(map(tensor_bytes, [*registered, *quantized])),
         bytes_by_dtype=dict(sorted(by_dtype.items())),
         tied=_tied(nodes),
+        overlapping=_overlapping(named),
         frozen=tuple(
             {id(p): name for name, p in reversed(named.items()) if not p.requires_grad}.values()
         )[::-1],
@@ -221,3 +223,15 @@ def _tied(nodes: list[Node]) -> tuple[tuple[str, ...], ...]:
         for name, parameter in own_parameters(node).items():
             names.setdefault(id(parameter), []).append(name)
     return tuple(tuple(group) for group in names.values() if len(group) > 1)
+
+
+def _overlapping(named: dict[str, nn.Parameter]) -> tuple[tuple[str, ...], ...]:
+    """Names of different parameters that begin at one address."""
+    names: dict[tuple[torch.device, int], dict[int, str]] = {}
+    for name, parameter in named.items():
+        if type(parameter) is nn.Parameter and parameter.layout == torch.strided:
+            address = parameter.data_ptr() if parameter.device.type != "meta" else 0
+            if address:
+                together = names.setdefault((parameter.device, address), {})
+                together.setdefault(id(parameter), name)
+    return tuple(tuple(group.values()) for group in names.values() if len(group) > 1)
