@@ -46,8 +46,9 @@ def _tried(call: Callable[[Any, Any], None], model: Any, examples: Any) -> float
     try:
         call(model, examples)
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"{type(error).__name__}: {' '.join(lines[:2])}"[:300]
+        _, _, cause = str(error).rpartition("## Exception summary")  # the exporter's own heading
+        lines = [line.strip() for line in cause.splitlines() if line.strip()]
+        return f"{type(error).__name__}: {' '.join(lines[:1])}"[:300]
     return round(time.monotonic() - start, 1)
 
 

@@ -155,12 +155,12 @@ def countable(model: nn.Module, note: Note = lambda *_: None) -> Iterator[None]:
         undo.callback(Distribution.set_default_validate_args, validate)
         if recurrent:
             undo.enter_context(torch.backends.mkldnn.flags(enabled=False))
-        _compile_nothing(undo)
+        compile_nothing(undo)
         undo.enter_context(whole_layers(model, note))
         yield
 
 
-def _compile_nothing(undo: ExitStack) -> None:
+def compile_nothing(undo: ExitStack) -> None:
     """What the model compiles runs as it is written; a compiler that is not loaded is let sleep."""
     if "torch._dynamo" in sys.modules:
         undo.enter_context(torch.compiler.set_stance("force_eager"))

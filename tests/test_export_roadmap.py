@@ -159,3 +159,43 @@ def test_an_operator_with_an_onnx_form_but_not_for_these_arguments_is_named(
     failed = failure(Pooling().eval(), tmp_path, "batch,3,9,9")
     assert failed.error.startswith("unsupported use of torchvision.roi_pool.default")
     assert "roi_align" in failed.hint
+
+
+class Named(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({name: nn.Linear(4, 4)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers.values():
+            x = layer(x)
+        return x
+
+
+def test_a_module_name_with_a_quote_is_the_reason(tmp_path: Path) -> None:
+    unable = failure(Named('it"s'), tmp_path, "batch,4")
+    assert (
+        unable.error == """torch.export cannot write these names of modules into its code: 'it"s'"""
+    )
+    assert unable.details == ()
+
+
+class Yielding(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        yield x + 1
+
+
+def test_a_generator_that_nobody_ran_is_the_reason(tmp_path: Path) -> None:
+    unable = failure(Yielding(), tmp_path, "batch,4")
+    assert unable.error.startswith("forward returns a generator that nobody has run")
+
+
+class Fixed(nn.Module):
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return tensors[0].reshape(2, 4) + tensors[1]
+
+
+def test_a_fixed_dim_is_told_by_the_manifests_name_of_the_input(tmp_path: Path) -> None:
+    with undisturbed(Fixed()) as model:
+        file = export_onnx(model, make_spec("photo=batch,4", "batch,4", batch=2), tmp_path)
+    assert "the model fixes axis 0 of photo at 2 and axis 0 of input1 at 2" in file.warnings[0]

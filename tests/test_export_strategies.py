@@ -19,11 +19,12 @@ from torch.distributions import Normal
 
 from reportgen import export as export_module
 from reportgen.chapter import Unable
-from reportgen.export import OnnxFile, export_onnx, wake
+from reportgen.export import OnnxFile, export_onnx
 from reportgen.loan import undisturbed
 from reportgen.sections.onnx_export import examine
 from reportgen.sections.onnx_export.export_rules import dim_fixed_inside
 from reportgen.study import Study
+from reportgen.workers.child import woken
 
 IDS = {"name": "input_ids", "shape": ["batch", 16], "dtype": "int64", "high": 100}
 TIMED_IDS = {**IDS, "shape": ["batch", "time"]}
@@ -300,15 +301,51 @@ def test_a_good_file_has_no_dim_that_is_dynamic_in_name_only(tmp_path: Path) -> 
 
 def test_a_lazy_model_has_the_same_weights_in_the_file_and_beside_it(tmp_path: Path) -> None:
     model = nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(10)).eval()
-    study = make_study(model, "batch,3,8,8", folder=tmp_path, timings=False)
-    torch.manual_seed(1)
-    with undisturbed(model):
-        study.onnx_file()
-    torch.manual_seed(2)
-    with undisturbed(model):
+    study = woken(make_study(model, "batch,3,8,8", folder=tmp_path, timings=False))
+    with undisturbed(study.model):
         assert examine(study).parity.passed
-    wake(model, study.spec)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 3_114
+    assert sum(parameter.numel() for parameter in study.model.parameters()) == 3_114
+
+
+# Prepared for the exporter --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("constant", ["hello", 3, 2.5, True, None])
+def test_constants_among_the_outputs_are_left_out_of_the_file(
+    constant: Any, tmp_path: Path
+) -> None:
+    model = Answering(lambda y: {"note": constant, "a": y, "b": [constant, y + 1]})
+    file = export(model, tmp_path, "batch,4")
+    assert file.strategy == "torch.export, dynamic batch"
+    assert [value.name for value in onnx.load(file.path).graph.output] == ["a", "b.1"]
+
+
+class Attending(nn.Module):
+    """Attention over three dimensions, with a mask that has as many, or none."""
+
+    def __init__(self, *, masked: bool, keyword: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self._masked, self._keyword = masked, keyword
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        mask = (y @ y.mT) > 0 if self._masked else None
+        attend = nn.functional.scaled_dot_product_attention
+        z = attend(y, y, y, attn_mask=mask) if self._keyword else attend(y, y, y, mask)
+        return z + y.abs().mean()
+
+
+@pytest.mark.parametrize(("masked", "keyword"), [(False, True), (True, True), (True, False)])
+def test_fused_attention_without_heads_is_exported(
+    masked: bool, keyword: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = Attending(masked=masked, keyword=keyword)
+    study = make_study(model, "batch,5,4", folder=tmp_path, timings=False)
+    result = examine(study)
+    assert result.parity.passed
+    assert result.strategy == "torch.export, dynamic batch"
 
 
 # Structure only -----------------------------------------------------------------------------

@@ -460,4 +460,6 @@ def test_a_module_that_holds_itself_is_refused_with_its_path(modes: Path) -> Non
 
 
 def test_a_module_held_twice_is_no_circle(modes: Path) -> None:
-    assert sum(parameter.numel() for parameter in load(modes, "modes.py:diamond").parameters()) == 12
+    assert (
+        sum(parameter.numel() for parameter in load(modes, "modes.py:diamond").parameters()) == 12
+    )

@@ -17,17 +17,20 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import zoo
 import zoo_draw
+import zoo_outcomes
 import zoo_tiny
 
 
-def outcome(*failures: zoo.Failure, **other: Any) -> zoo.Outcome:
+def outcome(*failures: zoo_outcomes.Failure, **other: Any) -> zoo_outcomes.Outcome:
     values = {"name": "m", "source": "timm:m", "parameters": 7, "level": "whole"}
     known = {"verdict": "pass", "parity": "passed", "seconds": 1.0}
-    return zoo.Outcome(**{**values, **known, "failures": failures, **other})
+    return zoo_outcomes.Outcome(**{**values, **known, "failures": failures, **other})
 
 
-def failure(alone: float | str | None, section: str = "onnx") -> zoo.Failure:
-    return zoo.Failure(section=section, error="a branch on data", hint="use where", alone=alone)
+def failure(alone: float | str | None, section: str = "onnx") -> zoo_outcomes.Failure:
+    return zoo_outcomes.Failure(
+        section=section, error="a branch on data", hint="use where", alone=alone
+    )
 
 
 @pytest.mark.parametrize("order", [zoo_draw.timm_order, zoo_draw.transformers_order])
@@ -131,7 +134,7 @@ def test_the_shares_of_a_sweep_are_counted() -> None:
         outcome(parity="vacuous"),
     ]
 
-    words = "\n".join(zoo.summary(outcomes, []))
+    words = "\n".join(zoo_outcomes.summary(outcomes, []))
 
     assert "3 of 4 (75.0 %) have a report" in words
     assert "3 of 4 (75.0 %) have no failed section that PyTorch" in words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from reportgen.export.arguments import Arguments, bind_arguments, output_names
 from reportgen.export.capture import capture, exporting, translate
 from reportgen.export.failure import Explained, explain_capture, explain_translation
 from reportgen.export.flattening import flattened_outputs
+from reportgen.export.preparation import prepare
 from reportgen.export.strategy import Strategy, first_strategy, next_strategy
 from reportgen.export.structure import is_weightless, weights_to_inputs, without_weights
 from reportgen.export.writing import name_parts, write_model
@@ -114,7 +115,6 @@ def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
         Unable: the exporter gave up, with the reason in words and the whole road-map.
     """
     asked = _asked_dims(spec)
-    wake(model, spec)
     trail = _Trail()
     strategy: Strategy | None = first_strategy(asked, spec.batch, weightless=is_weightless(model))
     with exporting():
@@ -126,17 +126,6 @@ def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
             trail.failures.append(outcome)
             strategy = next_strategy(strategy, outcome, model, spec.batch, trail.strategies)
     raise _unable(trail)
-
-
-def wake(model: nn.Module, spec: ModelSpec) -> None:
-    """Let lazy modules see an input, the same seeded values at each wake; others are left alone."""
-    import torch
-    from torch.nn.parameter import is_lazy
-
-    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), suppress(Exception):
-            torch.manual_seed(spec.seed)
-            make_examples(spec, spec.batch, spec.seed).call(model)
 
 
 def _unable(trail: _Trail) -> Unable:
@@ -171,12 +160,13 @@ def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported
         except Exception as error:
             return explain_capture(error, model, arguments, runnable=not strategy.weightless)
         try:
+            prepare(captured)
             program = translate(captured, spec.onnx.opset, optimize=not strategy.weightless)
             weights = weights_to_inputs(program.model) if strategy.weightless else ()
             if strategy.weightless:
                 program.optimize()
         except Exception as error:
-            return explain_translation(error, captured, spec.onnx.opset)
+            return explain_translation(error, model, captured, spec.onnx.opset)
     return _Exported(
         program=program,
         arguments=arguments,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reportgen.leaves import tensor_leaves
@@ -27,6 +27,7 @@ class Arguments:
         dynamic_shapes: which axes stay open, in the structure of the call; None for none.
         names: a name for every tensor, in the order of the exported graph's inputs.
         axes: the dynamic axes of every tensor, in the same order.
+        called: what torch.export calls each positional argument -> what the manifest does.
     """
 
     args: tuple[Any, ...]
@@ -34,6 +35,7 @@ class Arguments:
     dynamic_shapes: dict[str, Any] | None
     names: tuple[str, ...]
     axes: tuple[Axes, ...]
+    called: dict[str, str] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the call by its name, in the order of the exported graph's inputs."""
@@ -83,7 +85,18 @@ def bind_arguments(
         dynamic_shapes=dict(bound) if dynamic else None,
         names=tuple(leaves),
         axes=tuple(axes for tree in (*trees, *keyword_trees.values()) for axes in _leaves(tree)),
+        called={_torch_name(signature, index): name for index, name in enumerate(names)},
     )
+
+
+def _torch_name(signature: inspect.Signature, index: int) -> str:
+    """What torch.export calls the positional argument `index`: `x`, or `args_0` of `*args`."""
+    for place, (name, parameter) in enumerate(signature.parameters.items()):
+        if parameter.kind == inspect.Parameter.VAR_POSITIONAL:
+            return f"{name}_{index - place}"
+        if place == index:
+            return name
+    return ""
 
 
 def _parameter_name(order: list[str], signature: inspect.Signature, index: int) -> str:

@@ -38,6 +38,7 @@ _FIXED = re.compile(
     r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]((?:\[[^\]]*\])*)\.shape\[(\d+)\]"
 )
 _MOST_NAMES = 3
+_UNRUN = {"generator": "a generator", "coroutine": "a coroutine"}
 _SPECIALISED = ("inferred a static shape", "Constraints violated", "specialized")
 
 
@@ -76,6 +77,8 @@ def explain_capture(
     if runnable and (own := _own_failure(model, arguments)):
         return own
     chain = chain_of(error)
+    if quoted := _quoted_names(model, chain):
+        return quoted
     text = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
     if unknown := _UNKNOWN_TYPE.search(text):
         return _unknown_output(unknown[1])
@@ -86,7 +89,7 @@ def explain_capture(
         return _branch(place, model, arguments, runnable=runnable)
     if any(phrase in text for phrase in _SPECIALISED):
         return Explained(
-            error=f"the model fixes {_fixed_dims(text) or 'a dimension'}{place}",
+            error=f"the model fixes {_fixed_dims(text, arguments) or 'a dimension'}{place}",
             hint="derive sizes from x.shape instead of writing them as numbers",
             kind="dims",
         )
@@ -100,11 +103,13 @@ def explain_capture(
     return _unknown(chain, place)
 
 
-def explain_translation(error: Exception, program: Any, opset: int) -> Explained:
+def explain_translation(error: Exception, model: nn.Module, program: Any, opset: int) -> Explained:
     """Say which operators of a captured `program` have no ONNX form, all of them at once."""
     if is_out_of_memory(error):
         return _out_of_memory()
     chain = chain_of(error)
+    if quoted := _quoted_names(model, chain):
+        return quoted
     text = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
     obstacles = unsupported_operators(program, opset)
     if obstacles:
@@ -134,10 +139,11 @@ def _unknown(chain: list[BaseException], place: str) -> Explained:
     )
 
 
-def _fixed_dims(text: str) -> str:
+def _fixed_dims(text: str, arguments: Arguments) -> str:
     """`axis 0 of x at 2 and axis 1 of ids at 16`, as torch.export found them."""
     found = dict.fromkeys(
-        f"axis {axis} of {name}{keys} at {size}" for size, name, keys, axis in _FIXED.findall(text)
+        f"axis {axis} of {arguments.called.get(name, name)}{keys} at {size}"
+        for size, name, keys, axis in _FIXED.findall(text)
     )
     return " and ".join(found)
 
@@ -196,6 +202,26 @@ def _closed_modules(model: nn.Module) -> Explained | None:
     return None
 
 
+def _quoted_names(model: nn.Module, chain: list[BaseException]) -> Explained | None:
+    """Names that do not fit between quotes, where torch writes them into its own code."""
+    if not any(isinstance(error, SyntaxError) for error in chain):
+        return None
+    odd = [
+        key
+        for module in model.modules()
+        for key in module._modules
+        if '"' in key or "\\" in key or not key.isprintable()
+    ]
+    if not odd:
+        return None
+    names = ", ".join(map(repr, dict.fromkeys(odd[:_MOST_NAMES])))
+    return Explained(
+        error=f"torch.export cannot write these names of modules into its code: {names}",
+        hint="name modules without quotes, backslashes and line ends",
+        kind="final",
+    )
+
+
 def _is_script(module: nn.Module, *, is_root: bool) -> bool:
     """Traced modules within another are followed by torch.export; scripted ones are not."""
     import torch
@@ -248,6 +274,12 @@ def _takes_packed_sequences(model: nn.Module, arguments: Arguments) -> str:
 
 def _unknown_output(type_name: str) -> Explained:
     short = type_name.rsplit(".", 1)[-1]
+    if short in _UNRUN:
+        return Explained(
+            error=f"forward returns {_UNRUN[short]} that nobody has run, and no tensor",
+            hint="return what it yields, in a list or a tuple",
+            kind="final",
+        )
     article = "an" if short[0] in "AEIOU" else "a"
     if "cache" in short.lower():
         return Explained(

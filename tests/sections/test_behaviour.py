@@ -283,11 +283,11 @@ def test_a_batch_norm_over_one_value_cannot_be_trained_with_one_sample(examine: 
 
 
 def test_a_fully_convolutional_model_follows_the_resolution(examine: Examine) -> None:
-    found = probe(examine(nn.Conv2d(3, 4, 3), "x=batch,3,224,224"), "size_height_and_width")
+    found = probe(examine(nn.Conv2d(3, 16, 3), "x=batch,3,224,224"), "size_height_and_width")
     assert found.sentence == (
         "Height and width can be 192, 225 and 256 too; the outputs' shapes follow."
     )
-    assert "192: runs, on shapes alone, output 2 × 4 × 190 × 190" in found.evidence
+    assert "192: runs, on shapes alone, output 2 × 16 × 190 × 190" in found.evidence
 
 
 def test_a_flattened_head_bakes_the_resolution_in(examine: Examine) -> None:
@@ -391,6 +391,47 @@ def test_what_is_too_costly_is_not_run_and_says_so(
     assert result.training.saved_bytes is not None
 
 
+def test_what_is_too_costly_is_asked_for_its_gradients_on_shapes(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Budget.__init__, "__defaults__", (1000,))
+    model = Function(lambda self, x: self.b(self.a(x).detach()), a=nn.Linear(4, 4),
+                     b=nn.Linear(4, 2), idle=nn.Linear(9, 9))  # fmt: skip
+    result = examine(model)
+    found = probe(result, "gradients")
+    assert (found.verdict, found.where, found.expected) == ("no", ("a.weight", "a.bias"), True)
+    assert "(on shapes alone)" in found.sentence
+    assert verdicts(result)["finite_gradients"] == "not run"
+    whole = probe(examine(nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1))), "gradients")
+    assert whole.verdict == "yes"
+
+
+def test_another_size_runs_for_real_where_that_is_cheaper_than_shapes(examine: Examine) -> None:
+    found = probe(examine(nn.Conv2d(3, 4, 3), "x=batch,3,16,24"), "size_height")
+    assert found.evidence == (
+        "8: runs, output 2 × 4 × 6 × 22",
+        "17: runs, output 2 × 4 × 15 × 22",
+        "32: runs, output 2 × 4 × 30 × 22",
+    )
+
+
+def test_without_a_twin_the_largest_size_is_left_out(examine: Examine) -> None:
+    model = Function(lambda self, x: self.a(x) if x.sum() > 0 else -self.a(x), a=nn.Conv2d(3, 4, 3))
+    found = probe(examine(model, "x=batch,3,16,16"), "size_height_and_width")
+    assert found.sentence == ("Height and width can be 8 and 17 too; the outputs' shapes follow.")
+
+
+def test_a_size_that_fails_for_real_leaves_no_state_for_the_next(examine: Examine) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        if self.grid is None:
+            self.grid = torch.zeros(x.shape[-1])
+        return self.a(x) + self.grid[0]  # type: ignore[no-any-return]
+
+    model = Function(forward, a=nn.Conv2d(3, 4, 3), grid=None)
+    assert verdicts(examine(model, "x=batch,3,16,16"))["size_height_and_width"] == "yes"
+    assert model.grid is None
+
+
 def test_a_model_without_weights_in_memory_is_skipped(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = nn.Linear(4, 2)
@@ -412,12 +453,17 @@ def test_examining_twice_gives_the_same_result(examine: Examine) -> None:
 # -- what PyTorch allows and few expect -----------------------------------------------------------
 
 
+def compiled(module: nn.Module) -> nn.Module:
+    made: nn.Module = torch.compile(module)  # type: ignore[assignment]
+    return made
+
+
 def wholly_compiled() -> nn.Module:
-    return torch.compile(nn.Sequential(nn.Linear(4, 4)))  # type: ignore[return-value]
+    return compiled(nn.Sequential(nn.Linear(4, 4)))
 
 
 def partly_compiled() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 4), torch.compile(nn.Linear(4, 4)))  # type: ignore[arg-type]
+    return nn.Sequential(nn.Linear(4, 4), compiled(nn.Linear(4, 4)))
 
 
 def compiled_in_place() -> nn.Module:
@@ -468,7 +514,9 @@ def test_modules_that_run_in_threads_are_watched_there(examine: Examine) -> None
         lambda self, x: torch.stack([branch(x) for branch in self.branches]).sum(0),
         branches=nn.ModuleList(branches),
     ))  # fmt: skip
-    assert result == one_by_one
+    assert verdicts(result) == verdicts(one_by_one)
+    assert result.evaluation == one_by_one.evaluation
+    assert (result.training, result.modules) == (one_by_one.training, one_by_one.modules)
     assert "all 12 trainable parameters" in probe(result, "gradients").sentence
 
 
@@ -496,5 +544,7 @@ def test_a_train_that_returns_nothing_still_switches_the_mode(examine: Examine) 
         def train(self, mode: bool = True) -> None:  # type: ignore[override]
             super().train(mode)
 
-    result = examine(Forgetful(nn.Linear(4, 4), nn.Dropout(0.5)))
+    model = Forgetful(nn.Linear(4, 4), nn.Dropout(0.5))
+    model.eval = lambda: nn.Sequential.train(model, False)  # type: ignore[method-assign]
+    result = examine(model)
     assert [group.paths for group in result.modules] == [("1",)]

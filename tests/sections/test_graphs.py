@@ -451,3 +451,77 @@ def test_models_people_know_give_a_picture_people_can_read(
         assert 1 <= len(drawing.tiles) <= 6
         assert drawing.tiles[0].caption == "overview"
     assert all(f">{kind}" in text for kind in kinds)
+
+
+class Energy(nn.Module):
+    """Gives the derivative of an energy, as models of molecules do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            energy = self.layer(x).tanh().sum()
+            return torch.autograd.grad(energy, x, create_graph=True)[0]
+
+
+class ForInference(nn.Module):
+    """Cannot run where its outputs ask for gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.layer(x).numpy() + 1)
+
+
+class Yielding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        yield self.layer(x)
+
+
+class Bottomless(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+
+def without_onnx(model: nn.Module, folder: Path) -> Study:
+    study = study_of(model, SEED_INPUT, folder=folder)
+    study._once["onnx"] = Unable("not asked here")
+    return study
+
+
+def test_a_model_that_takes_gradients_itself_is_drawn(tmp_path: Path) -> None:
+    result = examine(without_onnx(Energy(), tmp_path))
+    assert result.modules.svg
+    assert result.autograd.svg
+
+
+def test_a_model_for_inference_alone_has_its_modules_drawn_and_a_reason(tmp_path: Path) -> None:
+    result = examine(without_onnx(ForInference(), tmp_path))
+    assert result.modules.svg
+    assert result.autograd.svg is None
+    assert "the forward pass fails with gradients: RuntimeError: Can't call numpy()" in (
+        result.autograd.note
+    )
+
+
+def test_a_generator_is_told_from_a_forward_pass(tmp_path: Path) -> None:
+    with pytest.raises(Unable, match="forward returns a generator that nobody has run"):
+        examine(without_onnx(Yielding(), tmp_path))
+
+
+def test_only_errors_that_inputs_may_cause_ask_for_them(tmp_path: Path) -> None:
+    with pytest.raises(Unable) as endless:
+        examine(without_onnx(Bottomless(), tmp_path))
+    assert "by hand" in endless.value.failed.hint
+    with pytest.raises(Unable) as misfit:
+        examine(without_onnx(nn.Linear(3, 1), tmp_path))
+    assert "do the manifest's inputs have" in misfit.value.failed.hint

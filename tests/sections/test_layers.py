@@ -267,7 +267,7 @@ def test_parameters_in_dicts_objects_and_closures_are_unregistered(look: Examine
                      table={"a": nn.Linear(3, 3)}, box=Box())  # fmt: skip
     result = look(model, tensor(3))
     assert [(item.path, item.parameters) for item in result.unregistered] == [
-        ("table['a']", 12), ("box.scale", 3), ("the model, held elsewhere", 12)
+        ("table['a']", 12), ("box.scale", 3), ("function → outside", 12)
     ]  # fmt: skip
 
 

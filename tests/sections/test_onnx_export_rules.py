@@ -227,3 +227,10 @@ def test_a_dim_given_up_is_told_with_the_exporters_reason() -> None:
 
 def test_a_fixed_batch_that_was_asked_for_is_no_finding() -> None:
     assert judge(replace(GOOD, dynamic=(), asked_dynamic=())) == []
+
+
+def test_a_model_that_keeps_state_is_not_said_to_fix_a_dim() -> None:
+    stateful = replace(BAD["ONX030"].parity, second_call=STATEFUL)
+    found = {one.code for one in judge(replace(BAD["ONX030"], parity=stateful))}
+    assert "ONX020" in found
+    assert "ONX030" not in found

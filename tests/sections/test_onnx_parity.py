@@ -546,3 +546,55 @@ def test_two_broken_examinations_are_equal(look: Look) -> None:
     edit = change("blocks.1.out.bias", more)
     first, second = (look(Network(), "batch,5,4", edit=edit).parity for _ in range(2))
     assert first == second
+
+
+# What there is to compare --------------------------------------------------------------------
+
+
+class Returning(nn.Module):
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self._answer = answer
+
+    def forward(self, x: Tensor) -> Any:
+        return self._answer(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda _: None, "the model returns no tensor, there is nothing to compare"),
+        (
+            lambda y: y.detach().numpy(),
+            "forward returns ndarray, not a tensor: there is nothing to compare",
+        ),
+    ],
+)
+def test_a_model_without_a_tensor_is_not_compared_and_says_why(
+    look: Look, answer: Callable[[Tensor], Any], reason: str
+) -> None:
+    result = look(Returning(answer), "batch,4")
+    assert (result.parity.passed, result.parity.not_run) == (None, reason)
+    assert codes(result) & {"ONX001", "ONX008"} == {"ONX008"}
+
+
+def test_nan_on_both_sides_is_blamed_on_nobody(look: Look) -> None:
+    parity = look(Returning(lambda y: y * float("nan")), "batch,4").parity
+    assert parity.passed is False
+    assert parity.divergence is None
+
+
+def test_a_model_of_inference_tensors_is_compared(look: Look) -> None:
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    assert look(model, "batch,4").parity.passed
+
+
+def test_a_size_at_which_pytorch_fails_is_told_whole(look: Look) -> None:
+    def answer(y: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting() and len(y) == 1:
+            raise ValueError("one sample is too few " + "and " * 40 + "so on")
+        return y * 2
+
+    assert "and so on" in look(Returning(answer), "batch,4").parity.note

@@ -16,6 +16,7 @@ from reportgen.leaves import tensor_leaves
 from reportgen.sections.behaviour.budget import Budget
 from reportgen.sections.behaviour.dry_runs import CannotRunError
 from reportgen.sections.behaviour.recording import Running, paths_of
+from reportgen.twin import set_mode
 
 Leaves = dict[str, Tensor]
 Seen = Callable[[str, Leaves], None]
@@ -73,7 +74,7 @@ class Bench:
         Raises:
             PassFailedError: the model could not.
         """
-        self.model.eval()
+        set_mode(self.model, training=False)
         if seeded:
             torch.manual_seed(self.seed)
         running = Running(self.model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reportgen.units import format_bytes, format_count
 
-WORK = 600 * 10**9
+WORK = 300 * 10**9
 """Floating-point operations for all probes of one model: a few seconds on two cores."""
 MOST_BYTES = 3 * 2**30
 """Memory for one pass, activations and gradients together."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from traceback import extract_tb
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from reportgen.leaves import tensor_leaves
 from reportgen.plain_words import one_line
 from reportgen.sections.behaviour.recording import Recorder, Running, bytes_of, storage_of
 from reportgen.sections.behaviour.result import OutputForm
-from reportgen.twin import ValuesNeededError, countable, lent, twin
+from reportgen.twin import ValuesNeededError, countable, lent, set_mode, twin
 
 _NEEDS_VALUES = (
     DataDependentOutputException,
@@ -39,6 +40,9 @@ _NEEDS_VALUES = (
 )
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _OWN = f"{Path(__file__).parents[2]}{os.sep}"
+
+_WORK_OF_A_DRY_OPERATOR = 50 * 10**6
+"""What a core computes while an operator's shapes are worked out: about a millisecond's worth."""
 
 Kind = Literal["evaluation", "training", "backward"]
 """How to run: in evaluation mode, in training mode, or there and with a graph for a backward."""
@@ -64,6 +68,9 @@ class DryRun:
     recorder: Recorder
     running: Running
     saved_bytes: int
+    read: frozenset[str] = frozenset()  # parameters, by name; none where nothing was counted
+    reached: frozenset[str] | None = None  # those with a gradient; None without a backward pass
+    real: bool = False
 
 
 class CannotRunError(Exception):
@@ -91,26 +98,48 @@ Outcome = DryRun | CannotRunError
 def run_all_dry(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outcome]:
     """Every wish on one twin, in order; empty where there is no twin or the first wish fails.
 
+    Shapes cost as much for every size. A wish that is not counted runs on the lent model where
+    arithmetic is cheaper than that.
     A model may keep something of one pass for the next, a table of positions for example. Where
     it did, a pass that failed, or that is to be compared with the first, has a fresh twin.
     """
     calls = tuple((wish.examples.args, wish.examples.kwargs) for wish in wishes.values())
     found: dict[str, Outcome] = {}
     doubtful: list[str] = []
+    cheap: list[str] = []
+    usual = next(iter(wishes.values()))
     try:
         with _silent(), twin(model, (calls, {})) as (double, (copies, _)):
             fresh = _held(double)
             for (name, wish), (args, kwargs) in zip(wishes.items(), copies, strict=True):
+                if not wish.counted and _is_cheap(found, usual, wish):
+                    cheap.append(name)
+                    continue
                 used = _held(double) != fresh
                 found[name] = run_once(double, args, kwargs, wish)
                 failed = isinstance(found[name], CannotRunError)
-                if failed and len(found) == 1:
+                if len(found) == 1 and (failed or _in_threads(found[name])):
                     return {}
                 if used and (failed or wish.kind != "evaluation"):
                     doubtful.append(name)
     except Exception:  # a model that cannot be copied: there is no twin
         return {}
-    return found | {name: run_dry(model, wishes[name]) for name in doubtful}
+    found |= {name: run_dry(model, wishes[name]) for name in doubtful}
+    return found | {name: run_real(model, wishes[name]) for name in cheap}
+
+
+def _is_cheap(found: Mapping[str, Outcome], usual: Wish, wish: Wish) -> bool:
+    """Whether the real pass takes less time than the same pass on shapes."""
+    first = next(iter(found.values()))
+    if isinstance(first, CannotRunError):
+        return False
+    growth = _numbers(wish.examples) / max(1, _numbers(usual.examples))
+    dry = _WORK_OF_A_DRY_OPERATOR * first.recorder.operators.total()
+    return first.recorder.work * growth < dry
+
+
+def _numbers(examples: Examples) -> int:
+    return sum(tensor.numel() for tensor in examples.tensors().values())
 
 
 def _held(model: nn.Module) -> list[tuple[str, int, int]]:
@@ -121,6 +150,11 @@ def _held(model: nn.Module) -> list[tuple[str, int, int]]:
         for name, value in vars(module).items()
         if name != "training"
     ]
+
+
+def _in_threads(outcome: Outcome) -> bool:
+    """Whether modules ran in threads, where a twin's pass fails at one time and not at another."""
+    return isinstance(outcome, DryRun) and outcome.running.in_threads
 
 
 def run_dry(model: nn.Module, wish: Wish) -> Outcome:
@@ -144,15 +178,17 @@ def _silent() -> Iterator[None]:
 def run_real(model: nn.Module, wish: Wish) -> Outcome:
     """One wish on the model itself, which is given back as it was."""
     with lent(model, (wish.examples.args, wish.examples.kwargs)) as (borrowed, (args, kwargs)):
-        return run_once(borrowed, args, kwargs, wish)
+        outcome = run_once(borrowed, args, kwargs, wish)
+    return replace(outcome, real=True) if isinstance(outcome, DryRun) else outcome
 
 
 def run_once(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], wish: Wish
 ) -> Outcome:
     """One watched pass of a twin or of a lent model."""
-    model.train(wish.kind != "evaluation")
+    set_mode(model, training=wish.kind != "evaluation")
     running, saved = Running(model), Saved(model)
+    running.watchers.append(saved)
     recorder = Recorder(running)
     try:
         with torch.set_grad_enabled(wish.kind == "backward"), running.watching(), saved.watching():
@@ -162,6 +198,7 @@ def run_once(
                     counting.enter_context(recorder)
                 output = model(*args, **kwargs)
             leaves = tensor_leaves(output)
+            reached = _reached(model, leaves) if wish.kind == "backward" else None
     except Exception as error:  # the model's own; it becomes an answer
         return CannotRunError(error, running.path)
     return DryRun(
@@ -169,7 +206,27 @@ def run_once(
         recorder=recorder,
         running=running,
         saved_bytes=saved.bytes,
+        read=frozenset(
+            name for name, p in model.named_parameters() if storage_of(p) in recorder.read
+        ),
+        reached=reached,
     )
+
+
+def _reached(model: nn.Module, leaves: Mapping[str, Tensor]) -> frozenset[str] | None:
+    """Parameters to which a backward pass from all outputs comes; None where it fails."""
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    ends = [tensor for tensor in leaves.values() if tensor.requires_grad]
+    if not ends or not trainable:
+        return frozenset()
+    try:
+        found = torch.autograd.grad(
+            ends, list(trainable.values()), list(map(torch.ones_like, ends)), allow_unused=True
+        )
+    except Exception:  # the model's own; what autograd keeps is known all the same
+        return None
+    pairs = zip(trainable, found, strict=True)
+    return frozenset(name for name, gradient in pairs if gradient is not None)
 
 
 def forms_of(leaves: Mapping[str, Tensor]) -> tuple[OutputForm, ...]:
@@ -197,6 +254,7 @@ class Saved:
 
     def __init__(self, model: nn.Module) -> None:
         self.bytes = 0
+        self._lock = Lock()
         self._seen = {storage_of(t) for t in (*model.parameters(), *model.buffers())}
         self._alive: list[Tensor] = []  # a storage's address must not be given away meanwhile
 
@@ -206,12 +264,17 @@ class Saved:
         with torch.autograd.graph.saved_tensors_hooks(self._pack, _same):
             yield
 
+    def elsewhere(self) -> AbstractContextManager[None]:
+        """The same in another thread."""
+        return self.watching()
+
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = storage_of(tensor)
-        if storage not in self._seen:
-            self._seen.add(storage)
-            self._alive.append(tensor)
-            self.bytes += bytes_of(tensor)
+        with self._lock:
+            if storage not in self._seen:
+                self._seen.add(storage)
+                self._alive.append(tensor)
+                self.bytes += bytes_of(tensor)
         return tensor
 
 

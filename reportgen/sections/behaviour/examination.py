@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from reportgen.chapter import Skipped, Unable
@@ -21,7 +25,7 @@ from reportgen.sections.behaviour.dry_runs import (
     run_dry,
     run_real,
 )
-from reportgen.sections.behaviour.gradients import Trained, probe_training
+from reportgen.sections.behaviour.gradients import Trained, probe_training, reach_on_shapes
 from reportgen.sections.behaviour.mates import Batches, batch_axes, probe_mates
 from reportgen.sections.behaviour.modes import (
     different_modules,
@@ -42,6 +46,7 @@ from reportgen.sections.behaviour.sizes import (
 from reportgen.study import Study
 
 _BATCH = 2
+_REAL_SIZES = 2
 _LARGEST_BATCH = 33
 """Beyond it the manifest's batch and one is not tried: its inputs alone would take long."""
 
@@ -54,7 +59,16 @@ def examine_model(study: Study) -> Behaviour | Skipped:
     """
     if any(parameter.is_meta for parameter in study.model.parameters()):
         return Skipped(reason="the model's weights are not in memory, so nothing of it can be run")
-    return Examination(study, _first_runs(study)).result()
+    with _uncompiled():
+        return Examination(study, _first_runs(study)).result()
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """What the model compiles runs as it is written: a kernel cannot be watched, or run dry."""
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global")
+        yield
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -154,13 +168,14 @@ class Examination:
         trained = probe_training(
             bench, self._usual, repeated.outputs, training=isinstance(training, DryRun)
         )
+        trained = self._without_values(trained, training)
         groups = different_modules(self._model, first.evaluation, training)
         return Behaviour(
             batch=first.batch,
             seed=self._spec.seed,
             method="fake" if first.fake else "real",
             evaluation=mode_of(first.evaluation),
-            training=mode_of(training, self._saved_bytes(trained, training)),
+            training=mode_of(training, trained.saved_bytes),
             operators=different_operators(first.evaluation, training),
             modules=groups,
             changed_buffers=trained.changed_buffers,
@@ -224,7 +239,7 @@ class Examination:
                     ),
                     on_values=asks_values(base),
                 )
-                for size in dimension.sizes()
+                for size in self._sizes_of(dimension)
             ]
             probes.append(dimension_probe(dimension, base.outputs, tried))
         return probes
@@ -249,14 +264,17 @@ class Examination:
             path or "the model" for path, number in values.items() if number == self._first.batch
         ]
 
-    def _saved_bytes(self, trained: Trained, training: Outcome) -> int | None:
-        """What the real training pass kept; from shapes where that was too costly."""
-        if trained.saved_bytes is not None or not self._first.fake:
-            return trained.saved_bytes
-        if isinstance(training, CannotRunError):
-            return None
-        run = run_dry(self._model, Wish(examples=self._usual, kind="backward", counted=False))
-        return run.saved_bytes if isinstance(run, DryRun) else None
+    def _without_values(self, trained: Trained, training: Outcome) -> Trained:
+        """What the real training pass showed; from shapes where that was too costly."""
+        known = trained.saved_bytes is not None or not self._first.fake
+        if known or isinstance(training, CannotRunError):
+            return trained
+        backward = Wish(examples=self._usual, kind="backward", counted=False)
+        return reach_on_shapes(self._model, trained, training, run_dry(self._model, backward))
+
+    def _sizes_of(self, dimension: Dimension) -> tuple[int, ...]:
+        """Sizes to try; the largest only where shapes can answer."""
+        return dimension.sizes() if self._first.fake else dimension.sizes()[:_REAL_SIZES]
 
     def _question(self, key: str, size: int, samples: float) -> Question:
         return Question(

@@ -18,11 +18,12 @@ from reportgen.sections.behaviour.bench import (
     copied,
 )
 from reportgen.sections.behaviour.comparing import how_far, is_finite
-from reportgen.sections.behaviour.dry_runs import CannotRunError, Saved
+from reportgen.sections.behaviour.dry_runs import CannotRunError, DryRun, Outcome, Saved
 from reportgen.sections.behaviour.recording import Recorder, Running, storage_of
 from reportgen.sections.behaviour.result import Probe, Verdict
 from reportgen.sections.behaviour.state import buffers_of, changed_names
 from reportgen.sections.behaviour.wording import capitalised, counted, listed
+from reportgen.twin import set_mode
 
 _CLAIMS = {
     "gradients": "Every parameter gets a gradient",
@@ -72,7 +73,7 @@ def probe_training(
             probes=_not_run(reason), difference=None, changed_buffers=None, saved_bytes=None
         )
     finally:
-        model.eval()
+        set_mode(model, training=False)
     if not training:
         return Trained(probes=probes, difference=None, changed_buffers=None, saved_bytes=None)
     comparable = whole is not None and _have_same_form(whole, outputs)
@@ -82,6 +83,25 @@ def probe_training(
         changed_buffers=changed,
         saved_bytes=saved.bytes,
     )
+
+
+def reach_on_shapes(
+    model: nn.Module, trained: Trained, training: DryRun, backward: Outcome
+) -> Trained:
+    """`trained` with what a backward pass without values tells, where a real one was too much.
+
+    `training` is a counted pass in training mode, which says what ran.
+    """
+    if isinstance(backward, CannotRunError):
+        return trained
+    trained = replace(trained, saved_bytes=backward.saved_bytes)
+    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+    ran = [name for name in trainable if name in training.read]
+    if not ran or backward.reached is None:
+        return trained
+    missing = [name for name in ran if name not in backward.reached]
+    probe = replace(_reaching(missing, [], len(ran), " (on shapes alone)"), expected=True)
+    return replace(trained, probes=(probe, *trained.probes[1:]))
 
 
 def _probes(bench: Bench, outputs: Leaves, read: set[int], *, training: bool) -> tuple[Probe, ...]:
@@ -113,9 +133,10 @@ def _forward(
     bench: Bench, examples: Examples, saved: Saved, *, training: bool
 ) -> tuple[Leaves, set[int]]:
     """The outputs with their graph, and the storages that operators read."""
-    bench.model.train(training)
+    set_mode(bench.model, training=training)
     torch.manual_seed(bench.seed)
     running = Running(bench.model)
+    running.watchers.append(saved)
     recorder = Recorder(running)
     try:
         with torch.enable_grad(), running.watching(), saved.watching(), recorder:

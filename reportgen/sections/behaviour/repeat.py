@@ -22,7 +22,7 @@ from reportgen.sections.behaviour.bench import (
 )
 from reportgen.sections.behaviour.comparing import how_far, is_finite, is_same
 from reportgen.sections.behaviour.result import Probe, Verdict
-from reportgen.sections.behaviour.state import Snapshot
+from reportgen.sections.behaviour.state import Snapshot, version_of
 from reportgen.sections.behaviour.wording import capitalised, listed, module_at
 
 _CLAIMS = {
@@ -92,7 +92,7 @@ class _FirstNotFinite:
 
     def _was_last(self, tensor: Tensor) -> bool:
         """Whether this is what the module below has just returned, as in a `Sequential`."""
-        this = (id(tensor), tensor._version)
+        this = (id(tensor), version_of(tensor))
         was, self._last = this == self._last, this
         return was
 

@@ -29,7 +29,7 @@ class Question:
         size: the batch, length, height and so on.
         examples: inputs of this size.
         samples: what a pass of them costs, in samples of the usual size.
-        dry: what a pass on shapes alone gave; None where there is no twin.
+        dry: what a first pass gave, mostly on shapes alone; None where there is no twin.
     """
 
     size: int
@@ -70,9 +70,11 @@ def answer(bench: Bench, question: Question, *, on_values: bool) -> Tried:
     if isinstance(dry, CannotRunError) and not dry.needs_values:
         return Tried(size=size, failure=dry.reason)
     on_shapes = (
-        Tried(size=size, outputs=dry.outputs, on_shapes=True) if isinstance(dry, DryRun) else None
+        Tried(size=size, outputs=dry.outputs, on_shapes=not dry.real)
+        if isinstance(dry, DryRun)
+        else None
     )
-    if on_shapes and not on_values:
+    if on_shapes and not (on_values and on_shapes.on_shapes):
         return on_shapes
     try:
         bench.pay(question.samples)

@@ -62,7 +62,9 @@ def _equal(a: Frozen, b: Frozen) -> bool:
         return is_same(a, b)
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(_equal, a, b))
-    return type(a) is type(b) and bool(a == b)
+    if type(a) is not type(b):
+        return False
+    return bool(a == b) or bool(a != a and b != b)  # NaN differs from itself
 
 
 def _mark(parameter: Tensor) -> tuple[int, ...]:
@@ -72,7 +74,12 @@ def _mark(parameter: Tensor) -> tuple[int, ...]:
     weight is not.
     """
     place = parameter.data_ptr() if parameter.layout == torch.strided else 0
-    return place, parameter._version, _bit_sum(parameter.detach())
+    return place, version_of(parameter), _bit_sum(parameter.detach())
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written to; 0 for one made for inference, which does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _bit_sum(tensor: Tensor) -> int:

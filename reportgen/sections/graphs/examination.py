@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reportgen.chapter import Unable
 from reportgen.loan import undisturbed
+from reportgen.plain_words import one_line
 from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_graph, no_gradient
 from reportgen.sections.graphs.draw import Drawer, file_writer
 from reportgen.sections.graphs.layout import graphviz
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import onnx_graph
 from reportgen.sections.graphs.result import Drawing, Graphs, missing
-from reportgen.sections.graphs.trace import Trace, trace_forward
+from reportgen.sections.graphs.trace import NoBackwardError, Trace, trace_forward
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,12 +32,13 @@ def examine(study: Study) -> Graphs:
     """Draw the study's modules, its autograd graph and its ONNX file into its folder.
 
     Raises:
-        Unable: graphviz is missing, or the model's forward pass raises.
+        Unable: graphviz is missing, or the model's forward pass raises or gives a generator.
     """
     with graphviz() as programs:
         drawer = Drawer(graphviz=programs, write=file_writer(study.folder), subject=study.name)
         with undisturbed(study.model) as model:
             trace, batch = _traced(study, model)
+            _refuse_what_nobody_ran(trace)
             modules = _modules(drawer, trace, batch)
             autograd = _autograd(drawer, trace)
         del trace
@@ -70,19 +73,62 @@ def _traced(study: Study, model: nn.Module) -> tuple[Trace, int]:
 
 
 def _trace(study: Study, model: nn.Module, batch: int) -> Trace:
+    """A pass that autograd records, or else one as in inference, with the reason.
+
+    A model that takes gradients itself needs what the first pass does not keep.
+    """
+    try:
+        try:
+            return _pass(study, model, batch)
+        except NoBackwardError:
+            return _pass(study, model, batch, backward=True)
+    except Exception as error:  # the model's own; it may only be fit for inference
+        trace = _pass(study, model, batch, gradients=False, backward=True)
+        return replace(trace, no_gradients=_told(error))
+
+
+def _pass(
+    study: Study,
+    model: nn.Module,
+    batch: int,
+    *,
+    gradients: bool = True,
+    backward: bool = False,
+) -> Trace:
     examples = study.examples(batch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the model's own, told by no other section twice
-        return trace_forward(model, examples.args, examples.kwargs, examples.names)
+        return trace_forward(
+            model,
+            examples.args,
+            examples.kwargs,
+            examples.names,
+            gradients=gradients,
+            backward=backward,
+        )
 
 
 def _forward_failed(error: Exception) -> Unable:
-    reason = next(iter(str(error).strip().splitlines()), "")
-    told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    of_the_model = isinstance(error, RecursionError | NotImplementedError)
+    of_the_compiler = type(error).__module__.startswith("torch._dynamo")
     return Unable(
-        f"the model's forward pass raises {told}",
-        hint="do the manifest's inputs have the names, shapes and dtypes that forward takes?",
+        f"the model's forward pass raises {_told(error)}",
+        hint="run forward with the manifest's inputs by hand to see the whole story"
+        if of_the_model or of_the_compiler
+        else "do the manifest's inputs have the names, shapes and dtypes that forward takes?",
     )
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
+
+
+def _refuse_what_nobody_ran(trace: Trace) -> None:
+    if trace.returned in ("generator", "coroutine"):
+        raise Unable(
+            f"forward returns a {trace.returned} that nobody has run: no module was called",
+            hint="return what it yields, in a list or a tuple",
+        )
 
 
 def _modules(drawer: Drawer, trace: Trace, batch: int) -> Drawing:
@@ -92,6 +138,8 @@ def _modules(drawer: Drawer, trace: Trace, batch: int) -> Drawing:
 
 
 def _autograd(drawer: Drawer, trace: Trace) -> Drawing:
+    if trace.no_gradients:
+        return missing(f"the forward pass fails with gradients: {trace.no_gradients}")
     try:
         graph = full_autograd_graph(trace)
         total = graph.size

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from reportgen.leaves import tensor_leaves
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch.overrides import TorchFunctionMode
 
 Shape = tuple[int, ...]
+
+
+class NoBackwardError(RuntimeError):
+    """Forward wanted to run a graph backwards of which nothing was kept for that."""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,19 +101,25 @@ class Trace:
     sources: tuple[Source, ...]
     outputs: tuple[Output, ...]
     names: Mapping[int, str]  # id of a parameter that requires a gradient -> its name
+    returned: str = ""  # the class of what the model returned
+    no_gradients: str = ""  # why autograd did not record the pass; "" where it did
 
 
 def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any],
-                  names: tuple[str, ...] = ()) -> Trace:  # fmt: skip
-    """Run `model` once with gradients on and write down what happens.
+                  names: tuple[str, ...] = (), *, gradients: bool = True,
+                  backward: bool = False) -> Trace:  # fmt: skip
+    """Run `model` once and write down what happens.
 
     Args:
         model: called once; its modes are not touched. No hook is left behind.
         args: positional arguments, any structure.
         kwargs: keyword arguments.
         names: names of the positional arguments; `input0`, … where there are none.
+        gradients: whether autograd records the pass.
+        backward: whether forward may run what is recorded backwards; needs memory as in training.
 
     Raises:
+        NoBackwardError: forward takes gradients, and `backward` is off.
         Exception: whatever the model's forward raises.
     """
     import torch
@@ -119,9 +129,10 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
         label = names[index] if index < len(names) else f"input{index}"
         tracer.introduce(tensor_leaves(value, label))
     tracer.introduce(tensor_leaves(dict(kwargs)))
-    with torch.enable_grad(), _drop_saved_tensors(), _no_fast_path(), tracer.listening():
+    keeping = nullcontext() if backward else _drop_saved_tensors()
+    with torch.set_grad_enabled(gradients), keeping, _as_written(), tracer.listening():
         result = model(*args, **kwargs)
-    return tracer.trace(tensor_leaves(result))
+    return replace(tracer.trace(tensor_leaves(result)), returned=type(result).__name__)
 
 
 @contextmanager
@@ -130,23 +141,25 @@ def _drop_saved_tensors() -> Iterator[None]:
     import torch
 
     def refuse(_: object) -> Tensor:
-        raise RuntimeError("this graph was recorded for drawing and cannot be run backwards")
+        raise NoBackwardError("this graph was recorded for drawing and cannot be run backwards")
 
     with torch.autograd.graph.saved_tensors_hooks(lambda _: None, refuse):
         yield
 
 
 @contextmanager
-def _no_fast_path() -> Iterator[None]:
-    """Without the fused attention that hides the modules inside."""
+def _as_written() -> Iterator[None]:
+    """Without fused attention, which hides the modules inside, and without compiling anything."""
     import torch
 
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
+    from reportgen.twin import compile_nothing
+
+    with ExitStack() as undo:
+        before = torch.backends.mha.get_fastpath_enabled()
+        undo.callback(torch.backends.mha.set_fastpath_enabled, before)
+        torch.backends.mha.set_fastpath_enabled(False)
+        compile_nothing(undo)
         yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class _Tracer:

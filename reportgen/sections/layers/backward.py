@@ -27,7 +27,7 @@ Borrow = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
 
 
 class _NoGradientError(Exception):
-    """No output depends on a parameter that asks for a gradient."""
+    """No gradient can be followed from an output to a parameter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +74,11 @@ def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
         meter = Meter(parameters_by_name(walk(model)), lambda _: "")
         with torch.enable_grad(), countable(model, meter.note):
             with meter:
-                roots = _roots(model(*args, **kwargs))
+                output = model(*args, **kwargs)
+            if meter.loops:  # what autograd does not see would be missing without a word
+                names = ", ".join(sorted(meter.loops))
+                raise _NoGradientError(f"the backward pass of {names} is not counted")
+            roots = _roots(output)
             seeds = [torch.ones_like(root) for root in roots]  # a loss would give them
             with meter:
                 torch.autograd.backward(roots, seeds)

@@ -56,7 +56,7 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
         with twin(model, make(batch)) as (double, arguments):
             set_mode(double, training=False)
             found = trace(double, arguments, model.parameters())
-            peer = ask_torchinfo(double, arguments)
+            peer = _peer(found, double, arguments)
         borrow = partial(twin, model, make(batch))
         return Measured(
             trace=found,
@@ -75,7 +75,7 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
         )
     found, ran = _run_for_real(model, make, batch)
     with lent(model, make(ran)) as (borrowed, arguments):
-        peer = ask_torchinfo(borrowed, arguments)
+        peer = _peer(found, borrowed, arguments)
     smaller = "" if ran == batch else f", with {ran} instead of {batch} samples to keep it cheap"
     return Measured(
         trace=found,
@@ -86,6 +86,12 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
         note=f"counted on a real run{smaller}, because the model does not run on shapes alone: "
         f"{reason}",
     )
+
+
+def _peer(found: Trace, model: nn.Module, arguments: Arguments) -> Peer:
+    if found.threaded:  # its hooks would race, and say something else each time
+        return Peer(error="not asked: modules run in threads of their own")
+    return ask_torchinfo(model, arguments)
 
 
 def _both_for_real(

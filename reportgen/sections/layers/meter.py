@@ -10,12 +10,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch._ops import HigherOrderOperator
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reportgen.sections.layers.cost import Formulas
 from reportgen.sections.layers.free import is_free
-from reportgen.sections.layers.nested import is_nested
+from reportgen.sections.layers.operators import (
+    ABOUT_SHAPES,
+    ASKS,
+    PICKS,
+    can_be_taken_apart,
+    dtype_of,
+    is_function,
+    is_wrapper,
+    items_of_loop,
+    moves_nothing,
+    name_of,
+    storage_of,
+)
 from reportgen.sections.layers.result import Shape, Uncounted
 from reportgen.sections.layers.traffic import (
     moved_bytes,
@@ -24,6 +35,8 @@ from reportgen.sections.layers.traffic import (
     tensor_bytes,
     tensors_in,
 )
+
+_aten = torch.ops.aten
 
 Place = Callable[[list[str]], str]
 """From the parameters that an operator reads to the path of the module that it works for."""
@@ -81,10 +94,11 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.complex_products = 0
         self.conventional: set[str] = set()  # operators counted by a classic algorithm's steps
         self._uncounted: dict[str, Uncounted] = {}
+        self.loops: set[str] = set()  # operators whose bodies ran, where autograd does not see them
         self._ran = 0
         self._choices: list[tuple[Choice, list[Tensor]]] = []
         self._heeded: set[Choice] = set()  # an operator read what was picked
-        self._forbidden = {_storage(part) for tensor in forbidden for part in parts_of(tensor)}
+        self._forbidden = {storage_of(part) for tensor in forbidden for part in parts_of(tensor)}
         self._formulas = Formulas()
         self._place = place
         self._parameters = parameters
@@ -93,7 +107,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for name, parameter in parameters.items():
             for part in parts_of(parameter):
                 self._alive.append(part)
-                self._names.setdefault(_storage(part), []).append(name)
+                self._names.setdefault(storage_of(part), []).append(name)
 
     @property
     def bytes(self) -> int:
@@ -118,7 +132,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def note_used(self, tensors: list[Tensor]) -> list[str]:
         """Mark the parameters behind `tensors` as used; returns their names."""
         parts = (part for tensor in tensors for part in parts_of(tensor))
-        names = [name for part in parts for name in self._names.get(_storage(part), ())]
+        names = [name for part in parts for name in self._names.get(storage_of(part), ())]
         for name in names:
             self.first_read.setdefault(name, self._ran)
         self.used.update(names)
@@ -133,7 +147,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Write down an operator that did not run, but whose cost is known: a fused layer."""
         path = self._place(self.note_used(read))
         moved = sum(map(tensor_bytes, [*read, *written]))
-        self.work[Work(path, _dtype(read, written), flops, moved)] += 1
+        self.work[Work(path, dtype_of(read, written), flops, moved)] += 1
         self.flops[path] += flops
 
     def __torch_dispatch__(
@@ -143,10 +157,10 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if isinstance(func, HigherOrderOperator):
             return self._run_higher_order(func, args, kwargs)
-        if func in _ABOUT_SHAPES or any(map(_is_wrapper, types)):
+        if func in ABOUT_SHAPES or any(map(is_wrapper, types)):
             return NotImplemented  # a wrapper's own operators come by when it has unwrapped
         packet = func._overloadpacket
-        if self._formulas.find(packet) is None and _can_be_taken_apart(func, args):
+        if self._formulas.find(packet) is None and can_be_taken_apart(func, args):
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -159,7 +173,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._formulas.find(func) is None:
             if func is torch.ops.higher_order.cond:
                 return self._run_both_branches(*args)
-            if any(map(_is_function, args)):
+            if any(map(is_function, args)):
                 return self._run_loop(func, args, kwargs)
         result = func(*args, **kwargs)
         self._write_down(func, func, args, kwargs, result)
@@ -192,8 +206,9 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
             return run
 
-        result = func(*(watched(arg) if _is_function(arg) else arg for arg in args), **kwargs)
-        items = _items_of_loop(func, args)
+        self.loops.add(name_of(func))
+        result = func(*(watched(arg) if is_function(arg) else arg for arg in args), **kwargs)
+        items = items_of_loop(func, args)
         if items is None or not calls or items % calls:
             self.used |= body.used
             self._write_down(func, func, args, kwargs, result)
@@ -217,6 +232,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for name in other.first_read:
             self.first_read.setdefault(name, self._ran + 1)
         self.copies.update(other.copies)
+        self.loops |= other.loops
         self.seen = {**other.seen, **self.seen}
         self.complex_products += other.complex_products
         self.conventional |= other.conventional
@@ -226,7 +242,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _write_down(
         self, func: Any, formula: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
-        if getattr(func, "is_view", False) or getattr(func, "namespace", "") == "prim":
+        if moves_nothing(func) or formula in ASKS:
             return  # nothing moves, and whoever reads the view is seen reading its storage
         read = [*tensors_in(args), *tensors_in(kwargs)]
         written = list(tensors_in(result))
@@ -235,45 +251,41 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         used = self.note_used(read)
         path = self._place(used)
         if used and formula is _aten.clone:
-            self.copies[_storage(written[0])] = written[0]
+            self.copies[storage_of(written[0])] = written[0]
         self._heed(read)
         if used and path not in self.seen:
             self.seen[path] = self._shapes(read, written)
         moved = moved_bytes(func, read, written)
         flops = self._formulas.flops(formula, args, kwargs, result)
-        if flops and any(tensor._is_zerotensor() for tensor in read):
-            flops = 0  # torch knows that it is all zeros, and skips the product
         if flops or moved:
-            self.work[Work(path, _dtype(read, written), flops or 0, moved)] += 1
+            self.work[Work(path, dtype_of(read, written), flops or 0, moved)] += 1
         if flops is not None:
             self.flops[path] += flops
             if self._formulas.is_conventional(formula):
-                self.conventional.add(_name(func))
+                self.conventional.add(name_of(func))
             else:
                 self.complex_products += any(tensor.is_complex() for tensor in read)
         elif not is_free(func, read, written):
-            item = Uncounted(operator=_name(func), calls=1, bytes=moved, where=path)
+            item = Uncounted(operator=name_of(func), calls=1, bytes=moved, where=path)
             self._add_uncounted(item)
-        elif formula in _PICKS:
+        elif formula in PICKS:
             self._note_choice(path, args, kwargs, formula, written)
 
     def _refuse_forbidden(self, read: list[Tensor]) -> None:
         parts = (part for tensor in read for part in parts_of(tensor))
-        if self._forbidden and any(_storage(part) in self._forbidden for part in parts):
+        if self._forbidden and any(storage_of(part) in self._forbidden for part in parts):
             raise ReachedOriginalError(
                 "a function of its own (a closure, a hook) holds on to the layers of the model"
             )
 
     def _heed(self, read: list[Tensor]) -> None:
-        if len(self._choices) == len(self._heeded):
-            return
-        storages = set(map(_storage, read))
+        storages = set(map(storage_of, read)) if self._choices else set()
         for choice, results in self._choices:
-            if storages & set(map(_storage, results)):
+            if storages & set(map(storage_of, results)):
                 self._heeded.add(choice)
 
     def _shapes(self, read: list[Tensor], written: list[Tensor]) -> Seen:
-        inputs = [t for t in read if _storage(t) not in self._names]
+        inputs = [t for t in read if storage_of(t) not in self._names]
         return Seen(tuple(map(shape_of, inputs)), tuple(map(shape_of, written)))
 
     def _note_choice(
@@ -295,73 +307,3 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             bytes=item.bytes + (seen.bytes if seen else 0),
             where=seen.where if seen else item.where,
         )
-
-
-def _is_function(value: object) -> bool:
-    return callable(value) and not isinstance(value, Tensor)
-
-
-def _items_of_loop(func: Any, args: tuple[Any, ...]) -> int | None:
-    """How often a loop runs its body, where the shapes tell."""
-    place = {"scan": 2, "map_impl": 1}.get(getattr(func, "__name__", ""))
-    over = list(tensors_in(args[place])) if place is not None else []
-    return int(over[0].shape[0]) if over else None
-
-
-def _can_be_taken_apart(func: Any, args: tuple[Any, ...]) -> bool:
-    return func is not torch.ops.prim.device.default and not any(map(is_nested, tensors_in(args)))
-
-
-def _is_wrapper(kind: type) -> bool:
-    """Whether tensors of this class wrap others: nested, quantized or distributed ones."""
-    return is_traceable_wrapper_subclass_type(kind) and not issubclass(kind, FakeTensor)
-
-
-def _dtype(read: list[Tensor], written: list[Tensor]) -> str:
-    """What an operator computes in: the type of its widest real or complex operand."""
-    numbers = [t for t in [*read, *written] if t.is_floating_point() or t.is_complex()]
-    tensors = numbers or read or written
-    if not tensors:
-        return ""
-    widest = max(tensors, key=lambda tensor: tensor.element_size())
-    return str(widest.dtype).removeprefix("torch.")
-
-
-def _name(func: Any) -> str:
-    """`aten.linalg_matrix_exp`, without the overload that nobody writes."""
-    packet = getattr(func, "_overloadpacket", func)
-    return str(packet).removeprefix("torch.ops.")
-
-
-def _storage(tensor: Tensor) -> int:
-    """A number that all views of one tensor share."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse and other tensors without one storage
-        return id(tensor)
-
-
-_aten = torch.ops.aten
-_PICKS = {_aten.topk, _aten.argmax, _aten.max}
-_ABOUT_SHAPES = {
-    _aten.sym_is_contiguous.default,
-    _aten.is_contiguous.default,
-    _aten.is_contiguous.memory_format,
-    _aten.is_strides_like_format.default,
-    _aten.is_non_overlapping_and_dense.default,
-    _aten.size.default,
-    _aten.sym_size.default,
-    _aten.stride.default,
-    _aten.sym_stride.default,
-    _aten.storage_offset.default,
-    _aten.sym_storage_offset.default,
-    _aten.numel.default,
-    _aten.sym_numel.default,
-    _aten.dim.default,
-    _aten.is_same_size.default,
-    _aten._has_same_storage_numel.default,
-    _aten.is_coalesced.default,
-    _aten._nnz.default,
-    _aten._nested_tensor_size.default,
-    torch.ops.prim.layout.default,
-}

@@ -35,7 +35,7 @@ def one_layer_holding_most_parameters(result: Layers) -> Iterator[Hit]:
             share = format_share(row.own_parameters, result.parameters)
             path, _, name = row.path.partition(".parametrizations.")
             layer = next(other for other in result.layers if other.path == path)
-            what = f"{layer.type}'s parametrized {name}" if name else row.type
+            what = f"{name} of {layer.type}" if name else row.type
             yield Hit(
                 path,
                 f"{what} holds {share} of the parameters "

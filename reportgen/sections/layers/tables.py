@@ -14,7 +14,7 @@ from reportgen.sections.layers.modules import (
     walk,
 )
 from reportgen.sections.layers.result import Layer, Layers, Shape
-from reportgen.sections.layers.trace import Call
+from reportgen.sections.layers.watch import Call
 
 _MIB = 2**20
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

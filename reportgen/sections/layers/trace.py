@@ -56,9 +56,7 @@ def trace_fake(model: nn.Module, arguments: Arguments, *, training: bool = False
         return trace(double, copied)
 
 
-def trace(
-    model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = ()
-) -> Trace:
+def trace(model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = ()) -> Trace:
     """Trace one forward pass of a twin or of a lent model; raises whatever the model raises.
 
     `forbidden` are parameters that the pass must not read: those of the model behind a twin.

@@ -19,8 +19,9 @@ from reportgen.sections.layers.modules import (
 )
 from reportgen.sections.layers.naming import describe, groups_of, kernel_of
 from reportgen.sections.layers.result import Layer, Reached
-from reportgen.sections.layers.trace import Call, Trace
+from reportgen.sections.layers.trace import Trace
 from reportgen.sections.layers.traffic import parts_of, tensor_bytes
+from reportgen.sections.layers.watch import Call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

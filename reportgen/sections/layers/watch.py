@@ -19,6 +19,7 @@ from reportgen.leaves import tensor_leaves
 from reportgen.plain_words import place_of_frame
 from reportgen.sections.layers.meter import Meter
 from reportgen.sections.layers.modules import Hidden, hidden, is_within, kept_by_functions, walk
+from reportgen.sections.layers.operators import storage_of
 from reportgen.sections.layers.result import Shape, Unregistered
 from reportgen.sections.layers.traffic import shape_of, tensor_bytes
 
@@ -87,7 +88,7 @@ class Watch:
         )
 
     def _is_copy(self, parameter: nn.Parameter) -> bool:
-        return int(parameter.untyped_storage()._cdata) in self.meter.copies
+        return storage_of(parameter) in self.meter.copies
 
     def place(self, parameters: list[str]) -> str:
         """Path of the running module, or of the module below it whose parameter is read."""

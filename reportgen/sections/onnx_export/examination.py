@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reportgen.export import OnnxFile, wake
+from reportgen.export import OnnxFile
 from reportgen.inputs import make_examples
 from reportgen.onnx_nodes import read_nodes, symbol_sizes
 from reportgen.sections.onnx_export.agreement.half import compare_in_float32
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 def examine_file(study: Study, file: OnnxFile) -> OnnxExport:
     """Everything the section says of an exported file; one onnxruntime session does it all."""
     facts = read_facts(file.path)
-    wake(study.model, study.spec)
     with file.as_exported(study.model):
-        parity, latency, speed = _run(study, file)
+        parity, latency, speed = _run(study, file, facts)
         return replace(
             _result(study.spec, file, facts, parity, latency),
             speed=speed,
@@ -92,9 +91,13 @@ def file_dims(study: FileStudy) -> tuple[str, ...]:
     return tuple(dict.fromkeys(used))
 
 
-def _run(study: Study, file: OnnxFile) -> tuple[Parity, Latency | None, Speed | None]:
+def _run(
+    study: Study, file: OnnxFile, facts: FileFacts
+) -> tuple[Parity, Latency | None, Speed | None]:
     if file.structure_only:
         return not_compared("the file holds the structure only, without weights"), None, None
+    if not facts.outputs:  # onnxruntime refuses such a file in words of its own
+        return not_compared("the model returns no tensor, there is nothing to compare"), None, None
     try:
         runtime = Runtime(file.path)
     except CannotRunError as reason:

@@ -17,7 +17,7 @@ OLDEST_OPSET = 17
 @rule(
     "ONX001",
     Severity.ERROR,
-    advice="do not ship the file; compare the named output at the named batch first",
+    advice="do not ship the file; look first at the case that is named",
 )
 def parity_failing(onnx: OnnxExport) -> Iterator[Hit]:
     """The ONNX file gives other results than the PyTorch model.
@@ -129,13 +129,13 @@ def random_operators(onnx: OnnxExport) -> Iterator[Hit]:
 @rule(
     "ONX008",
     Severity.WARNING,
-    advice="compare the file with PyTorch on a machine that can run it",
+    advice="compare the two where both can run, and return tensors from forward",
 )
 def unchecked_file(onnx: OnnxExport) -> Iterator[Hit]:
     """Nothing is known of whether the ONNX file gives PyTorch's results.
 
     onnxruntime on the CPU could not run it: mostly a dtype such as bfloat16 for which it has no
-    kernels.
+    kernels. Or the model returns no tensor.
     """
     if onnx.parity.not_run and onnx.exported:
         yield Hit("model.onnx", f"not compared with PyTorch: {onnx.parity.not_run}")

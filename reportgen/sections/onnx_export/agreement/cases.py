@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from reportgen.plain_words import one_line
 from reportgen.sections.onnx_export.agreement.compare import (
     Compared,
     compare,
@@ -103,7 +104,7 @@ def run_plans(
     The plain cases begin with a second call in a row on both sides, on the inputs of the first.
 
     Raises:
-        CannotRunError: onnxruntime cannot take inputs of this kind.
+        CannotRunError: onnxruntime cannot take inputs of this kind, or forward gives no tensor.
     """
     outcome, seen, state = Outcome(), _Seen(), State(study.model)
     cases, notes = list[ParityCase](), list[str]()
@@ -113,10 +114,13 @@ def run_plans(
             state.restore()
         sides = Sides(study=study, plan=plan, runtime=runtime, state=state)
         try:
-            sides.reference = named_outputs(plan.examples(study.spec).call(study.model))
+            output = plan.examples(study.spec).call(study.model)
+            sides.reference = named_outputs(output)
         except Exception as error:
             notes.append(_cannot(plan, error))
             continue
+        if not sides.reference:
+            raise CannotRunError(_no_tensor(output))
         if is_stateful:  # what it gives may be what it keeps, and change with the next call
             sides.reference = copies(sides.reference)
         case, compared = _run_case(sides)
@@ -153,9 +157,8 @@ def _run_case(sides: Sides) -> tuple[ParityCase, list[Compared]]:
         for (name, tensor), given in zip(reference.items(), sides.found, strict=True)
     ]
     compared = excuse_ties(compared, list(reference.values()), sides.found, sides.call_afresh)
-    note = "" if compared else "the model returns no tensor"
     outputs = [one.parity for one in compared]
-    return _case(plan, outputs, note, passed=all(output.passed for output in outputs)), compared
+    return _case(plan, outputs, "", passed=all(output.passed for output in outputs)), compared
 
 
 def _case(plan: Plan, outputs: list[OutputParity], note: str, *, passed: bool) -> ParityCase:
@@ -188,8 +191,12 @@ def _worst(errors: list[float | None]) -> float | None:
 def _cannot(plan: Plan, error: Exception) -> str:
     sizes = {"batch": plan.batch, **plan.dims}
     text = ", ".join(f"{dim} {size}" for dim, size in sizes.items())
-    lines = str(error).strip().splitlines() or ["no message"]
-    return f"PyTorch itself fails at {text}: {type(error).__name__}: {lines[0][:160]}"
+    return f"PyTorch itself fails at {text}: {type(error).__name__}: {one_line(error)}"
+
+
+def _no_tensor(output: object) -> str:
+    """Why an output of PyTorch cannot be compared."""
+    return f"forward returns {type(output).__name__}, not a tensor: there is nothing to compare"
 
 
 def _with_vacuous(case: ParityCase, unvarying: frozenset[str]) -> ParityCase:

@@ -29,15 +29,18 @@ if TYPE_CHECKING:
 _GRADUAL = 10  # a module is said to be the place where the error grows by more than this
 
 
-def find_divergence(sides: Sides, path: Path, output: OutputParity) -> Divergence:
+def find_divergence(sides: Sides, path: Path, output: OutputParity) -> Divergence | None:
     """Follow a failing output back to where the two sides part.
 
     First without onnxruntime's optimiser. If the output still fails, what every module gives in
     the file is compared with what it gives in PyTorch, and around the first that differs every
-    node with the operators of PyTorch. Costs a few runs of each side.
+    node with the operators of PyTorch. Costs a few runs of each side. None where the two sides
+    give the same: an output that is NaN throughout fails, and is no difference.
     """
     search = _Search(sides=sides, path=path, output=output)
     try:
+        if search.is_agreed():
+            return None
         return search.optimiser() or search.modules()
     except Exception as error:  # a search that fails is no failure of the comparison
         return search.told("unknown", f"the place was not found: {runtime_line(error)}")
@@ -59,6 +62,11 @@ class _Search:
             sentences=sentences,
             **fields,
         )
+
+    def is_agreed(self) -> bool:
+        """Whether the file gives what PyTorch does as it was run, whatever that is."""
+        reference = self.sides.reference[self.output.name]
+        return self._judge(reference, self.sides.found[self._place()])[0]
 
     def optimiser(self) -> Divergence | None:
         """The finding that the file agrees as it stands; None if it does not."""

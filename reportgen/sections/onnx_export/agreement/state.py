@@ -31,7 +31,7 @@ class State:
             name: (tensor, tensor.detach().clone()) for name, tensor in model.named_buffers()
         }
         self._parameters = {
-            name: (tensor, tensor._version) for name, tensor in model.named_parameters()
+            name: (tensor, _version(tensor)) for name, tensor in model.named_parameters()
         }
         self._attributes = {
             name: _Attribute(module, key, value) for name, module, key, value in _attributes(model)
@@ -48,7 +48,7 @@ class State:
             *(
                 f"{name} (parameter)"
                 for name, (tensor, version) in self._parameters.items()
-                if parameters.get(name) is not tensor or tensor._version != version
+                if parameters.get(name) is not tensor or _version(tensor) != version
             ),
             *(f"{name} (attribute)" for name in attributes.keys() - self._attributes.keys()),
             *(
@@ -129,7 +129,7 @@ def _marks(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, t
     import torch
 
     if isinstance(value, torch.Tensor):
-        yield place, ("tensor", value, 0 if value.is_inference() else value._version)
+        yield place, ("tensor", value, _version(value))
         return
     if isinstance(value, _PLAIN):
         yield place, ("plain", value)
@@ -138,6 +138,11 @@ def _marks(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, t
     if depth < _DEEPEST:
         for key, child in _parts(value):
             yield from _marks(child, f"{place}.{key}", depth + 1)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often the tensor was written to; an inference tensor does not count that."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
