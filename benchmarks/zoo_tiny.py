@@ -158,6 +158,11 @@ def _image(value: Any, values: dict[str, Any]) -> Any:
     return [min(s, side) for s in value] if isinstance(value, list | tuple) else min(value, side)
 
 
+def _feature_sizes(value: Any, _: dict[str, Any]) -> Any:
+    """Sides of a backbone's maps for the small image, the last of them four patches a side."""
+    return [[4 * 2**back] * 2 for back in range(len(value) - 1, -1, -1)]
+
+
 def _key_heads(value: int, values: dict[str, Any]) -> int:
     heads = values.get("num_attention_heads")
     return _HEADS if value == heads else min(value, _KEY_HEADS)
@@ -217,6 +222,8 @@ _RULES: tuple[_Rule, ...] = (  # (levels up to, kind of value, name, how); the f
     ("deep", _INT, r"(pretrain_|)image_size|img_size", _image),
     ("deep", _LIST, r"(pretrain_|)image_size|img_size", _image),
     ("deep", "dict", r"image_size", _image),
+    ("deep", "other", r"backbone_feature_sizes", _feature_sizes),
+    ("deep", _INT, r"patch_size", _most(56)),  # the larger ones are images of a nested part
     ("whole", "dict", r"rope_(parameters|scaling)", _rope),
     ("whole", _INT, r".*(key_value|kv)_heads|num_kv_heads", _key_heads),
     ("whole", _INT, r"mamba_(n|num)_heads", _most(8)),
@@ -241,7 +248,7 @@ def _small(key: str, value: Any, values: dict[str, Any], level: str) -> Any:
         if wanted == kind and re.fullmatch(name, key):
             reach = "whole" if level == "inside" else level
             applies = LEVELS.index(reach) <= LEVELS.index(until)
-            applies &= level != "inside" or make is not _image
+            applies &= level != "inside" or make not in (_image, _feature_sizes)
             made = make(value, values) if applies else value
             return tuple(made) if isinstance(value, tuple) and made == list(value) else made
     return value
