@@ -135,7 +135,7 @@ def _innermost(stack: list[dict[str, Any]], files: dict[Any, str]) -> str:
 def _log_files_aside() -> Iterator[None]:
     """Draft export writes a log into the folder for temporary files, and leaves it there."""
     before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="reportgen-") as folder:
+    with tempfile.TemporaryDirectory(prefix="reportgen-export-") as folder:
         tempfile.tempdir = folder
         try:
             yield
