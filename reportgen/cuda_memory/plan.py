@@ -143,15 +143,18 @@ class Plan:
 
     def _sized(self, batch: int, gpu: Gpu | None, platform: Platform) -> tuple[Trace, list[int]]:
         """The events and their sizes: traced at this batch if it was, else by the law."""
-        traced = self._traces.get((self._generation(gpu), batch))
+        law = None if self._known(batch, gpu) else self._law(gpu)
+        traced = self._known(batch, gpu)  # the search for a law may have traced this very batch
         if traced is None:
-            law = self._law(gpu)
             if law is not None:
                 return law.trace, law.sizes(batch, platform)
             traced = self.trace(batch, gpu)
         if traced.batch != batch:
             return traced, ScaledRun(trace=traced).sizes(batch, platform)
         return traced, own_sizes(traced, platform)
+
+    def _known(self, batch: int, gpu: Gpu | None) -> Trace | None:
+        return self._traces.get((self._generation(gpu), batch))
 
     def _run_at_capacity(self, batch: int, card: Gpu) -> Replay:
         platform = self._platform(card)

@@ -395,3 +395,23 @@ def test_an_unknown_choice_is_refused_with_the_one_that_was_meant(
 
 def test_versions_are_read_as_major_and_minor() -> None:
     assert torch_version("2.6.0+cu124") == (2, 6)
+
+
+def test_a_model_that_needs_values_is_estimated_from_one_trace_at_every_level() -> None:
+    """Its number of operations depends on the batch, so that two traces cannot be mixed."""
+
+    class Uneven(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(int((x.abs() >= 0).sum())):
+                x = self.layer(x).relu()
+            return x
+
+    step = Step(mode="inference")
+    plan = trace_step(Uneven(), lambda batch: ((torch.ones(batch, 4),), {}), step)
+    found = plan.estimate(1)
+    assert found.band_low_bytes <= found.peak_device_bytes <= found.band_high_bytes
+    assert found == plan.estimate(1)
