@@ -140,6 +140,7 @@ def test_usage_errors_are_one_line_and_status_2(
     assert left == ["net.py", "tiny.yaml"]
 
 
+@pytest.mark.slow
 def test_an_estimate_answers_in_words_and_as_data(manifest: Path) -> None:
     asked = ["estimate", "net.py:make", "--input", "batch,4", "--batch", "8", "--gpu", "T4"]
     words = run(*asked, folder=manifest.parent)
@@ -153,6 +154,7 @@ def test_an_estimate_answers_in_words_and_as_data(manifest: Path) -> None:
     assert sum(data["at_peak"].values()) == data["peak_allocated_bytes"]
 
 
+@pytest.mark.slow
 def test_an_estimate_that_does_not_fit_has_status_3(manifest: Path) -> None:
     (manifest.parent / "big.py").write_text(
         "from torch import nn\ndef make(): return nn.Linear(100_000, 100_000)\n"

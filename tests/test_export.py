@@ -236,6 +236,7 @@ def test_the_file_tells_module_paths_but_nothing_of_this_machine(export: Export)
         assert needle not in content
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(export: Export, tmp_path: Path) -> None:
     code = textwrap.dedent(f"""
         import pathlib, sys

@@ -61,6 +61,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return built(folder, text, formats=("html", "json", "md"))
 
 
+@pytest.mark.slow
 def test_a_file_is_counted_by_its_nodes(words: Any) -> None:
     layers = words["sections"]["layers"]["result"]
     assert layers["parameters"] == 20 * 6 + 6 * 3
@@ -72,6 +73,7 @@ def test_a_file_is_counted_by_its_nodes(words: Any) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_file_itself_is_examined_and_timed(words: Any) -> None:
     onnx_section = words["sections"]["onnx"]
     assert onnx_section["status"] == "done"
@@ -83,6 +85,7 @@ def test_the_file_itself_is_examined_and_timed(words: Any) -> None:
     assert words["weights"] == "words.onnx"
 
 
+@pytest.mark.slow
 def test_what_needs_a_module_is_skipped_with_the_reason(words: Any) -> None:
     for name in ("memory", "training", "behaviour"):
         section = words["sections"][name]
@@ -93,6 +96,7 @@ def test_what_needs_a_module_is_skipped_with_the_reason(words: Any) -> None:
     assert graphs["modules"]["svg"] is None
 
 
+@pytest.mark.slow
 def test_the_source_file_is_left_where_and_as_it_is(tmp_path: Path) -> None:
     path = classifier(tmp_path)
     before = path.read_bytes()

@@ -48,6 +48,7 @@ def _only_output(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_a_report_consists_of_the_promised_files_and_no_others(work: Path, tmp_path: Path) -> None:
     written = _write(small_report(), work, tmp_path / "out")
     assert set(_files(tmp_path / "out")) == {

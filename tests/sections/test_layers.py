@@ -118,6 +118,7 @@ def test_costs_of_rows_add_up_to_the_total(look: Examine) -> None:
     assert sum(layer.own_parameters for layer in result.layers) == result.parameters
 
 
+@pytest.mark.slow
 def test_the_total_agrees_with_torchs_own_counter(look: Examine) -> None:
     torchvision = pytest.importorskip("torchvision")
     from torch.utils.flop_counter import FlopCounterMode

@@ -250,6 +250,7 @@ def test_dropout_in_train_mode_fails_and_is_named(tmp_path: Path) -> None:
     assert result.random_operators == ("Dropout in 1",)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_not_timed_and_the_reason_is_told(look: Examine) -> None:
     model = nn.Linear(4, 3).bfloat16()
     result = look(model, "x=batch,4:bfloat16", timings=True)
@@ -285,6 +286,7 @@ def test_a_head_of_zeros_is_compared_again_with_perturbed_parameters(look: Exami
     assert all(model.state_dict()[name].equal(tensor) for name, tensor in before.items())
 
 
+@pytest.mark.slow
 def test_a_wrong_file_behind_a_head_of_zeros_is_found(tmp_path: Path) -> None:
     study = make_study(zero_headed(), "batch,4", folder=tmp_path, timings=False)
 
@@ -305,12 +307,14 @@ def test_a_bias_alone_does_not_pass_for_dependence_on_the_input(look: Examine) -
     assert (parity.passed, parity.vacuous) == (True, False)
 
 
+@pytest.mark.slow
 def test_an_output_without_parameters_stays_vacuous(look: Examine) -> None:
     parity = look(Call(lambda layer, x: layer(x) * 0), "batch,4").parity
     assert (parity.passed, parity.vacuous) == (True, True)
     assert "does not vary with these either" in parity.note
 
 
+@pytest.mark.slow
 def test_a_constant_beside_a_real_output_is_no_reason_to_doubt(look: Examine) -> None:
     model = Call(lambda layer, x: (layer(x), torch.arange(4)))
     parity = look(model, "batch,4").parity
@@ -474,6 +478,7 @@ def test_latency_is_measured_at_the_manifests_batch(
     assert 0 < latency.p10 <= latency.median <= latency.p90
 
 
+@pytest.mark.slow
 def test_two_examinations_without_timings_are_equal(look: Examine) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))

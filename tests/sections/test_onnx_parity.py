@@ -20,6 +20,8 @@ from reportgen.sections.onnx_export.agreement.histogram import error_histogram, 
 from reportgen.sections.onnx_export.agreement.state import State
 from reportgen.sections.onnx_export.examination import examine_file
 
+pytestmark = pytest.mark.slow  # every one of them exports and runs a file
+
 Look = Callable[..., OnnxExport]
 Edit = Callable[[onnx.ModelProto], None]
 
