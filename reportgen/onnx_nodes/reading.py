@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.onnx_nodes.cost import CONTROL_FLOW, UNCOUNTED, formula_of
+from reportgen.onnx_nodes.protos import STANDARD, dtype_name, operator_name, tensor_bytes
 from reportgen.onnx_nodes.shapes import Shape, shapes_by_running, value_shapes
-
-_STANDARD = ("", "ai.onnx")
-_DTYPES = {"float": "float32", "double": "float64"}
-_PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,11 +134,6 @@ def load_graph(path: Path) -> Any:
     return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
-def operator_name(node: Any) -> str:
-    """`Conv`, or `com.microsoft.Gelu` for a node outside the standard domain."""
-    return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
-
-
 def module_of(node: Any) -> str:
     """The path of the module that a node comes from; "" where the file does not say.
 
@@ -209,7 +201,7 @@ def _why_uncounted(node: Any, operator: str) -> str:
         return ""
     if operator in UNCOUNTED:
         return "there is no formula for it"
-    return "" if node.domain in _STANDARD else "it is not of the standard domain"
+    return "" if node.domain in STANDARD else "it is not of the standard domain"
 
 
 def _bodies(node: Any) -> Iterator[Any]:
@@ -249,24 +241,8 @@ def _stored(model: Any) -> Iterator[tuple[str, Weight]]:
 
 
 def _weight(tensor: Any) -> Weight:
-    import onnx
-
-    name = onnx.TensorProto.DataType.Name(tensor.data_type)
-    shape = tuple(tensor.dims)
-    dtype = name.lower()
     return Weight(
-        shape=shape,
-        dtype=_DTYPES.get(dtype, dtype),
-        bytes=_bytes(name, tensor, math.prod(shape)),
+        shape=tuple(tensor.dims),
+        dtype=dtype_name(tensor.data_type),
+        bytes=tensor_bytes(tensor),
     )
-
-
-def _bytes(dtype: str, tensor: Any, elements: int) -> int:
-    import onnx
-
-    if dtype == "STRING":
-        return sum(map(len, tensor.string_data))
-    bits = _PACKED_BITS.get(dtype)
-    if bits is None:
-        bits = 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    return (elements * bits + 7) // 8

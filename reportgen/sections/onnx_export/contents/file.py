@@ -8,18 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.export.structure import is_weight
+from reportgen.onnx_nodes.protos import STANDARD, dtype_name, operator_name
 from reportgen.sections.onnx_export.contents.details import take_apart
-from reportgen.sections.onnx_export.contents.nodes import (
-    STANDARD,
-    all_nodes,
-    module_path,
-    operator_name,
-)
-from reportgen.sections.onnx_export.contents.stored import (
-    dtype_name,
-    external_files,
-    stored_tensors,
-)
+from reportgen.sections.onnx_export.contents.nodes import all_nodes, module_path
+from reportgen.sections.onnx_export.contents.stored import external_files, stored_tensors
 from reportgen.sections.onnx_export.file_result import FileDetails
 from reportgen.sections.onnx_export.result import Port
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from reportgen.onnx_nodes.protos import operator_name
 from reportgen.sections.onnx_export.contents.node_types import TypedNode, outputs_of
-from reportgen.sections.onnx_export.contents.nodes import operator_name
 from reportgen.sections.onnx_export.contents.stored import Stored
 from reportgen.sections.onnx_export.file_result import ChannelRange, Int8Readiness
 from reportgen.units import format_share

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from reportgen.sections.onnx_export.contents.nodes import STANDARD, all_nodes
+from reportgen.onnx_nodes.protos import STANDARD
+from reportgen.sections.onnx_export.contents.nodes import all_nodes
 from reportgen.sections.onnx_export.contents.opsets import newest_opset, opset_month, opset_release
 from reportgen.sections.onnx_export.contents.stored import Stored, subgraphs
 from reportgen.sections.onnx_export.file_result import Duplicate, Inventory

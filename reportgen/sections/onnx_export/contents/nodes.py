@@ -8,7 +8,6 @@ from typing import Any
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _NO_MODULE = "_empty_nn_module_stack"  # what the exporter writes where it lost the module
-STANDARD = ("", "ai.onnx")
 
 
 def all_nodes(model: Any) -> Iterator[Any]:
@@ -26,11 +25,6 @@ def _nodes(nodes: Any) -> Iterator[Any]:
                 yield from _nodes(attribute.g.node)
             for graph in attribute.graphs:
                 yield from _nodes(graph.node)
-
-
-def operator_name(node: Any) -> str:
-    """`Conv`, and `com.microsoft.Gelu` for an operator outside the standard domain."""
-    return str(node.op_type) if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
 
 
 def module_path(node: Any) -> str:

@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from reportgen.sections.onnx_export.contents.nodes import STANDARD, all_nodes, operator_name
+from reportgen.onnx_nodes.protos import STANDARD, operator_name
+from reportgen.sections.onnx_export.contents.nodes import all_nodes
 from reportgen.sections.onnx_export.file_result import Optimised, OptimisedLevel
 from reportgen.sections.onnx_export.runtime import runtime_line
 from reportgen.units import format_bytes

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+from reportgen.onnx_nodes.protos import operator_name
 from reportgen.sections.onnx_export.contents.cuda_kernels import (
     CODES,
     NEWEST_OPSET,
@@ -21,7 +22,7 @@ from reportgen.sections.onnx_export.contents.cuda_kernels import (
     cuda_rows,
 )
 from reportgen.sections.onnx_export.contents.node_types import TypedNode, slots_of
-from reportgen.sections.onnx_export.contents.nodes import module_path, operator_name
+from reportgen.sections.onnx_export.contents.nodes import module_path
 from reportgen.sections.onnx_export.contents.probe import opens_alone
 from reportgen.sections.onnx_export.file_result import LackingOperator, Provider
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reportgen.onnx_nodes.protos import PACKED_BITS, dtype_name, tensor_bytes
 from reportgen.sections.onnx_export.file_result import StoredTensor
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
-
-_PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-_PLAIN = {"float": "float32", "double": "float64"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -69,7 +66,7 @@ class Stored:
         if self.dtype == "string":
             return None
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.tensor.data_type)
-        bits = _PACKED_BITS.get(onnx.TensorProto.DataType.Name(self.tensor.data_type))
+        bits = PACKED_BITS.get(onnx.TensorProto.DataType.Name(self.tensor.data_type))
         raw = self.raw()
         if raw is not None and bits is None:
             flat: np.ndarray[Any, Any] = np.frombuffer(raw, dtype=dtype)
@@ -133,14 +130,6 @@ def drop_weights(model: Any, small: int) -> None:
                 tensor.ClearField("raw_data")
 
 
-def dtype_name(elem_type: int) -> str:
-    """`float32`, `int64`, `bfloat16`, … of a data type's number."""
-    import onnx
-
-    name = str(onnx.TensorProto.DataType.Name(elem_type)).lower()
-    return _PLAIN.get(name, name)
-
-
 def _of_graph(graph: Any, folder: Path) -> Iterator[Stored]:
     for tensor in graph.initializer:
         yield _stored(tensor, tensor.name, folder)
@@ -169,15 +158,3 @@ def _stored(tensor: Any, name: str, folder: Path) -> Stored:
         tensor=tensor,
         folder=folder,
     )
-
-
-def tensor_bytes(tensor: Any) -> int:
-    """What a stored tensor takes: the bits of its elements, whichever field they lie in."""
-    import onnx
-
-    if tensor.data_type == onnx.TensorProto.STRING:
-        return sum(map(len, tensor.string_data))
-    bits = _PACKED_BITS.get(onnx.TensorProto.DataType.Name(tensor.data_type))
-    if bits is None:
-        bits = 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    return int(math.prod(tensor.dims) * bits + 7) // 8

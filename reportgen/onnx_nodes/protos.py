@@ -1,0 +1,39 @@
+"""What the parts of an ONNX file are called, and what its tensors take."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+STANDARD = ("", "ai.onnx")
+"""The names of the standard operator domain."""
+
+PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+"""Bits of an element, for the dtypes of which several share a byte."""
+
+_PLAIN = {"float": "float32", "double": "float64"}
+
+
+def operator_name(node: Any) -> str:
+    """`Conv`, and `com.microsoft.Gelu` for an operator outside the standard domain."""
+    return str(node.op_type) if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
+
+
+def dtype_name(data_type: int) -> str:
+    """A tensor's element type by the name that PyTorch and NumPy use."""
+    import onnx
+
+    name = str(onnx.TensorProto.DataType.Name(data_type)).lower()
+    return _PLAIN.get(name, name)
+
+
+def tensor_bytes(tensor: Any) -> int:
+    """What a stored tensor takes: the bits of its elements, whichever field they lie in."""
+    import onnx
+
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return sum(map(len, tensor.string_data))
+    bits = PACKED_BITS.get(onnx.TensorProto.DataType.Name(tensor.data_type))
+    if bits is None:
+        bits = 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return int(math.prod(tensor.dims) * bits + 7) // 8
