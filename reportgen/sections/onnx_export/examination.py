@@ -50,7 +50,8 @@ def examine_source(study: FileStudy) -> OnnxExport:
     """
     file = study.file
     facts = read_facts(file.path)
-    nodes = read_nodes(file.path, symbol_sizes(file.path, study.feed()), study.feed())
+    feed = study.feed()
+    nodes = read_nodes(file.path, symbol_sizes(file.path, feed), feed)
     latency, speed, reason = _time_source(study)
     parity = not_compared(reason or "there is no PyTorch module to compare the file with")
     return replace(
