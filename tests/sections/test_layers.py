@@ -365,6 +365,17 @@ def test_dynamically_quantized_layers_count_their_logical_parameters(look: Exami
     assert [layer.path for layer in result.layers] == ["", "0", "1", "2"]
 
 
+def test_packed_weights_are_told_apart_however_often_they_are_unpacked(
+    look: Examine, tmp_path: Path
+) -> None:
+    many = quantized(nn.Sequential(*[nn.Linear(8, 8) for _ in range(40)]), nn.Linear)
+    model = nn.Sequential(many, many[0])
+    result = look(model, tensor(8))
+    assert (result.parameters, result.parameters_of_rows) == (40 * 72, 40 * 72)
+    assert result.parameters_by_path == 41 * 72
+    assert (tmp_path / "summary.txt").read_text(encoding="utf-8").count("(shared)") == 1
+
+
 def test_quantized_recurrent_layers_count_their_logical_parameters(look: Examine) -> None:
     plain = nn.LSTM(4, 6)
     model = quantized(nn.Sequential(plain), nn.LSTM)

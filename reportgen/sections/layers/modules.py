@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -99,6 +99,17 @@ def quantized_tensors(module: nn.Module) -> dict[str, Tensor]:
         if callable(read):
             found.update(read())
     return found
+
+
+def own_tensors(node: Node) -> dict[Hashable, Tensor]:
+    """The parameters and the packed weights of a module itself, by what identifies each.
+
+    A key is the same under every path that leads to the tensor. Packed weights are unpacked anew
+    at every look, so that only their module and name tell which they are.
+    """
+    packed = quantized_tensors(node.module).items()
+    found: dict[Hashable, Tensor] = {id(p): p for p in own_parameters(node).values()}
+    return found | {(id(node.module), name): tensor for name, tensor in packed}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import nn
 
 from reportgen.sections.layers.modules import (
-    own_parameters,
-    quantized_tensors,
+    own_tensors,
     walk,
 )
 from reportgen.sections.layers.result import Layer, Layers, Shape
@@ -92,7 +92,7 @@ def flat_rows(model: nn.Module, calls: tuple[Call, ...], batch: int) -> list[Fla
     shown = [call for call in calls if call.path not in silent]
     charge = _charged(model, {call.path for call in shown})
     rows: list[FlatRow] = []
-    counted: set[int] = set()
+    counted: set[Hashable] = set()
     for number, call in enumerate(shown, start=1):
         held = charge.get(call.path, {})
         new = {key: size for key, size in held.items() if key not in counted}
@@ -115,15 +115,15 @@ def _is_silent(path: str, module: nn.Module, count: int) -> bool:
     return isinstance(module, nn.Sequential | nn.ModuleList)
 
 
-def _charged(model: nn.Module, with_row: set[str]) -> dict[str, dict[int, int]]:
+def _charged(model: nn.Module, with_row: set[str]) -> dict[str, dict[Hashable, int]]:
     """For each path with a row, the tensors to count there: identity and size."""
-    charge: dict[str, dict[int, int]] = {}
+    charge: dict[str, dict[Hashable, int]] = {}
     for node in walk(model):
-        tensors = [*own_parameters(node).values(), *quantized_tensors(node.module).values()]
         home = node.path
         while home and home not in with_row:
             home = home.rpartition(".")[0]
-        charge.setdefault(home, {}).update({id(t): t.numel() for t in tensors})
+        held = charge.setdefault(home, {})
+        held.update({key: tensor.numel() for key, tensor in own_tensors(node).items()})
     return charge
 
 

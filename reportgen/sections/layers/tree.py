@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from reportgen.sections.layers.modules import (
     Node,
     first_visits,
     own_parameters,
+    own_tensors,
     parameters_by_name,
     quantized_tensors,
     walk,
@@ -147,17 +148,12 @@ def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
 def rows_parameters(model: nn.Module, layers: tuple[Layer, ...]) -> int:
     """The sum of the rows' own parameters, tensors of an earlier row left out."""
     total = sum(layer.own_parameters for layer in layers)
-    counted: set[int] = set()
+    counted: set[Hashable] = set()
     for node in walk(model):
-        own = {id(t): t.numel() for t in _own_tensors(node)}
-        total -= sum(size for key, size in own.items() if key in counted)
+        own = own_tensors(node)
+        total -= sum(tensor.numel() for key, tensor in own.items() if key in counted)
         counted.update(own)
     return total
-
-
-def _own_tensors(node: Node) -> list[Tensor]:
-    packed = quantized_tensors(node.module).values()
-    return [*own_parameters(node).values(), *packed]
 
 
 def _dtypes(tensors: list[Tensor]) -> str:
