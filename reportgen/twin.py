@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.distributions import Distribution
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from reportgen.leaves import tensor_leaves
 from reportgen.loan import undisturbed
@@ -80,28 +80,39 @@ def has_data(model: nn.Module) -> bool:
 
 
 def awake(model: nn.Module, *attempts: Callable[[], Arguments]) -> nn.Module:
-    """`model`; where it has lazy layers, a copy of it that has seen an input.
+    """`model`; where it has lazy layers, a copy of it that has seen an input."""
+    return used_once(model, *attempts) if any(map(is_lazy, _held(model))) else model
+
+
+def used_once(model: nn.Module, *attempts: Callable[[], Arguments]) -> nn.Module:
+    """A copy of `model` that has seen an input, with all that its first pass builds.
 
     The copy runs once on what `attempts` gives, in evaluation mode, the later ones only where
     the earlier fail; whatever the last one raises is raised.
     """
-    if not any(map(is_lazy, _held(model))):
-        return model
     for attempt in attempts[:-1]:
         with suppress(Exception):  # the model's own; the last attempt tells
-            return _woken(model, attempt())
-    return _woken(model, attempts[-1]())
+            return _used(model, attempt())
+    return _used(model, attempts[-1]())
 
 
-def _woken(model: nn.Module, arguments: Arguments) -> nn.Module:
+def _used(model: nn.Module, arguments: Arguments) -> nn.Module:
     args, kwargs = copy.deepcopy(arguments)
     with _quiet(), torch.no_grad():
-        double = copy.deepcopy(model)
+        double = copy.deepcopy(model, _asleep(model))
         set_mode(double, training=False)
         double(*args, **kwargs)
-    for before, after in zip(model.modules(), double.modules(), strict=True):
-        after.training = before.training
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name, module in double.named_modules():
+        module.training = modes.get(name, model.training)
     return double
+
+
+def _asleep(model: nn.Module) -> dict[int, Any]:
+    """Copies of the buffers of lazy layers, by identity: torch copies only lazy parameters."""
+    make: Any = UninitializedBuffer  # its stub takes a tensor, it does not
+    buffers = [held for held in _held(model) if isinstance(held, UninitializedBuffer)]
+    return {id(b): make(b.requires_grad, device=b.device, dtype=b.data.dtype) for b in buffers}
 
 
 @contextmanager
@@ -162,6 +173,8 @@ def countable(model: nn.Module, note: Note = lambda *_: None) -> Iterator[None]:
 
 def compile_nothing(undo: ExitStack) -> None:
     """What the model compiles runs as it is written; a compiler that is not loaded is let sleep."""
+    script: Any = torch.jit  # its optimizer computes equal expressions once
+    undo.enter_context(script.optimized_execution(False))
     if "torch._dynamo" in sys.modules:
         undo.enter_context(torch.compiler.set_stance("force_eager"))
     flex: Any = sys.modules.get("torch.nn.attention.flex_attention")

@@ -13,6 +13,7 @@ from reportgen.sections.layers.backward import ForwardBackward
 from reportgen.sections.layers.experts import active_parameters, find_experts
 from reportgen.sections.layers.measure import Measured, in_words, measure
 from reportgen.sections.layers.modules import parameters_by_name, unregistered, walk
+from reportgen.sections.layers.notes import notes_of, structural_notes
 from reportgen.sections.layers.result import Layers
 from reportgen.sections.layers.roofline import rooflines
 from reportgen.sections.layers.tables import (
@@ -23,10 +24,10 @@ from reportgen.sections.layers.tables import (
     plain_tree,
     tree_totals,
 )
-from reportgen.sections.layers.trace import Trace, trace_fake
+from reportgen.sections.layers.trace import trace_fake
 from reportgen.sections.layers.traffic import tensor_bytes
-from reportgen.sections.layers.tree import Weights, build_layers, never_ran, rows_parameters, weigh
-from reportgen.twin import Arguments, awake
+from reportgen.sections.layers.tree import build_layers, never_ran, rows_parameters, weigh
+from reportgen.twin import Arguments, awake, used_once
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,10 +43,11 @@ class Examination:
         self._study = study
         self._examples: dict[int, Examples] = {}
         self._model: nn.Module = self._awake(study.model)
+        self._built: tuple[str, ...] = ()  # parameters that the first pass makes, with their sizes
 
     def result(self) -> Layers:
         """Everything the section says; the tables are written on the way."""
-        measured = measure(self._model, self._arguments, self._study.batch)
+        measured = self._measured()
         result = self._figures(measured)
         input_bytes = self._input_bytes(measured.batch)
         self._study.write(result.table_file, layers_csv(result.layers))
@@ -73,6 +75,24 @@ class Examination:
                     hint="call the layer in forward, or delete it",
                 )
         return model
+
+    def _measured(self) -> Measured:
+        """What is measured; of a model that its first pass completes, once it is complete."""
+        batch = self._study.batch
+        measured = measure(self._model, self._arguments, batch)
+        if not measured.trace.added:
+            return measured
+        try:
+            whole = used_once(
+                self._model, lambda: self._arguments(1), lambda: self._arguments(batch)
+            )
+            again = measure(whole, self._arguments, batch)
+        except Exception:  # the model's own, and what is known without stands
+            return measured
+        if again.trace.added:  # more in every pass: it is never complete
+            return measured
+        self._model, self._built = whole, measured.trace.added
+        return again
 
     def _inputs(self, batch: int) -> Examples:
         if batch not in self._examples:
@@ -149,7 +169,8 @@ class Examination:
                 self._study.targets, trace.work, both.work if both else None, measured.batch
             ),
         )
-        notes = (*_notes(result, measured), *_structural_notes(measured.trace, weights))
+        structure = structural_notes(measured.trace, weights, self._built)
+        notes = (*notes_of(result, measured), *structure)
         return replace(result, notes=(*self._study.source_notes, *notes))
 
     def _ideal_bytes(self, measured: Measured) -> int:
@@ -183,74 +204,6 @@ def _constants_in(value: object, key: str) -> Iterator[tuple[str, object]]:
         children = enumerate(value)
     for name, child in children:
         yield from _constants_in(child, f"{key}.{name}" if key else str(name))
-
-
-def _notes(result: Layers, measured: Measured) -> list[str]:
-    notes = [measured.note]
-    if result.uncounted:
-        names = ", ".join(item.operator for item in result.uncounted[:5])
-        notes.append(
-            f"without a FLOP formula and therefore in no count: {names}; "
-            "reportgen.register_flops(operator, formula) gives them one"
-        )
-    if result.forward_backward_uncounted:
-        names = ", ".join(item.operator for item in result.forward_backward_uncounted[:5])
-        notes.append(f"in the backward pass without a FLOP formula: {names}")
-    if measured.trace.conventional:
-        names = ", ".join(measured.trace.conventional[:5])
-        notes.append(
-            f"{names}: counted to leading order by the real operations of the classic algorithm "
-            "(an FFT of n complex numbers is 5·n·log2 n, of n real ones half of it), two of them "
-            "to a multiply-add"
-        )
-    if any(row.kernel and row.own_macs and "complex" in row.dtype for row in result.layers):
-        notes.append("a complex convolution counts as the three real ones that torch makes of it")
-    if measured.trace.complex_products:
-        notes.append("a complex multiply-add counts as one, as in torch's counter")
-    if result.quantized_parameters:
-        notes.append(
-            f"{result.quantized_parameters:,} parameters are quantized: counted by their logical "
-            "number, in bytes as packed, scales and zero points left out"
-        )
-    bypassed = [row.path for row in result.layers if row.reached == "forward"]
-    if bypassed:
-        notes.append(f"hooks were bypassed by a direct .forward(): {', '.join(bypassed[:5])}")
-    if result.torchinfo_parameters not in (None, result.parameters):
-        notes.append(
-            f"torchinfo counts {result.torchinfo_parameters:,} parameters; "
-            f"{result.parameters:,} is the number of distinct ones that are registered"
-        )
-    if result.torchinfo_macs not in (None, result.macs):
-        notes.append(
-            f"torchinfo counts {result.torchinfo_macs:,} multiply-adds from the sizes of layers; "
-            f"{result.macs:,} is the sum over the operators that ran: attention, functional and "
-            "repeated products are in it, biases and look-ups are not"
-        )
-    return notes
-
-
-def _structural_notes(trace: Trace, weights: Weights) -> list[str]:
-    """What the figures of parameters do not say of the model's structure."""
-    notes = []
-    if trace.added:
-        notes.append(
-            f"a forward pass adds parameters, which are in no figure here: {_some(trace.added)}; "
-            "build them in __init__, or give reportgen a model that has seen an input"
-        )
-    if trace.threaded:
-        notes.append("modules run in threads of their own: counted there, sorted by their paths")
-    groups = tuple(" and ".join(group) for group in weights.overlapping)
-    if groups:
-        notes.append(
-            "distinct parameters share memory and are not tied, so that every one of them is "
-            f"counted, saved and given optimizer state: {_some(groups)}"
-        )
-    return notes
-
-
-def _some(items: tuple[str, ...]) -> str:
-    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
-    return ", ".join(items[:5]) + more
 
 
 def _summary_text(model: nn.Module, measured: Measured, result: Layers, input_bytes: int) -> str:

@@ -18,7 +18,7 @@ from reportgen.leaves import tensor_leaves
 from reportgen.sections.layers.meter import Choice, Meter, Seen, Work
 from reportgen.sections.layers.modules import parameters_by_name, walk
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
-from reportgen.sections.layers.traffic import tensor_bytes
+from reportgen.sections.layers.traffic import shape_of, tensor_bytes
 from reportgen.sections.layers.watch import Call, Watch, shapes_of
 from reportgen.twin import Arguments, countable, set_mode, twin
 
@@ -39,7 +39,7 @@ class Trace:
     work: Counter[Work]  # what every operator did, and how often
     choices: frozenset[Choice]
     first_read: dict[str, int]  # by parameter: how many operators ran before it was read
-    added: tuple[str, ...]  # parameters that the pass itself registered, with their sizes
+    added: tuple[str, ...]  # parameters that the pass itself makes or reshapes, with their sizes
     threaded: bool  # some module ran in a thread of its own
     seen: dict[str, Seen]  # by path: the first operator that read a module's own parameters
 
@@ -63,6 +63,7 @@ def trace(model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = 
     """
     args, kwargs = arguments
     before = parameters_by_name(walk(model))
+    shapes = {name: shape_of(parameter) for name, parameter in before.items()}
     watch = Watch(model)
     meter = watch.meter = Meter(before, watch.place, forbidden)
     with torch.no_grad(), countable(model, meter.note), watch.watching(), meter:
@@ -84,6 +85,10 @@ def trace(model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = 
         choices=meter.choices,
         seen=meter.seen,
         first_read=meter.first_read,
-        added=tuple(f"{n} ({p.numel():,})" for n, p in after.items() if n not in before),
+        added=tuple(
+            f"{name} ({parameter.numel():,})"
+            for name, parameter in after.items()
+            if name not in before or shape_of(parameter) != shapes[name]
+        ),
         threaded=bool(watch.elsewhere),
     )
