@@ -18,6 +18,8 @@ from reportgen.sections.layers.registration import registered
 from reportgen.sections.layers.traffic import tensors_in
 from reportgen.twin import ValuesNeededError
 
+_UNKNOWN = "how much a sparse tensor holds is not in its shape"
+
 
 class Formulas:
     """FLOP formulas by operator, as they are registered at this moment.
@@ -33,6 +35,7 @@ class Formulas:
         found[aten.convolution_backward] = convolution_backward  # torch's ignores groups
         found[aten._sparse_mm] = found[aten.mm] = _sparse_aware(found[aten.mm], left=0)
         found[aten._sparse_addmm] = found[aten.addmm] = _sparse_aware(found[aten.addmm], left=1)
+        found[aten.sparse_sampled_addmm] = _sampled
         self._by_packet: dict[Any, Formula] = found
         self._by_name = registered()
         self._conventional = set(linear_algebra_formulas())
@@ -78,13 +81,20 @@ def _sparse_aware(formula: Formula, *, left: int) -> Formula:
         if sparse.layout == torch.strided or dense.layout != torch.strided:
             return formula(*args, **kwargs)
         if isinstance(kwargs["out_val"], FakeTensor):
-            raise ValuesNeededError("how much a sparse tensor holds is not in its shape")
+            raise ValuesNeededError(_UNKNOWN)
         return 2 * _held(sparse) * int(dense.shape[-1])
 
     return count
 
 
+def _sampled(places: Tensor, left: Tensor, *_: Any, **__: Any) -> int:
+    """The product of two dense matrices at the places of a sparse one alone."""
+    return 2 * _held(places) * int(left.shape[-1])
+
+
 def _held(sparse: Tensor) -> int:
     """Numbers that a sparse tensor stores, the zeros of its blocks included."""
+    if isinstance(sparse, FakeTensor):
+        raise ValuesNeededError(_UNKNOWN)
     values = sparse._values() if sparse.layout == torch.sparse_coo else sparse.values()
     return int(values.numel())

@@ -62,7 +62,7 @@ def find_experts(
     ran = sorted(choices)
     found = []
     for node in first_visits(nodes):
-        for stack in _stacks(node):
+        for stack in _stacks(node, first_read):
             begun = [when for name, when in first_read.items() if name in stack.tensors]
             before = [choice for choice in ran if not begun or choice.when <= min(begun)]
             picked = _picked_in_pass(stack, before) or _picked_by_name(stack, modules)
@@ -89,32 +89,47 @@ def active_parameters(parameters: int, experts: tuple[Experts, ...]) -> int | No
     )
 
 
-def _stacks(node: Node) -> Iterator[_Stack]:
-    module, home = node.module, node.path.rpartition(".")[0]
+def _stacks(node: Node, first_read: Mapping[str, int]) -> Iterator[_Stack]:
+    module = node.module
     if isinstance(module, nn.ModuleList | nn.ModuleDict):
-        children = list(module.children())
-        forms = {_form(child) for child in children}
-        if len(children) == len(module) >= 2 and len(forms) == 1 and forms != {()}:
-            yield _Stack(
-                path=node.path,
-                home=home,
-                experts=len(children),
-                parameters=sum(p.numel() for p in module.parameters()),
-                listed=True,
-                tensors=frozenset(join(node.path, name) for name, _ in module.named_parameters()),
-            )
+        yield from _listed(node)
     elif not isinstance(module, nn.modules.conv._ConvNd):
-        held = [p for p in module._parameters.values() if p is not None and p.dim() >= 2]
-        for count in sorted({int(p.shape[0]) for p in held if p.dim() >= 3 and p.shape[0] > 1}):
-            stacked = {n: p for n, p in own_parameters(node).items() if p.dim() >= 3}
-            yield _Stack(
-                path=node.path,
-                home=home,
-                experts=count,
-                parameters=sum(p.numel() for p in held if p.shape[0] == count),
-                listed=False,
-                tensors=frozenset(name for name, p in stacked.items() if p.shape[0] == count),
-            )
+        held = {name: p for name, p in own_parameters(node).items() if p.dim() >= 2}
+        for count in sorted({int(p.shape[0]) for p in held.values() if p.dim() >= 3}):
+            if count > 1:
+                yield _stacked(node, {n: p for n, p in held.items() if p.shape[0] == count},
+                               first_read)  # fmt: skip
+
+
+def _listed(node: Node) -> Iterator[_Stack]:
+    """Modules of equal structure in one list."""
+    children = list(node.module.children())
+    forms = {_form(child) for child in children}
+    if len(children) == len(node.module._modules) >= 2 and len(forms) == 1 and forms != {()}:
+        held = dict(node.module.named_parameters())
+        yield _Stack(
+            path=node.path,
+            home=node.path.rpartition(".")[0],
+            experts=len(children),
+            parameters=sum(p.numel() for p in held.values()),
+            listed=True,
+            tensors=frozenset(join(node.path, name) for name in held),
+        )
+
+
+def _stacked(node: Node, held: dict[str, nn.Parameter], first_read: Mapping[str, int]) -> _Stack:
+    """Tensors with one first dimension; a matrix that is read before the others is the router."""
+    weights = frozenset(name for name, p in held.items() if p.dim() >= 3)
+    begun = min((first_read[name] for name in weights if name in first_read), default=0)
+    experts = [p for name, p in held.items() if first_read.get(name, begun) >= begun]
+    return _Stack(
+        path=node.path,
+        home=node.path.rpartition(".")[0],
+        experts=int(experts[0].shape[0]),
+        parameters=sum(p.numel() for p in experts),
+        listed=False,
+        tensors=weights,
+    )
 
 
 def _form(module: nn.Module) -> tuple[Any, ...]:

@@ -43,7 +43,7 @@ unsqueeze_ view_as_complex view_as_real zero_ zeros_like
 """
 _BOUNDED_PER_ELEMENT = """
 _adaptive_avg_pool2d _adaptive_avg_pool3d _batch_norm_no_update _batch_norm_with_update
-_batch_norm_with_update_functional _foreach_add _foreach_div _foreach_mul _foreach_sub
+_batch_norm_with_update_functional _ctc_loss _foreach_add _foreach_div _foreach_mul _foreach_sub
 _fused_moving_avg_obs_fq_helper _fused_rms_norm _grid_sampler_2d_cpu_fallback _log_softmax
 _masked_softmax _native_batch_norm_legit _native_batch_norm_legit_functional
 _native_batch_norm_legit_no_training _prelu_kernel _safe_softmax _softmax _thnn_fused_gru_cell
@@ -57,13 +57,13 @@ fake_quantize_per_channel_affine_cachemask fake_quantize_per_tensor_affine_cache
 fractional_max_pool2d fractional_max_pool3d glu grid_sampler_2d grid_sampler_3d hardswish histc
 huber_loss kthvalue linalg_cross linalg_vector_norm log_sigmoid_forward log_softmax logcumsumexp
 logsumexp max max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d mean
-median min mode mse_loss nanmean nanmedian nansum native_batch_norm native_group_norm
-native_layer_norm nll_loss2d_forward nll_loss_forward norm prelu prod ps_roi_align ps_roi_pool
-quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic renorm renorm_ rms_norm
-roi_align roi_pool rrelu rrelu_with_noise rrelu_with_noise_functional searchsorted
-smooth_l1_loss soft_margin_loss softmax sort std std_mean sum topk upsample_bicubic2d
-upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
-upsample_trilinear3d var var_mean
+median min mode mse_loss multi_margin_loss nanmean nanmedian nansum native_batch_norm
+native_group_norm native_layer_norm nll_loss2d_forward nll_loss_forward norm prelu prod
+ps_roi_align ps_roi_pool quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic
+renorm renorm_ rms_norm roi_align roi_pool rrelu rrelu_with_noise rrelu_with_noise_functional
+searchsorted smooth_l1_loss soft_margin_loss softmax sort std std_mean sum topk
+upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d
+upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean
 """
 _FREE_TAGS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy}
 _QUANTIZED_AND_FREE = """

@@ -14,15 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from reportgen.sections.layers.cost import Formulas
 from reportgen.sections.layers.free import is_free
+from reportgen.sections.layers.higher_order import run_higher_order
 from reportgen.sections.layers.operators import (
     ABOUT_SHAPES,
     ASKS,
     PICKS,
     can_be_taken_apart,
     dtype_of,
-    is_function,
     is_wrapper,
-    items_of_loop,
     moves_nothing,
     name_of,
     storage_of,
@@ -156,65 +155,17 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator and write down what it was."""
         kwargs = kwargs or {}
         if isinstance(func, HigherOrderOperator):
-            return self._run_higher_order(func, args, kwargs)
+            return run_higher_order(self, func, args, kwargs)
         if func in ABOUT_SHAPES or any(map(is_wrapper, types)):
             return NotImplemented  # a wrapper's own operators come by when it has unwrapped
         packet = func._overloadpacket
-        if self._formulas.find(packet) is None and can_be_taken_apart(func, args):
+        if not self.has_formula(packet) and can_be_taken_apart(func, args):
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         result = func(*args, **kwargs)
-        self._write_down(func, packet, args, kwargs, result)
-        return result
-
-    def _run_higher_order(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._formulas.find(func) is None:
-            if func is torch.ops.higher_order.cond:
-                return self._run_both_branches(*args)
-            if any(map(is_function, args)):
-                return self._run_loop(func, args, kwargs)
-        result = func(*args, **kwargs)
-        self._write_down(func, func, args, kwargs, result)
-        return result
-
-    def _run_both_branches(
-        self, _: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: Any
-    ) -> Any:
-        """`torch.cond` counts as its dearer branch, as in torch's counter."""
-        meters, results = [], []
-        for branch in (yes, no):
-            meter = self.sibling()
-            with meter:
-                results.append(branch(*operands))
-            meters.append(meter)
-        self.absorb(max(meters, key=lambda meter: (meter.flops.total(), meter.bytes)))
-        self.used.update(*(meter.used for meter in meters))
-        return results[0]
-
-    def _run_loop(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The body of `scan` or `map` counts once for every item, however often it ran here."""
-        body, calls = self.sibling(), 0
-
-        def watched(function: Callable[..., Any]) -> Callable[..., Any]:
-            def run(*inputs: Any) -> Any:
-                nonlocal calls
-                calls += function is args[0]
-                with body:
-                    return function(*inputs)
-
-            return run
-
-        self.loops.add(name_of(func))
-        result = func(*(watched(arg) if is_function(arg) else arg for arg in args), **kwargs)
-        items = items_of_loop(func, args)
-        if items is None or not calls or items % calls:
-            self.used |= body.used
-            self._write_down(func, func, args, kwargs, result)
-        else:
-            self.note_used([*tensors_in(args), *tensors_in(kwargs)])
-            self.absorb(body, times=items // calls)
+        self.write_down(func, packet, args, kwargs, result)
         return result
 
     def sibling(self) -> Meter:
@@ -239,9 +190,14 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for item in other.uncounted:
             self._add_uncounted(replace(item, calls=item.calls * times, bytes=item.bytes * times))
 
-    def _write_down(
+    def has_formula(self, packet: Any) -> bool:
+        """Whether the cost of an operator, of whatever order, is known."""
+        return self._formulas.find(packet) is not None
+
+    def write_down(
         self, func: Any, formula: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
+        """Note an operator that has run: its cost by that of `formula`, and what it moved."""
         if moves_nothing(func) or formula in ASKS:
             return  # nothing moves, and whoever reads the view is seen reading its storage
         read = [*tensors_in(args), *tensors_in(kwargs)]

@@ -45,18 +45,6 @@ def moves_nothing(func: Any) -> bool:
     return getattr(func, "is_view", False) or getattr(func, "namespace", "") == "prim"
 
 
-def is_function(value: object) -> bool:
-    """Whether `value` is the body of a loop or a branch."""
-    return callable(value) and not isinstance(value, Tensor)
-
-
-def items_of_loop(func: Any, args: tuple[Any, ...]) -> int | None:
-    """How often a loop runs its body, where the shapes tell."""
-    place = {"scan": 2, "map_impl": 1}.get(getattr(func, "__name__", ""))
-    over = list(tensors_in(args[place])) if place is not None else []
-    return int(over[0].shape[0]) if over else None
-
-
 def can_be_taken_apart(func: Any, args: tuple[Any, ...]) -> bool:
     """Whether torch may be asked for the operators that `func` is made of."""
     return func is not torch.ops.prim.device.default and not any(map(is_nested, tensors_in(args)))

@@ -102,7 +102,8 @@ def parts_of(tensor: Tensor) -> list[Tensor]:
     """The plain tensors that hold the numbers of `tensor`; itself where it is plain."""
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
-        return [part for name in names for part in parts_of(getattr(tensor, name))]
+        held = [getattr(tensor, name) for name in names]  # a mesh of devices may be among them
+        return [part for item in held if isinstance(item, Tensor) for part in parts_of(item)]
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):

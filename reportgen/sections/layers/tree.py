@@ -12,6 +12,7 @@ from reportgen.sections.layers.meter import Seen
 from reportgen.sections.layers.modules import (
     Node,
     first_visits,
+    join,
     own_parameters,
     own_tensors,
     parameters_by_name,
@@ -90,17 +91,36 @@ def dtype_name(tensor: Tensor) -> str:
 
 
 def never_ran(model: nn.Module, trace: Trace) -> tuple[str, ...]:
-    """Names of the parameters that no operator of the pass read, tied ones under each name."""
-    named = parameters_by_name(walk(model))
+    """Names of the parameters that no operator of the pass read, tied ones under each name.
+
+    Whoever reads a packed weight is not seen; it ran if its module was called.
+    """
+    nodes = walk(model)
+    return (*_never_read(nodes, trace), *_never_unpacked(nodes, trace))
+
+
+def _never_read(nodes: list[Node], trace: Trace) -> dict[str, nn.Parameter]:
+    named = parameters_by_name(nodes)
     used = {id(named[name]) for name in trace.used if name in named}
-    return tuple(name for name, parameter in named.items() if id(parameter) not in used)
+    return {name: parameter for name, parameter in named.items() if id(parameter) not in used}
+
+
+def _never_unpacked(nodes: list[Node], trace: Trace) -> dict[str, Tensor]:
+    called = {call.path for call in trace.calls}
+    ran = {id(node.module) for node in nodes if node.path in called}
+    return {
+        join(node.path, name): tensor
+        for node in nodes
+        if id(node.module) not in ran
+        for name, tensor in quantized_tensors(node.module).items()
+    }
 
 
 def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
     """One row for each path, depth first in order of registration."""
     nodes = walk(model)
-    named = parameters_by_name(nodes)
-    idle = {id(named[name]) for name in never_ran(model, trace)}
+    idle = set(map(id, _never_read(nodes, trace).values()))
+    unpacked = _never_unpacked(nodes, trace)
     owners_used = {name.rpartition(".")[0] for name in trace.used}
     calls: dict[str, list[Call]] = {}
     for call in trace.calls:
@@ -111,6 +131,7 @@ def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
         subtree = nodes[index : _end_of_subtree(nodes, index)]
         held = _unique(parameters_by_name(subtree).values())
         quantized = _numbers(_quantized(subtree))
+        idle_packed = _numbers(_below(unpacked, subtree).values())
         own = _unique(own_parameters(node).values())
         mine = calls.get(node.path, [])
         seen = _shapes_of(node, mine, trace)
@@ -129,7 +150,7 @@ def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
                 parameters=_numbers(held) + quantized,
                 own_parameters=_numbers(own) + _numbers(_quantized([node])),
                 trainable_parameters=_numbers(p for p in held if p.requires_grad),
-                never_ran_parameters=_numbers(p for p in held if id(p) in idle),
+                never_ran_parameters=_numbers(p for p in held if id(p) in idle) + idle_packed,
                 macs=sum(trace.flops.get(part.path, 0) for part in subtree) // 2,
                 own_macs=trace.flops.get(node.path, 0) // 2,
                 trainable=any(p.requires_grad for p in held),
@@ -143,6 +164,12 @@ def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
             )
         )
     return tuple(rows)
+
+
+def _below(packed: dict[str, Tensor], subtree: list[Node]) -> dict[str, Tensor]:
+    """Of `packed` weights by name those of `subtree`, of every module once."""
+    paths = {node.path for node in first_visits(subtree)}
+    return {name: t for name, t in packed.items() if name.rpartition(".")[0] in paths}
 
 
 def rows_parameters(model: nn.Module, layers: tuple[Layer, ...]) -> int:
