@@ -36,6 +36,19 @@ def switched() -> nn.Module:
     return Function(forward, gate=nn.Linear(4, 6), stack=nn.Parameter(torch.zeros(6, 4, 3)))
 
 
+def by_itself() -> nn.Module:
+    """Router, stacked weights and stacked biases in one module: [5, 4], [5, 4, 4], [5, 4]."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        weight, index = (x @ self.router.T).softmax(-1).topk(2, dim=-1)
+        rows = torch.einsum("td,tkdh->tkh", x, self.stack[index]) + self.bias[index]
+        return (rows * weight[..., None]).sum(1)
+
+    return Function(forward, router=nn.Parameter(torch.zeros(5, 4)),
+                    stack=nn.Parameter(torch.zeros(5, 4, 4)),
+                    bias=nn.Parameter(torch.zeros(5, 4)))  # fmt: skip
+
+
 def by_name() -> nn.Module:
     """Every expert runs and the attribute alone tells how many would count."""
 
@@ -52,11 +65,12 @@ def by_name() -> nn.Module:
     [
         (listed, 25 + 2 * 20, "a top-k of 2 of 5 ran in the model"),
         (switched, 30 + 12, "a top-k of 1 of 6 ran in the model"),
+        (by_itself, 20 + 2 * 20, "a top-k of 2 of 5 ran in the model"),
         (by_name, 25 + 2 * 20, "num_experts_per_tok of the model is 2"),
         (lambda: nn.Sequential(nn.Linear(4, 4), listed()), 20 + 25 + 2 * 20,
          "a top-k of 2 of 5 ran in 1"),
     ],
-    ids=["in a loop", "stacked", "by name", "further in"],
+    ids=["in a loop", "stacked", "router beside", "by name", "further in"],
 )  # fmt: skip
 def test_a_token_passes_through_the_experts_that_are_picked(
     look: Examine, make: Callable[[], nn.Module], active: int, found: str
