@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from reportgen.errors import ModelError
-from reportgen.guessing.choice import Choice
-from reportgen.guessing.of_signature import signature_choices
+from reportgen.guessing.choice import Choice, Search
+from reportgen.guessing.of_signature import SignatureSearch
 from reportgen.guessing.of_timm import timm_choices
 from reportgen.guessing.of_torchvision import torchvision_choices
-from reportgen.guessing.of_transformers import Search
+from reportgen.guessing.of_transformers import ConfigSearch
+from reportgen.guessing.second_size import has_free_batch
 from reportgen.guessing.trying import needs_values, trial, why_not, with_choice
 from reportgen.plain_words import one_line
 from reportgen.sources import is_weightless
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from reportgen.manifest import ModelSpec
 
 __all__ = ["Choice", "guess_inputs", "knows_inputs", "with_guessed_inputs"]
-
-_TRIES = 60
 
 
 def knows_inputs(spec: ModelSpec) -> bool:
@@ -52,45 +50,90 @@ def guess_inputs(spec: ModelSpec, loaded: Loaded) -> Choice:
     Raises:
         ModelError: nothing that was tried runs; the message quotes the first refusal.
     """
-    first: Exception | None = None
-    untried: list[Choice] = []
     batch = min(2, spec.batch) if loaded.batch is None else loaded.batch
+    search = _search(spec, loaded)
+    tries = _Tries(spec=spec, loaded=loaded)
     with trial(loaded.model):
-        search = _search(spec, loaded)
-        for count, choice in enumerate(islice(search, _TRIES)):
-            refusal = why_not(loaded.model, with_choice(spec, choice), batch)
+        for choice in islice(search, search.tries):
+            refusal = tries.refusal_of(choice, batch)
+            if refusal is None and search.varies_batch and has_free_batch(choice):
+                refusal = tries.refusal_of(choice, batch + 2, alone=choice)
             if refusal is None:
-                return _noted(choice, *(("the inputs were found by trying",) if count else ()))
-            first = first or refusal
-            if is_weightless(loaded.model) and needs_values(refusal):
-                untried.append(choice)
-            if isinstance(search, Search):
-                search.learn(refusal)
-    if untried:
-        least = min(untried, key=lambda choice: len(choice.inputs))
-        return _noted(least, "the inputs could not be tried, for the weights have no values")
-    words = f": {type(first).__name__}: {one_line(first)}" if first is not None else ""
-    raise ModelError(
-        f"no inputs were found that {spec.source.text!r} runs on{words}",
-        hint="name them in the manifest under 'inputs'",
-    )
+                return _noted(choice, *((_BY_TRYING,) if tries.first is not None else ()))
+            search.learn(refusal)
+    return tries.second_best(search)
+
+
+_BY_TRYING = "the inputs were found by trying"
+_UNTRIED = "the inputs could not be tried, for the weights have no values"
+
+
+@dataclass(kw_only=True, slots=True)
+class _Tries:
+    """What was tried so far: the first refusal, and choices that are better than nothing.
+
+    Attributes:
+        alone: choices that ran with one batch and with no other.
+        untried: choices of which shapes alone could not tell.
+    """
+
+    spec: ModelSpec
+    loaded: Loaded
+    first: Exception | None = None
+    alone: list[Choice] = field(default_factory=list)
+    untried: list[Choice] = field(default_factory=list)
+
+    def refusal_of(
+        self, choice: Choice, batch: int, alone: Choice | None = None
+    ) -> Exception | None:
+        """What a pass raises; `alone` is kept if it does."""
+        refusal = why_not(self.loaded.model, with_choice(self.spec, choice), batch)
+        if refusal is not None:
+            self.first = self.first or refusal
+            self.alone += [alone] if alone is not None else []
+            if is_weightless(self.loaded.model) and needs_values(refusal):
+                self.untried.append(choice)
+        return refusal
+
+    def second_best(self, search: Search) -> Choice:
+        """What runs with one batch alone, or could not be tried.
+
+        Raises:
+            ModelError: there is neither.
+        """
+        if self.alone:
+            return _noted(self.alone[0], _BY_TRYING)
+        if self.untried:
+            return _noted(min(self.untried, key=lambda choice: len(choice.inputs)), _UNTRIED)
+        foreign = search.unwritable()
+        if foreign:
+            raise ModelError(
+                f"forward's argument {foreign}, which no manifest can write",
+                hint="name as source a function that returns a module whose forward takes tensors "
+                "and makes it of them",
+            )
+        words = f": {type(self.first).__name__}: {one_line(self.first)}" if self.first else ""
+        raise ModelError(
+            f"no inputs were found that {self.spec.source.text!r} runs on{words}",
+            hint="name them in the manifest under 'inputs'",
+        )
 
 
 def _noted(choice: Choice, *notes: str) -> Choice:
     return replace(choice, notes=(*choice.notes, *notes))
 
 
-def _search(spec: ModelSpec, loaded: Loaded) -> Iterator[Choice]:
+def _search(spec: ModelSpec, loaded: Loaded) -> Search:
     model, kind = loaded.model, spec.source.kind
     if loaded.inputs:
-        return iter([Choice(inputs=loaded.inputs, dims=dict(loaded.dims))])
+        return Search([Choice(inputs=loaded.inputs, dims=dict(loaded.dims))])
     if kind == "torchvision":
-        return torchvision_choices(spec.source.target, model)
+        return Search(torchvision_choices(spec.source.target, model))
     if kind == "timm":
-        return timm_choices(model, dict(spec.arguments))
+        return Search(timm_choices(model, dict(spec.arguments)))
     if hasattr(model, "config") and hasattr(model, "main_input_name"):
-        return Search(model)
-    return signature_choices(model)
+        return ConfigSearch(model)
+    return SignatureSearch(model)
 
 
 def _taken(spec: ModelSpec, loaded: Loaded) -> int:

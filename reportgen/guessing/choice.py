@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from reportgen.manifest import Constant, InputSpec
@@ -24,6 +25,31 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
+class Search(Iterator[Choice]):
+    """Choices for one model, the likeliest first; one that learns overrides `learn`.
+
+    Attributes:
+        tries: how many are worth trying.
+        varies_batch: whether a choice that runs with one batch alone is put behind the others.
+    """
+
+    tries = 60
+    varies_batch = False
+
+    def __init__(self, choices: Iterable[Choice] = ()) -> None:
+        self._choices = iter(choices)
+
+    def __next__(self) -> Choice:
+        return next(self._choices)
+
+    def learn(self, error: Exception) -> None:
+        """Let the error of the last choice lead to the next ones."""
+
+    def unwritable(self) -> str:
+        """Why no manifest can hold the inputs; "" where one may."""
+        return ""
+
+
 def tensor(
     name: str | None,
     *dims: int | str,
@@ -38,18 +64,20 @@ def tensor(
     )
 
 
-def indices(name: str, *dims: int | str, count: int, keyword: bool = False) -> InputSpec:
+def indices(name: str | None, *dims: int | str, count: int, keyword: bool = False) -> InputSpec:
     """Random whole numbers from 0 up to `count`, such as the ids of a vocabulary."""
     return tensor(name, *dims, dtype="int64", high=max(1, count), keyword=keyword)
 
 
 def filled(
-    name: str, *dims: int | str, value: int, dtype: str = "int64", keyword: bool = False
+    name: str | None, *dims: int | str, value: int, dtype: str = "int64", keyword: bool = False
 ) -> InputSpec:
     """Whole numbers that are all `value`, such as a mask of ones."""
     return tensor(name, *dims, dtype=dtype, low=value, high=value + 1, keyword=keyword)
 
 
-def constant(name: str, value: str | bool | int | float | None) -> InputSpec:
-    """A constant keyword argument."""
-    return InputSpec(name=name, keyword=True, value=Constant(value=value))
+def constant(
+    name: str | None, value: str | bool | int | float | None, *, keyword: bool = True
+) -> InputSpec:
+    """A constant argument."""
+    return InputSpec(name=name, keyword=keyword, value=Constant(value=value))

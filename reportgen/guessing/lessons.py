@@ -14,6 +14,7 @@ _CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+)")
 _FEATURES = re.compile(r"features:?\s*\D{0,3}(\d+)", re.I)
 _TOKENS = re.compile(r"(?:image|video|audio|speech|patch)\w* (?:features|tokens|embeddings)", re.I)
 _NAMED_TOKEN = re.compile(r"<?(\w+)>? tokens?\b", re.I)
+_INTEGERS = re.compile(r"'indices' to have|index tensor|used as indices|Int(32|64)|dtype int")
 _LONGEST = 4096  # no dim of an example need be longer
 _MOST_DIMS = 6  # other sizes tried after one error
 
@@ -69,7 +70,24 @@ def wanted_sizes(error: Exception, inputs: tuple[InputSpec, ...]) -> Iterator[tu
 def wants_floats(error: Exception) -> bool:
     """Whether whole numbers were given where a layer has weights of floats."""
     text = str(error)
-    return "Long" in text and "Float" in text
+    return "Long" in text and "Float" in text and not wants_integers(error)
+
+
+def wants_integers(error: Exception) -> bool:
+    """Whether floats were given where something is looked up by them."""
+    return _INTEGERS.search(str(error)) is not None
+
+
+def missing_arguments(error: Exception) -> list[str]:
+    """The arguments that a call lacks, by Python's own words."""
+    text = str(error)
+    return re.findall(r"'(\w+)'", text.partition("required positional argument")[2])
+
+
+def wanted_key(error: Exception) -> str | None:
+    """The key that a dict of inputs lacks."""
+    missing = error.args[0] if isinstance(error, KeyError) and error.args else None
+    return missing if isinstance(missing, str) else None
 
 
 def _may_be(size: int, instead_of: int) -> bool:

@@ -1,169 +1,179 @@
-"""Inputs of any module: from its first layers and the signature of its forward."""
+"""Inputs of any module: from its layers, its forward's signature and code, and what a run says."""
 
 from __future__ import annotations
 
-import inspect
+from collections import Counter
 from collections.abc import Iterator
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import product, zip_longest
+from typing import TYPE_CHECKING
 
-from reportgen.guessing.choice import Choice, Dims, indices, tensor
+from reportgen.guessing.choice import Choice, Search
+from reportgen.guessing.lessons import (
+    missing_arguments,
+    signature_of,
+    wanted_key,
+    wanted_names,
+    wants_floats,
+    wants_integers,
+)
+from reportgen.guessing.nesting import Inputs, every_part, parts_of, with_part
+from reportgen.guessing.of_arguments import FLOATS, MIXED, Arguments, unlike
+from reportgen.guessing.of_names import GRAPH_DIMS
+from reportgen.guessing.resizing import Resizing
 from reportgen.manifest import InputSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-_LENGTH = 16
-_IDS = ("ids", "tokens", "index", "indices", "idx")
-_SIDES = (224, 64, 32, 28, 299, 16, 8)
-_WIDTHS = (3, 4, 8, 10, 16, 32, 64, 128, 256, 512, 784)
+_MOST_ALIKE = 12  # passes that die of one cause, whatever they are given
+_IN_A_ROW = 7  # tries of what errors told before one of something else
 
 
-def signature_choices(model: nn.Module) -> Iterator[Choice]:
-    """Choices for the arguments that forward must be given; optional ones stay away at first."""
-    parameters = _arguments(model)
-    needed = [p for p in parameters if p.default is p.empty]
-    counts = [len(needed)] if needed else [0, min(1, len(parameters))]
-    proposals = _proposals(model)
-    for count in dict.fromkeys(counts):
-        names = [p.name for p in (needed or parameters)[:count]]
-        yield from _combined(names, proposals)
+class SignatureSearch(Search):
+    """Choices for a module of which only its code is known."""
+
+    tries = 200
+    varies_batch = True
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._arguments = Arguments(model)
+        self._deaths: Counter[tuple[str, str]] = Counter()
+        self._resizing = Resizing()
+        self._seen: set[str] = set()
+        self._told: list[Inputs] = []  # by an error, tried before everything else
+        self._next: list[Inputs] = []  # one option further than what was tried
+        self._last: Inputs = ()
+        self._turn = 0
+        self._beginnings = self._combined()
+
+    def __next__(self) -> Choice:
+        while True:
+            inputs = self._drawn()
+            key = repr(inputs)
+            if key not in self._seen:
+                self._seen.add(key)
+                self._last = inputs
+                return Choice(inputs=inputs, dims=self._dims(inputs))
+
+    def _drawn(self) -> Inputs:
+        """What an error told; else beginnings and next options by turns."""
+        self._turn += 1
+        if self._told and self._turn % _IN_A_ROW:
+            return self._told.pop(0)
+        if self._turn % 2 or not self._next:
+            beginning = next(self._beginnings, None)
+            if beginning is not None:
+                return beginning
+        for waiting in (self._next, self._told):
+            if waiting:
+                return waiting.pop(0)
+        raise StopIteration
+
+    def unwritable(self) -> str:
+        """The first argument that must be an object of a class of its own."""
+        return self._arguments.foreign()
+
+    def learn(self, error: Exception) -> None:
+        """Queue what the error of the last choice suggests, before everything else."""
+        cause = signature_of(error)
+        self._deaths[cause] += 1
+        if self._deaths[cause] > _MOST_ALIKE:
+            return
+        told = [*self._with_names(error), *self._resizing.after(error, self._last)]
+        told += self._with_types(error)
+        if "out of range" in str(error) or "out of bounds" in str(error):
+            told += self._lowered()
+        self._told[:0] = told
+        self._next += self._with_next_options()
+
+    # what the errors teach --------------------------------------------------------------------
+
+    def _with_names(self, error: Exception) -> Iterator[Inputs]:
+        """A key or an argument more."""
+        key = wanted_key(error)
+        if key is not None:
+            yield from self._with_key(key)
+        if self._arguments.takes_more:
+            missing = missing_arguments(error)
+            yield (*self._last, *(self._arguments.options_of(name)[0] for name in missing))
+        given = {item.name for item in self._last}
+        absent = [name for name in self._arguments.names if name not in given]
+        for name in wanted_names(error, absent):
+            yield (*self._last, self._arguments.optional(name))
+
+    def _with_key(self, key: str) -> Iterator[Inputs]:
+        part = self._arguments.options_of(key)[0]
+        for place, item in enumerate(self._last):
+            if item.fields is not None and key not in item.fields:
+                longer = item.model_copy(update={"fields": {**item.fields, key: part}})
+                yield (*self._last[:place], longer, *self._last[place + 1 :])
+        if self._arguments.takes_keys and key.isidentifier():
+            yield (*self._last, part.model_copy(update={"name": key, "keyword": True}))
+
+    def _with_types(self, error: Exception) -> Iterator[Inputs]:
+        """Whole numbers for floats, or floats for whole numbers, in one place."""
+        integers = wants_integers(error)
+        if not integers and not wants_floats(error):
+            return
+        for place, (name, part) in enumerate(parts_of(self._last)):
+            is_integer = not part.dtype.startswith(FLOATS)
+            if part.shape is None or is_integer == integers:
+                continue
+            others = [
+                option
+                for option in self._arguments.options_of(name)
+                if option.shape is not None and option.dtype.startswith(FLOATS) != integers
+            ]
+            for option in others[:MIXED]:
+                yield with_part(self._last, place, option)
+
+    def _lowered(self) -> Iterator[Inputs]:
+        """Whole numbers below the next smaller table; fewer of them, for a table of positions."""
+        highs = {int(part.high) for _, part in parts_of(self._last) if part.high and part.high > 1}
+        for high in sorted(highs, reverse=True):
+            smaller = max((size for size in self._arguments.tables if size < high), default=1)
+            yield every_part(self._last, partial(_lower, high=high, smaller=smaller))
+        if highs:
+            yield every_part(self._last, _halved)
+
+    def _with_next_options(self) -> Iterator[Inputs]:
+        for place, (name, part) in enumerate(parts_of(self._last)):
+            known = self._arguments.options_of(name)
+            bare = part.model_copy(update={"name": None, "keyword": False})
+            later = known[known.index(bare) + 1 :] if bare in known else []
+            for option in dict.fromkeys([*later[:1], *unlike(later, bare)[:1]]):
+                yield with_part(self._last, place, option)
+
+    # what is tried first ----------------------------------------------------------------------
+
+    def _combined(self) -> Iterator[Inputs]:
+        """The same number of option for every argument, and mixtures of unlike ones, by turns."""
+        for ranked in self._arguments.beginnings():
+            if not ranked:
+                yield ()
+                continue
+            alike = (
+                tuple(options[min(number, len(options) - 1)] for options in ranked)
+                for number in range(max(map(len, ranked)))
+            )
+            mixed = product(*map(unlike, ranked)) if ranked[1:] else ()
+            for pair in zip_longest(alike, mixed):
+                yield from (inputs for inputs in pair if inputs is not None)
+
+    def _dims(self, inputs: Inputs) -> dict[str, int]:
+        used = {dim for item in inputs for dim in item.named_dims()}
+        return {name: size for name, size in GRAPH_DIMS.items() if name in used}
 
 
-def _arguments(model: nn.Module) -> list[inspect.Parameter]:
-    own = list(inspect.signature(model.forward).parameters.values())
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = [p for p in own if p.kind in positional or p.kind is p.KEYWORD_ONLY]
-    variadic = any(p.kind is p.VAR_POSITIONAL for p in own)
-    if variadic and not found:
-        return [inspect.Parameter("x", inspect.Parameter.POSITIONAL_ONLY)]
-    return [p for p in found if p.kind is not p.KEYWORD_ONLY]
+def _lower(part: InputSpec, *, high: int, smaller: int) -> InputSpec:
+    return part.model_copy(update={"high": smaller}) if part.high == high else part
 
 
-def _combined(names: list[str], proposals: list[_Proposal]) -> Iterator[Choice]:
-    """The same proposal for every argument first, then every mixture, likely ones first."""
-    if not names:
-        yield Choice(inputs=())
-        return
-    ranked = [_ranked(name, proposals) for name in names]
-    for number in range(max(map(len, ranked))):
-        chosen = [options[min(number, len(options) - 1)] for options in ranked]
-        yield _choice(names, chosen)
-    if len(names) > 1:
-        for mixture in product(*(options[:4] for options in ranked)):
-            yield _choice(names, list(mixture))
-
-
-def _choice(names: list[str], chosen: list[_Proposal]) -> Choice:
-    pairs = zip(names, chosen, strict=True)
-    return Choice(inputs=tuple(proposal(name) for name, proposal in pairs))
-
-
-class _Proposal:
-    """A tensor that might be an argument; called with the argument's name."""
-
-    def __init__(self, *dims: int | str, count: int | None = None, mask: bool = False) -> None:
-        self.dims: Dims = dims
-        self.count = count
-        self.mask = mask
-
-    def __call__(self, name: str) -> InputSpec:
-        if self.mask:
-            return tensor(name, *self.dims, dtype="int64", low=1, high=2)
-        if self.count is not None:
-            return indices(name, *self.dims, count=self.count)
-        return tensor(name, *self.dims)
-
-
-def _ranked(name: str, proposals: list[_Proposal]) -> list[_Proposal]:
-    """Proposals that suit the argument's name first."""
-    lowered = name.lower()
-    if "mask" in lowered:
-        ones = [_Proposal("batch", _LENGTH, mask=True)]
-        return [*ones, *proposals]
-    is_index = lowered.endswith(_IDS)
-    return sorted(proposals, key=lambda p: (p.count is None) if is_index else False)
-
-
-def _proposals(model: nn.Module) -> list[_Proposal]:
-    """What the first layers of each kind take, in the order of the modules; then common sizes."""
-    found: dict[tuple[Dims, int | None], _Proposal] = {}
-    for module in list(model.modules())[:200]:
-        for proposal in _of_layer(module):
-            found.setdefault((proposal.dims, proposal.count), proposal)
-        if len(found) > 24:
-            break
-    common = [
-        *(_Proposal("batch", 3, side, side) for side in _SIDES[:3]),
-        *(_Proposal("batch", width) for width in _WIDTHS),
-        _Proposal("batch", _LENGTH, count=10),
-    ]
-    for proposal in common:
-        found.setdefault((proposal.dims, proposal.count), proposal)
-    return list(found.values())
-
-
-def _of_layer(module: nn.Module) -> Iterator[_Proposal]:
-    """The inputs that one layer would take by itself."""
-    from torch import nn
-
-    held: Any = module
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        for side in _SIDES:
-            yield _Proposal("batch", _channels(held), side, side)
-    elif isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
-        for length in (128, 1024, 16_000):
-            yield _Proposal("batch", _channels(held), length)
-    elif isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-        for side in (32, 64, 112):
-            yield _Proposal("batch", _channels(held), 16, side, side)
-    elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        yield _Proposal("batch", _LENGTH, count=held.num_embeddings)
-        yield _Proposal("batch", count=held.num_embeddings)
-    else:
-        yield from _of_dense(held)
-
-
-def _of_dense(held: Any) -> Iterator[_Proposal]:
-    from torch import nn
-
-    if isinstance(held, nn.RNNBase):
-        dims = ("batch", _LENGTH) if held.batch_first else (_LENGTH, "batch")
-        yield _Proposal(*dims, held.input_size)
-    elif isinstance(held, nn.RNNCellBase):
-        yield _Proposal("batch", held.input_size)
-    elif isinstance(held, nn.MultiheadAttention):
-        yield _Proposal("batch", _LENGTH, held.embed_dim)
-    elif isinstance(held, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
-        yield _Proposal("batch", _LENGTH, held.linear1.in_features)
-    elif isinstance(held, nn.Bilinear):
-        yield _Proposal("batch", held.in1_features)
-        yield _Proposal("batch", held.in2_features)
-    elif isinstance(held, nn.Linear) and held.in_features:  # a lazy one does not know yet
-        yield _Proposal("batch", held.in_features)
-        yield _Proposal("batch", _LENGTH, held.in_features)
-        yield from _unflattened(held.in_features)
-    elif isinstance(held, nn.modules.batchnorm._BatchNorm):
-        yield from _normed(held)
-
-
-def _channels(convolution: Any) -> int:
-    """What a convolution takes; a lazy one takes anything, so three."""
-    return int(convolution.in_channels) or 3
-
-
-def _unflattened(width: int) -> Iterator[_Proposal]:
-    """Images that a first Flatten makes `width` numbers of."""
-    for channels in (1, 3):
-        side = round((width / channels) ** 0.5)
-        if side > 3 and side * side * channels == width:
-            yield _Proposal("batch", channels, side, side)
-
-
-def _normed(held: Any) -> Iterator[_Proposal]:
-    from torch import nn
-
-    if isinstance(held, nn.BatchNorm2d):
-        yield _Proposal("batch", held.num_features, 32, 32)
-    elif isinstance(held, nn.BatchNorm1d):
-        yield _Proposal("batch", held.num_features)
+def _halved(part: InputSpec) -> InputSpec:
+    shape = tuple(
+        dim // 2 if isinstance(dim, int) and dim > 1 and part.dtype == "int64" else dim
+        for dim in part.shape or ()
+    )
+    return part.model_copy(update={"shape": shape}) if part.shape is not None else part

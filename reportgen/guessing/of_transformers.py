@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from reportgen.guessing.choice import Choice, filled
+from reportgen.guessing.choice import Choice, Search, filled
 from reportgen.guessing.lessons import (
     resized,
     signature_of,
@@ -33,10 +33,11 @@ State = tuple[tuple[str, int], ...]
 """The arguments of one call, each with the number of the option that is taken for it."""
 
 
-class Search(Iterator[Choice]):
+class ConfigSearch(Search):
     """Choices for one model, the most telling first; what a run says leads to the next ones."""
 
     def __init__(self, model: nn.Module) -> None:
+        super().__init__()
         self._model = model
         self._config: Any = model.config
         self._parameters = _parameters(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -90,7 +91,22 @@ def trial(model: nn.Module) -> Iterator[None]:
     """Lend `model` for any number of tries; it comes back as it was, a lazy layer asleep."""
     from reportgen.loan import undisturbed
 
-    with undisturbed(model):
+    with undisturbed(model), _uncompiled():
+        yield
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """A compiled model runs as it is written, for compiling takes longer than every try.
+
+    The compiler takes seconds to import; where nothing did, nothing is compiled.
+    """
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    import torch
+
+    with torch.compiler.set_stance("force_eager"):
         yield
 
 
