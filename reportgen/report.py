@@ -50,7 +50,7 @@ class CrossCheck:
         figure: `parameters` or `macs`.
         counts: the ways that could be gone; the first is the figure that the report states.
         agree: whether they are equal, or differ by what `note` accounts for to the last one;
-            None where there is only one.
+            None where there is only one, or the lower one left out what it has no formula for.
         note: what lies between them, or where they part.
     """
 

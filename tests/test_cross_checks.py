@@ -109,3 +109,13 @@ def test_nothing_is_checked_without_layers_or_of_a_file(layers: Layers) -> None:
     assert cross_check([failed]) == ()
     file = replace(layers, method="file")
     assert cross_check([Chapter(name="layers", title="Layers", outcome=Done(result=file))]) == ()
+
+
+def test_a_count_that_left_something_out_contradicts_nothing(
+    layers: Layers, onnx: OnnxExport
+) -> None:
+    fewer = cost(layers, macs=layers.macs - 10, uncounted={"Det": "there is no formula for it"})
+    assert checks(layers, onnx, stored=stored(layers), cost=fewer)["macs"].agree is None
+    more = replace(fewer, macs=layers.macs + 10)
+    found = checks(layers, onnx, stored=stored(layers), cost=more)["macs"]
+    assert (found.agree, found.note.startswith("the file has 10 more")) == (False, True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from reportgen.onnx_nodes.cost import CONTROL_FLOW, UNCOUNTED, formula_of
 from reportgen.onnx_nodes.protos import STANDARD, dtype_name, operator_name, tensor_bytes
-from reportgen.onnx_nodes.shapes import Shape, shapes_by_running, value_shapes
+from reportgen.onnx_nodes.shapes import MakeFeed, Shape, shapes_by_running, value_shapes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,13 +78,11 @@ class Nodes:
         return {node.operator: node.uncounted for node in self.nodes if node.uncounted}
 
 
-def read_nodes(
-    path: Path, sizes: Mapping[str, int], feed: Mapping[str, Any] | None = None
-) -> Nodes:
+def read_nodes(path: Path, sizes: Mapping[str, int], make_feed: MakeFeed | None = None) -> Nodes:
     """The nodes of the file at `path`, with shapes for the given `sizes` of its symbols.
 
     Local functions are put in place of their calls. Where shapes that a cost needs cannot be
-    inferred and `feed` is given (arrays by input name, of those sizes), the file is run once.
+    inferred, the file is run once on what `make_feed` gives.
 
     Raises:
         ValueError: the file is no ONNX model.
@@ -101,8 +99,8 @@ def read_nodes(
         for name in (*node.input, *node.output)
         if name and name not in shapes
     ]
-    if missing and feed is not None:
-        shapes |= shapes_by_running(path, missing, feed)
+    if missing and make_feed is not None:
+        shapes |= shapes_by_running(path, missing, make_feed)
     initial = {each.name for each in model.graph.initializer}
     return Nodes(
         nodes=tuple(

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 Shape = tuple[int, ...]
+MakeFeed = Callable[[], Mapping[str, Any]]
+"""Makes the arrays for one run of a file, by input name."""
 
 _SMALL = 4096  # constants up to this many bytes may decide shapes; larger ones are weights
 _LONGEST_EXPRESSION = 300
@@ -111,10 +113,8 @@ def _value(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
     raise KeyError(ast.dump(node))
 
 
-def shapes_by_running(
-    path: Path, names: Iterable[str], feed: Mapping[str, Any]
-) -> dict[str, Shape]:
-    """Shapes of the values `names` as onnxruntime computes them for `feed`; those it cannot, not.
+def shapes_by_running(path: Path, names: Iterable[str], make_feed: MakeFeed) -> dict[str, Shape]:
+    """Shapes of the values `names` as onnxruntime computes them; those it cannot, not.
 
     Files of more than 1.5 GB and files with external weights are not run.
     """
@@ -142,7 +142,7 @@ def shapes_by_running(
             session = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]
             )
-            found = session.run(wanted, dict(feed))
+            found = session.run(wanted, dict(make_feed()))
     except Exception:  # onnxruntime's errors have no class of their own; unknown stays unknown
         return {}
     return {

@@ -80,6 +80,15 @@ def test_the_facts_of_a_small_file_are_right(look: Examine) -> None:
     assert (result.invalid, result.external_file) == ("", None)
 
 
+@pytest.mark.slow
+def test_a_shape_that_only_a_run_can_tell_is_had_by_a_run(look: Examine) -> None:
+    """The second layer reads a Reshape to sizes that the graph computes."""
+    result = look(nn.LSTM(4, 6, num_layers=2, batch_first=True), "batch,5,4", batch=3)
+    assert result.cost is not None
+    assert (result.cost.uncounted, result.cost.batch) == ({}, 3)
+    assert result.cost.macs == 3 * 5 * 4 * 6 * (4 + 6) + 3 * 5 * 4 * 6 * (6 + 6)
+
+
 def test_the_bytes_are_those_on_disk(look: Examine, tmp_path: Path) -> None:
     result = look(nn.Linear(64, 64), "batch,64")
     assert result.file == "model.onnx"

@@ -26,7 +26,7 @@ def examine_onnx(study: FileStudy) -> Layers:
     (shapes, axes, epsilons) count as buffers.
     """
     feed = study.feed()
-    nodes = read_nodes(study.file.path, symbol_sizes(study.file.path, feed), feed)
+    nodes = read_nodes(study.file.path, symbol_sizes(study.file.path, feed), lambda: feed)
     held = {name: weight for name, weight in nodes.weights.items() if is_parameter(weight)}
     other = [weight for name, weight in nodes.weights.items() if name not in held]
     used = {name for node in nodes.nodes for name in node.weights}

@@ -39,7 +39,7 @@ def examine_file(study: Study, file: OnnxFile) -> OnnxExport:
             speed=speed,
             training_modules=modules_in_training(study.model),
             stored=find_parameters(study.model, file.path),
-            cost=cost_of_export(study, file),
+            cost=cost_of_export(study, file, [port.name for port in facts.inputs]),
         )
 
 
@@ -51,7 +51,7 @@ def examine_source(study: FileStudy) -> OnnxExport:
     file = study.file
     facts = read_facts(file.path)
     feed = study.feed()
-    nodes = read_nodes(file.path, symbol_sizes(file.path, feed), feed)
+    nodes = read_nodes(file.path, symbol_sizes(file.path, feed), lambda: feed)
     latency, speed, reason = _time_source(study)
     parity = not_compared(reason or "there is no PyTorch module to compare the file with")
     return replace(

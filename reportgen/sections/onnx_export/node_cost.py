@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reportgen.onnx_nodes import Nodes, read_nodes
+from reportgen.sections.onnx_export.agreement.sides import call_tensors
 from reportgen.sections.onnx_export.result import NodeCost
+from reportgen.sections.onnx_export.runtime import feed_for
 
 if TYPE_CHECKING:
     from reportgen.export import OnnxFile
+    from reportgen.sections.onnx_export.runtime import Feed
     from reportgen.study import Study
 
 
-def cost_of_export(study: Study, file: OnnxFile) -> NodeCost:
-    """The cost at the manifest's batch, or at the one that the file is made for."""
+def cost_of_export(study: Study, file: OnnxFile, inputs: Sequence[str]) -> NodeCost:
+    """The cost at the manifest's batch, or at the one that the file is made for.
+
+    `inputs` are the names of the file's inputs, in its order. The model is lent as it was
+    exported, since a run of the file, where shapes can be had by nothing else, takes its inputs.
+    """
     batch = file.batch or study.batch
-    return cost_of_nodes(read_nodes(file.path, {**study.spec.dims, "batch": batch}), batch)
+
+    def feed() -> Feed:
+        return feed_for(inputs, call_tensors(study, study.examples(batch)))
+
+    sizes = {**study.spec.dims, "batch": batch}
+    nodes = read_nodes(file.path, sizes, None if file.structure_only else feed)
+    return cost_of_nodes(nodes, batch)
 
 
 def cost_of_nodes(nodes: Nodes, batch: int) -> NodeCost:

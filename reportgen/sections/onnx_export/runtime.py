@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,21 +83,24 @@ class Runtime:
         Raises:
             CannotRunError: a dtype cannot be handed over, or there are too few tensors.
         """
-        names = [port.name for port in self._session.get_inputs()]
-        if len(names) > len(tensors):
-            raise CannotRunError(
-                f"the file wants {len(names)} inputs, the model takes {len(tensors)}"
-            )
-        by_name = (
-            tensors
-            if set(names) <= set(tensors)
-            else dict(zip(names, tensors.values(), strict=False))
-        )
-        return {name: as_array(by_name[name]) for name in names}
+        return feed_for([port.name for port in self._session.get_inputs()], tensors)
 
     def run(self, feed: Feed) -> list[Array]:
         """The outputs, in the order of the file."""
         return list(self._session.run(None, feed))
+
+
+def feed_for(names: Sequence[str], tensors: dict[str, Tensor]) -> Feed:
+    """`tensors` for a file's inputs: by name where the names fit, else by position.
+
+    Raises:
+        CannotRunError: a dtype cannot be handed over, or there are too few tensors.
+    """
+    if len(names) > len(tensors):
+        raise CannotRunError(f"the file wants {len(names)} inputs, the model takes {len(tensors)}")
+    if not set(names) <= set(tensors):
+        tensors = dict(zip(names, tensors.values(), strict=False))
+    return {name: as_array(tensors[name]) for name in names}
 
 
 def as_array(tensor: Tensor) -> npt.NDArray[Any]:
