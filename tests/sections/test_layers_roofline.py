@@ -82,6 +82,12 @@ def test_shares_of_layers_are_of_the_whole_pass(look: Examine) -> None:
     assert line.working_layers == 3
 
 
+def test_layers_of_equal_time_stand_in_the_order_of_their_numbers(look: Examine) -> None:
+    model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(12)])
+    [line] = look(model, tensor(8), targets=("T4",)).rooflines
+    assert [layer.path for layer in line.slowest] == [str(n) for n in range(10)]
+
+
 def test_ideal_bytes_are_weights_inputs_and_outputs_once(look: Examine) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     model.register_module("unused", nn.Identity())

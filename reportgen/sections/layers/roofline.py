@@ -19,6 +19,7 @@ from reportgen.sections.layers.meter import Work
 from reportgen.sections.layers.result import LayerTime, PassTime, Roofline
 
 LAUNCH_SECONDS = 5e-6  # that eager PyTorch needs at least to start one kernel
+_DIGITS = 9
 _SLOWEST = 10
 _RATES = {
     "float32": "fp32",
@@ -120,7 +121,12 @@ def _working_layers(times: list[_Time]) -> list[LayerTime]:
     whole = fsum(each.seconds * each.times for each in times)
     layers = [_layer_time(path, mine, whole) for path, mine in spent.items()]
     working = [layer for layer in layers if layer.seconds]
-    return sorted(working, key=lambda layer: (-layer.seconds, layer.path))
+    return sorted(working, key=lambda layer: (-layer.seconds, _by_number(layer.path)))
+
+
+def _by_number(path: str) -> list[str]:
+    """A key by which `features.2` comes before `features.12`."""
+    return [part.zfill(_DIGITS) if part.isdigit() else part for part in path.split(".")]
 
 
 def _layer_time(path: str, mine: list[_Time], whole: float) -> LayerTime:
