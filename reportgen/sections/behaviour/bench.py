@@ -16,6 +16,7 @@ from reportgen.leaves import tensor_leaves
 from reportgen.sections.behaviour.budget import Budget
 from reportgen.sections.behaviour.dry_runs import CannotRunError
 from reportgen.sections.behaviour.recording import Running, paths_of
+from reportgen.sources.weightless import seed_everything
 from reportgen.twin import set_mode
 
 Leaves = dict[str, Tensor]
@@ -76,7 +77,7 @@ class Bench:
         """
         set_mode(self.model, training=False)
         if seeded:
-            torch.manual_seed(self.seed)
+            seed_everything(self.seed)
         running = Running(self.model)
         try:
             with torch.no_grad(), running.watching(), _watched(self.model, seen):

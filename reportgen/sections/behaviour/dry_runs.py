@@ -27,6 +27,7 @@ from reportgen.leaves import tensor_leaves
 from reportgen.plain_words import one_line
 from reportgen.sections.behaviour.recording import Recorder, Running, bytes_of, storage_of
 from reportgen.sections.behaviour.result import OutputForm
+from reportgen.sources.weightless import seed_everything
 from reportgen.twin import ValuesNeededError, countable, lent, set_mode, twin
 
 _NEEDS_VALUES = (
@@ -190,6 +191,7 @@ def run_once(
     running, saved = Running(model), Saved(model)
     running.watchers.append(saved)
     recorder = Recorder(running)
+    seed_everything(0)  # else the numbers that a model draws differ between its modes
     try:
         with torch.set_grad_enabled(wish.kind == "backward"), running.watching(), saved.watching():
             with ExitStack() as counting:

@@ -26,7 +26,7 @@ from reportgen.sections.behaviour.dry_runs import (
     run_real,
 )
 from reportgen.sections.behaviour.gradients import Trained, probe_training, reach_on_shapes
-from reportgen.sections.behaviour.mates import Batches, batch_axes, probe_mates
+from reportgen.sections.behaviour.mates import probe_mates
 from reportgen.sections.behaviour.modes import (
     different_modules,
     different_operators,
@@ -36,6 +36,7 @@ from reportgen.sections.behaviour.modes import (
 )
 from reportgen.sections.behaviour.repeat import probe_repetition
 from reportgen.sections.behaviour.result import Behaviour, Probe
+from reportgen.sections.behaviour.samples import Batches, batch_axes
 from reportgen.sections.behaviour.sizes import (
     Question,
     answer,
@@ -47,6 +48,7 @@ from reportgen.study import Study
 
 _BATCH = 2
 _REAL_SIZES = 2
+_OTHER_SEEDS = 8  # of small numbers, one draw may give the same as another
 _LARGEST_BATCH = 33
 """Beyond it the manifest's batch and one is not tried: its inputs alone would take long."""
 
@@ -169,7 +171,10 @@ class Examination:
             bench, self._usual, repeated.outputs, training=isinstance(training, DryRun)
         )
         trained = self._without_values(trained, training)
-        groups = different_modules(self._model, first.evaluation, training)
+        groups = different_modules(
+            self._model, first.evaluation, training, steady=repeated.repeatable
+        )
+        difference = trained.difference if repeated.repeatable else None
         return Behaviour(
             batch=first.batch,
             seed=self._spec.seed,
@@ -181,7 +186,7 @@ class Examination:
             changed_buffers=trained.changed_buffers,
             remarks=remarks_on(self._model),
             probes=(
-                modes_probe(first.evaluation, training, groups, trained.difference),
+                modes_probe(first.evaluation, training, groups, difference),
                 *repeated.probes,
                 *mates,
                 *self._other_sizes(batches, training),
@@ -191,11 +196,17 @@ class Examination:
 
     def _samples(self) -> Batches:
         larger = self._study.examples(self._first.batch + 1)
-        return Batches(
-            whole=self._usual,
-            other=make_examples(self._spec, self._first.batch, (self._spec.seed + 1) % 2**32),
-            axes=batch_axes(self._usual, larger),
+        seeds = ((self._spec.seed + more) % 2**32 for more in range(1, 1 + _OTHER_SEEDS))
+        tried = (
+            Batches(
+                whole=self._usual,
+                other=make_examples(self._spec, self._first.batch, seed),
+                axes=batch_axes(self._usual, larger),
+            )
+            for seed in seeds
         )
+        first = next(tried)
+        return first if first.all_differ() else next((b for b in tried if b.all_differ()), first)
 
     def _single_forms(self) -> dict[str, tuple[int, ...]]:
         """The shape that each output has for one sample, by comparing two batches."""

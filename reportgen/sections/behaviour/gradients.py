@@ -23,6 +23,7 @@ from reportgen.sections.behaviour.recording import Recorder, Running, storage_of
 from reportgen.sections.behaviour.result import Probe, Verdict
 from reportgen.sections.behaviour.state import buffers_of, changed_names
 from reportgen.sections.behaviour.wording import capitalised, counted, listed
+from reportgen.sources.weightless import seed_everything
 from reportgen.twin import set_mode
 
 _CLAIMS = {
@@ -134,7 +135,7 @@ def _forward(
 ) -> tuple[Leaves, set[int]]:
     """The outputs with their graph, and the storages that operators read."""
     set_mode(bench.model, training=training)
-    torch.manual_seed(bench.seed)
+    seed_everything(bench.seed)
     running = Running(bench.model)
     running.watchers.append(saved)
     recorder = Recorder(running)

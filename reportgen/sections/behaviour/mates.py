@@ -15,13 +15,13 @@ from reportgen.sections.behaviour.bench import (
     Leaves,
     NotRunError,
     Recording,
-    mapped,
-    tensors_of,
 )
 from reportgen.sections.behaviour.comparing import is_close, is_same
 from reportgen.sections.behaviour.repeat import Repeated
 from reportgen.sections.behaviour.result import Probe
+from reportgen.sections.behaviour.samples import Batches, lost_axis, parts_of
 from reportgen.sections.behaviour.wording import capitalised, listed, module_at
+from reportgen.units import format_shape
 
 _CLAIMS = {
     "batch_of_one": "A sample alone gives the same",
@@ -31,58 +31,6 @@ _STRICT = 0.02  # of the tolerance: with equal shapes only a data-dependent cour
 
 Judge = Callable[[Leaves, Leaves, Leaves], Iterator[tuple[str, bool | None]]]
 """From the results of batch, sample and changed batch to a verdict by key; None is unclear."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batches:
-    """Inputs for several samples, and which axis of each input tensor is the batch.
-
-    Attributes:
-        whole: the inputs of the whole batch.
-        other: inputs of the same shapes with other values.
-        axes: of each tensor, in the order of `tensors_of`; None for one without a batch.
-    """
-
-    whole: Examples
-    other: Examples
-    axes: tuple[int | None, ...]
-
-    @property
-    def has_batch(self) -> bool:
-        """Whether some input has a dim that follows the batch."""
-        return any(axis is not None for axis in self.axes)
-
-    def single(self, row: int) -> Examples:
-        """The inputs of one sample of the batch."""
-        axes = iter(self.axes)
-
-        def cut(tensor: Tensor) -> Tensor:
-            axis = next(axes)
-            return tensor if axis is None else tensor.narrow(axis, row, 1).clone()
-
-        return mapped(self.whole, cut)
-
-    def with_other_sample(self, row: int) -> Examples:
-        """The inputs of the batch, one sample replaced by another one."""
-        places = iter(zip(self.axes, tensors_of(self.other), strict=True))
-
-        def replaced(tensor: Tensor) -> Tensor:
-            axis, other = next(places)
-            result = tensor.clone()
-            if axis is not None:
-                result.narrow(axis, row, 1).copy_(other.narrow(axis, row, 1))
-            return result
-
-        return mapped(self.whole, replaced)
-
-
-def batch_axes(smaller: Examples, larger: Examples) -> tuple[int | None, ...]:
-    """The axis in which each tensor of two batches differs; None where there is not just one."""
-    axes: list[int | None] = []
-    for a, b in zip(tensors_of(smaller), tensors_of(larger), strict=True):
-        found = [axis for axis, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)) if m != n]
-        axes.append(found[0] if len(found) == 1 else None)
-    return tuple(axes)
 
 
 def probe_mates(
@@ -134,8 +82,31 @@ class _Mates:
             self.single = self.bench.outputs(self.batches.single(row))
         except NotRunError as reason:
             return _not_run("batch_of_one", str(reason))
+        surprise = self._surprise(self.single)
+        if surprise:
+            return Probe(
+                name="batch_of_one", claim=_CLAIMS["batch_of_one"], verdict="no", sentence=surprise
+            )
         seen = dict(self._alone(row)(self.whole, self.single, {}))
         return self._told("batch_of_one", seen, row)
+
+    def _surprise(self, single: Leaves) -> str:
+        """What is wrong with the very shapes of one sample's results; "" for nothing."""
+        batch = self.bench.batch
+        common = [key for key in single if key in self.whole]
+        batched = [
+            k for k in common if self.shapes.get(k, self.whole[k].shape) != self.whole[k].shape
+        ]
+        if batched and all(is_same(single[key], self.whole[key]) for key in batched):
+            return "A sample alone gives the outputs of the batch before it: they are kept."
+        for key in common:
+            if lost_axis(self.whole[key], single[key], batch) is not None:
+                alone, whole = format_shape(single[key].shape), format_shape(self.whole[key].shape)
+                name = f" for {key}" if key else ""
+                return (
+                    f"A sample alone gives {alone}{name}, without the axis of the batch in {whole}."
+                )
+        return ""
 
     def replaced(self, *, both_ways: bool) -> Probe:
         """The batch with another last sample: what the first gives must stay.
@@ -152,7 +123,7 @@ class _Mates:
         if single is None:
             single = {key: torch.empty(shape, device="meta") for key, shape in self.shapes.items()}
         changed = self.batches.with_other_sample(other)
-        if all(map(is_same, tensors_of(changed), tensors_of(self.batches.whole))):
+        if not self.batches.changes(other):
             return _not_run("independent", "the inputs are the same for every seed")
         try:
             self.bench.pay(self.bench.batch)
@@ -203,6 +174,8 @@ class _Mates:
             if unclear
             else ()
         )
+        if not seen:
+            return _not_run(name, "no other batch runs, so where the batch lies is not known")
         if len(unclear) == len(seen):
             return _not_run(name, "no output has one axis that follows the batch")
         if not wrong:
@@ -265,20 +238,3 @@ _NO = {
 def _which(outputs: Sequence[str]) -> str:
     """` (logits, state)`; nothing for a model with one output."""
     return "" if list(outputs) == [""] else f" ({listed(outputs)})"
-
-
-def parts_of(whole: Tensor, like: Tensor, row: int, batch: int) -> list[Tensor]:
-    """The parts of a batch's result that may be sample `row`'s; none where no axis follows it.
-
-    Samples lie one after the other, or, where several entries belong to each, interleaved.
-    """
-    if whole.ndim != like.ndim:
-        return []
-    axes = [axis for axis in range(whole.ndim) if whole.shape[axis] != like.shape[axis]]
-    if len(axes) != 1 or whole.shape[axes[0]] != batch * like.shape[axes[0]]:
-        return []
-    axis, size = axes[0], like.shape[axes[0]]
-    block = whole.narrow(axis, row * size, size)
-    if size == 1:
-        return [block]
-    return [block, whole.movedim(axis, 0)[row::batch].movedim(0, axis)]

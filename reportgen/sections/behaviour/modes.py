@@ -11,6 +11,7 @@ from reportgen.sections.behaviour.dry_runs import CannotRunError, DryRun, Outcom
 from reportgen.sections.behaviour.result import Mode, ModuleGroup, OperatorCounts, Probe
 from reportgen.sections.behaviour.wording import counted, forms, listed
 
+_OTHER_NUMBERS = "gives other numbers to its operators"
 _BATCH_NORM = nn.modules.batchnorm._NormBase
 
 
@@ -41,15 +42,18 @@ def different_operators(evaluation: DryRun, training: Outcome) -> tuple[Operator
 
 
 def different_modules(
-    model: nn.Module, evaluation: DryRun, training: Outcome
+    model: nn.Module, evaluation: DryRun, training: Outcome, *, steady: bool
 ) -> tuple[ModuleGroup, ...]:
-    """Modules that run other operators in training mode, or run in one mode only, by reason."""
+    """Modules that run other operators in training mode, or run in one mode only, by reason.
+
+    `steady` is whether two passes in one mode give the same: else other numbers say nothing.
+    """
     if isinstance(training, CannotRunError):
         return ()
     groups: dict[tuple[str, str], list[str]] = {}
     for path, module in model.named_modules():
         reason = _difference(path, module, evaluation, training)
-        if reason:
+        if reason and (steady or not reason.startswith(_OTHER_NUMBERS)):
             groups.setdefault((type(module).__name__, reason), []).append(path)
     return tuple(
         ModuleGroup(type=kind, reason=reason, paths=tuple(paths))
@@ -72,6 +76,8 @@ def _difference(path: str, module: nn.Module, evaluation: DryRun, training: DryR
         return known
     more = sorted({name for (name, _) in (after - before)})
     less = sorted({name for (name, _) in (before - after)})
+    if more == less:
+        return f"{_OTHER_NUMBERS}: {listed(more, 3)}"
     names = listed(more, 3) if more else listed(less, 3)
     return f"runs {'other' if more and less else 'more' if more else 'fewer'} operators: {names}"
 
