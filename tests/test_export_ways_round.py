@@ -19,13 +19,6 @@ from reportgen.loan import undisturbed
 
 Function = Callable[[Tensor], Tensor]
 
-EDGES = torch.linspace(-1, 1, 5)
-UPPER = torch.ones(4, 4, dtype=torch.bool).tril()
-
-
-def running_maximum(x: Tensor) -> Tensor:
-    return torch.where(UPPER, x.unsqueeze(-2), -torch.inf).amax(-1)
-
 
 def most_frequent(x: Tensor) -> Tensor:
     rounded = x.round()
@@ -38,36 +31,6 @@ def count_of_most_frequent(mode: Tensor, x: Tensor) -> Tensor:
 
 
 REPLACEMENTS: dict[str, tuple[Function, Function]] = {
-    "_cdist_forward": (
-        lambda x: torch.cdist(x, x + 1),
-        lambda x: (x.unsqueeze(-2) - (x + 1).unsqueeze(-3)).pow(2).sum(-1).sqrt(),
-    ),
-    "_linalg_slogdet": (
-        lambda x: torch.linalg.slogdet(x)[1],
-        lambda x: torch.linalg.det(x).abs().log(),
-    ),
-    "searchsorted": (
-        lambda x: torch.searchsorted(EDGES, x),
-        lambda x: (x.unsqueeze(-1) > EDGES).sum(-1),
-    ),
-    "kthvalue": (
-        lambda x: torch.kthvalue(x, 2).values,
-        lambda x: torch.topk(x, 2, largest=False).values[..., -1],
-    ),
-    "median": (
-        lambda x: torch.median(x, -1).values,
-        lambda x: torch.topk(x, 2, largest=False).values[..., -1],
-    ),
-    "sort": (
-        lambda x: torch.sort(x, stable=True).values,
-        lambda x: torch.sort(x).values,
-    ),
-    "cummax": (lambda x: torch.cummax(x, -1).values, running_maximum),
-    "prod": (
-        lambda x: torch.cumprod(x.abs() + 1, -1),
-        lambda x: torch.cumsum((x.abs() + 1).log(), -1).exp(),
-    ),
-    "hypot": (lambda x: torch.hypot(x, x + 1), lambda x: (x * x + (x + 1) * (x + 1)).sqrt()),
     "mode": (
         lambda x: count_of_most_frequent(torch.mode(x.round()).values, x),
         lambda x: count_of_most_frequent(most_frequent(x), x),
@@ -107,7 +70,7 @@ def test_operators_with_a_known_way_round_have_no_onnx_form_in_this_torch() -> N
         for target, entries in ONNXRegistry.from_torchlib().functions.items()
         if "." in str(target) and not all(entry.is_complex for entry in entries)
     }
-    partly = {"roi_pool", "equal", "prod", "sort"}  # some overload or argument has one
+    partly = {"roi_pool", "equal"}  # some overload or argument has one
     assert known & set(_WAYS) - partly == set()
 
 

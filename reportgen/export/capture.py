@@ -10,6 +10,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+from reportgen.export.own_forms import own_forms
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -45,9 +47,10 @@ def translate(program: Any, opset: int, *, optimize: bool = True) -> Any:
     """
     import torch
 
-    return torch.onnx.export(
-        program, opset_version=opset, dynamo=True, verbose=False, optimize=optimize
-    )
+    with own_forms():
+        return torch.onnx.export(
+            program, opset_version=opset, dynamo=True, verbose=False, optimize=optimize
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reportgen.export.own_forms import own_forms
 from reportgen.export.places import is_machinery, place_of_node, relative
 from reportgen.export.ways_round import way_round
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from reportgen.export.arguments import Arguments
 
 _MOST_PLACES = 4
+_EFFECTS = "with_effects"  # keeps an operator's check of its result in order; it is no operator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,12 +81,13 @@ def _missing_nodes(program: Any, opset: int) -> Iterator[tuple[Any, bool]]:
     )
 
     registry = _registration.ONNXRegistry.from_torchlib(max(opset, _constants.TORCHLIB_OPSET))
-    decomposed = _core._prepare_exported_program_for_export(program, registry=registry)
+    with own_forms():
+        decomposed = _core._prepare_exported_program_for_export(program, registry=registry)
     for module in decomposed.graph_module.modules():
         for node in getattr(module, "graph", _NO_GRAPH).nodes:
             if node.op != "call_function" or node.target is operator.getitem:
                 continue
-            if str(node.target).startswith("onnx."):
+            if str(node.target).startswith("onnx.") or str(node.target) == _EFFECTS:
                 continue
             function, _ = _dispatching.dispatch(node, registry)
             if function is None:

@@ -11,45 +11,46 @@ _LINEAR_ALGEBRA = (
     "ONNX has no matrix factorisations: compute it outside the model and pass the result in, "
     "or write it for the sizes that occur (closed form, or a fixed number of iterations)"
 )
+_INVERSE = (
+    "matrices up to 4×4 have a closed form; for constant matrices invert once in __init__ and "
+    "use matmul"
+)
+_WINDOWS = (
+    "leave height and width out of onnx.dynamic, or pool with fixed windows (max_pool2d, "
+    "avg_pool3d): which values an adaptive window covers depends on the size"
+)
+_RUNNING = "convert the values to floats first: of floats it has a form"
 _PRIMITIVE = "no runtime has this function: use an approximation made of exp, log and powers"
 _VALUES_DECIDE = "the size of its result depends on values: keep it outside of the model"
 
 _WAYS: dict[str, str] = {
-    "_cdist_forward": "write it out: (a.unsqueeze(-2) - b.unsqueeze(-3)).pow(2).sum(-1).sqrt()",
-    "_pdist_forward": "write it out with the differences of all pairs of rows",
-    "_adaptive_avg_pool3d": "choose an output size that divides the input, or use avg_pool3d",
-    "adaptive_max_pool2d": "choose an output size that divides the input, or use max_pool2d",
-    "adaptive_max_pool3d": "choose an output size that divides the input, or use max_pool3d",
+    "_pdist_forward": "leave the number of rows out of onnx.dynamic: each pair has a place",
+    "_adaptive_avg_pool3d": _WINDOWS,
+    "adaptive_max_pool2d": _WINDOWS,
+    "adaptive_max_pool3d": _WINDOWS,
+    "rrelu_with_noise_functional": "call model.eval(): it is a leaky ReLU then",
+    "cummax": _RUNNING,
+    "cummin": _RUNNING,
     "fractional_max_pool2d": "use max_pool2d: the regions are drawn at random",
-    "linalg_inv_ex": "for constant matrices invert once in __init__; for 2×2 and 3×3 use the "
-    "adjugate over the determinant",
-    "_linalg_solve_ex": "for constant matrices invert once in __init__ and use matmul",
+    "inverse": _INVERSE,
+    "linalg_inv": _INVERSE,
+    "linalg_inv_ex": _INVERSE,
+    "linalg_solve": _INVERSE,
+    "_linalg_solve_ex": _INVERSE,
     "linalg_solve_triangular": "for constant matrices invert once in __init__ and use matmul",
-    "_linalg_slogdet": "use torch.linalg.det(x).abs().log(), which has an ONNX form",
     "linalg_pinv": "for constant matrices compute it once in __init__ and use matmul",
     "linalg_matrix_exp": "write the Taylor series out to a fixed degree",
     "linalg_lstsq": "for constant matrices compute pinv once in __init__ and use matmul",
     "histogram": "use torch.histc, which has an ONNX form",
-    "searchsorted": "count instead: (x.unsqueeze(-1) > edges).sum(-1)",
-    "kthvalue": "use torch.topk(x, k, largest=False).values[..., -1]",
-    "median": "sort with torch.topk and take the element in the middle",
     "nanmedian": "sort with torch.topk and take the element in the middle",
     "mode": "count with (x.unsqueeze(-1) == x.unsqueeze(-2)).sum(-1) and take the argmax",
-    "sort": "leave stable=True out, or use torch.topk",
-    "cummax": "write it out with a triangular mask: torch.where(mask, x, -inf).amax(-1)",
-    "cummin": "write it out with a triangular mask: torch.where(mask, x, inf).amin(-1)",
-    "prod": "for positive numbers use torch.cumsum(x.log(), dim).exp()",
     "erf_inv": _PRIMITIVE,
     "lgamma": _PRIMITIVE,
     "digamma": _PRIMITIVE,
     "polygamma": _PRIMITIVE,
     "igamma": _PRIMITIVE,
-    "hypot": "use (a * a + b * b).sqrt()",
     "poisson": "draw outside of the model and pass the result in",
-    "rrelu_with_noise_functional": "call model.eval(): it is a leaky ReLU then",
-    "index_reduce": "use scatter_reduce, which has an ONNX form",
     "segment_reduce": "use scatter_reduce with the index of each element's segment",
-    "put": "use scatter, which has an ONNX form",
     "roi_pool": "use torchvision.ops.roi_align, which has an ONNX form",
     "ps_roi_align": "use torchvision.ops.roi_align and a reshape of the channels",
     "ps_roi_pool": "use torchvision.ops.roi_align and a reshape of the channels",
