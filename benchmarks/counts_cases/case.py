@@ -92,4 +92,7 @@ def _compared(case: Case, found: Layers) -> Iterator[tuple[str, Any, Any]]:
         yield f"calls of {path}", calls.get(path), times
     yield "MACs of the root's row", root.macs, found.macs
     yield "MACs of all rows", sum(row.own_macs for row in found.layers), found.macs
+    if found.forward_backward_macs is not None:
+        own = sum(row.own_forward_backward_macs or 0 for row in found.layers)
+        yield "MACs of all rows, forward and backward", own, found.forward_backward_macs
     yield "parameters of the root's row", root.parameters, found.parameters

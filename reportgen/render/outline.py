@@ -120,6 +120,7 @@ def _figures(node: _Node) -> object:
         layer.parameters,
         layer.own_parameters,
         layer.macs,
+        layer.forward_backward_macs,
         layer.trainable,
         layer.repeats,
         tuple((_tail(child.layer.path), _figures(child)) for child in node.children),

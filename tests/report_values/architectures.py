@@ -49,6 +49,8 @@ class Node:
             parameters=self.parameters,
             own_parameters=self.own,
             macs=self.macs * batch,
+            forward_backward_macs=3 * self.macs * batch,
+            own_forward_backward_macs=3 * self.own_macs * batch,
             trainable=True,
             leaf=not self.children,
             repeats=None,

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from layer_models import Examine, Function, quantized, tensor
+from layer_models import Examine, Function, quantized, row, tensor
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from reportgen.sections.layers import Layers
 
 
 def two_layers() -> nn.Sequential:
@@ -59,6 +61,82 @@ def test_forward_and_backward_cost_their_closed_form(look: Examine, name: str) -
     assert (result.forward_backward_macs, result.forward_backward_flops) == (macs, 2 * macs)
     assert result.forward_backward_uncounted == ()
     assert result.forward_backward_note == "counted in training mode"
+
+
+def both(result: Layers, *paths: str) -> list[int | None]:
+    """What the modules themselves cost, both ways."""
+    return [row(result, path).own_forward_backward_macs for path in paths]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_of_both_passes_add_up_to_the_total(look: Examine, name: str) -> None:
+    make, inputs, macs = MODELS[name]
+    result = look(make(), *inputs, batch=3)
+    assert sum(layer.own_forward_backward_macs or 0 for layer in result.layers) == macs
+    assert row(result, "").forward_backward_macs == macs
+
+
+def test_every_layer_has_its_own_gradients(look: Examine) -> None:
+    result = look(two_layers(), tensor(4), batch=3)
+    assert both(result, "", "0", "1", "2") == [0, 2 * FIRST, 0, 3 * SECOND]
+    attention = look(MODELS["attention of its own input"][0](), tensor(5, 8), batch=3)
+    assert both(attention, "", "f") == [7 * 3 * 25 * 8, 2 * 3 * 5 * 64]
+
+
+def test_gradients_belong_to_the_place_where_a_layer_ran(look: Examine) -> None:
+    shared = nn.Linear(4, 4)
+    once, twice = nn.Sequential(nn.Linear(4, 4), shared), nn.Sequential(shared, nn.ReLU())
+    result = look(nn.Sequential(once, twice), tensor(4), batch=3)
+    assert both(result, "0.0", "0.1", "1.0", "1.1") == [2 * 48, 3 * 48, 3 * 48, 0]
+    assert row(result, "1").forward_backward_macs == 3 * 48
+    outside = Function(lambda self, x: F.linear(x @ self.w, self.f.weight),
+                       f=nn.Linear(4, 4), w=nn.Parameter(torch.ones(4, 4)))  # fmt: skip
+    assert both(look(outside, tensor(4), batch=3), "", "f") == [2 * 48, 3 * 48]
+
+
+def test_what_a_function_of_ones_own_does_backward_belongs_to_its_module(look: Examine) -> None:
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+            ctx.save_for_backward(x, weight)
+            return x @ weight
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+            x, weight = ctx.saved_tensors
+            return gradient @ weight.T, x.T @ gradient
+
+    own = Function(lambda self, x: Product.apply(x, self.w), w=nn.Parameter(torch.ones(4, 4)))
+    result = look(nn.Sequential(nn.Linear(4, 4), own, nn.Linear(4, 2)), tensor(4), batch=3)
+    assert both(result, "0", "1", "2") == [2 * 48, 3 * 48, 3 * 24]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_what_is_computed_again_belongs_to_the_layer_that_computes(
+    look: Examine, reentrant: bool
+) -> None:
+    block = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    model = Function(lambda self, x: self.c(checkpoint(self.b, self.a(x), use_reentrant=reentrant)),
+                     a=nn.Linear(4, 4), b=block, c=nn.Linear(4, 4))  # fmt: skip
+    result = look(model, tensor(4), batch=3)
+    last = 4 * 48 if reentrant else 3 * 48  # of the other kind, what is saved last is enough
+    assert both(result, "", "a", "b.0", "b.2", "c") == [0, 2 * 48, 4 * 48, last, 3 * 48]
+
+
+def test_a_recurrent_layer_on_shapes_has_its_gradients_in_its_row(look: Examine) -> None:
+    model = Function(lambda self, x: self.g(self.r(self.f(x))[0]),
+                     f=nn.Linear(4, 4), r=nn.LSTM(4, 6), g=nn.Linear(6, 2))  # fmt: skip
+    result = look(model, tensor(5, 4), batch=3)
+    alone = look(nn.LSTM(4, 6), tensor(5, 4), batch=3).forward_backward_macs
+    assert alone is not None
+    to_input = 15 * 4 * 6 * 4  # which the layer alone need not compute
+    assert both(result, "f", "r", "g") == [2 * 15 * 16, alone + to_input, 3 * 15 * 12]
+
+
+def test_without_a_backward_pass_no_row_says_what_it_would_cost(look: Examine) -> None:
+    result = look(nn.Sequential(nn.Linear(4, 4).requires_grad_(False)), tensor(4))
+    assert {layer.forward_backward_macs for layer in result.layers} == {None}
+    assert both(result, "", "0") == [None, None]
 
 
 def test_a_checkpointed_block_pays_for_its_second_forward_pass(look: Examine) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from reportgen.leaves import tensor_leaves
 from reportgen.sections.layers.meter import Meter, Work
 from reportgen.sections.layers.modules import parameters_by_name, walk
 from reportgen.sections.layers.result import Uncounted
+from reportgen.sections.layers.watch import Watch
 from reportgen.twin import Arguments, countable, set_mode
 
 Borrow = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
@@ -34,15 +36,42 @@ class _NoGradientError(Exception):
 class ForwardBackward:
     """What a forward pass and its backward pass did together."""
 
-    flops: int
+    flops: dict[str, int]  # by path, without those of the children
     work: Counter[Work]
     uncounted: tuple[Uncounted, ...]
     note: str
 
     @property
+    def all_flops(self) -> int:
+        """Of all modules together."""
+        return sum(self.flops.values())
+
+    @property
     def operator_bytes(self) -> int:
         """Read and written by all operators."""
         return sum(work.bytes * times for work, times in self.work.items())
+
+
+class _Places:
+    """For which module an operator works, in either pass.
+
+    Every step of the backward pass is the other half of a step forward and has its number: it
+    works for the module that ran then. What is computed again runs inside a module anew.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._paths: dict[int, str] = {}  # by number of the step
+
+    def __call__(self, parameters: list[str]) -> str:
+        step: Any = torch._C._current_autograd_node()
+        if step is None or self._watch.is_inside:
+            path = self._watch.place(parameters)
+        else:
+            path = self._paths.get(step._sequence_nr(), "")
+        autograd: Any = torch.autograd
+        self._paths.setdefault(autograd._get_sequence_nr() - 1, path)
+        return path
 
 
 def run_forward_backward(
@@ -71,8 +100,9 @@ def run_forward_backward(
 def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
     with borrow() as (model, (args, kwargs)), _same_chances():
         set_mode(model, training=training)
-        meter = Meter(parameters_by_name(walk(model)), lambda _: "")
-        with torch.enable_grad(), countable(model, meter.note):
+        watch = Watch(model)
+        meter = watch.meter = Meter(parameters_by_name(walk(model)), _Places(watch))
+        with torch.enable_grad(), countable(model, meter.note), watch.watching():
             with meter:
                 output = model(*args, **kwargs)
             if meter.loops:  # what autograd does not see would be missing without a word
@@ -85,7 +115,7 @@ def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
         if _has_no_modes(model):
             note = "counted in the mode that the program was exported in"
     return ForwardBackward(
-        flops=meter.flops.total(), work=meter.work, uncounted=meter.uncounted, note=note
+        flops=dict(meter.flops), work=meter.work, uncounted=meter.uncounted, note=note
     )
 
 

@@ -113,11 +113,11 @@ class Examination:
 
     def _figures(self, measured: Measured) -> Layers:
         trace, peer, weights = measured.trace, measured.peer, weigh(self._model)
-        layers = build_layers(self._model, trace)
+        both = measured.both if isinstance(measured.both, ForwardBackward) else None
+        layers = build_layers(self._model, trace, both.flops if both else None)
         idle = never_ran(self._model, trace)
         flops = sum(trace.flops.values())
         experts = find_experts(self._model, trace.choices, trace.first_read)
-        both = measured.both if isinstance(measured.both, ForwardBackward) else None
         ideal = self._ideal_bytes(measured)
         inputs = self._inputs(measured.batch).tensors()
         result = Layers(
@@ -158,8 +158,8 @@ class Examination:
             ideal_bytes=ideal,
             flops_per_byte=flops / trace.operator_bytes if trace.operator_bytes else None,
             ideal_flops_per_byte=flops / ideal if ideal else None,
-            forward_backward_macs=both.flops // 2 if both else None,
-            forward_backward_flops=both.flops if both else None,
+            forward_backward_macs=both.all_flops // 2 if both else None,
+            forward_backward_flops=both.all_flops if both else None,
             forward_backward_operator_bytes=both.operator_bytes if both else None,
             forward_backward_note=both.note if both else str(measured.both),
             forward_backward_uncounted=both.uncounted if both else (),

@@ -31,6 +31,8 @@ class Layer:
     leaf: bool  # has no child modules
     repeats: str | None  # path of the first module with this very instance, if this is a repeat
     own_macs: int = 0  # without those of the children
+    forward_backward_macs: int | None = None  # None: see the note of the whole
+    own_forward_backward_macs: int | None = None  # likewise
     trainable_parameters: int = 0
     never_ran_parameters: int = 0
     reached: Reached = "called"

@@ -21,7 +21,8 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _COLUMN_NAMES = """
     path type depth calls reached repeats input_shapes output_shapes dtype output_dtype kernel
     groups parameters parameters_share own_parameters trainable_parameters never_ran_parameters
-    macs macs_share own_macs trainable leaf output_bytes
+    macs macs_share own_macs forward_backward_macs own_forward_backward_macs trainable leaf
+    output_bytes
 """
 _COLUMNS = _COLUMN_NAMES.split()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -116,8 +116,13 @@ def _never_unpacked(nodes: list[Node], trace: Trace) -> dict[str, Tensor]:
     }
 
 
-def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
-    """One row for each path, depth first in order of registration."""
+def build_layers(
+    model: nn.Module, trace: Trace, both_flops: Mapping[str, int] | None = None
+) -> tuple[Layer, ...]:
+    """One row for each path, depth first in order of registration.
+
+    `both_flops` are those of a forward and a backward pass, by path; None: they are not known.
+    """
     nodes = walk(model)
     idle = set(map(id, _never_read(nodes, trace).values()))
     unpacked = _never_unpacked(nodes, trace)
@@ -151,8 +156,10 @@ def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
                 own_parameters=_numbers(own) + _numbers(_quantized([node])),
                 trainable_parameters=_numbers(p for p in held if p.requires_grad),
                 never_ran_parameters=_numbers(p for p in held if id(p) in idle) + idle_packed,
-                macs=sum(trace.flops.get(part.path, 0) for part in subtree) // 2,
-                own_macs=trace.flops.get(node.path, 0) // 2,
+                macs=_macs(trace.flops, subtree),
+                own_macs=_macs(trace.flops, [node]),
+                forward_backward_macs=None if both_flops is None else _macs(both_flops, subtree),
+                own_forward_backward_macs=None if both_flops is None else _macs(both_flops, [node]),
                 trainable=any(p.requires_grad for p in held),
                 leaf=node.leaf,
                 repeats=None if repeats == node.path else repeats,
@@ -164,6 +171,10 @@ def build_layers(model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
             )
         )
     return tuple(rows)
+
+
+def _macs(flops: Mapping[str, int], nodes: list[Node]) -> int:
+    return sum(flops.get(node.path, 0) for node in nodes) // 2
 
 
 def _below(packed: dict[str, Tensor], subtree: list[Node]) -> dict[str, Tensor]:

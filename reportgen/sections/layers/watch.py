@@ -74,6 +74,11 @@ class Watch:
         stack: list[str] = self._local.stack
         return stack
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether some module is running."""
+        return bool(self._running)
+
     def calls_in_order(self) -> list[Call]:
         """Calls as they ended; those of threads, which end as they will, first and by path."""
         return [*sorted(self.elsewhere, key=lambda call: call.path), *self._calls]
