@@ -1,36 +1,40 @@
-"""Sizes as affine functions of the batch: two traces give the law, a third must agree."""
+"""Sizes as polynomials of the batch: few small traces give the law, one more must agree.
+
+Most sizes grow along a line. Where every example meets every other, as in a contrastive loss,
+they grow with the square of the batch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .events import Allocation, Request, Trace
 from .library import Platform, request_bytes
 
-FIRST_BATCH, SECOND_BATCH, CHECK_BATCH = 2, 3, 7
-Line = tuple[int, int]
-"""A constant and what is added to it for each example of the batch."""
+FIRST_BATCH, SECOND_BATCH, THIRD_BATCH, FOURTH_BATCH = 2, 3, 7, 11
+Curve = tuple[int, int, int]
+"""A constant, what is added to it for each example of the batch, and for each pair of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchLaw:
-    """Allocation i takes `constants[i] + slopes[i] * batch` bytes in the order of `trace`.
+    """Allocation i takes the bytes of `curves[i]` at a batch, in the order of `trace`.
 
-    Library requests obey laws of their own: each entry of `requests` is a rule, the lines of its
+    Library requests obey laws of their own: each entry of `requests` is a rule, the curves of its
     numbers, and the allocations that make this very request.
     """
 
     trace: Trace
-    constants: tuple[int, ...]
-    slopes: tuple[int, ...]
-    requests: tuple[tuple[str, tuple[Line, ...], tuple[int, ...]], ...]
+    curves: tuple[Curve, ...]
+    requests: tuple[tuple[str, tuple[Curve, ...], tuple[int, ...]], ...]
 
     def sizes(self, batch: int, platform: Platform) -> list[int]:
         """The bytes of every allocation at this batch on this platform."""
-        sizes = [a + b * batch for a, b in zip(self.constants, self.slopes, strict=True)]
-        for rule, lines, indices in self.requests:
-            numbers = tuple(a + b * batch for a, b in lines)
+        sizes = [_at(curve, batch) for curve in self.curves]
+        for rule, curves, indices in self.requests:
+            numbers = tuple(_at(curve, batch) for curve in curves)
             size = request_bytes(Request(rule=rule, numbers=numbers), platform)
             for index in indices:
                 sizes[index] = size
@@ -38,26 +42,32 @@ class BatchLaw:
 
 
 def find_law(full: Trace, light_trace_at: Callable[[int], Trace]) -> BatchLaw | None:
-    """The law of a step, or None where its events or sizes are not affine in the batch.
+    """The law of a step, or None where its events or sizes follow none.
 
     `full` is traced at `FIRST_BATCH`. Light traces leave out the optimizer, whose memory does not
-    depend on the batch.
+    depend on the batch. Two traces give lines; where a third one is not on them, it bends them,
+    and a fourth one must agree.
     """
     first = _without_optimizer(full)
     second = _without_optimizer(light_trace_at(SECOND_BATCH))
-    lines = _lines(first, second)
-    if lines is None:
+    curves = _curves(first, second)
+    if curves is None:
         return None
-    if not _agree(first, lines, _without_optimizer(light_trace_at(CHECK_BATCH))):
-        return None
-    return _law(full, first, lines)
+    third = _without_optimizer(light_trace_at(THIRD_BATCH))
+    if not _agree(first, curves, third):
+        curves = _curves(first, second, third)
+        if curves is None:
+            return None
+        if not _agree(first, curves, _without_optimizer(light_trace_at(FOURTH_BATCH))):
+            return None
+    return _law(full, first, curves)
 
 
 def law_through(first: Trace, second: Trace) -> BatchLaw | None:
     """The law through two whole traces, or None where they differ in more than sizes."""
     body = _without_optimizer(first)
-    lines = _lines(body, _without_optimizer(second))
-    return None if lines is None else _law(first, body, lines)
+    curves = _curves(body, _without_optimizer(second))
+    return None if curves is None else _law(first, body, curves)
 
 
 def own_sizes(trace: Trace, platform: Platform) -> list[int]:
@@ -100,47 +110,65 @@ def _without_optimizer(trace: Trace) -> _Body:
     return _Body(batch=trace.batch, events=tuple(events), kept=tuple(kept), allocations=allocations)
 
 
-def _lines(first: _Body, second: _Body) -> list[tuple[Line, ...]] | None:
-    """For every allocation its line, or the lines of its request's numbers; None if any bends."""
-    if not _same_events(first, second):
+def _curves(*bodies: _Body) -> list[tuple[Curve, ...]] | None:
+    """For every allocation its curve, or those of its request's numbers; None without any.
+
+    Two traces give lines, three give parabolas.
+    """
+    if not all(_same_events(bodies[0], other) for other in bodies[1:]):
         return None
-    step = second.batch - first.batch
-    lines = []
-    for one, other in zip(first.allocations, second.allocations, strict=True):
-        found = []
-        for a, b in zip(_numbers(one), _numbers(other), strict=True):
-            slope, rest = divmod(b - a, step)
-            if rest:
-                return None
-            found.append((a - slope * first.batch, slope))
-        lines.append(tuple(found))
-    return lines
+    batches = [body.batch for body in bodies]
+    found = []
+    for allocations in zip(*(body.allocations for body in bodies), strict=True):
+        numbers = zip(*map(_numbers, allocations), strict=True)
+        curves = [_curve_through(batches, values) for values in numbers]
+        whole = tuple(curve for curve in curves if curve is not None)
+        if len(whole) < len(curves):
+            return None
+        found.append(whole)
+    return found
 
 
-def _agree(first: _Body, lines: list[tuple[Line, ...]], third: _Body) -> bool:
-    """Whether a third trace has the very events and numbers that the lines foretell."""
-    return _same_events(first, third) and all(
-        tuple(a + b * third.batch for a, b in line) == _numbers(allocation)
-        for line, allocation in zip(lines, third.allocations, strict=True)
+def _curve_through(batches: list[int], values: tuple[int, ...]) -> Curve | None:
+    """Newton's polynomial through two points or three; None where its numbers are not whole."""
+    row, heads = list(values), [values[0]]
+    for width in range(1, len(batches)):
+        gaps = [end - start for start, end in zip(batches, batches[width:], strict=False)]
+        if any((b - a) % gap for (a, b), gap in zip(pairwise(row), gaps, strict=True)):
+            return None
+        row = [(b - a) // gap for (a, b), gap in zip(pairwise(row), gaps, strict=True)]
+        heads.append(row[0])
+    (x0, x1), (value, slope, square) = batches[:2], (*heads, 0)[:3]
+    return value - x0 * slope + x0 * x1 * square, slope - (x0 + x1) * square, square
+
+
+def _at(curve: Curve, batch: int) -> int:
+    constant, slope, square = curve
+    return constant + (slope + square * batch) * batch
+
+
+def _agree(first: _Body, curves: list[tuple[Curve, ...]], other: _Body) -> bool:
+    """Whether another trace has the very events and numbers that the curves foretell."""
+    return _same_events(first, other) and all(
+        tuple(_at(curve, other.batch) for curve in own) == _numbers(allocation)
+        for own, allocation in zip(curves, other.allocations, strict=True)
     )
 
 
-def _law(full: Trace, body: _Body, lines: list[tuple[Line, ...]]) -> BatchLaw:
+def _law(full: Trace, body: _Body, curves: list[tuple[Curve, ...]]) -> BatchLaw:
     """The law of the whole trace; what only the optimizer allocates is constant."""
-    constants = [allocation.size_bytes for allocation in full.allocations]
-    slopes = [0] * len(constants)
-    requests: dict[tuple[str, tuple[Line, ...]], list[int]] = {}
-    of_index = dict(zip(body.kept, lines, strict=True))
+    sizes = [(allocation.size_bytes, 0, 0) for allocation in full.allocations]
+    requests: dict[tuple[str, tuple[Curve, ...]], list[int]] = {}
+    of_index = dict(zip(body.kept, curves, strict=True))
     for index, allocation in enumerate(full.allocations):
         if allocation.request is not None:
-            own = of_index.get(index) or tuple((n, 0) for n in allocation.request.numbers)
+            own = of_index.get(index) or tuple((n, 0, 0) for n in allocation.request.numbers)
             requests.setdefault((allocation.request.rule, own), []).append(index)
         elif index in of_index:
-            constants[index], slopes[index] = of_index[index][0]
+            sizes[index] = of_index[index][0]
     return BatchLaw(
         trace=full,
-        constants=tuple(constants),
-        slopes=tuple(slopes),
+        curves=tuple(sizes),
         requests=tuple((*key, tuple(indices)) for key, indices in requests.items()),
     )
 

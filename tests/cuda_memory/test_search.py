@@ -12,12 +12,14 @@ from torch import nn
 
 from reportgen.cuda_memory import (
     CudaMemoryError,
+    Estimate,
     Step,
     estimate,
     find_gpu,
     measure_step,
     trace_step,
 )
+from reportgen.cuda_memory.laws import Curve, _at, _curve_through
 from reportgen.cuda_memory.search import largest
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -51,8 +53,8 @@ def test_a_good_guess_asks_little() -> None:
     assert len(asked) <= 8
 
 
-class Halves(nn.Module):
-    """Not affine: memory goes with the square of the batch."""
+class Pairs(nn.Module):
+    """Every example meets every other: memory goes with the square of the batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,17 +65,47 @@ class Halves(nn.Module):
         return x @ x.t()
 
 
-def test_a_step_that_is_not_affine_in_the_batch_is_traced_at_each_batch() -> None:
+def asked(model: nn.Module, batch: int) -> tuple[Estimate, list[int]]:
+    """An estimate by a plan, and the batches that were traced for it; equal to a trace's own."""
+    traced: list[int] = []
+
     def inputs(batch: int) -> Inputs:
+        traced.append(batch)
         return (torch.empty(batch, 64),), {}
 
-    plan = trace_step(Halves(), inputs, Step(mode="train", loss="sum", iterations=1))
-    by_plan = plan.estimate(1024)
-    assert by_plan == estimate(
-        Halves(), inputs, batch=1024, step=Step(mode="train", loss="sum", iterations=1)
-    )
-    square = 1024 * 1024 * 4
-    assert by_plan.peak_allocated_bytes > square
+    step = Step(mode="train", loss="sum", iterations=1)
+    by_plan = trace_step(model, inputs, step).estimate(batch)
+    batches = sorted(set(traced))
+    assert by_plan == estimate(model, inputs, batch=batch, step=step)
+    return by_plan, batches
+
+
+def test_a_step_in_which_examples_meet_in_pairs_grows_with_the_square_of_the_batch() -> None:
+    found, traced = asked(Pairs(), 1024)
+    assert found.peak_allocated_bytes > 1024 * 1024 * 4
+    assert traced == [2, 3, 7, 11]
+
+
+class Thirds(Pairs):
+    """Rounds the batch, as no polynomial does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x[: len(x) // 3 + 1])
+
+
+def test_a_step_that_follows_no_law_of_the_batch_is_traced_at_each_batch() -> None:
+    _, traced = asked(Thirds(), 1000)
+    assert traced[-1] == 1000
+
+
+@given(st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)), st.integers(1, 10**6))
+def test_three_points_give_back_the_parabola_that_they_are_from(curve: Curve, batch: int) -> None:
+    def at(b: int) -> int:
+        return curve[0] + curve[1] * b + curve[2] * b * b
+
+    found = _curve_through([2, 3, 7], (at(2), at(3), at(7)))
+    assert found == curve
+    assert _at(curve, batch) == at(batch)
 
 
 class CountsBoxes(nn.Module):
