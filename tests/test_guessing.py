@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from reportgen.errors import ModelError
+from reportgen.guessing.choice import indices, tensor
 from reportgen.guessing.draft import draft_manifest
+from reportgen.guessing.lessons import wanted_rank
+from reportgen.guessing.lookups import lowered
 from reportgen.inputs import make_examples
 from reportgen.manifest import InputSpec, ModelSpec, load_manifest
 from reportgen.sources import load_model
@@ -241,3 +244,25 @@ def test_what_no_manifest_can_write_is_refused_with_a_way_round(folder: Path) ->
     with pytest.raises(ModelError, match="'data' is a Data") as caught:
         draft_manifest("own.py:OfData")
     assert "a function that returns a module" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "rank"),
+    [
+        ("Dimension out of range (expected to be in range of [-3, 2], but got 3)", 4),
+        ("Dimension out of range (expected to be in range of [-2, 1], but got -3)", 3),
+        ("too many values to unpack (expected 4)", 4),
+        ("not enough values to unpack (expected 3, got 2)", 3),
+        ("Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size", 4),
+        ("mat1 and mat2 shapes cannot be multiplied (1x3 and 4x5)", None),
+    ],
+)
+def test_an_error_tells_how_many_dimensions_it_wanted(words: str, rank: int | None) -> None:
+    assert wanted_rank(RuntimeError(words)) == rank
+
+
+def test_an_index_beyond_a_table_leads_to_the_next_smaller_one_then_to_fewer() -> None:
+    ids, x = indices("ids", "batch", 16, count=100), tensor("x", "batch", 6)
+    first, fewer = lowered((ids, x), [30, 100, 400])
+    assert (first[0].high, first[1]) == (30, x)
+    assert (fewer[0].shape, fewer[1]) == (("batch", 8), x)

@@ -281,6 +281,17 @@ TINY_TEXT = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
             {"text_config": TINY_TEXT, "vision_config": {**SIZES, "patch_size": 4}},
             {"pixel_values": ("batch", 16, 48), "spatial_shapes": ("batch", 2)},
         ),
+        (  # patches that lie together, their channels last
+            "transformers:inkling2_vision",
+            {**SIZES, "hidden_size": 64, "projection_hidden_dim": 64, "text_hidden_size": 64},
+            {"pixel_values": (64, 40, 40, 3), "image_grid_thw": (1, 3)},
+        ),
+        (  # several tokens of sound a step, beside the text
+            "transformers:dia_decoder",
+            {**TINY_TEXT, "head_dim": 8, "num_key_value_heads": 2, "cross_num_attention_heads": 2,
+             "cross_num_key_value_heads": 2, "cross_head_dim": 8, "cross_hidden_size": 16},
+            {"input_ids": ("batch", 16, 9), "encoder_hidden_states": ("batch", 18, 16)},
+        ),
         (  # a part of a model, which no list of tasks holds
             "transformers:siglip_text_model",
             TINY_TEXT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from reportgen.guessing.choice import Dims
 from reportgen.manifest import InputSpec
@@ -15,6 +15,12 @@ _FEATURES = re.compile(r"features:?\s*\D{0,3}(\d+)", re.I)
 _TOKENS = re.compile(r"(?:image|video|audio|speech|patch)\w* (?:features|tokens|embeddings)", re.I)
 _NAMED_TOKEN = re.compile(r"<?(\w+)>? tokens?\b", re.I)
 _INTEGERS = re.compile(r"'indices' to have|index tensor|used as indices|Int(32|64)|dtype int")
+_RANKS: tuple[tuple[re.Pattern[str], Callable[[int], int]], ...] = (
+    (re.compile(r"in range of \[-\d+, \d+\], but got (\d+)"), lambda axis: axis + 1),
+    (re.compile(r"in range of \[-\d+, \d+\], but got -(\d+)"), lambda axis: axis),
+    (re.compile(r"values to unpack \(expected (\d+)"), lambda rank: rank),
+    (re.compile(r"[Ee]xpected \dD \(unbatched\) or (\d)D"), lambda rank: rank),
+)
 _LONGEST = 4096  # no dim of an example need be longer
 _MOST_DIMS = 6  # other sizes tried after one error
 
@@ -82,6 +88,15 @@ def missing_arguments(error: Exception) -> list[str]:
     """The arguments that a call lacks, by Python's own words."""
     text = str(error)
     return re.findall(r"'(\w+)'", text.partition("required positional argument")[2])
+
+
+def wanted_rank(error: Exception) -> int | None:
+    """How many dimensions a tensor should have had, where the error says so."""
+    text = str(error)
+    for pattern, rank_of in _RANKS:
+        if match := pattern.search(text):
+            return rank_of(int(match[1]))
+    return None
 
 
 def wanted_key(error: Exception) -> str | None:

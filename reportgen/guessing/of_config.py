@@ -44,6 +44,7 @@ def _ids(name: str, sizes: Sizes) -> Iterator[InputSpec]:
         small = sizes.audio("audio_vocab_size", "codebook_size") or vocabulary
         yield indices(name, "batch", 16, books, count=min(small, vocabulary), keyword=True)
         yield indices(name, "batch", books, 16, count=min(small, vocabulary), keyword=True)
+    yield from _channels_of_ids(name, sizes, vocabulary)
 
 
 def _decoder_ids(name: str, sizes: Sizes) -> Iterator[InputSpec]:
@@ -51,6 +52,14 @@ def _decoder_ids(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     length = min(sizes.length(), sizes.text("max_target_positions") or _LENGTH)
     yield indices(name, "batch", length, count=vocabulary, keyword=True)
     yield indices(name, "batch", 16, count=vocabulary, keyword=True)
+    yield from _channels_of_ids(name, sizes, vocabulary)
+
+
+def _channels_of_ids(name: str, sizes: Sizes, vocabulary: int) -> Iterator[InputSpec]:
+    """Several tokens a step, as a decoder of sound takes them."""
+    channels = sizes.text("num_channels")
+    if channels:
+        yield indices(name, "batch", 16, channels, count=vocabulary, keyword=True)
 
 
 def _mask(name: str, sizes: Sizes) -> Iterator[InputSpec]:

@@ -150,6 +150,14 @@ def entry_rows(model: nn.Module, name: str) -> Iterator[InputSpec]:
             return
 
 
+def merged_patches(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+    """Small images, each as many patches as become one token, their channels last."""
+    patch, merge = sizes.vision("patch_size"), sizes.vision("spatial_merge_size", "merge_size")
+    if patch is not None and merge is not None:
+        side, channels = patch * merge, sizes.vision(*_CHANNELS) or 3
+        yield tensor(name, _GRID**3, side, side, channels, keyword=True)
+
+
 def _side(sizes: Sizes) -> tuple[int, int]:
     return sizes.pair("image_size") or sizes.pair("img_size") or (224, 224)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from itertools import product, zip_longest
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,15 @@ from reportgen.guessing.lessons import (
     signature_of,
     wanted_key,
     wanted_names,
+    wanted_rank,
     wants_floats,
     wants_integers,
 )
-from reportgen.guessing.nesting import Inputs, every_part, parts_of, with_part
+from reportgen.guessing.lookups import lowered, says_too_small
+from reportgen.guessing.nesting import Inputs, parts_of, with_part
 from reportgen.guessing.of_arguments import FLOATS, MIXED, Arguments, unlike
 from reportgen.guessing.of_names import GRAPH_DIMS
 from reportgen.guessing.resizing import Resizing
-from reportgen.manifest import InputSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,8 +83,9 @@ class SignatureSearch(Search):
             return
         told = [*self._with_names(error), *self._resizing.after(error, self._last)]
         told += self._with_types(error)
-        if "out of range" in str(error) or "out of bounds" in str(error):
-            told += self._lowered()
+        told += self._with_ranks(error)
+        if says_too_small(error):
+            told += lowered(self._last, self._arguments.tables)
         self._told[:0] = told
         self._next += self._with_next_options()
 
@@ -129,14 +130,14 @@ class SignatureSearch(Search):
             for option in others[:MIXED]:
                 yield with_part(self._last, place, option)
 
-    def _lowered(self) -> Iterator[Inputs]:
-        """Whole numbers below the next smaller table; fewer of them, for a table of positions."""
-        highs = {int(part.high) for _, part in parts_of(self._last) if part.high and part.high > 1}
-        for high in sorted(highs, reverse=True):
-            smaller = max((size for size in self._arguments.tables if size < high), default=1)
-            yield every_part(self._last, partial(_lower, high=high, smaller=smaller))
-        if highs:
-            yield every_part(self._last, _halved)
+    def _with_ranks(self, error: Exception) -> Iterator[Inputs]:
+        """One tensor of as many dimensions as the error says, in place of another."""
+        rank = wanted_rank(error)
+        for place, (name, part) in enumerate(parts_of(self._last) if rank else ()):
+            known = self._arguments.options_of(name)
+            fitting = [item for item in known if len(item.shape or ()) == rank]
+            if len(part.shape or ()) != rank:
+                yield from (with_part(self._last, place, item) for item in fitting[:MIXED])
 
     def _with_next_options(self) -> Iterator[Inputs]:
         for place, (name, part) in enumerate(parts_of(self._last)):
@@ -165,15 +166,3 @@ class SignatureSearch(Search):
     def _dims(self, inputs: Inputs) -> dict[str, int]:
         used = {dim for item in inputs for dim in item.named_dims()}
         return {name: size for name, size in GRAPH_DIMS.items() if name in used}
-
-
-def _lower(part: InputSpec, *, high: int, smaller: int) -> InputSpec:
-    return part.model_copy(update={"high": smaller}) if part.high == high else part
-
-
-def _halved(part: InputSpec) -> InputSpec:
-    shape = tuple(
-        dim // 2 if isinstance(dim, int) and dim > 1 and part.dtype == "int64" else dim
-        for dim in part.shape or ()
-    )
-    return part.model_copy(update={"shape": shape}) if part.shape is not None else part

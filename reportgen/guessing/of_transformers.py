@@ -13,12 +13,15 @@ from reportgen.guessing.lessons import (
     signature_of,
     wanted_names,
     wanted_placeholders,
+    wanted_rank,
     wanted_sizes,
     wanted_tokens,
     wants_floats,
 )
+from reportgen.guessing.lookups import lowered, says_too_small
 from reportgen.guessing.of_config import WANTED, anything, options
-from reportgen.guessing.of_images import entry_rows, packed
+from reportgen.guessing.of_images import entry_rows, merged_patches, packed
+from reportgen.guessing.of_layers import table_sizes
 from reportgen.guessing.sizes import Sizes
 from reportgen.manifest import InputSpec
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 _BESIDES = ("pixel_values", "input_features", "input_values", "audio_values")
 _AS_LONG = ("attention_mask", "mm_token_type_ids", "image_embeds_position_mask")
 _MOST_ALIKE = 10  # passes that die of one cause, whatever they are given
+
+_MOST_OF_A_RANK = 3
 
 State = tuple[tuple[str, int], ...]
 """The arguments of one call, each with the number of the option that is taken for it."""
@@ -41,6 +46,7 @@ class ConfigSearch(Search):
         self._model = model
         self._config: Any = model.config
         self._parameters = _parameters(model)
+        self._tables = table_sizes(model)
         self._sizes = Sizes(config=self._config)
         main = getattr(model, "main_input_name", "input_ids")
         self._main = tuple([main] if isinstance(main, str) else main)
@@ -87,8 +93,9 @@ class ConfigSearch(Search):
         self._learn_names(error)
         if wants_floats(error):
             self._take_floats()
-        if "index out of range" in str(error):
+        if says_too_small(error):
             self._shorten()
+        self._learn_ranks(error)
         for place, (name, index) in enumerate(self._last):
             if index + 1 < len(self._all(name)):
                 self._enqueue(_with(self._last, place, (name, index + 1)))
@@ -111,6 +118,18 @@ class ConfigSearch(Search):
         for place, (name, index) in enumerate(self._last):
             if name.endswith("input_ids") and index + 1 < len(self._all(name)):
                 self._enqueue(_with(self._last, place, (name, index + 1)), first=True)
+        given = tuple(self._input(name, index) for name, index in self._last)
+        for changed in lowered(given, self._tables):
+            self._enqueue(self._stating(self._last, list(changed)), first=True)
+
+    def _learn_ranks(self, error: Exception) -> None:
+        """Options with as many dimensions as the error says."""
+        rank = wanted_rank(error)
+        for place, (name, index) in enumerate(self._last if rank else ()):
+            ranks = [len(item.shape or ()) for item in self._all(name)]
+            fitting = [n for n, found in enumerate(ranks) if found == rank != ranks[index]]
+            for option in reversed(fitting[:_MOST_OF_A_RANK]):
+                self._enqueue(_with(self._last, place, (name, option)), first=True)
 
     def _take_floats(self) -> None:
         """The next option with floats, for each argument that was given whole numbers."""
@@ -184,7 +203,9 @@ class ConfigSearch(Search):
             return list(packed(name, self._sizes))
         grids = [n for n in self._needed() if "grid" in n]
         takes = name in ("pixel_values", "pixel_values_videos", "hidden_states")
-        return list(entry_rows(self._model, name)) if grids and takes else []
+        if not grids or not takes:
+            return []
+        return [*entry_rows(self._model, name), *merged_patches(name, self._sizes)]
 
     def _needed(self) -> list[str]:
         return [name for name, p in self._parameters.items() if p.default is p.empty]
