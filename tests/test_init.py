@@ -288,8 +288,15 @@ TINY_TEXT = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
         ),
         (  # several tokens of sound a step, beside the text
             "transformers:dia_decoder",
-            {**TINY_TEXT, "head_dim": 8, "num_key_value_heads": 2, "cross_num_attention_heads": 2,
-             "cross_num_key_value_heads": 2, "cross_head_dim": 8, "cross_hidden_size": 16},
+            {
+                **TINY_TEXT,
+                "head_dim": 8,
+                "num_key_value_heads": 2,
+                "cross_num_attention_heads": 2,
+                "cross_num_key_value_heads": 2,
+                "cross_head_dim": 8,
+                "cross_hidden_size": 16,
+            },
             {"input_ids": ("batch", 16, 9), "encoder_hidden_states": ("batch", 18, 16)},
         ),
         (  # a part of a model, which no list of tasks holds
