@@ -600,3 +600,88 @@ def test_a_size_at_which_pytorch_fails_is_told_whole(look: Look) -> None:
         return y * 2
 
     assert "and so on" in look(Returning(answer), "batch,4").parity.note
+
+
+# Rounding -----------------------------------------------------------------------------------
+
+
+class Cancelling(nn.Module):
+    """A small signal beside two large sums that cancel, in float64 to nothing."""
+
+    def __init__(self, *, drops: bool = False) -> None:
+        super().__init__()
+        self._drops = drops
+        self.signal = nn.Linear(512, 8)
+        self.large = nn.Parameter(normal(4096, 8))
+        self.register_buffer("gain", torch.full((8,), 3.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.repeat(1, 8)
+        there, back = wide @ self.large * self.gain, wide.flip(-1) @ self.large.flip(0) * 3.0
+        y: Tensor = self.signal(x) + there - back
+        return nn.functional.dropout(y, 0.01, self._drops)
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_differences_as_large_as_pytorchs_own_rounding_pass_and_are_told(look: Look) -> None:
+    result = look(Cancelling(), "x=batch,512")
+    outputs = [output for case in result.parity.cases for output in case.outputs]
+    assert result.parity.passed, result.parity.failure
+    assert any(output.within_rounding for output in outputs)
+    note = next(output.note for output in outputs if output.within_rounding)
+    assert note.startswith("within PyTorch's own rounding error: from the same model in float64")
+    assert "that is rounding" in result.parity.note
+    assert "ONX023" in codes(result)
+
+
+def test_a_weight_that_is_off_by_less_than_it_shows_is_named_all_the_same(look: Look) -> None:
+    def write(array: Any) -> None:
+        array.reshape(-1)[0] *= 1.0003
+
+    result = look(Cancelling(), "x=batch,512", edit=change("large", write))
+    assert result.parity.passed is False
+    assert result.parity.divergence is not None
+    assert "the file's large differs" in result.parity.divergence.sentences[-1]
+    assert "ONX023" not in codes(result)
+
+
+def test_a_constant_that_is_off_is_more_than_rounding(look: Look) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        for tensor in model.graph.initializer:
+            if not tensor.dims and tensor.data_type == onnx.TensorProto.FLOAT:
+                value = onnx.numpy_helper.to_array(tensor) * np.float32(1.0002)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+
+    result = look(Cancelling(), "x=batch,512", edit=edit)
+    assert result.parity.passed is False
+    assert "more than rounding: from the same model in float64" in result.parity.failure
+
+
+def test_a_wrong_epsilon_where_values_are_small_is_more_than_rounding(look: Look) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "epsilon":
+                    attribute.f = 1.02e-5
+
+    class Faint(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.norm(x * 1e-3)
+            return y
+
+    result = look(Faint(), "x=batch,16", edit=edit)
+    assert result.parity.passed is False
+    assert "more than rounding" in result.parity.failure
+
+
+def test_chance_is_not_taken_for_rounding(look: Look) -> None:
+    result = look(Cancelling(drops=True), "x=batch,512")
+    assert result.parity.passed is False
+    assert "rounding" not in result.parity.failure

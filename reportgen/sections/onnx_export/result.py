@@ -28,6 +28,8 @@ class OutputParity:
             `absolute_tolerance + relative_tolerance * |PyTorch's value|`.
         vacuous: PyTorch's output does not vary by more than that, so a file that always gives
             the same value would pass, and agreement proves nothing.
+        within_rounding: it passes beyond the tolerance, since PyTorch's own float32 is as far
+            from float64 as the file is.
     """
 
     name: str
@@ -40,6 +42,7 @@ class OutputParity:
     passed: bool
     vacuous: bool
     note: str
+    within_rounding: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,6 +56,7 @@ class Runtime:
         import onnxruntime
         import torch
 
+        self.path, self.replaced = path, frozenset(replaced or {})
         self.threads = threads or torch.get_num_threads()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads

@@ -135,10 +135,20 @@ def _notes(
         why = "does not vary" if plain.unvarying else "does not depend on the input"
         yield f"{names} {why}, so it was compared again with perturbed parameters"
         yield from _still(perturbed)
+    yield from _within_rounding((*plain.cases, *(perturbed.cases if perturbed else ())))
     if not plain.passed and (modules := modules_in_training(study.model)):
         yield f"in train mode: {', '.join(modules)}"
     if plain.second is not None:
         yield from _about_second_call(plain.second)
+
+
+def _within_rounding(cases: tuple[ParityCase, ...]) -> Iterator[str]:
+    names = {output.name for case in cases for output in case.outputs if output.within_rounding}
+    if names:
+        yield (
+            f"{', '.join(sorted(names))} differs by more than the tolerance and no more than "
+            "PyTorch's own float32 does from float64: that is rounding"
+        )
 
 
 def _about_second_call(second: SecondCall) -> Iterator[str]:

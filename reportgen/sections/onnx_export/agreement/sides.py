@@ -42,6 +42,12 @@ class Sides:
         feed = self.runtime.feed(call_tensors(self.study, self.examples()))
         return [torch.from_numpy(array) for array in self.runtime.run(feed)]
 
+    def call_both(self) -> None:
+        """Run both sides, with the model as it was before the first call."""
+        self.state.restore()
+        self.reference = copies(named_outputs(self.examples().call(self.study.model)))
+        self.found = self.run()
+
     def call_afresh(self) -> None:
         """Run PyTorch once more, with the model as it was before the first call."""
         self.state.restore()

@@ -65,7 +65,20 @@ def find_suspects(
     wrong = _nodes_of(inside, upstream(inside, end, agreeing | known))
     first = wrong[0] if wrong else inside.maker[end]
     group = tuple(node for node in wrong if _origin(node) == _origin(first)) or (first,)
-    return _judged(inside, group, values, feed, model, judge)
+    found = _judged(inside, group, values, feed, model, judge)
+    if found.is_certain:
+        return found
+    return _with_changed_weight(inside, end, model) or found
+
+
+def _with_changed_weight(inside: Inside, end: str, model: nn.Module) -> Suspects | None:
+    """A node anywhere on the way whose weight is not the model's, however little that shows."""
+    for node in _nodes_of(inside, upstream(inside, end, ())):
+        if wrong := changed_weights(inside, node, model):
+            told = "; ".join(weight.told for weight in wrong)
+            module = wrong[0].module or node.modules[-1]
+            return _certainly("file", node, (node,), told, module)
+    return None
 
 
 def _nodes_of(inside: Inside, values: list[str]) -> list[Node]:
@@ -130,7 +143,7 @@ def _judged(
         return Suspects(cause="unknown", node=group[0], nodes=group, sentences=())
     told = (
         "onnxruntime computes these nodes as ONNX's reference implementation does, so the file "
-        "says something else than the model"
+        "says something else than the model there, or makes more of what comes in a little off"
     )
     return Suspects(cause="file", node=group[0], nodes=group, sentences=(told,))
 
