@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from reportgen.export.structure import kept_of_input
+from reportgen.onnx_nodes.origin import CLASSES, NAME_SCOPES
 
 if TYPE_CHECKING:
     from reportgen.export.arguments import Arguments
 
 # What the exporter knows of a node's origin: the path of its module and the classes on the way.
-_KEPT = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
+_KEPT = (NAME_SCOPES, CLASSES)
 _LARGEST_FILE = 2_000_000_000  # a protobuf message ends at 2**31 - 1 bytes
 _WEIGHTS = 1024  # initializers from this many bytes on are streamed to the file
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.onnx_nodes.cost import CONTROL_FLOW, UNCOUNTED, formula_of
+from reportgen.onnx_nodes.origin import origin_of
 from reportgen.onnx_nodes.protos import STANDARD, dtype_name, operator_name, tensor_bytes
 from reportgen.onnx_nodes.shapes import MakeFeed, Shape, shapes_by_running, value_shapes
 
@@ -132,23 +132,6 @@ def load_graph(path: Path) -> Any:
     return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
-def module_of(node: Any) -> str:
-    """The path of the module that a node comes from; "" where the file does not say.
-
-    The dynamo exporter writes it into the node's metadata, the older one into its name
-    (`/encoder/layer.0/MatMul`).
-    """
-    scopes = {entry.key: entry.value for entry in node.metadata_props}
-    written = scopes.get("pkg.torch.onnx.name_scopes")
-    if written is None:
-        return ".".join(part for part in node.name.split("/")[1:-1] if part)
-    try:
-        names = ast.literal_eval(written)
-    except (ValueError, SyntaxError):
-        return ""
-    return str(names[-2]) if len(names) >= 2 else ""
-
-
 def _node(
     node: Any,
     place: int,
@@ -161,7 +144,7 @@ def _node(
     return Node(
         name=node.name or f"{node.op_type}_{place}",
         operator=operator,
-        module=module_of(node),
+        module=origin_of(node).module,
         attributes=attributes,
         inputs=tuple(shapes.get(name) for name in node.input if name and name not in stored),
         outputs=tuple(shapes.get(name) for name in node.output if name),

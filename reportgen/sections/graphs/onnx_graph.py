@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.export.structure import is_weight
+from reportgen.onnx_nodes.origin import origin_of
 from reportgen.sections.graphs.graph import (
     Edge,
     Graph,
@@ -141,18 +141,10 @@ def _shape(value: Any) -> str:
 
 
 def _scope(operator: Any) -> Scope:
-    """The modules that an operator came from, by the exporter's metadata or the node's name."""
-    told = {entry.key: entry.value for entry in operator.metadata_props}
-    try:
-        names = ast.literal_eval(told.get("pkg.torch.onnx.name_scopes", "[]"))
-        classes = ast.literal_eval(told.get("pkg.torch.onnx.class_hierarchy", "[]"))
-    except (SyntaxError, ValueError):
-        names, classes = [], []
-    if names and len(names) == len(classes):
-        pairs = zip(classes[1:-1], names[1:-1], strict=True)
-        return tuple((str(kind).rpartition(".")[2], str(name)) for kind, name in pairs)
-    parts = [part for part in operator.name.split("/")[:-1] if part]
-    return tuple((part.rpartition(".")[2], part) for part in parts)
+    """The modules that an operator came from; a class that is unknown is the module's own name."""
+    origin = origin_of(operator)
+    pairs = zip(origin.classes[1:], origin.modules[1:], strict=True)
+    return tuple(((kind or path).rpartition(".")[2], path) for kind, path in pairs)
 
 
 def _home(root: _Scope, scope: Scope) -> _Scope:

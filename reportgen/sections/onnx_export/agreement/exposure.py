@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reportgen.onnx_nodes.origin import origin_of
 from reportgen.sections.onnx_export.runtime import Runtime
 
 if TYPE_CHECKING:
     from reportgen.sections.onnx_export.runtime import Array, Feed
-
-_SCOPES = "pkg.torch.onnx.name_scopes"
-_CLASSES = "pkg.torch.onnx.class_hierarchy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -159,19 +156,11 @@ def read_values(proto: Any) -> Iterator[str]:
 
 
 def _node(place: int, proto: Any) -> Node:
-    kept = {entry.key: entry.value for entry in proto.metadata_props}
-    scopes, classes = (_listed(kept.get(key, "[]")) for key in (_SCOPES, _CLASSES))
+    origin = origin_of(proto)
     return Node(
         place=place,
         proto=proto,
-        modules=tuple(scopes[:-1]) or ("",),
-        operation=scopes[-1] if scopes else "",
-        torch_operator=classes[-1] if classes else "",
+        modules=origin.modules or ("",),
+        operation=origin.operation,
+        torch_operator=origin.torch_operator,
     )
-
-
-def _listed(text: str) -> list[str]:
-    try:
-        return [str(part) for part in ast.literal_eval(text)]
-    except (ValueError, SyntaxError, TypeError):
-        return []

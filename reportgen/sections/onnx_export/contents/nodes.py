@@ -1,13 +1,11 @@
-"""The nodes of a file, and the modules that the exporter says they come from."""
+"""The nodes of a file, and the modules that they come from."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from typing import Any
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
-_NO_MODULE = "_empty_nn_module_stack"  # what the exporter writes where it lost the module
+from reportgen.onnx_nodes.origin import origin_of
 
 
 def all_nodes(model: Any) -> Iterator[Any]:
@@ -28,9 +26,8 @@ def _nodes(nodes: Any) -> Iterator[Any]:
 
 
 def module_path(node: Any) -> str:
-    """The path of the module that a node comes from, as the exporter wrote it; "" if unknown."""
-    names = _scopes(node)
-    return names[-2] if len(names) >= 2 else ""
+    """The path of the module that a node comes from; "" for the model itself, and if unknown."""
+    return origin_of(node).module
 
 
 def enclosing_path(node: Any) -> str:
@@ -38,18 +35,5 @@ def enclosing_path(node: Any) -> str:
 
     What onnxruntime fuses (a convolution, its norm, its activation) has one such module in common.
     """
-    names = _scopes(node)
-    if len(names) < 2:
-        return ""
-    return next(filter(None, names[-3:-1]), "the model itself")
-
-
-def _scopes(node: Any) -> list[str]:
-    written = {entry.key: entry.value for entry in node.metadata_props}
-    try:
-        names = ast.literal_eval(written.get(_SCOPES, "[]"))
-    except (ValueError, SyntaxError):
-        return []
-    if not isinstance(names, list) or any(str(name).startswith(_NO_MODULE) for name in names):
-        return []
-    return [str(name) for name in names]
+    modules = origin_of(node).modules
+    return next(filter(None, modules[-2:]), "the model itself") if modules else ""
