@@ -11,7 +11,7 @@ import inspect
 import itertools
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ MOST_PARAMETERS = 40_000_000
 _WIDTH, _HEADS, _KEY_HEADS, _HEAD_WIDTH, _RANK = 64, 4, 2, 16, 32
 _LAYERS, _VOCABULARY, _POSITIONS, _EXPERTS, _CHOSEN_EXPERTS = 2, 512, 128, 4, 2
 _SECONDS = 60  # for one constructor
+_SECTIONS = [2, 3, 3]  # of half a head, for time, height and width
 LEVELS = ("whole", "inside", "deep", "layers", "default")
 """What is made small, in the order of trying.
 
@@ -83,13 +84,16 @@ def tiny_transformers(model_type: str) -> Tiny:
         return model_class._from_config(config_class(**arguments))
 
     tries = ((level, tiny_fields(default, level)) for level in LEVELS)
-    return _first_that_runs(f"transformers:{model_type}", make, tries)
+    mended = ((f"{level}, mended", tiny_fields(default, level, mend=True)) for level in LEVELS[:-1])
+    return _first_that_runs(f"transformers:{model_type}", make, tries, mended)
 
 
-def tiny_fields(config: Any, level: str) -> dict[str, Any]:
+def tiny_fields(config: Any, level: str, *, mend: bool = False) -> dict[str, Any]:
     """What to override in `config`, as keyword arguments of its class; nested ones as dicts.
 
-    No other object is touched, and nothing is made larger than it is.
+    No other object is touched, and nothing is made larger than it is. With `mend`, a nested
+    configuration keeps what it has other than its class, and what a default leaves open is set;
+    only where nothing runs without, so that a draw stays what it was.
     """
     from transformers import PreTrainedConfig
 
@@ -100,7 +104,7 @@ def tiny_fields(config: Any, level: str) -> dict[str, Any]:
     small: dict[str, Any] = {}
     for key, value in sorted(values.items()):
         if isinstance(value, PreTrainedConfig):
-            inner = tiny_fields(value, level)
+            inner = (_own_fields(value) if mend else {}) | tiny_fields(value, level, mend=mend)
             if inner:
                 small[key] = {"model_type": value.model_type, **inner}
             continue
@@ -108,7 +112,32 @@ def tiny_fields(config: Any, level: str) -> dict[str, Any]:
         if made != value:
             small[key] = made
     small.update(_token_ids(values, vocabulary))
-    return small
+    return small | (_left_open(values, small) if mend else {})
+
+
+def _left_open(values: dict[str, Any], small: dict[str, Any]) -> dict[str, Any]:
+    """What a default does not say and code reads: with a value for heads of the large model."""
+    found: dict[str, Any] = {}
+    if values.get("num_experts_per_tok", 0) is None:
+        found["num_experts_per_tok"] = _CHOSEN_EXPERTS
+    rope = small.get("rope_parameters", values.get("rope_parameters"))
+    if isinstance(rope, dict) and "mrope_section" not in rope:
+        found["rope_parameters"] = {**rope, "mrope_section": _SECTIONS}
+    return found
+
+
+def _own_fields(config: Any) -> dict[str, Any]:
+    """The plain values in which a nested configuration differs from the defaults of its class."""
+    try:
+        usual = vars(type(config)())
+    except Exception:  # the class has no defaults: all that it holds is its own
+        usual = {}
+    plain = (bool, int, float, str, list, tuple, type(None))
+    return {
+        key: value
+        for key, value in vars(config).items()
+        if key in _fields_of(config) and isinstance(value, plain) and value != usual.get(key)
+    }
 
 
 def _fields_of(config: Any) -> set[str]:
@@ -305,8 +334,11 @@ def _first_that_runs(
     source: str,
     make: Callable[[dict[str, Any]], Any],
     tries: Iterator[tuple[str, dict[str, Any]]],
+    mended: Iterable[tuple[str, dict[str, Any]]] = (),
 ) -> Tiny:
     """The first of `tries` that builds, is small and runs; the first that builds if none runs.
+
+    `mended` is tried after them, where they build and do not run.
 
     A constructor takes many sizes that its forward pass cannot work with. Where nothing runs,
     nobody has shown inputs for it, and the sweep has to.
@@ -316,7 +348,9 @@ def _first_that_runs(
     """
     building = _that_build(make, tries)
     first = next(building)
-    return next((tiny for tiny in itertools.chain([first], building) if _runs(source, tiny)), first)
+    later = _that_build(make, mended, needed=False)
+    every = itertools.chain([first], building, later)
+    return next((tiny for tiny in every if _runs(source, tiny)), first)
 
 
 def _runs(source: str, tiny: Tiny) -> bool:
@@ -335,8 +369,12 @@ def _runs(source: str, tiny: Tiny) -> bool:
 
 
 def _that_build(
-    make: Callable[[dict[str, Any]], Any], tries: Iterator[tuple[str, dict[str, Any]]]
+    make: Callable[[dict[str, Any]], Any],
+    tries: Iterable[tuple[str, dict[str, Any]]],
+    *,
+    needed: bool = True,
 ) -> Iterator[Tiny]:
+    """Those of `tries` that build and are small; the last of them is the library's own default."""
     found = False
     sizes: list[int] = []
     refusals: list[str] = []
@@ -350,8 +388,9 @@ def _that_build(
         if 0 < parameters <= MOST_PARAMETERS:
             found = True
             yield Tiny(arguments=arguments, level=level, parameters=parameters)
-    if not found:
-        raise NotTiny(f"{min(sizes) / 1e6:.0f} M parameters" if sizes else refusals[0])
+    if not found and needed:
+        refusal = f"the library's own default builds no model: {refusals[-1]}" if refusals else ""
+        raise NotTiny(f"{min(sizes) / 1e6:.0f} M parameters" if sizes else refusal)
 
 
 def _on_meta(make: Callable[[dict[str, Any]], Any], arguments: dict[str, Any]) -> Any:

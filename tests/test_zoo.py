@@ -174,3 +174,14 @@ def test_the_manifest_of_a_model_names_a_card_and_no_inputs(tmp_path: Path) -> N
     assert [target.name for target in manifest.targets] == ["T4"]
     assert manifest.models[0].inputs == ()
     assert manifest.models[0].arguments == {"layers": [2, 2]}
+
+
+def test_a_mended_configuration_keeps_what_a_nested_one_has_other_than_its_class() -> None:
+    from transformers import CONFIG_MAPPING
+
+    default = CONFIG_MAPPING["paligemma"]()
+    plain = zoo_tiny.tiny_fields(default, "whole")["text_config"]
+    mended = zoo_tiny.tiny_fields(default, "whole", mend=True)["text_config"]
+    assert "num_key_value_heads" not in plain
+    assert mended["num_key_value_heads"] == default.text_config.num_key_value_heads == 1
+    assert mended["hidden_size"] == plain["hidden_size"] == 64
