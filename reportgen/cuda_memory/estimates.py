@@ -67,7 +67,8 @@ class Fit:
     """The largest batch that a card takes, found by replaying the step at its capacity.
 
     `largest_batch` is 0 when not even a batch of one fits; `first_batch_that_fails` is None when
-    the search limit was reached. `limited_by` is the largest category where it failed, or "".
+    the search limit was reached. `limited_by` is the largest category where it failed, `model`
+    where the model itself refuses that batch, or "".
     `safety_margin_bytes` is kept free besides the nominal context.
     """
 

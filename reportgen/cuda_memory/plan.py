@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .allocator import AllocatorOptions
 from .breakdown import by_category, by_module, timeline
+from .errors import ModelRefusedError
 from .estimates import Estimate, Fit
 from .events import Trace
 from .gpus import Gpu
@@ -74,12 +75,18 @@ class Plan:
         return self._run_at_capacity(batch, self._card(gpu)).failed_position is None
 
     def largest_batch(self, gpu: Gpu | None = None) -> Fit:
-        """The largest batch that fits the card, and the first that does not."""
+        """The largest batch that fits the card, and the first that does not.
+
+        A batch that the model itself refuses does not fit: it is limited by `model` then.
+        """
         card = self._card(gpu)
         runs: dict[int, Replay] = {}
 
         def fits(batch: int) -> bool:
-            runs[batch] = self._run_at_capacity(batch, card)
+            try:
+                runs[batch] = self._run_at_capacity(batch, card)
+            except ModelRefusedError:
+                return False
             return runs[batch].failed_position is None
 
         boundary = largest(fits, limit=SEARCH_LIMIT, guess=self._guess(card))
@@ -93,7 +100,7 @@ class Plan:
             checkpointing=self.step.checkpoints,
             largest_batch=boundary.largest,
             first_batch_that_fails=boundary.first_failing,
-            limited_by="" if failed is None else self._limit(failed, runs[failed], card),
+            limited_by="" if failed is None else self._limit(failed, runs.get(failed), card),
             safety_margin_bytes=self._margin(card),
         )
 
@@ -132,14 +139,20 @@ class Plan:
     def _law(self, gpu: Gpu | None) -> BatchLaw | ScaledRun | None:
         tracer = self._tracer(gpu)
         if tracer not in self._laws:
-            self._laws[tracer] = self._found_law(tracer, gpu)
+            try:
+                self._laws[tracer] = self._found_law(tracer, gpu)
+            except ModelRefusedError:  # it does not run at every small batch
+                self._laws[tracer] = None
         return self._laws[tracer]
 
     def _found_law(self, tracer: Tracer, gpu: Gpu | None) -> BatchLaw | ScaledRun | None:
         first = self.trace(FIRST_BATCH, gpu)
-        if tracer.needs_values:
+        if not tracer.needs_values:
+            return find_law(first, lambda batch: tracer.trace(batch, light=True))
+        try:
             return scaled(self.trace(1, gpu), first)
-        return find_law(first, lambda batch: tracer.trace(batch, light=True))
+        except ModelRefusedError:  # batch norm does not train on one sample
+            return ScaledRun(trace=first)
 
     def _sized(self, batch: int, gpu: Gpu | None, platform: Platform) -> tuple[Trace, list[int]]:
         """The events and their sizes: traced at this batch if it was, else by the law."""
@@ -167,7 +180,7 @@ class Plan:
         platform = self._platform(card)
         law = self._law(card)
         if law is None:
-            return 1
+            return self._traced_batch(card)
         few, many = 8, 64
         peaks = [
             replay(law.trace, law.sizes(batch, platform), options=self._options)
@@ -179,15 +192,22 @@ class Plan:
         return int(few + (capacity - low) / slope)
 
     def _margin(self, card: Gpu) -> int:
-        rules = _rules(self._events_at(1, card))
+        rules = _rules(self._events_at(self._traced_batch(card), card))
         return context_bytes(rules, "high") - context_bytes(rules, "nominal")
 
     def _events_at(self, batch: int, card: Gpu) -> Trace:
         law = self._law(card)
         return self.trace(batch, card) if law is None else law.trace
 
-    def _limit(self, batch: int, run: Replay, card: Gpu) -> str:
-        """The category that held most when the batch did not fit."""
+    def _traced_batch(self, card: Gpu) -> int:
+        """The largest batch that was traced, which the model runs at; one where none was."""
+        generation = self._generation(card)
+        return max((batch for key, batch in self._traces if key == generation), default=1)
+
+    def _limit(self, batch: int, run: Replay | None, card: Gpu) -> str:
+        """The category that held most when the batch did not fit; `model` if that refused it."""
+        if run is None:
+            return "model"
         held = by_category(self._events_at(batch, card), run.granted, run.failed_position or 0)
         return max(held, key=lambda name: held[name]) if held else "parameter"
 

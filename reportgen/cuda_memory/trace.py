@@ -80,8 +80,9 @@ class Tracer:
                 raise
             except Exception as err:  # whatever the model's own code raises
                 self._reason = _first_line(err)
-                self.needs_values = True
-        return self._real_trace(batch)
+        made = self._real_trace(batch)
+        self.needs_values = True  # not before: a batch that is refused says nothing of the others
+        return made
 
     def _fake_trace(self, batch: int, *, light: bool) -> Trace:
         if self._stand_in is None:
@@ -124,7 +125,7 @@ class Tracer:
                     f"the model refuses batch {wanted}: {_first_line(err)}",
                     "check the shapes and types of the inputs",
                 ) from err
-        note = f"ran for real on the CPU at batch {batch} and scaled: {self._reason}"
+        note = f"ran for real on the CPU at batch {batch}, other batches scaled: {self._reason}"
         return recorder.trace(batch=batch, method="cpu run", notes=(*self._notes, note))
 
     def _refuse_large(self) -> None:

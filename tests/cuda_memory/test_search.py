@@ -13,6 +13,7 @@ from torch import nn
 from reportgen.cuda_memory import (
     CudaMemoryError,
     Estimate,
+    ModelRefusedError,
     Step,
     estimate,
     find_gpu,
@@ -133,6 +134,43 @@ def test_a_model_run_for_real_is_scaled_and_never_run_at_the_large_batch() -> No
     assert many.at_peak["saved_activation"] > 50 * one.at_peak["saved_activation"]
     assert plan.largest_batch(find_gpu("T4")).largest_batch > 200
     assert any("scaled" in note for note in many.notes)
+
+
+class AtFour(nn.Module):
+    """Runs at one batch alone, as a model with tables of a fixed length does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(4, 64))
+        self.linear = nn.Linear(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(torch.stack([x, self.table]))
+
+
+class OneImage(AtFour):
+    """Runs at one batch alone, and only on values."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 1:
+            raise ValueError("one image is taken")
+        return self.linear(x[x.abs().sum(1) > 0])
+
+
+@pytest.mark.parametrize(("model", "batch"), [(AtFour(), 4), (OneImage(), 1)])
+def test_a_model_that_runs_at_one_batch_alone_is_estimated_there(
+    model: nn.Module, batch: int
+) -> None:
+    def inputs(batch: int) -> Inputs:
+        return (torch.ones(batch, 64),), {}
+
+    plan = trace_step(model, inputs, Step(mode="train", loss="sum", optimizer="sgd"))
+    assert plan.estimate(batch).batch == batch
+    fit = plan.largest_batch(find_gpu("T4"))
+    assert (fit.largest_batch, fit.first_batch_that_fails) == (batch, batch + 1)
+    assert fit.limited_by == "model"
+    with pytest.raises(ModelRefusedError, match=f"refuses batch {batch + 1}"):
+        plan.estimate(batch + 1)
 
 
 def test_measuring_without_a_device_is_refused_with_a_hint() -> None:

@@ -44,6 +44,25 @@ def test_every_mode_precision_and_optimizer_is_estimated(tmp_path: Path) -> None
     assert len(result.fits) == len(result.estimates) == len(result.curves) == 6
 
 
+class AtFour(nn.Module):
+    """Has a table as long as its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(4, 256))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x, self.table]).sin()
+
+
+def test_of_a_model_of_one_batch_nothing_else_is_said(tmp_path: Path) -> None:
+    result = examined(tmp_path, AtFour())
+    assert {e.batch for e in result.estimates} == {4}
+    assert {(f.largest_batch, f.limited_by) for f in result.fits} == {(4, "model")}
+    assert (result.curves, result.changes) == ((), ())
+    assert any(line.startswith("no curve over batches") for line in result.assumptions)
+
+
 def test_the_breakdown_adds_up_to_the_peak_and_knows_the_weights(tmp_path: Path) -> None:
     weights = sum(p.numel() * 4 for p in small().parameters())
     for estimate in examined(tmp_path).estimates:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reportgen.chapter import Skipped, Unable
-from reportgen.cuda_memory.errors import CudaMemoryError
+from reportgen.cuda_memory.errors import CudaMemoryError, ModelRefusedError
 from reportgen.cuda_memory.events import CATEGORIES
 from reportgen.cuda_memory.gpus import Gpu, find_gpu, user_gpu
 from reportgen.cuda_memory.library import uncertainty
@@ -46,12 +46,14 @@ def examine(study: Study) -> Memory | Skipped:
     fits = {(plan.step, gpu.name): fit_of(plan, gpu) for plan in plans for gpu in gpus}
     shown = next((e for e in estimates if e.mode == "train"), estimates[0])
     notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
-    lost = dict.fromkeys(f"no training step is estimated: {error}" for error in refusals)
+    curves = [_curve(plan, gpus) for plan in plans]
+    lost = [f"no training step is estimated: {error}" for error in refusals]
+    lost += [f"no curve over batches is drawn: {it}" for it in curves if not isinstance(it, Curve)]
     return Memory(
         estimates=tuple(map(as_result, estimates)),
         fits=tuple(fits.values()),
         changes=tuple(changes(study, fits, gpus)),
-        curves=tuple(_curve(plan, gpus) for plan in plans),
+        curves=tuple(curve for curve in curves if isinstance(curve, Curve)),
         timeline=timeline_of(shown),
         holders=tuple(_holder(share) for share in shown.top_modules[:_HOLDERS]),
         torchinfo_bytes=torchinfo_bytes(study),
@@ -59,7 +61,7 @@ def examine(study: Study) -> Memory | Skipped:
             f"the loss of a training step is {study.spec.loss.text}",
             _band(),
             *notes,
-            *lost,
+            *dict.fromkeys(lost),
         ),
     )
 
@@ -177,12 +179,15 @@ def fit_of(plan: Plan, gpu: Gpu) -> Fit:
     )
 
 
-def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve:
-    """Doubling batches until the largest card is left well behind."""
+def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve | ModelRefusedError:
+    """Doubling batches until the largest card is left well behind, or the model refuses one."""
     limit = _CURVE_HEADROOM * max(gpu.usable_bytes for gpu in gpus)
-    points = [plan.estimate(1)]
-    while points[-1].peak_device_bytes < limit and len(points) <= _CURVE_DOUBLINGS:
-        points.append(plan.estimate(2 * points[-1].batch))
+    try:
+        points = [plan.estimate(1)]
+        while points[-1].peak_device_bytes < limit and len(points) <= _CURVE_DOUBLINGS:
+            points.append(plan.estimate(2 * points[-1].batch))
+    except ModelRefusedError as refusal:
+        return refusal
     return Curve(
         mode=points[0].mode,
         precision=points[0].precision,
@@ -198,11 +203,12 @@ def changes(
     """What the training step would fit with mixed precision, with checkpointing, with both.
 
     In this order, since mixed precision costs no time and checkpointing about a third of it.
-    `fits` is by step and card; what stands there already is not searched for again.
+    `fits` is by step and card; what stands there already is not searched for again. Nothing
+    helps a model that refuses a larger batch itself.
     """
     steps = dict.fromkeys(step for step, _ in fits)
     plain = next((s for s in steps if s.mode == "train" and not s.checkpointing), None)
-    if plain is None:
+    if plain is None or all(fits[plain, gpu.name].limited_by == "model" for gpu in gpus):
         return
     for words, step in cheaper_steps(plain):
         plan = make_plan(study, step)  # traced only when it is asked something
