@@ -114,6 +114,16 @@ def test_initializers_are_told_by_dtype_and_by_size(tmp_path: Path) -> None:
     assert (inventory.unused, inventory.duplicates, inventory.external_bytes) == ((), (), 0)
 
 
+def test_a_large_initializer_is_told_with_the_module_that_reads_it(tmp_path: Path) -> None:
+    nodes = products("val_3", "w")
+    for node, scope in zip(nodes, ("encoder.mlp", ""), strict=True):
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(["", scope, "linear"]))
+    weights = [weight("val_3", 4, 8), weight("w", 8, 4), weight("idle", 4, 4)]
+    model = make_model(nodes, [value("x", 2, 4)], [value("y", 2, 4)], weights)
+    largest = details_of(model, tmp_path).inventory.largest
+    assert {t.name: t.module for t in largest} == {"val_3": "encoder.mlp", "w": "", "idle": ""}
+
+
 def test_external_data_counts_and_is_compared_where_it_lies(tmp_path: Path) -> None:
     twin = weight("w1", 64, 64)
     weights = [twin, numpy_helper.from_array(numpy_helper.to_array(twin), "w2")]

@@ -8,12 +8,17 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredTensor:
-    """A tensor whose values stand in the file."""
+    """A tensor whose values stand in the file.
+
+    Attributes:
+        module: path of the module whose node reads it first; "" where the file does not say.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     bytes: int
+    module: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

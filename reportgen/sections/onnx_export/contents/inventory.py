@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reportgen.onnx_nodes.protos import STANDARD
-from reportgen.sections.onnx_export.contents.nodes import all_nodes
+from reportgen.sections.onnx_export.contents.nodes import all_nodes, module_path
 from reportgen.sections.onnx_export.contents.opsets import newest_opset, opset_month, opset_release
 from reportgen.sections.onnx_export.contents.stored import Stored, subgraphs
-from reportgen.sections.onnx_export.file_result import Duplicate, Inventory
+from reportgen.sections.onnx_export.file_result import Duplicate, Inventory, StoredTensor
 
 _LARGEST = 10
 _END = 1024
@@ -33,6 +34,7 @@ def take_inventory(
     """What the file holds; its weights must still be in `model` unless `not_read` says why not."""
     live, dead_nodes = _live_names(model.graph)
     foldable, candidates = _foldable(model)
+    readers = _first_readers(model.graph)
     sizes = Counter[str]()
     for tensor in stored:
         sizes[tensor.dtype] += tensor.bytes
@@ -44,7 +46,7 @@ def take_inventory(
         domains=_ranked(Counter(_domain(node) for node in all_nodes(model))),
         local_functions=tuple(sorted(function.name for function in model.functions)),
         bytes_by_dtype=_ranked(sizes),
-        largest=tuple(t.told for t in sorted(stored, key=_by_size)[:_LARGEST]),
+        largest=tuple(_with_module(t, readers) for t in sorted(stored, key=_by_size)[:_LARGEST]),
         external_bytes=sum(tensor.bytes for tensor in stored if tensor.external),
         constants=len(constants),
         constant_bytes=sum(tensor.bytes for tensor in constants),
@@ -56,6 +58,17 @@ def take_inventory(
         foldable_operators=_ranked(Counter(node.op_type for node in foldable)),
         not_read=not_read,
     )
+
+
+def _first_readers(graph: Any) -> dict[str, Any]:
+    """For every name the first node of the main graph that reads it."""
+    return {name: node for node in reversed(graph.node) for name in node.input}
+
+
+def _with_module(tensor: Stored, readers: Mapping[str, Any]) -> StoredTensor:
+    """The exporter calls a weight that it transposed `val_17`: the module says which it is."""
+    reader = readers.get(tensor.name)
+    return replace(tensor.told, module="" if reader is None else module_path(reader))
 
 
 def find_duplicates(stored: Iterable[Stored]) -> tuple[Duplicate, ...]:
