@@ -136,6 +136,7 @@ BAD = {
             Tried(strategy="torch.export, cache off", error=""),
         ),
     ),
+    "ONX034": replace(GOOD, written_out=("aten.cdist",)),
 }
 BROKEN_TOO = {"ONX030": ["ONX001"]}  # what a rule's bad file cannot but break as well
 

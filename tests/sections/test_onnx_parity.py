@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reportgen.sections.onnx_export import SECTION, OnnxExport
+from reportgen.sections.onnx_export.agreement.exposure import look_inside
 from reportgen.sections.onnx_export.agreement.histogram import error_histogram, ulp_distance
 from reportgen.sections.onnx_export.agreement.state import State
+from reportgen.sections.onnx_export.agreement.suspects import _judged as judged
 from reportgen.sections.onnx_export.examination import examine_file
 
 pytestmark = pytest.mark.slow  # every one of them exports and runs a file
@@ -685,3 +687,60 @@ def test_chance_is_not_taken_for_rounding(look: Look) -> None:
     result = look(Cancelling(drops=True), "x=batch,512")
     assert result.parity.passed is False
     assert "rounding" not in result.parity.failure
+
+
+# Chance and kernels -------------------------------------------------------------------------
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand_like(x)
+
+
+class Drawing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise = nn.Sequential(nn.Linear(4, 4), Noisy())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(self.noise(x), 0.5, training=True)
+
+
+def test_random_operators_are_named_with_module_file_and_line(look: Look) -> None:
+    result = look(Drawing(), "batch,4")
+    line = Noisy.forward.__code__.co_firstlineno + 1
+    rand, drop = result.parity.draws
+    assert rand == f"aten.rand_like in noise.1 at test_onnx_parity.py:{line}"
+    line = Drawing.forward.__code__.co_firstlineno + 1
+    assert drop == f"aten.bernoulli_ at test_onnx_parity.py:{line}"
+    assert rand in result.parity.note
+    assert any("in the model itself" in where for where in result.random_operators)
+
+
+def test_a_model_that_draws_nothing_names_no_draws(look: Look) -> None:
+    assert look(nn.Sequential(nn.Linear(4, 4), nn.Dropout()).eval(), "batch,4").parity.draws == ()
+
+
+@pytest.mark.parametrize(("off", "cause"), [(0.0, "file"), (0.5, "kernel")])
+def test_a_node_that_onnxruntime_computes_otherwise_is_its_kernels_fault(
+    off: float, cause: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(of_one_node(), path)
+    inside = look_inside(path)
+    x = torch.arange(4.0)
+    values = {"y": x.exp() + off}  # what onnxruntime is said to have given
+    found = judged(inside, inside.nodes, values, {"x": x.numpy()}, nn.Module(), nearly)
+    assert (found.cause, found.node.told, found.is_certain) == (cause, "Exp e", cause == "kernel")
+    assert ("so its kernel is at fault" in found.sentences[0]) == (cause == "kernel")
+
+
+def of_one_node() -> onnx.ModelProto:
+    ports = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4]) for name in "xy"]
+    node = onnx.helper.make_node("Exp", ["x"], ["y"], name="e")
+    return onnx.helper.make_model(onnx.helper.make_graph([node], "g", ports[:1], ports[1:]))
+
+
+def nearly(a: Tensor, b: Tensor) -> tuple[bool, float]:
+    apart = float((a - b).abs().max())
+    return apart < 1e-5, apart

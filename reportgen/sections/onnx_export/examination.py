@@ -146,6 +146,7 @@ def _result(
         warnings=file.warnings,
         tried=tuple(Tried(strategy=a.strategy, error=a.error) for a in file.tried),
         adaptations=file.adaptations,
+        written_out=file.written_out,
         structure_only=file.structure_only,
         proven_dynamic=proven_dims(file.dynamic, parity.cases),
         asked_dynamic=file.asked,

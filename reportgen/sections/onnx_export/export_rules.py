@@ -77,4 +77,30 @@ def changed_for_export(onnx: OnnxExport) -> Iterator[Hit]:
         yield Hit(name, f"exported with {name}: {why}")
 
 
-EXPORT_RULES = (dim_fixed_inside, dim_never_proven, structure_only, changed_for_export)
+@rule(
+    "ONX034",
+    Severity.NOTE,
+    advice="take this file, or give torch.onnx.export a custom_translation_table of your own",
+)
+def written_out_for_export(onnx: OnnxExport) -> Iterator[Hit]:
+    """The file holds operators that PyTorch's exporter alone would have failed at.
+
+    reportgen wrote them out by operators that the exporter has, exact up to rounding, and the
+    file was compared with PyTorch as any other. A plain `torch.onnx.export` of this model ends
+    in an error.
+    """
+    if onnx.written_out:
+        names = ", ".join(onnx.written_out)
+        yield Hit(
+            "model.onnx",
+            f"torch.onnx.export has no form of {names}: written out by other operators",
+        )
+
+
+EXPORT_RULES = (
+    dim_fixed_inside,
+    dim_never_proven,
+    structure_only,
+    changed_for_export,
+    written_out_for_export,
+)

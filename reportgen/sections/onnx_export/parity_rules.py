@@ -56,7 +56,10 @@ def unrepeatable_model(onnx: OnnxExport) -> Iterator[Hit]:
     """
     second = onnx.parity.second_call
     if second is not None and not second.pytorch_repeats and not second.state:
-        yield Hit("the model", "a second call on the same input gives another output, by chance")
+        drawn = f": {', '.join(onnx.parity.draws)}" if onnx.parity.draws else ""
+        yield Hit(
+            "the model", f"a second call on the same input gives another output, by chance{drawn}"
+        )
 
 
 @rule(

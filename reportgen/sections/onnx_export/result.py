@@ -158,6 +158,7 @@ class Parity:
         failure: the smallest failing output of the smallest failing case, in words.
         divergence: where that output goes wrong; None when nothing fails or it was not found.
         second_call: None when it was not made.
+        draws: where PyTorch draws random numbers: `aten.rand_like in noise at net.py:12`.
         histograms: one for each output of floating-point numbers.
     """
 
@@ -171,6 +172,7 @@ class Parity:
     failure: str = ""
     divergence: Divergence | None = None
     second_call: SecondCall | None = None
+    draws: tuple[str, ...] = ()
     histograms: tuple[ErrorHistogram, ...] = ()
 
     def smallest_failure(self) -> tuple[ParityCase, OutputParity | None] | None:
@@ -275,6 +277,7 @@ class OnnxExport:
         speed: latency by batch and threads, and where the time goes; None without timings.
         tried: every strategy of exporting in the order tried; the last one succeeded.
         adaptations: what was changed in the model for export and comparison (`cache off`).
+        written_out: operators without a form in torch's exporter, put in as other operators.
         structure_only: the weights are inputs of the graph instead of being in the file.
         proven_dynamic: those of `dynamic` at which the file agreed at more than one size.
     """
@@ -312,5 +315,6 @@ class OnnxExport:
     speed: Speed | None = None
     tried: tuple[Tried, ...] = ()
     adaptations: tuple[str, ...] = ()
+    written_out: tuple[str, ...] = ()
     structure_only: bool = False
     proven_dynamic: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from reportgen.sections.onnx_export.agreement.compare import (
     is_beyond,
     varies,
 )
+from reportgen.sections.onnx_export.agreement.draws import find_draws
 from reportgen.sections.onnx_export.agreement.histogram import error_histogram
 from reportgen.sections.onnx_export.agreement.plans import Plan
 from reportgen.sections.onnx_export.agreement.rounding import excuse_rounding
@@ -49,6 +50,7 @@ class Outcome:
         deaf: outputs that did not depend on the input in any two cases of the same size.
         notes: plans that PyTorch itself could not do.
         second: the second call in a row, where it was made.
+        draws: where PyTorch draws random numbers, if it does.
         smallest: the first failing case of the smallest batch, with what both sides gave.
     """
 
@@ -57,13 +59,14 @@ class Outcome:
     deaf: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     second: SecondCall | None = None
+    draws: tuple[str, ...] = ()
     smallest: Sides | None = None
     _worst: tuple[float, Sides] | None = None
 
     def retry(self, other: Outcome) -> None:
         """Take the place of these cases, but keep what was said of them."""
         self.cases, self.unvarying, self.deaf = other.cases, other.unvarying, other.deaf
-        self.second, self.smallest = other.second, other.smallest
+        self.second, self.smallest, self.draws = other.second, other.smallest, other.draws
         self._worst = other._worst
         self.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
 
@@ -124,7 +127,7 @@ def run_plans(
             state.restore()
         sides = Sides(study=study, plan=plan, runtime=runtime, state=state)
         try:
-            output = plan.examples(study.spec).call(study.model)
+            output = sides.call()
             sides.reference = named_outputs(output)
         except Exception as error:
             notes.append(_cannot(plan, error))
@@ -139,6 +142,7 @@ def run_plans(
             is_stateful = bool(state.changes())
             if not perturbed:
                 outcome.second = call_again(sides)
+                outcome.draws = _draws(sides, outcome.second)
         outcome.keep(cases[-1], sides)
         done.append(replace(sides, reference={}, found=[]))
         seen.add(plan, compared, sides.reference)
@@ -152,6 +156,14 @@ def run_plans(
     outcome.unvarying, outcome.deaf = unvarying, seen.deaf()
     outcome.notes = tuple(dict.fromkeys(notes))
     return outcome
+
+
+def _draws(sides: Sides, second: SecondCall | None) -> tuple[str, ...]:
+    """Where a call draws, if the first one moved torch's random state or chance showed in two."""
+    by_chance = second is not None and not second.pytorch_repeats and not second.state
+    if not by_chance and not sides.drew:
+        return ()
+    return find_draws(sides.study.model, sides.call_afresh)
 
 
 def _run_case(sides: Sides) -> tuple[ParityCase, list[Compared]]:

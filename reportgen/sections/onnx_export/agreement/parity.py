@@ -56,6 +56,7 @@ def _parity(study: Study, file: OnnxFile, plain: Outcome, perturbed: Outcome | N
         note="; ".join(_notes(study, file, plain, perturbed)),
         compared=told(done),
         second_call=plain.second,
+        draws=plain.draws,
         histograms=final.histograms(),
     )
 
@@ -138,6 +139,8 @@ def _notes(
     yield from _within_rounding((*plain.cases, *(perturbed.cases if perturbed else ())))
     if not plain.passed and (modules := modules_in_training(study.model)):
         yield f"in train mode: {', '.join(modules)}"
+    if plain.draws:
+        yield f"PyTorch draws random numbers: {', '.join(plain.draws)}"
     if plain.second is not None:
         yield from _about_second_call(plain.second)
 
@@ -145,8 +148,9 @@ def _notes(
 def _within_rounding(cases: tuple[ParityCase, ...]) -> Iterator[str]:
     names = {output.name for case in cases for output in case.outputs if output.within_rounding}
     if names:
+        verb = "differs" if len(names) == 1 else "differ"
         yield (
-            f"{', '.join(sorted(names))} differs by more than the tolerance and no more than "
+            f"{', '.join(sorted(names))} {verb} by more than the tolerance and no more than "
             "PyTorch's own float32 does from float64: that is rounding"
         )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class Sides:
-    """Both sides of one case: what each gave."""
+    """Both sides of one case: what each gave, and whether PyTorch drew random numbers."""
 
     study: Study
     plan: Plan
@@ -30,10 +30,20 @@ class Sides:
     state: State
     reference: dict[str, Tensor] = field(default_factory=dict)
     found: list[Tensor] = field(default_factory=list)
+    drew: bool = False
 
     def examples(self) -> Examples:
         """The inputs anew, since a model may write into those that it gets."""
         return self.plan.examples(self.study.spec)
+
+    def call(self) -> Any:
+        """What PyTorch returns."""
+        import torch
+
+        before = torch.random.get_rng_state()
+        output = self.examples().call(self.study.model)
+        self.drew = not torch.equal(before, torch.random.get_rng_state())
+        return output
 
     def run(self) -> list[Tensor]:
         """What the file gives."""
@@ -45,7 +55,7 @@ class Sides:
     def call_both(self) -> None:
         """Run both sides, with the model as it was before the first call."""
         self.state.restore()
-        self.reference = copies(named_outputs(self.examples().call(self.study.model)))
+        self.reference = copies(named_outputs(self.call()))
         self.found = self.run()
 
     def call_afresh(self) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.export.structure import is_weight
+from reportgen.onnx_nodes.origin import origin_of
 from reportgen.onnx_nodes.protos import STANDARD, dtype_name, operator_name
 from reportgen.sections.onnx_export.contents.details import take_apart
-from reportgen.sections.onnx_export.contents.nodes import all_nodes, module_path
+from reportgen.sections.onnx_export.contents.nodes import all_nodes
 from reportgen.sections.onnx_export.contents.stored import external_files, stored_tensors
 from reportgen.sections.onnx_export.file_result import FileDetails
 from reportgen.sections.onnx_export.result import Port
@@ -127,8 +128,8 @@ def _is_random(node: Any) -> bool:
 
 
 def _where(node: Any) -> str:
-    path = module_path(node)
-    return f"{node.op_type} in {path}" if path else node.op_type
+    modules = origin_of(node).modules
+    return f"{node.op_type} in {modules[-1] or 'the model itself'}" if modules else node.op_type
 
 
 def _port(value: Any) -> Port:
