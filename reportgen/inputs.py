@@ -170,7 +170,9 @@ def _read_npy(path: Path) -> Tensor:
     import torch
 
     try:
-        return torch.from_numpy(np.load(path, allow_pickle=False))
+        array = np.load(path, allow_pickle=False)
+        own_order = np.require(array, array.dtype.newbyteorder("="), ["W", "A"])
+        return torch.from_numpy(own_order)
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise ModelError(
             f"{path.name} is no array of plain numbers",

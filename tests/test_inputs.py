@@ -94,6 +94,12 @@ def test_an_array_unlike_its_shape_is_refused(tmp_path: Path, array: Any) -> Non
         make({"name": "x", "file": tmp_path / "x.npy", "shape": ["batch", 3]})
 
 
+def test_an_array_in_the_other_byte_order_holds_the_same_numbers(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(6, dtype=">f4").reshape(2, 3))
+    (x,) = make({"name": "x", "file": tmp_path / "x.npy"}).args
+    assert torch.equal(x, torch.arange(6.0).reshape(2, 3))
+
+
 def test_an_array_of_objects_is_refused_unread(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ModelError, match="no array of plain numbers"):

@@ -348,7 +348,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "the program's own key": (GOOD + "path: /x\n", "7: path: unknown key; known are "),
     "models empty": (
         "version: 1\ntitle: t\nmodels: []\n",
-        "3: models: must be a list with something in it, not a list",
+        "3: models: must be a list with at least one item, not an empty list",
     ),
     "models a mapping": (
         "version: 1\ntitle: t\nmodels: {a: 1}\n",
@@ -594,7 +594,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "no precision": (
         GOOD + "training: {precisions: []}\n",
-        "7: training.precisions: must be a list with something in it, not a list",
+        "7: training.precisions: must be a list with at least one item, not an empty list",
     ),
     "checkpointing as text": (
         GOOD + "training: {checkpointing: no}\n",

@@ -36,6 +36,9 @@ def number(): return 7
 class Box:
     inner = Net
 constant = 5
+ready = Net()
+def leaves(): raise SystemExit(3)
+def sized(width): return Net(width)
 def broken(): return undefined_name
 """
 
@@ -100,6 +103,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(folder: Pa
         ("nets.py:constant", {}, "cannot be called"),
         ("nets.py:number", {}, "gave int, not a torch.nn.Module"),
         ("nets.py:broken", {}, "NameError: name 'undefined_name' is not defined (nets.py:"),
+        ("nets.py:leaves", {}, "called sys.exit(3)"),
+        ("nets.py:broken", {}, "the same call fails under plain python"),
+        ("nets.py:sized", {}, "stands under 'arguments'"),
+        ("nets.py:ready", {}, "is a model itself"),
         ("no_such_package.sub:Net", {}, "install 'no_such_package'"),
         ("timm:resnet19", {}, "did you mean 'resnet18'?"),
         ("timm:resnet18.a9_in1k", {}, "has no tag 'a9_in1k'"),
@@ -204,6 +211,12 @@ def test_a_damaged_file_is_named(folder: Path, name: str) -> None:
     torch.save(state(), path) if name.endswith("pth") else save_file(state(), path)
     path.write_bytes(path.read_bytes()[:-60] if name.startswith("cut") else b"")
     assert name in refusal(folder, "nets.py:Net", weights=path)
+
+
+def test_a_page_in_place_of_weights_is_no_file_that_runs_code(folder: Path) -> None:
+    path = folder / "page.pth"
+    path.write_text("<html>404</html>")
+    assert "no file of torch.save" in refusal(folder, "nets.py:Net", weights=path)
 
 
 TINY_BERT = {

@@ -159,7 +159,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "string_pattern_mismatch": lambda _: "a code such as SUM001",
     "string_too_long": lambda context: f"at most {context['max_length']} characters",
     "string_type": lambda _: "text",
-    "too_short": lambda _: "a list with something in it",
+    "too_short": lambda _: "a list with at least one item",
     "tuple_type": lambda _: "a list",
 }
 

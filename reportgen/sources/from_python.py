@@ -44,12 +44,22 @@ def load_object(target: str, name: str, text: str) -> Any:
                 hint=f"did you mean {near[0]!r}?" if near else "name a class or a function of it",
             )
         found = getattr(found, part)
+    if _is_module(found):
+        raise ModelError(
+            f"{text}: {name!r} is a model itself, not what makes one",
+            hint=f"name a function that returns it: def make(): return {name}",
+        )
     if not callable(found):
         raise ModelError(
             f"{text}: {name!r} cannot be called",
             hint="name a class or a function that returns the model",
         )
     return found
+
+
+def _is_module(found: object) -> bool:
+    torch = sys.modules.get("torch")  # whoever made a module has imported it
+    return torch is not None and isinstance(found, torch.nn.Module)
 
 
 def _import(target: str, text: str) -> ModuleType:

@@ -49,15 +49,26 @@ def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
 
     try:
         return factory(**arguments)
+    except SystemExit as error:
+        raise ModelError(
+            f"{text} called sys.exit({error.code!r})",
+            hint="let the factory raise an error, or return the model",
+        ) from error
     except Exception as error:
         place = place_in_user_code(error)
         raise ModelError(
             f"{text} raised {type(error).__name__}: {one_line(error)}"
             + (f" ({place})" if place else ""),
-            hint="check 'arguments' in the manifest"
-            if arguments
-            else "what it must be given stands under 'arguments' in the manifest",
+            hint=_remedy(error, arguments),
         ) from error
+
+
+def _remedy(error: Exception, arguments: dict[str, Any]) -> str:
+    if arguments:
+        return "check 'arguments' in the manifest"
+    if isinstance(error, TypeError) and "missing" in str(error):
+        return "what it must be given stands under 'arguments' in the manifest"
+    return "the same call fails under plain python; correct it there"
 
 
 def _torchvision_models() -> Any:

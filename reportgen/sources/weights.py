@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _LISTED = 5
+_PICKLE, _ZIP = b"\x80", b"PK"  # how the files of torch.save begin, old and new
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -45,11 +46,23 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def _refuse_other_files(path: Path) -> None:
+    """A page or a text where weights were expected, as a download that failed leaves it."""
+    with path.open("rb") as file:
+        begins = file.read(2)
+    if begins and begins[:1] != _PICKLE and begins != _ZIP:
+        raise ModelError(
+            f"{path.name} is no file of torch.save: it begins with {begins!r}, as a text does",
+            hint="download or save it again",
+        )
+
+
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     """A `.pth` state dict; `weights_only` refuses everything that would run while being read."""
     import torch
 
     refuse_bombs(path)
+    _refuse_other_files(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
