@@ -238,6 +238,31 @@ def test_a_real_backward_pass_leaves_no_gradient(look: Examine) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+class OnTheClass(nn.Module):
+    """Its layer belongs to all instances, and to none of them."""
+
+    shared = nn.Linear(4, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.shared(x))
+
+
+@pytest.mark.parametrize("grad", [None, torch.ones(4, 4)], ids=["no gradient", "a gradient"])
+def test_a_layer_outside_the_model_is_given_back_without_our_gradient(
+    look: Examine, grad: Tensor | None
+) -> None:
+    OnTheClass.shared.weight.grad = None if grad is None else grad.clone()
+    first = look(OnTheClass(), tensor(4))
+    left = OnTheClass.shared.weight.grad
+    assert (left is None) if grad is None else torch.equal(left, grad)  # type: ignore[arg-type]
+    assert OnTheClass.shared.bias.grad is None
+    assert look(OnTheClass(), tensor(4)) == first
+
+
 def test_layers_dropped_at_random_are_the_same_ones_every_time(look: Examine) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         for layer in self.layers:

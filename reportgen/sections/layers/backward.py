@@ -110,13 +110,41 @@ def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
                 raise _NoGradientError(f"the backward pass of {names} is not counted")
             roots = _roots(output)
             seeds = [torch.ones_like(root) for root in roots]  # a loss would give them
-            with meter:
+            with _without_gradients(roots), meter:
                 torch.autograd.backward(roots, seeds)
         if _has_no_modes(model):
             note = "counted in the mode that the program was exported in"
     return ForwardBackward(
         flops=dict(meter.flops), work=meter.work, uncounted=meter.uncounted, note=note
     )
+
+
+@contextmanager
+def _without_gradients(roots: list[Tensor]) -> Iterator[None]:
+    """Gradients begin anew, and layers that the model only borrows keep those that they had."""
+    before = [(leaf, leaf.grad) for leaf in _leaves_below(roots)]
+    for leaf, _ in before:
+        leaf.grad = None
+    try:
+        yield
+    finally:
+        for leaf, gradient in before:
+            leaf.grad = gradient
+
+
+def _leaves_below(roots: list[Tensor]) -> list[Tensor]:
+    """Every tensor to which a backward pass from `roots` gives a gradient."""
+    steps: list[Any] = [root.grad_fn for root in roots]
+    seen: set[Any] = set()
+    leaves = [root for root in roots if root.is_leaf]
+    while steps:
+        step = steps.pop()
+        if step is None or step in seen:
+            continue
+        seen.add(step)
+        leaves += [step.variable] if hasattr(step, "variable") else []
+        steps += [below for below, _ in step.next_functions]
+    return leaves
 
 
 def _has_no_modes(model: nn.Module) -> bool:

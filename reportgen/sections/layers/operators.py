@@ -51,8 +51,14 @@ def can_be_taken_apart(func: Any, args: tuple[Any, ...]) -> bool:
 
 
 def is_wrapper(kind: type) -> bool:
-    """Whether tensors of this class wrap others: nested, quantized or distributed ones."""
-    return is_traceable_wrapper_subclass_type(kind) and not issubclass(kind, FakeTensor)
+    """Whether tensors of this class wrap others and unwrap on their own: nested, quantized ones.
+
+    Distributed ones count as a whole: what each of their operators runs to learn its own shape,
+    the first time only, is none of the model's.
+    """
+    distributed = kind.__module__.startswith("torch.distributed.")
+    wraps = is_traceable_wrapper_subclass_type(kind) and not issubclass(kind, FakeTensor)
+    return wraps and not distributed
 
 
 def dtype_of(read: list[Tensor], written: list[Tensor]) -> str:
