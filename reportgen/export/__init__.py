@@ -52,6 +52,8 @@ class OnnxFile:
             comparable with the file within `as_exported` only.
         structure_only: whether the weights are inputs of the graph instead of being in the file,
             since they have no memory or too little; nothing can be compared or timed then.
+        written_out: operators that torch's exporter has no form of, and that stand in the file
+            as other operators (`own_forms`).
     """
 
     path: Path
@@ -63,6 +65,7 @@ class OnnxFile:
     tried: tuple[Attempt, ...] = ()
     adaptations: tuple[str, ...] = ()
     structure_only: bool = False
+    written_out: tuple[str, ...] = ()
 
     @contextmanager
     def as_exported(self, model: nn.Module) -> Iterator[None]:
@@ -80,6 +83,7 @@ class _Exported:
     strategy: Strategy
     dropped: tuple[str, ...]
     weights: tuple[str, ...]
+    written_out: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -161,7 +165,9 @@ def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported
             return explain_capture(error, model, arguments, runnable=not strategy.weightless)
         try:
             prepare(captured)
-            program = translate(captured, spec.onnx.opset, optimize=not strategy.weightless)
+            program, written_out = translate(
+                captured, spec.onnx.opset, optimize=not strategy.weightless
+            )
             weights = weights_to_inputs(program.model) if strategy.weightless else ()
             if strategy.weightless:
                 program.optimize()
@@ -173,6 +179,7 @@ def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported
         strategy=strategy,
         dropped=tuple(sorted(dropped)),
         weights=weights,
+        written_out=written_out,
     )
 
 
@@ -194,6 +201,7 @@ def _finish(
         tried=(*trail.attempts(), Attempt(strategy=words, error="")),
         adaptations=strategy.adaptations,
         structure_only=strategy.weightless,
+        written_out=exported.written_out,
     )
 
 

@@ -39,18 +39,19 @@ def capture(model: nn.Module, arguments: Arguments, *, strict: bool) -> Any:
     return result.exported_program
 
 
-def translate(program: Any, opset: int, *, optimize: bool = True) -> Any:
-    """Torch's ONNX program of an ExportedProgram.
+def translate(program: Any, opset: int, *, optimize: bool = True) -> tuple[Any, tuple[str, ...]]:
+    """Torch's ONNX program of an ExportedProgram, and which operators `own_forms` wrote out.
 
     Raises:
         Exception: whatever the exporter has to say, a ConversionError mostly.
     """
     import torch
 
-    with own_forms():
-        return torch.onnx.export(
+    with own_forms() as written_out:
+        translated = torch.onnx.export(
             program, opset_version=opset, dynamo=True, verbose=False, optimize=optimize
         )
+    return translated, tuple(sorted(written_out))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reportgen.export.own_matrices import MATRICES
@@ -23,8 +24,10 @@ Form = Callable[..., Any]
 
 
 @contextmanager
-def own_forms() -> Iterator[None]:
+def own_forms() -> Iterator[set[str]]:
     """Let torch's exporter use these forms, below the ones that it has itself.
+
+    Gives a set that fills with the names of the operators that were written out.
 
     It asks a function of its own for the decompositions to use. That one is wrapped while the
     context lasts, since a decomposition before the exporter's would trace the model once more.
@@ -33,8 +36,9 @@ def own_forms() -> Iterator[None]:
 
     private: Any = _decomp
     theirs = private.create_onnx_friendly_decomposition_table
-    own = dict(_operators(_FORMS))
-    complex_ones = dict(_operators(_COMPLEX))
+    used: set[str] = set()
+    own = dict(_operators(_FORMS, used))
+    complex_ones = dict(_operators(_COMPLEX, used))
 
     def extended(registered: set[Any]) -> dict[Any, Form]:
         missing = {op: form for op, form in own.items() if op not in registered}
@@ -42,12 +46,12 @@ def own_forms() -> Iterator[None]:
 
     private.create_onnx_friendly_decomposition_table = extended
     try:
-        yield
+        yield used
     finally:
         private.create_onnx_friendly_decomposition_table = theirs
 
 
-def _operators(forms: dict[str, Form]) -> Iterator[tuple[Any, Form]]:
+def _operators(forms: dict[str, Form], used: set[str]) -> Iterator[tuple[Any, Form]]:
     """The operators by themselves; one that this torch does not have is left out."""
     import torch
 
@@ -55,7 +59,14 @@ def _operators(forms: dict[str, Form]) -> Iterator[tuple[Any, Form]]:
         packet, _, overload = name.partition(".")
         found = getattr(getattr(torch.ops.aten, packet, None), overload, None)
         if found is not None:
-            yield found, form
+            yield found, partial(_noted, used, f"aten.{name}", form)
+
+
+def _noted(used: set[str], name: str, form: Form, *args: Any, **kwargs: Any) -> Any:
+    written = form(*args, **kwargs)
+    if written is not NotImplemented:
+        used.add(name.removesuffix(".default"))
+    return written
 
 
 # Choosing -----------------------------------------------------------------------------------

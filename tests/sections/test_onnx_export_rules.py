@@ -137,6 +137,11 @@ BAD = {
         ),
     ),
     "ONX034": replace(GOOD, written_out=("aten.cdist",)),
+    "ONX035": replace(
+        GOOD,
+        exported=False,
+        parity=Parity(passed=None, vacuous=False, cases=(), note="", not_run="no such operator"),
+    ),
 }
 BROKEN_TOO = {"ONX030": ["ONX001"]}  # what a rule's bad file cannot but break as well
 

@@ -16,7 +16,7 @@ from reportgen.sections.onnx_export.clock.speed import measure_speed
 from reportgen.sections.onnx_export.contents.file import FileFacts, read_facts, saved_file
 from reportgen.sections.onnx_export.dims import proven_dims
 from reportgen.sections.onnx_export.node_cost import cost_of_export, cost_of_nodes
-from reportgen.sections.onnx_export.result import OnnxExport, Parity, Tried
+from reportgen.sections.onnx_export.result import NO_MODULE, OnnxExport, Parity, Tried
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime, runtime_line
 from reportgen.sections.onnx_export.training_mode import modules_in_training
 from reportgen.sections.onnx_export.weights import find_parameters
@@ -53,7 +53,7 @@ def examine_source(study: FileStudy) -> OnnxExport:
     feed = study.feed()
     nodes = read_nodes(file.path, symbol_sizes(file.path, feed), lambda: feed)
     latency, speed, reason = _time_source(study)
-    parity = not_compared(reason or "there is no PyTorch module to compare the file with")
+    parity = not_compared(reason or NO_MODULE)
     return replace(
         _result(study.spec, file, facts, parity, latency),
         file=None,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reportgen.findings import Hit, Severity, rule
 from reportgen.sections.onnx_export.dims import dims_fixed_inside
-from reportgen.sections.onnx_export.result import OnnxExport
+from reportgen.sections.onnx_export.result import NO_MODULE, OnnxExport
 
 
 @rule(
@@ -97,10 +97,27 @@ def written_out_for_export(onnx: OnnxExport) -> Iterator[Hit]:
         )
 
 
+@rule(
+    "ONX035",
+    Severity.ERROR,
+    advice="mend the file, or put its weights where it says they lie",
+)
+def unrunnable_source(onnx: OnnxExport) -> Iterator[Hit]:
+    """Onnxruntime on the CPU cannot run the ONNX file that is the source.
+
+    No session opens for it, or its first run fails on inputs as the file declares them. What the
+    report says of it was read from the file alone.
+    """
+    reason = onnx.parity.not_run
+    if not onnx.exported and reason and reason != NO_MODULE:
+        yield Hit("model.onnx", reason)
+
+
 EXPORT_RULES = (
     dim_fixed_inside,
     dim_never_proven,
     structure_only,
     changed_for_export,
     written_out_for_export,
+    unrunnable_source,
 )

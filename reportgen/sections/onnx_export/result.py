@@ -7,10 +7,15 @@ from math import prod
 
 from reportgen.sections.onnx_export.file_result import FileDetails, Speed
 
+NO_MODULE = "there is no PyTorch module to compare the file with"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Port:
-    """An input or output of the graph; a symbolic dimension is its name."""
+    """An input or output of the graph; a symbolic dimension is its name, `?` one without.
+
+    Where the file does not say how many dimensions there are, the shape is `("…",)`.
+    """
 
     name: str
     dtype: str
