@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from layer_models import Examine, Function, quantized, row, tensor
 from torch import Tensor, nn
@@ -53,6 +54,19 @@ def test_a_product_sampled_at_places_costs_by_their_number(look: Examine) -> Non
     model.register_buffer("places", torch.eye(4).to_sparse_csr())
     result = look(model, {"shape": [4, 3]})
     assert (result.macs, result.uncounted) == (4 * 3, ())
+
+
+def test_a_weight_that_numpy_multiplies_by_ran_and_a_note_says_what_is_missing(
+    look: Examine,
+) -> None:
+    def forward(self: Any, x: Tensor) -> Any:
+        return torch.from_numpy(x.numpy() @ np.asarray(self.weight.detach()))
+
+    inner = Function(forward, weight=nn.Parameter(torch.ones(4, 3)))
+    result = look(nn.Sequential(nn.Linear(4, 4), inner), tensor(4))
+    assert (result.method, result.macs, result.never_ran) == ("real", 16, ())
+    assert "tensors go to NumPy in 1: what it computes is in no count" in result.notes
+    assert "numpy" not in vars(Tensor)
 
 
 def test_losses_are_free(look: Examine) -> None:

@@ -69,6 +69,9 @@ def structural_notes(trace: Trace, weights: Weights, built: tuple[str, ...]) -> 
         )
     if trace.threaded:
         notes.append("modules run in threads of their own: counted there, sorted by their paths")
+    if trace.to_numpy:
+        places = _some(tuple(path or "the model itself" for path in trace.to_numpy))
+        notes.append(f"tensors go to NumPy in {places}: what it computes is in no count")
     groups = tuple(" and ".join(group) for group in weights.overlapping)
     if groups:
         notes.append(

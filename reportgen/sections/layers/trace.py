@@ -41,6 +41,7 @@ class Trace:
     first_read: dict[str, int]  # by parameter: how many operators ran before it was read
     added: tuple[str, ...]  # parameters that the pass itself makes or reshapes, with their sizes
     threaded: bool  # some module ran in a thread of its own
+    to_numpy: tuple[str, ...]  # paths of modules that hand tensors to NumPy
     seen: dict[str, Seen]  # by path: the first operator that read a module's own parameters
 
     @property
@@ -91,4 +92,5 @@ def trace(model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = 
             if name not in before or shape_of(parameter) != shapes[name]
         ),
         threaded=bool(watch.elsewhere),
+        to_numpy=tuple(sorted(watch.to_numpy)),
     )

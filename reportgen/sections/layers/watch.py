@@ -52,6 +52,7 @@ class Watch:
         self.elsewhere: list[Call] = []  # calls in threads of their own
         self._strangers: list[tuple[nn.Module, Unregistered]] = []
         self._kept = kept_by_functions(model)
+        self.to_numpy: set[str] = set()  # paths of modules that hand tensors to NumPy
         self._thread = threading.get_ident()
         self._local = threading.local()
         self._stack: list[str] = []
@@ -114,6 +115,7 @@ class Watch:
                 self._leave, with_kwargs=True, always_call=True
             )
             undo.callback(left.remove)
+            undo.enter_context(self._seeing_numpy())
             for module in self._modules.values():
                 if isinstance(module, torch.jit.ScriptModule):
                     continue  # its forward is compiled and cannot be wrapped: hooks alone see it
@@ -122,6 +124,27 @@ class Watch:
                 attributes["forward"] = self._wrapped(module, module.forward)
                 undo.callback(_put_back, attributes, before)
             yield
+
+    @contextmanager
+    def _seeing_numpy(self) -> Iterator[None]:
+        """What NumPy computes nobody sees; that a tensor goes there is seen."""
+        tensors: Any = Tensor
+        before, take = vars(Tensor).get("numpy", _ABSENT), tensors.numpy
+
+        @wraps(take)
+        def numpy(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            array = take(tensor, *args, **kwargs)
+            self.to_numpy.add(self.place(self.meter.note_used([tensor])))
+            return array
+
+        tensors.numpy = numpy
+        try:
+            yield
+        finally:
+            if before is _ABSENT:
+                del tensors.numpy
+            else:
+                tensors.numpy = before
 
     def _announce(self, module: nn.Module, _: Any) -> None:
         if id(module) in self._modules:
