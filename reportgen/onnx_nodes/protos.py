@@ -27,6 +27,24 @@ def dtype_name(data_type: int) -> str:
     return _PLAIN.get(name, name)
 
 
+def type_name(kind: Any) -> str:
+    """A value's type: that of a tensor's elements, or `sequence of float32`, `optional float32`.
+
+    Args:
+        kind: an `onnx.TypeProto`.
+    """
+    which = kind.WhichOneof("value")
+    if which == "sequence_type":
+        return f"sequence of {type_name(kind.sequence_type.elem_type)}"
+    if which == "optional_type":
+        return f"optional {type_name(kind.optional_type.elem_type)}"
+    if which == "map_type":
+        return f"map to {type_name(kind.map_type.value_type)}"
+    if which == "sparse_tensor_type":
+        return f"sparse {dtype_name(kind.sparse_tensor_type.elem_type)}"
+    return dtype_name(kind.tensor_type.elem_type)
+
+
 def tensor_bytes(tensor: Any) -> int:
     """What a stored tensor takes: the bits of its elements, whichever field they lie in."""
     import onnx

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from reportgen.errors import ModelError
 from reportgen.manifest import Dtype, InputSpec, ModelSpec
 from reportgen.onnx_nodes import load_graph
-from reportgen.onnx_nodes.protos import dtype_name
+from reportgen.onnx_nodes.protos import type_name
 
 _KNOWN = get_args(Dtype)
 _IMAGE_RANK, _IMAGE_SIZE, _LENGTH = 4, 224, 16
@@ -62,8 +62,7 @@ def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
 
 
 def _input(value: Any, model: Any, given: dict[str, int], dims: dict[str, int]) -> InputSpec:
-    kind = value.type.tensor_type
-    dtype = dtype_name(kind.elem_type)
+    dtype = type_name(value.type)
     if dtype not in _KNOWN:
         raise ModelError(
             f"input {value.name!r} of the file is {dtype}, which cannot be made up",

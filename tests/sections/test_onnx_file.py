@@ -22,6 +22,7 @@ from reportgen.sections.onnx_export.contents.nodes import enclosing_path, module
 from reportgen.sections.onnx_export.contents.opsets import _RELEASED, opset_month, opset_release
 from reportgen.sections.onnx_export.contents.optimised import LARGEST_BYTES, optimise
 from reportgen.sections.onnx_export.file_result import FileDetails, LackingOperator
+from reportgen.sections.onnx_export.runtime import runtime_line
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 RANDOM = np.random.default_rng(0)
@@ -599,3 +600,91 @@ def test_a_node_is_placed_by_what_the_exporter_wrote(scopes: str, own: str, arou
 def test_the_same_file_gives_the_same_details(tmp_path: Path) -> None:
     model = folding_model()
     assert details_of(model, tmp_path) == details_of(model, tmp_path)
+
+
+# Files of others ----------------------------------------------------------------------------
+
+
+def external(folder: Path, location: str) -> FileFacts:
+    """A model that says its weight lies at `location`."""
+    model = make_model(products("w"), [value("x", 2, 4)], [value("y", 2, 4)], [weight("w", 4, 4)])
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="w.data",
+              size_threshold=0)  # fmt: skip
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    entry = next(e for e in model.graph.initializer[0].external_data if e.key == "location")
+    entry.value = location
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return read_facts(folder / "model.onnx")
+
+
+def test_hard_linked_weights_are_checked_like_others(tmp_path: Path) -> None:
+    facts = external(tmp_path, "w.data")
+    assert facts.invalid == ""
+    (tmp_path / "elsewhere").hardlink_to(tmp_path / "w.data")
+    assert read_facts(tmp_path / "model.onnx").invalid == ""
+
+
+def test_weights_outside_of_the_folder_are_not_looked_at(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\xff" * 64)
+    (tmp_path / "model").mkdir()
+    for location in ("../secret", str(secret)):
+        facts = external(tmp_path / "model", location)
+        assert facts.invalid
+        assert facts.details.fp16.elements == 0, "no value of it was read"
+
+
+def test_the_checker_tells_no_folder_of_this_machine(tmp_path: Path) -> None:
+    facts = external(tmp_path, "gone.data")
+    assert "gone.data" in facts.invalid
+    assert str(tmp_path) not in facts.invalid
+
+
+def test_types_that_are_no_tensors_are_told_and_unknown_ranks_are_no_scalars(
+    tmp_path: Path,
+) -> None:
+    maybe = helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, [2, 4]))
+    nodes = [
+        helper.make_node("SplitToSequence", ["x"], ["parts"], axis=1),
+        helper.make_node("Optional", ["x"], ["perhaps"]),
+        helper.make_node("Relu", ["x"], ["y"]),
+    ]
+    outputs = [
+        helper.make_tensor_sequence_value_info("parts", FLOAT, None),
+        helper.make_value_info("perhaps", maybe),
+        helper.make_tensor_value_info("y", FLOAT, None),
+    ]
+    facts = facts_of(make_model(nodes, [value("x", 2, 4)], outputs), tmp_path)
+    assert [(port.dtype, port.shape) for port in facts.outputs] == [
+        ("sequence of float32", ("…",)),
+        ("optional float32", ("…",)),
+        ("float32", ("…",)),
+    ]
+
+
+def test_an_initializer_that_is_an_input_too_is_none_that_must_be_given(tmp_path: Path) -> None:
+    inputs = [value("x", 2, 4), value("w", 4, 4)]
+    facts = facts_of(
+        make_model(products("w"), inputs, [value("y", 2, 4)], [weight("w", 4, 4)]), tmp_path
+    )
+    assert [port.name for port in facts.inputs] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Load model from /a/b/f.onnx failed:/on/core/model.cc:2"
+            "56 onnxruntime::Model::Model(onnx::ModelProto&&, const PathString&) Unknown model "
+            "file format version.",
+            "Load model from f.onnx failed:Unknown model file format version.",
+        ),
+        (
+            "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : /x/tensorprotoutils.cc:592 "
+            "ValidateExternalDataPath Absolute path not allowed",
+            "Absolute path not allowed",
+        ),
+    ],
+)
+def test_what_onnxruntime_says_is_told_without_its_own_source(told: str, line: str) -> None:
+    assert runtime_line(RuntimeError(told)) == line

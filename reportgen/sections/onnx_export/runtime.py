@@ -24,6 +24,7 @@ _LEVELS = {
 }
 _SILENT = 4  # fatal messages only
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ")
+_SOURCES = re.compile(r"\b\w+\.(?:cc|h|cpp):\d+ [\w:~]+(?:\([^()]*\)(?: const)?)? ")
 _PATHS = re.compile(r"/\S*/([^\s/]+)")
 _LONGEST = 240
 
@@ -127,6 +128,7 @@ def runtime_line(error: Exception) -> str:
     """Onnxruntime's complaint in one line, without the paths of its own build."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = _PATHS.sub(r"\1", _PREFIX.sub("", lines[0] if lines else "no reason given"))
+    text = _SOURCES.sub("", text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 

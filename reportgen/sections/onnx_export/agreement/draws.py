@@ -18,7 +18,8 @@ _MOST = 5  # places that are told
 def find_draws(model: nn.Module, call: Callable[[], Any]) -> tuple[str, ...]:
     """`aten.rand_like in noise at net.py:12` for every operator of one call that draws.
 
-    What draws outside of the model, as the inputs do, does not count. A place that is reached more than once is told once; beyond five only how many more.
+    What draws outside of the model, as the inputs do, does not count. A place that is reached
+    more than once is told once; beyond five only how many more.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 from reportgen.export.structure import is_weight
 from reportgen.onnx_nodes.origin import origin_of
-from reportgen.onnx_nodes.protos import STANDARD, dtype_name, operator_name
+from reportgen.onnx_nodes.protos import STANDARD, operator_name, type_name
 from reportgen.sections.onnx_export.contents.details import take_apart
 from reportgen.sections.onnx_export.contents.nodes import all_nodes
 from reportgen.sections.onnx_export.contents.stored import external_files, stored_tensors
@@ -25,6 +27,8 @@ _RANDOM = {
     "RandomUniformLike",
 }
 _LONGEST = 240
+_ANY_RANK = "…"
+_COPIED = 500_000_000  # bytes of hard-linked weights, which the checker wants as files of their own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +78,7 @@ def read_facts(path: Path) -> FileFacts:
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
         initializers=len(stored),
         initializer_bytes=sum(tensor.bytes for tensor in stored),
-        inputs=tuple(_port(value) for value in model.graph.input if not is_weight(value)),
+        inputs=_ports(model),
         outputs=tuple(map(_port, model.graph.output)),
         external_file=external[0].name if external else None,
         invalid=invalid,
@@ -93,14 +97,37 @@ def saved_file(path: Path, *, keep: bool) -> str | None:
 
 
 def check_file(path: Path) -> str:
-    """What onnx's checker objects to, shape inference included; "" for a valid file."""
+    """What onnx's checker objects to, shape inference included; "" for a valid file.
+
+    It takes weights that are hard-linked, as caches and stores of files do, for an attack; such
+    a file is checked as a copy.
+    """
+    objection = _objection(path)
+    if "multiple hard links" not in objection:
+        return objection
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    files = external_files(stored_tensors(model, path.parent))
+    if sum(file.stat().st_size for file in files) > _COPIED:
+        return "not checked: onnx's checker refuses weights with several hard links"
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (path, *files):
+            copy = Path(folder) / file.relative_to(path.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        return _objection(Path(folder) / path.name)
+
+
+def _objection(path: Path) -> str:
     import onnx
 
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        text = (lines[0] if lines else "no reason given").replace(str(path), path.name)
+        text = lines[0] if lines else "no reason given"
+        text = text.replace(f"{path.parent}/", "").replace(str(path.parent), "its folder")
         return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     return ""
 
@@ -132,13 +159,22 @@ def _where(node: Any) -> str:
     return f"{node.op_type} in {modules[-1] or 'the model itself'}" if modules else node.op_type
 
 
+def _ports(model: Any) -> tuple[Port, ...]:
+    """The graph's inputs without weights, and without stored tensors that only have their name."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    given = (value for value in model.graph.input if value.name not in stored)
+    return tuple(_port(value) for value in given if not is_weight(value))
+
+
 def _port(value: Any) -> Port:
     tensor = value.type.tensor_type
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
         for dim in tensor.shape.dim
     )
-    return Port(name=value.name, dtype=dtype_name(tensor.elem_type), shape=shape)
+    if not tensor.HasField("shape"):  # of any rank, which is not the same as a scalar
+        shape = (_ANY_RANK,)
+    return Port(name=value.name, dtype=type_name(value.type), shape=shape)
 
 
 def _shaped_values(inferred: Any) -> tuple[int, int]:

@@ -45,7 +45,8 @@ class Stored:
     def raw(self) -> memoryview | None:
         """Its bytes as they lie in the file; None where they do not lie there as a whole.
 
-        External data is mapped into memory, not read.
+        External data is mapped into memory, not read; outside of the model's folder it is not
+        looked at, as no runtime does.
         """
         import numpy as np
 
@@ -54,6 +55,8 @@ class Stored:
         where = {entry.key: entry.value for entry in self.tensor.external_data}
         path = self.folder / where.get("location", "")
         offset, length = int(where.get("offset", 0)), int(where.get("length", self.bytes))
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            return None
         if not path.is_file() or offset + length > path.stat().st_size or not length:
             return None
         return np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=length).data
