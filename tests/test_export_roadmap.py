@@ -98,6 +98,21 @@ def test_every_data_dependent_branch_is_told_and_no_log_is_left(tmp_path: Path) 
     assert not {name for name in left if name.startswith("reportgen-export-")}
 
 
+@pytest.mark.parametrize(
+    "take",
+    [lambda x: x * float(x.max()), lambda x: sum(x[0] for _ in range(int(x[0, 0].abs()) + 1))],
+)
+def test_a_number_taken_out_of_a_tensor_is_told_as_that(take: Any, tmp_path: Path) -> None:
+    class Taking(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = take(x)
+            return y
+
+    failed = failure(Taking().eval(), tmp_path, "batch,4")
+    assert failed.error.startswith("data-dependent number at test_export_roadmap.py:")
+    assert "keep it a tensor" in failed.hint
+
+
 def test_torchscript_is_told_by_the_path_of_its_module(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.ReLU()))
     failed = failure(model.eval(), tmp_path, "batch,4")

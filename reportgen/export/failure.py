@@ -34,6 +34,8 @@ _DATA_DEPENDENT = (
     "unbacked",
     "dynamic control flow",
 )
+# int(), float() or range() of a tensor's value, where a branch asks for Eq(u0, 1)
+_NUMBER = re.compile(r"data-dependent expression z?u[f\d]\w* \(|Could not extract specialized")
 _FIXED = re.compile(
     r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]((?:\[[^\]]*\])*)\.shape\[(\d+)\]"
 )
@@ -86,7 +88,8 @@ def explain_capture(
     if missing := _NO_FAKE.search(text):
         return _untraceable(missing[1] or missing[2].replace("::", "."), place)
     if any(phrase in text for phrase in _DATA_DEPENDENT):
-        return _branch(place, model, arguments, runnable=runnable)
+        is_number = bool(_NUMBER.search(text))
+        return _branch(place, model, arguments, runnable=runnable, is_number=is_number)
     if any(phrase in text for phrase in _SPECIALISED):
         return Explained(
             error=f"the model fixes {_fixed_dims(text, arguments) or 'a dimension'}{place}",
@@ -296,7 +299,11 @@ def _unknown_output(type_name: str) -> Explained:
     )
 
 
-def _branch(place: str, model: nn.Module, arguments: Arguments, *, runnable: bool) -> Explained:
+def _branch(
+    place: str, model: nn.Module, arguments: Arguments, *, runnable: bool, is_number: bool
+) -> Explained:
+    if is_number:
+        return _number(place)
     places = data_dependent_places(model, arguments) if runnable else ()
     others = len(places) - 1
     also = f" (and {others} more)" if others > 0 else ""
@@ -306,6 +313,15 @@ def _branch(place: str, model: nn.Module, arguments: Arguments, *, runnable: boo
         hint="replace the branch by torch.where or torch.cond, or keep it out of forward",
         kind="final",
         details=places if others > 0 else (),
+    )
+
+
+def _number(place: str) -> Explained:
+    return Explained(
+        error=f"data-dependent number{place}: forward makes a Python number of a tensor's value, "
+        "which an ONNX graph cannot hold",
+        hint="keep it a tensor (x * x.max(), not x * float(x.max())), or pass it in as an input",
+        kind="final",
     )
 
 

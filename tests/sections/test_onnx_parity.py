@@ -683,6 +683,14 @@ def test_a_wrong_epsilon_where_values_are_small_is_more_than_rounding(look: Look
     assert "more than rounding" in result.parity.failure
 
 
+def test_a_tolerance_that_is_asked_for_holds_whatever_rounding_takes(look: Look) -> None:
+    asked = {"tolerance": {"absolute": 0.0, "relative": 0.0}}
+    result = look(nn.Sequential(nn.Linear(512, 64), nn.GELU()), "x=batch,512", onnx=asked)
+    assert result.parity.passed is False
+    assert "within PyTorch's own rounding error" in result.parity.failure
+    assert "ONX023" not in codes(result)
+
+
 def test_chance_is_not_taken_for_rounding(look: Look) -> None:
     result = look(Cancelling(drops=True), "x=batch,512")
     assert result.parity.passed is False
