@@ -20,6 +20,7 @@ from torch.distributions import Normal
 from reportgen import export as export_module
 from reportgen.chapter import Unable
 from reportgen.export import OnnxFile, export_onnx
+from reportgen.export.adaptation import adapted
 from reportgen.loan import undisturbed
 from reportgen.sections.onnx_export import examine
 from reportgen.sections.onnx_export.export_rules import dim_fixed_inside
@@ -196,6 +197,39 @@ def test_attention_is_exported_in_its_plain_form_where_the_fused_one_fails(tmp_p
     ]
     assert "this kernel cannot be traced" in file.tried[0].error
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.slow
+def test_a_mixture_of_experts_is_exported_by_a_batched_product(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.OlmoeConfig(
+        vocab_size=100, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2,
+        max_position_embeddings=64, eos_token_id=1,
+    )  # fmt: skip
+    model = transformers.OlmoeForCausalLM(config).eval()
+    result = examine(make_study(model, IDS, folder=tmp_path, timings=False))
+    assert result.adaptations == ("cache off", "batched experts")
+    assert (result.parity.passed, result.parity.vacuous) == (True, False)
+    assert config._experts_implementation == "grouped_mm"
+
+
+def test_configurations_within_another_get_their_own_values_back() -> None:
+    class Outer(SimpleNamespace):
+        """Hands its setting on, as transformers' configurations do."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            setattr(self.inner, name, value)
+
+    inner = SimpleNamespace(use_cache=False, _experts_implementation="eager")
+    outer = Outer.__new__(Outer)
+    vars(outer).update(inner=inner, use_cache=False, _experts_implementation="grouped_mm")
+    model = Configured()
+    model.config = outer
+    with adapted(model, ("batched experts",)):
+        assert {c._experts_implementation for c in (outer, inner)} == {"batched_mm"}
+    assert (outer._experts_implementation, inner._experts_implementation) == ("grouped_mm", "eager")
 
 
 def test_a_module_left_in_train_mode_is_exported_in_eval_mode_where_it_must(tmp_path: Path) -> None:

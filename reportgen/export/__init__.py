@@ -234,10 +234,11 @@ def _warnings(
         yield f"{' and '.join(lost)} could not be made dynamic{reason}"
 
 
-_GOT_PAST = ("output", "attention")  # for these the next strategy removes the cause
+_GOT_PAST = ("output", "attention", "experts")  # for these the next strategy removes the cause
 _OF_DIMS = ("dims", "own", "unknown")  # what makes the next strategy leave fewer of them open
 _CHANGES = {
     "cache off": "cache off (use_cache=False)",
+    "batched experts": "experts as one batched product (_experts_implementation=batched_mm)",
     "eager attention": "attention computed by plain operators (_attn_implementation=eager)",
     "eval mode": "modules in train mode put into eval mode",
 }

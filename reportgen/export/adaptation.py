@@ -7,7 +7,7 @@ model under the same settings (`OnnxFile.as_exported`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CACHE_OFF = "cache off"
 EAGER_ATTENTION = "eager attention"
+BATCHED_EXPERTS = "batched experts"
 EVAL_MODE = "eval mode"
 
 
@@ -36,17 +37,19 @@ def is_applicable(name: str, model: nn.Module) -> bool:
 @contextmanager
 def adapted(model: nn.Module, names: tuple[str, ...]) -> Iterator[None]:
     """Change `model` by the adaptations `names`, and change it back."""
-    changed: list[_Setting] = []
-    try:
+    with ExitStack() as undo:
         for name in names:
-            for setting in list(_SETTINGS[name](model)):
-                before = getattr(setting.holder, setting.name)
-                changed.append(_Setting(setting.holder, setting.name, before))
-                setattr(setting.holder, setting.name, setting.value)
+            settings = list(_SETTINGS[name](model))
+            before = [_Setting(s.holder, s.name, getattr(s.holder, s.name)) for s in settings]
+            undo.callback(_set, before)
+            _set(settings)
         yield
-    finally:
-        for setting in reversed(changed):
-            setattr(setting.holder, setting.name, setting.value)
+
+
+def _set(settings: list[_Setting]) -> None:
+    """Outer configurations come first, since they hand a value on to those within them."""
+    for setting in settings:
+        setattr(setting.holder, setting.name, setting.value)
 
 
 def _cache_off(model: nn.Module) -> Iterator[_Setting]:
@@ -64,6 +67,17 @@ def _eager_attention(model: nn.Module) -> Iterator[_Setting]:
             yield _Setting(config, "_attn_implementation", "eager")
 
 
+def _batched_experts(model: nn.Module) -> Iterator[_Setting]:
+    """Transformers' experts by one batched product over gathered weights, instead of grouped ones.
+
+    The grouped product has no ONNX form, and a loop over the experts is steered by values.
+    """
+    for config in _configurations(model):
+        chosen = getattr(config, "_experts_implementation", None)
+        if isinstance(chosen, str) and chosen != "batched_mm":
+            yield _Setting(config, "_experts_implementation", "batched_mm")
+
+
 def _eval_mode(model: nn.Module) -> Iterator[_Setting]:
     for module in model.modules():
         if module.training:
@@ -73,6 +87,7 @@ def _eval_mode(model: nn.Module) -> Iterator[_Setting]:
 _SETTINGS: dict[str, Callable[[nn.Module], Iterator[_Setting]]] = {
     CACHE_OFF: _cache_off,
     EAGER_ATTENTION: _eager_attention,
+    BATCHED_EXPERTS: _batched_experts,
     EVAL_MODE: _eval_mode,
 }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from reportgen.export.arguments import Arguments
 
-Kind = Literal["own", "output", "attention", "dims", "memory", "unknown", "final"]
+Kind = Literal["own", "output", "attention", "experts", "dims", "memory", "unknown", "final"]
 """What may help: see `strategy`. `final` when nothing can."""
 
 _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='(\w+)'")
@@ -338,8 +338,15 @@ def _untraceable(operator: str, place: str) -> Explained:
     )
 
 
+def _kind_of(*operators: str) -> Kind:
+    """Whether another implementation of the same layer may do without these operators."""
+    if any("attention" in operator for operator in operators):
+        return "attention"
+    return "experts" if any("grouped_mm" in operator for operator in operators) else "final"
+
+
 def _unsupported(obstacles: tuple[Obstacle, ...]) -> Explained:
-    kind: Kind = "attention" if any("attention" in o.operator for o in obstacles) else "final"
+    kind = _kind_of(*(obstacle.operator for obstacle in obstacles))
     if len(obstacles) == 1:
         only = obstacles[0]
         where, total = only.places[0], len(only.places)
@@ -367,5 +374,5 @@ def _refused(operator: str, chain: list[BaseException]) -> Explained:
     return Explained(
         error=f"unsupported use of {operator}: {type(cause).__name__}: {telling_line(cause)}",
         hint=way_round(operator),
-        kind="attention" if "attention" in operator else "final",
+        kind=_kind_of(operator),
     )

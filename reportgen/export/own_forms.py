@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from reportgen.export.own_complex import COMPLEX
 from reportgen.export.own_matrices import MATRICES
 from reportgen.export.own_pooling import POOLING
 
@@ -38,7 +39,7 @@ def own_forms() -> Iterator[set[str]]:
     theirs = private.create_onnx_friendly_decomposition_table
     used: set[str] = set()
     own = dict(_operators(_FORMS, used))
-    complex_ones = dict(_operators(_COMPLEX, used))
+    complex_ones = dict(_operators(COMPLEX, used))
 
     def extended(registered: set[Any]) -> dict[Any, Form]:
         missing = {op: form for op, form in own.items() if op not in registered}
@@ -291,18 +292,6 @@ def _integer_product(a: Tensor, b: Tensor) -> Tensor:
 
     return a.to(torch.int32) @ b.to(torch.int32)
 
-
-def _complex_exponential(x: Tensor) -> Any:
-    import torch
-
-    if not x.dtype.is_complex:
-        return NotImplemented
-    length = x.real.exp()
-    return torch.complex(length * x.imag.cos(), length * x.imag.sin())
-
-
-_COMPLEX: dict[str, Form] = {"exp.default": _complex_exponential}
-"""Operators that the exporter has a form of for real numbers alone."""
 
 _FORMS: dict[str, Form] = {
     "_cdist_forward.default": _cdist,

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reportgen.export.adaptation import CACHE_OFF, EAGER_ATTENTION, EVAL_MODE, is_applicable
+from reportgen.export.adaptation import (
+    BATCHED_EXPERTS,
+    CACHE_OFF,
+    EAGER_ATTENTION,
+    EVAL_MODE,
+    is_applicable,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,6 +115,7 @@ def _leave_weights_out(failed: Strategy, _model: nn.Module, _batch: int) -> Iter
 _REMEDIES: dict[str, tuple[Remedy, ...]] = {
     "output": (_adapt(CACHE_OFF), _flatten),
     "attention": (_adapt(EAGER_ATTENTION),),
+    "experts": (_adapt(BATCHED_EXPERTS),),
     "dims": (_fix_dims,),
     "own": (_fix_dims,),
     "memory": (_leave_weights_out,),
