@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.counts_cases import (
+    architectures,
     attention,
     convolutions,
     hostile,
@@ -33,4 +34,5 @@ HUNTED: tuple[Case, ...] = (
     *wrapped.CASES,
     *training.CASES,
     *hostile.CASES,
+    *architectures.CASES,
 )

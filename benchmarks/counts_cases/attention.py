@@ -82,6 +82,12 @@ def flexible(_: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Any:
     return flex_attention(q, k, v, score_mod=lambda s, *at: s + at[-2] - at[-1])
 
 
+def flexible_bias(self: Any, q: Tensor, k: Tensor, v: Tensor) -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return flex_attention(q, k, v, score_mod=lambda s, _, head, *__: s + self.bias[head])
+
+
 class EinsumAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -293,6 +299,13 @@ CASES = (
         model=lambda: Lambda(flexible),
         inputs=_qkv("4,16,16", "4,16,16", "4,16,16"),
         parameters=0,
+        macs=attend(16, 16, 4 * 16),
+    ),
+    Case(
+        name="flex_attention whose score function closes over a parameter",
+        model=lambda: Lambda(flexible_bias, bias=nn.Parameter(torch.randn(4))),
+        inputs=_qkv("4,16,16", "4,16,16", "4,16,16"),
+        parameters=4,
         macs=attend(16, 16, 4 * 16),
     ),
     Case(

@@ -273,6 +273,16 @@ CASES = (
         macs=36 * 18 + 216,
     ),
     Case(
+        name="dynamic int8, one layer idle",
+        model=lambda: dynamic(
+            Lambda(lambda self, x: self.used(x), used=nn.Linear(4, 4), idle=nn.Linear(4, 3))
+        ),
+        inputs=("batch,4",),
+        parameters=35,
+        macs=16,
+        never_ran=15,
+    ),
+    Case(
         name="int8 parameters that are cast",
         model=IntegerWeight,
         inputs=("batch,8",),

@@ -154,6 +154,18 @@ def by_number(self: Any, x: Tensor) -> Any:
 
 CASES = (
     Case(
+        name="lazy norms, whose buffers are lazy too",
+        model=lambda: nn.Sequential(
+            nn.LazyConv1d(4, 3), nn.LazyBatchNorm1d(), nn.LazyInstanceNorm1d(affine=True)
+        ),
+        inputs=("batch,2,8",),
+        batch=2,
+        parameters=28 + 8 + 8,
+        macs=2 * 6 * 24,
+        training_macs=2 * 2 * 6 * 24,
+        buffers_bytes=2 * (2 * 16 + 8),
+    ),
+    Case(
         name="an input class and an output dataclass with None",
         source="torchinfo#44",
         model=Wrapping,

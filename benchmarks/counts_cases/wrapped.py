@@ -28,6 +28,18 @@ def scripted() -> nn.Module:
     return torch.jit.script(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))
 
 
+class CallsTwice(nn.Module):
+    """TorchScript's optimizer would call the first layer once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x)) + self.first(x)
+
+
 def traced() -> nn.Module:
     model: nn.Module = torch.jit.trace(
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval(), torch.randn(2, 3, 5, 5)
@@ -106,6 +118,13 @@ CASES = (
         inputs=("batch,4",),
         parameters=_PERCEPTRON[0],
         macs=_PERCEPTRON[1],
+    ),
+    Case(
+        name="a scripted model that says the same twice",
+        model=lambda: torch.jit.script(CallsTwice()),
+        inputs=("batch,4",),
+        parameters=40,
+        macs=48,
     ),
     Case(
         name="a traced model",
