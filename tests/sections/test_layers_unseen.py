@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from reportgen.sections.layers.traffic import parts_of
 
 
+def script(model: nn.Module, *, frozen: bool) -> nn.Module:
+    made: Any = torch.jit.script(model)
+    return torch.jit.freeze(made) if frozen else made  # type: ignore[no-any-return]
+
+
 def test_a_parameter_in_the_closure_of_a_score_function_ran(look: Examine) -> None:
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -44,6 +49,17 @@ def test_torchscript_runs_as_it_is_written(look: Examine) -> None:
 
     result = look(torch.jit.script(Twice()), tensor(4))
     assert (result.parameters, result.macs) == (40, 48)
+
+
+def test_weights_that_freezing_made_constants_are_told(look: Examine) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    (note,) = [
+        line for line in look(script(model, frozen=True), tensor(4)).notes if "constants" in line
+    ]
+    assert note.startswith("TorchScript keeps 58 numbers as constants of its code")
+    assert not [
+        line for line in look(script(model, frozen=False), tensor(4)).notes if "constants" in line
+    ]
 
 
 def test_a_product_sampled_at_places_costs_by_their_number(look: Examine) -> None:

@@ -112,6 +112,21 @@ def own_tensors(node: Node) -> dict[Hashable, Tensor]:
     return found | {(id(node.module), name): tensor for name, tensor in packed}
 
 
+def numbers_in_code(model: nn.Module) -> int:
+    """How many numbers TorchScript keeps as constants: weights, once it has been frozen."""
+    scripts = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
+    inner = {id(part) for script in scripts for part in script.children()}
+    count = 0
+    for script in scripts:
+        if id(script) in inner or not hasattr(script, "forward"):
+            continue  # its code stands in that of the module above
+        graph: Any = script.inlined_graph  # its nodes live as long as it does
+        for node in graph.findAllNodes("prim::Constant"):
+            if node.hasAttribute("value") and node.kindOf("value") == "t":
+                count += node.t("value").numel()
+    return count
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Hidden:
     """A module or a parameter that is held by a model and not registered in it."""

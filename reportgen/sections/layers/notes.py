@@ -69,6 +69,11 @@ def structural_notes(trace: Trace, weights: Weights, built: tuple[str, ...]) -> 
         )
     if trace.threaded:
         notes.append("modules run in threads of their own: counted there, sorted by their paths")
+    if weights.in_code:
+        notes.append(
+            f"TorchScript keeps {weights.in_code:,} numbers as constants of its code, as freezing "
+            "does with weights: they are no parameters and in no figure of them"
+        )
     if trace.to_numpy:
         places = _some(tuple(path or "the model itself" for path in trace.to_numpy))
         notes.append(f"tensors go to NumPy in {places}: what it computes is in no count")

@@ -13,6 +13,7 @@ from reportgen.sections.layers.modules import (
     Node,
     first_visits,
     join,
+    numbers_in_code,
     own_parameters,
     own_tensors,
     parameters_by_name,
@@ -42,6 +43,7 @@ class Weights:
     tied: tuple[tuple[str, ...], ...]
     overlapping: tuple[tuple[str, ...], ...]  # distinct parameters in the same memory
     frozen: tuple[str, ...]
+    in_code: int  # numbers that TorchScript keeps as constants, in none of the above
 
 
 def weigh(model: nn.Module) -> Weights:
@@ -72,6 +74,7 @@ def weigh(model: nn.Module) -> Weights:
         frozen=tuple(
             {id(p): name for name, p in reversed(named.items()) if not p.requires_grad}.values()
         )[::-1],
+        in_code=numbers_in_code(model),
     )
 
 
