@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from reportgen.chapter import Unable
 from reportgen.export import export_onnx
-from reportgen.export.own_forms import _COMPLEX, _FORMS, own_forms
+from reportgen.export.own_complex import COMPLEX
+from reportgen.export.own_forms import _FORMS, own_forms
 from reportgen.leaves import tensor_leaves
 from reportgen.loan import undisturbed
 from reportgen.sections.onnx_export import examine
@@ -27,6 +28,10 @@ aten = torch.ops.aten
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def twisted(*shape: int) -> Tensor:
+    return torch.complex(normal(*shape), normal(*shape, seed=1))
 
 
 def near_identity(size: int) -> Tensor:
@@ -93,12 +98,23 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     "_adaptive_avg_pool3d.default": [(normal(2, 3, 5, 7, 4), [3, 2, 4])],
     "adaptive_max_pool2d.default": [(BOX, [3, 4]), (BOX.round(), [2, 2]), (BOX[0], [7, 1])],
     "adaptive_max_pool3d.default": [(normal(2, 3, 5, 7, 4).round(), [3, 2, 4])],
-    "exp.default": [(torch.complex(normal(4), normal(4, seed=1)),)],
+    "constant_pad_nd.default": [(twisted(2, 3), [0, 1])],
+    "copy.default": [(twisted(2, 3), normal(2, 3)), (twisted(2, 3), twisted(2, 3))],
+    "einsum.default": [("bij,jk->bik", [twisted(2, 3, 4), twisted(4, 5)])],
+    "exp.default": [(twisted(4),)],
+    "full.default": [],
+    "zeros.default": [],
+    "zeros_like.default": [(twisted(2, 3),)],
+    "index.Tensor": [(twisted(2, 3), [None, PLACES])],
+    "slice_scatter.default": [(twisted(2, 4), twisted(2, 2), 1, 1, 3)],
+    "where.self": [(TIED > 1, twisted(2, 5), normal(2, 5))],
 }
 KEYWORDS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("scatter.reduce", (normal(2, 4), 1, PLACES.expand(2, 4), normal(2, 4)), {"reduce": "add"}),
     ("scatter.reduce", (normal(2, 4), 1, PLACES.expand(2, 4), TIED[:, :4]), {"reduce": "multiply"}),
     ("scatter.value_reduce", (normal(2, 4), 1, PLACES.expand(2, 4), 2.0), {"reduce": "add"}),
+    ("full.default", ([2, 3], 1 + 2j), {"dtype": torch.complex64}),
+    ("zeros.default", ([2, 3],), {"dtype": torch.complex128}),
     ("searchsorted.Tensor", (EDGES, TIED), {"right": True}),
     ("searchsorted.Tensor", (EDGES, TIED), {"side": "right", "out_int32": True}),
     ("searchsorted.Tensor", (EDGES.flip(0), TIED), {"sorter": torch.tensor([3, 1, 2, 0])}),
@@ -121,7 +137,7 @@ def test_a_form_gives_what_its_operator_does(
     name: str, given: tuple[Any, ...], options: dict[str, Any]
 ) -> None:
     wanted = tensor_leaves(operator(name)(*given, **options))
-    form = {**_FORMS, **_COMPLEX}[name]
+    form = {**_FORMS, **COMPLEX}[name]
     found = tensor_leaves(form(*given, **options))
     factors = {"2", "3"} if name.startswith("_linalg_slogdet") else set()  # LU and its pivots
     for key in wanted.keys() - factors:
@@ -130,7 +146,7 @@ def test_a_form_gives_what_its_operator_does(
 
 
 def test_every_form_is_tried() -> None:
-    assert CASES.keys() == {**_FORMS, **_COMPLEX}.keys()
+    assert CASES.keys() == {**_FORMS, **COMPLEX}.keys()
 
 
 def test_no_form_stands_where_the_exporter_has_its_own() -> None:
@@ -138,7 +154,7 @@ def test_no_form_stands_where_the_exporter_has_its_own() -> None:
 
     registered = ONNXRegistry.from_torchlib()
     assert not [name for name in _FORMS if registered.is_registered(operator(name))]
-    assert all(registered.is_registered(operator(name)) for name in _COMPLEX)
+    assert all(registered.is_registered(operator(name)) for name in COMPLEX)
 
 
 def test_the_exporter_is_given_back_as_it_was() -> None:
@@ -148,6 +164,15 @@ def test_the_exporter_is_given_back_as_it_was() -> None:
     with own_forms():
         assert _decomp.create_onnx_friendly_decomposition_table is not before
     assert _decomp.create_onnx_friendly_decomposition_table is before
+
+
+def spectral(x: Tensor) -> Tensor:
+    """A layer of a Fourier neural operator: it keeps the low frequencies alone."""
+    found = torch.fft.rfft(x)
+    kept = torch.zeros(found.shape, dtype=torch.cfloat)
+    weight = torch.complex(torch.ones(4, 4, 2), 2 * torch.ones(4, 4, 2))
+    kept[..., :2] = torch.einsum("bim,iom->bom", found[..., :2], weight)
+    return torch.fft.irfft(kept, n=x.shape[-1])
 
 
 class Everything(nn.Module):
@@ -180,6 +205,7 @@ class Everything(nn.Module):
             "diagonal": x[0].clone().fill_diagonal_(1.0),
             "index_reduce": x.index_reduce(1, PLACES, x, "amax"),
             "exponential": torch.exp(torch.complex(x, x)).abs(),
+            "spectral": spectral(x),
         }
 
 

@@ -725,6 +725,23 @@ def test_random_operators_are_named_with_module_file_and_line(look: Look) -> Non
     assert any("in the model itself" in where for where in result.random_operators)
 
 
+class Normalising(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        return nn.functional.batch_norm(x, mean, variance, training=True)
+
+
+def test_a_batch_norm_that_forward_runs_as_in_training_is_the_reason(look: Look) -> None:
+    divergence = look(Normalising(), "batch,3,5,5").parity.divergence
+    assert divergence is not None
+    assert "batch norm runs as in training there" in divergence.sentences[-1]
+    assert not any("differs from the model's own" in told for told in divergence.sentences)
+
+
 def test_a_model_that_draws_nothing_names_no_draws(look: Look) -> None:
     assert look(nn.Sequential(nn.Linear(4, 4), nn.Dropout()).eval(), "batch,4").parity.draws == ()
 

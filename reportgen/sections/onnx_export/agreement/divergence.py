@@ -88,7 +88,7 @@ class _Search:
         first, within = None, ""
         while True:
             calls, is_partial = record_modules(
-                self.sides.study.model, self.sides.call_afresh, within
+                self.sides.study.model, self.sides.call_and_forget, within
             )
             matches |= match_modules(inside, calls, feed, self._judge)
             first = _first_wrong(inside, end, matches)
@@ -102,7 +102,7 @@ class _Search:
             {name for name, match in matches.items() if match.agrees},
             feed,
             self.sides.study.model,
-            self.sides.call_afresh,
+            self.sides.call_and_forget,
             self._judge,
         )
         return self._blame(inside, first, matches, suspects)

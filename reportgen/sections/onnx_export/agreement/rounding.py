@@ -121,6 +121,7 @@ def _has_changed_weights(sides: Sides) -> bool:
     """Whether a stored tensor is not the parameter whose name it bears."""
     if sides.runtime.replaced:
         return False
+    sides.state.restore()
     inside = look_inside(sides.runtime.path)
     return any(changed_weights(inside, node, sides.study.model) for node in inside.nodes)
 

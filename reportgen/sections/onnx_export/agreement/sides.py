@@ -63,6 +63,11 @@ class Sides:
         self.state.restore()
         self.examples().call(self.study.model)
 
+    def call_and_forget(self) -> None:
+        """The same, and what the call changed in the model is put back."""
+        self.call_afresh()
+        self.state.restore()
+
 
 def call_tensors(study: Study, examples: Examples) -> dict[str, Tensor]:
     """The tensors of a call under the names and in the order of the exported file's inputs."""

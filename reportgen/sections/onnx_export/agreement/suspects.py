@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _MOST_NODES = 256  # that are looked at one by one
 _MOST_ELEMENTS = 4_000_000  # that a node reads, or that NumPy's slow convolution multiplies
 _RANDOM = frozenset({"Dropout", "Bernoulli", "Multinomial"})
+_IN_TRAINING = re.compile(r"native_batch_norm_legit(?!_no_training)")
 _CHOOSING = frozenset({"TopK", "ArgMax", "ArgMin", "NonMaxSuppression", "Unique"})
 
 
@@ -125,6 +127,12 @@ def _judged(
         operator = node.proto.op_type
         if operator in _RANDOM or operator.startswith("Random"):
             return _certainly("file", node, group, f"{operator} draws random numbers")
+        if _IN_TRAINING.search(node.torch_operator):
+            told = (
+                "batch norm runs as in training there: PyTorch takes the mean and variance of "
+                "the batch, the file those that are stored"
+            )
+            return _certainly("file", node, group, told)
         if operator in _CHOOSING:
             told = f"which of equal values {operator} takes first is left open"
             return _certainly("unknown", node, group, told)
