@@ -16,6 +16,7 @@ from reportgen import load_manifest
 from reportgen.cuda_memory.step import Step
 from reportgen.errors import ManifestError, ModelError, ReportgenError
 from reportgen.estimation import estimate_step
+from reportgen.guessing.draft import draft_manifest
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
 from reportgen.pipeline import build
 from reportgen.report import report_schema
@@ -140,6 +141,15 @@ def test_what_is_no_onnx_file_is_refused_in_one_line(tmp_path: Path, content: by
     with pytest.raises(ModelError, match=r"m\.onnx cannot be read as an ONNX model"):
         built(tmp_path, text, formats=("json",))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_reads_text_is_refused_before_a_manifest_is_drafted(tmp_path: Path) -> None:
+    texts = helper.make_tensor_value_info("s", TensorProto.STRING, [2])
+    graph = helper.make_graph([helper.make_node("Identity", ["s"], ["y"])], "g", [texts], [texts])
+    onnx.save(helper.make_model(graph), tmp_path / "texts.onnx")
+    with pytest.raises(ModelError, match="'s' of the file is string") as caught:
+        draft_manifest(str(tmp_path / "texts.onnx"))
+    assert "extract_model" in caught.value.hint
 
 
 def test_too_few_inputs_are_refused_with_the_names_of_the_file(tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ def draft_manifest(text: str) -> str:
 
 
 def _of_file(spec: ModelSpec) -> str:
-    from reportgen.sources.from_onnx import read_onnx_source
+    from reportgen.sources.from_onnx import read_onnx_source, with_file_inputs
 
-    read_onnx_source(Path(spec.source.target))
+    with_file_inputs(spec, read_onnx_source(Path(spec.source.target)))
     return "\n".join(_head(spec, "T4", ("the file names its own inputs",))) + "\n"
 
 

@@ -66,7 +66,9 @@ def _input(value: Any, model: Any, given: dict[str, int], dims: dict[str, int]) 
     if dtype not in _KNOWN:
         raise ModelError(
             f"input {value.name!r} of the file is {dtype}, which cannot be made up",
-            hint="name the inputs in the manifest, the tensors as .npy files",
+            hint="cut out the part that takes numbers: onnx.utils.extract_model"
+            if dtype == "string"
+            else "name the inputs in the manifest, the tensors as .npy files",
         )
     shape = tuple(_dims(value, given, dims))
     rows = None if "float" in dtype or dtype == "bool" else _rows_looked_up(model, value.name)
