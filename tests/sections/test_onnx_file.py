@@ -602,6 +602,13 @@ def test_the_same_file_gives_the_same_details(tmp_path: Path) -> None:
     assert details_of(model, tmp_path) == details_of(model, tmp_path)
 
 
+def test_a_sequence_without_a_kernel_is_told_by_what_it_holds(tmp_path: Path) -> None:
+    parts = helper.make_tensor_sequence_value_info("parts", FLOAT, None)
+    nodes = [helper.make_node("SplitToSequence", ["x"], ["parts"], axis=1)]
+    (lacking,) = cuda_lacking(make_model(nodes, [value("x", 2, 4)], [parts]), tmp_path)
+    assert lacking.dtypes == ("float32", "sequence of float32")
+
+
 # Files of others ----------------------------------------------------------------------------
 
 

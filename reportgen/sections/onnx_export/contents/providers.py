@@ -8,6 +8,7 @@ the kernel restricts must have an allowed dtype.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ _NO_LIMIT = 2**31 - 1
 _CAST = "cast to float32 and back"
 _EXPANDED = "expanded into other operators"
 _ON_CPU = "run on the CPU, with copies between the devices"
+_TENSOR = re.compile(r"(seq\()?tensor\((\w+)\)\)?")
 _CODED = {f"tensor({name})" for name in CODES.values()}
 _HALF = {"tensor(float16)"}
 
@@ -205,9 +207,16 @@ def _count(
 
 def _dtypes(slots: Mapping[str, tuple[str | None, ...]]) -> tuple[str, ...]:
     found = {dtype for dtypes in slots.values() for dtype in dtypes if dtype}
-    plain = {"float": "float32", "double": "float64"}
-    names = (dtype.removeprefix("tensor(").removesuffix(")") for dtype in found)
-    return tuple(sorted(plain.get(name, name) for name in names))
+    return tuple(sorted(map(_plain, found)))
+
+
+def _plain(dtype: str) -> str:
+    """`float32` for `tensor(float)`, `sequence of float32` for `seq(tensor(float))`."""
+    parts = _TENSOR.fullmatch(dtype)
+    if parts is None:
+        return dtype
+    name = {"float": "float32", "double": "float64"}.get(parts[2], parts[2])
+    return f"sequence of {name}" if parts[1] else name
 
 
 def _provider(name: str, source: str, tally: _Tally) -> Provider:
