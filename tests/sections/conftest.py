@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from behaviour_models import ExamineBehaviour
 from factories import make_study
 from layer_models import Examine
 from torch import nn
 
+from reportgen.loan import undisturbed
+from reportgen.sections import behaviour
+from reportgen.sections.behaviour import Behaviour
 from reportgen.sections.layers import Layers, examine
 
 
@@ -28,3 +32,17 @@ def look(tmp_path: Path) -> Examine:
         return examine(study)
 
     return look
+
+
+@pytest.fixture(name="examine")
+def examine_behaviour(tmp_path: Path) -> ExamineBehaviour:
+    """Examine the behaviour of a model, with four numbers as input unless others are named."""
+
+    def examine(model: nn.Module, *inputs: Any, **fields: Any) -> Behaviour:
+        study = make_study(model, *(inputs or ("x=batch,4",)), folder=tmp_path, **fields)
+        with undisturbed(study.model):
+            result = behaviour.examine(study)
+        assert isinstance(result, Behaviour)
+        return result
+
+    return examine

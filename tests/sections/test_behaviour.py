@@ -10,30 +10,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from behaviour_models import ExamineBehaviour, probe
 from factories import make_study
 from torch import Tensor, nn
 from torch._dynamo import eval_frame
 
 from reportgen.chapter import Skipped, Unable
-from reportgen.loan import undisturbed
 from reportgen.sections import behaviour
-from reportgen.sections.behaviour import Behaviour, Probe
+from reportgen.sections.behaviour import Behaviour
 from reportgen.sections.behaviour.budget import Budget
 from reportgen.sections.behaviour.dimensions import dimensions_of
-
-Examine = Callable[..., Behaviour]
-
-
-@pytest.fixture
-def examine(tmp_path: Path) -> Examine:
-    def examine(model: nn.Module, *inputs: Any, **fields: Any) -> Behaviour:
-        study = make_study(model, *(inputs or ("x=batch,4",)), folder=tmp_path, **fields)
-        with undisturbed(study.model):
-            result = behaviour.examine(study)
-        assert isinstance(result, Behaviour)
-        return result
-
-    return examine
 
 
 class Function(nn.Module):
@@ -47,17 +33,11 @@ class Function(nn.Module):
         return self.function(self, *args)
 
 
-def probe(result: Behaviour, name: str) -> Probe:
-    found = result.probe(name)
-    assert found is not None, name
-    return found
-
-
 def verdicts(result: Behaviour) -> dict[str, str]:
     return {each.name: each.verdict for each in result.probes}
 
 
-def test_a_plain_model_answers_yes_to_everything(examine: Examine) -> None:
+def test_a_plain_model_answers_yes_to_everything(examine: ExamineBehaviour) -> None:
     result = examine(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)))
     assert set(verdicts(result).values()) == {"yes"}
     assert len(result.probes) == 10
@@ -79,7 +59,7 @@ class TwoHeads(nn.Module):
         return outputs | {"aux": self.aux(hidden)} if self.training else outputs
 
 
-def test_outputs_of_both_modes_stand_side_by_side(examine: Examine) -> None:
+def test_outputs_of_both_modes_stand_side_by_side(examine: ExamineBehaviour) -> None:
     result = examine(TwoHeads())
     assert [(o.key, o.shape) for o in result.evaluation.outputs] == [("out", (2, 2))]
     assert [(o.key, o.shape) for o in result.training.outputs] == [("out", (2, 2)), ("aux", (2, 3))]
@@ -88,7 +68,9 @@ def test_outputs_of_both_modes_stand_side_by_side(examine: Examine) -> None:
     assert "another form: out 2 × 2, aux 2 × 3" in probe(result, "modes_agree").sentence
 
 
-def test_modules_are_told_apart_by_what_they_run_not_by_their_type(examine: Examine) -> None:
+def test_modules_are_told_apart_by_what_they_run_not_by_their_type(
+    examine: ExamineBehaviour,
+) -> None:
     noisy = Function(lambda self, x: x + torch.rand_like(x) if self.training else x)
     model = nn.Sequential(
         nn.Linear(4, 4), nn.Dropout(0.0), nn.Dropout(0.25), nn.BatchNorm1d(4), noisy
@@ -102,14 +84,16 @@ def test_modules_are_told_apart_by_what_they_run_not_by_their_type(examine: Exam
     }
 
 
-def test_buffers_that_training_changes_are_named(examine: Examine) -> None:
+def test_buffers_that_training_changes_are_named(examine: ExamineBehaviour) -> None:
     result = examine(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
     assert result.changed_buffers == (
         "1.running_mean", "1.running_var", "1.num_batches_tracked",
     )  # fmt: skip
 
 
-def test_bytes_kept_for_the_backward_pass_are_those_of_a_closed_form(examine: Examine) -> None:
+def test_bytes_kept_for_the_backward_pass_are_those_of_a_closed_form(
+    examine: ExamineBehaviour,
+) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.Sigmoid(), nn.Linear(8, 2))
     kept = 2 * 4 + 2 * 8  # the input for the first weight; the sigmoid's result for both after it
     result = examine(model)
@@ -117,7 +101,9 @@ def test_bytes_kept_for_the_backward_pass_are_those_of_a_closed_form(examine: Ex
     assert result.evaluation.written_bytes == 4 * (2 * 8 + 2 * 8 + 2 * 2)
 
 
-def test_a_model_that_wants_targets_does_not_run_in_training_mode(examine: Examine) -> None:
+def test_a_model_that_wants_targets_does_not_run_in_training_mode(
+    examine: ExamineBehaviour,
+) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         if self.training:
             raise ValueError("targets should not be none")
@@ -130,7 +116,7 @@ def test_a_model_that_wants_targets_does_not_run_in_training_mode(examine: Exami
     assert "in evaluation mode" in probe(result, "gradients").sentence
 
 
-def test_settings_that_surprise_are_remarked(examine: Examine) -> None:
+def test_settings_that_surprise_are_remarked(examine: ExamineBehaviour) -> None:
     model = nn.Sequential(
         nn.Linear(4, 4), nn.Dropout(0.0), nn.Dropout(1.0), nn.BatchNorm1d(4, momentum=None)
     )
@@ -141,7 +127,9 @@ def test_settings_that_surprise_are_remarked(examine: Examine) -> None:
     )
 
 
-def test_a_table_that_is_filled_once_is_no_difference_between_the_modes(examine: Examine) -> None:
+def test_a_table_that_is_filled_once_is_no_difference_between_the_modes(
+    examine: ExamineBehaviour,
+) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         if self.table is None:
             self.table = torch.arange(4.0)
@@ -155,7 +143,7 @@ def test_a_table_that_is_filled_once_is_no_difference_between_the_modes(examine:
 # -- two passes -----------------------------------------------------------------------------------
 
 
-def test_a_dropout_that_is_always_on_is_found_in_its_module(examine: Examine) -> None:
+def test_a_dropout_that_is_always_on_is_found_in_its_module(examine: ExamineBehaviour) -> None:
     noisy = Function(lambda _, x: F.dropout(x, 0.5))
     result = examine(nn.Sequential(nn.Linear(4, 64), noisy, nn.Linear(64, 2)))
     found = probe(result, "repeatable")
@@ -164,7 +152,7 @@ def test_a_dropout_that_is_always_on_is_found_in_its_module(examine: Examine) ->
     assert verdicts(result)["batch_of_one"] == "not run"
 
 
-def test_a_pass_that_leaves_state_behind_is_told_with_its_name(examine: Examine) -> None:
+def test_a_pass_that_leaves_state_behind_is_told_with_its_name(examine: ExamineBehaviour) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         self.count += 1
         return self.linear(x) + self.count  # type: ignore[no-any-return]
@@ -174,7 +162,7 @@ def test_a_pass_that_leaves_state_behind_is_told_with_its_name(examine: Examine)
     assert verdicts(result)["repeatable"] == "no"
 
 
-def test_a_weight_written_through_data_is_seen(examine: Examine) -> None:
+def test_a_weight_written_through_data_is_seen(examine: ExamineBehaviour) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         self.linear.weight.data[0, 0] *= 1.5
         return self.linear(x)  # type: ignore[no-any-return]
@@ -183,19 +171,19 @@ def test_a_weight_written_through_data_is_seen(examine: Examine) -> None:
     assert probe(result, "stateless").where == ("linear.weight",)
 
 
-def test_an_input_written_in_place_is_named(examine: Examine) -> None:
+def test_an_input_written_in_place_is_named(examine: ExamineBehaviour) -> None:
     result = examine(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2)))
     assert probe(result, "inputs_kept").where == ("x",)
     assert verdicts(examine(nn.Sequential(nn.ReLU(), nn.Linear(4, 2))))["inputs_kept"] == "yes"
 
 
-def test_the_first_module_with_a_nan_is_named(examine: Examine) -> None:
+def test_the_first_module_with_a_nan_is_named(examine: ExamineBehaviour) -> None:
     log = Function(lambda _, x: x.log())
     found = probe(examine(nn.Sequential(nn.Linear(4, 16), log, nn.Linear(16, 2))), "finite")
     assert (found.verdict, found.where) == ("no", ("1",))
 
 
-def test_an_infinity_that_stays_inside_is_only_evidence(examine: Examine) -> None:
+def test_an_infinity_that_stays_inside_is_only_evidence(examine: ExamineBehaviour) -> None:
     mask = Function(lambda _, x: x.masked_fill(x < 0, float("-inf")))
     found = probe(examine(nn.Sequential(nn.Linear(4, 16), mask, nn.Sigmoid())), "finite")
     assert found.verdict == "yes"
@@ -215,7 +203,7 @@ MIXING = {
 
 
 @pytest.mark.parametrize("name", MIXING)
-def test_a_module_that_mixes_samples_is_named(examine: Examine, name: str) -> None:
+def test_a_module_that_mixes_samples_is_named(examine: ExamineBehaviour, name: str) -> None:
     mixing, path = MIXING[name]
     model = nn.Sequential(nn.Linear(4, 8), mixing, nn.Linear(8, 2))
     result = examine(model)
@@ -242,20 +230,22 @@ SEPARATE = {
 
 
 @pytest.mark.parametrize("name", SEPARATE)
-def test_samples_that_are_kept_apart_are_found_to_be(examine: Examine, name: str) -> None:
+def test_samples_that_are_kept_apart_are_found_to_be(examine: ExamineBehaviour, name: str) -> None:
     model, item = SEPARATE[name]
     found = verdicts(examine(model, item))
     assert (found["batch_of_one"], found["independent"]) == ("yes", "yes")
 
 
-def test_outputs_without_a_batch_axis_are_said_not_to_be_compared(examine: Examine) -> None:
+def test_outputs_without_a_batch_axis_are_said_not_to_be_compared(
+    examine: ExamineBehaviour,
+) -> None:
     model = Function(lambda self, x: {"y": self.l(x), "loss": self.l(x).mean()}, l=nn.Linear(4, 2))
     found = probe(examine(model), "batch_of_one")
     assert found.verdict == "yes"
     assert found.evidence == ("loss: without one axis that follows the batch, not compared",)
 
 
-def test_a_model_without_a_batch_dim_is_not_asked(examine: Examine) -> None:
+def test_a_model_without_a_batch_dim_is_not_asked(examine: ExamineBehaviour) -> None:
     result = examine(nn.Linear(4, 2), "x=3,4")
     assert verdicts(result)["independent"] == "not run"
     assert "batches" not in verdicts(result)
@@ -264,7 +254,7 @@ def test_a_model_without_a_batch_dim_is_not_asked(examine: Examine) -> None:
 # -- sizes ----------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_is_baked_in_is_the_only_one_that_runs(examine: Examine) -> None:
+def test_a_batch_that_is_baked_in_is_the_only_one_that_runs(examine: ExamineBehaviour) -> None:
     result = examine(Function(lambda _, x: x.view(8, 4)), batch=8)
     found = probe(result, "batches")
     assert (result.batch, found.verdict) == (8, "no")
@@ -272,7 +262,9 @@ def test_a_batch_that_is_baked_in_is_the_only_one_that_runs(examine: Examine) ->
     assert "test_behaviour.py" in found.evidence[0]
 
 
-def test_a_batch_norm_over_one_value_cannot_be_trained_with_one_sample(examine: Examine) -> None:
+def test_a_batch_norm_over_one_value_cannot_be_trained_with_one_sample(
+    examine: ExamineBehaviour,
+) -> None:
     found = probe(examine(nn.BatchNorm1d(4)), "batches")
     assert found.verdict == "yes"
     assert found.evidence == (
@@ -282,7 +274,7 @@ def test_a_batch_norm_over_one_value_cannot_be_trained_with_one_sample(examine: 
     assert probe(examine(wide, "x=batch,3,8,8"), "batches").evidence == ()
 
 
-def test_a_fully_convolutional_model_follows_the_resolution(examine: Examine) -> None:
+def test_a_fully_convolutional_model_follows_the_resolution(examine: ExamineBehaviour) -> None:
     found = probe(examine(nn.Conv2d(3, 16, 3), "x=batch,3,224,224"), "size_height_and_width")
     assert found.sentence == (
         "Height and width can be 192, 225 and 256 too; the outputs' shapes follow."
@@ -290,14 +282,14 @@ def test_a_fully_convolutional_model_follows_the_resolution(examine: Examine) ->
     assert "192: runs, on shapes alone, output 2 × 16 × 190 × 190" in found.evidence
 
 
-def test_a_flattened_head_bakes_the_resolution_in(examine: Examine) -> None:
+def test_a_flattened_head_bakes_the_resolution_in(examine: ExamineBehaviour) -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 14 * 14, 5))
     found = probe(examine(model, "x=batch,3,16,16"), "size_height_and_width")
     assert found.sentence == "Height and width are baked in: only 16 runs, not 8, 17 and 32."
     assert "(in 2)" in found.evidence[0]
 
 
-def test_a_table_of_positions_ends_somewhere(examine: Examine) -> None:
+def test_a_table_of_positions_ends_somewhere(examine: ExamineBehaviour) -> None:
     def forward(self: Any, ids: Tensor) -> Tensor:
         return self.words(ids) + self.places(torch.arange(ids.shape[1]))  # type: ignore[no-any-return]
 
@@ -308,7 +300,7 @@ def test_a_table_of_positions_ends_somewhere(examine: Examine) -> None:
     assert "in places" in found.evidence[2]
 
 
-def test_dims_of_one_name_change_together(examine: Examine) -> None:
+def test_dims_of_one_name_change_together(examine: ExamineBehaviour) -> None:
     model = Function(lambda _, a, b: a + b)
     result = examine(model, "a=batch,time", "b=batch,time", dims={"time": 6})
     assert verdicts(result)["size_time"] == "yes"
@@ -332,7 +324,7 @@ def test_which_dims_are_varied(tmp_path: Path) -> None:
 # -- gradients ------------------------------------------------------------------------------------
 
 
-def test_parameters_behind_a_detach_get_no_gradient(examine: Examine) -> None:
+def test_parameters_behind_a_detach_get_no_gradient(examine: ExamineBehaviour) -> None:
     model = Function(lambda self, x: self.b(self.a(x).detach()), a=nn.Linear(4, 4),
                      b=nn.Linear(4, 2), idle=nn.Linear(9, 9))  # fmt: skip
     found = probe(examine(model), "gradients")
@@ -340,7 +332,7 @@ def test_parameters_behind_a_detach_get_no_gradient(examine: Examine) -> None:
     assert found.sentence.startswith("2 of 4 trainable parameters that ran get no gradient")
 
 
-def test_gradients_of_zero_are_named_and_no_fault(examine: Examine) -> None:
+def test_gradients_of_zero_are_named_and_no_fault(examine: ExamineBehaviour) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     nn.init.zeros_(model[1].weight)  # as the heads of vision transformers begin
     found = probe(examine(model), "gradients")
@@ -348,12 +340,12 @@ def test_gradients_of_zero_are_named_and_no_fault(examine: Examine) -> None:
     assert "2 parameters, 0.weight, 0.bias" in found.evidence[0]
 
 
-def test_a_softmax_has_gradients_though_its_sum_is_constant(examine: Examine) -> None:
+def test_a_softmax_has_gradients_though_its_sum_is_constant(examine: ExamineBehaviour) -> None:
     found = probe(examine(nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1))), "gradients")
     assert (found.verdict, found.evidence) == ("yes", ())
 
 
-def test_a_division_that_where_hides_breaks_the_gradient(examine: Examine) -> None:
+def test_a_division_that_where_hides_breaks_the_gradient(examine: ExamineBehaviour) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         y = self.a(x)
         return torch.where(y * 0 > 0, 1 / (y * 0), y)
@@ -363,7 +355,7 @@ def test_a_division_that_where_hides_breaks_the_gradient(examine: Examine) -> No
     assert probe(result, "finite_gradients").where == ("a.weight", "a.bias")
 
 
-def test_a_frozen_model_has_no_gradients_to_ask_for(examine: Examine) -> None:
+def test_a_frozen_model_has_no_gradients_to_ask_for(examine: ExamineBehaviour) -> None:
     result = examine(nn.Linear(4, 2).requires_grad_(False))
     assert probe(result, "gradients").sentence == "The model has no trainable parameter."
 
@@ -371,7 +363,7 @@ def test_a_frozen_model_has_no_gradients_to_ask_for(examine: Examine) -> None:
 # -- what cannot be asked -------------------------------------------------------------------------
 
 
-def test_a_model_whose_course_depends_on_values_runs_for_real(examine: Examine) -> None:
+def test_a_model_whose_course_depends_on_values_runs_for_real(examine: ExamineBehaviour) -> None:
     model = Function(lambda self, x: self.a(x) if x.sum() > 0 else -self.a(x), a=nn.Linear(4, 2))
     result = examine(model)
     assert result.method == "real"
@@ -380,7 +372,7 @@ def test_a_model_whose_course_depends_on_values_runs_for_real(examine: Examine) 
 
 
 def test_what_is_too_costly_is_not_run_and_says_so(
-    examine: Examine, monkeypatch: pytest.MonkeyPatch
+    examine: ExamineBehaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Budget.__init__, "__defaults__", (1000,))
     result = examine(nn.Sequential(nn.Linear(4, 64), nn.Linear(64, 2)))
@@ -392,7 +384,7 @@ def test_what_is_too_costly_is_not_run_and_says_so(
 
 
 def test_what_is_too_costly_is_asked_for_its_gradients_on_shapes(
-    examine: Examine, monkeypatch: pytest.MonkeyPatch
+    examine: ExamineBehaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Budget.__init__, "__defaults__", (1000,))
     model = Function(lambda self, x: self.b(self.a(x).detach()), a=nn.Linear(4, 4),
@@ -406,7 +398,9 @@ def test_what_is_too_costly_is_asked_for_its_gradients_on_shapes(
     assert whole.verdict == "yes"
 
 
-def test_another_size_runs_for_real_where_that_is_cheaper_than_shapes(examine: Examine) -> None:
+def test_another_size_runs_for_real_where_that_is_cheaper_than_shapes(
+    examine: ExamineBehaviour,
+) -> None:
     found = probe(examine(nn.Conv2d(3, 4, 3), "x=batch,3,16,24"), "size_height")
     assert found.evidence == (
         "8: runs, output 2 × 4 × 6 × 22",
@@ -415,13 +409,13 @@ def test_another_size_runs_for_real_where_that_is_cheaper_than_shapes(examine: E
     )
 
 
-def test_without_a_twin_the_largest_size_is_left_out(examine: Examine) -> None:
+def test_without_a_twin_the_largest_size_is_left_out(examine: ExamineBehaviour) -> None:
     model = Function(lambda self, x: self.a(x) if x.sum() > 0 else -self.a(x), a=nn.Conv2d(3, 4, 3))
     found = probe(examine(model, "x=batch,3,16,16"), "size_height_and_width")
     assert found.sentence == ("Height and width can be 8 and 17 too; the outputs' shapes follow.")
 
 
-def test_a_size_that_fails_for_real_leaves_no_state_for_the_next(examine: Examine) -> None:
+def test_a_size_that_fails_for_real_leaves_no_state_for_the_next(examine: ExamineBehaviour) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         if self.grid is None:
             self.grid = torch.zeros(x.shape[-1])
@@ -445,7 +439,7 @@ def test_a_model_that_refuses_its_inputs_fails_in_one_line(tmp_path: Path) -> No
     assert "inputs" in caught.value.failed.hint
 
 
-def test_examining_twice_gives_the_same_result(examine: Examine) -> None:
+def test_examining_twice_gives_the_same_result(examine: ExamineBehaviour) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 2))
     assert examine(model) == examine(model)
 
@@ -474,7 +468,7 @@ def compiled_in_place() -> nn.Module:
 
 @pytest.mark.parametrize("make", [wholly_compiled, partly_compiled, compiled_in_place])
 def test_a_compiled_model_is_watched_without_its_kernels(
-    examine: Examine, make: Callable[[], nn.Module]
+    examine: ExamineBehaviour, make: Callable[[], nn.Module]
 ) -> None:
     stance = eval_frame._stance.stance
     result = examine(make())
@@ -483,13 +477,13 @@ def test_a_compiled_model_is_watched_without_its_kernels(
     assert eval_frame._stance.stance == stance
 
 
-def test_a_constant_that_is_nan_is_the_same_in_both_modes(examine: Examine) -> None:
+def test_a_constant_that_is_nan_is_the_same_in_both_modes(examine: ExamineBehaviour) -> None:
     model = Function(lambda self, x: self.a(x) * float("nan"), a=nn.Linear(4, 2))
     result = examine(model)
     assert (result.modules, verdicts(result)["modes_agree"]) == ((), "yes")
 
 
-def test_an_attribute_that_is_nan_has_not_changed(examine: Examine) -> None:
+def test_an_attribute_that_is_nan_has_not_changed(examine: ExamineBehaviour) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         self.loss = float("nan")
         return self.a(x)  # type: ignore[no-any-return]
@@ -507,7 +501,7 @@ class InThreads(nn.Module):
             return torch.stack(list(pool.map(lambda branch: branch(x), self.branches))).sum(0)
 
 
-def test_modules_that_run_in_threads_are_watched_there(examine: Examine) -> None:
+def test_modules_that_run_in_threads_are_watched_there(examine: ExamineBehaviour) -> None:
     branches = [nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2)) for _ in range(3)]
     result = examine(InThreads(*branches))
     one_by_one = examine(Function(
@@ -520,7 +514,7 @@ def test_modules_that_run_in_threads_are_watched_there(examine: Examine) -> None
     assert "all 12 trainable parameters" in probe(result, "gradients").sentence
 
 
-def test_a_failure_in_a_thread_leaves_nothing_behind(examine: Examine) -> None:
+def test_a_failure_in_a_thread_leaves_nothing_behind(examine: ExamineBehaviour) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         if len(x) == 1:
             raise ValueError("one is not enough")
@@ -531,7 +525,7 @@ def test_a_failure_in_a_thread_leaves_nothing_behind(examine: Examine) -> None:
     assert verdicts(result)["gradients"] == "yes"
 
 
-def test_a_model_built_for_inference_only_is_examined(examine: Examine) -> None:
+def test_a_model_built_for_inference_only_is_examined(examine: ExamineBehaviour) -> None:
     with torch.inference_mode():
         model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     found = verdicts(examine(model))
@@ -539,7 +533,7 @@ def test_a_model_built_for_inference_only_is_examined(examine: Examine) -> None:
     assert [found[name] for name in names] == ["yes"] * len(names)
 
 
-def test_a_train_that_returns_nothing_still_switches_the_mode(examine: Examine) -> None:
+def test_a_train_that_returns_nothing_still_switches_the_mode(examine: ExamineBehaviour) -> None:
     class Forgetful(nn.Sequential):
         def train(self, mode: bool = True) -> None:  # type: ignore[override]
             super().train(mode)

@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from factories import make_study
+from behaviour_models import ExamineBehaviour, probe
 from torch import Tensor, nn
-
-from reportgen.loan import undisturbed
-from reportgen.sections import behaviour
-from reportgen.sections.behaviour import Behaviour, Probe
-
-Examine = Callable[..., Behaviour]
-
-
-@pytest.fixture
-def examine(tmp_path: Path) -> Examine:
-    def examine(model: nn.Module, *inputs: Any) -> Behaviour:
-        study = make_study(model, *inputs, folder=tmp_path)
-        with undisturbed(study.model):
-            result = behaviour.examine(study)
-        assert isinstance(result, Behaviour)
-        return result
-
-    return examine
 
 
 class Scaled(nn.Module):
@@ -71,22 +52,18 @@ class Halves(nn.Module):
         return self.line(x)
 
 
-def probe(result: Behaviour, name: str) -> Probe:
-    found = result.probe(name)
-    assert found is not None, name
-    return found
-
-
 @pytest.mark.parametrize("factor", [random.random, np.random.rand], ids=["python", "numpy"])
 def test_random_numbers_of_other_generators_are_no_difference_between_the_modes(
-    examine: Examine, factor: Callable[[], float]
+    examine: ExamineBehaviour, factor: Callable[[], float]
 ) -> None:
     result = examine(Scaled(factor), "x=batch,12")
     assert probe(result, "repeatable").verdict == "no"
     assert probe(result, "modes_agree").verdict == "yes"
 
 
-def test_numbers_that_differ_in_every_pass_are_not_laid_to_the_mode(examine: Examine) -> None:
+def test_numbers_that_differ_in_every_pass_are_not_laid_to_the_mode(
+    examine: ExamineBehaviour,
+) -> None:
     class Counting:
         value = 0
 
@@ -103,7 +80,9 @@ def test_numbers_that_differ_in_every_pass_are_not_laid_to_the_mode(examine: Exa
     assert "differ:" not in probe(result, "modes_agree").sentence
 
 
-def test_a_batch_axis_that_one_sample_loses_is_told_with_its_shapes(examine: Examine) -> None:
+def test_a_batch_axis_that_one_sample_loses_is_told_with_its_shapes(
+    examine: ExamineBehaviour,
+) -> None:
     result = examine(Squeezed(), "x=batch,12")
     alone = probe(result, "batch_of_one")
     assert alone.verdict == "no"
@@ -111,19 +90,19 @@ def test_a_batch_axis_that_one_sample_loses_is_told_with_its_shapes(examine: Exa
     assert probe(result, "independent").verdict == "yes"
 
 
-def test_an_output_kept_from_an_earlier_pass_is_told(examine: Examine) -> None:
+def test_an_output_kept_from_an_earlier_pass_is_told(examine: ExamineBehaviour) -> None:
     alone = probe(examine(Kept(), "x=batch,12"), "batch_of_one")
     assert alone.verdict == "no"
     assert alone.sentence.startswith("A sample alone gives the outputs of the batch before it")
 
 
-def test_where_no_other_batch_runs_nothing_is_said_of_its_axis(examine: Examine) -> None:
+def test_where_no_other_batch_runs_nothing_is_said_of_its_axis(examine: ExamineBehaviour) -> None:
     independent = probe(examine(Halves(), "x=batch,12"), "independent")
     assert independent.verdict == "not run"
     assert independent.sentence == "No other batch runs, so where the batch lies is not known."
 
 
-def test_another_sample_is_sought_until_it_is_another(examine: Examine) -> None:
+def test_another_sample_is_sought_until_it_is_another(examine: ExamineBehaviour) -> None:
     # seeds 0 and 1 draw the same second number below 50
     independent = probe(examine(nn.Embedding(50, 8), "ids=batch:int64<50"), "independent")
     assert independent.verdict == "yes"
