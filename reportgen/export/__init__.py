@@ -12,7 +12,8 @@ from reportgen.chapter import Unable
 from reportgen.export.adaptation import adapted
 from reportgen.export.arguments import Arguments, bind_arguments, output_names
 from reportgen.export.capture import capture, exporting, translate
-from reportgen.export.failure import Explained, explain_capture, explain_translation
+from reportgen.export.explained import Explained
+from reportgen.export.failure import explain_capture, explain_translation
 from reportgen.export.flattening import flattened_outputs
 from reportgen.export.preparation import prepare
 from reportgen.export.strategy import Strategy, first_strategy, next_strategy

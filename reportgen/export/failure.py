@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from reportgen.export.explained import Explained, Kind
+from reportgen.export.of_modules import closed_modules, quoted_names, takes_packed_sequences
 from reportgen.export.places import chain_of, place_of_error, telling_line
 from reportgen.export.roadmap import Obstacle, data_dependent_places, unsupported_operators
 from reportgen.export.ways_round import way_round
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from reportgen.export.arguments import Arguments
-
-Kind = Literal["own", "output", "attention", "experts", "dims", "memory", "unknown", "final"]
-"""What may help: see `strategy`. `final` when nothing can."""
 
 _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='(\w+)'")
 _UNTRANSLATED = re.compile(
@@ -39,26 +37,8 @@ _NUMBER = re.compile(r"data-dependent expression z?u[f\d]\w* \(|Could not extrac
 _FIXED = re.compile(
     r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]((?:\[[^\]]*\])*)\.shape\[(\d+)\]"
 )
-_MOST_NAMES = 3
 _UNRUN = {"generator": "a generator", "coroutine": "a coroutine"}
 _SPECIALISED = ("inferred a static shape", "Constraints violated", "specialized")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Explained:
-    """A failure in words.
-
-    Attributes:
-        error: the cause and the place, a sentence.
-        hint: what the user can do.
-        kind: what may help without the user.
-        details: the road-map: everything that stands in the way, a line each.
-    """
-
-    error: str
-    hint: str
-    kind: Kind
-    details: tuple[str, ...] = ()
 
 
 def explain_capture(
@@ -74,12 +54,12 @@ def explain_capture(
     """
     if is_out_of_memory(error):
         return _out_of_memory()
-    if closed := _closed_modules(model):
+    if closed := closed_modules(model):
         return closed
     if runnable and (own := _own_failure(model, arguments)):
         return own
     chain = chain_of(error)
-    if quoted := _quoted_names(model, chain):
+    if quoted := quoted_names(model, chain):
         return quoted
     text = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
     if unknown := _UNKNOWN_TYPE.search(text):
@@ -96,7 +76,7 @@ def explain_capture(
             hint="derive sizes from x.shape instead of writing them as numbers",
             kind="dims",
         )
-    if runnable and (packed := _takes_packed_sequences(model, arguments)):
+    if runnable and (packed := takes_packed_sequences(model, arguments)):
         return Explained(
             error=f"{packed} takes a packed sequence, which has no ONNX form: its layout depends "
             "on the lengths",
@@ -111,7 +91,7 @@ def explain_translation(error: Exception, model: nn.Module, program: Any, opset:
     if is_out_of_memory(error):
         return _out_of_memory()
     chain = chain_of(error)
-    if quoted := _quoted_names(model, chain):
+    if quoted := quoted_names(model, chain):
         return quoted
     text = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
     obstacles = unsupported_operators(program, opset)
@@ -175,104 +155,6 @@ def _own_failure(model: nn.Module, arguments: Arguments) -> Explained | None:
             kind="own",  # it may be made for the manifest's batch alone
         )
     return None
-
-
-def _closed_modules(model: nn.Module) -> Explained | None:
-    """TorchScript and packed quantized modules: torch.export cannot look into them."""
-    script = [n for n, m in model.named_modules() if _is_script(m, is_root=not n)]
-    if script:
-        outer = [name for name in script if not _is_below(name, script)]
-        return Explained(
-            error=f"{_names(outer)} {_is_or_are(outer)} TorchScript (torch.jit), which the "
-            "exporter cannot look into",
-            hint="export the Python module that it was scripted or traced from",
-            kind="final",
-        )
-    packed = {
-        name: f"{type(m).__module__}.{type(m).__name__}"
-        for name, m in model.named_modules()
-        if ".quantized" in type(m).__module__ and hasattr(m, "_packed_params")
-    }
-    if packed:
-        outer = [name for name in packed if not _is_below(name, list(packed))]
-        return Explained(
-            error=f"{_names(outer)} {_is_or_are(outer)} quantized: packed weights cannot be "
-            "exported",
-            hint=way_round("quantized.linear"),
-            kind="final",
-            details=tuple(f"{name or 'the model'}: {packed[name]}" for name in outer),
-        )
-    return None
-
-
-def _quoted_names(model: nn.Module, chain: list[BaseException]) -> Explained | None:
-    """Names that do not fit between quotes, where torch writes them into its own code."""
-    if not any(isinstance(error, SyntaxError) for error in chain):
-        return None
-    odd = [
-        key
-        for module in model.modules()
-        for key in module._modules
-        if '"' in key or "\\" in key or not key.isprintable()
-    ]
-    if not odd:
-        return None
-    names = ", ".join(map(repr, dict.fromkeys(odd[:_MOST_NAMES])))
-    return Explained(
-        error=f"torch.export cannot write these names of modules into its code: {names}",
-        hint="name modules without quotes, backslashes and line ends",
-        kind="final",
-    )
-
-
-def _is_script(module: nn.Module, *, is_root: bool) -> bool:
-    """Traced modules within another are followed by torch.export; scripted ones are not."""
-    import torch
-    from torch.jit._trace import TracedModule
-
-    is_script = isinstance(module, torch.jit.ScriptModule)
-    return is_script and (is_root or not isinstance(module, TracedModule))
-
-
-def _is_below(name: str, others: list[str]) -> bool:
-    return any(name != other and (not other or name.startswith(f"{other}.")) for other in others)
-
-
-def _names(paths: list[str]) -> str:
-    """`the model`, `module 0`, `modules 0, 2 and 7 more`."""
-    if paths == [""]:
-        return "the model"
-    shown = ", ".join(paths[:_MOST_NAMES])
-    more = f" and {len(paths) - _MOST_NAMES} more" if len(paths) > _MOST_NAMES else ""
-    return f"{'module' if len(paths) == 1 else 'modules'} {shown}{more}"
-
-
-def _is_or_are(items: list[Any]) -> str:
-    return "is" if len(items) == 1 else "are"
-
-
-def _takes_packed_sequences(model: nn.Module, arguments: Arguments) -> str:
-    """The first recurrent module that is called with a packed sequence; "" for none."""
-    import torch
-    from torch.nn.utils.rnn import PackedSequence
-
-    found: list[str] = []
-    handles = [
-        module.register_forward_pre_hook(
-            lambda _module, given, name=name: (
-                found.append(name) if isinstance(given[0], PackedSequence) else None
-            )
-        )
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.RNNBase)
-    ]
-    try:
-        if handles:
-            model(*arguments.args, **arguments.kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return _names(found[:1]) if found else ""
 
 
 def _unknown_output(type_name: str) -> Explained:

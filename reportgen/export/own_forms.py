@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.export.own_complex import COMPLEX
 from reportgen.export.own_matrices import MATRICES
+from reportgen.export.own_orders import ORDERS
 from reportgen.export.own_pooling import POOLING
 
 if TYPE_CHECKING:
@@ -70,35 +71,7 @@ def _noted(used: set[str], name: str, form: Form, *args: Any, **kwargs: Any) -> 
     return written
 
 
-# Choosing -----------------------------------------------------------------------------------
-
-
-def _sort_stable(x: Tensor, *, dim: int = -1, descending: bool = False, **_stable: Any) -> Any:
-    """ONNX's TopK takes the lower index first among equals, in either direction."""
-    return x.sort(dim, descending)
-
-
-def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    values, indices = x.topk(k, dim, largest=False)
-    taken = (each.narrow(dim, k - 1, 1) for each in (values, indices))
-    return tuple(each if keepdim else each.squeeze(dim) for each in taken)
-
-
-def _median(x: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
-    """The lower one of the two in the middle; NaN where there is one, at its first place."""
-    size = x.shape[dim]
-    value, index = _kthvalue(x, (size + 1) // 2, dim, keepdim=True)
-    if x.dtype.is_floating_point:
-        odd = x.isnan()
-        any_odd = odd.any(dim, keepdim=True)
-        value = value.masked_fill(any_odd, math.nan)
-        index = odd.long().argmax(dim, keepdim=True).where(any_odd, index)
-    return (value, index) if keepdim else (value.squeeze(dim), index.squeeze(dim))
-
-
-def _median_of_all(x: Tensor) -> Tensor:
-    value: Tensor = _median(x.reshape(-1), 0)[0]
-    return value
+# Writing to places --------------------------------------------------------------------------
 
 
 def _masked_select(x: Tensor, mask: Tensor) -> Tensor:
@@ -106,66 +79,6 @@ def _masked_select(x: Tensor, mask: Tensor) -> Tensor:
 
     mask = mask & torch.ones_like(x, dtype=torch.bool)
     return x.expand(mask.shape)[mask]
-
-
-def _searchsorted(
-    edges: Tensor,
-    x: Any,
-    *,
-    out_int32: bool = False,
-    right: bool = False,
-    side: str | None = None,
-    sorter: Tensor | None = None,
-) -> Tensor:
-    """Count the edges below each value."""
-    import torch
-
-    if sorter is not None:
-        edges = edges.gather(-1, sorter)
-    x = x if isinstance(x, torch.Tensor) else edges.new_full((), x)
-    lower = edges if edges.ndim == 1 or x.ndim == 0 else edges.unsqueeze(-2)
-    below = lower <= x.unsqueeze(-1) if right or side == "right" else lower < x.unsqueeze(-1)
-    count: Tensor = below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
-    return count
-
-
-# Running along an axis ----------------------------------------------------------------------
-
-
-def _rows_so_far(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """`x` with its axis last and once for every place; and what each place may see of it."""
-    import torch
-
-    size = x.shape[dim]
-    place = torch.arange(size, device=x.device)
-    return x.movedim(dim, -1).unsqueeze(-2), place.unsqueeze(0) <= place.unsqueeze(1)
-
-
-def _cumprod(x: Tensor, dim: int, *, dtype: Any = None) -> Any:
-    import torch
-
-    kind = dtype or (x.dtype if x.dtype.is_floating_point or x.dtype.is_complex else torch.int64)
-    if x.ndim == 0 or kind.is_complex:
-        return NotImplemented
-    rows, seen = _rows_so_far(x.to(kind), dim)
-    return rows.where(seen, torch.ones_like(rows)).prod(-1).movedim(-1, dim)
-
-
-def _cumulative(extreme: str, least: float) -> Form:
-    """The largest, or smallest, value so far and the last place where it stands."""
-
-    def form(x: Tensor, dim: int) -> Any:
-        if x.ndim == 0 or not x.dtype.is_floating_point:
-            return NotImplemented
-        rows, seen = _rows_so_far(x, dim)
-        hidden = rows.masked_fill(~seen, least)
-        values = getattr(hidden, extreme)(-1, keepdim=True)
-        size = x.shape[dim]
-        reached = (hidden == values) & seen
-        places = reached.long() * seen.new_ones(size).long().cumsum(0)
-        return values.squeeze(-1).movedim(-1, dim), (places.amax(-1) - 1).movedim(-1, dim)
-
-    return form
 
 
 def _unfold_backward(
@@ -179,8 +92,6 @@ def _unfold_backward(
     values = gradient.movedim(-1, dim + 1).flatten(dim, dim + 1)
     return gradient.new_zeros(input_size).index_add(dim, places, values)
 
-
-# Writing to places --------------------------------------------------------------------------
 
 _REDUCTIONS = {"add": "sum", "multiply": "prod"}
 
@@ -302,24 +213,16 @@ _FORMS: dict[str, Form] = {
     "as_strided_scatter.default": _as_strided_scatter,
     "bmm.dtype": _widened_product,
     "copysign.Tensor": _copysign,
-    "cummax.default": _cumulative("amax", -math.inf),
-    "cummin.default": _cumulative("amin", math.inf),
-    "cumprod.default": _cumprod,
     "hypot.default": _hypot,
     "index_reduce.default": _index_reduce,
-    "kthvalue.default": _kthvalue,
     "masked_select.default": _masked_select,
-    "median.default": _median_of_all,
-    "median.dim": _median,
     "mm.dtype": _widened_product,
     "put.default": _put,
     "rrelu_with_noise_functional.default": _leaky_in_eval,
     "scatter.reduce": _scatter_reduced,
     "scatter.value_reduce": _scatter_reduced,
-    "searchsorted.Scalar": _searchsorted,
-    "searchsorted.Tensor": _searchsorted,
-    "sort.stable": _sort_stable,
     "unfold_backward.default": _unfold_backward,
     **MATRICES,
+    **ORDERS,
     **POOLING,
 }

@@ -17,7 +17,7 @@ from reportgen.export.adaptation import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from reportgen.export.failure import Explained
+    from reportgen.export.explained import Explained
 
 EXAMPLE_BATCH = 2  # what is traced with a batch of one is easily taken for a constant
 MOST_ATTEMPTS = 8
