@@ -50,7 +50,9 @@ def format_share(part: float, whole: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration: `850 µs`, `12.3 ms`, `4.2 s`, `3 min 05 s`."""
+    """A duration: `0.3 µs`, `850 µs`, `12.3 ms`, `4.2 s`, `3 min 05 s`."""
+    if 0 < seconds < 0.00001:
+        return f"{seconds * 1e6:.1f} µs" if seconds >= 5e-8 else "<0.1 µs"
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:

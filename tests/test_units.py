@@ -65,7 +65,15 @@ def test_bytes_printed_are_read_back_within_the_last_digit(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.00085, "850 µs"), (0.0123, "12.3 ms"), (4.2, "4.2 s"), (185, "3 min 05 s")],
+    [
+        (0, "0 µs"),
+        (2e-9, "<0.1 µs"),
+        (3e-7, "0.3 µs"),
+        (0.00085, "850 µs"),
+        (0.0123, "12.3 ms"),
+        (4.2, "4.2 s"),
+        (185, "3 min 05 s"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert units.format_seconds(seconds) == text

@@ -318,6 +318,16 @@ def test_an_onnx_graph_is_grouped_by_the_modules_in_its_metadata() -> None:
     assert "weight 4 × 4" in next(n for n in graph.root.nodes() if n.title == "MatMul").lines
 
 
+def test_a_size_that_the_file_does_not_tell_is_no_zero() -> None:
+    from onnx import TensorProto, helper
+
+    model = onnx_model()
+    known = helper.make_tensor_value_info("a", TensorProto.FLOAT, [None, "batch", 0])
+    model.graph.value_info.append(known)
+    shapes = [line for node in graph_of_model(model).root.nodes() for line in node.lines]
+    assert "? × batch × 0" in shapes
+
+
 def test_an_onnx_graph_without_metadata_is_flat(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(onnx_model(scoped=False).SerializeToString())
     assert all(isinstance(m, Node) for m in onnx_graph(tmp_path / "m.onnx").root.members)

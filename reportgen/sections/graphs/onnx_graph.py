@@ -136,7 +136,10 @@ def _shape(value: Any) -> str:
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
         return ""
-    dims = [dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim]
+    dims = [
+        str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?"
+        for dim in kind.shape.dim
+    ]
     return " × ".join(dims) or "scalar"
 
 
