@@ -382,6 +382,14 @@ def test_fused_attention_without_heads_is_exported(
     assert result.strategy == "torch.export, dynamic batch"
 
 
+@pytest.mark.parametrize("shape", ["batch,2,3,5,4", "3,batch,2,2,5,4"])
+def test_fused_attention_over_windows_is_exported(shape: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    study = make_study(Attending(masked=False), shape, folder=tmp_path, timings=False)
+    result = examine(study)
+    assert (result.parity.passed, result.dynamic) == (True, ("batch",))
+
+
 # Structure only -----------------------------------------------------------------------------
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-_FLAT = 3  # batch, length, width: the exporter's attention wants heads as well
+_WITHOUT_HEADS = 3  # batch, length, width
+_WITH_HEADS = 4  # what the exporter's attention takes
 
 
 def prepare(program: Any) -> None:
     """Change an ExportedProgram where the exporter would stumble over what it takes itself for.
 
     Constants among the outputs (a string, a number) are dropped, as None is: there is no tensor
-    to put in the file. Fused attention of three dimensions gets a fourth.
+    to put in the file. Fused attention gets the four axes that the exporter knows it with.
     """
     _drop_constants(program)
-    _add_heads(program)
+    _fit_attention(program)
 
 
 def _drop_constants(program: Any) -> None:
@@ -29,8 +30,8 @@ def _drop_constants(program: Any) -> None:
     output.args = (tuple(leaves),)
 
 
-def _add_heads(program: Any) -> None:
-    """Attention over (batch, length, width) as attention with one head, and back."""
+def _fit_attention(program: Any) -> None:
+    """Fused attention over another number of axes than four, between two reshapes."""
     import torch
 
     attention = torch.ops.aten.scaled_dot_product_attention.default
@@ -38,42 +39,61 @@ def _add_heads(program: Any) -> None:
     for module in program.graph_module.modules():
         graph = getattr(module, "graph", None)
         for node in list(graph.nodes) if graph is not None else ():
-            if node.op == "call_function" and node.target is attention and _is_flat(node):
-                _with_one_head(node)
+            if node.op == "call_function" and node.target is attention and _can_be_fitted(node):
+                _fit(node)
                 changed = True
     if changed:
         program.graph_module.recompile()
 
 
-def _is_flat(node: Any) -> bool:
-    values = [argument.meta.get("val") for argument in node.args[:3]]
-    return all(getattr(value, "ndim", 0) == _FLAT for value in values)
+def _can_be_fitted(node: Any) -> bool:
+    """Whether all have three axes, or more than four that can be merged and split again."""
+    query, key, value = (argument.meta.get("val") for argument in node.args[:3])
+    axes = _axes(node.args[0])
+    if {_axes(argument) for argument in node.args[:3]} != {axes}:
+        return False
+    if axes <= _WITH_HEADS:
+        return axes == _WITHOUT_HEADS
+    same_lead = query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
+    mask = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
+    return bool(same_lead and query.shape[-1] == value.shape[-1] and _axes(mask) < _WITH_HEADS)
 
 
-def _with_one_head(node: Any) -> None:
+def _axes(argument: Any) -> int:
+    return getattr(getattr(argument, "meta", {}).get("val"), "ndim", 0)
+
+
+def _fit(node: Any) -> None:
+    """A head is added and taken off, or the leading axes merged and split; so are a mask's."""
     import torch
 
-    def reshaped(argument: Any, operator: Any) -> Any:
-        made = graph.call_function(operator, (argument, 1))
-        made.meta = {**node.meta, "val": operator(argument.meta["val"], 1)}
-        return made
+    aten, graph, query = torch.ops.aten, node.graph, node.args[0]
+    axes, readers = _axes(query), list(node.users)
+    if axes == _WITHOUT_HEADS:
+        there, back = (aten.unsqueeze.default, 1), (aten.squeeze.dim, 1)
+    else:
+        there, back = (
+            (aten.flatten.using_ints, 0, axes - _WITH_HEADS),
+            (aten.reshape_as.default, query),
+        )
 
-    graph = node.graph
-    arguments, options = list(node.args), dict(node.kwargs)
+    def moved(argument: Any) -> Any:
+        return _called(node, there, argument) if _axes(argument) == axes else argument
+
     with graph.inserting_before(node):
-        for place in range(3):
-            arguments[place] = reshaped(arguments[place], torch.ops.aten.unsqueeze.default)
-        mask = arguments[3] if len(arguments) > 3 else options.get("attn_mask")
-        if mask is not None and mask.meta["val"].ndim == _FLAT:
-            mask = reshaped(mask, torch.ops.aten.unsqueeze.default)
-            if len(arguments) > 3:
-                arguments[3] = mask
-            else:
-                options["attn_mask"] = mask
-    readers = list(node.users)
-    node.args, node.kwargs = tuple(arguments), options
-    node.meta["val"] = node.meta["val"].unsqueeze(1)
+        node.args = tuple(map(moved, node.args))
+        node.kwargs = {key: moved(argument) for key, argument in node.kwargs.items()}
+    node.meta["val"] = there[0](node.meta["val"], *there[1:])
     with graph.inserting_after(node):
-        flat = reshaped(node, torch.ops.aten.squeeze.dim)
+        restored = _called(node, back, node)
     for reader in readers:
-        reader.replace_input_with(node, flat)
+        reader.replace_input_with(node, restored)
+
+
+def _called(node: Any, call: tuple[Any, ...], argument: Any) -> Any:
+    """A new node that calls an operator on `argument` and what follows in `call`."""
+    operator, *rest = call
+    made = node.graph.call_function(operator, (argument, *rest))
+    values = [each.meta["val"] if hasattr(each, "meta") else each for each in (argument, *rest)]
+    made.meta = {**node.meta, "val": operator(*values)}
+    return made
