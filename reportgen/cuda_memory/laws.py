@@ -13,7 +13,8 @@ from itertools import pairwise
 from .events import Allocation, Request, Trace
 from .library import Platform, request_bytes
 
-FIRST_BATCH, SECOND_BATCH, THIRD_BATCH, FOURTH_BATCH = 2, 3, 7, 11
+FIRST_BATCHES = (2, 5)  # a law begins at one of them: some kernels do otherwise with two or four
+_STEPS = (1, 5, 9)  # from the first batch to those that are traced to find the law and check it
 Curve = tuple[int, int, int]
 """A constant, what is added to it for each example of the batch, and for each pair of them."""
 
@@ -23,10 +24,12 @@ class BatchLaw:
     """Allocation i takes the bytes of `curves[i]` at a batch, in the order of `trace`.
 
     Library requests obey laws of their own: each entry of `requests` is a rule, the curves of its
-    numbers, and the allocations that make this very request.
+    numbers, and the allocations that make this very request. It speaks of batches from `smallest`
+    on.
     """
 
     trace: Trace
+    smallest: int
     curves: tuple[Curve, ...]
     requests: tuple[tuple[str, tuple[Curve, ...], tuple[int, ...]], ...]
 
@@ -44,21 +47,22 @@ class BatchLaw:
 def find_law(full: Trace, light_trace_at: Callable[[int], Trace]) -> BatchLaw | None:
     """The law of a step, or None where its events or sizes follow none.
 
-    `full` is traced at `FIRST_BATCH`. Light traces leave out the optimizer, whose memory does not
-    depend on the batch. Two traces give lines; where a third one is not on them, it bends them,
-    and a fourth one must agree.
+    `full` is traced at one of `FIRST_BATCHES`. Light traces leave out the optimizer, whose memory
+    does not depend on the batch. Two traces give lines; where a third one is not on them, it bends
+    them, and a fourth one must agree.
     """
     first = _without_optimizer(full)
-    second = _without_optimizer(light_trace_at(SECOND_BATCH))
+    second_batch, third_batch, fourth_batch = (full.batch + step for step in _STEPS)
+    second = _without_optimizer(light_trace_at(second_batch))
     curves = _curves(first, second)
     if curves is None:
         return None
-    third = _without_optimizer(light_trace_at(THIRD_BATCH))
+    third = _without_optimizer(light_trace_at(third_batch))
     if not _agree(first, curves, third):
         curves = _curves(first, second, third)
         if curves is None:
             return None
-        if not _agree(first, curves, _without_optimizer(light_trace_at(FOURTH_BATCH))):
+        if not _agree(first, curves, _without_optimizer(light_trace_at(fourth_batch))):
             return None
     return _law(full, first, curves)
 
@@ -168,6 +172,7 @@ def _law(full: Trace, body: _Body, curves: list[tuple[Curve, ...]]) -> BatchLaw:
             sizes[index] = of_index[index][0]
     return BatchLaw(
         trace=full,
+        smallest=1 if full.batch == FIRST_BATCHES[0] else full.batch,
         curves=tuple(sizes),
         requests=tuple((*key, tuple(indices)) for key, indices in requests.items()),
     )

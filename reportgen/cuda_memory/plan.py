@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .allocator import AllocatorOptions
@@ -11,7 +12,7 @@ from .errors import ModelRefusedError
 from .estimates import Estimate, Fit
 from .events import Trace
 from .gpus import Gpu
-from .laws import FIRST_BATCH, BatchLaw, find_law, own_sizes
+from .laws import FIRST_BATCHES, BatchLaw, find_law, own_sizes
 from .library import Platform, context_bytes, uncertainty
 from .replay import Replay, replay
 from .scaling import ScaledRun, scaled
@@ -146,9 +147,11 @@ class Plan:
         return self._laws[tracer]
 
     def _found_law(self, tracer: Tracer, gpu: Gpu | None) -> BatchLaw | ScaledRun | None:
-        first = self.trace(FIRST_BATCH, gpu)
+        first = self.trace(FIRST_BATCHES[0], gpu)
         if not tracer.needs_values:
-            return find_law(first, lambda batch: tracer.trace(batch, light=True))
+            starts = (self.trace(batch, gpu) for batch in FIRST_BATCHES)
+            laws = (find_law(full, partial(tracer.trace, light=True)) for full in starts)
+            return next((law for law in laws if law is not None), None)
         try:
             return scaled(self.trace(1, gpu), first)
         except ModelRefusedError:  # batch norm does not train on one sample
@@ -159,7 +162,7 @@ class Plan:
         law = None if self._known(batch, gpu) else self._law(gpu)
         traced = self._known(batch, gpu)  # the search for a law may have traced this very batch
         if traced is None:
-            if law is not None:
+            if law is not None and batch >= law.smallest:
                 return law.trace, law.sizes(batch, platform)
             traced = self.trace(batch, gpu)
         if traced.batch != batch:

@@ -21,6 +21,7 @@ class ScaledRun:
     """Allocations of `trace` that depend on the batch grow in proportion to it."""
 
     trace: Trace
+    smallest: int = 1
 
     def sizes(self, batch: int, platform: Platform) -> list[int]:
         """The bytes of every allocation at this batch on this platform."""

@@ -87,6 +87,23 @@ def test_a_step_in_which_examples_meet_in_pairs_grows_with_the_square_of_the_bat
     assert traced == [2, 3, 7, 11]
 
 
+class OtherwiseAtTwo(nn.Module):
+    """Keeps one tensor more at a batch of two, as some backward formulas of torch do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x.sin() if len(x) == 2 else x).cos()
+
+
+def test_a_batch_at_which_a_step_does_otherwise_does_not_hide_its_law() -> None:
+    _, traced = asked(OtherwiseAtTwo(), 1024)
+    assert max(traced) < 1024
+    assert asked(OtherwiseAtTwo(), 2)[0].batch == 2
+
+
 class Thirds(Pairs):
     """Rounds the batch, as no polynomial does."""
 
