@@ -425,6 +425,22 @@ def test_a_right_file_has_no_divergence(look: Look) -> None:
     assert (parity.passed, parity.divergence, parity.failure) == (True, None, "")
 
 
+class Hardened(Block):
+    """Does otherwise while it is exported, as where a mask is looked at before it is used."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + (0.5 if torch.compiler.is_exporting() else 0.0)
+
+
+def test_a_model_that_does_otherwise_while_it_is_exported_is_to_blame_itself(look: Look) -> None:
+    model = Network()
+    model.blocks[1] = Hardened()
+    found = look(model, "batch,5,4").parity.divergence
+    assert found is not None
+    assert (found.cause, found.module) == ("model", "blocks.1")
+    assert "does something else while it is exported" in found.sentences[0]
+
+
 def test_a_changed_weight_is_found_with_module_node_and_weight(look: Look) -> None:
     result = look(Network(), "batch,5,4", edit=change("blocks.1.out.bias", more))
     found = result.parity.divergence

@@ -124,8 +124,9 @@ class Divergence:
 
     Attributes:
         cause: `optimiser` (the file agrees when onnxruntime does not optimise it), `kernel`
-            (onnxruntime computes a node otherwise than the standard says), `file` (the nodes
-            themselves compute something else) or `unknown`.
+            (onnxruntime computes a node otherwise than the standard says), `model` (it does
+            something else while it is exported), `file` (the nodes themselves compute something
+            else) or `unknown`.
         module: path of the first module whose output differs while its inputs agree;
             "" for the model itself, or where none was found.
         module_type: its class; "" where none was found.

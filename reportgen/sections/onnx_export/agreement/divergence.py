@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from reportgen.sections.onnx_export.agreement.matching import (
 from reportgen.sections.onnx_export.agreement.module_calls import record_modules
 from reportgen.sections.onnx_export.agreement.sides import Sides, call_tensors
 from reportgen.sections.onnx_export.agreement.suspects import Suspects, find_suspects
+from reportgen.sections.onnx_export.agreement.tracing import captured_output
 from reportgen.sections.onnx_export.result import Divergence, OutputParity
 from reportgen.sections.onnx_export.runtime import Runtime, runtime_line
 from reportgen.units import format_error
@@ -34,14 +35,15 @@ def find_divergence(sides: Sides, path: Path, output: OutputParity) -> Divergenc
 
     First without onnxruntime's optimiser. If the output still fails, what every module gives in
     the file is compared with what it gives in PyTorch, and around the first that differs every
-    node with the operators of PyTorch. Costs a few runs of each side. None where the two sides
+    node with the operators of PyTorch. The program that torch.export captures tells whether the
+    model itself does otherwise there. Costs a few runs of each side. None where the two sides
     give the same: an output that is NaN throughout fails, and is no difference.
     """
     search = _Search(sides=sides, path=path, output=output)
     try:
         if search.is_agreed():
             return None
-        return search.optimiser() or search.modules()
+        return search.optimiser() or search.tracing(search.modules())
     except Exception as error:  # a search that fails is no failure of the comparison
         return search.told("unknown", f"the place was not found: {runtime_line(error)}")
 
@@ -106,6 +108,20 @@ class _Search:
             self._judge,
         )
         return self._blame(inside, first, matches, suspects)
+
+    def tracing(self, found: Divergence) -> Divergence:
+        """`found`, or the model itself to blame, where it does something else while exported."""
+        if found.cause not in ("file", "unknown"):
+            return found
+        captured = captured_output(self.sides, self.output.name)
+        reference = self.sides.reference[self.output.name]
+        if captured is None or self._judge(reference, captured)[0]:
+            return found
+        told = (
+            "the program that torch.export captures gives the wrong values too, before any ONNX: "
+            "the model's Python does something else while it is exported than when it runs"
+        )
+        return replace(found, cause="model", sentences=(told, *found.sentences[:1]))
 
     def _blame(
         self, inside: Inside, first: Match | None, matches: dict[str, Match], found: Suspects
