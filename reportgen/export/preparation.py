@@ -69,6 +69,7 @@ def _fit(node: Any) -> None:
 
     aten, graph, query = torch.ops.aten, node.graph, node.args[0]
     axes, readers = _axes(query), list(node.users)
+    there: tuple[Any, ...]
     if axes == _WITHOUT_HEADS:
         there, back = (aten.unsqueeze.default, 1), (aten.squeeze.dim, 1)
     else:
