@@ -17,6 +17,8 @@ from reportgen.chapter import Failed, Unable
 from reportgen.export import export_onnx
 from reportgen.loan import undisturbed
 
+pytestmark = pytest.mark.slow  # they export, trace or load models, one after the other
+
 
 def failure(model: nn.Module, folder: Path, *inputs: Any, **fields: Any) -> Failed:
     with pytest.raises(Unable) as told, undisturbed(model):

@@ -27,6 +27,8 @@ from reportgen.sections.onnx_export.export_rules import dim_fixed_inside
 from reportgen.study import Study
 from reportgen.workers.child import woken
 
+pytestmark = pytest.mark.slow  # they export, trace or load models, one after the other
+
 IDS = {"name": "input_ids", "shape": ["batch", 16], "dtype": "int64", "high": 100}
 TIMED_IDS = {**IDS, "shape": ["batch", "time"]}
 

@@ -10,6 +10,8 @@ import torch
 
 from reportgen.cuda_memory import Step, find_gpu, trace_step
 
+pytestmark = pytest.mark.slow  # they export, trace or load models, one after the other
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 MIB = 1 << 20
 
