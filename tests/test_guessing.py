@@ -24,8 +24,6 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-pytestmark = pytest.mark.slow  # they export, trace or load models, one after the other
-
 class Base(nn.Module):
     def __init__(self):
         super().__init__()
