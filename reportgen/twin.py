@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeCopyMode
 from torch.distributions import Distribution
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
+from reportgen.cuda_memory.fake_mode import FakeMode
 from reportgen.leaves import tensor_leaves
 from reportgen.loan import undisturbed
 from reportgen.recurrent import Note, whole_layers
@@ -43,7 +44,7 @@ def twin(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Ar
         raise ValuesNeededError(
             "TorchScript keeps its own tensors and cannot be copied without data"
         )
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    fake = FakeMode()
     with _quiet():
         memo = _landed([*_held(model), *tensor_leaves(arguments).values()], fake)
         with FakeCopyMode(fake):
@@ -52,7 +53,7 @@ def twin(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Ar
             yield double, copied
 
 
-def _landed(tensors: list[torch.Tensor], fake: FakeTensorMode) -> dict[int, Any]:
+def _landed(tensors: list[torch.Tensor], fake: FakeMode) -> dict[int, Any]:
     """For every one of `tensors` on the meta device a fake one on the CPU, by identity."""
     memo: dict[int, Any] = {}
     for tensor in tensors:

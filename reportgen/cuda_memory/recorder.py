@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ _SCALAR_SOURCES = {
 }
 _HARMLESS = {"alpha", "value", "non_blocking", "memory_format", "pin_memory"}
 """Keyword arguments that change neither shape nor type of a result."""
+_LONGEST_TURN_SECONDS = 1.0  # of a thread, before the next one starts beside it
 _SCALAR_FACTORIES = {aten.zeros.default, aten.empty.memory_format}
 
 
@@ -46,6 +48,14 @@ class _Record:
         self.request = request
 
 
+class _Running(threading.local):
+    """The modules that run in this thread, outermost first, and what ends with the outermost."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.visit = ExitStack()
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees each ATen call below autograd and notes new storages, scratch memory and frees.
 
@@ -53,6 +63,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     operators whose CUDA kernel asks for more than its outputs; `shortcuts` answer for slow fake
     operators. `scalars_stay_on_host` passes over
     zero-dimensional factories in the optimizer, which torch keeps on the CPU.
+
+    A mode sees one thread. Where the model calls modules in threads of its own, the recorder goes
+    there with them, and they take turns; `left_home` tells that it did.
     """
 
     def __init__(
@@ -72,23 +85,30 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._marks: list[tuple[int, str]] = []
         self._live: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
-        self._paths: list[str] = []
+        self._running = _Running()
+        self._home = threading.get_ident()
+        self._turn = threading.Lock()
+        self._one_at_a_time = threading.RLock()
+        self.left_home = False
         self._path_of_node: dict[int, str] = {}
-        self._kept: set[tuple[str, bool]] = set()
+        self._kept: set[tuple[str, bool, int]] = set()
         self._phase = ""
         self._op = ""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        with self._one_at_a_time:
+            return self._noted(func, args, kwargs or {})
+
+    def _noted(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if func is _DEVICE_QUERY:
             return func(*args, **kwargs)
         if func is _ADD and self.in_backward and adds_in_place(args, self._sole):
             return aten.add_.Tensor(*args)
         result = self._result(func, args, kwargs)
-        if self._paths:
-            self._path_of_node[_sequence_number() - 1] = self._paths[-1]
+        if self._running.paths:
+            self._path_of_node[_sequence_number() - 1] = self._running.paths[-1]
         self._op = func.__name__
         kernel = self._kernels.get(func)
         if kernel is not None:
@@ -143,7 +163,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def request_once(self, rule: str) -> None:
         """Note memory that a library keeps per thread: the backward pass runs in its own."""
-        key = (rule, self.in_backward)
+        key = (rule, self.in_backward, threading.get_ident())
         if key not in self._kept:
             self._kept.add(key)
             self._add(_Record(0, "workspace", "", self._op, Request(rule=rule)))
@@ -209,13 +229,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """While this lasts, know which module is running; the hooks are global, not the model's."""
         names = {id(module): name for name, module in model.named_modules()}
 
+        running = self._running
+
         def enter(module: nn.Module, _args: Any) -> None:
-            inherited = self._paths[-1] if self._paths else ""
-            self._paths.append(names.get(id(module), inherited))
+            if not running.paths and threading.get_ident() != self._home:
+                running.visit.enter_context(self._away())
+            inherited = running.paths[-1] if running.paths else ""
+            running.paths.append(names.get(id(module), inherited))
 
         def leave(_module: nn.Module, _args: Any, _result: Any) -> None:
-            if self._paths:
-                self._paths.pop()
+            if running.paths:
+                running.paths.pop()
+            if not running.paths:
+                running.visit.close()
 
         registered = nn.modules.module
         handles = [
@@ -227,7 +253,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             for handle in handles:
                 handle.remove()
-            self._paths.clear()
+            running.paths.clear()
+
+    @contextmanager
+    def _away(self) -> Iterator[None]:
+        """Record another thread; a module that waits for another one's is not waited for."""
+        self.left_home = True
+        is_my_turn = self._turn.acquire(timeout=_LONGEST_TURN_SECONDS)
+        try:
+            with self:
+                yield
+        finally:
+            if is_my_turn:
+                self._turn.release()
 
     def _add(self, record: _Record) -> int:
         self._records.append(record)
@@ -262,8 +300,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return "temporary"
 
     def _path(self) -> str:
-        if self._paths:
-            return self._paths[-1]
+        if self._running.paths:
+            return self._running.paths[-1]
         if not self.in_backward:
             return ""
         node = torch._C._current_autograd_node()

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor
 
 from .errors import ModelRefusedError
+from .fake_mode import FakeMode
 
 Tensor = torch.Tensor
 MakeInputs = Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]
@@ -18,7 +19,7 @@ MakeInputs = Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def stand_in(model: nn.Module, fake: FakeTensorMode, *, precision: str) -> nn.Module:
+def stand_in(model: nn.Module, fake: FakeMode, *, precision: str) -> nn.Module:
     """A copy of the model whose parameters and buffers are fake CPU tensors.
 
     No weight is read or copied, so weights may be real, on `meta`, or larger than memory. Tied
@@ -51,7 +52,7 @@ def _refuse_what_cuda_refuses(model: nn.Module) -> None:
 class _Converter:
     """Fake tensors for real or meta ones; tensors that share a storage still share it."""
 
-    def __init__(self, fake: FakeTensorMode, dtype: torch.dtype | None) -> None:
+    def __init__(self, fake: FakeMode, dtype: torch.dtype | None) -> None:
         self._fake = fake
         self._dtype = dtype
         self._bases: dict[tuple[int, torch.dtype], Tensor] = {}
@@ -105,7 +106,7 @@ def _rebuilt(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 def fake_inputs(
-    make_inputs: MakeInputs, batch: int, fake: FakeTensorMode, *, precision: str
+    make_inputs: MakeInputs, batch: int, fake: FakeMode, *, precision: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Example inputs as fake CPU tensors, whatever device and kind `make_inputs` gives.
 
@@ -130,7 +131,7 @@ def real_inputs(make_inputs: MakeInputs, batch: int) -> tuple[tuple[Any, ...], d
         ) from err
 
 
-def fresh(value: Any, fake: FakeTensorMode, precision: str = "fp32") -> Any:
+def fresh(value: Any, fake: FakeMode, precision: str = "fp32") -> Any:
     """Nested inputs with every tensor made anew as a fake CPU tensor of that shape and type."""
     if isinstance(value, Tensor):
         return _fresh_tensor(value, fake, LOW_PRECISION.get(precision))
@@ -144,7 +145,7 @@ def fresh(value: Any, fake: FakeTensorMode, precision: str = "fp32") -> Any:
     return value
 
 
-def _fresh_tensor(tensor: Tensor, fake: FakeTensorMode, dtype: torch.dtype | None) -> Tensor:
+def _fresh_tensor(tensor: Tensor, fake: FakeMode, dtype: torch.dtype | None) -> Tensor:
     wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
     with fake:
         if isinstance(tensor, FakeTensor) and tensor.fake_mode is not fake:

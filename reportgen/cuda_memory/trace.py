@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .checkpointing import apply_checkpointing
 from .errors import CudaMemoryError, ModelRefusedError
 from .events import Trace
+from .fake_mode import FakeMode
 from .gpus import Gpu
 from .iteration import Batch, run_inference, run_training
 from .kernels import CUDA_KERNELS
@@ -30,6 +30,7 @@ from .shortcuts import FAKE_SHORTCUTS
 from .stand_in import LOW_PRECISION, MakeInputs, fake_inputs, fresh, real_inputs, stand_in
 from .step import Step, check_batch
 
+_THREADS = "modules run in threads of their own: the figures are those of one after the other"
 REAL_RUN_BATCH = 2
 REAL_RUN_BYTES_LIMIT = 4 << 30
 
@@ -50,7 +51,7 @@ class Tracer:
         self.was_traced = False
         self._model = model
         self._make_inputs = make_inputs
-        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._fake = FakeMode()
         self._notes: list[str] = []
         self.needs_values = False
         self._reason = ""
@@ -102,7 +103,7 @@ class Tracer:
             self._run(recorder, model, next_batch, step)
         self.depends_on_card = self.depends_on_card or choices.depend_on_card
         self.was_traced = True
-        return recorder.trace(batch=batch, method="fake", notes=tuple(self._notes))
+        return recorder.trace(batch=batch, method="fake", notes=self._notes_on(recorder))
 
     def _real_trace(self, wanted: int) -> Trace:
         """The same step with real values, at a small batch because it costs real memory."""
@@ -126,7 +127,11 @@ class Tracer:
                     "check the shapes and types of the inputs",
                 ) from err
         note = f"ran for real on the CPU at batch {batch}, other batches scaled: {self._reason}"
-        return recorder.trace(batch=batch, method="cpu run", notes=(*self._notes, note))
+        notes = (*self._notes_on(recorder), note)
+        return recorder.trace(batch=batch, method="cpu run", notes=notes)
+
+    def _notes_on(self, recorder: Recorder) -> tuple[str, ...]:
+        return (*self._notes, _THREADS) if recorder.left_home else tuple(self._notes)
 
     def _refuse_large(self) -> None:
         weights = sum(p.numel() * p.element_size() for p in self._model.parameters())

@@ -501,6 +501,7 @@ class InThreads(nn.Module):
             return torch.stack(list(pool.map(lambda branch: branch(x), self.branches))).sum(0)
 
 
+@pytest.mark.usefixtures("busy_threads")
 def test_modules_that_run_in_threads_are_watched_there(examine: ExamineBehaviour) -> None:
     branches = [nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2)) for _ in range(3)]
     result = examine(InThreads(*branches))
@@ -514,6 +515,7 @@ def test_modules_that_run_in_threads_are_watched_there(examine: ExamineBehaviour
     assert "all 12 trainable parameters" in probe(result, "gradients").sentence
 
 
+@pytest.mark.usefixtures("busy_threads")
 def test_a_failure_in_a_thread_leaves_nothing_behind(examine: ExamineBehaviour) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         if len(x) == 1:

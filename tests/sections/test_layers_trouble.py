@@ -184,6 +184,7 @@ def test_a_child_with_a_dot_in_its_name_has_a_path_of_its_own(look: Examine) -> 
 # Threads ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("busy_threads")
 def test_modules_in_threads_are_counted(look: Examine) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         with ThreadPoolExecutor(3) as pool:
@@ -192,6 +193,7 @@ def test_modules_in_threads_are_counted(look: Examine) -> None:
     model = Function(forward, branches=nn.ModuleList(nn.Linear(4, 4) for _ in range(3)))
     first, second = look(model, tensor(4)), look(model, tensor(4))
     assert (first.macs, first.never_ran, findings(first)) == (48, (), [])
+    assert first.method == "fake"
     assert [row(first, f"branches.{i}").macs for i in range(3)] == [16, 16, 16]
     assert first.forward_backward_macs is None
     assert "threads" in first.forward_backward_note

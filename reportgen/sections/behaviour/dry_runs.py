@@ -119,7 +119,7 @@ def run_all_dry(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outco
                 used = _held(double) != fresh
                 found[name] = run_once(double, args, kwargs, wish)
                 failed = isinstance(found[name], CannotRunError)
-                if len(found) == 1 and (failed or _in_threads(found[name])):
+                if len(found) == 1 and failed:
                     return {}
                 if used and (failed or wish.kind != "evaluation"):
                     doubtful.append(name)
@@ -151,11 +151,6 @@ def _held(model: nn.Module) -> list[tuple[str, int, int]]:
         for name, value in vars(module).items()
         if name != "training"
     ]
-
-
-def _in_threads(outcome: Outcome) -> bool:
-    """Whether modules ran in threads, where a twin's pass fails at one time and not at another."""
-    return isinstance(outcome, DryRun) and outcome.running.in_threads
 
 
 def run_dry(model: nn.Module, wish: Wish) -> Outcome:

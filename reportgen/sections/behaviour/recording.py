@@ -43,7 +43,6 @@ class Running:
         self._stack: list[int] = []
         self._home = get_ident()
         self._away: dict[int, _Visit] = {}  # by thread
-        self.in_threads = False
         self._lock = RLock()
 
     @property
@@ -77,7 +76,6 @@ class Running:
             return
         path = self._paths[id(module)]
         if get_ident() != self._home and get_ident() not in self._away:
-            self.in_threads = True
             self._away[get_ident()] = _Visit(module, self.watchers)
         self._stack_here.append(id(module))
         if get_ident() in self._away:
