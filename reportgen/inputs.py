@@ -145,8 +145,10 @@ class _Maker:
 def make_feed(examples: Examples, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
     """The tensors of `examples` as arrays for a file's inputs: by name, else by position.
 
+    NumPy has no bfloat16 of its own; the arrays are then those that `onnx` uses.
+
     Raises:
-        ModelError: there are fewer tensors than inputs, or NumPy has no such dtype.
+        ModelError: there are fewer tensors than inputs.
     """
     tensors = examples.tensors()
     if len(tensors) < len(names):
@@ -156,13 +158,23 @@ def make_feed(examples: Examples, names: Sequence[str]) -> dict[str, np.ndarray[
         )
     if not set(names) <= set(tensors):
         tensors = dict(zip(names, tensors.values(), strict=False))
-    try:
-        return {name: tensors[name].numpy() for name in names}
-    except TypeError as error:
-        raise ModelError(
-            "an input has a dtype that onnxruntime's interface cannot take",
-            hint="give it as float32, or leave the inputs out: the file declares its own",
-        ) from error
+    return {name: _as_array(tensors[name]) for name in names}
+
+
+def text_array(shape: Sequence[int]) -> np.ndarray[Any, Any]:
+    """An array of short texts, for an input of strings."""
+    import numpy as np
+
+    return np.full(tuple(shape), "text", dtype=object)
+
+
+def _as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    import ml_dtypes
+    import torch
+
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
 
 
 def _read_npy(path: Path) -> Tensor:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.export import OnnxFile, export_onnx
-from reportgen.inputs import Examples, make_examples, make_feed
+from reportgen.inputs import Examples, make_examples, make_feed, text_array
 from reportgen.manifest import ModelSpec, Target, Training
 from reportgen.sources import is_weightless
+from reportgen.sources.from_onnx import FileInputs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,11 +112,20 @@ class FileStudy(Subject):
 
     Attributes:
         file: the file, where its owner keeps it: read, never written or moved.
-        inputs: the names of its inputs, in order.
+        inputs: what it wants to be given.
     """
 
     file: OnnxFile
-    inputs: tuple[str, ...]
+    inputs: FileInputs
+
+    @property
+    def unfed(self) -> str:
+        """Why the file cannot be given its inputs, and so cannot be run; "" where it can."""
+        if self.inputs.refused:
+            return f"nothing can be made up for its inputs: {', '.join(self.inputs.refused)}"
+        if any(item.dtype == "bfloat16" for item in self.spec.inputs):
+            return "onnxruntime's interface takes no bfloat16 arrays"
+        return ""
 
     def feed(self, batch: int | None = None, *, seed: int | None = None) -> dict[str, Any]:
         """Arrays for one run, by input name; the same seed gives the same values.
@@ -123,9 +133,11 @@ class FileStudy(Subject):
         Raises:
             ModelError: the manifest's inputs are not as many as the file's.
         """
-        examples = make_examples(
-            self.spec,
-            self.batch if batch is None else batch,
-            self.spec.seed if seed is None else seed,
-        )
-        return make_feed(examples, self.inputs)
+        batch = self.batch if batch is None else batch
+        examples = make_examples(self.spec, batch, self.spec.seed if seed is None else seed)
+        sizes = {**self.spec.dims, "batch": batch}
+        texts = {
+            name: text_array([sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in shape])
+            for name, shape in self.inputs.strings.items()
+        }
+        return make_feed(examples, self.inputs.names) | texts

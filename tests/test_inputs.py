@@ -22,7 +22,7 @@ from reportgen.leaves import tensor_leaves
 from reportgen.manifest import load_manifest
 
 DTYPES = ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8",
-          "bool", "complex64"]  # fmt: skip
+          "uint16", "uint32", "uint64", "bool", "complex64", "complex128"]  # fmt: skip
 
 
 def make(*inputs: Any, batch: int = 2, seed: int = 0, **fields: Any) -> Examples:

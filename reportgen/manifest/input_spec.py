@@ -53,8 +53,12 @@ Dtype = Literal[
     "int16",
     "int8",
     "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
     "bool",
     "complex64",
+    "complex128",
 ]
 FORMS = ("shape", "file", "value", "items", "fields")
 InputKind = Literal["tensor", "file", "constant", "items", "fields"]
@@ -208,7 +212,7 @@ class InputSpec(Value):
     def _check_range(self) -> None:
         if self.low is None and self.high is None:
             return
-        if self.kind != "tensor" or self.dtype in ("bool", "complex64"):
+        if self.kind != "tensor" or self.dtype.startswith(("bool", "complex")):
             what = self.dtype if self.kind == "tensor" else f"an input with {self.kind}"
             raise ValueError(f"low and high do not apply to {what}")
         low, high = self._bounds()
@@ -223,8 +227,8 @@ class InputSpec(Value):
 
     def _bounds(self) -> tuple[float, float]:
         """The smallest and the largest bound the dtype allows; the upper one is exclusive."""
-        if self.dtype == "uint8":
-            return 0, 2**8
+        if self.dtype.startswith("uint"):
+            return 0, 2 ** min(int(self.dtype.removeprefix("uint")), 63)  # torch draws int64
         if self.dtype in _INTEGER_BITS:
             half: int = 2 ** (_INTEGER_BITS[self.dtype] - 1)
             return -half, half

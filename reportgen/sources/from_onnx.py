@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,10 +31,39 @@ def read_onnx_source(path: Path) -> Any:
         ) from error
 
 
-def inputs_of(model: Any) -> tuple[Any, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileInputs:
+    """What a file wants to be given.
+
+    Attributes:
+        names: the inputs for which arrays of numbers can be made, in order.
+        strings: shapes of those that take text, with the names of open dims.
+        refused: the others with their types, as in `items (sequence of float32)`.
+    """
+
+    names: tuple[str, ...]
+    strings: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+
+
+def inputs_of(model: Any) -> FileInputs:
     """The graph's inputs without those that only give a stored tensor its name."""
+    values = _inputs(model)
+    other = [value for value in values if type_name(value.type) not in _KNOWN]
+    return FileInputs(
+        names=tuple(value.name for value in values if value not in other),
+        strings={v.name: tuple(_dims(v, {}, {})) for v in other if type_name(v.type) == "string"},
+        refused=tuple(
+            f"{value.name} ({type_name(value.type)})"
+            for value in other
+            if type_name(value.type) != "string"
+        ),
+    )
+
+
+def _inputs(model: Any) -> list[Any]:
     stored = {tensor.name for tensor in model.graph.initializer}
-    return tuple(value for value in model.graph.input if value.name not in stored)
+    return [value for value in model.graph.input if value.name not in stored]
 
 
 def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
@@ -41,15 +71,20 @@ def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
 
     The first open dimension of axis 0 is the batch. Another open one is 224 in a picture and 16
     elsewhere, unless the manifest's `dims` say otherwise. Whole numbers stay below the length of
-    the table that they look up, where the graph shows it.
+    the table that they look up, where the graph shows it. What is no tensor of numbers is left
+    out.
 
     Raises:
-        ModelError: an input is no tensor of a kind that can be made.
+        ModelError: the manifest gives a size to a dim that the file does not have.
     """
     if spec.inputs:
         return spec
     dims: dict[str, int] = {}
-    inputs = tuple(_input(value, model, spec.dims, dims) for value in inputs_of(model))
+    inputs = tuple(
+        _input(value, model, spec.dims, dims)
+        for value in _inputs(model)
+        if type_name(value.type) in _KNOWN
+    )
     if unknown := sorted(set(spec.dims) - set(dims)):
         raise ModelError(
             f"the file has no open dim {unknown[0]!r}",
@@ -63,13 +98,6 @@ def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
 
 def _input(value: Any, model: Any, given: dict[str, int], dims: dict[str, int]) -> InputSpec:
     dtype = type_name(value.type)
-    if dtype not in _KNOWN:
-        raise ModelError(
-            f"input {value.name!r} of the file is {dtype}, which cannot be made up",
-            hint="cut out the part that takes numbers: onnx.utils.extract_model"
-            if dtype == "string"
-            else "name the inputs in the manifest, the tensors as .npy files",
-        )
     shape = tuple(_dims(value, given, dims))
     rows = None if "float" in dtype or dtype == "bool" else _rows_looked_up(model, value.name)
     fields: dict[str, Any] = {"shape": shape, "dtype": dtype, "high": rows}

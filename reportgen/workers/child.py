@@ -148,7 +148,7 @@ def load_file_study(job: Job) -> Any:
         timings=job.timings,
         source_notes=("an ONNX file without a PyTorch module: parameters are what it stores",),
         file=OnnxFile(path=path, dynamic=(), strategy="", warnings=()),
-        inputs=tuple(value.name for value in inputs_of(model)),
+        inputs=inputs_of(model),
     )
     study.feed()
     return study

@@ -66,6 +66,8 @@ def examine_source(study: FileStudy) -> OnnxExport:
 
 def _time_source(study: FileStudy) -> tuple[Latency | None, Speed | None, str]:
     """Latency and speed, or why onnxruntime cannot run the file."""
+    if study.unfed:
+        return None, None, study.unfed
     try:
         runtime = Runtime(study.file.path)
         runtime.run(study.feed())
