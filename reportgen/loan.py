@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Restore = Callable[[], None]
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 
 
 @contextmanager
@@ -20,19 +22,48 @@ def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
 
     Restored bit for bit: parameters, buffers and plain tensor attributes (values, dtype, device,
     `requires_grad`, the tensor objects themselves), gradients, the training flag of every single
-    module, hooks, children and every other attribute; the random state of Python, NumPy and
-    torch; the autograd switch, the default dtype and the fused-attention switch.
+    module, hooks, children and every other attribute, and what plain lists, tuples, dicts and
+    sets among the attributes hold, at any depth; the random state of Python, NumPy and torch; the
+    autograd switch, the default dtype and the fused-attention switch.
     Costs one copy of the weights while the loan lasts; tensors without data (meta, fake)
     are put back, not copied.
     """
     with ExitStack() as debts:
         for restore in _process_state():
             debts.callback(restore)
-        for module in model.modules():
-            debts.callback(_module_state(module))
-        for tensor in _tensors(model):
-            debts.callback(_tensor_state(tensor))
+        for held in _held(model):
+            debts.callback(_state(held))
         yield model
+
+
+def _held(model: nn.Module) -> list[Any]:
+    """Every module, tensor and container that `model` holds, each once, owners first."""
+    import torch
+
+    found: dict[int, Any] = {}
+    waiting: list[Any] = list(reversed(list(model.modules())))
+    while waiting:
+        value = waiting.pop()
+        if id(value) in found:
+            continue
+        if isinstance(value, torch.nn.Module):
+            found[id(value)] = value
+            waiting += [*value.modules(), *value.parameters(False), *value.buffers(False)]
+            waiting += vars(value).values()
+        elif isinstance(value, torch.Tensor):
+            found[id(value)] = value
+        elif isinstance(value, _CONTAINERS):
+            found[id(value)] = value
+            waiting += value.values() if isinstance(value, dict) else value
+    return list(found.values())
+
+
+def _state(held: Any) -> Restore:
+    import torch
+
+    if isinstance(held, torch.nn.Module):
+        return _module_state(held)
+    return _tensor_state(held) if isinstance(held, torch.Tensor) else _container_state(held)
 
 
 def _process_state() -> list[Restore]:
@@ -63,41 +94,43 @@ def _set_grad_enabled(enabled: bool) -> None:
 
 
 def _module_state(module: nn.Module) -> Restore:
-    """A closure that puts every attribute back; dictionaries keep their identity.
+    """A closure that puts every attribute back.
 
-    A hook's handle refers to the very dictionary that it is in, so the dictionary is refilled
-    rather than replaced. A lazy module changes its class when it wakes; that is undone too.
+    A lazy module changes its class when it wakes; that is undone too.
     """
     kind = type(module)
     attributes = dict(vars(module))
-    containers = {
-        name: value.copy() for name, value in attributes.items() if isinstance(value, dict | list)
-    }
 
     def restore() -> None:
         if type(module) is not kind:
             module.__class__ = kind
         vars(module).clear()
         vars(module).update(attributes)
-        for name, content in containers.items():
-            value = attributes[name]
-            value.clear()
-            value.extend(content) if isinstance(value, list) else value.update(content)
 
     return restore
 
 
-def _tensors(model: nn.Module) -> list[torch.Tensor]:
-    """Every tensor the modules hold, registered or not, each once."""
-    import torch
+def _container_state(held: Any) -> Restore:
+    """A closure that refills a container rather than replaces it.
 
-    found: dict[int, torch.Tensor] = {}
-    for module in model.modules():
-        held: list[Any] = [*module._parameters.values(), *module._buffers.values()]
-        for tensor in [*held, *vars(module).values()]:
-            if isinstance(tensor, torch.Tensor):
-                found.setdefault(id(tensor), tensor)
-    return list(found.values())
+    A hook's handle refers to the very dictionary that it is in.
+    """
+    if isinstance(held, tuple | frozenset):
+        return lambda: None
+    content, before = held.copy(), _identities(held)
+
+    def restore() -> None:
+        if _identities(held) == before:
+            return  # some containers, those of transformers' outputs, refuse to be refilled
+        held.clear()
+        held.extend(content) if isinstance(held, list | deque) else held.update(content)
+
+    return restore
+
+
+def _identities(held: Any) -> list[int]:
+    parts = [*held.keys(), *held.values()] if isinstance(held, dict) else held
+    return [id(part) for part in parts]
 
 
 def _tensor_state(tensor: torch.Tensor) -> Restore:

@@ -171,6 +171,49 @@ def test_a_plain_tensor_attribute_is_given_back() -> None:
     assert torch.equal(model.scale, torch.ones(2))
 
 
+class Holder(nn.Module):
+    """Keeps things where a module does not look for them: lists, dicts and tuples, nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.BatchNorm1d(4)
+        self.layers = [nn.Sequential(nn.Linear(4, 4), norm)]
+        self.nested = {"cache": [torch.zeros(3)], "blocks": ({"norm": norm},)}
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.nested["cache"].append(x)
+        self.nested["cache"][0].add_(1)
+        return self.layers[0](x)
+
+
+def test_what_plain_containers_hold_is_given_back() -> None:
+    model = Holder().eval()  # which does not reach what is in the lists
+    layer, cache = model.layers[0], model.nested["cache"]
+    weight = layer[0].weight.detach().clone()
+    with undisturbed(model):
+        layer.eval()
+        layer.train()
+        model(torch.randn(5, 4)).sum().backward()
+        torch.optim.SGD(layer.parameters(), 0.1).step()
+        layer.eval()
+    assert layer.training
+    assert torch.equal(layer[0].weight, weight)
+    assert layer[0].weight.grad is None
+    assert torch.equal(layer[1].running_mean, torch.zeros(4))
+    assert cache is model.nested["cache"]
+    assert len(cache) == 1
+    assert torch.equal(cache[0], torch.zeros(3))
+
+
+def test_a_container_that_holds_itself_is_lent_too() -> None:
+    model = nn.Linear(2, 2)
+    model.itself = [model]
+    model.itself.append(model.itself)
+    with undisturbed(model):
+        model.itself.clear()
+    assert model.itself[1] is model.itself
+
+
 def test_nested_loans_each_restore_their_own_beginning() -> None:
     model = nn.Linear(2, 2)
     outer = model.weight.detach().clone()
