@@ -91,7 +91,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._one_at_a_time = threading.RLock()
         self.left_home = False
         self._path_of_node: dict[int, str] = {}
-        self._kept: set[tuple[str, bool, int]] = set()
+        self._kept: set[tuple[str, bool, bool]] = set()
         self._phase = ""
         self._op = ""
 
@@ -162,8 +162,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._events.append(~index)
 
     def request_once(self, rule: str) -> None:
-        """Note memory that a library keeps per thread: the backward pass runs in its own."""
-        key = (rule, self.in_backward, threading.get_ident())
+        """Note memory that a library keeps per thread: the backward pass runs in its own.
+
+        Threads of the model's own, one after the other, hand it on.
+        """
+        key = (rule, self.in_backward, threading.get_ident() == self._home)
         if key not in self._kept:
             self._kept.add(key)
             self._add(_Record(0, "workspace", "", self._op, Request(rule=rule)))

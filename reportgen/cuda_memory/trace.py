@@ -30,7 +30,10 @@ from .shortcuts import FAKE_SHORTCUTS
 from .stand_in import LOW_PRECISION, MakeInputs, fake_inputs, fresh, real_inputs, stand_in
 from .step import Step, check_batch
 
-_THREADS = "modules run in threads of their own: the figures are those of one after the other"
+_THREADS = (
+    "modules run in threads of their own: the figures are those of one after the other; what runs "
+    "at the same time needs more, a cuBLAS workspace for each thread among it"
+)
 REAL_RUN_BATCH = 2
 REAL_RUN_BYTES_LIMIT = 4 << 30
 
