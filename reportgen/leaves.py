@@ -1,4 +1,4 @@
-"""Tensors inside any structure, each with the key a reader would write to reach it."""
+"""Tensors inside any structure, each with the key a reader would write; what a model holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from torch.distributions import Distribution
 
 _DEPTH = 100  # deeper than any structure that somebody means
@@ -30,6 +30,20 @@ def tensor_leaves(value: object, key: str = "") -> dict[str, Tensor]:
             alone = f"{name}#{times}"
         found[alone] = tensor
     return found
+
+
+def modules_of(model: nn.Module) -> Iterator[nn.Module]:
+    """`model.modules()`, also where the model has an attribute of that name."""
+    from torch import nn
+
+    return nn.Module.modules(model)
+
+
+def buffers_of(model: nn.Module) -> Iterator[Tensor]:
+    """`model.buffers()`, also where the model has an attribute of that name."""
+    from torch import nn
+
+    return nn.Module.buffers(model)
 
 
 def _walk(value: object, key: str, above: tuple[int, ...]) -> Iterator[tuple[str, Tensor]]:
@@ -68,9 +82,20 @@ def _parts(value: Any) -> Iterator[tuple[str, object]]:
         yield from _nested(value)
     elif isinstance(value, Distribution):
         yield from _parameters(value)
-    elif not isinstance(value, torch.nn.Module | type | ModuleType) and not callable(value):
+    elif not isinstance(value, _opaque()) and not callable(value):
         attributes = getattr(value, "__dict__", {})
         yield from ((name, child) for name, child in attributes.items() if name[:1] != "_")
+
+
+def _opaque() -> tuple[type, ...]:
+    """What is no structure of a reader's: modules, classes, and sizes that torch traces.
+
+    A size of a traced tensor holds its tracer, and with it every tensor traced so far.
+    """
+    import torch
+
+    traced = (torch.SymInt, torch.SymFloat, torch.SymBool)
+    return (torch.nn.Module, type, ModuleType, *traced)
 
 
 def _nested(value: Any) -> Iterator[tuple[str, object]]:

@@ -43,6 +43,7 @@ def _dropped(output: Any) -> Iterator[str]:
     from torch.utils._pytree import tree_leaves
 
     for leaf in tree_leaves(output):
-        is_plain = isinstance(leaf, (torch.Tensor, *_CONSTANTS))
+        traced = (torch.SymInt, torch.SymFloat, torch.SymBool)
+        is_plain = isinstance(leaf, (torch.Tensor, *_CONSTANTS, *traced))
         if not is_plain and not tensor_leaves(leaf):
             yield type(leaf).__name__

@@ -87,6 +87,10 @@ class Runtime:
         """
         return feed_for([port.name for port in self._session.get_inputs()], tensors)
 
+    def output_names(self) -> list[str]:
+        """The names of the outputs, in the order of the file."""
+        return [port.name for port in self._session.get_outputs()]
+
     def run(self, feed: Feed) -> list[Array]:
         """The outputs, in the order of the file."""
         return list(self._session.run(None, feed))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from reportgen.sections.onnx_export.agreement.changed_weights import changed_weights
 from reportgen.sections.onnx_export.agreement.compare import excess, is_close
 from reportgen.sections.onnx_export.agreement.exposure import look_inside
-from reportgen.sections.onnx_export.agreement.sides import Sides, copies, named_outputs
+from reportgen.sections.onnx_export.agreement.sides import Sides, copies
 from reportgen.sections.onnx_export.agreement.state import State
 from reportgen.sections.onnx_export.result import OutputParity, ParityCase
 from reportgen.units import format_error
@@ -148,7 +148,7 @@ def _three(
     model, state = twin
     state.restore()
     examples = sides.examples()
-    truth = named_outputs(model(*_widened(examples.args), **_widened(examples.kwargs)))
+    truth = sides.named(model(*_widened(examples.args), **_widened(examples.kwargs)))
     found = dict(zip(own, sides.run(), strict=True))
     for output in case.outputs:
         name = output.name
@@ -165,7 +165,7 @@ def _called(sides: Sides) -> dict[str, Tensor]:
         ValueError: the call moves torch's random state.
     """
     sides.state.restore()
-    outputs = copies(named_outputs(sides.call()))
+    outputs = copies(sides.named(sides.call()))
     if sides.drew:
         raise ValueError("the model draws random numbers")
     return outputs

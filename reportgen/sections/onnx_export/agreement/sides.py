@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,10 @@ class Sides:
         self.drew = not torch.equal(before, torch.random.get_rng_state())
         return output
 
+    def named(self, output: Any) -> dict[str, Tensor]:
+        """What PyTorch returned, by name: its tensors, and the sizes that the file gives too."""
+        return named_outputs(output, self.runtime.output_names())
+
     def run(self) -> list[Tensor]:
         """What the file gives."""
         import torch
@@ -55,7 +60,7 @@ class Sides:
     def call_both(self) -> None:
         """Run both sides, with the model as it was before the first call."""
         self.state.restore()
-        self.reference = copies(named_outputs(self.call()))
+        self.reference = copies(self.named(self.call()))
         self.found = self.run()
 
     def call_afresh(self) -> None:
@@ -76,9 +81,29 @@ def call_tensors(study: Study, examples: Examples) -> dict[str, Tensor]:
     ).tensors()
 
 
-def named_outputs(output: Any) -> dict[str, Tensor]:
-    """Every tensor that a model returned, by the name it has in the file."""
+def named_outputs(output: Any, of_file: Collection[str] = ()) -> dict[str, Tensor]:
+    """Every tensor that a model returned, by the name it has in the file.
+
+    Numbers are among them, as tensors, where `of_file`, the names of the file's outputs, has
+    them: sizes that the exporter could trace. Other numbers are not in the file.
+    """
+    tensors = _by_name(output)
+    if not set(of_file) - set(tensors):
+        return tensors
+    from torch.utils._pytree import tree_map
+
+    every = _by_name(tree_map(_as_tensor, output))
+    return {name: every[name] for name in every if name in tensors or name in of_file}
+
+
+def _by_name(output: Any) -> dict[str, Tensor]:
     return {output_name(key): tensor for key, tensor in tensor_leaves(output).items()}
+
+
+def _as_tensor(leaf: Any) -> Any:
+    import torch
+
+    return torch.tensor(leaf) if isinstance(leaf, bool | int | float) else leaf
 
 
 def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -94,7 +119,7 @@ def call_again(sides: Sides) -> SecondCall | None:
     first = sides.reference = copies(sides.reference)
     after_first, inner = sides.state.changes(), State(sides.study.model)
     try:
-        second = named_outputs(sides.examples().call(sides.study.model))
+        second = sides.named(sides.examples().call(sides.study.model))
         again = sides.run() if sides.found else []
     except Exception:
         return None

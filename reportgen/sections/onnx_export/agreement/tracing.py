@@ -29,7 +29,7 @@ def captured_output(sides: Sides, name: str) -> Tensor | None:
         with exporting():
             program = capture(study.model, arguments, strict=False).module()
             output = program(*arguments.args, **arguments.kwargs)
-        return copies(named_outputs(output)).get(name)
+        return copies(named_outputs(output, [name])).get(name)
     except Exception:  # whatever torch.export has to say: the file was exported in another way
         return None
     finally:
