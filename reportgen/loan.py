@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from reportgen.leaves import modules_of
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -41,14 +43,18 @@ def _held(model: nn.Module) -> list[Any]:
     import torch
 
     found: dict[int, Any] = {}
-    waiting: list[Any] = list(reversed(list(model.modules())))
+    waiting: list[Any] = list(reversed(list(modules_of(model))))
     while waiting:
         value = waiting.pop()
         if id(value) in found:
             continue
         if isinstance(value, torch.nn.Module):
             found[id(value)] = value
-            waiting += [*value.modules(), *value.parameters(False), *value.buffers(False)]
+            waiting += [
+                *modules_of(value),
+                *value.parameters(False),
+                *value._buffers.values(),
+            ]
             waiting += vars(value).values()
         elif isinstance(value, torch.Tensor):
             found[id(value)] = value

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
+from reportgen.leaves import modules_of
+
 Note = Callable[[list[Tensor], list[Tensor], int], None]
 """Told of every layer and of its backward pass: what is read, what is written, FLOPs."""
 
@@ -26,7 +28,7 @@ _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 @contextmanager
 def whole_layers(model: nn.Module, note: Note) -> Iterator[None]:
     """Inside it every recurrent layer of fake tensors is one operator, of which `note` is told."""
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    recurrent = any(isinstance(module, nn.RNNBase) for module in modules_of(model))
     with _WholeLayers(note) if recurrent else nullcontext():
         yield
 

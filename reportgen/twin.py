@@ -21,7 +21,7 @@ from torch.distributions import Distribution
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from reportgen.cuda_memory.fake_mode import FakeMode
-from reportgen.leaves import tensor_leaves
+from reportgen.leaves import modules_of, tensor_leaves
 from reportgen.loan import undisturbed
 from reportgen.recurrent import Note, whole_layers
 
@@ -40,7 +40,7 @@ def twin(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Ar
 
     What is on the meta device, as very large models are, stands on the CPU in the twin.
     """
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+    if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model)):
         raise ValuesNeededError(
             "TorchScript keeps its own tensors and cannot be copied without data"
         )
@@ -68,7 +68,7 @@ def _landed(tensors: list[torch.Tensor], fake: FakeMode) -> dict[int, Any]:
 
 def _held(model: nn.Module) -> Iterator[torch.Tensor]:
     """Every tensor that the modules hold, registered or not."""
-    for module in model.modules():
+    for module in modules_of(model):
         registered = (*module._parameters.values(), *module._buffers.values())
         for value in (*registered, *vars(module).values()):
             if isinstance(value, torch.Tensor):
@@ -159,7 +159,7 @@ def countable(model: nn.Module, note: Note = lambda *_: None) -> Iterator[None]:
     """
     validate = Distribution._validate_args
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    recurrent = any(isinstance(module, nn.RNNBase) for module in modules_of(model))
     torch.backends.mha.set_fastpath_enabled(False)
     Distribution.set_default_validate_args(False)
     with ExitStack() as undo:

@@ -53,6 +53,21 @@ class Everywhere(nn.Module):
         return out
 
 
+class NamedAsAMethod(nn.Module):
+    """Names that hide two of `nn.Module`'s own methods."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modules = [nn.Conv2d(3, 4, 3)]  # type: ignore[method-assign, assignment]
+        self.buffers: list[Tensor] = []  # type: ignore[method-assign, assignment]
+        self.register_buffer("scale", torch.ones(4, 1, 1))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head((self.modules[0](x) * self.scale).mean((2, 3)))
+        return out
+
+
 class OnTheClass(nn.Module):
     shared = nn.Linear(4, 4)
 
@@ -134,6 +149,16 @@ CASES = (
         parameters=10,
         macs=9 * 16 + 8,
         unregistered=9 * 20,
+    ),
+    Case(
+        name="a list called modules, another called buffers",
+        source="torchview#99",
+        model=NamedAsAMethod,
+        inputs=("batch,3,10,10",),
+        parameters=10,
+        macs=8 * 8 * 4 * 27 + 8,
+        unregistered=3 * 4 * 9 + 4,
+        buffers_bytes=16,
     ),
     Case(
         name="a layer as an attribute of the class",

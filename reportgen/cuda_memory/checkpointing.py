@@ -36,7 +36,7 @@ def apply_checkpointing(model: nn.Module, step: Step) -> str:
         kinds = Counter(type(block).__name__ for _, block in blocks)
         listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
         return f"checkpointing: the repeated blocks ({listed})"
-    chains = [chain for chain in model.modules() if _is_chain(chain)]
+    chains = [chain for chain in nn.Module.modules(model) if _is_chain(chain)]
     for chain in chains:
         _cut_chain(chain)
     if chains:

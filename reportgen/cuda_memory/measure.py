@@ -98,9 +98,9 @@ def _run(model: nn.Module, make_inputs: MakeInputs, batch: int, step: Step) -> N
 
 def _on_device(model: nn.Module, low: torch.dtype | None) -> nn.Module:
     made = copy.deepcopy(model)
-    if any(tensor.is_meta for tensor in (*made.parameters(), *made.buffers())):
+    if any(tensor.is_meta for tensor in (*made.parameters(), *nn.Module.buffers(made))):
         made = made.to_empty(device="cpu")
-        for tensor in (*made.parameters(), *made.buffers()):
+        for tensor in (*made.parameters(), *nn.Module.buffers(made)):
             tensor.data.zero_()
     if low is not None:
         made = made.to(low)

@@ -41,7 +41,7 @@ def _refuse_what_cuda_refuses(model: nn.Module) -> None:
         raise ModelRefusedError(
             "the model has lazy parameters without a shape", "run it once on an example input"
         )
-    for module in model.modules():
+    for module in nn.Module.modules(model):
         if ".ao.nn.quantized" in type(module).__module__:
             raise ModelRefusedError(
                 f"{type(module).__name__} is a quantized layer for CPUs without a CUDA kernel",
@@ -79,7 +79,7 @@ class _Converter:
 
 
 def _state(model: nn.Module) -> Iterator[Tensor]:
-    for module in model.modules():
+    for module in nn.Module.modules(model):
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None:
                 yield tensor

@@ -192,7 +192,7 @@ def _real_copy(model: nn.Module, precision: str) -> nn.Module:
     made = copy.deepcopy(model)
     if any(parameter.is_meta for parameter in made.parameters()):
         made = made.to_empty(device="cpu")
-        for tensor in (*made.parameters(), *made.buffers()):
+        for tensor in (*made.parameters(), *nn.Module.buffers(made)):
             tensor.data.zero_()
     return made.to(LOW_PRECISION[precision]) if precision in LOW_PRECISION else made
 

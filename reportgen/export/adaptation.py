@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reportgen.leaves import modules_of
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -79,7 +81,7 @@ def _batched_experts(model: nn.Module) -> Iterator[_Setting]:
 
 
 def _eval_mode(model: nn.Module) -> Iterator[_Setting]:
-    for module in model.modules():
+    for module in modules_of(model):
         if module.training:
             yield _Setting(module, "training", False)
 
@@ -94,7 +96,7 @@ _SETTINGS: dict[str, Callable[[nn.Module], Iterator[_Setting]]] = {
 
 def _configurations(model: nn.Module) -> Iterator[Any]:
     """Every configuration object of the modules, and those held by another, each once."""
-    waiting = [vars(module).get("config") for module in model.modules()]
+    waiting = [vars(module).get("config") for module in modules_of(model)]
     seen: set[int] = set()
     while waiting:
         config = waiting.pop(0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.export.explained import Explained
 from reportgen.export.ways_round import way_round
+from reportgen.leaves import modules_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +50,7 @@ def quoted_names(model: nn.Module, chain: list[BaseException]) -> Explained | No
         return None
     odd = [
         key
-        for module in model.modules()
+        for module in modules_of(model)
         for key in module._modules
         if '"' in key or "\\" in key or not key.isprintable()
     ]

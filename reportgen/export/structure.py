@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from reportgen.leaves import modules_of
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -50,7 +52,7 @@ def without_weights(model: nn.Module, arguments: Arguments) -> Iterator[Argument
         found: Tensor = made[id(tensor)]
         return found
 
-    before = [(m, dict(m._parameters), dict(m._buffers)) for m in model.modules()]
+    before = [(m, dict(m._parameters), dict(m._buffers)) for m in modules_of(model)]
     try:
         for module, parameters, buffers in before:
             for name, parameter in parameters.items():

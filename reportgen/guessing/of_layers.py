@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from reportgen.guessing.choice import filled, indices, tensor
+from reportgen.leaves import modules_of
 from reportgen.manifest import InputSpec
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _MOST_MODULES, _MOST_FOUND = 200, 24
 def proposals_of(model: nn.Module) -> list[InputSpec]:
     """What the first layers of each kind take, in the order of the modules; then common sizes."""
     found: list[InputSpec] = []
-    for module in list(model.modules())[:_MOST_MODULES]:
+    for module in list(modules_of(model))[:_MOST_MODULES]:
         found += [item for item in _of_layer(module) if item not in found]
         if len(found) > _MOST_FOUND:
             break
@@ -37,7 +38,7 @@ def proposals_of(model: nn.Module) -> list[InputSpec]:
 
 def table_sizes(model: nn.Module) -> list[int]:
     """How many rows its embeddings have, in the order of the modules."""
-    sizes = (getattr(module, "num_embeddings", None) for module in model.modules())
+    sizes = (getattr(module, "num_embeddings", None) for module in modules_of(model))
     return list(dict.fromkeys(size for size in sizes if isinstance(size, int)))
 
 
@@ -46,7 +47,7 @@ def states_of(model: nn.Module) -> list[InputSpec]:
     from torch import nn
 
     found: list[InputSpec] = []
-    for module in model.modules():
+    for module in modules_of(model):
         held: Any = module
         if isinstance(module, nn.RNNBase):
             count = held.num_layers * (1 + held.bidirectional)

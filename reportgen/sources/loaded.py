@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reportgen.leaves import modules_of
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -54,7 +56,7 @@ def let_modes_be_set(model: nn.Module) -> bool:
 
     programs = [
         module
-        for module in model.modules()
+        for module in modules_of(model)
         if isinstance(module, GraphModule) and {"train", "eval"} <= vars(module).keys()
     ]
     for module in programs:

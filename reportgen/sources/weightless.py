@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from reportgen.errors import ModelError
+from reportgen.leaves import buffers_of
 from reportgen.sources.loaded import Loaded, Recipe
 from reportgen.units import format_bytes
 
@@ -41,7 +42,7 @@ def weight_bytes(model: nn.Module) -> int:
     """Bytes of the distinct parameters and buffers, had they memory; lazy ones have no size."""
     from torch.nn.parameter import is_lazy
 
-    held = {id(t): t for t in (*model.parameters(), *model.buffers()) if not is_lazy(t)}
+    held = {id(t): t for t in (*model.parameters(), *buffers_of(model)) if not is_lazy(t)}
     return sum(tensor.numel() * tensor.element_size() for tensor in held.values())
 
 

@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from reportgen.inputs import Examples
-from reportgen.leaves import tensor_leaves
+from reportgen.leaves import buffers_of, modules_of, tensor_leaves
 from reportgen.plain_words import one_line
 from reportgen.sections.behaviour.recording import Recorder, Running, bytes_of, storage_of
 from reportgen.sections.behaviour.result import OutputForm
@@ -147,7 +147,7 @@ def _held(model: nn.Module) -> list[tuple[str, int, int]]:
     """What the modules hold beside their registered tensors: names, identities and lengths."""
     return [
         (name, id(value), len(value) if isinstance(value, list | dict) else 0)
-        for module in model.modules()
+        for module in modules_of(model)
         for name, value in vars(module).items()
         if name != "training"
     ]
@@ -252,7 +252,7 @@ class Saved:
     def __init__(self, model: nn.Module) -> None:
         self.bytes = 0
         self._lock = Lock()
-        self._seen = {storage_of(t) for t in (*model.parameters(), *model.buffers())}
+        self._seen = {storage_of(t) for t in (*model.parameters(), *buffers_of(model))}
         self._alive: list[Tensor] = []  # a storage's address must not be given away meanwhile
 
     @contextmanager

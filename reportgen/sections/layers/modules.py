@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reportgen.leaves import modules_of
 from reportgen.sections.layers.result import Unregistered
 
 _MOST_VISITS = 20_000  # objects looked at in search of hidden modules
@@ -114,7 +115,7 @@ def own_tensors(node: Node) -> dict[Hashable, Tensor]:
 
 def numbers_in_code(model: nn.Module) -> int:
     """How many numbers TorchScript keeps as constants: weights, once it has been frozen."""
-    scripts = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
+    scripts = [module for module in modules_of(model) if isinstance(module, torch.jit.ScriptModule)]
     inner = {id(part) for script in scripts for part in script.children()}
     count = 0
     for script in scripts:
@@ -169,7 +170,7 @@ class _Search:
     def __init__(self, model: nn.Module, *, functions: bool = False) -> None:
         self.found: list[Hidden] = []
         self._functions = functions
-        self._seen = {id(m) for m in model.modules()} | {id(p) for p in model.parameters()}
+        self._seen = {id(m) for m in modules_of(model)} | {id(p) for p in model.parameters()}
         self._visits = _MOST_VISITS
 
     def look_into_attributes(self, path: str, owner: object) -> None:
@@ -183,7 +184,7 @@ class _Search:
             return
         self._seen.add(id(value))
         if isinstance(value, nn.Module):
-            self._seen.update(id(part) for part in [*value.modules(), *value.parameters()])
+            self._seen.update(id(part) for part in [*modules_of(value), *value.parameters()])
             self.found.append(Hidden(path=path, value=value))
         elif isinstance(value, nn.Parameter):
             self.found.append(Hidden(path=path, value=value))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reportgen.leaves import tensor_leaves
+from reportgen.leaves import modules_of, tensor_leaves
 from reportgen.plain_words import place_of_frame
 from reportgen.sections.layers.meter import Meter
 from reportgen.sections.layers.modules import Hidden, hidden, is_within, kept_by_functions, walk
@@ -86,7 +86,7 @@ class Watch:
 
     def strangers(self) -> tuple[Unregistered, ...]:
         """Modules that were called and are not the model's, neither before nor after the pass."""
-        own = {id(module) for module in self._model.modules()}
+        own = {id(module) for module in modules_of(self._model)}
         return tuple(
             item
             for module, item in self._strangers
@@ -254,7 +254,7 @@ def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _modules_of(item: Hidden) -> list[nn.Module]:
-    return list(item.value.modules()) if isinstance(item.value, nn.Module) else []
+    return list(modules_of(item.value)) if isinstance(item.value, nn.Module) else []
 
 
 _ABSENT = object()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from reportgen.chapter import Unable
 from reportgen.errors import ReportgenError
 from reportgen.export import export_onnx
+from reportgen.leaves import buffers_of
 from reportgen.sections.onnx_export.agreement.parity import check_parity
 from reportgen.sections.onnx_export.result import Parity
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
@@ -60,7 +61,7 @@ def compare_in_float32(study: Study, not_run: Parity) -> Parity:
 def half_dtype(model: nn.Module, spec: ModelSpec) -> str | None:
     """The half precision that most of a model's parameters are in, or else its inputs; or None."""
     elements: Counter[str] = Counter()
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in (*model.parameters(), *buffers_of(model)):
         elements[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
     halves = [name for name, _ in elements.most_common() if name in _HALF]
     inputs = [dtype for item in spec.inputs for dtype in _dtypes(item) if dtype in _HALF]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.chapter import Unable
 from reportgen.export import export_onnx
+from reportgen.leaves import buffers_of
 from reportgen.sections.onnx_export.agreement.cases import Outcome, run_plans
 from reportgen.sections.onnx_export.agreement.plans import Plan
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
@@ -131,7 +132,7 @@ def stored_parameters(model: nn.Module, stored: set[Key]) -> dict[Key, Tensor]:
     """
     shapes = {(dtype, shape) for dtype, shape, _ in stored}
     owners: dict[Key, list[Tensor]] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in (*model.parameters(), *buffers_of(model)):
         if tensor.is_floating_point() and _shape_of(tensor) in shapes:
             owners.setdefault(_tensor_key(tensor), []).append(tensor)
     parameters = {id(parameter) for parameter in model.parameters()}
