@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from behaviour_models import ExamineBehaviour, probe
 from torch import Tensor, nn
 
@@ -106,3 +107,54 @@ def test_another_sample_is_sought_until_it_is_another(examine: ExamineBehaviour)
     # seeds 0 and 1 draw the same second number below 50
     independent = probe(examine(nn.Embedding(50, 8), "ids=batch:int64<50"), "independent")
     assert independent.verdict == "yes"
+
+
+class Widened(nn.Module):
+    """Computes in one precision, and gives what comes out in another."""
+
+    def __init__(self, computed: torch.dtype, given: torch.dtype) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(257, 400), nn.Tanh(), nn.Linear(400, 257)).to(computed)
+        self.computed, self.given = computed, given
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(x.to(self.computed)).to(self.given)
+
+
+@pytest.mark.parametrize(
+    ("computed", "given"),
+    [(torch.float32, torch.float64), (torch.bfloat16, torch.float32)],
+    ids=str,
+)
+def test_a_wider_output_is_no_more_exact_than_what_it_was_computed_in(
+    examine: ExamineBehaviour, computed: torch.dtype, given: torch.dtype
+) -> None:
+    result = examine(Widened(computed, given), "x=batch,257", batch=5)
+    assert probe(result, "batch_of_one").verdict == "yes"
+    assert probe(result, "independent").verdict == "yes"
+
+
+class Mixing(Widened):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x + 0.01 * x.mean(0))
+
+
+def test_samples_that_mix_a_little_are_found_in_a_wider_output(examine: ExamineBehaviour) -> None:
+    result = examine(Mixing(torch.float32, torch.float64), "x=batch,257")
+    assert probe(result, "batch_of_one").verdict == "no"
+
+
+class Found(nn.Module):
+    """As many rows as there are positive numbers."""
+
+    def forward(self, x: Tensor) -> Any:
+        return torch.nonzero(x > 0)
+
+
+def test_rows_whose_number_follows_the_values_are_not_compared(
+    examine: ExamineBehaviour,
+) -> None:
+    for width in range(3, 12):  # of some, both samples have equally many rows by chance
+        result = examine(Found(), f"x=batch,{width}")
+        assert probe(result, "batch_of_one").verdict == "not run", width
+        assert probe(result, "independent").verdict in ("not run", "yes"), width

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -29,10 +29,16 @@ def is_same(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-def is_close(a: Tensor, b: Tensor, *, share: float = 1.0) -> bool:
+def rounding_of(tensors: Iterable[Tensor]) -> float:
+    """What rounding in the least exact dtype among `tensors` may cost; 0 without floats."""
+    return max((_TOLERANCES.get(dtype, 0.0) for dtype in {t.dtype for t in tensors}), default=0.0)
+
+
+def is_close(a: Tensor, b: Tensor, *, share: float = 1.0, rounding: float = 0.0) -> bool:
     """Equality but for rounding; whole numbers and truths must be equal.
 
-    `share` is the part of the tolerance that is allowed.
+    `share` is the part of the tolerance that is allowed. `rounding` is what the numbers were
+    computed with, where that may be less exact than the dtype that they came out in.
     """
     if is_same(a, b):
         return True
@@ -42,7 +48,7 @@ def is_close(a: Tensor, b: Tensor, *, share: float = 1.0) -> bool:
     finite = a.isfinite() & b.isfinite()
     if not is_same(a[~finite], b[~finite]):
         return False
-    limit = share * _TOLERANCES[a.dtype] * largest(b[finite])
+    limit = share * max(_TOLERANCES[a.dtype], rounding) * largest(b[finite])
     return largest(a[finite] - b[finite]) <= limit
 
 

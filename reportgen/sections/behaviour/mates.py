@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import starmap, zip_longest
 
 import torch
 from torch import Tensor
@@ -15,8 +17,9 @@ from reportgen.sections.behaviour.bench import (
     Leaves,
     NotRunError,
     Recording,
+    tensors_of,
 )
-from reportgen.sections.behaviour.comparing import is_close, is_same
+from reportgen.sections.behaviour.comparing import is_close, is_same, rounding_of
 from reportgen.sections.behaviour.repeat import Repeated
 from reportgen.sections.behaviour.result import Probe
 from reportgen.sections.behaviour.samples import Batches, lost_axis, parts_of
@@ -27,6 +30,7 @@ _CLAIMS = {
     "batch_of_one": "A sample alone gives the same",
     "independent": "Samples do not mix",
 }
+_OTHERS = 2  # samples of a batch
 _STRICT = 0.02  # of the tolerance: with equal shapes only a data-dependent course rounds otherwise
 
 Judge = Callable[[Leaves, Leaves, Leaves], Iterator[tuple[str, bool | None]]]
@@ -73,6 +77,11 @@ class _Mates:
     whole: Leaves
     shapes: Mapping[str, tuple[int, ...]]
     single: Leaves | None = None
+    rounding: float = 0.0  # of what the model computes in
+
+    def __post_init__(self) -> None:
+        inputs = tensors_of(self.batches.whole)
+        self.rounding = rounding_of((*self.bench.model.parameters(), *inputs))
 
     def alone(self) -> Probe:
         """The last sample by itself."""
@@ -88,7 +97,20 @@ class _Mates:
                 name="batch_of_one", claim=_CLAIMS["batch_of_one"], verdict="no", sentence=surprise
             )
         seen = dict(self._alone(row)(self.whole, self.single, {}))
+        if False in seen.values():
+            seen |= dict.fromkeys(self._sized_by_values(self.single) & seen.keys(), None)
         return self._told("batch_of_one", seen, row)
+
+    def _sized_by_values(self, single: Leaves) -> set[str]:
+        """Outputs of which another sample alone gives more or less: nobody knows whose is what."""
+        found: set[str] = set()
+        for batches in (self.batches, replace(self.batches, whole=self.batches.other)):
+            for row in range(min(self.bench.batch, _OTHERS)):
+                with suppress(NotRunError):
+                    self.bench.pay(1)
+                    other = self.bench.outputs(batches.single(row))
+                    found |= {k for k in single if k in other and other[k].shape != single[k].shape}
+        return found
 
     def _surprise(self, single: Leaves) -> str:
         """What is wrong with the very shapes of one sample's results; "" for nothing."""
@@ -136,7 +158,8 @@ class _Mates:
     def _alone(self, row: int) -> Judge:
         def judge(whole: Leaves, single: Leaves, _: Leaves) -> Iterator[tuple[str, bool | None]]:
             for key, parts, like in self._rows(whole, single, row):
-                yield key, any(is_close(part, like) for part in parts) if parts else None
+                close = partial(is_close, like, rounding=self.rounding)
+                yield key, any(map(close, parts)) if parts else None
 
         return judge
 
@@ -147,7 +170,8 @@ class _Mates:
             after = {key: parts for key, parts, _ in self._rows(changed, single, row)}
             for key, parts, _ in self._rows(whole, single, row):
                 pairs = list(zip(parts, after.get(key, ()), strict=False))
-                yield key, any(is_close(a, b, share=_STRICT) for a, b in pairs) if pairs else None
+                close = partial(is_close, share=_STRICT, rounding=self.rounding)
+                yield key, any(starmap(close, pairs)) if pairs else None
 
         return judge
 
