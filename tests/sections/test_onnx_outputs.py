@@ -85,3 +85,18 @@ def test_what_traces_a_size_is_no_part_of_the_output(tmp_path: Path) -> None:
     assert [port.name for port in result.outputs] == ["output.0", "output.4.y"]
     assert result.parity.passed
     assert any("dtype" in warning for warning in result.warnings)
+
+
+def test_outputs_that_prove_little_are_told_each_with_its_reason(tmp_path: Path) -> None:
+    def answer(y: Tensor) -> Any:
+        return {
+            "y": y,
+            "zeros": y.detach() * 0,
+            "anchors": torch.eye(3) + 1,
+            "grid": torch.arange(y.shape[1]),
+        }
+
+    little = "zeros does not vary, anchors and grid do not depend on the input"
+    assert examined(answer, tmp_path).parity.note == (
+        f"{little}, so all was compared again with perturbed parameters; with these, too, {little}"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -132,9 +132,7 @@ def _notes(
     if file.batch is not None and "batch" in file.asked:
         yield f"compared at a batch of {file.batch} only, which is fixed in the file"
     if perturbed is not None:
-        names = ", ".join(sorted(plain.unvarying | plain.deaf))
-        why = "does not vary" if plain.unvarying else "does not depend on the input"
-        yield f"{names} {why}, so it was compared again with perturbed parameters"
+        yield f"{_proving_little(plain)}, so all was compared again with perturbed parameters"
         yield from _still(perturbed)
     yield from _within_rounding((*plain.cases, *(perturbed.cases if perturbed else ())))
     if not plain.passed and (modules := modules_in_training(study.model)):
@@ -167,10 +165,20 @@ def _about_second_call(second: SecondCall) -> Iterator[str]:
         yield "the file's own output differs between two calls with the same inputs"
 
 
+def _proving_little(outcome: Outcome) -> str:
+    """Which outputs a wrong file could give too: `a does not vary, b and c do not depend on …`."""
+    deaf = outcome.deaf - outcome.unvarying
+    said = _that(outcome.unvarying, "not vary"), _that(deaf, "not depend on the input")
+    return ", ".join(filter(None, said))
+
+
 def _still(perturbed: Outcome) -> Iterator[str]:
-    if perturbed.unvarying:
-        names = ", ".join(sorted(perturbed.unvarying))
-        yield f"{names} does not vary with these either"
-    elif perturbed.deaf:
-        names = ", ".join(sorted(perturbed.deaf))
-        yield f"{names} does not depend on the input"
+    if still := _proving_little(perturbed):
+        yield f"with these, too, {still}"
+
+
+def _that(names: Collection[str], what: str) -> str:
+    """`a does …`, `a and b do …`; nothing without names."""
+    *most, last = sorted(names) or [""]
+    both = f"{', '.join(most)} and {last}" if most else last
+    return f"{both} {'do' if most else 'does'} {what}" if names else ""
