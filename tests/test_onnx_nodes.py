@@ -122,26 +122,124 @@ def test_a_node_outside_the_standard_domain_is_uncounted_not_free(tmp_path: Path
     assert found.uncounted == {"com.microsoft.Mystery": "it is not of the standard domain"}
 
 
-def test_products_inside_a_loop_are_uncounted(tmp_path: Path) -> None:
+def product_in_a_loop(trips: str, **constants: Any) -> Any:
+    """A Loop of one product of 3×3 matrices; `on` says whether it goes on after each turn."""
     body = helper.make_graph(
         [
             helper.make_node("MatMul", ["a", "w"], ["b"]),
-            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Identity", [constants.get("on", "go")], ["on"]),
         ],
         "body",
         [
             helper.make_tensor_value_info("i", TensorProto.INT64, []),
             helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("a", TensorProto.FLOAT, [3, 3]),
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, ["batch", 3]),
         ],
         [
             helper.make_tensor_value_info("on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("b", TensorProto.FLOAT, [3, 3]),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, ["batch", 3]),
         ],
     )
-    loop = helper.make_node("Loop", ["", "", "x"], ["y"], body=body)
-    found = read_nodes(written(tmp_path, [loop], {"x": [3, 3]}, {"w": (3, 3)}), {})
+    return helper.make_node("Loop", [trips, "", "x"], ["y"], body=body)
+
+
+def constant(name: str, value: Any) -> Any:
+    tensor = numpy_helper.from_array(np.array(value), name)
+    return helper.make_node("Constant", [], [name], value=tensor)
+
+
+@pytest.mark.parametrize("loop", [product_in_a_loop(""), product_in_a_loop("five", on="stop")])
+def test_products_in_a_loop_of_unknown_length_are_uncounted_and_their_weights_used(
+    loop: Any, tmp_path: Path
+) -> None:
+    nodes = [constant("five", 5), constant("stop", value=False), loop]
+    path = written(tmp_path, nodes, {"x": ["batch", 3]}, {"w": (3, 3)})
+    found = read_nodes(path, {"batch": 3})
     assert "MatMul inside run a number of times" in found.uncounted["Loop"]
+    assert "w" in found.nodes[0].weights
+
+
+def test_a_loop_whose_length_is_stored_counts_every_turn(tmp_path: Path) -> None:
+    nodes = [constant("five", 5), product_in_a_loop("five")]
+    found = read_nodes(written(tmp_path, nodes, {"x": ["batch", 3]}, {"w": (3, 3)}), {"batch": 2})
+    assert (found.macs, found.uncounted) == (5 * 2 * 3 * 3, {})
+
+
+def test_a_scan_counts_every_step_of_what_it_reads(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["state", "w"], ["next"]),
+            helper.make_node("Add", ["next", "step"], ["out"]),
+        ],
+        "body",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 3]) for n in ("state", "step")],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 3]) for n in ("next", "out")],
+    )
+    scan = helper.make_node("Scan", ["h", "x"], ["last", "y"], num_scan_inputs=1, body=body)
+    inputs = {"h": [2, 3], "x": ["time", 2, 3]}
+    found = read_nodes(written(tmp_path, [scan], inputs, {"w": (3, 3)}), {"time": 7})
+    assert found.macs == 7 * 2 * 3 * 3
+
+
+def test_of_an_if_the_dearer_branch_counts_and_all_weights_are_used(tmp_path: Path) -> None:
+    def branch(*nodes: Any) -> Any:
+        last = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+        return helper.make_graph(list(nodes), "branch", [], [last])
+
+    once = branch(helper.make_node("MatMul", ["x", "v"], ["a"]))
+    twice = branch(
+        helper.make_node("MatMul", ["x", "w"], ["b"]), helper.make_node("MatMul", ["b", "v"], ["c"])
+    )
+    test = [helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0)]
+    test += [helper.make_node("Cast", ["sum"], ["positive"], to=TensorProto.BOOL)]
+    node = helper.make_node("If", ["positive"], ["y"], then_branch=once, else_branch=twice)
+    weights = {"v": (4, 5), "w": (4, 4)}
+    found = read_nodes(written(tmp_path, [*test, node], {"x": ["batch", 4]}, weights), {"batch": 2})
+    assert (found.macs, found.uncounted) == (2 * (4 * 4 + 4 * 5), {})
+    assert set(found.nodes[-1].weights) == {"v", "w"}
+
+
+def test_a_sparse_weight_takes_what_it_stores(tmp_path: Path) -> None:
+    path = written(tmp_path, [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["batch", 6]})
+    values = helper.make_tensor("w", TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
+    places = helper.make_tensor("places", TensorProto.INT64, [3, 2], [0, 0, 2, 3, 5, 1])
+    model = onnx.load(path)
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [6, 4]))
+    onnx.save(model, path)
+    found = read_nodes(path, {"batch": 2}, lambda: {"x": np.ones((2, 6), np.float32)})
+    weight = found.weights["w"]
+    assert (weight.shape, weight.elements, weight.kept) == ((6, 4), 24, 3)
+    assert weight.bytes == 3 * 4 + 3 * 2 * 8
+    assert (found.macs, found.nodes[0].weights) == (2 * 6 * 4, ("w",))
+
+
+def test_a_shape_that_only_a_run_could_tell_and_no_node_makes_stays_unknown(tmp_path: Path) -> None:
+    path = written(tmp_path, [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["batch", 6]})
+    found = read_nodes(path, {"batch": 2}, lambda: {"x": np.ones((2, 6), np.float32)})
+    assert found.uncounted == {"MatMul": "a shape that it needs is not known"}
+
+
+def test_a_weight_that_is_dequantized_first_belongs_to_its_reader(tmp_path: Path) -> None:
+    nodes = [
+        constant("w", np.ones((4, 3, 3, 3), np.int8)),
+        constant("scales", np.ones(4, np.float32)),
+        helper.make_node("DequantizeLinear", ["w", "scales"], ["wide"], axis=0),
+        helper.make_node("Conv", ["x", "wide", "bias"], ["y"]),
+    ]
+    path = written(tmp_path, nodes, {"x": ["batch", 3, 8, 8]}, {"bias": (4,)})
+    dequantize, convolution = read_nodes(path, {"batch": 2}).nodes
+    assert dequantize.weights == ()
+    assert set(convolution.weights) == {"w", "scales", "bias"}
+    assert convolution.inputs == ((2, 3, 8, 8),)
+    found = read_nodes(path, {"batch": 2})
+    assert {name for name, weight in found.weights.items() if weight.is_scale} == {"scales"}
+
+
+def test_what_is_made_of_stored_values_and_leaves_the_file_stays_where_it_is_made(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, [helper.make_node("Relu", ["w"], ["y"])], {}, {"w": (2, 3)})
+    assert read_nodes(path, {}).nodes[0].weights == ("w",)
 
 
 def test_a_local_function_is_counted_where_it_is_called(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ of a module's cost that owes nothing to the one made of the module itself.
 
 from __future__ import annotations
 
-from reportgen.onnx_nodes.reading import Node, Nodes, Weight, load_graph, read_nodes
+from reportgen.onnx_nodes.reading import Node, Nodes, load_graph, read_nodes
 from reportgen.onnx_nodes.shapes import Shape, symbol_sizes
+from reportgen.onnx_nodes.stored import Weight
 
 __all__ = ["Node", "Nodes", "Shape", "Weight", "load_graph", "read_nodes", "symbol_sizes"]

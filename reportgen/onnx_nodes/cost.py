@@ -19,9 +19,6 @@ Formula = Callable[[list[Shape], list[Shape], Attributes], int]
 UNCOUNTED = frozenset({"DFT", "STFT", "Det"})
 """Standard operators that multiply and for which there is no formula here."""
 
-CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-"""Operators whose bodies run a number of times that the file does not tell."""
-
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 

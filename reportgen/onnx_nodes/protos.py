@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 STANDARD = ("", "ai.onnx")
@@ -17,6 +18,20 @@ _PLAIN = {"float": "float32", "double": "float64"}
 def operator_name(node: Any) -> str:
     """`Conv`, and `com.microsoft.Gelu` for an operator outside the standard domain."""
     return str(node.op_type) if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
+
+
+def bodies_of(node: Any) -> Iterator[Any]:
+    """The graphs within a node."""
+    for attribute in node.attribute:
+        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
+
+
+def graphs_of(graph: Any) -> Iterator[Any]:
+    """`graph` and every graph within one of its nodes, however deep."""
+    yield graph
+    for node in graph.node:
+        for body in bodies_of(node):
+            yield from graphs_of(body)
 
 
 def dtype_name(data_type: int) -> str:

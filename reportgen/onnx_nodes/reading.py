@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reportgen.onnx_nodes.cost import CONTROL_FLOW, UNCOUNTED, formula_of
+from reportgen.onnx_nodes.control_flow import CONTROL_FLOW, Cost, cost_inside
+from reportgen.onnx_nodes.cost import UNCOUNTED, formula_of
 from reportgen.onnx_nodes.origin import origin_of
-from reportgen.onnx_nodes.protos import STANDARD, dtype_name, operator_name, tensor_bytes
+from reportgen.onnx_nodes.protos import STANDARD, operator_name
 from reportgen.onnx_nodes.shapes import MakeFeed, Shape, shapes_by_running, value_shapes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Weight:
-    """A stored tensor."""
-
-    shape: Shape
-    dtype: str
-    bytes: int
-
-    @property
-    def elements(self) -> int:
-        """How many numbers it holds."""
-        return math.prod(self.shape)
+from reportgen.onnx_nodes.stored import (
+    Weight,
+    carried_weights,
+    constants_of,
+    stored_tensors,
+    weights_read,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +32,8 @@ class Node:
         attributes: its whole numbers, floats, texts and tuples of them.
         inputs: shapes of what it reads other than stored tensors; None where unknown.
         outputs: shapes of what it gives; None where unknown.
-        weights: names of the stored tensors it reads.
+        weights: names of the stored tensors it makes use of, also of those that come to it cast,
+            dequantized or transposed, and of those that nodes within it read.
         macs: multiply-adds; None where they cannot be counted, `uncounted` then says why.
     """
 
@@ -59,7 +52,8 @@ class Node:
 class Nodes:
     """All operations of a file in the order they stand there, and what is stored in it.
 
-    Constants count as stored; nodes that only make them are not among `nodes`.
+    Constants count as stored; nodes that only make them are not among `nodes`. What is made of
+    stored tensors alone has no weights itself: they are those of the nodes that read it.
     """
 
     nodes: tuple[Node, ...]
@@ -89,7 +83,7 @@ def read_nodes(path: Path, sizes: Mapping[str, int], make_feed: MakeFeed | None 
     """
     model = load_graph(path)
     nodes = list(model.graph.node)
-    stored = dict(_stored(model))
+    stored = stored_tensors(model)
     attributes = [_attributes(node) for node in nodes]
     shapes = value_shapes(model, sizes) | {name: each.shape for name, each in stored.items()}
     missing = [
@@ -102,9 +96,10 @@ def read_nodes(path: Path, sizes: Mapping[str, int], make_feed: MakeFeed | None 
     if missing and make_feed is not None:
         shapes |= shapes_by_running(path, missing, make_feed)
     initial = {each.name for each in model.graph.initializer}
+    carried, constants = carried_weights(model, stored), constants_of(model)
     return Nodes(
         nodes=tuple(
-            _node(node, place, given, shapes, stored)
+            _node(node, place, given, _Known(shapes, carried, constants))
             for place, (node, given) in enumerate(zip(nodes, attributes, strict=True))
             if node.op_type != "Constant"
         ),
@@ -132,32 +127,39 @@ def load_graph(path: Path) -> Any:
     return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
-def _node(
-    node: Any,
-    place: int,
-    attributes: dict[str, Any],
-    shapes: Mapping[str, Shape],
-    stored: Mapping[str, Weight],
-) -> Node:
-    operator = operator_name(node)
-    macs, why = _macs(node, operator, attributes, shapes)
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of the values of a graph, by name."""
+
+    shapes: Mapping[str, Shape]
+    carried: Mapping[str, tuple[str, ...]]
+    constants: Mapping[str, int]
+
+
+def _node(node: Any, place: int, attributes: dict[str, Any], known: _Known) -> Node:
+    operator, shapes, carried = operator_name(node), known.shapes, known.carried
+    macs, why = _macs(node, attributes, known)
+    is_carried = all(name in carried for name in node.output if name)
     return Node(
         name=node.name or f"{node.op_type}_{place}",
         operator=operator,
         module=origin_of(node).module,
         attributes=attributes,
-        inputs=tuple(shapes.get(name) for name in node.input if name and name not in stored),
+        inputs=tuple(shapes.get(name) for name in node.input if name and name not in carried),
         outputs=tuple(shapes.get(name) for name in node.output if name),
-        weights=tuple(dict.fromkeys(name for name in node.input if name in stored)),
+        weights=() if is_carried else weights_read(node, carried),
         macs=macs,
         uncounted=why,
     )
 
 
-def _macs(
-    node: Any, operator: str, attributes: dict[str, Any], shapes: Mapping[str, Shape]
-) -> tuple[int | None, str]:
+def _macs(node: Any, attributes: dict[str, Any], known: _Known) -> Cost:
+    operator, shapes = operator_name(node), known.shapes
     formula = formula_of(operator)
+    if operator in CONTROL_FLOW:
+        return cost_inside(
+            node, lambda inner: _macs(inner, _attributes(inner), known), shapes, known.constants
+        )
     if formula is None:
         why = _why_uncounted(node, operator)
         return (None, why) if why else (0, "")
@@ -174,25 +176,9 @@ def _macs(
 
 
 def _why_uncounted(node: Any, operator: str) -> str:
-    if operator in CONTROL_FLOW:
-        inside = Counter(map(operator_name, _bodies(node)))
-        heavy = sorted(name for name in inside if formula_of(name) is not None)
-        if heavy:
-            return f"{', '.join(heavy)} inside run a number of times that the file does not tell"
-        return ""
-    if operator in UNCOUNTED:
+    if operator in UNCOUNTED or node.domain.startswith("ai.onnx."):
         return "there is no formula for it"
     return "" if node.domain in STANDARD else "it is not of the standard domain"
-
-
-def _bodies(node: Any) -> Iterator[Any]:
-    """The nodes inside a control-flow node, however deep."""
-    for attribute in node.attribute:
-        graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-        for graph in graphs:
-            for inner in graph.node:
-                yield inner
-                yield from _bodies(inner)
 
 
 def _attributes(node: Any) -> dict[str, Any]:
@@ -209,21 +195,3 @@ def _attributes(node: Any) -> dict[str, Any]:
             value = value.decode("utf-8", "replace")
         found[each.name] = tuple(value) if not isinstance(value, str | int | float) else value
     return found
-
-
-def _stored(model: Any) -> Iterator[tuple[str, Weight]]:
-    for tensor in model.graph.initializer:
-        yield tensor.name, _weight(tensor)
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    yield node.output[0], _weight(attribute.t)
-
-
-def _weight(tensor: Any) -> Weight:
-    return Weight(
-        shape=tuple(tensor.dims),
-        dtype=dtype_name(tensor.data_type),
-        bytes=tensor_bytes(tensor),
-    )

@@ -11,6 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from reportgen.onnx_nodes.protos import graphs_of
+
 Shape = tuple[int, ...]
 MakeFeed = Callable[[], Mapping[str, Any]]
 """Makes the arrays for one run of a file, by input name."""
@@ -47,15 +49,17 @@ def value_shapes(model: Any, sizes: Mapping[str, int]) -> dict[str, Shape]:
     for tensor in graph.initializer:
         if len(tensor.raw_data) > _SMALL:
             tensor.ClearField("raw_data")
-    _settle(graph, sizes)
+    for each in graphs_of(graph):
+        _settle(each, sizes)
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception:  # what cannot be inferred is unknown; the checker says what is invalid
         inferred = model
-    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
-        shape = _whole_shape(value)
-        if shape is not None:
-            known.setdefault(value.name, shape)
+    for each in graphs_of(inferred.graph):
+        for value in (*each.value_info, *each.input, *each.output):
+            shape = _whole_shape(value)
+            if shape is not None:
+                known.setdefault(value.name, shape)
     return known
 
 
@@ -129,6 +133,8 @@ def shapes_by_running(path: Path, names: Iterable[str], make_feed: MakeFeed) -> 
     present = {value.name for value in model.graph.output}
     made = {name for node in model.graph.node for name in node.output}
     wanted = [name for name in dict.fromkeys(names) if name in made]
+    if not wanted:  # onnxruntime takes none for all
+        return {}
     model.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in wanted if name not in present
     )

@@ -241,3 +241,12 @@ def test_a_model_that_keeps_state_is_not_said_to_fix_a_dim() -> None:
     found = {one.code for one in judge(replace(BAD["ONX030"], parity=stateful))}
     assert "ONX020" in found
     assert "ONX030" not in found
+
+
+def test_an_operator_of_another_domain_of_onnx_is_not_called_foreign() -> None:
+    result = replace(GOOD, custom_operators=("ai.onnx.ml.Scaler", "com.example.Fancy"))
+    rule = next(rule for rule in SECTION.rules if rule.code == "ONX006")
+    assert [hit.message for hit in rule.check(result)] == [
+        "ai.onnx.ml.Scaler is of a domain of ONNX that many runtimes leave out",
+        "com.example.Fancy is no standard operator",
+    ]

@@ -23,7 +23,7 @@ def examine_onnx(study: FileStudy) -> Layers:
 
     A file tells neither parameters from buffers nor what was trained. Stored floating-point and
     quantized tensors count as parameters; stored whole numbers, truth values and single numbers
-    (shapes, axes, epsilons) count as buffers.
+    (shapes, axes, epsilons) count as buffers, and so do scales and zero points.
     """
     feed = study.feed()
     nodes = read_nodes(study.file.path, symbol_sizes(study.file.path, feed), lambda: feed)
@@ -62,15 +62,29 @@ def examine_onnx(study: FileStudy) -> Layers:
             *study.source_notes,
             "counted from the file's nodes and their shapes; a file does not tell parameters "
             "from buffers, so every stored tensor of real numbers counts as parameters",
+            *_notes(nodes),
         ),
     )
 
 
 def is_parameter(weight: Weight) -> bool:
-    """Whether a stored tensor is a weight rather than a shape, an axis or an epsilon."""
+    """Whether a stored tensor is a weight rather than a shape, a scale, an axis or an epsilon."""
+    if weight.is_scale:
+        return False
     if weight.dtype in _QUANTIZED:
         return bool(weight.shape)
     return bool(weight.shape) and weight.dtype.startswith(("float", "bfloat", "complex"))
+
+
+def _notes(nodes: Nodes) -> Iterator[str]:
+    if any(weight.is_scale for weight in nodes.weights.values()):
+        yield "scales and zero points of quantized numbers count as buffers"
+    sparse = {n: w for n, w in nodes.weights.items() if w.kept is not None}
+    if sparse:
+        parts = ", ".join(f"{n} {w.kept:,} of {w.elements:,}" for n, w in sparse.items())
+        yield f"stored sparse, so that zeros take no bytes and count as parameters: {parts}"
+    if any(node.operator == "If" and node.macs for node in nodes.nodes):
+        yield "of an If the dearer branch is counted"
 
 
 def _uncounted(nodes: Nodes) -> Iterator[Uncounted]:
