@@ -418,6 +418,26 @@ def test_a_program_of_fixed_shapes_names_them(tmp_path: Path) -> None:
     assert (loaded.dims, loaded.batch) == ((), None)
 
 
+def test_tied_weights_of_an_exported_program_are_one_parameter(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+            self.other = nn.Linear(4, 9, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, ids: Any) -> Any:
+            x = self.table(ids)
+            return self.head(x) + self.other(x)
+
+    program = torch.export.export(Tied(), (torch.zeros(2, 3, dtype=torch.long),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    model = load_model(spec_of(tmp_path, "net.pt2")).model
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    assert sorted(names) == ["head.weight", "other.weight", "table.weight"]
+    assert sum(parameter.numel() for parameter in model.parameters()) == 2 * 36
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\3\4 cut"])
 def test_a_damaged_program_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.pt2").write_bytes(content)

@@ -49,20 +49,23 @@ def find_law(full: Trace, light_trace_at: Callable[[int], Trace]) -> BatchLaw | 
 
     `full` is traced at one of `FIRST_BATCHES`. Light traces leave out the optimizer, whose memory
     does not depend on the batch. Two traces give lines; where a third one is not on them, it bends
-    them, and a fourth one must agree.
+    them, and a fourth one must agree. A trace that had to be made at another batch than it was
+    asked for, since the step needs values there, says nothing of a law.
     """
+
+    def light(step: int) -> _Body | None:
+        trace = light_trace_at(full.batch + step)
+        return _without_optimizer(trace) if trace.batch == full.batch + step else None
+
     first = _without_optimizer(full)
-    second_batch, third_batch, fourth_batch = (full.batch + step for step in _STEPS)
-    second = _without_optimizer(light_trace_at(second_batch))
-    curves = _curves(first, second)
-    if curves is None:
+    one, two, three = _STEPS
+    second = light(one)
+    curves = _curves(first, second) if second is not None else None
+    if second is None or curves is None or (third := light(two)) is None:
         return None
-    third = _without_optimizer(light_trace_at(third_batch))
     if not _agree(first, curves, third):
         curves = _curves(first, second, third)
-        if curves is None:
-            return None
-        if not _agree(first, curves, _without_optimizer(light_trace_at(fourth_batch))):
+        if curves is None or (fourth := light(three)) is None or not _agree(first, curves, fourth):
             return None
     return _law(full, first, curves)
 

@@ -46,6 +46,7 @@ def load_program(source: Source, arguments: dict[str, Any]) -> Loaded:
             f"{torch.__version__}",
         ) from error
     let_modes_be_set(module)
+    _tie(module)
     reading = _Reading(program=program)
     inputs = tuple(reading.inputs())
     return Loaded(
@@ -55,6 +56,20 @@ def load_program(source: Source, arguments: dict[str, Any]) -> Loaded:
         dims=tuple(reading.dims.items()),
         batch=reading.batch,
     )
+
+
+def _tie(module: Any) -> None:
+    """Make parameters that lie in the very same memory one, as they were before the export.
+
+    torch.export gives every name of a tied weight a parameter of its own, and reads only one.
+    """
+    found: dict[Any, Any] = {}
+    for name, each in list(module.named_parameters()):
+        key = (each.data_ptr(), each.shape, each.stride(), each.dtype, each.requires_grad)
+        first = found.setdefault(key, each) if each.numel() and not each.is_meta else each
+        if first is not each:
+            owner, _, own_name = name.rpartition(".")
+            module.get_submodule(owner)._parameters[own_name] = first
 
 
 @contextmanager

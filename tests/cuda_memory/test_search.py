@@ -20,7 +20,7 @@ from reportgen.cuda_memory import (
     measure_step,
     trace_step,
 )
-from reportgen.cuda_memory.laws import Curve, _at, _curve_through
+from reportgen.cuda_memory.laws import Curve, _at, _curve_through, find_law
 from reportgen.cuda_memory.search import largest
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -138,7 +138,7 @@ class CountsBoxes(nn.Module):
         return found[found.abs() > 0]
 
 
-def test_a_model_run_for_real_is_scaled_and_never_run_at_the_large_batch() -> None:
+def test_a_model_that_reads_values_is_scaled_and_never_run_at_the_large_batch() -> None:
     batches: list[int] = []
 
     def inputs(batch: int) -> Inputs:
@@ -147,7 +147,8 @@ def test_a_model_run_for_real_is_scaled_and_never_run_at_the_large_batch() -> No
 
     plan = trace_step(CountsBoxes(), inputs, Step(mode="train", optimizer="sgd", loss="sum"))
     one, many = plan.estimate(2), plan.estimate(200)
-    assert many.method == "cpu run"
+    assert many.method == "cpu values"
+    assert max(batches) == 2
     assert many.at_peak["saved_activation"] > 50 * one.at_peak["saved_activation"]
     assert plan.largest_batch(find_gpu("T4")).largest_batch > 200
     assert any("scaled" in note for note in many.notes)
@@ -196,3 +197,11 @@ def test_measuring_without_a_device_is_refused_with_a_hint() -> None:
     with pytest.raises(CudaMemoryError, match="no CUDA device") as caught:
         measure_step(nn.Linear(2, 2), lambda b: ((torch.ones(b, 2),), {}), batch=1, step=Step())
     assert caught.value.hint
+
+
+def test_a_trace_that_was_made_at_another_batch_tells_no_law() -> None:
+    def inputs(batch: int) -> Inputs:
+        return (torch.ones(batch, 4),), {}
+
+    trace = trace_step(nn.Linear(4, 4), inputs, Step(mode="inference")).trace(2)
+    assert find_law(trace, lambda _: trace) is None
