@@ -266,3 +266,8 @@ def test_an_index_beyond_a_table_leads_to_the_next_smaller_one_then_to_fewer() -
     first, fewer = lowered((ids, x), [30, 100, 400])
     assert (first[0].high, first[1]) == (30, x)
     assert (fewer[0].shape, fewer[1]) == (("batch", 8), x)
+
+
+def test_a_number_with_a_floor_is_not_lowered_below_it() -> None:
+    mask = tensor("mask", "batch", 16, dtype="int64", low=4, high=5)
+    assert [one[0].high for one in lowered((mask,), [3])] == [5, 5]

@@ -16,7 +16,8 @@ from reportgen.errors import ModelError
 from reportgen.guessing import guess_inputs, with_guessed_inputs
 from reportgen.guessing.choice import tensor
 from reportgen.guessing.draft import draft_manifest
-from reportgen.guessing.lessons import resized, wanted_names, wanted_sizes
+from reportgen.guessing.lessons import resized, spare_dims, wanted_names, wanted_sizes
+from reportgen.guessing.of_docs import documented_ranks
 from reportgen.inputs import make_examples
 from reportgen.manifest import InputSpec, Manifest, ModelSpec, load_manifest, parse_source
 from reportgen.sources import Loaded, load_model
@@ -299,6 +300,80 @@ TINY_TEXT = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
             },
             {"input_ids": ("batch", 16, 9), "encoder_hidden_states": ("batch", 18, 16)},
         ),
+        (  # arguments of which nothing is known but that an error names; their documented rank
+            "transformers:rag",
+            {
+                "question_encoder": {"model_type": "dpr", **TINY_TEXT},
+                "generator": {
+                    "model_type": "bart",
+                    "d_model": 8,
+                    "vocab_size": 50,
+                    "encoder_layers": 1,
+                    "decoder_layers": 1,
+                    "encoder_attention_heads": 2,
+                    "decoder_attention_heads": 2,
+                    "max_position_embeddings": 20,
+                },
+            },
+            {"context_input_ids": ("batch", 18), "doc_scores": ("batch", 8), "n_docs": None},
+        ),
+        (  # regions of a picture, their width and their corners as the errors say
+            "transformers:lxmert",
+            {
+                "hidden_size": 16,
+                "num_attention_heads": 2,
+                "intermediate_size": 8,
+                "vocab_size": 50,
+                "l_layers": 1,
+                "r_layers": 1,
+                "x_layers": 1,
+                "visual_feat_dim": 6,
+                "num_attr_labels": 5,
+                "num_object_labels": 5,
+                "num_qa_labels": 5,
+            },
+            {"visual_feats": ("batch", 16, 6), "visual_pos": ("batch", 16, 4)},
+        ),
+        (  # whole numbers by their declaration, where no name or size tells
+            "transformers:jev",
+            {
+                "hidden_size": 16,
+                "text_config": {"model_type": "qwen2", "num_key_value_heads": 2, **TINY_TEXT},
+            },
+            {"marks": ("batch", 16), "question_type_ids": ("batch", 16)},
+        ),
+        (  # arguments that the line reads which met None
+            "transformers:blt_local_encoder",
+            {**SIZES, "num_key_value_heads": 2, "max_position_embeddings": 20},
+            {"patch_ids": ("batch", 16), "num_patches": None},
+        ),
+        (  # patches in a row beside a batch of one
+            "transformers:paddleocr_vl_vision",
+            {**SIZES, "image_size": 28},
+            {"pixel_values": (1, 64, 3, 14, 14), "grid_thw": (1, 3)},
+        ),
+        (  # rows of patches, for the product of matrices wants their width
+            "transformers:molmo2_vision",
+            {**SIZES, "image_size": [28, 28], "head_dim": 8, "num_key_value_heads": 2},
+            {"pixel_values": ("batch", 4, 588)},
+        ),
+        (  # every sound in a row, with its length beside them
+            "transformers:qwen2_5_omni_audio_encoder",
+            {
+                "d_model": 8,
+                "encoder_attention_heads": 2,
+                "encoder_ffn_dim": 8,
+                "encoder_layers": 1,
+                "max_source_positions": 100,
+                "output_dim": 8,
+            },
+            {"input_features": (128, 200), "feature_lens": ("batch",)},
+        ),
+        (  # embeddings that lie as a map
+            "transformers:unlimited_ocr_vision_encoder",
+            {**SIZES, "image_size": 28},
+            {"patch_embeds": ("batch", 16, 8, 8)},
+        ),
         (  # a part of a model, which no list of tasks holds
             "transformers:siglip_text_model",
             TINY_TEXT,
@@ -320,9 +395,30 @@ def test_an_error_teaches_the_size_it_expected_and_swaps_what_is_transposed() ->
     assert next(iter(wanted_sizes(error, (sound,)))) == (160, 80)
     assert resized(sound, 160, 80).shape == ("batch", 80, 160)
     product = RuntimeError("mat1 and mat2 shapes cannot be multiplied (672x224 and 768x64)")
+    assert next(iter(wanted_sizes(product, (tensor("x", "batch", 672, 224),)))) == (224, 768)
     image = tensor("pixel_values", "batch", 3, 224, 224)
     assert {size for size, _ in wanted_sizes(product, (image,))} == {224}
     assert {other for _, other in wanted_sizes(product, (image,))} == {672, 768, 64}
+
+
+def test_a_tensor_that_was_joined_with_another_had_too_many_dimensions() -> None:
+    error = RuntimeError("Tensors must have same number of dimensions: got 4 and 3")
+    assert spare_dims(error) == 1
+    assert spare_dims(RuntimeError("got 4 and 3")) == 0
+
+
+def test_the_documentation_of_a_forward_says_how_many_dimensions_an_argument_has() -> None:
+    def forward() -> None:
+        """A pass.
+
+        sound (`torch.Tensor` of shape `(batch_size, 1, samples)`):
+            The sound, as `other (x)` of shape `(1, 2)` has it.
+        ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+            The ids.
+        flag (`bool`): none
+        """
+
+    assert documented_ranks(forward) == {"sound": 3, "ids": 1}
 
 
 def test_an_argument_that_the_failing_code_reads_is_wanted() -> None:

@@ -11,6 +11,7 @@ from reportgen.manifest import InputSpec
 
 _NUMBER = re.compile(r"(?<![A-WYZa-wyz_.\d])\d+(?!\.?\d)")  # a size: no mat1, conv2d or 0.25
 _CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+)")
+_PRODUCT = re.compile(r"\(\d+x(\d+) and (\d+)x\d+\)")
 _FEATURES = re.compile(r"features:?\s*\D{0,3}(\d+)", re.I)
 _TOKENS = re.compile(r"(?:image|video|audio|speech|patch)\w* (?:features|tokens|embeddings)", re.I)
 _NAMED_TOKEN = re.compile(r"<?(\w+)>? tokens?\b", re.I)
@@ -21,6 +22,7 @@ _RANKS: tuple[tuple[re.Pattern[str], Callable[[int], int]], ...] = (
     (re.compile(r"values to unpack \(expected (\d+)"), lambda rank: rank),
     (re.compile(r"[Ee]xpected \dD \(unbatched\) or (\d)D"), lambda rank: rank),
 )
+_JOINED = re.compile(r"same number of dimensions: got (\d+) and (\d+)")
 _LONGEST = 4096  # no dim of an example need be longer
 _MOST_DIMS = 6  # other sizes tried after one error
 
@@ -29,8 +31,11 @@ def wanted_names(error: Exception, absent: Iterable[str]) -> list[str]:
     """Arguments left out that the error names, or that the code which met a None reads."""
     names, text = list(absent), str(error)
     said = [name for name in names if re.search(rf"\b{re.escape(name)}\b", text)]
-    if said or not _met_none(error):
-        return said
+    return said if said or not _met_none(error) else read_names(error, names)
+
+
+def read_names(error: Exception, names: Iterable[str]) -> list[str]:
+    """Those of `names` that the innermost line reads which reads any of them."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         read = [n for n in names if re.search(rf"\b{re.escape(n)}\b", frame.line or "")]
         if read:
@@ -67,10 +72,18 @@ def wanted_sizes(error: Exception, inputs: tuple[InputSpec, ...]) -> Iterator[tu
     stated = list(dict.fromkeys(int(number) for number in _NUMBER.findall(str(error))))
     had = {dim for item in inputs for dim in item.shape or () if isinstance(dim, int)}
     pairs = [(a, b) for a in stated if a in had and a > 1 for b in stated if _may_be(b, a)]
-    channels = _CHANNELS.search(str(error))
+    yield from (pair for pair in found_and_wanted(error) if pair[0] in had)
+    yield from pairs[:_MOST_DIMS]
+
+
+def found_and_wanted(error: Exception) -> Iterator[tuple[int, int]]:
+    """The size that an error found and the one it wanted, where its words tell which is which."""
+    text = str(error)
+    product, channels = _PRODUCT.search(text), _CHANNELS.search(text)
+    if product is not None:
+        yield int(product[1]), int(product[2])
     if channels is not None:
         yield int(channels[2]), int(channels[1])
-    yield from pairs[:_MOST_DIMS]
 
 
 def wants_floats(error: Exception) -> bool:
@@ -97,6 +110,12 @@ def wanted_rank(error: Exception) -> int | None:
         if match := pattern.search(text):
             return rank_of(int(match[1]))
     return None
+
+
+def spare_dims(error: Exception) -> int:
+    """How many dimensions too many a tensor had that was joined with another; 0 if not told."""
+    match = _JOINED.search(str(error))
+    return int(match[1]) - int(match[2]) if match else 0
 
 
 def wanted_key(error: Exception) -> str | None:

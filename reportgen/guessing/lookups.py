@@ -25,7 +25,8 @@ def lowered(inputs: Inputs, tables: list[int]) -> Iterator[Inputs]:
 
 
 def _lower(part: InputSpec, *, high: int, smaller: int) -> InputSpec:
-    return part.model_copy(update={"high": smaller}) if part.high == high else part
+    is_of_it = part.high == high and smaller > (part.low or 0)
+    return part.model_copy(update={"high": smaller}) if is_of_it else part
 
 
 def _halved(part: InputSpec) -> InputSpec:

@@ -11,6 +11,7 @@ from reportgen.manifest import InputSpec
 
 _LENGTH = 128
 _SAMPLES = 16_000  # one second of sound
+_SIDE = 8  # of a map of features
 
 
 def options(name: str, sizes: Sizes) -> list[InputSpec]:
@@ -23,7 +24,8 @@ def options(name: str, sizes: Sizes) -> list[InputSpec]:
 
 def anything(name: str, sizes: Sizes, *, beside_images: bool) -> Iterator[InputSpec]:
     """What may be given for an argument that must be given and of which nothing is known."""
-    if beside_images or "image" in name or "pixel" in name:
+    is_image = "image" in name or "pixel" in name
+    if is_image:
         yield from pixels(name, sizes)
     if "mask" in name:
         yield from _mask(name, sizes)
@@ -31,8 +33,11 @@ def anything(name: str, sizes: Sizes, *, beside_images: bool) -> Iterator[InputS
     bins = sizes.audio("model_in_dim", "num_mel_bins", "input_dim") or 80
     yield tensor(name, "batch", 32, bins, keyword=True)
     yield tensor(name, "batch", sizes.text("hidden_size", "d_model") or 64, keyword=True)
-    yield filled(name, "batch", value=1, keyword=True)
     yield filled(name, "batch", 16, value=1, keyword=True)
+    yield filled(name, "batch", value=1, keyword=True)
+    yield indices(name, "batch", 16, count=1, keyword=True)
+    if beside_images and not is_image:
+        yield from pixels(name, sizes)
 
 
 def _ids(name: str, sizes: Sizes) -> Iterator[InputSpec]:
@@ -131,6 +136,7 @@ def _features(name: str, sizes: Sizes) -> Iterator[InputSpec]:
         yield tensor(name, "batch", width, 160, keyword=True)
     yield tensor(name, "batch", 1, 1001, 64, keyword=True)
     yield tensor(name, "batch", _SAMPLES, keyword=True)
+    yield tensor(name, widths[0], 2 * (positions or 80), keyword=True)  # of all sounds in a row
 
 
 def _past(name: str, sizes: Sizes) -> Iterator[InputSpec]:
@@ -186,6 +192,8 @@ def _steps(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
 def _embeddings(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     width = sizes.text("hidden_size", "d_model", "n_embd") or 64
     yield tensor(name, "batch", min(32, sizes.length()), width, keyword=True)
+    yield tensor(name, "batch", width, _SIDE, _SIDE, keyword=True)
+    yield tensor(name, 1, "batch", width, _SIDE, _SIDE, keyword=True)  # maps of several scales
 
 
 def _languages(name: str, sizes: Sizes) -> Iterator[InputSpec]:

@@ -41,6 +41,7 @@ def pixels(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     if patch is not None:
         yield tensor(name, "batch", _GRID**2, channels * patch * patch, keyword=True)
         yield tensor(name, _GRID**3, channels, patch, patch, keyword=True)
+        yield tensor(name, 1, _GRID**3, channels, patch, patch, keyword=True)
 
 
 def video(name: str, sizes: Sizes) -> Iterator[InputSpec]:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from reportgen.guessing.choice import Choice, Search, filled
 from reportgen.guessing.lessons import (
+    found_and_wanted,
+    read_names,
     resized,
     signature_of,
+    spare_dims,
     wanted_names,
     wanted_placeholders,
     wanted_rank,
     wanted_sizes,
     wanted_tokens,
     wants_floats,
+    wants_integers,
 )
 from reportgen.guessing.lookups import lowered, says_too_small
-from reportgen.guessing.of_config import WANTED, anything, options
-from reportgen.guessing.of_images import entry_rows, merged_patches, packed
-from reportgen.guessing.of_layers import table_sizes
+from reportgen.guessing.of_config import WANTED
+from reportgen.guessing.of_docs import documented_ranks
+from reportgen.guessing.of_parameters import Parameters
 from reportgen.guessing.sizes import Sizes
 from reportgen.manifest import InputSpec
 
@@ -31,8 +34,14 @@ if TYPE_CHECKING:
 _BESIDES = ("pixel_values", "input_features", "input_values", "audio_values")
 _AS_LONG = ("attention_mask", "mm_token_type_ids", "image_embeds_position_mask")
 _MOST_ALIKE = 10  # passes that die of one cause, whatever they are given
+_PATIENCE = 4  # of them, after which the sizes in their errors no longer come first
+_MOST_OF_A_RANK = 4
 
-_MOST_OF_A_RANK = 3
+_NEVER = frozenset({
+    "labels", "past_key_values", "use_cache", "return_dict", "output_attentions",
+    "output_hidden_states", "logits_to_keep", "cache_position", "head_mask",
+})  # fmt: skip
+"""Arguments that no example needs, though the code that fails may read them."""
 
 State = tuple[tuple[str, int], ...]
 """The arguments of one call, each with the number of the option that is taken for it."""
@@ -43,14 +52,13 @@ class ConfigSearch(Search):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._model = model
         self._config: Any = model.config
-        self._parameters = _parameters(model)
-        self._tables = table_sizes(model)
         self._sizes = Sizes(config=self._config)
+        self._parameters = Parameters(model, self._sizes)
+        self._names = self._parameters.names
+        self._documented = documented_ranks(model.forward)
         main = getattr(model, "main_input_name", "input_ids")
         self._main = tuple([main] if isinstance(main, str) else main)
-        self._options: dict[str, list[InputSpec]] = {}
         self._seen: set[tuple[State, int]] = set()
         self._deaths: Counter[tuple[str, str]] = Counter()
         self._last: State = ()
@@ -76,8 +84,8 @@ class ConfigSearch(Search):
 
     def _embed(self) -> None:
         """Where no tokens run, the model may be one that only takes their embeddings."""
-        if "input_ids" in self._parameters and "inputs_embeds" in self._parameters:
-            needed = [name for name in self._needed() if name != "input_ids"]
+        if "input_ids" in self._names and "inputs_embeds" in self._names:
+            needed = [name for name in self._parameters.needed if name != "input_ids"]
             self._enqueue((("inputs_embeds", 0), *((name, 0) for name in needed)))
 
     def learn(self, error: Exception) -> None:
@@ -89,75 +97,103 @@ class ConfigSearch(Search):
         count = wanted_placeholders(error)
         if count is not None:
             self._count_placeholders(count)
-        self._learn_sizes(error)
+        self._learn_sizes(error, is_new=self._deaths[cause] <= _PATIENCE)
         self._learn_names(error)
         if wants_floats(error):
-            self._take_floats()
+            self._take("float", self._last)
+        if wants_integers(error):
+            self._take("int", self._read(error) or self._last)
         if says_too_small(error):
             self._shorten()
         self._learn_ranks(error)
+        self._learn_widths(error)
+        self._learn_documented()
         for place, (name, index) in enumerate(self._last):
-            if index + 1 < len(self._all(name)):
+            if index + 1 < len(self._parameters.options(name)):
                 self._enqueue(_with(self._last, place, (name, index + 1)))
         for name in self._absent():
             if name in WANTED:
                 self._enqueue((*self._last, (name, 0)))
 
-    def _learn_sizes(self, error: Exception) -> None:
+    def _learn_sizes(self, error: Exception, *, is_new: bool) -> None:
         given = tuple(self._input(name, index) for name, index in self._last)
         for size, other in reversed(list(dict.fromkeys(wanted_sizes(error, given)))):
             changed = [resized(item, size, other) for item in given]
             places = [n for n, pair in enumerate(zip(given, changed, strict=True)) if _differ(pair)]
             for place in places if len(places) > 1 else []:
                 alone = [*given[:place], changed[place], *given[place + 1 :]]
-                self._enqueue(self._stating(self._last, alone), first=True)
-            self._enqueue(self._stating(self._last, changed), first=True)
+                self._enqueue(self._stating(self._last, alone), first=is_new)
+            self._enqueue(self._stating(self._last, changed), first=is_new)
 
     def _shorten(self) -> None:
         """Fewer tokens first: a table of positions is smaller than the configuration says."""
         for place, (name, index) in enumerate(self._last):
-            if name.endswith("input_ids") and index + 1 < len(self._all(name)):
+            if name.endswith("input_ids") and index + 1 < len(self._parameters.options(name)):
                 self._enqueue(_with(self._last, place, (name, index + 1)), first=True)
         given = tuple(self._input(name, index) for name, index in self._last)
-        for changed in lowered(given, self._tables):
+        for changed in lowered(given, self._parameters.tables):
             self._enqueue(self._stating(self._last, list(changed)), first=True)
 
     def _learn_ranks(self, error: Exception) -> None:
         """Options with as many dimensions as the error says."""
-        rank = wanted_rank(error)
-        for place, (name, index) in enumerate(self._last if rank else ()):
-            ranks = [len(item.shape or ()) for item in self._all(name)]
-            fitting = [n for n, found in enumerate(ranks) if found == rank != ranks[index]]
-            for option in reversed(fitting[:_MOST_OF_A_RANK]):
+        rank, spare = wanted_rank(error), spare_dims(error)
+        for place, (name, index) in enumerate(self._last if rank or spare else ()):
+            had = len(self._parameters.options(name)[index].shape or ())
+            for option in reversed(self._of_rank(place, rank or had - spare)):
                 self._enqueue(_with(self._last, place, (name, option)), first=True)
 
-    def _take_floats(self) -> None:
-        """The next option with floats, for each argument that was given whole numbers."""
+    def _learn_widths(self, error: Exception) -> None:
+        """Options that end in the width which a product of matrices wanted."""
+        for _, wanted in found_and_wanted(error):
+            for place, (name, index) in enumerate(self._last):
+                shapes = [item.shape or ("",) for item in self._parameters.options(name)]
+                fitting = [n for n, shape in enumerate(shapes) if shape[-1] == wanted]
+                if fitting and index not in fitting:
+                    self._enqueue(_with(self._last, place, (name, fitting[0])), first=True)
+
+    def _learn_documented(self) -> None:
+        """The last choice with as many dimensions as the documentation says of each argument."""
+        state = self._last
+        for place, (name, _) in enumerate(state):
+            fitting = self._of_rank(place, self._documented.get(name))
+            state = _with(state, place, (name, fitting[0])) if fitting else state
+        self._enqueue(state, first=True)
+
+    def _of_rank(self, place: int, rank: int | None) -> list[int]:
+        """The first options with `rank` dimensions, none if the last choice has as many."""
+        name, index = self._last[place]
+        ranks = [len(item.shape or ()) for item in self._parameters.options(name)]
+        fitting = [n for n, found in enumerate(ranks) if found == rank != ranks[index]]
+        return fitting[:_MOST_OF_A_RANK]
+
+    def _take(self, dtype: str, doubted: State) -> None:
+        """The later options of `dtype`, for each doubted argument that was given another one."""
         for place, (name, index) in enumerate(self._last):
-            known = self._all(name)
-            floats = [n for n, item in enumerate(known) if item.dtype.startswith("float")]
-            later = [n for n in floats if n > index]
-            if not known[index].dtype.startswith("float") and later:
-                for option in reversed(later):
-                    self._enqueue(_with(self._last, place, (name, option)), first=True)
+            known = self._parameters.options(name)
+            if (name, index) not in doubted or known[index].dtype.startswith(dtype):
+                continue
+            later = [n for n in range(index + 1, len(known)) if known[n].dtype.startswith(dtype)]
+            for option in reversed(later):
+                self._enqueue(_with(self._last, place, (name, option)), first=True)
+
+    def _read(self, error: Exception) -> State:
+        """The given arguments that the code which failed reads, innermost first."""
+        read = read_names(error, [name for name, _ in self._last])
+        return tuple(pair for pair in self._last if pair[0] in read)
 
     def _stating(self, state: State, inputs: list[InputSpec]) -> State:
         """`state` with these inputs, each an option of its argument from now on."""
-        new: list[tuple[str, int]] = []
-        for (name, _), item in zip(state, inputs, strict=True):
-            known = self._all(name)
-            if item not in known:
-                known.append(item)
-            new.append((name, known.index(item)))
-        return tuple(new)
+        pairs = zip(state, inputs, strict=True)
+        return tuple((name, self._parameters.number_of(name, item)) for (name, _), item in pairs)
 
     def _learn_names(self, error: Exception) -> None:
         absent = self._absent()
-        wanted = wanted_names(error, absent)
-        if len(wanted) > 1:
-            self._enqueue((*self._last, *((name, 0) for name in wanted)), first=True)
-        for name in wanted:
-            self._enqueue((*self._last, (name, 0)), first=True)
+        known = wanted_names(error, absent)
+        for wanted in (self._unknown(error, known), known):
+            if len(wanted) > 1:
+                self._enqueue((*self._last, *((name, 0) for name in wanted)), first=True)
+            for name in wanted:
+                self._enqueue((*self._last, (name, 0)), first=True)
         if "NoneType" in str(error):
             self._enqueue((*self._last, *((name, 0) for name in absent if name in WANTED)))
         for field in wanted_tokens(error):
@@ -185,69 +221,56 @@ class ConfigSearch(Search):
                 return filled(name, "batch", self._placeholders, value=token, keyword=True)
             if name in _AS_LONG:
                 return filled(name, "batch", self._placeholders, value=1, keyword=True)
-        return self._all(name)[index]
+        return self._parameters.options(name)[index]
 
-    def _all(self, name: str) -> list[InputSpec]:
-        """What may be given for an argument so far: errors add to it."""
-        if name not in self._options:
-            known = [*self._patch_rows(name), *options(name, self._sizes)]
-            beside_images = "pixel_values" in self._parameters
-            if not known and name in self._needed():
-                known = list(anything(name, self._sizes, beside_images=beside_images))
-            self._options[name] = known
-        return self._options[name]
-
-    def _patch_rows(self, name: str) -> list[InputSpec]:
-        """Beside a grid that must be given, images are rows of patches, of whichever width."""
-        if "spatial_shapes" in self._parameters:
-            return list(packed(name, self._sizes))
-        grids = [n for n in self._needed() if "grid" in n]
-        takes = name in ("pixel_values", "pixel_values_videos", "hidden_states")
-        if not grids or not takes:
-            return []
-        return [*entry_rows(self._model, name), *merged_patches(name, self._sizes)]
-
-    def _needed(self) -> list[str]:
-        return [name for name, p in self._parameters.items() if p.default is p.empty]
+    def _unknown(self, error: Exception, known: list[str]) -> list[str]:
+        """All arguments that the error wants, if one is among them of which nothing is known."""
+        given = dict(self._last)
+        left = [n for n in self._names if n not in given and n not in _NEVER]
+        wanted = wanted_names(error, left)
+        new = [name for name in wanted if name not in known]
+        for name in new:
+            self._parameters.ask(name)
+        return wanted if new else []
 
     def _absent(self) -> list[str]:
         given = dict(self._last)
-        return [n for n in self._parameters if n not in given and self._all(n)]
+        return [n for n in self._names if n not in given and self._parameters.options(n)]
 
     def _beginnings(self) -> Iterator[list[str]]:
-        needed = self._needed()
-        main = [name for name in self._main if name in self._parameters]
-        first = list(dict.fromkeys([*main, *needed])) or list(self._parameters)[:1]
+        needed = self._parameters.needed
+        main = [name for name in self._main if name in self._names]
+        first = list(dict.fromkeys([*main, *needed])) or list(self._names[:1])
         if self._decodes():
             first.append("decoder_input_ids")
-        beside = [n for n in _BESIDES if n in self._parameters and n not in first]
+        beside = [n for n in _BESIDES if n in self._names and n not in first]
         if "input_ids" in first and beside:
             more = self._grids(beside)
             yield [*first, *beside, *more]
             if len(beside) > 1:
                 yield [*first, beside[0], *self._grids(beside[:1])]
         yield first
-        if "attention_mask" in self._parameters:
+        if "attention_mask" in self._names:
             yield [*first, "attention_mask"]
-        if "input_ids" in self._parameters and "input_ids" not in first:
+        if "input_ids" in self._names and "input_ids" not in first:
             yield [*first, "input_ids"]
 
     def _grids(self, beside: list[str]) -> list[str]:
         if "pixel_values" not in beside:
             return []
-        if "spatial_shapes" in self._parameters:
-            return [n for n in ("pixel_attention_mask", "spatial_shapes") if n in self._parameters]
-        return ["image_grid_thw"] if "image_grid_thw" in self._parameters else []
+        if "spatial_shapes" in self._names:
+            return [n for n in ("pixel_attention_mask", "spatial_shapes") if n in self._names]
+        return ["image_grid_thw"] if "image_grid_thw" in self._names else []
 
     def _decodes(self) -> bool:
         encodes_too = bool(getattr(self._config, "is_encoder_decoder", False))
-        return encodes_too and "decoder_input_ids" in self._parameters
+        return encodes_too and "decoder_input_ids" in self._names
 
     def _is_left_out(self, name: str) -> bool:
-        return name in self._parameters and name not in dict(self._last)
+        return name in self._names and name not in dict(self._last)
 
     def _enqueue(self, state: State, *, first: bool = False) -> None:
-        state = tuple((n, i) for n, i in state if i < len(self._all(n)))
+        state = tuple((n, i) for n, i in state if i < len(self._parameters.options(n)))
         key = (state, self._placeholders)
         if state and key not in self._seen:
             self._seen.add(key)
@@ -266,9 +289,3 @@ def _all_of(item: InputSpec, token: int) -> InputSpec:
     if item.name != "input_ids":
         return item
     return item.model_copy(update={"low": token, "high": token + 1})
-
-
-def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
-    found = inspect.signature(model.forward).parameters
-    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return {name: p for name, p in found.items() if p.kind not in variadic}

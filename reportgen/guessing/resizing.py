@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import partial
 
-from reportgen.guessing.lessons import resized, wanted_sizes
+from reportgen.guessing.lessons import found_and_wanted, resized, wanted_sizes
 from reportgen.guessing.nesting import Inputs, every_part, parts_of, with_part
 from reportgen.manifest import InputSpec
 
-_PRODUCT = re.compile(r"\(\d+x(\d+) and (\d+)x\d+\)")
-_CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+)")
 _LONGEST = 100_000
 _ROUND = (32, 16, 8, 4, 2, 1)
 
@@ -25,7 +22,7 @@ class Resizing:
     def after(self, error: Exception, inputs: Inputs) -> list[Inputs]:
         """The inputs to try after `error`, the likeliest first."""
         told = [*_exchanged(error, inputs)]
-        for found, wanted in _found_and_wanted(error):
+        for found, wanted in found_and_wanted(error):
             shifted = [*_shifted(inputs, wanted - found)]
             sides = [*self._of_sides(inputs, found, wanted)]
             told += [*shifted, *sides] if len(parts_of(inputs)) > 1 else [*sides, *shifted]
@@ -45,15 +42,6 @@ class Resizing:
             other = _rounder(_meeting(points, wanted ** (1 / rank)), {s for s, _ in points})
             if 1 <= other <= _LONGEST:
                 yield with_part(inputs, place, resized_sides(part, side, other))
-
-
-def _found_and_wanted(error: Exception) -> Iterator[tuple[int, int]]:
-    text = str(error)
-    product, channels = _PRODUCT.search(text), _CHANNELS.search(text)
-    if product is not None:
-        yield int(product[1]), int(product[2])
-    if channels is not None:
-        yield int(channels[2]), int(channels[1])
 
 
 def _exchanged(error: Exception, inputs: Inputs) -> Iterator[Inputs]:
