@@ -100,3 +100,44 @@ def test_outputs_that_prove_little_are_told_each_with_its_reason(tmp_path: Path)
     assert examined(answer, tmp_path).parity.note == (
         f"{little}, so all was compared again with perturbed parameters; with these, too, {little}"
     )
+
+
+class Widened(nn.Module):
+    """Computes in one precision, and gives what comes out in another."""
+
+    def __init__(self, computed: torch.dtype, given: torch.dtype) -> None:
+        super().__init__()
+        layers = [m for _ in range(6) for m in (nn.Linear(128, 128), nn.Tanh())]
+        self.body = nn.Sequential(*layers).to(computed)
+        self.computed, self.given = computed, given
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(x.to(self.computed)).to(self.given)
+
+
+@pytest.mark.parametrize(
+    ("computed", "given"),
+    [(torch.float32, torch.float64), (torch.float16, torch.float32)],
+    ids=str,
+)
+def test_a_wider_output_is_held_to_what_it_was_computed_in(
+    computed: torch.dtype, given: torch.dtype, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    study = make_study(Widened(computed, given), "batch,128", folder=tmp_path, timings=False)
+    parity = examine_file(study, study.onnx_file()).parity
+    assert parity.passed, parity.failure
+    assert not parity.vacuous
+
+
+def test_a_wrong_weight_before_a_wider_output_still_fails(tmp_path: Path) -> None:
+    study = make_study(
+        Widened(torch.float32, torch.float64), "batch,128", folder=tmp_path, timings=False
+    )
+    file = study.onnx_file()
+    proto = onnx.load(file.path)
+    stored = next(t for t in proto.graph.initializer if t.name == "body.0.weight")
+    array = onnx.numpy_helper.to_array(stored) * 1.05
+    stored.CopyFrom(onnx.numpy_helper.from_array(array.astype("float32"), stored.name))
+    onnx.save(proto, file.path)
+    assert examine_file(study, file).parity.passed is False

@@ -16,6 +16,7 @@ from reportgen.sections.onnx_export.agreement.compare import (
 from reportgen.sections.onnx_export.agreement.draws import find_draws
 from reportgen.sections.onnx_export.agreement.histogram import error_histogram
 from reportgen.sections.onnx_export.agreement.plans import Plan
+from reportgen.sections.onnx_export.agreement.precision import computing_dtype
 from reportgen.sections.onnx_export.agreement.rounding import excuse_rounding
 from reportgen.sections.onnx_export.agreement.sides import (
     Sides,
@@ -121,11 +122,12 @@ def run_plans(
     """
     outcome, seen, state = Outcome(), _Seen(), State(study.model)
     cases, notes, done = list[ParityCase](), list[str](), list[Sides]()
+    computed = computing_dtype(study.model, study.examples(1))
     is_stateful = False
     for plan in plans:
         if is_stateful:
             state.restore()
-        sides = Sides(study=study, plan=plan, runtime=runtime, state=state)
+        sides = Sides(study=study, plan=plan, runtime=runtime, state=state, computed=computed)
         try:
             output = sides.call()
             sides.reference = sides.named(output)
@@ -180,7 +182,7 @@ def _run_case(sides: Sides) -> tuple[ParityCase, list[Compared]]:
         return _case(plan, [], note, passed=False), []
     tolerance = sides.study.spec.onnx.tolerance
     compared = [
-        compare(name, tensor, given, tolerance)
+        compare(name, tensor, given, tolerance, sides.computed)
         for (name, tensor), given in zip(reference.items(), sides.found, strict=True)
     ]
     compared = excuse_ties(compared, list(reference.values()), sides.found, sides.call_afresh)

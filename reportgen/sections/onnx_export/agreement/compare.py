@@ -37,21 +37,24 @@ class Compared:
     highest: float | None
 
 
-def compare(name: str, reference: Tensor, found: Tensor, asked: Tolerance) -> Compared:
+def compare(
+    name: str, reference: Tensor, found: Tensor, asked: Tolerance, computed: str = ""
+) -> Compared:
     """Compare what the file gives, `found`, with what PyTorch gives, `reference`.
 
     An element passes when `|found - reference| <= absolute + relative * |reference|`, as in
     `numpy.allclose`; integers and booleans must be equal, NaN and Inf must stand at the same
-    places. Where the manifest gives no absolute tolerance, that of the dtype is scaled with the
-    typical magnitude (the median of the values that are not zero): 1e-4 would let every wrong
+    places. `computed` is the dtype that the model computes in, where that may be less exact than
+    the output's. Where the manifest gives no absolute tolerance, that of the dtype is scaled with
+    the typical magnitude (the median of the values that are not zero): 1e-4 would let every wrong
     softmax over 100,000 classes pass, and no right pixel coordinate. Differences of next to
     nothing, where values around one cancel out, are let pass by a wider tolerance, which is then
     the one reported, and against which the output must vary.
     """
     reference, found = _real(reference.detach()), _real(found)
-    absolute, relative = tolerances(reference, asked)
+    absolute, relative = tolerances(reference, asked, computed)
     tally = _tally(reference, found, absolute, relative) if _fits(reference, found) else None
-    least = _least_absolute(reference, asked)
+    least = _least_absolute(reference, asked, computed)
     if tally is not None and tally.beyond and absolute < least:
         wider = _tally(reference, found, least, relative)
         if not wider.beyond:
@@ -77,9 +80,9 @@ def compare(name: str, reference: Tensor, found: Tensor, asked: Tolerance) -> Co
     )
 
 
-def tolerances(reference: Tensor, asked: Tolerance) -> tuple[float, float]:
+def tolerances(reference: Tensor, asked: Tolerance, computed: str = "") -> tuple[float, float]:
     """The absolute and the relative tolerance for `reference`; zero for what is not a float."""
-    absolute, relative = _default(reference)
+    absolute, relative = _default(reference, computed)
     if absolute and asked.absolute is not None:
         absolute = asked.absolute
     elif absolute:
@@ -117,14 +120,15 @@ def excess(reference: Tensor, found: Tensor, absolute: float, relative: float) -
     return worst
 
 
-def _default(reference: Tensor) -> tuple[float, float]:
+def _default(reference: Tensor, computed: str) -> tuple[float, float]:
     if not reference.dtype.is_floating_point:
         return 0.0, 0.0
-    return _DEFAULTS.get(_dtype_name(reference.dtype), _DEFAULTS["float32"])
+    own = _DEFAULTS.get(_dtype_name(reference.dtype), _DEFAULTS["float32"])
+    return max(own, _DEFAULTS.get(computed, own))
 
 
-def _least_absolute(reference: Tensor, asked: Tolerance) -> float:
-    return _FLOOR * _default(reference)[0] if asked.absolute is None else asked.absolute
+def _least_absolute(reference: Tensor, asked: Tolerance, computed: str) -> float:
+    return _FLOOR * _default(reference, computed)[0] if asked.absolute is None else asked.absolute
 
 
 def _real(tensor: Tensor) -> Tensor:

@@ -158,7 +158,8 @@ class _Search:
 
     def _judge(self, reference: Tensor, found: Tensor) -> tuple[bool, float]:
         """Whether a value of the file is PyTorch's, and how much of the tolerance it takes."""
-        allowed = tolerances(reference, self.sides.study.spec.onnx.tolerance)
+        asked = self.sides.study.spec.onnx.tolerance
+        allowed = tolerances(reference, asked, self.sides.computed)
         share = excess(reference, found, *allowed)
         return not is_beyond(reference, found, *allowed), share
 

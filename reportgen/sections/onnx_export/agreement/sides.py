@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class Sides:
-    """Both sides of one case: what each gave, and whether PyTorch drew random numbers."""
+    """Both sides of one case: what each gave, and whether PyTorch drew random numbers.
+
+    Attributes:
+        computed: the dtype that the model computes in.
+    """
 
     study: Study
     plan: Plan
@@ -32,6 +36,7 @@ class Sides:
     reference: dict[str, Tensor] = field(default_factory=dict)
     found: list[Tensor] = field(default_factory=list)
     drew: bool = False
+    computed: str = ""
 
     def examples(self) -> Examples:
         """The inputs anew, since a model may write into those that it gets."""
@@ -125,7 +130,7 @@ def call_again(sides: Sides) -> SecondCall | None:
         return None
     tolerance = sides.study.spec.onnx.tolerance
     repeats = first.keys() == second.keys() and not any(
-        is_beyond(tensor, second[name], *tolerances(tensor, tolerance))
+        is_beyond(tensor, second[name], *tolerances(tensor, tolerance, sides.computed))
         for name, tensor in first.items()
     )
     return SecondCall(
