@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir
 import pytest
 import torch
 from factories import make_study
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from reportgen.chapter import Unable
@@ -133,6 +135,27 @@ def test_an_input_named_like_a_parameter_keeps_both_apart(export: Export) -> Non
             return x * self.x
 
     onnx.checker.check_model(str(export(Scaled(), "batch,4").path), full_check=True)
+
+
+def test_outputs_keep_their_keys_though_a_node_an_input_or_a_weight_has_that_name(
+    export: Export,
+) -> None:
+    class Keyed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, x: Tensor) -> Any:
+            flipped = torch.flip(torch.softmax(x, 0), (1,))
+            more = {"mul": x.relu(), "relu": x + 1, "x": x * 2, "scale": x * self.scale}
+            return {"softmax": flipped, **more}
+
+    path = export(Keyed(), "x=batch,3").path
+    names = ["softmax", "mul", "relu", "output.x", "output.scale"]
+    assert [value.name for value in onnx.load(path).graph.output] == names
+    onnx.checker.check_model(str(path), full_check=True)
+    found = ReferenceEvaluator(str(path)).run(None, {"x": np.ones((2, 3), np.float32) * -1})
+    assert [float(array[0, 0]) for array in found] == [0.5, 0.0, 0.0, -2.0, -1.0]
 
 
 def test_a_fixed_batch_is_exported_static_with_a_warning(export: Export) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,20 +31,32 @@ _TENSOR_RAW_DATA = b"\x4a"
 def name_parts(model: Any, arguments: Arguments, outputs: tuple[str, ...]) -> None:
     """Name inputs as the manifest or the signature does, outputs by key, dims as the manifest.
 
-    A name that another value has already is left alone; so is an output that is also an input.
+    What computes a value of that name gets another one. An output whose key is the name of an
+    input or of a weight is `output.` and the key; one that is an input keeps that one's name, and
+    an input named like a weight its own.
     """
-    taken = {value.name for value in _values(model)} | set(model.graph.initializers)
-    free = tuple("" if name in arguments.names else name for name in outputs)
-    named: set[int] = {id(value) for value in model.graph.inputs}
-    for values, names in ((model.graph.outputs, free), (model.graph.inputs, arguments.names)):
+    weights = set(model.graph.initializers)
+    used = weights.union(arguments.names)
+    keys = tuple(f"output.{name}" if name in used else name for name in outputs)
+    wanted: dict[int, tuple[Any, str]] = {}
+    for values, names in ((model.graph.inputs, arguments.names), (model.graph.outputs, keys)):
         for value, name in zip(values, names, strict=False):
-            is_input = values is model.graph.inputs
-            if name and name not in taken and (is_input or id(value) not in named):
-                taken.discard(value.name)
-                taken.add(name)
-                value.name = name
-                named.add(id(value))
+            if name and name not in weights and name not in {n for _, n in wanted.values()}:
+                wanted.setdefault(id(value), (value, name))
+    _make_way({name for _, name in wanted.values()}, model)
+    for value, name in wanted.values():
+        value.name = name
     _name_dims(model, arguments)
+
+
+def _make_way(names: set[str], model: Any) -> None:
+    """Give every value that has one of these names another one."""
+    taken = {value.name for value in _values(model)} | set(model.graph.initializers) | names
+    for value in list(_values(model)):
+        if value.name in names:
+            fresh = next(n for i in count(1) if (n := f"{value.name}_{i}") not in taken)
+            taken.add(fresh)
+            value.name = fresh
 
 
 def _name_dims(model: Any, arguments: Arguments) -> None:
