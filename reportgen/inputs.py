@@ -100,6 +100,8 @@ class _Maker:
         import torch
 
         dtype, shape = getattr(torch, item.dtype), self._shape(item)
+        if item.values is not None:
+            return torch.tensor(item.values, dtype=dtype).expand(shape).clone()
         if dtype == torch.bool:
             return torch.randint(0, 2, shape, generator=self.generator).bool()
         if not (dtype.is_floating_point or dtype.is_complex):

@@ -15,9 +15,11 @@ from torch import nn
 from reportgen.errors import ModelError
 from reportgen.guessing import guess_inputs, with_guessed_inputs
 from reportgen.guessing.choice import tensor
-from reportgen.guessing.draft import draft_manifest
+from reportgen.guessing.draft import _as_written, draft_manifest
 from reportgen.guessing.lessons import resized, spare_dims, wanted_names, wanted_sizes
+from reportgen.guessing.of_config import options
 from reportgen.guessing.of_docs import documented_ranks
+from reportgen.guessing.sizes import Sizes
 from reportgen.inputs import make_examples
 from reportgen.manifest import InputSpec, Manifest, ModelSpec, load_manifest, parse_source
 from reportgen.sources import Loaded, load_model
@@ -352,6 +354,30 @@ TINY_TEXT = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
             {**SIZES, "image_size": 28},
             {"pixel_values": (1, 64, 3, 14, 14), "grid_thw": (1, 3)},
         ),
+        (  # pictures alone: a grid of one time
+            "transformers:glm4v_vision",
+            {
+                "hidden_size": 16,
+                "depth": 1,
+                "num_heads": 2,
+                "intermediate_size": 8,
+                "out_hidden_size": 8,
+                "image_size": 28,
+            },
+            {"hidden_states": (64, 1176), "grid_thw": (1, 3)},
+        ),
+        (  # as many frames as a window holds
+            "transformers:qwen3_asr_encoder",
+            {
+                "d_model": 8,
+                "encoder_attention_heads": 2,
+                "encoder_ffn_dim": 8,
+                "encoder_layers": 1,
+                "output_dim": 8,
+                "downsample_hidden_size": 8,
+            },
+            {"input_features": ("batch", 128, 100), "input_features_mask": ("batch", 100)},
+        ),
         (  # rows of patches, for the product of matrices wants their width
             "transformers:molmo2_vision",
             {**SIZES, "image_size": [28, 28], "head_dim": 8, "num_key_value_heads": 2},
@@ -399,6 +425,11 @@ def test_an_error_teaches_the_size_it_expected_and_swaps_what_is_transposed() ->
     image = tensor("pixel_values", "batch", 3, 224, 224)
     assert {size for size, _ in wanted_sizes(product, (image,))} == {224}
     assert {other for _, other in wanted_sizes(product, (image,))} == {672, 768, 64}
+
+
+def test_a_draft_writes_values_that_no_range_can_hold() -> None:
+    grid = next(item for item in options("grid_thw", Sizes(config=None)) if item.values)
+    assert _as_written(grid)["values"] == [1, 4, 16]
 
 
 def test_a_tensor_that_was_joined_with_another_had_too_many_dimensions() -> None:

@@ -58,6 +58,12 @@ def test_floats_stay_in_their_range() -> None:
     assert -2 <= float(x.min()) < float(x.max()) <= -1
 
 
+def test_values_are_repeated_along_every_dim_but_the_last() -> None:
+    grid = {"shape": ["batch", 3], "dtype": "int64", "values": [1, 4, 6]}
+    assert torch.equal(make(grid).args[0], torch.tensor([[1, 4, 6], [1, 4, 6]]))
+    assert torch.equal(make(grid, seed=7).args[0], make(grid).args[0])
+
+
 def test_keywords_positions_structures_and_constants_arrive_as_written() -> None:
     made = make(
         "batch,3",

@@ -562,6 +562,30 @@ WRONG: dict[str, tuple[str, str]] = {
         with_input("{shape: [1], dtype: bool, high: 2}"),
         "6: models[0].inputs[0]: low and high do not apply to bool",
     ),
+    "values beside a range": (
+        with_input("{shape: [1, 2], dtype: int64, values: [1, 2], high: 3}"),
+        "6: models[0].inputs[0]: values stand in place of low and high",
+    ),
+    "values that are too few": (
+        with_input("{shape: [batch, 3], dtype: int64, values: [1, 4]}"),
+        "6: models[0].inputs[0]: values are one for each place of the last dim, 3, not 2",
+    ),
+    "values without a shape": (
+        with_input("{file: x.npy, values: [1]}"),
+        "6: models[0].inputs[0]: values do not apply to an input with file",
+    ),
+    "values of booleans": (
+        with_input("{shape: [1], dtype: bool, values: [1]}"),
+        "6: models[0].inputs[0]: values do not apply to bool",
+    ),
+    "a value that is a fraction": (
+        with_input("{shape: [2], dtype: int8, values: [1, 2.5]}"),
+        "6: models[0].inputs[0]: values of int8 must be whole numbers, not 2.5",
+    ),
+    "a value beyond the dtype": (
+        with_input("{shape: [1], dtype: uint8, values: [256]}"),
+        "6: models[0].inputs[0]: 256 among values is out of the range of uint8",
+    ),
     "high as text": (
         with_input("{shape: [1], high: '2'}"),
         "6: models[0].inputs[0].high: must be a number, not '2'",
@@ -794,7 +818,9 @@ SEEN_BY_READER_ONLY = (
     *("batch among dims", "two forms of input", "a keyword without name", "a keyword inside"),
     *("a tuple of nothing", "input names equal", "low above high", "high beyond the dtype"),
     *("high of integers a fraction", "high of booleans", "target twice", "inputs missing"),
-    *("text that turns around", "a compact dtype"),
+    *("text that turns around", "a compact dtype", "values beside a range"),
+    *("values that are too few", "values without a shape", "values of booleans"),
+    *("a value that is a fraction", "a value beyond the dtype"),
     "batch a fraction",  # JSON Schema's 8.0 is an integer
     "version true",  # Python's jsonschema tells true from 1, other validators may not
 )

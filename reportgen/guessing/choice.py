@@ -76,6 +76,13 @@ def filled(
     return tensor(name, *dims, dtype=dtype, low=value, high=value + 1, keyword=keyword)
 
 
+def given(name: str | None, *dims: int | str, values: tuple[int, ...]) -> InputSpec:
+    """Whole numbers that stand along the last dim, passed by name."""
+    return InputSpec.model_validate(
+        {"name": name, "shape": dims, "dtype": "int64", "values": values, "keyword": True}
+    )
+
+
 def constant(
     name: str | None, value: str | bool | int | float | None, *, keyword: bool = True
 ) -> InputSpec:

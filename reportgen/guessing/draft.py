@@ -131,6 +131,8 @@ def _as_written(item: InputSpec) -> dict[str, Any]:
     for key in ("low", "high"):
         if getattr(item, key) is not None:
             written[key] = getattr(item, key)
+    if item.values is not None:
+        written["values"] = list(item.values)
     written |= _structure(item)
     if item.keyword:
         written["keyword"] = True

@@ -11,6 +11,7 @@ from reportgen.manifest import InputSpec
 
 _LENGTH = 128
 _SAMPLES = 16_000  # one second of sound
+_HALF_FRAMES = ("max_source_positions", "n_window")  # a convolution halves the frames
 _SIDE = 8  # of a map of features
 
 
@@ -73,7 +74,7 @@ def _mask(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def _feature_mask(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    positions = sizes.audio("max_source_positions")
+    positions = sizes.audio(*_HALF_FRAMES)
     if positions:
         yield filled(name, "batch", 2 * positions, value=1, keyword=True)
     yield filled(name, "batch", 160, value=1, keyword=True)
@@ -128,7 +129,7 @@ def _features(name: str, sizes: Sizes) -> Iterator[InputSpec]:
         sizes.audio("num_mel_channels"),
     ]
     widths = [*dict.fromkeys(b for b in bins if b), 80, 128]
-    positions = sizes.audio("max_source_positions")
+    positions = sizes.audio(*_HALF_FRAMES)
     if positions and widths:
         yield tensor(name, "batch", widths[0], 2 * positions, keyword=True)
     for width in dict.fromkeys(widths):
@@ -206,7 +207,7 @@ def _language_of_tokens(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def _sound_lengths(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    positions = sizes.audio("max_source_positions", "n_window")
+    positions = sizes.audio(*_HALF_FRAMES)
     yield filled(name, "batch", value=2 * positions if positions else 160, keyword=True)
 
 

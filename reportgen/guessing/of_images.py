@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from reportgen.guessing.choice import filled, tensor
+from reportgen.guessing.choice import filled, given, tensor
 from reportgen.guessing.sizes import Sizes
 from reportgen.manifest import InputSpec
 
@@ -67,9 +67,15 @@ def rows(name: str, sizes: Sizes) -> InputSpec | None:
 
 
 def grid(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
-    """How the patches of one image lie: as many in time, height and width as `rows` has."""
-    yield filled(name, 1, 2 if name.endswith("hw") and "thw" not in name else 3, value=_GRID,
-                 keyword=True)  # fmt: skip
+    """How the patches of one image lie: as many in time, height and width as `rows` has.
+
+    Equal in all three; then at one time, as where a model knows pictures alone.
+    """
+    if name.endswith("hw") and "thw" not in name:
+        yield filled(name, 1, 2, value=_GRID, keyword=True)
+        return
+    yield filled(name, 1, 3, value=_GRID, keyword=True)
+    yield given(name, 1, 3, values=(1, _GRID, _GRID**2))
 
 
 def image_sizes(name: str, sizes: Sizes) -> Iterator[InputSpec]:

@@ -3,7 +3,8 @@
 The grammar, whole. An input is a text `[name=]dim,dim,...[:dtype[<high]]`, or a mapping with
 `name` and `keyword` and exactly one of
 
-- `shape` (with `dtype`, `low`, `high`): a random tensor, the same for the same seed;
+- `shape` (with `dtype`, `low`, `high`): a random tensor, the same for the same seed; with
+  `values` in place of a range, those along its last dim, whatever the seed;
 - `file`: the array in x.npy, the only tensor of x.safetensors, or the one called so of
   x.safetensors:key (`shape` and `dtype` may stand beside it and must then agree);
 - `value`: a constant, which is text, a number, true, false or null;
@@ -41,6 +42,7 @@ from reportgen.manifest.fields import (
     Value,
     reading_folder,
 )
+from reportgen.manifest.numbers_of_dtypes import check_range, check_values
 from reportgen.manifest.wording import did_you_mean, quote
 
 Dtype = Literal[
@@ -64,7 +66,6 @@ FORMS = ("shape", "file", "value", "items", "fields")
 InputKind = Literal["tensor", "file", "constant", "items", "fields"]
 
 _DTYPES: tuple[str, ...] = get_args(Dtype)
-_INTEGER_BITS = {"int64": 64, "int32": 32, "int16": 16, "int8": 8}
 _COMPACT = re.compile(
     r"(?:(?P<name>[^=:<]*)=)?(?P<shape>[^=:<]*)(?::(?P<dtype>[^=:<]*)(?:<(?P<high>[^=:<]*))?)?"
 )
@@ -152,6 +153,8 @@ class InputSpec(Value):
     """Smallest random value, included."""
     high: Number | None = None
     """Upper end of random values, excluded; for token ids the size of the vocabulary."""
+    values: tuple[Number, ...] | None = None
+    """The numbers along the last dim, the same for every place of the others; nothing is random."""
     file: Annotated[Path, ArrayPath(suffixes=(".npy", ".safetensors"))] | None = None
     """The array: x.npy, x.safetensors or x.safetensors:key, relative to the manifest."""
     value: Annotated[
@@ -206,33 +209,16 @@ class InputSpec(Value):
             raise ValueError("tuple: true belongs beside items")
         if any(part.keyword for part in self.parts):
             raise ValueError("only an outermost input can be a keyword")
-        self._check_range()
+        if self.low is not None or self.high is not None:
+            check_range(self._of_what(), self.dtype, self.low, self.high)
+        if self.values is not None:
+            check_values(self._of_what(), self.dtype, self.values, self.shape or ())
+            if self.low is not None or self.high is not None:
+                raise ValueError("values stand in place of low and high")
         return self
 
-    def _check_range(self) -> None:
-        if self.low is None and self.high is None:
-            return
-        if self.kind != "tensor" or self.dtype.startswith(("bool", "complex")):
-            what = self.dtype if self.kind == "tensor" else f"an input with {self.kind}"
-            raise ValueError(f"low and high do not apply to {what}")
-        low, high = self._bounds()
-        for key, bound in (("low", self.low), ("high", self.high)):
-            if isinstance(bound, float) and not self.dtype.startswith(("float", "bfloat")):
-                raise ValueError(f"{key} of {self.dtype} must be a whole number, not {bound}")
-            if bound is not None and not low <= bound <= high:
-                raise ValueError(f"{key} {bound} is out of the range of {self.dtype}")
-        bottom = 0 if self.low is None else self.low
-        if self.high is not None and bottom >= self.high:
-            raise ValueError(f"low {bottom} must be less than high {self.high}")
-
-    def _bounds(self) -> tuple[float, float]:
-        """The smallest and the largest bound the dtype allows; the upper one is exclusive."""
-        if self.dtype.startswith("uint"):
-            return 0, 2 ** min(int(self.dtype.removeprefix("uint")), 63)  # torch draws int64
-        if self.dtype in _INTEGER_BITS:
-            half: int = 2 ** (_INTEGER_BITS[self.dtype] - 1)
-            return -half, half
-        return float("-inf"), float("inf")
+    def _of_what(self) -> str:
+        return self.dtype if self.kind == "tensor" else f"an input with {self.kind}"
 
 
 def parse_shape_argument(text: str) -> InputSpec:
