@@ -141,3 +141,46 @@ def test_a_wrong_weight_before_a_wider_output_still_fails(tmp_path: Path) -> Non
     stored.CopyFrom(onnx.numpy_helper.from_array(array.astype("float32"), stored.name))
     onnx.save(proto, file.path)
     assert examine_file(study, file).parity.passed is False
+
+
+class Gated(nn.Module):
+    """Residual branches that gates of zeros switch off, as an adapter's are at first."""
+
+    def __init__(self, branches: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Linear(4, 4) for _ in range(branches))
+        self.gates = nn.ParameterList(torch.zeros(4, 4) for _ in range(branches))
+
+    def forward(self, x: Tensor) -> Any:
+        for branch, gate in zip(self.branches, self.gates, strict=True):
+            x = x + branch(x).relu() @ gate
+        return x
+
+
+@pytest.mark.parametrize("branches", [1, 2])  # two gates of one shape are one tensor in the file
+def test_what_gates_of_zeros_hide_is_compared_too(branches: int, tmp_path: Path) -> None:
+    study = make_study(Gated(branches), "batch,4", folder=tmp_path, timings=False)
+    parity = examine_file(study, study.onnx_file()).parity
+    assert parity.passed, parity.failure
+    assert [case.perturbed for case in parity.cases] == [False] * 6 + [True] * 6
+    assert parity.note.startswith("gates.0")
+    assert "nothing but zeros" in parity.note
+
+
+def test_a_fault_behind_a_gate_of_zeros_is_found(tmp_path: Path) -> None:
+    study = make_study(Gated(1), "batch,4", folder=tmp_path, timings=False)
+    file = study.onnx_file()
+    proto = onnx.load(file.path)
+    next(node for node in proto.graph.node if node.op_type == "Relu").op_type = "Abs"
+    onnx.save(proto, file.path)
+    parity = examine_file(study, file).parity
+    assert all(case.passed for case in parity.cases if not case.perturbed)
+    assert parity.passed is False
+
+
+def test_biases_of_zeros_hide_nothing(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 3))
+    nn.init.zeros_(model[0].bias)
+    study = make_study(model, "batch,4", folder=tmp_path, timings=False)
+    parity = examine_file(study, study.onnx_file()).parity
+    assert not any(case.perturbed for case in parity.cases)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reportgen.sections.onnx_export.agreement.cases import Outcome, run_plans
 from reportgen.sections.onnx_export.agreement.divergence import find_divergence
-from reportgen.sections.onnx_export.agreement.perturb import run_perturbed
+from reportgen.sections.onnx_export.agreement.perturb import hiding_parameters, run_perturbed
 from reportgen.sections.onnx_export.agreement.plans import Plan, make_plans, told
 from reportgen.sections.onnx_export.result import OutputParity, Parity, ParityCase, SecondCall
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
@@ -17,8 +17,12 @@ from reportgen.sections.onnx_export.training_mode import modules_in_training
 from reportgen.units import format_error, format_shape
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from reportgen.export import OnnxFile
     from reportgen.study import Study
+
+_MOST_NAMES = 4
 
 
 def check_parity(study: Study, file: OnnxFile, runtime: Runtime) -> Parity:
@@ -107,11 +111,12 @@ def as_exported() -> Iterator[None]:
 
 def _perturbed(study: Study, file: OnnxFile, plans: list[Plan], plain: Outcome) -> Outcome | None:
     """The cases with perturbed parameters, where the plain ones prove too little."""
-    if not plain.passed or not plain.unvarying | plain.deaf:
+    hiding = hiding_parameters(study.model)
+    if not plain.passed or not (plain.unvarying | plain.deaf or hiding):
         return None
     done = {(case.batch, case.seed) for case in plain.cases if not case.dims}
     usable = [plan for plan in plans if (plan.batch, plan.seed) in done and not plan.dims]
-    return run_perturbed(study, file, usable)
+    return run_perturbed(study, file, usable, tuple(hiding.values()))
 
 
 def _is_vacuous(outcome: Outcome) -> bool:
@@ -132,7 +137,8 @@ def _notes(
     if file.batch is not None and "batch" in file.asked:
         yield f"compared at a batch of {file.batch} only, which is fixed in the file"
     if perturbed is not None:
-        yield f"{_proving_little(plain)}, so all was compared again with perturbed parameters"
+        why = _proving_little(plain) or _hiding(study.model)
+        yield f"{why}, so all was compared again with perturbed parameters"
         yield from _still(perturbed)
     yield from _within_rounding((*plain.cases, *(perturbed.cases if perturbed else ())))
     if not plain.passed and (modules := modules_in_training(study.model)):
@@ -170,6 +176,15 @@ def _proving_little(outcome: Outcome) -> str:
     deaf = outcome.deaf - outcome.unvarying
     said = _that(outcome.unvarying, "not vary"), _that(deaf, "not depend on the input")
     return ", ".join(filter(None, said))
+
+
+def _hiding(model: nn.Module) -> str:
+    """Which parameters of zeros may hide a fault: `gate holds nothing but zeros, …`."""
+    *most, last = hiding_parameters(model)
+    shown = [*most, last][:_MOST_NAMES]
+    more = f" and {len(most) + 1 - _MOST_NAMES} more" if len(most) >= _MOST_NAMES else ""
+    verb, what = ("hold", "what they multiply") if most else ("holds", "what it multiplies")
+    return f"{', '.join(shown)}{more} {verb} nothing but zeros, which may hide {what}"
 
 
 def _still(perturbed: Outcome) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,28 @@ _MOST_BYTES = 200_000_000  # of parameters that are changed in the quick way
 Key = tuple[str, tuple[int, ...], str]  # dtype, shape, digest of the bytes
 
 
-def run_perturbed(study: Study, file: OnnxFile, plans: list[Plan]) -> Outcome | None:
-    """The cases on a perturbed model; None when no perturbed file could be had.
+def hiding_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters other than biases that hold nothing but zeros, by name.
+
+    What they multiply is not in the output: the gate of a residual branch, the second factor of
+    a low-rank adapter.
+    """
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.is_floating_point()
+        and parameter.numel()
+        and "bias" not in name.rpartition(".")[2]
+        and not bool(parameter.any())
+    }
+
+
+def run_perturbed(
+    study: Study, file: OnnxFile, plans: list[Plan], hiding: Collection[Tensor] = ()
+) -> Outcome | None:
+    """The cases on a perturbed model, `hiding` parameters in any case among those perturbed.
+
+    None when no perturbed file could be had.
 
     First the quick way: parameters that stand in the file as they are, are replaced in an
     onnxruntime session, at first only those of a single value (a head of zeros is why we are
@@ -42,7 +62,7 @@ def run_perturbed(study: Study, file: OnnxFile, plans: list[Plan]) -> Outcome | 
     this one, provided that this one is what the exporter gives for the model.
     """
     disagreeing: Outcome | None = None
-    for quick in _with_replaced_weights(study, file, plans):
+    for quick in _with_replaced_weights(study, file, plans, hiding):
         if quick.passed and not quick.unvarying | quick.deaf:
             return quick
         disagreeing = disagreeing or (None if quick.passed else quick)
@@ -53,12 +73,15 @@ def run_perturbed(study: Study, file: OnnxFile, plans: list[Plan]) -> Outcome | 
     return anew
 
 
-def _with_replaced_weights(study: Study, file: OnnxFile, plans: list[Plan]) -> Iterator[Outcome]:
+def _with_replaced_weights(
+    study: Study, file: OnnxFile, plans: list[Plan], hiding: Collection[Tensor]
+) -> Iterator[Outcome]:
     stored = stored_keys(file.path)
     usable = stored_parameters(study.model, set(stored.values()))
     plain = {key: tensor for key, tensor in usable.items() if _is_single_valued(tensor)}
     for parameters in (plain, usable) if len(plain) < len(usable) else (usable,):
-        if not parameters:
+        held = {id(parameter) for parameter in parameters.values()}
+        if not parameters or not held.issuperset(map(id, hiding)):
             continue
         with perturbed(parameters) as values, suppress(CannotRunError):
             replaced: Feed = {
