@@ -501,7 +501,20 @@ def test_a_quantised_file_is_said_to_be_one(tmp_path: Path) -> None:
     )
     details = details_of(model, tmp_path)
     assert (details.int8.quantised_nodes, details.int8.mac_nodes) == (1, 0)
+    assert details.int8.verdict == "1 node of the file is quantised already"
     assert details.fp16.verdict == "nothing in the file is wider than float16"
+
+
+def test_a_file_with_packed_weights_alone_is_said_to_be_quantised(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["wide"], axis=0, block_size=4),
+        helper.make_node("MatMul", ["x", "wide"], ["y"]),
+    ]
+    packed = helper.make_tensor("w", TensorProto.INT4, [8, 4], list(range(-8, 8)) * 2)
+    scale = numpy_helper.from_array(np.ones((2, 4), np.float32), "scale")
+    model = make_model(nodes, [value("x", 2, 8)], [value("y", 2, 4)], [packed, scale], opset=21)
+    found = details_of(model, tmp_path).int8
+    assert found.verdict == "1 node of the file is quantised already"
 
 
 # float16 ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -88,7 +88,7 @@ def judge_int8(weights: StoredInt8, nodes: Sequence[TypedNode]) -> Int8Readiness
         and typed.node.op_type not in _NOT_WORK
         and (typed.domain or typed.node.op_type not in covered_types)
     )
-    quantised = sum(typed.node.op_type in _QUANTISED for typed in nodes)
+    quantised = _count(nodes, _QUANTISED) or _count(nodes, {"DequantizeLinear"})  # weights alone
     return Int8Readiness(
         mac_nodes=len(floating),
         covered_nodes=len(covered),
@@ -100,9 +100,16 @@ def judge_int8(weights: StoredInt8, nodes: Sequence[TypedNode]) -> Int8Readiness
     )
 
 
+def _count(nodes: Iterable[TypedNode], operators: Collection[str]) -> int:
+    return sum(typed.node.op_type in operators for typed in nodes)
+
+
 def _verdict(macs: int, covered: int, quantised: int, weights: StoredInt8) -> str:
     if quantised:
-        return f"{quantised:,} nodes of the file are quantised already"
+        number = (
+            "1 node of the file is" if quantised == 1 else f"{quantised:,} nodes of the file are"
+        )
+        return f"{number} quantised already"
     if not macs:
         return "no node multiplies and adds floating-point values, so there is little to gain"
     share = format_share(covered, macs)
