@@ -207,6 +207,21 @@ def test_a_model_that_cannot_run_is_told_as_such(export: Export) -> None:
     assert "manifest" in told.value.failed.hint
 
 
+def test_a_model_of_one_batch_fails_at_the_batch_that_was_tried(export: Export) -> None:
+    class Remembers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.state = nn.GRUCell(4, 5), torch.zeros(3, 5)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.cell(x, self.state)
+
+    file = export(Remembers(), "batch,4", batch=3)
+    assert (file.batch, file.dynamic) == (3, ())
+    assert file.warnings[0].startswith("batch could not be made dynamic: the model itself fails at")
+    assert "fails at batch 2 at test_export.py" in file.warnings[0]
+
+
 @pytest.mark.parametrize(
     ("model", "shape"),
     [(Branch(), "batch,4"), (Decomposed(), "batch,4,4"), (nn.Linear(3, 3), "batch,4")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +144,12 @@ def _unable(trail: _Trail) -> Unable:
     return Unable(why.error, hint=why.hint, details=tuple(lines))
 
 
+def _at_batch(why: Explained, batch: int) -> Explained:
+    """The model's own failure, told with the batch that the manifest did not ask for."""
+    said = why.error.replace("fails on its example inputs", f"fails at batch {batch}")
+    return replace(why, error=said) if why.kind == "own" else why
+
+
 def _asked_dims(spec: ModelSpec) -> tuple[str, ...]:
     used = {dim for item in spec.inputs for dim in item.named_dims()}
     return tuple(dim for dim in spec.onnx.dynamic if dim in used)
@@ -163,7 +169,8 @@ def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported
         try:
             captured = capture(model, arguments, strict=strategy.strict)
         except Exception as error:
-            return explain_capture(error, model, arguments, runnable=not strategy.weightless)
+            why = explain_capture(error, model, arguments, runnable=not strategy.weightless)
+            return why if strategy.batch == spec.batch else _at_batch(why, strategy.batch)
         try:
             prepare(captured)
             program, written_out = translate(
