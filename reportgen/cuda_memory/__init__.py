@@ -27,10 +27,12 @@ from .step import Step
 if TYPE_CHECKING:
     from .measure import Measurement, measure_step
     from .plan import Plan, estimate, trace_step
+    from .values import RealPasses
 
 _NEED_TORCH = {
     "Measurement": "measure",
     "Plan": "plan",
+    "RealPasses": "values",
     "estimate": "plan",
     "measure_step": "measure",
     "trace_step": "plan",
@@ -49,6 +51,7 @@ __all__ = [
     "ModuleShare",
     "OutOfMemoryError",
     "Plan",
+    "RealPasses",
     "Replay",
     "Request",
     "Step",

@@ -34,7 +34,7 @@ class Estimate:
     max_memory_reserved, `peak_device_bytes` what nvidia-smi shows (reserved, context, libraries).
     The band `band_low_bytes` to `band_high_bytes` is about the device bytes, the reserved band
     about the reserved bytes; both come from the ranges of `library.json`. `at_peak` sums to
-    the allocated peak. `method` is "fake" or "cpu run"; `notes` say what was assumed.
+    the allocated peak. `method` is "fake", "cpu values" or "cpu run"; `notes` say what was assumed.
     """
 
     mode: str

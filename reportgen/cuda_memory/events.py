@@ -42,8 +42,8 @@ class Trace:
     """Everything one step did at one batch size.
 
     `events` holds i when allocation i begins and ~i (negative) when it ends; `marks` are pairs
-    (position in `events`, phase). `method` is "fake" or "cpu run". `notes` are plain sentences
-    on what was assumed.
+    (position in `events`, phase). `method` is "fake", "cpu values" (fake, told the values of a
+    pass on the CPU) or "cpu run". `notes` are plain sentences on what was assumed.
     """
 
     batch: int

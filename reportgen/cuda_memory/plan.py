@@ -20,6 +20,7 @@ from .search import largest
 from .settings import allocator_options
 from .step import Step, check_batch
 from .trace import Tracer
+from .values import RealPasses
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,9 +44,11 @@ class Plan:
         step: Step,
         gpu: Gpu | None = None,
         options: AllocatorOptions | None = None,
+        passes: RealPasses | None = None,
     ) -> None:
         self.step = step
         self.gpu = gpu
+        self._passes = passes or RealPasses()
         self._model = model
         self._make_inputs = make_inputs
         self._options = options if options is not None else allocator_options()
@@ -108,7 +111,7 @@ class Plan:
     def trace(self, batch: int, gpu: Gpu | None = None) -> Trace:
         """The step's events traced at this very batch, whatever the law says.
 
-        A model that must run for real is run at a batch of two at most.
+        A model that reads values is traced at a batch of two at most.
         """
         key = (self._generation(gpu or self.gpu), batch)
         if key not in self._traces:
@@ -126,7 +129,9 @@ class Plan:
     def _tracer(self, gpu: Gpu | None) -> Tracer:
         generation = self._generation(gpu)
         if generation not in self._tracers:
-            self._tracers[generation] = Tracer(self._model, self._make_inputs, self.step, gpu)
+            self._tracers[generation] = Tracer(
+                self._model, self._make_inputs, self.step, gpu, self._passes
+            )
         return self._tracers[generation]
 
     def _generation(self, gpu: Gpu | None) -> bool:
@@ -262,13 +267,16 @@ def trace_step(
     gpu: Gpu | None = None,
     *,
     options: AllocatorOptions | None = None,
+    passes: RealPasses | None = None,
 ) -> Plan:
     """A plan for this model and step.
 
     `make_inputs(batch)` returns the positional and keyword arguments of the model; their tensors
     may be nested, and real, fake or on `meta`. Allocator options default to PYTORCH_ALLOC_CONF.
+    Plans of one model and its inputs may share `passes`, so that a model that reads values is
+    computed once.
     """
-    return Plan(model, make_inputs, step, gpu, options)
+    return Plan(model, make_inputs, step, gpu, options, passes)
 
 
 def estimate(

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .accumulation import adds_in_place, counts_of_sole_owner
 from .events import Allocation, Request, Trace
 from .shortcuts import PASS, Shortcut
+from .values import Answers
 
 Tensor = torch.Tensor
 Kernel = Callable[["Recorder", tuple[Any, ...], Any], None]
@@ -61,7 +62,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     `kernels` maps an ATen overload to the function that notes what its CUDA kernel allocates, for
     operators whose CUDA kernel asks for more than its outputs; `shortcuts` answer for slow fake
-    operators. `scalars_stay_on_host` passes over
+    operators, and `answers` for those that depend on values. `scalars_stay_on_host` passes over
     zero-dimensional factories in the optimizer, which torch keeps on the CPU.
 
     A mode sees one thread. Where the model calls modules in threads of its own, the recorder goes
@@ -72,12 +73,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self,
         kernels: Mapping[Any, Kernel],
         shortcuts: Mapping[Any, Shortcut],
+        answers: Answers | None = None,
         *,
         scalars_stay_on_host: bool,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._kernels = kernels
         self._shortcuts = shortcuts
+        self._answers = answers
         self._sole = counts_of_sole_owner()
         self._scalars_stay_on_host = scalars_stay_on_host
         self._records: list[_Record] = []
@@ -123,6 +126,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             quick = shortcut(args)
             if quick is not PASS:
                 return quick
+        if self._answers is not None:
+            return self._answers.run(func, args, kwargs)
         return func(*args, **kwargs)
 
     def mark(self, phase: str) -> None:

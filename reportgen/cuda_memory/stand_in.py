@@ -152,3 +152,26 @@ def _fresh_tensor(tensor: Tensor, fake: FakeMode, dtype: torch.dtype | None) -> 
             return torch.empty(tuple(tensor.shape), dtype=wanted)
         made = torch.empty_strided(tuple(tensor.shape), tensor.stride(), dtype=wanted)
         return made.requires_grad_(tensor.requires_grad)
+
+
+def real_copy(model: nn.Module, precision: str) -> nn.Module:
+    """A copy that can be computed with; weights on `meta` are zero."""
+    made = copy.deepcopy(model)
+    if any(parameter.is_meta for parameter in made.parameters()):
+        made = made.to_empty(device="cpu")
+        for tensor in (*made.parameters(), *nn.Module.buffers(made)):
+            tensor.data.zero_()
+    return made.to(LOW_PRECISION[precision]) if precision in LOW_PRECISION else made
+
+
+def cloned(value: Any, precision: str) -> Any:
+    """Nested real inputs with every tensor copied, floating ones in the step's precision."""
+    if isinstance(value, torch.Tensor):
+        low = LOW_PRECISION.get(precision) if value.is_floating_point() else None
+        with torch.no_grad():  # a recorder must see the copy alone, and `detach` shows the original
+            return torch.empty_like(value, dtype=low, requires_grad=False).copy_(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(cloned(item, precision) for item in value)
+    if isinstance(value, dict):
+        return {key: cloned(item, precision) for key, item in value.items()}
+    return value

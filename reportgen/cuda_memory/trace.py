@@ -1,17 +1,16 @@
 """One fake run of a step, written down: what is allocated and freed, in order.
 
 The step runs on fake CPU tensors through torch's own autograd engine, under the CUDA personality.
-A model that needs the values of its tensors runs for real on the CPU under the same recorder.
+A model that reads the values of its tensors is told those of a real pass; where that does not
+carry it through, it runs for real on the CPU under the same recorder.
 """
 
 from __future__ import annotations
 
-import copy
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -27,8 +26,9 @@ from .library import Platform, torch_version
 from .personality import cuda_personality
 from .recorder import Recorder
 from .shortcuts import FAKE_SHORTCUTS
-from .stand_in import LOW_PRECISION, MakeInputs, fake_inputs, fresh, real_inputs, stand_in
+from .stand_in import MakeInputs, cloned, fake_inputs, fresh, real_copy, real_inputs, stand_in
 from .step import Step, check_batch
+from .values import NEEDS_VALUES, Answers, RealPasses
 
 _THREADS = (
     "modules run in threads of their own: the figures are those of one after the other; what runs "
@@ -46,7 +46,12 @@ class Tracer:
     """
 
     def __init__(
-        self, model: nn.Module, make_inputs: MakeInputs, step: Step, gpu: Gpu | None = None
+        self,
+        model: nn.Module,
+        make_inputs: MakeInputs,
+        step: Step,
+        gpu: Gpu | None = None,
+        passes: RealPasses | None = None,
     ) -> None:
         self.step = step
         self.gpu = gpu
@@ -54,10 +59,12 @@ class Tracer:
         self.was_traced = False
         self._model = model
         self._make_inputs = make_inputs
+        self._passes = passes or RealPasses()
         self._fake = FakeMode()
         self._notes: list[str] = []
         self.needs_values = False
         self._reason = ""
+        self._asks_values = False
         self._stand_in: nn.Module | None = None
 
     @property
@@ -73,8 +80,9 @@ class Tracer:
     def trace(self, batch: int, *, light: bool = False) -> Trace:
         """Run the step at this batch size and return what it did to memory.
 
-        A light trace leaves the optimizer's steps out. A model that cannot run fake runs for
-        real, at a batch of `REAL_RUN_BATCH` at most: the trace tells its batch.
+        A light trace leaves the optimizer's steps out. A model that reads values is told those
+        of a real pass, and one that cannot run fake at all runs for real, both at a batch of
+        `REAL_RUN_BATCH` at most: the trace tells its batch.
         """
         check_batch(batch)
         if not self.needs_values:
@@ -84,11 +92,32 @@ class Tracer:
                 raise
             except Exception as err:  # whatever the model's own code raises
                 self._reason = _first_line(err)
-        made = self._real_trace(batch)
+                self._asks_values = isinstance(err, NEEDS_VALUES)
+        self._refuse_large()
+        made = self._told_trace(min(batch, REAL_RUN_BATCH)) or self._real_trace(batch)
         self.needs_values = True  # not before: a batch that is refused says nothing of the others
         return made
 
-    def _fake_trace(self, batch: int, *, light: bool) -> Trace:
+    def _told_trace(self, batch: int) -> Trace | None:
+        """The fake step with the values of a real pass; None where they do not carry it through."""
+        if not self._asks_values:
+            return None
+        answers = self._passes.answers(self._model, self._make_inputs, batch, self.step)
+        if answers is None:
+            return None
+        try:
+            made = self._fake_trace(batch, light=False, answers=answers)
+        except CudaMemoryError:
+            raise
+        except Exception:  # it reads what the real pass did not, as in a recomputation
+            return None
+        note = (
+            f"its course depends on values ({self._reason}): those of a pass on the CPU at batch "
+            f"{batch} were taken, other batches scaled"
+        )
+        return replace(made, method="cpu values", notes=(*made.notes, note))
+
+    def _fake_trace(self, batch: int, *, light: bool, answers: Answers | None = None) -> Trace:
         if self._stand_in is None:
             made = stand_in(self._model, self._fake, precision=self.step.precision)
             self._stand_in = self._prepared(made)
@@ -97,26 +126,29 @@ class Tracer:
 
         def next_batch() -> Batch:
             gc.collect(1)
+            if answers is not None:
+                answers.restart()
             args, kwargs = example
             return fresh(args, self._fake), fresh(kwargs, self._fake)
 
-        recorder = self._recorder(fake=True)
+        recorder = self._recorder(fake=True, answers=answers)
         step = replace(self.step, optimizer="none") if light else self.step
         with _undisturbed(), cuda_personality(self.platform) as choices, self._fake:
             self._run(recorder, model, next_batch, step)
+        if answers is not None:
+            answers.restart()
         self.depends_on_card = self.depends_on_card or choices.depend_on_card
         self.was_traced = True
         return recorder.trace(batch=batch, method="fake", notes=self._notes_on(recorder))
 
     def _real_trace(self, wanted: int) -> Trace:
         """The same step with real values, at a small batch because it costs real memory."""
-        self._refuse_large()
         batch = min(wanted, REAL_RUN_BATCH)
-        model = self._prepared(_real_copy(self._model, self.step.precision))
+        model = self._prepared(real_copy(self._model, self.step.precision))
         args, kwargs = real_inputs(self._make_inputs, batch)
 
         def next_batch() -> Batch:
-            return _cloned(args, self.step.precision), _cloned(kwargs, self.step.precision)
+            return cloned(args, self.step.precision), cloned(kwargs, self.step.precision)
 
         recorder = self._recorder(fake=False)
         with _undisturbed():
@@ -151,9 +183,13 @@ class Tracer:
             self._notes.append(apply_checkpointing(model, self.step))
         return model
 
-    def _recorder(self, *, fake: bool) -> Recorder:
-        shortcuts = FAKE_SHORTCUTS if fake else {}
-        return Recorder(CUDA_KERNELS, shortcuts, scalars_stay_on_host=not self.step.fused_optimizer)
+    def _recorder(self, *, fake: bool, answers: Answers | None = None) -> Recorder:
+        return Recorder(
+            CUDA_KERNELS,
+            FAKE_SHORTCUTS if fake else {},
+            answers,
+            scalars_stay_on_host=not self.step.fused_optimizer,
+        )
 
     def _run(
         self, recorder: Recorder, model: nn.Module, next_batch: Callable[[], Batch], step: Step
@@ -186,27 +222,6 @@ def _undisturbed() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-
-
-def _real_copy(model: nn.Module, precision: str) -> nn.Module:
-    made = copy.deepcopy(model)
-    if any(parameter.is_meta for parameter in made.parameters()):
-        made = made.to_empty(device="cpu")
-        for tensor in (*made.parameters(), *nn.Module.buffers(made)):
-            tensor.data.zero_()
-    return made.to(LOW_PRECISION[precision]) if precision in LOW_PRECISION else made
-
-
-def _cloned(value: Any, precision: str) -> Any:
-    if isinstance(value, torch.Tensor):
-        low = LOW_PRECISION.get(precision)
-        made = value.detach().clone()
-        return made.to(low) if low is not None and made.is_floating_point() else made
-    if isinstance(value, (list, tuple)):
-        return type(value)(_cloned(item, precision) for item in value)
-    if isinstance(value, dict):
-        return {key: _cloned(item, precision) for key, item in value.items()}
-    return value
 
 
 def _first_line(err: BaseException) -> str:

@@ -39,7 +39,8 @@ def examine(study: Study) -> Memory | Skipped:
     if not study.targets:
         return Skipped(reason="the manifest names no target GPUs")
     gpus = tuple(map(gpu_of, study.targets))
-    plans, refusals = traced_plans(study)
+    make_plan = planner(study)
+    plans, refusals = traced_plans(study, make_plan)
     if not plans:
         raise Unable(str(refusals[0]), hint=refusals[0].hint) from refusals[0]
     estimates = [plan.estimate(batch) for plan in plans for batch in batches_of(study)]
@@ -52,7 +53,7 @@ def examine(study: Study) -> Memory | Skipped:
     return Memory(
         estimates=tuple(map(as_result, estimates)),
         fits=tuple(fits.values()),
-        changes=tuple(changes(study, fits, gpus)),
+        changes=tuple(changes(make_plan, fits, gpus)),
         curves=tuple(curve for curve in curves if isinstance(curve, Curve)),
         timeline=timeline_of(shown),
         holders=tuple(_holder(share) for share in shown.top_modules[:_HOLDERS]),
@@ -74,7 +75,9 @@ def _band() -> str:
     )
 
 
-def traced_plans(study: Study) -> tuple[list[Plan], list[CudaMemoryError]]:
+def traced_plans(
+    study: Study, make_plan: Callable[[Step], Plan]
+) -> tuple[list[Plan], list[CudaMemoryError]]:
     """Every step that can be traced at the manifest's batch, and why the others cannot.
 
     A model without parameters, or whose output no loss can be made of, still has an inference.
@@ -82,7 +85,7 @@ def traced_plans(study: Study) -> tuple[list[Plan], list[CudaMemoryError]]:
     plans: list[Plan] = []
     refusals: list[CudaMemoryError] = []
     for step in steps_of(study):
-        plan = make_plan(study, step)
+        plan = make_plan(step)
         try:
             plan.estimate(study.batch)
             plans.append(plan)
@@ -122,11 +125,12 @@ def loss_of(loss: Loss) -> Any:
     return load_object(str(loss.target), str(loss.factory), loss.text)
 
 
-def make_plan(study: Study, step: Step) -> Plan:
-    """A traced step, for any batch and any card."""
-    from reportgen.cuda_memory import trace_step
+def planner(study: Study) -> Callable[[Step], Plan]:
+    """What makes a traced step, for any batch and any card; all share what had to be computed."""
+    from reportgen.cuda_memory import RealPasses, trace_step
 
-    return trace_step(study.model, _inputs(study), step)
+    passes = RealPasses()
+    return lambda step: trace_step(study.model, _inputs(study), step, passes=passes)
 
 
 def _inputs(study: Study) -> Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]:
@@ -198,7 +202,9 @@ def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve | ModelRefusedError:
 
 
 def changes(
-    study: Study, fits: Mapping[tuple[Step, str], Fit], gpus: tuple[Gpu, ...]
+    make_plan: Callable[[Step], Plan],
+    fits: Mapping[tuple[Step, str], Fit],
+    gpus: tuple[Gpu, ...],
 ) -> Iterator[Change]:
     """What the training step would fit with mixed precision, with checkpointing, with both.
 
@@ -211,7 +217,7 @@ def changes(
     if plain is None or all(fits[plain, gpu.name].limited_by == "model" for gpu in gpus):
         return
     for words, step in cheaper_steps(plain):
-        plan = make_plan(study, step)  # traced only when it is asked something
+        plan = make_plan(step)  # traced only when it is asked something
         for gpu in gpus:
             try:
                 found = fits.get((step, gpu.name)) or fit_of(plan, gpu)

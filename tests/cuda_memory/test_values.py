@@ -1,0 +1,159 @@
+"""Models that read values: a real pass is heard, and the step runs fake on what was heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reportgen.cuda_memory import RealPasses, Step, Trace, trace_step
+
+ROWS, WIDTH = 32, 64
+KEPT = ROWS // 2  # of a sample
+INFERENCE = Step(iterations=1)
+
+
+class Reader(nn.Module):
+    """Every second row is positive; `course` does with them what depends on it."""
+
+    def __init__(self, course: Callable[[nn.Linear, Tensor], Any]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+        self.course = course
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.passes += 1
+        return self.course(self.linear, x)
+
+
+def rows(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    x = torch.ones(batch * ROWS, WIDTH)
+    x[::2] = -1
+    return (x,), {}
+
+
+def traced(course: Callable[[nn.Linear, Tensor], Any], step: Step = INFERENCE) -> Trace:
+    torch.manual_seed(0)
+    return trace_step(Reader(course), rows, step).trace(1)
+
+
+def sizes(trace: Trace, operator: str) -> list[int]:
+    return [
+        each.size_bytes
+        for each in trace.allocations
+        if each.op == operator and each.request is None
+    ]
+
+
+def asked(trace: Trace) -> list[Any]:
+    return [(each.size_bytes, each.category, each.path) for each in trace.allocations]
+
+
+def picked(linear: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x[x[:, 0] > 0])  # type: ignore[no-any-return]
+
+
+def test_rows_picked_by_a_mask_are_as_many_as_the_values_say() -> None:
+    found = traced(picked)
+    assert found.method == "cpu values"
+    assert sizes(found, "index.Tensor") == [KEPT * WIDTH * 4]
+    assert sizes(found, "addmm.default") == [KEPT * WIDTH * 4]
+
+
+def test_what_was_heard_takes_the_precision_of_the_step() -> None:
+    found = traced(picked, Step(iterations=1, precision="bf16"))
+    assert sizes(found, "index.Tensor") == [KEPT * WIDTH * 2]
+
+
+def test_every_iteration_hears_the_same() -> None:
+    found = traced(picked, Step(mode="train", loss="sum", optimizer="sgd", iterations=3))
+    assert sizes(found, "index.Tensor") == [KEPT * WIDTH * 4] * 3
+
+
+@pytest.mark.parametrize(
+    "course",
+    [
+        lambda linear, x: [linear(x) for _ in range(int((x > 0).sum()) // WIDTH)],
+        lambda linear, x: [linear(x) for y in (x[:, 0] > 0).tolist() if y],
+        lambda linear, x: [linear(x) for _ in torch.nonzero(x[:, 0] > 0)],
+        lambda linear, x: [linear(x) for y in x if y[0] > 0],
+    ],
+    ids=["a number", "a list", "places", "truths"],
+)
+def test_a_loop_runs_as_often_as_the_values_say(
+    course: Callable[[nn.Linear, Tensor], Any],
+) -> None:
+    found = traced(course)
+    assert found.method == "cpu values"
+    assert len(sizes(found, "addmm.default")) == KEPT
+
+
+def test_what_is_heard_makes_the_allocations_of_a_real_run(monkeypatch: Any) -> None:
+    """The oracle is the recorder over real tensors, which needs nobody to tell it anything."""
+
+    def course(linear: nn.Linear, x: Tensor) -> Tensor:
+        kept = linear(x).relu()[x[:, 0] > 0]
+        groups, count = torch.unique(kept.detach().round(), return_counts=True)
+        repeated = kept.repeat_interleave((kept[:, 0] > -1).long() + 1, dim=0)
+        return repeated.sum() * groups.sum() * count.max() if len(count) else repeated.sum()
+
+    step = Step(mode="train", loss="sum", optimizer="sgd", iterations=1)
+    told = traced(course, step)
+    monkeypatch.setattr(RealPasses, "answers", lambda *_: None)
+    real = traced(course, step)
+    assert (told.method, real.method) == ("cpu values", "cpu run")
+    assert asked(told) == asked(real)
+    assert told.events == real.events
+
+
+def test_what_is_read_in_the_first_iteration_alone_is_told_there_alone() -> None:
+    """A detector measures its scales once and keeps them; later passes skip that line."""
+
+    def course(linear: nn.Linear, x: Tensor) -> Any:
+        if not hasattr(linear, "scale"):
+            linear.scale = int((x > 0).sum())  # type: ignore[assignment]
+        return [linear(x) for _ in range(int((x[:, 0] > 0).sum()) // KEPT)]
+
+    found = traced(course, Step(iterations=3))
+    assert found.method == "cpu values"
+    assert len(sizes(found, "addmm.default")) == 3
+
+
+def test_plans_that_share_passes_compute_the_model_once() -> None:
+    ran: list[bool] = []
+
+    def course(linear: nn.Linear, x: Tensor) -> Any:
+        ran.append(type(x) is Tensor)
+        return picked(linear, x)
+
+    model, passes = Reader(course), RealPasses()
+    for precision in ("fp32", "amp-bf16", "bf16"):
+        step = Step(iterations=1, precision=precision)
+        assert trace_step(model, rows, step, passes=passes).trace(1).method == "cpu values"
+    assert ran.count(True) == 1
+
+
+def test_values_that_the_real_pass_did_not_read_make_the_step_run_for_real() -> None:
+    def course(linear: nn.Linear, x: Tensor) -> Tensor:
+        def block(x: Tensor) -> Tensor:
+            return picked(linear, x).sum()
+
+        made: Tensor = torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False)
+        return made * linear(x).sum()
+
+    found = traced(course, Step(mode="train", loss="sum", optimizer="sgd"))
+    assert found.method == "cpu run"
+    assert any("for real" in note for note in found.notes)
+
+
+def test_the_model_and_the_random_state_are_left_alone() -> None:
+    model = Reader(lambda linear, x: linear(x)[torch.rand(len(x)) > 0.5])
+    before, weight = torch.get_rng_state(), model.linear.weight.clone()
+    trace_step(model, rows, Step(mode="train", loss="sum", optimizer="sgd")).trace(1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(model.linear.weight, weight)
+    assert (model.passes, model.linear.weight.grad) == (0, None)
