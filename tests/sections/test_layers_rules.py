@@ -54,6 +54,19 @@ def test_a_layer_with_most_parameters_is_a_note(judge: Judge) -> None:
     assert "10,100 of 10,524" in finding.message
 
 
+def test_tied_layers_with_most_parameters_are_one_note(judge: Judge) -> None:
+    table, middle, head = nn.Embedding(50, 8), nn.Linear(8, 8), nn.Linear(8, 50, bias=False)
+    head.weight = table.weight
+    model = Function(
+        lambda self, x: self.head(self.middle(self.table(x.long()))),
+        table=table, middle=middle, head=head,
+    )  # fmt: skip
+    (finding,) = judge(model, 4)
+    assert (finding.code, finding.where) == ("SUM001", "table")
+    assert "Embedding(50, 8), tied with head, holds" in finding.message
+    assert "400 of 472" in finding.message
+
+
 def test_the_larger_of_two_layers_is_not_remarkable(judge: Judge) -> None:
     assert judge(nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 4)), 100) == []
 

@@ -24,23 +24,33 @@ def one_layer_holding_most_parameters(result: Layers) -> Iterator[Hit]:
 
     A wide first head after a flattened feature map, or an embedding of a large vocabulary, often
     decides the size of the file and the memory of the optimizer while the rest of the model does
-    the work. Nothing is wrong with it; a reviewer should know it. Models of fewer than three
-    layers with parameters are left alone: one of two layers always holds at least half.
+    the work. Nothing is wrong with it; a reviewer should know it. Layers tied to one tensor are
+    named once, by the first of them. Models of fewer than three layers with parameters are left
+    alone: one of two layers always holds at least half.
     """
     owners = [row for row in result.layers if row.own_parameters and row.repeats is None]
     if len(owners) < 3:
         return
     for row in owners:
-        if 2 * row.own_parameters > result.parameters:
+        ties = _tied_with(result, row.path)
+        if 2 * row.own_parameters > result.parameters and row.path == ties[0]:
             share = format_share(row.own_parameters, result.parameters)
             path, _, name = row.path.partition(".parametrizations.")
             layer = next(other for other in result.layers if other.path == path)
             what = f"{name} of {layer.type}" if name else row.type
+            what += f", tied with {', '.join(ties[1:])}," if len(ties) > 1 else ""
             yield Hit(
                 path,
                 f"{what} holds {share} of the parameters "
                 f"({format_integer(row.own_parameters)} of {format_integer(result.parameters)})",
             )
+
+
+def _tied_with(result: Layers, path: str) -> list[str]:
+    """The layers that share a tensor with the one at `path`, itself among them, in their order."""
+    owners = [[name.rpartition(".")[0] for name in names] for names in result.tied]
+    groups = [group for group in owners if path in group]
+    return list(dict.fromkeys(owner for group in groups for owner in group)) or [path]
 
 
 @rule(
