@@ -165,6 +165,32 @@ def test_state_is_put_back_bit_for_bit() -> None:
     assert not hasattr(model, "extra")
 
 
+class WritesWeights(nn.Module):
+    """Scales rows of its table in place where they are too long, and a weight in every call."""
+
+    def __init__(self, *, shrinks: bool) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 4, max_norm=1.0)
+        self.scale = nn.Parameter(torch.ones(4), requires_grad=False)
+        self.shrinks = shrinks
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if self.shrinks:
+            self.scale.mul_(0.5)
+        return self.table(ids) * self.scale
+
+
+@pytest.mark.parametrize("shrinks", [False, True])
+def test_every_case_meets_the_parameters_that_were_exported(look: Look, *, shrinks: bool) -> None:
+    ids = {"name": "ids", "shape": ["batch", 5], "dtype": "int64", "high": 10}
+    result = look(WritesWeights(shrinks=shrinks), ids)
+    assert result.parity.passed, result.parity.failure
+    assert result.parity.second_call is not None
+    assert "table.weight (parameter)" in result.parity.second_call.state
+    assert result.stored is not None
+    assert "table.weight" not in result.stored.absent
+
+
 # Ties and order -----------------------------------------------------------------------------
 
 

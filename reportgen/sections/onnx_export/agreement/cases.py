@@ -120,7 +120,7 @@ def run_plans(
     Raises:
         CannotRunError: onnxruntime cannot take inputs of this kind, or forward gives no tensor.
     """
-    outcome, seen, state = Outcome(), _Seen(), State(study.model)
+    outcome, seen, state = Outcome(), _Seen(), State(study.model, whole=True)
     cases, notes, done = list[ParityCase](), list[str](), list[Sides]()
     computed = computing_dtype(study.model, study.examples(1))
     is_stateful = False

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = (list, tuple, set, frozenset, dict, deque)
 _DEEPEST = 4
+_MOST_BYTES = 400_000_000
 _MACHINERY = frozenset({"training", "_parameters", "_buffers", "_modules"})
 
 Marks = dict[str, tuple[Any, ...]]  # where in an attribute -> what stands there
@@ -21,12 +22,18 @@ Marks = dict[str, tuple[Any, ...]]  # where in an attribute -> what stands there
 class State:
     """Parameters, buffers and attributes of a model as they are now.
 
-    Tells what has changed since, and puts it back; parameters, which the loan of the model
-    restores, are watched and not copied.
+    Tells what has changed since, and puts it back. Parameters are watched; they are copied, and
+    put back, only where `whole` asks for it and they are no more than 400 MB. The loan of the
+    model restores them in the end.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, whole: bool = False) -> None:
+        from torch.nn.parameter import is_lazy
+
         self._model = model
+        held = {n: t for n, t in model.named_parameters() if whole and not is_lazy(t)}
+        is_light = sum(tensor.nbytes for tensor in held.values()) <= _MOST_BYTES
+        self._copies = {n: t.detach().clone() for n, t in held.items()} if is_light else {}
         self._buffers = {
             name: (tensor, tensor.detach().clone()) for name, tensor in model.named_buffers()
         }
@@ -71,11 +78,23 @@ class State:
             with torch.no_grad():
                 if tensor.shape != content.shape or not _same(tensor, content):
                     tensor.data = content.clone()
+        self._restore_parameters(modules)
         for name, module, key, _ in list(_attributes(self._model)):
             if name not in self._attributes:
                 vars(module).pop(key)
         for attribute in self._attributes.values():
             attribute.restore()
+
+    def _restore_parameters(self, modules: Mapping[str, nn.Module]) -> None:
+        """Put back those that are copied and were written to or replaced."""
+        for name, content in self._copies.items():
+            path, _, key = name.rpartition(".")
+            tensor, version = self._parameters[name]
+            if path in modules and modules[path]._parameters.get(key) is not tensor:
+                modules[path]._parameters[key] = tensor
+            if _version(tensor) != version:
+                tensor.data.copy_(content)
+                self._parameters[name] = tensor, _version(tensor)
 
     def _moved(self, name: str, buffers: Mapping[str, Tensor]) -> bool:
         tensor, content = self._buffers[name]
