@@ -145,6 +145,10 @@ class Data:
     x: Tensor
 class OfData(Base):
     def forward(self, data: Data): return self.l(data.x)
+class Session:
+    def __init__(self): self.x = torch.zeros(2, 6)
+class OfSession(Base):
+    def forward(self, data: Session): return self.l(data.x)
 """
 
 
@@ -240,9 +244,12 @@ def test_edges_join_nodes_that_exist(folder: Path) -> None:
     assert edges.high <= spec.dims["nodes"]
 
 
-def test_what_no_manifest_can_write_is_refused_with_a_way_round(folder: Path) -> None:
-    with pytest.raises(ModelError, match="'data' is a Data") as caught:
-        draft_manifest("own.py:OfData")
+@pytest.mark.parametrize(("factory", "kind"), [("OfData", "Data"), ("OfSession", "Session")])
+def test_what_no_manifest_can_write_is_refused_with_a_way_round(
+    folder: Path, factory: str, kind: str
+) -> None:
+    with pytest.raises(ModelError, match=f"'data' is a {kind}") as caught:
+        draft_manifest(f"own.py:{factory}")
     assert "a function that returns a module" in caught.value.hint
 
 

@@ -19,6 +19,7 @@ from reportgen.guessing.draft import _as_written, draft_manifest
 from reportgen.guessing.lessons import resized, spare_dims, wanted_names, wanted_sizes
 from reportgen.guessing.of_config import options
 from reportgen.guessing.of_docs import documented_ranks
+from reportgen.guessing.of_parameters import Parameters
 from reportgen.guessing.sizes import Sizes
 from reportgen.inputs import make_examples
 from reportgen.manifest import InputSpec, Manifest, ModelSpec, load_manifest, parse_source
@@ -378,6 +379,17 @@ TINY_TEXT = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
             },
             {"input_features": ("batch", 128, 100), "input_features_mask": ("batch", 100)},
         ),
+        (  # spectra by their name, and a mask that has to be of booleans
+            "transformers:gemma3n_audio",
+            {
+                "hidden_size": 16,
+                "conf_num_attention_heads": 2,
+                "conf_num_hidden_layers": 1,
+                "sscp_conv_channel_size": [4, 2],
+                "input_feat_size": 32,
+            },
+            {"audio_mel": ("batch", 32, 32), "audio_mel_mask": ("batch", 128)},
+        ),
         (  # rows of patches, for the product of matrices wants their width
             "transformers:molmo2_vision",
             {**SIZES, "image_size": [28, 28], "head_dim": 8, "num_key_value_heads": 2},
@@ -425,6 +437,24 @@ def test_an_error_teaches_the_size_it_expected_and_swaps_what_is_transposed() ->
     image = tensor("pixel_values", "batch", 3, 224, 224)
     assert {size for size, _ in wanted_sizes(product, (image,))} == {224}
     assert {other for _, other in wanted_sizes(product, (image,))} == {672, 768, 64}
+
+
+class Session:
+    """What a model of videos keeps between frames."""
+
+    def __init__(self) -> None:
+        self.frames: list[torch.Tensor] = []
+
+
+class Tracker(torch.nn.Module):
+    """A model that takes a session, as those of transformers that follow objects do."""
+
+    def forward(self, session: Session, frame: torch.Tensor | None = None) -> list[torch.Tensor]:
+        return [*session.frames, *([] if frame is None else [frame])]
+
+
+def test_an_argument_that_is_an_object_of_a_class_is_named() -> None:
+    assert Parameters(Tracker(), Sizes(config=None)).foreign() == "'session' is a Session"
 
 
 def test_a_draft_writes_values_that_no_range_can_hold() -> None:

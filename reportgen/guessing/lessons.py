@@ -16,6 +16,7 @@ _FEATURES = re.compile(r"features:?\s*\D{0,3}(\d+)", re.I)
 _TOKENS = re.compile(r"(?:image|video|audio|speech|patch)\w* (?:features|tokens|embeddings)", re.I)
 _NAMED_TOKEN = re.compile(r"<?(\w+)>? tokens?\b", re.I)
 _INTEGERS = re.compile(r"'indices' to have|index tensor|used as indices|Int(32|64)|dtype int")
+_BOOLEANS = re.compile(r"boolean masks|mask dtype to be bool|be a BoolTensor", re.I)
 _RANKS: tuple[tuple[re.Pattern[str], Callable[[int], int]], ...] = (
     (re.compile(r"in range of \[-\d+, \d+\], but got (\d+)"), lambda axis: axis + 1),
     (re.compile(r"in range of \[-\d+, \d+\], but got -(\d+)"), lambda axis: axis),
@@ -95,6 +96,11 @@ def wants_floats(error: Exception) -> bool:
 def wants_integers(error: Exception) -> bool:
     """Whether floats were given where something is looked up by them."""
     return _INTEGERS.search(str(error)) is not None
+
+
+def wants_booleans(error: Exception) -> bool:
+    """Whether whole numbers were given where a mask has to be of booleans."""
+    return _BOOLEANS.search(str(error)) is not None
 
 
 def missing_arguments(error: Exception) -> list[str]:

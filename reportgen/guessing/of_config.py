@@ -30,9 +30,12 @@ def anything(name: str, sizes: Sizes, *, beside_images: bool) -> Iterator[InputS
         yield from pixels(name, sizes)
     if "mask" in name:
         yield from _mask(name, sizes)
+    bins = sizes.audio("model_in_dim", "num_mel_bins", "input_feat_size", "input_dim") or 80
+    spectra = tensor(name, "batch", 32, bins, keyword=True)
+    if "mel" in name:
+        yield spectra
     yield from _embeddings(name, sizes)
-    bins = sizes.audio("model_in_dim", "num_mel_bins", "input_dim") or 80
-    yield tensor(name, "batch", 32, bins, keyword=True)
+    yield spectra
     yield tensor(name, "batch", sizes.text("hidden_size", "d_model") or 64, keyword=True)
     yield filled(name, "batch", 16, value=1, keyword=True)
     yield filled(name, "batch", value=1, keyword=True)

@@ -9,6 +9,7 @@ from reportgen.guessing.of_config import anything, options
 from reportgen.guessing.of_images import entry_rows, merged_patches, packed
 from reportgen.guessing.of_layers import table_sizes
 from reportgen.guessing.of_names import options_of_name, prefers
+from reportgen.guessing.of_usage import usages_of
 from reportgen.guessing.sizes import Sizes
 from reportgen.manifest import InputSpec
 
@@ -50,6 +51,12 @@ class Parameters:
         if not self.options(name):
             self._asked.add(name)
             del self._options[name]
+
+    def foreign(self) -> str:
+        """The first needed argument that must be an object of a class of its own; "" for none."""
+        usages = usages_of(self._model.forward, self.names)
+        wanted = ((name, usages[name].foreign) for name in self.needed)
+        return next((f"{name!r} is a {foreign}" for name, foreign in wanted if foreign), "")
 
     def number_of(self, name: str, item: InputSpec) -> int:
         """Which option of an argument `item` is; it is one from now on."""

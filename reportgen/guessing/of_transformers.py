@@ -18,6 +18,7 @@ from reportgen.guessing.lessons import (
     wanted_rank,
     wanted_sizes,
     wanted_tokens,
+    wants_booleans,
     wants_floats,
     wants_integers,
 )
@@ -88,6 +89,10 @@ class ConfigSearch(Search):
             needed = [name for name in self._parameters.needed if name != "input_ids"]
             self._enqueue((("inputs_embeds", 0), *((name, 0) for name in needed)))
 
+    def unwritable(self) -> str:
+        """The first argument that must be an object of a class of its own."""
+        return self._parameters.foreign()
+
     def learn(self, error: Exception) -> None:
         """Queue what the error of the last choice suggests: an argument, a size, an option."""
         cause = signature_of(error)
@@ -99,10 +104,7 @@ class ConfigSearch(Search):
             self._count_placeholders(count)
         self._learn_sizes(error, is_new=self._deaths[cause] <= _PATIENCE)
         self._learn_names(error)
-        if wants_floats(error):
-            self._take("float", self._last)
-        if wants_integers(error):
-            self._take("int", self._read(error) or self._last)
+        self._learn_kinds(error)
         if says_too_small(error):
             self._shorten()
         self._learn_ranks(error)
@@ -165,6 +167,19 @@ class ConfigSearch(Search):
         ranks = [len(item.shape or ()) for item in self._parameters.options(name)]
         fitting = [n for n, found in enumerate(ranks) if found == rank != ranks[index]]
         return fitting[:_MOST_OF_A_RANK]
+
+    def _learn_kinds(self, error: Exception) -> None:
+        if wants_floats(error):
+            self._take("float", self._last)
+        if wants_integers(error):
+            self._take("int", self._read(error) or self._last)
+        if wants_booleans(error):
+            self._take_booleans()
+
+    def _take_booleans(self) -> None:
+        """Masks of booleans in place of masks of ones."""
+        given = [self._input(name, index) for name, index in self._last]
+        self._enqueue(self._stating(self._last, [_of_booleans(item) for item in given]), first=True)
 
     def _take(self, dtype: str, doubted: State) -> None:
         """The later options of `dtype`, for each doubted argument that was given another one."""
@@ -283,6 +298,12 @@ def _differ(pair: tuple[InputSpec, InputSpec]) -> bool:
 
 def _with(state: State, place: int, entry: tuple[str, int]) -> State:
     return (*state[:place], entry, *state[place + 1 :])
+
+
+def _of_booleans(item: InputSpec) -> InputSpec:
+    if "mask" not in str(item.name) or item.dtype != "int64":
+        return item
+    return item.model_copy(update={"dtype": "bool", "low": None, "high": None})
 
 
 def _all_of(item: InputSpec, token: int) -> InputSpec:

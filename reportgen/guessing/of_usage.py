@@ -45,6 +45,7 @@ class Usage:
 
 
 _TENSOR = Usage()
+_TENSORS_PASS = ("torch", "builtins", "typing", "numpy", "jaxtyping", "torchtyping", "tensordict")
 
 
 def usages_of(forward: Callable[..., Any], names: Iterable[str]) -> dict[str, Usage]:
@@ -83,7 +84,7 @@ def _of_hint(hint: Any) -> Usage:
 
 
 def _of_class(origin: type, arguments: tuple[Any, ...]) -> Usage:
-    if is_dataclass(origin) or hasattr(origin, "_fields"):
+    if is_dataclass(origin) or hasattr(origin, "_fields") or _has_a_life(origin):
         return Usage(foreign=origin.__name__)
     if issubclass(origin, Mapping):
         return Usage(kind="dict", parts=(_of_hint(arguments[1]),) if arguments else (_TENSOR,))
@@ -93,6 +94,11 @@ def _of_class(origin: type, arguments: tuple[Any, ...]) -> Usage:
     if origin is list or (arguments and issubclass(origin, Iterable)):
         return Usage(kind="list", parts=(_of_hint(arguments[0]) if arguments else _TENSOR,) * 2)
     return _TENSOR
+
+
+def _has_a_life(origin: type) -> bool:
+    """Whether a class makes its objects itself, and is none of those that tensors pass for."""
+    return "__init__" in vars(origin) and origin.__module__.split(".")[0] not in _TENSORS_PASS
 
 
 def _refined(usage: Usage, reading: _Reading) -> Usage:
