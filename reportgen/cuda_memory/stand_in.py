@@ -155,12 +155,8 @@ def _fresh_tensor(tensor: Tensor, fake: FakeMode, dtype: torch.dtype | None) -> 
 
 
 def real_copy(model: nn.Module, precision: str) -> nn.Module:
-    """A copy that can be computed with; weights on `meta` are zero."""
+    """A copy to compute with, in the step's precision where that is a low one."""
     made = copy.deepcopy(model)
-    if any(parameter.is_meta for parameter in made.parameters()):
-        made = made.to_empty(device="cpu")
-        for tensor in (*made.parameters(), *nn.Module.buffers(made)):
-            tensor.data.zero_()
     return made.to(LOW_PRECISION[precision]) if precision in LOW_PRECISION else made
 
 

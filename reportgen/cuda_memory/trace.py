@@ -93,7 +93,7 @@ class Tracer:
             except Exception as err:  # whatever the model's own code raises
                 self._reason = _first_line(err)
                 self._asks_values = isinstance(err, NEEDS_VALUES)
-        self._refuse_large()
+        self._refuse_what_cannot_be_computed()
         made = self._told_trace(min(batch, REAL_RUN_BATCH)) or self._real_trace(batch)
         self.needs_values = True  # not before: a batch that is refused says nothing of the others
         return made
@@ -168,9 +168,14 @@ class Tracer:
     def _notes_on(self, recorder: Recorder) -> tuple[str, ...]:
         return (*self._notes, _THREADS) if recorder.left_home else tuple(self._notes)
 
-    def _refuse_large(self) -> None:
-        weights = sum(p.numel() * p.element_size() for p in self._model.parameters())
-        if weights > REAL_RUN_BYTES_LIMIT:
+    def _refuse_what_cannot_be_computed(self) -> None:
+        held = [*self._model.parameters(), *self._model.buffers()]
+        if any(tensor.is_meta for tensor in held):
+            raise ModelRefusedError(
+                f"the model cannot run fake ({self._reason}) and has no weights to run on",
+                "load the model with its weights",
+            )
+        if sum(p.numel() * p.element_size() for p in held) > REAL_RUN_BYTES_LIMIT:
             raise ModelRefusedError(
                 f"the model cannot run fake ({self._reason}) and is too large to run for real",
                 "estimate the part of it that does not read values",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reportgen.cuda_memory import RealPasses, Step, Trace, trace_step
+from reportgen.cuda_memory import ModelRefusedError, RealPasses, Step, Trace, trace_step
 
 ROWS, WIDTH = 32, 64
 KEPT = ROWS // 2  # of a sample
@@ -135,6 +135,13 @@ def test_plans_that_share_passes_compute_the_model_once() -> None:
         step = Step(iterations=1, precision=precision)
         assert trace_step(model, rows, step, passes=passes).trace(1).method == "cpu values"
     assert ran.count(True) == 1
+
+
+def test_a_course_that_depends_on_values_is_not_guessed_from_weights_that_are_not_there() -> None:
+    with torch.device("meta"):
+        model = Reader(picked)
+    with pytest.raises(ModelRefusedError, match="no weights to run on"):
+        trace_step(model, rows, INFERENCE).trace(1)
 
 
 def test_values_that_the_real_pass_did_not_read_make_the_step_run_for_real() -> None:
