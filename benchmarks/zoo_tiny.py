@@ -267,6 +267,7 @@ _RULES: tuple[_Rule, ...] = (  # (levels up to, kind of value, name, how); the f
      r"ffn_dim|d_ff|d_inner|mlp_dim|n_inner|hidden_act_dim|dim_feedforward|lru_width|out_dim|"
      r"ffn_hidden_size|query_dim_|intermediate_dim)", _most(_WIDTH)),
     ("whole", _LIST, r"conv_dim|tdnn_dim", _numbers(32)),
+    ("whole", _LIST, r"downsample_channels", _numbers(_WIDTH)),  # the last is the next part's width
 )  # fmt: skip
 
 

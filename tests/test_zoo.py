@@ -87,6 +87,15 @@ def test_special_tokens_stay_below_the_small_vocabulary_and_apart() -> None:
     assert max(tokens) < 512
 
 
+def test_one_part_is_as_wide_as_the_channels_that_another_gives_it() -> None:
+    from transformers import CONFIG_MAPPING
+
+    fields = zoo_tiny.tiny_fields(CONFIG_MAPPING["unlimited_ocr_vision"](), "whole")
+    given = fields["sam_config"]["downsample_channels"][-1]
+
+    assert given == fields["encoder_config"]["hidden_size"] == 64
+
+
 def test_what_is_small_already_is_left_alone() -> None:
     from transformers import BertConfig
 
