@@ -76,12 +76,14 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
 def _parts(value: Any) -> Iterator[tuple[str, object]]:
     """What a value of torch's own, or an object of the user's class, is made of."""
     import torch
-    from torch.distributions import Distribution
+    from torch.distributions import Distribution, Transform
 
     if isinstance(value, torch.Tensor):
         yield from _nested(value)
     elif isinstance(value, Distribution):
         yield from _parameters(value)
+    elif isinstance(value, Transform):  # it can be called, as functions can
+        yield from ((name, child) for name, child in vars(value).items() if name[:1] != "_")
     elif not isinstance(value, _opaque()) and not callable(value):
         attributes = getattr(value, "__dict__", {})
         yield from ((name, child) for name, child in attributes.items() if name[:1] != "_")
@@ -109,7 +111,10 @@ def _nested(value: Any) -> Iterator[tuple[str, object]]:
 
 
 def _parameters(value: Distribution) -> Iterator[tuple[str, object]]:
-    """The parameters it was given; a second form of one (probs of logits) is only derived."""
+    """The parameters it was given; a second form of one (probs of logits) is only derived.
+
+    Of one that has none of its own, those of its base and of its transforms.
+    """
     given = vars(value)
     names = [name for name in value.arg_constraints if name in given]
     if "logits" in names and "probs" in names:
@@ -118,3 +123,5 @@ def _parameters(value: Distribution) -> Iterator[tuple[str, object]]:
     for name in ("base_dist", "_mixture_distribution", "_component_distribution"):
         if name in given:
             yield name.strip("_"), given[name]
+    if not names:
+        yield "transforms", given.get("transforms")

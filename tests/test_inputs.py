@@ -237,6 +237,25 @@ def test_a_distribution_lists_the_same_parameters_after_others_were_derived() ->
     assert list(tensor_leaves(made)) == ["logits"]
 
 
+def test_transforms_of_a_distribution_are_parts_of_it() -> None:
+    base = distributions.Normal(torch.zeros(2), torch.ones(2))
+    affine = distributions.AffineTransform(loc=ONES, scale=ONES * 2)
+    chain = [distributions.ComposeTransform([distributions.TanhTransform(), affine])]
+    made = distributions.TransformedDistribution(base, chain)
+    made.log_prob(ONES * 1.5)  # fills caches
+    assert list(tensor_leaves(made)) == [
+        "base_dist.loc",
+        "base_dist.scale",
+        "transforms.0.parts.1.loc",
+        "transforms.0.parts.1.scale",
+    ]
+    assert list(tensor_leaves(distributions.LogNormal(ONES, ONES))) == [
+        "base_dist.loc",
+        "base_dist.scale",
+    ]
+    assert "transforms.1.loc" not in tensor_leaves(distributions.Gumbel(ONES, ONES))
+
+
 def test_an_output_of_transformers_is_walked_by_its_keys() -> None:
     from transformers.modeling_outputs import BaseModelOutput
 
