@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -183,4 +184,14 @@ def test_biases_of_zeros_hide_nothing(tmp_path: Path) -> None:
     nn.init.zeros_(model[0].bias)
     study = make_study(model, "batch,4", folder=tmp_path, timings=False)
     parity = examine_file(study, study.onnx_file()).parity
+    assert not any(case.perturbed for case in parity.cases)
+
+
+def test_inputs_from_a_file_are_the_same_for_every_seed_and_that_is_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(12, dtype=np.float32).reshape(3, 4))
+    given = {"name": "x", "file": str(tmp_path / "x.npy")}
+    study = make_study(nn.Linear(4, 3), given, folder=tmp_path, timings=False)
+    parity = examine_file(study, study.onnx_file()).parity
+    assert parity.passed
+    assert parity.note == "every seed gives the same inputs"
     assert not any(case.perturbed for case in parity.cases)

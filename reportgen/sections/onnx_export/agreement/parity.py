@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from reportgen.sections.onnx_export.agreement.cases import Outcome, run_plans
 from reportgen.sections.onnx_export.agreement.divergence import find_divergence
 from reportgen.sections.onnx_export.agreement.perturb import hiding_parameters, run_perturbed
-from reportgen.sections.onnx_export.agreement.plans import Plan, make_plans, told
+from reportgen.sections.onnx_export.agreement.plans import Plan, do_seeds_matter, make_plans, told
 from reportgen.sections.onnx_export.result import OutputParity, Parity, ParityCase, SecondCall
 from reportgen.sections.onnx_export.runtime import CannotRunError, Runtime
 from reportgen.sections.onnx_export.training_mode import modules_in_training
@@ -134,6 +134,8 @@ def _notes(
     study: Study, file: OnnxFile, plain: Outcome, perturbed: Outcome | None
 ) -> Iterator[str]:
     yield from plain.notes
+    if not do_seeds_matter(study.spec):
+        yield "every seed gives the same inputs"
     if file.batch is not None and "batch" in file.asked:
         yield f"compared at a batch of {file.batch} only, which is fixed in the file"
     if perturbed is not None:

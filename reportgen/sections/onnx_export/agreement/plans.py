@@ -80,3 +80,9 @@ def told(plans: list[Plan]) -> str:
 def _and(parts: Iterable[str]) -> str:
     words = list(parts)
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def do_seeds_matter(spec: ModelSpec) -> bool:
+    """Whether another seed gives other inputs; arrays from files stay as they are."""
+    first, other = (make_examples(spec, 1, seed).tensors() for seed in (spec.seed, spec.seed + 1))
+    return not first or any(not tensor.equal(other[name]) for name, tensor in first.items())
