@@ -390,6 +390,29 @@ TINY_TEXT = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
             },
             {"audio_mel": ("batch", 32, 32), "audio_mel_mask": ("batch", 128)},
         ),
+        (  # text alone, where no tiles of pictures are found before the tries end
+            "transformers:mllama",
+            {
+                "text_config": {
+                    "model_type": "mllama_text_model",
+                    "pad_token_id": 0,
+                    **TINY_TEXT,
+                    "num_key_value_heads": 2,
+                    "cross_attention_layers": [],
+                },
+                "vision_config": {
+                    "model_type": "mllama_vision_model",
+                    "hidden_size": 16,
+                    "attention_heads": 2,
+                    "intermediate_size": 8,
+                    "num_hidden_layers": 1,
+                    "num_global_layers": 1,
+                    "intermediate_layers_indices": [0],
+                    "image_size": 28,
+                },
+            },
+            {"input_ids": ("batch", 18)},
+        ),
         (  # rows of patches, for the product of matrices wants their width
             "transformers:molmo2_vision",
             {**SIZES, "image_size": [28, 28], "head_dim": 8, "num_key_value_heads": 2},
@@ -451,6 +474,12 @@ class Tracker(torch.nn.Module):
 
     def forward(self, session: Session, frame: torch.Tensor | None = None) -> list[torch.Tensor]:
         return [*session.frames, *([] if frame is None else [frame])]
+
+
+def test_a_size_that_grew_out_of_one_of_our_own_is_not_followed() -> None:
+    mask = tensor("mask", "batch", 1, 96, dtype="int64", keyword=True)
+    error = RuntimeError("The size of tensor a (96) must match the size of tensor b (2304)")
+    assert list(wanted_sizes(error, (mask,))) == []
 
 
 def test_an_argument_that_is_an_object_of_a_class_is_named() -> None:
@@ -518,6 +547,7 @@ def test_a_detector_takes_a_list_of_pictures() -> None:
     (images,) = spec.inputs
     assert images.items is not None
     assert images.items[0].shape == (3, 320, 320)
+    assert images.per_sample
     assert any("list of images" in note for note in notes)
 
 

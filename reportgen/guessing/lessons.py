@@ -24,7 +24,7 @@ _RANKS: tuple[tuple[re.Pattern[str], Callable[[int], int]], ...] = (
     (re.compile(r"[Ee]xpected \dD \(unbatched\) or (\d)D"), lambda rank: rank),
 )
 _JOINED = re.compile(r"same number of dimensions: got (\d+) and (\d+)")
-_LONGEST = 4096  # no dim of an example need be longer
+_LONGEST = 2048  # a size that an error states and is longer grew out of one of our own
 _MOST_DIMS = 6  # other sizes tried after one error
 
 

@@ -37,6 +37,7 @@ _AS_LONG = ("attention_mask", "mm_token_type_ids", "image_embeds_position_mask")
 _MOST_ALIKE = 10  # passes that die of one cause, whatever they are given
 _PATIENCE = 4  # of them, after which the sizes in their errors no longer come first
 _MOST_OF_A_RANK = 4
+_LAST = 15  # tries in which what was to be tried at first comes before all that errors told
 
 _NEVER = frozenset({
     "labels", "past_key_values", "use_cache", "return_dict", "output_attentions",
@@ -65,15 +66,17 @@ class ConfigSearch(Search):
         self._last: State = ()
         self._placeholders = 0  # how many tokens stand for an image or a sound; runs tell
         self._queue: list[State] = []
-        for names in self._beginnings():
-            self._enqueue(tuple((name, 0) for name in names))
+        self._turn = 0
+        self._first = [tuple((name, 0) for name in names) for names in self._beginnings()]
+        for state in self._first:
+            self._enqueue(state)
 
     def __next__(self) -> Choice:
         if not self._queue:
             self._embed()
         if not self._queue:
             raise StopIteration
-        self._last = self._queue.pop(0)
+        self._last = self._drawn()
         inputs = tuple(self._input(name, index) for name, index in self._last)
         missing = [name for name in _BESIDES if self._is_left_out(name)]
         left_out = (
@@ -82,6 +85,15 @@ class ConfigSearch(Search):
             else ()
         )
         return Choice(inputs=inputs, notes=left_out)
+
+    def _drawn(self) -> State:
+        """The next in the queue; towards the end those that nothing but errors put behind."""
+        self._turn += 1
+        is_late = self._turn > self.tries - _LAST
+        waiting = [state for state in self._first if state in self._queue] if is_late else []
+        state = waiting[0] if waiting else self._queue[0]
+        self._queue.remove(state)
+        return state
 
     def _embed(self) -> None:
         """Where no tokens run, the model may be one that only takes their embeddings."""
