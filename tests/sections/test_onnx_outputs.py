@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,3 +198,30 @@ def test_inputs_from_a_file_are_the_same_for_every_seed_and_that_is_said(tmp_pat
     assert parity.passed
     assert parity.note == "every seed gives the same inputs"
     assert not any(case.perturbed for case in parity.cases)
+
+
+DRAWING = """
+import sys
+from pathlib import Path
+import numpy as np
+from reportgen.sections.onnx_export.runtime import Runtime
+runtime = Runtime(Path(sys.argv[1]))
+print([runtime.run({"x": np.zeros(3, np.float32)})[0].tolist() for _ in range(2)])
+"""
+
+
+def test_a_file_that_draws_gives_the_same_in_every_process(tmp_path: Path) -> None:
+    def port(name: str) -> Any:
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [3])
+
+    node = onnx.helper.make_node("RandomNormalLike", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "graph", [port("x")], [port("y")])
+    opsets = [onnx.helper.make_opsetid("", 20)]
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "m.onnx"
+    )
+    command = [sys.executable, "-c", DRAWING, str(tmp_path / "m.onnx")]
+    first, again = (subprocess.check_output(command, text=True) for _ in range(2))
+    assert first == again
+    one, two = ast.literal_eval(first)
+    assert one != two

@@ -27,6 +27,7 @@ _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ")
 _SOURCES = re.compile(r"\b\w+\.(?:cc|h|cpp):\d+ [\w:~]+(?:\([^()]*\)(?: const)?)? ")
 _PATHS = re.compile(r"/\S*/([^\s/]+)")
 _LONGEST = 240
+_SEED = 20_000
 
 
 class CannotRunError(Exception):
@@ -72,6 +73,7 @@ class Runtime:
         options.graph_optimization_level = getattr(
             onnxruntime.GraphOptimizationLevel, _LEVELS["none" if replaced else optimisation]
         )
+        onnxruntime.set_seed(_SEED)  # of the random operators of sessions made from now on
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
         except Exception as error:  # onnxruntime's classes have no common one of their own
