@@ -87,7 +87,8 @@ class _Maker:
         if item.value is not None:
             return item.value.value
         if item.items is not None:
-            values = [self.make(part) for part in item.items]
+            times = self.sizes["batch"] if item.per_sample else 1
+            values = [self.make(part) for part in item.items * times]
             return tuple(values) if item.as_tuple else values
         if item.fields is not None:
             return {key: self.make(part) for key, part in item.fields.items()}

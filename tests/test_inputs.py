@@ -83,6 +83,14 @@ def test_keywords_positions_structures_and_constants_arrive_as_written() -> None
     }
 
 
+def test_every_sample_brings_its_own_items() -> None:
+    images = {"name": "images", "items": ["3,8,8"], "per_sample": True}
+    (made,) = make(images, batch=3).args
+    assert [tuple(image.shape) for image in made] == [(3, 8, 8)] * 3
+    assert not torch.equal(made[0], made[1])
+    assert len(make(images, batch=1).args[0]) == 1
+
+
 def test_an_array_is_read_and_fitted_to_the_batch(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(6, dtype=np.float32).reshape(2, 3))
     item = {"name": "x", "file": tmp_path / "x.npy", "shape": ["batch", 3]}

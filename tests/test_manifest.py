@@ -530,6 +530,10 @@ WRONG: dict[str, tuple[str, str]] = {
         with_input("{shape: [1], tuple: true}"),
         "6: models[0].inputs[0]: tuple: true belongs beside items",
     ),
+    "a repeat of nothing": (
+        with_input("{shape: [1], per_sample: true}"),
+        "6: models[0].inputs[0]: per_sample: true belongs beside items",
+    ),
     "a name that is none": (
         with_input("{name: a-b, shape: [1]}"),
         "6: models[0].inputs[0].name: 'a-b' is no name: use letters, digits and '_'",
@@ -816,7 +820,13 @@ SEEN_BY_READER_ONLY = (
     *("source on the web", "source a folder", "weights absent", "logs absent", "an array absent"),
     *("dynamic dim unknown", "a dim misspelt", "a dim without size", "a dim that nobody has"),
     *("batch among dims", "two forms of input", "a keyword without name", "a keyword inside"),
-    *("a tuple of nothing", "input names equal", "low above high", "high beyond the dtype"),
+    *(
+        "a tuple of nothing",
+        "a repeat of nothing",
+        "input names equal",
+        "low above high",
+        "high beyond the dtype",
+    ),
     *("high of integers a fraction", "high of booleans", "target twice", "inputs missing"),
     *("text that turns around", "a compact dtype", "values beside a range"),
     *("values that are too few", "values without a shape", "values of booleans"),

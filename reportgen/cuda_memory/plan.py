@@ -15,7 +15,7 @@ from .gpus import Gpu
 from .laws import FIRST_BATCHES, BatchLaw, find_law, own_sizes
 from .library import Platform, context_bytes, uncertainty
 from .replay import Replay, replay
-from .scaling import ScaledRun, scaled
+from .scaling import ScaledRun, scaled, scaled_run
 from .search import largest
 from .settings import allocator_options
 from .step import Step, check_batch
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .stand_in import MakeInputs
 
 SEARCH_LIMIT = 1 << 20
+_LONGEST_LIST = 32
 
 
 class Plan:
@@ -156,11 +157,25 @@ class Plan:
         if not tracer.needs_values:
             starts = (self.trace(batch, gpu) for batch in FIRST_BATCHES)
             laws = (find_law(full, partial(tracer.trace, light=True)) for full in starts)
-            return next((law for law in laws if law is not None), None)
+            law = next((law for law in laws if law is not None), None)
+            return law or self._scaled_if_longer(gpu)
         try:
             return scaled(self.trace(1, gpu), first)
         except ModelRefusedError:  # batch norm does not train on one sample
             return ScaledRun(trace=first)
+
+    def _scaled_if_longer(self, gpu: Gpu | None) -> ScaledRun | None:
+        """A step that does more for every sample, as with a list of images, takes too long to trace
+        at every batch: beyond a middling one it is scaled.
+        """
+        events = [len(self.trace(batch, gpu).events) for batch in FIRST_BATCHES]
+        if events[-1] <= events[0]:
+            return None
+        note = f"does more for every sample; batches above {_LONGEST_LIST} are scaled from it"
+        longest = self.trace(_LONGEST_LIST, gpu)
+        run = scaled_run(self.trace(FIRST_BATCHES[-1], gpu), longest)
+        noted = replace(longest, notes=(*longest.notes, note))
+        return replace(run, trace=noted, smallest=_LONGEST_LIST + 1)
 
     def _sized(self, batch: int, gpu: Gpu | None, platform: Platform) -> tuple[Trace, list[int]]:
         """The events and their sizes: traced at this batch if it was, else by the law."""

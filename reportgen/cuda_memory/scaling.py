@@ -1,8 +1,7 @@
-"""Sizes of a step that had to run for real: read off two small batches, drawn on as lines.
+"""Sizes of a step whose events depend on values or on the number of samples.
 
-What such a model allocates depends on its values, so no law is exact. Where two runs have the
-same events their lines are drawn on; where they differ, what grows with the batch is scaled up
-from the larger run and the rest kept.
+No law is exact then. Where two traces have the same events, lines are drawn through their sizes;
+where they differ, what grows with the batch is scaled up from the larger one and the rest kept.
 """
 
 from __future__ import annotations
@@ -18,17 +17,21 @@ _CONSTANT = ("parameter", "buffer", "gradient", "optimizer_state")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScaledRun:
-    """Allocations of `trace` that depend on the batch grow in proportion to it."""
+    """Allocations of `trace` that depend on the batch grow in proportion to it.
+
+    `constant` are those that a smaller trace has as well, as many of a kind and of this size.
+    """
 
     trace: Trace
     smallest: int = 1
+    constant: frozenset[int] = frozenset()
 
     def sizes(self, batch: int, platform: Platform) -> list[int]:
         """The bytes of every allocation at this batch on this platform."""
         phases = _phase_of_allocation(self.trace)
         return [
-            self._size(allocation, phase, batch, platform)
-            for allocation, phase in zip(self.trace.allocations, phases, strict=True)
+            self._size(each, phase, self.trace.batch if i in self.constant else batch, platform)
+            for i, (each, phase) in enumerate(zip(self.trace.allocations, phases, strict=True))
         ]
 
     def _size(self, allocation: Allocation, phase: str, batch: int, platform: Platform) -> int:
@@ -40,9 +43,34 @@ class ScaledRun:
 
 
 def scaled(small: Trace, larger: Trace) -> BatchLaw | ScaledRun:
-    """The lines through two real runs, or the larger run scaled where they differ."""
+    """The lines through two traces, or the larger one scaled where they differ."""
     law = law_through(small, larger)
-    return law if law is not None else ScaledRun(trace=larger)
+    return law if law is not None else scaled_run(small, larger)
+
+
+def scaled_run(small: Trace, larger: Trace) -> ScaledRun:
+    """The larger trace, scaled but for what the smaller one has in the same number and size."""
+    few, many = _by_kind(small), _by_kind(larger)
+    constant = {
+        index
+        for kind, indices in many.items()
+        if len(indices) == len(few.get(kind, ()))
+        for index, other in zip(indices, few[kind], strict=True)
+        if _asks_for(larger.allocations[index]) == _asks_for(small.allocations[other])
+    }
+    return ScaledRun(trace=larger, constant=frozenset(constant))
+
+
+def _by_kind(trace: Trace) -> dict[tuple[str, str, str], list[int]]:
+    """The allocations of each module, operator and category, in order."""
+    kinds: dict[tuple[str, str, str], list[int]] = {}
+    for index, each in enumerate(trace.allocations):
+        kinds.setdefault((each.path, each.op, each.category), []).append(index)
+    return kinds
+
+
+def _asks_for(allocation: Allocation) -> tuple[int, Request | None]:
+    return allocation.size_bytes, allocation.request
 
 
 def _grown(request: Request, batch: int, traced_batch: int) -> Request:

@@ -115,7 +115,8 @@ def _named(arguments: Iterator[tuple[str, Any]]) -> Iterator[str]:
 def _axes_tree(value: Any, item: InputSpec, dynamic: tuple[str, ...]) -> Any:
     """The structure of `value`, each tensor replaced by its dynamic axes, all else by None."""
     if item.items is not None:
-        parts = [_axes_tree(v, part, dynamic) for v, part in zip(value, item.items, strict=True)]
+        specs = item.items * (len(value) // len(item.items)) if item.per_sample else item.items
+        parts = [_axes_tree(v, part, dynamic) for v, part in zip(value, specs, strict=True)]
         return tuple(parts) if item.as_tuple else parts
     if item.fields is not None:
         return {key: _axes_tree(value[key], part, dynamic) for key, part in item.fields.items()}

@@ -115,6 +115,9 @@ def _tail(spec: ModelSpec, choice: Choice) -> Iterator[str]:
     if has_free_batch(choice):
         yield f"    batch: {spec.batch}"
         yield "    onnx: {dynamic: [batch]}  # a batch of another size ran as well"
+    elif any(item.per_sample for item in choice.inputs):
+        yield f"    batch: {spec.batch}"
+        yield "    onnx: {dynamic: []}  # a file takes a list of one length"
     else:
         yield "    onnx: {dynamic: []}  # no batch of another size ran"
 
@@ -145,7 +148,8 @@ def _structure(item: InputSpec) -> dict[str, Any]:
         return {"value": item.value.value}
     if item.items is not None:
         parts = [_as_written(part) for part in item.items]
-        return {"items": parts, "tuple": True} if item.as_tuple else {"items": parts}
+        marks = {"tuple": item.as_tuple, "per_sample": item.per_sample}
+        return {"items": parts, **{key: True for key, marked in marks.items() if marked}}
     if item.fields is not None:
         return {"fields": {key: _as_written(part) for key, part in item.fields.items()}}
     return {}

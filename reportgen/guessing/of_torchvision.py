@@ -40,12 +40,12 @@ def torchvision_choices(name: str, model: nn.Module) -> Iterator[Choice]:
 
 
 def _detection(name: str) -> Choice:
-    """A list of images without a batch dimension, as detectors take it."""
+    """A list of images, one for every sample, as detectors take it."""
     size = next((size for mark, size in _DETECTION if mark in name), _DETECTION_SIZE)
     image = tensor(None, 3, size, size, low=0.0, high=1.0)
     return Choice(
-        inputs=(InputSpec(name="images", items=(image,)),),
-        notes=("a detector takes a list of images: here one, whatever the batch",),
+        inputs=(InputSpec(name="images", items=(image,), per_sample=True),),
+        notes=("a detector takes a list of images, one for every sample of the batch",),
     )
 
 

@@ -8,7 +8,8 @@ The grammar, whole. An input is a text `[name=]dim,dim,...[:dtype[<high]]`, or a
 - `file`: the array in x.npy, the only tensor of x.safetensors, or the one called so of
   x.safetensors:key (`shape` and `dtype` may stand beside it and must then agree);
 - `value`: a constant, which is text, a number, true, false or null;
-- `items`: a list of inputs; with `tuple: true` a tuple;
+- `items`: a list of inputs; with `tuple: true` a tuple; with `per_sample: true` repeated for
+  every sample of the batch, each time with other values;
 - `fields`: a dict of inputs by key.
 
 A dim is a positive whole number, `batch`, or a name given a size by the model's `dims`.
@@ -167,6 +168,8 @@ class InputSpec(Value):
     """Nested inputs, passed as a list."""
     as_tuple: Flag = Field(default=False, validation_alias="tuple")
     """Pass `items` as a tuple, which an LSTM's state must be."""
+    per_sample: Flag = False
+    """Repeat `items` for every sample of the batch, as detectors take their images."""
     fields: dict[str, InputSpec] | None = None
     """Nested inputs by key, passed as a dict."""
 
@@ -207,6 +210,8 @@ class InputSpec(Value):
             raise ValueError("a keyword input needs a name")
         if self.as_tuple and self.items is None:
             raise ValueError("tuple: true belongs beside items")
+        if self.per_sample and self.items is None:
+            raise ValueError("per_sample: true belongs beside items")
         if any(part.keyword for part in self.parts):
             raise ValueError("only an outermost input can be a keyword")
         if self.low is not None or self.high is not None:

@@ -139,6 +139,26 @@ class KeywordNet(nn.Module):
         return {"mean": self.embedding(ids).mean(dim=1)}
 
 
+def test_samples_in_a_list_grow_with_the_batch(tmp_path: Path) -> None:
+    """The images of a detector: a list of so many tensors needs what one tensor of them needs."""
+
+    class Stacks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = small()
+
+        def forward(self, samples: list[torch.Tensor]) -> torch.Tensor:
+            return self.body(torch.stack(samples))  # type: ignore[no-any-return]
+
+    listed = {"name": "samples", "items": ["256"], "per_sample": True}
+    for batch in (4, 100):  # traced, and scaled from a smaller one
+        by_list = examined(tmp_path, Stacks(), inputs=[listed], batch=batch)
+        by_tensor = examined(tmp_path, inputs=["batch,256"], batch=batch)
+        for one, other in zip(by_list.estimates, by_tensor.estimates, strict=True):
+            more = one.peak_allocated_bytes - other.peak_allocated_bytes
+            assert 0 <= more <= 1.2 * batch * 256 * 4  # the tensors stay beside their stack
+
+
 def test_keyword_inputs_and_dict_outputs_are_traced(tmp_path: Path) -> None:
     item = {"name": "ids", "shape": ["batch", 6], "dtype": "int64", "high": 30, "keyword": True}
     study = make_study(KeywordNet(), item, folder=tmp_path, targets=("T4",))

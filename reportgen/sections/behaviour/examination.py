@@ -13,7 +13,7 @@ from torch import nn
 from reportgen.chapter import Skipped, Unable
 from reportgen.inputs import Examples, make_examples
 from reportgen.manifest import ModelSpec
-from reportgen.sections.behaviour.bench import Bench, Cost, NotRunError
+from reportgen.sections.behaviour.bench import Bench, Cost, NotRunError, tensors_of
 from reportgen.sections.behaviour.budget import Budget
 from reportgen.sections.behaviour.dimensions import Dimension, dimensions_of
 from reportgen.sections.behaviour.dry_runs import (
@@ -202,6 +202,7 @@ class Examination:
                 whole=self._usual,
                 other=make_examples(self._spec, self._first.batch, seed),
                 axes=batch_axes(self._usual, larger),
+                in_lists=len(tensors_of(larger)) != len(tensors_of(self._usual)),
             )
             for seed in seeds
         )
@@ -237,7 +238,7 @@ class Examination:
         return run_real(self._model, self._first.wishes["training"])
 
     def _other_sizes(self, batches: Batches, training: Outcome) -> list[Probe]:
-        probes = [self._batches_probe(training)] if batches.has_batch else []
+        probes = [self._batches_probe(training)] if batches.has_batch or batches.in_lists else []
         base = self._first.evaluation
         for dimension in dimensions_of(self._spec):
             tried = [

@@ -57,6 +57,8 @@ def _why_not(bench: Bench, batches: Batches, repeated: Repeated) -> str:
         return "not even the two passes over the same batch were run"
     if not repeated.repeatable:
         return "the same batch already gives other results each time"
+    if batches.in_lists:
+        return "every sample is an item of a list, and these are not compared"
     if not batches.has_batch:
         return "no input has a dim that follows the batch"
     if bench.batch < 2:

@@ -20,11 +20,13 @@ class Batches:
         whole: the inputs of the whole batch.
         other: inputs of the same shapes with other values.
         axes: of each tensor, in the order of `tensors_of`; None for one without a batch.
+        in_lists: every sample brings tensors of its own, as the images of a detector.
     """
 
     whole: Examples
     other: Examples
     axes: tuple[int | None, ...]
+    in_lists: bool = False
 
     @property
     def has_batch(self) -> bool:
@@ -71,9 +73,15 @@ class Batches:
 
 
 def batch_axes(smaller: Examples, larger: Examples) -> tuple[int | None, ...]:
-    """The axis in which each tensor of two batches differs; None where there is not just one."""
+    """The axis in which each tensor of two batches differs; None where there is not just one.
+
+    Where every sample brings tensors of its own, in a list, no tensor has an axis for them.
+    """
+    small, large = tensors_of(smaller), tensors_of(larger)
+    if len(small) != len(large):
+        return (None,) * len(small)
     axes: list[int | None] = []
-    for a, b in zip(tensors_of(smaller), tensors_of(larger), strict=True):
+    for a, b in zip(small, large, strict=True):
         found = [axis for axis, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)) if m != n]
         axes.append(found[0] if len(found) == 1 else None)
     return tuple(axes)
