@@ -93,6 +93,8 @@ class Tracer:
             except Exception as err:  # whatever the model's own code raises
                 self._reason = _first_line(err)
                 self._asks_values = isinstance(err, NEEDS_VALUES)
+                if self.was_traced and not self._asks_values:  # it runs fake, but not at this batch
+                    raise _refusal(batch, err) from err
         self._refuse_what_cannot_be_computed()
         made = self._told_trace(min(batch, REAL_RUN_BATCH)) or self._real_trace(batch)
         self.needs_values = True  # not before: a batch that is refused says nothing of the others
@@ -157,10 +159,7 @@ class Tracer:
             except CudaMemoryError:
                 raise
             except Exception as err:  # whatever the model's own code raises
-                raise ModelRefusedError(
-                    f"the model refuses batch {wanted}: {_first_line(err)}",
-                    "check the shapes and types of the inputs",
-                ) from err
+                raise _refusal(wanted, err) from err
         note = f"ran for real on the CPU at batch {batch}, other batches scaled: {self._reason}"
         notes = (*self._notes_on(recorder), note)
         return recorder.trace(batch=batch, method="cpu run", notes=notes)
@@ -227,6 +226,13 @@ def _undisturbed() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def _refusal(batch: int, err: Exception) -> ModelRefusedError:
+    return ModelRefusedError(
+        f"the model refuses batch {batch}: {_first_line(err)}",
+        "check the shapes and types of the inputs",
+    )
 
 
 def _first_line(err: BaseException) -> str:

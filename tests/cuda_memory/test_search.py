@@ -191,6 +191,27 @@ def test_a_model_that_runs_at_one_batch_alone_is_estimated_there(
         plan.estimate(batch + 1)
 
 
+class UpToSix(nn.Module):
+    """Refuses a large batch, as an exported program does beyond the range of its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 6:
+            raise RuntimeError("guard failed: x.size()[0] <= 6")
+        return self.linear(x)
+
+
+def test_a_batch_beyond_what_a_model_takes_is_no_question_of_values() -> None:
+    plan = trace_step(UpToSix(), lambda batch: ((torch.ones(batch, 64),), {}), Step())
+    fit = plan.largest_batch(find_gpu("T4"))
+    assert (fit.largest_batch, fit.limited_by) == (6, "model")
+    with pytest.raises(ModelRefusedError, match="refuses batch 9: guard failed"):
+        plan.estimate(9)
+
+
 def test_measuring_without_a_device_is_refused_with_a_hint() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a device here")
