@@ -64,6 +64,31 @@ def more(array: Any) -> None:
     array.reshape(-1)[0] += 0.5
 
 
+# Nothing to compare --------------------------------------------------------------------------
+
+
+class Finds(nn.Module):
+    """A detector: it returns the rows whose score is above a bar."""
+
+    def __init__(self, bar: float) -> None:
+        super().__init__()
+        self.score = nn.Linear(4, 1)
+        self.bar = bar
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[self.score(x)[:, 0] > self.bar]
+
+
+def test_a_detector_that_finds_nothing_is_compared_again_with_perturbed_parameters(
+    look: Look,
+) -> None:
+    parity = look(Finds(bar=1e9), "batch,4").parity
+    assert (parity.passed, parity.vacuous) == (True, False)
+    assert "every output is empty, so all was compared again" in parity.note
+    assert "with these, too, every output is empty" in parity.note
+    assert "empty" not in look(Finds(bar=-1e9), "batch,4").parity.note
+
+
 # The second call ----------------------------------------------------------------------------
 
 

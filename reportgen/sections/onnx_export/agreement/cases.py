@@ -72,6 +72,12 @@ class Outcome:
         self.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no output held a single element in any case: a detector found nothing."""
+        outputs = [output for case in self.cases for output in case.outputs]
+        return bool(outputs) and all(0 in output.shape for output in outputs)
+
+    @property
     def passed(self) -> bool:
         """Whether every case did."""
         return all(case.passed for case in self.cases)

@@ -112,7 +112,7 @@ def as_exported() -> Iterator[None]:
 def _perturbed(study: Study, file: OnnxFile, plans: list[Plan], plain: Outcome) -> Outcome | None:
     """The cases with perturbed parameters, where the plain ones prove too little."""
     hiding = hiding_parameters(study.model)
-    if not plain.passed or not (plain.unvarying | plain.deaf or hiding):
+    if not plain.passed or not (plain.unvarying | plain.deaf or plain.is_empty or hiding):
         return None
     done = {(case.batch, case.seed) for case in plain.cases if not case.dims}
     usable = [plan for plan in plans if (plan.batch, plan.seed) in done and not plan.dims]
@@ -176,7 +176,11 @@ def _about_second_call(second: SecondCall) -> Iterator[str]:
 def _proving_little(outcome: Outcome) -> str:
     """Which outputs a wrong file could give too: `a does not vary, b and c do not depend on …`."""
     deaf = outcome.deaf - outcome.unvarying
-    said = _that(outcome.unvarying, "not vary"), _that(deaf, "not depend on the input")
+    said = (
+        _that(outcome.unvarying, "not vary"),
+        _that(deaf, "not depend on the input"),
+        "every output is empty" if outcome.is_empty else "",
+    )
     return ", ".join(filter(None, said))
 
 
