@@ -17,7 +17,7 @@ from fontTools.ttLib import TTFont
 from jinja2 import UndefinedError
 from report_values import HOSTILE, full_report, hostile_report, model, small_report, work_folder
 
-from reportgen.chapter import Chapter, Skipped
+from reportgen.chapter import Chapter, Done, Skipped
 from reportgen.render import (
     SUMMARY_LIMIT,
     render_index,
@@ -36,6 +36,7 @@ from reportgen.render.text import markdown, shortened, visible
 from reportgen.report import ModelReport, Report, Verdict
 from reportgen.sections import SECTIONS
 from reportgen.sections.layers import Layer
+from reportgen.sections.memory import Memory
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -268,6 +269,31 @@ def test_models_with_different_sections_share_a_comparison(tmp_path: Path) -> No
     )
     assert "bare" in render_index(report)
     assert "| bare | ✅ pass | unknown | unknown | – |" in render_summary(report)
+
+
+def test_models_that_cannot_be_trained_are_compared_by_inference(folder: Path) -> None:
+    """A detector without targets has no training step: nobody is told of batches of nothing."""
+    models = tuple(map(_without_training, full_report().models))
+    report = replace(full_report(), models=models)
+    pages = render_index(report), render_print(report, folder), render_summary(report)
+    words = [_Reader(page).text for page in pages]
+    assert "Inference fp32" in words[0]
+    assert (
+        "Training" not in words[0].partition("Largest batch")[2].partition("The largest batch")[0]
+    )
+    assert "Largest inference batch" in words[1]
+    assert "the largest inference batch (fp32) that fits each card" in words[2]
+
+
+def _without_training(model: ModelReport) -> ModelReport:
+    def changed(chapter: Chapter) -> Chapter:
+        if not isinstance(chapter.outcome, Done) or not isinstance(chapter.outcome.result, Memory):
+            return chapter
+        memory = chapter.outcome.result
+        fits = tuple(fit for fit in memory.fits if fit.mode == "inference")
+        return replace(chapter, outcome=Done(result=replace(memory, fits=fits)))
+
+    return replace(model, chapters=tuple(map(changed, model.chapters)))
 
 
 def test_equal_neighbours_are_one_row_with_their_number() -> None:

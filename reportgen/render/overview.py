@@ -60,6 +60,11 @@ class Overview:
     training_setting: str  # what the plainest training step is: "fp32, adamw"
     inference_setting: str
 
+    @property
+    def trains(self) -> bool:
+        """Whether a training step of some model was estimated; else inference is shown."""
+        return bool(self.training_setting)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
