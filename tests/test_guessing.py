@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from factories import make_spec
+from torch import Tensor, nn
 
 from reportgen.errors import ModelError
-from reportgen.guessing.choice import indices, tensor
+from reportgen.guessing.choice import Choice, indices, tensor
 from reportgen.guessing.draft import draft_manifest
 from reportgen.guessing.lessons import wanted_rank
 from reportgen.guessing.lookups import lowered
+from reportgen.guessing.whole_tables import over_whole_tables
 from reportgen.inputs import make_examples
 from reportgen.manifest import InputSpec, ModelSpec, load_manifest
 from reportgen.sources import load_model
@@ -278,3 +281,27 @@ def test_an_index_beyond_a_table_leads_to_the_next_smaller_one_then_to_fewer() -
 def test_a_number_with_a_floor_is_not_lowered_below_it() -> None:
     mask = tensor("mask", "batch", 16, dtype="int64", low=4, high=5)
     assert [one[0].high for one in lowered((mask,), [3])] == [5, 5]
+
+
+# Whole tables ---------------------------------------------------------------------------------
+
+
+class Words(nn.Module):
+    """Looks words up in one table, types in a smaller one, and counts with a third number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.types = nn.Embedding(500, 4), nn.Embedding(3, 4)
+        self.unused = nn.Embedding(900, 4)
+
+    def forward(self, words: Tensor, types: Tensor, steps: Tensor) -> Tensor:
+        found: Tensor = self.words(words) + self.types(types)
+        return found * steps[:, None, None]
+
+
+def test_whole_numbers_run_over_the_whole_of_the_table_that_they_look_up() -> None:
+    narrow = [tensor(n, "batch", 6, dtype="int64", high=2) for n in ("words", "types")]
+    steps = tensor("steps", "batch", dtype="int64", high=10)
+    spec = make_spec(batch=2)
+    found = over_whole_tables(Words(), spec, Choice(inputs=(*narrow, steps)), 2)
+    assert [item.high for item in found.inputs] == [500, 3, 10]

@@ -192,7 +192,8 @@ def _branch(
     return Explained(
         error=f"data-dependent branch{place}{also}: what runs next depends on a tensor's values, "
         "which an ONNX graph cannot follow",
-        hint="replace the branch by torch.where or torch.cond, or keep it out of forward",
+        hint="replace the branch by torch.where or torch.cond, or keep it out of forward; "
+        "torch.onnx.export(dynamo=False) writes a file that always takes its example's course",
         kind="final",
         details=places if others > 0 else (),
     )

@@ -14,6 +14,7 @@ from reportgen.guessing.of_torchvision import torchvision_choices
 from reportgen.guessing.of_transformers import ConfigSearch
 from reportgen.guessing.second_size import has_free_batch
 from reportgen.guessing.trying import needs_values, trial, why_not, with_choice
+from reportgen.guessing.whole_tables import over_whole_tables
 from reportgen.plain_words import one_line
 from reportgen.sources import is_weightless
 from reportgen.sources.loaded import Loaded
@@ -59,7 +60,8 @@ def guess_inputs(spec: ModelSpec, loaded: Loaded) -> Choice:
             if refusal is None and search.varies_batch and has_free_batch(choice):
                 refusal = tries.refusal_of(choice, batch + 2, alone=choice)
             if refusal is None:
-                return _noted(choice, *((_BY_TRYING,) if tries.first is not None else ()))
+                whole = over_whole_tables(loaded.model, spec, choice, batch)
+                return _noted(whole, *((_BY_TRYING,) if tries.first is not None else ()))
             search.learn(refusal)
     return tries.second_best(search)
 
