@@ -108,7 +108,7 @@ class Tracer:
         if answers is None:
             return None
         try:
-            made = self._fake_trace(batch, light=False, answers=answers)
+            made = self._fake_trace(batch, light=False, answers=answers.from_the_start())
         except CudaMemoryError:
             raise
         except Exception:  # it reads what the real pass did not, as in a recomputation

@@ -157,6 +157,24 @@ def test_values_that_the_real_pass_did_not_read_make_the_step_run_for_real() -> 
     assert any("for real" in note for note in found.notes)
 
 
+def test_a_step_that_ended_halfway_does_not_spoil_the_next_one() -> None:
+    passes = RealPasses()
+    broken: list[bool] = []
+
+    def course(linear: nn.Linear, x: Tensor) -> Any:
+        for keep in (x[:, 0] > 0).tolist():
+            if broken and type(x) is not Tensor:
+                raise RuntimeError("halfway")
+            x = linear(x) if keep else x
+        return x
+
+    model, step = Reader(course), Step(iterations=1)
+    broken.append(True)
+    assert trace_step(model, rows, step, passes=passes).trace(1).method == "cpu run"
+    broken.clear()
+    assert trace_step(model, rows, step, passes=passes).trace(1).method == "cpu values"
+
+
 def test_the_model_and_the_random_state_are_left_alone() -> None:
     model = Reader(lambda linear, x: linear(x)[torch.rand(len(x)) > 0.5])
     before, weight = torch.get_rng_state(), model.linear.weight.clone()
