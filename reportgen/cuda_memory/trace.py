@@ -93,6 +93,7 @@ class Tracer:
             except Exception as err:  # whatever the model's own code raises
                 self._reason = _first_line(err)
                 self._asks_values = isinstance(err, NEEDS_VALUES)
+                self._stand_in = None  # it may keep something of the pass that ended halfway
                 if self.was_traced and not self._asks_values:  # it runs fake, but not at this batch
                     raise _refusal(batch, err) from err
         self._refuse_what_cannot_be_computed()
@@ -184,7 +185,8 @@ class Tracer:
         """The copy in the step's mode, checkpointed if asked for, without gradients."""
         model.train(self.step.trains)
         if self.step.checkpoints:
-            self._notes.append(apply_checkpointing(model, self.step))
+            note = apply_checkpointing(model, self.step)
+            self._notes += [note] if note not in self._notes else []
         return model
 
     def _recorder(self, *, fake: bool, answers: Answers | None = None) -> Recorder:
