@@ -14,6 +14,7 @@ import pikepdf
 import pytest
 from report_values import full_report, small_report, work_folder
 
+from reportgen.chapter import Failed
 from reportgen.errors import OutputError
 from reportgen.outputs import FORMATS, placing, write_report, writing
 from reportgen.outputs import pdf as pdf_module
@@ -221,6 +222,44 @@ def test_the_folder_of_a_model_that_is_gone_goes_with_it(work: Path, tmp_path: P
     only = replace(small_report(), models=small_report().models[:1])
     _write(only, work, tmp_path / "out")
     assert _only_output(tmp_path / "out/models") == ["tanh"]
+
+
+def test_a_file_that_a_model_no_longer_has_is_removed(work: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    _write(small_report(), work, output)
+    before = _files(output)
+    (output / "models/tanh/model.onnx.data").write_bytes(b"weights of an earlier file")
+    (output / "models/tanh/notes.md").write_bytes(b"mine")
+    without = {"onnx": Failed(error="export failed", hint="")}
+    _write(_with_outcomes(small_report(), without), work, output)
+    gone = set(before) - set(_files(output))
+    assert gone == {"models/tanh/model.onnx"}
+    assert not (output / "models/tanh/model.onnx.data").exists()
+    assert (output / "models/tanh/notes.md").exists()
+
+
+def test_pages_of_a_format_that_was_not_asked_for_stay(work: Path, tmp_path: Path) -> None:
+    report, output = small_report(), tmp_path / "out"
+    _write(report, work, output)
+    before = set(_files(output))
+    write_report(report, report_to_json(report), work, output, frozenset({"json"}))
+    assert set(_files(output)) == before
+
+
+def _with_outcomes(report: Report, outcomes: dict[str, Failed]) -> Report:
+    return replace(
+        report,
+        models=tuple(
+            replace(
+                model,
+                chapters=tuple(
+                    replace(chapter, outcome=outcomes.get(chapter.name, chapter.outcome))
+                    for chapter in model.chapters
+                ),
+            )
+            for model in report.models
+        ),
+    )
 
 
 @pytest.mark.parametrize(

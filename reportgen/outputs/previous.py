@@ -1,4 +1,4 @@
-"""What a report written earlier left in the folder: the files of models that are gone."""
+"""What a report written earlier left in the folder: files that the report of today has not."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from typing import Any
 
 from reportgen.report import Report
 
-_OWN = ("index.html", "layers.csv", "summary.txt", "model.onnx")
+_PAGE = "index.html"
+_OWN = (_PAGE, "layers.csv", "summary.txt", "model.onnx", "model.onnx.data")
 _DRAWINGS = ("svg",)
 
 
 def stale_files(output: Path, report: Report) -> tuple[str, ...]:
-    """Files below `output` of models that its `report.json` names and `report` does not.
+    """Files below `output` of models that its `report.json` names and `report` may not have.
 
-    Only files that reportgen itself writes are meant; a file of another name is left alone.
+    Of a model that is gone, all; of one that stays, all but its page, which is written only where
+    its format is asked for: a `model.onnx` beside a report that says its export failed is a trap.
+    Those that `report` writes anew are among them. Only files that reportgen itself writes are
+    meant; a file of another name is left alone.
     """
     names = {model.name for model in report.models}
-    gone = [name for name in _models_of(output / "report.json") if name not in names]
-    return tuple(file for name in gone for file in _files_of(output, name))
+    return tuple(
+        file
+        for name in _models_of(output / "report.json")
+        for file in _files_of(output, name)
+        if name not in names or Path(file).name != _PAGE
+    )
 
 
 def _models_of(path: Path) -> list[str]:

@@ -29,8 +29,8 @@ def write_report(
 
     Everything is built in a hidden folder beside `output` first; only when all of it is on the
     disk are the files renamed into place. A failure or Ctrl-C before that leaves the previous
-    report as it was. Files of models that the previous report named and this one does not are
-    removed; nothing else in `output` is touched.
+    report as it was. What the previous report wrote of its models and this one has not (models
+    that are gone, an ONNX file whose export now fails) is removed; nothing else is touched.
 
     Args:
         report: the report.
