@@ -301,8 +301,11 @@ def _complain(error: ReportgenError) -> None:
     prefix = "" if isinstance(error, ManifestError) else "reportgen: "
     hint = f" ({error.hint})" if error.hint else ""
     for line in f"{error.message}{hint}".splitlines():
-        visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        typer.echo(prefix + visible, err=True)
+        typer.echo(prefix + _visible(line), err=True)
+
+
+def _visible(line: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _formats(text: str) -> tuple[str, ...]:
@@ -318,20 +321,21 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _say_what_came_out(built: Any) -> None:
-    from reportgen.chapter import Failed
+    from reportgen.report import failures
 
     for model in built.report.models:
-        failed = [c.name for c in model.chapters if isinstance(c.outcome, Failed)]
-        notes = [f"{len(model.findings)} finding{'s' * (len(model.findings) != 1)}"]
-        notes += [f"{', '.join(failed)} failed"] if failed else []
-        _tell(f"{model.verdict.value:<5} {model.name}: {', '.join(notes)}")
+        found = len(model.findings)
+        _tell(f"{model.verdict.value:<5} {model.name}: {found} finding{'s' * (found != 1)}")
+        for failure in failures(model):
+            hint = f" ({failure.failed.hint})" if failure.failed.hint else ""
+            _tell(f"      {failure.titles} failed: {failure.failed.error}{hint}")
     _tell(f"wrote {built.output}")
 
 
 def _tell(line: str) -> None:
     """Say `line` on stderr; a reader who has gone away (`2>&1 | head`) changes no exit status."""
     with contextlib.suppress(BrokenPipeError):
-        typer.echo(line, err=True)
+        typer.echo(_visible(line), err=True)
 
 
 def _status(built: Any, fail_on: FailOn) -> int:

@@ -100,6 +100,36 @@ class Report:
         return worst(model.verdict for model in self.models)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Chapters that failed for one reason: a model that cannot be loaded fails them all."""
+
+    chapters: tuple[Chapter, ...]
+    failed: Failed
+    everything: bool  # no chapter of the model is left
+
+    @property
+    def titles(self) -> str:
+        """The titles of the chapters, in reading order."""
+        return "every section" if self.everything else ", ".join(c.title for c in self.chapters)
+
+
+def failures(model: ModelReport) -> tuple[Failure, ...]:
+    """Why chapters of `model` failed, each reason once, in reading order."""
+    by_reason: dict[Failed, list[Chapter]] = {}
+    for chapter in model.chapters:
+        if isinstance(chapter.outcome, Failed):
+            by_reason.setdefault(chapter.outcome, []).append(chapter)
+    return tuple(
+        Failure(
+            chapters=tuple(chapters),
+            failed=failed,
+            everything=len(chapters) == len(model.chapters) > 1,
+        )
+        for failed, chapters in by_reason.items()
+    )
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of `verdicts`; `PASS` for none."""
     order = list(Verdict)

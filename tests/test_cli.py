@@ -238,6 +238,28 @@ def test_a_failed_section_makes_the_status_1_and_the_rest_is_built(manifest: Pat
     assert "net.py:" in sections["onnx"]["error"]
 
 
+def test_the_terminal_is_told_why_a_section_failed_each_reason_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from reportgen.chapter import Chapter, Failed
+    from reportgen.pipeline import Built
+    from reportgen.report import ModelReport, Report, Verdict
+
+    why = Failed(error="raised ValueError: \x1b[31mred", hint="see net.py")
+    model = ModelReport(
+        name="net", source="net.py:Net", comment="", seed=0, weights="", verdict=Verdict.FAIL,
+        budgets=(), findings=(),
+        chapters=tuple(Chapter(name=name, title=name.title(), outcome=why) for name in "ab"),
+    )  # fmt: skip
+    report = Report(title="t", environment={}, timings=None, models=(model,))
+    cli._say_what_came_out(Built(report=report, output=Path("out"), files=()))
+    assert capsys.readouterr().err.splitlines() == [
+        "fail  net: 0 findings",
+        "      every section failed: raised ValueError: \\x1b[31mred (see net.py)",
+        "wrote out",
+    ]
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_within_two_seconds_and_leaves_the_old_report(manifest: Path) -> None:
     (manifest.parent / "net.py").write_text(NET + "import time; time.sleep(600)\n")

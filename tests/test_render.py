@@ -17,7 +17,7 @@ from fontTools.ttLib import TTFont
 from jinja2 import UndefinedError
 from report_values import HOSTILE, full_report, hostile_report, model, small_report, work_folder
 
-from reportgen.chapter import Chapter, Done, Skipped
+from reportgen.chapter import Chapter, Done, Failed, Skipped
 from reportgen.render import (
     SUMMARY_LIMIT,
     render_index,
@@ -231,6 +231,32 @@ def test_a_failed_and_a_skipped_section_say_why_and_the_others_stand(folder: Pat
     assert "What to do: replace the branch by torch.where" in text
     assert "Not run: the manifest names no logs for this model." in text
     assert "Largest batch" in text
+
+
+def test_a_reason_that_fails_every_section_is_told_once() -> None:
+    crash = Failed(error="the process crashed with SIGSEGV", hint="see the log")
+    whole = _model("transformer")
+    chapters = tuple(replace(chapter, outcome=crash) for chapter in whole.chapters)
+    report = replace(full_report(), models=(replace(whole, chapters=chapters),))
+    summary = render_summary(report)
+    assert summary.count("the process crashed with SIGSEGV") == 1
+    assert "**transformer**, every section: the process crashed" in summary
+    assert "(every section failed" in summary
+
+
+def test_sections_that_failed_for_one_reason_share_a_line_and_others_do_not() -> None:
+    whole = _model("transformer")
+    errors = dict(zip([c.name for c in whole.chapters], ["a", "b", "a"], strict=False))
+    chapters = tuple(
+        replace(c, outcome=Failed(error=f"reason {errors[c.name]}")) if c.name in errors else c
+        for c in whole.chapters
+    )
+    lines = render_summary(
+        replace(full_report(), models=(replace(whole, chapters=chapters),))
+    ).splitlines()
+    first, second, third = (c.title for c in chapters[:3])
+    assert f"- **transformer**, {first}, {third}: reason a" in lines
+    assert f"- **transformer**, {second}: reason b" in lines
 
 
 def test_figures_of_a_clock_stand_in_labelled_blocks_and_go_away_without_timings(

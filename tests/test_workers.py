@@ -36,6 +36,8 @@ class Trouble(nn.Module):
             time.sleep(600)
         if kind == "die at birth":
             os._exit(3)
+        if kind == "eat memory at birth":
+            self.eat_memory()
 
     def forward(self, x):
         getattr(self, self.kind.replace(" ", "_"))()
@@ -196,7 +198,18 @@ def test_a_model_that_never_finishes_loading_fails_every_section(tmp_path: Path)
     late, dead = examine(job(tmp_path, "hang at birth", seconds=8.0), job(tmp_path, "die at birth"))
     for examined in (late, dead):
         assert [type(c.outcome) for c in examined.chapters] == [Failed, Failed]
-    assert "status 3" in dead.chapters[0].outcome.error  # type: ignore[union-attr]
+    assert dead.chapters[0].outcome.error == (  # type: ignore[union-attr]
+        "while the model was loaded, the process ended by itself with status 3 before it was done"
+    )
+
+
+@pytest.mark.slow
+def test_a_model_that_eats_all_memory_while_it_is_loaded_is_told_about_its_limit(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ModelError, match="MemoryError") as caught:
+        examine(job(tmp_path, "eat memory at birth", memory_bytes=3 * 2**30))
+    assert caught.value.hint.startswith("the limit was 3.0 GiB; raise limits.memory")
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from reportgen.render import figures, filters, outline, overview
 from reportgen.render.drawings import Place, inline_svg, place
 from reportgen.render.fonts import drawable
 from reportgen.render.text import drawn, markdown, shortened, visible
+from reportgen.report import failures
 
 Words = dict[str, Callable[..., Any]]
 
@@ -91,6 +92,7 @@ def _words() -> Words:
         "pruned": outline.pruned,
         "rows": outline.rows,
         "in_order": overview.in_order,
+        "failures": failures,
         **filters.WORDS,
         **figures.WORDS,
     }

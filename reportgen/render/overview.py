@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
 
-from reportgen.chapter import Chapter, Done, Failed
+from reportgen.chapter import Chapter, Done
 from reportgen.findings import Finding, Severity
-from reportgen.report import BudgetCheck, ModelReport, Report, Verdict
+from reportgen.report import BudgetCheck, ModelReport, Report, Verdict, failures
 from reportgen.sections.layers import Layers
 from reportgen.sections.memory import Fit, Memory
 from reportgen.sections.onnx_export import OnnxExport
@@ -136,7 +136,13 @@ def verdict_sentence(models: Sequence[ModelReport]) -> str:
 
 def reasons(model: ModelReport) -> tuple[str, ...]:
     """Why a model does not simply pass, each in two or three words."""
-    failed = [f"{c.title} failed" for c in model.chapters if isinstance(c.outcome, Failed)]
+    failed = [
+        f"{title} failed"
+        for failure in failures(model)
+        for title in (
+            [failure.titles] if failure.everything else [c.title for c in failure.chapters]
+        )
+    ]
     broken = [f"budget {budget.name} exceeded" for budget in broken_budgets(model.budgets)]
     counts = count(model.findings)
     found = [

@@ -21,6 +21,7 @@ from reportgen.chapter import AnySection, Done, Failed, Skipped, Unable
 from reportgen.errors import ReportgenError
 from reportgen.plain_words import failed_because, is_out_of_memory
 from reportgen.sections import SECTIONS
+from reportgen.units import format_bytes
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import die_with, limit_memory
 
@@ -64,10 +65,17 @@ def main() -> int:
     try:
         examine(job, reporter)
     except ReportgenError as error:
-        reporter.tell(
-            Message(kind="model_error", message=error.message[:1500], hint=error.hint[:500])
-        )
+        hint = _memory_hint(job) if is_out_of_memory(error) else error.hint
+        reporter.tell(Message(kind="model_error", message=error.message[:1500], hint=hint[:500]))
     return 0
+
+
+def _memory_hint(job: Job) -> str:
+    """What to do where loading ran out of memory: under plain python it may well succeed."""
+    return (
+        f"the limit was {format_bytes(job.memory_bytes)}; raise limits.memory in the manifest, "
+        "or examine fewer models at once with --jobs 1"
+    )
 
 
 def examine(job: Job, reporter: Reporter) -> None:

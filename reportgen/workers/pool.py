@@ -131,7 +131,7 @@ class _Study:
             self.stop()
             self.finished = True
         elif ended:
-            self._bury(_how_it_ended(self._child.returncode, self.job))
+            self._bury(_how_it_ended(self._child.returncode, self.job, self.section))
         elif time.monotonic() - self.since > self.job.seconds:
             self._bury(_took_too_long(self.job, self.section))
 
@@ -233,14 +233,18 @@ def _took_too_long(job: Job, section: str) -> Failed:
     )
 
 
-def _how_it_ended(status: int, job: Job) -> Failed:
+def _how_it_ended(status: int, job: Job, section: str) -> Failed:
+    when = "" if section != _LOADING else "while the model was loaded, "
     if status >= 0:
-        return Failed(error=f"the process ended by itself with status {status} before it was done")
+        return Failed(
+            error=f"{when}the process ended by itself with status {status} before it was done"
+        )
     name = signal.Signals(-status).name
     if name == "SIGKILL":
         return Failed(
-            error="the process was killed (SIGKILL), as the system does when memory runs out",
+            error=f"{when}the process was killed (SIGKILL), as the system does when memory "
+            "runs out",
             hint=f"the limit was {format_bytes(job.memory_bytes)}; lower the model's batch, "
             "examine fewer models at once with --jobs 1, or use a larger machine",
         )
-    return Failed(error=f"the process crashed with {name}")
+    return Failed(error=f"{when}the process crashed with {name}")
