@@ -109,8 +109,14 @@ def _with_inputs(spec: ModelSpec) -> tuple[ModelSpec, tuple[str, ...]]:
 
 def _in_words(item: InputSpec) -> str:
     """An input as `--input` takes it, as far as that can say it."""
-    shape = ",".join(str(dim) for dim in item.shape or ())
-    return f"{item.name or 'input'}={shape}" + (f":{item.dtype}" if item.shape else item.kind)
+    return f"{item.name or 'input'}={_form_in_words(item)}"
+
+
+def _form_in_words(item: InputSpec) -> str:
+    if item.items is not None:
+        parts = ", ".join(map(_form_in_words, item.items))
+        return f"[{parts}{' for every sample' if item.per_sample else ''}]"
+    return f"{','.join(map(str, item.shape))}:{item.dtype}" if item.shape else item.kind
 
 
 def _plan(spec: ModelSpec, step: Step, batch: int, card: Gpu | None) -> Plan:

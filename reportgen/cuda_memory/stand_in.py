@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -171,3 +174,17 @@ def cloned(value: Any, precision: str) -> Any:
     if isinstance(value, dict):
         return {key: cloned(item, precision) for key, item in value.items()}
     return value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings of the model's, no complaints of fake tensors: what fails is told in words."""
+    complaints = logging.getLogger("torch._subclasses.fake_tensor")
+    level = complaints.level
+    complaints.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        complaints.setLevel(level)

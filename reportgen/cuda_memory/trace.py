@@ -26,7 +26,16 @@ from .library import Platform, torch_version
 from .personality import cuda_personality
 from .recorder import Recorder
 from .shortcuts import FAKE_SHORTCUTS
-from .stand_in import MakeInputs, cloned, fake_inputs, fresh, real_copy, real_inputs, stand_in
+from .stand_in import (
+    MakeInputs,
+    cloned,
+    fake_inputs,
+    fresh,
+    quiet,
+    real_copy,
+    real_inputs,
+    stand_in,
+)
 from .step import Step, check_batch
 from .values import NEEDS_VALUES, Answers, RealPasses
 
@@ -223,7 +232,7 @@ def _undisturbed() -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with quiet(), torch.random.fork_rng(devices=[]), torch.enable_grad():
             yield
     finally:
         if collecting:

@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from .iteration import run_inference, run_training
 from .losses import make_target, scalar_loss
-from .stand_in import MakeInputs, cloned, real_copy, real_inputs
+from .stand_in import MakeInputs, cloned, quiet, real_copy, real_inputs
 from .step import Step
 
 Tensor = torch.Tensor
@@ -164,7 +164,7 @@ def _heard(model: nn.Module, make_inputs: MakeInputs, batch: int, step: Step) ->
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
 
