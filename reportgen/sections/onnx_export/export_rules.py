@@ -100,7 +100,8 @@ def written_out_for_export(onnx: OnnxExport) -> Iterator[Hit]:
 @rule(
     "ONX035",
     Severity.WARNING,
-    advice="put its weights where it says they lie, or run it where its operators exist",
+    advice="name inputs that it takes in the manifest, put its weights where it says they lie, or "
+    "run it where its operators and types exist",
 )
 def unrunnable_source(onnx: OnnxExport) -> Iterator[Hit]:
     """Onnxruntime on the CPU cannot run the ONNX file that is the source.

@@ -92,7 +92,8 @@ def old_opset(onnx: OnnxExport) -> Iterator[Hit]:
 @rule(
     "ONX005",
     Severity.ERROR,
-    advice="report it to the exporter's authors; until then another opset may help",
+    advice="where a file of weights is missing put it beside the model; else report it to the "
+    "exporter's authors, and try another opset until it is mended",
 )
 def invalid_file(onnx: OnnxExport) -> Iterator[Hit]:
     """Onnx's own checker refuses the file.
