@@ -29,7 +29,7 @@ from reportgen.render import (
 from reportgen.render.drawings import inline_svg
 from reportgen.render.environment import page_environment
 from reportgen.render.figures import common_path
-from reportgen.render.filters import milliseconds
+from reportgen.render.filters import milliseconds, ratio
 from reportgen.render.fonts import _woff2
 from reportgen.render.outline import outline, pruned, rows
 from reportgen.render.text import markdown, shortened, visible
@@ -257,6 +257,52 @@ def test_sections_that_failed_for_one_reason_share_a_line_and_others_do_not() ->
     first, second, third = (c.title for c in chapters[:3])
     assert f"- **transformer**, {first}, {third}: reason a" in lines
     assert f"- **transformer**, {second}: reason b" in lines
+
+
+def test_estimates_of_several_batches_are_told_apart(folder: Path) -> None:
+    one = _Reader(_page("vgg16", folder)).text
+    assert "Peak at the manifest's batch of 8 Step" in one
+    report, whole = full_report(), _model("vgg16")
+    more = replace(whole, chapters=tuple(_with_a_second_batch(c, 512) for c in whole.chapters))
+    page = render_model(report, more, folder)
+    text = _Reader(page).text
+    assert "Peak at the manifest's batch of 8, and at 512 for a budget Step" in text
+    assert "train · fp32 · batch 8" in page
+    assert "train · fp32 · batch 512" in page
+
+
+def _with_a_second_batch(chapter: Chapter, batch: int) -> Chapter:
+    outcome = chapter.outcome
+    if not isinstance(outcome, Done) or not isinstance(outcome.result, Memory):
+        return chapter
+    estimates = outcome.result.estimates
+    both = (*estimates, *(replace(each, batch=batch) for each in estimates))
+    return replace(chapter, outcome=Done(result=replace(outcome.result, estimates=both)))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0127, "0.013"), (0.4, "0.4"), (1.23, "1.2"), (31.4, "31"), (1234.5, "1,234"), (0, "0")],
+)
+def test_a_ratio_is_never_rounded_to_nothing(value: float, text: str) -> None:
+    assert ratio(value) == text
+
+
+def test_failed_sections_and_broken_budgets_are_counted_beside_the_findings(folder: Path) -> None:
+    report = full_report()
+    text = _Reader(render_index(report)).text
+    failed = sum(
+        isinstance(chapter.outcome, Failed) for model in report.models for chapter in model.chapters
+    )
+    broken = sum(check.passed is False for model in report.models for check in model.budgets)
+    assert (failed > 0, broken > 0) == (True, True)
+    assert f"Failed sections {failed}" in text
+    assert f"Budgets exceeded {broken}" in text
+    sentence = render_summary(report).splitlines()[3]
+    assert f"{failed} failed section" in sentence
+    assert f"{broken} exceeded budget" in sentence
+    passing = replace(report, models=(_model("vgg16"),))
+    assert "Failed sections" not in _Reader(render_index(passing)).text
 
 
 def test_figures_of_a_clock_stand_in_labelled_blocks_and_go_away_without_timings(

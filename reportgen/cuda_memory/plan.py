@@ -171,7 +171,10 @@ class Plan:
         events = [len(self.trace(batch, gpu).events) for batch in FIRST_BATCHES]
         if events[-1] <= events[0]:
             return None
-        note = f"does more for every sample; batches above {_LONGEST_LIST} are scaled from it"
+        note = (
+            "the step runs more operators the more samples there are; "
+            f"batches above {_LONGEST_LIST} are scaled from that one"
+        )
         longest = self.trace(_LONGEST_LIST, gpu)
         run = scaled_run(self.trace(FIRST_BATCHES[-1], gpu), longest)
         noted = replace(longest, notes=(*longest.notes, note))

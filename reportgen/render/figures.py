@@ -128,11 +128,12 @@ def _failing_and_small_first(row: ParityRow) -> tuple[bool, bool, int, int]:
 
 def breakdown(estimates: Sequence[MemoryEstimate], title: str) -> Markup:
     """What the memory at the peak of each step consists of."""
+    several = len({each.batch for each in estimates}) > 1
     return stacked_bars(
         title,
         [
             Stack(
-                label=step_name(each),
+                label=step_name(each) + (f" · batch {each.batch:,}" if several else ""),
                 parts=tuple(
                     Part(
                         name=visible(name.replace("_", " ")),

@@ -58,6 +58,11 @@ def times(after: int, before: int) -> str:
     return f"× {after / before:.1f}"
 
 
+def ratio(value: float) -> str:
+    """A quotient with two digits or all before the point: `0.013`, `1.2`, `31`, `1,234`."""
+    return f"{value:.2g}" if value < 1 else f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+
+
 def plural(number: int, word: str) -> str:
     """`1 layer`, `2 layers`, `1,234 layers`."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
@@ -99,6 +104,7 @@ WORDS: dict[str, Callable[..., Any]] = {
     "unlike": unlike,
     "plural": plural,
     "times": times,
+    "ratio": ratio,
     "milliseconds": milliseconds,
     "budget": budget,
     "dimensions": dimensions,

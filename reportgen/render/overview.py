@@ -55,6 +55,8 @@ class Overview:
     verdict: Verdict
     sentence: str
     counts: Counts
+    failed_sections: int
+    exceeded_budgets: int
     models: tuple[ModelOverview, ...]
     gpus: tuple[str, ...]
     training_setting: str  # what the plainest training step is: "fp32, adamw"
@@ -82,6 +84,8 @@ def overview(report: Report) -> Overview:
         verdict=report.verdict,
         sentence=verdict_sentence(report.models),
         counts=count(finding for model in report.models for finding in model.findings),
+        failed_sections=sum(len(f.chapters) for m in report.models for f in failures(m)),
+        exceeded_budgets=sum(len(broken_budgets(m.budgets)) for m in report.models),
         models=models,
         gpus=_unique(gpu for m in models for gpu in (*m.training_fits, *m.inference_fits)),
         training_setting=_setting(fit for m in models for fit in m.training_fits.values()),

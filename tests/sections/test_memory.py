@@ -55,6 +55,14 @@ class AtFour(nn.Module):
         return torch.stack([x, self.table]).sin()
 
 
+def test_a_batch_of_a_budget_that_the_model_refuses_costs_that_batch_alone(tmp_path: Path) -> None:
+    result = examined(tmp_path, AtFour(), budgets=Budgets(peak_memory_bytes={64: 2**30}))
+    assert {e.batch for e in result.estimates} == {4}
+    refused = [line for line in result.assumptions if line.startswith("nothing is estimated at")]
+    assert len(refused) == 1
+    assert "batch 64, which a budget names: the model refuses" in refused[0]
+
+
 def test_of_a_model_of_one_batch_nothing_else_is_said(tmp_path: Path) -> None:
     result = examined(tmp_path, AtFour())
     assert {e.batch for e in result.estimates} == {4}

@@ -43,12 +43,16 @@ def examine(study: Study) -> Memory | Skipped:
     plans, refusals = traced_plans(study, make_plan)
     if not plans:
         raise Unable(str(refusals[0]), hint=refusals[0].hint) from refusals[0]
-    estimates = [plan.estimate(batch) for plan in plans for batch in batches_of(study)]
+    estimates, refused = estimates_of(plans, batches_of(study))
     fits = {(plan.step, gpu.name): fit_of(plan, gpu) for plan in plans for gpu in gpus}
     shown = next((e for e in estimates if e.mode == "train"), estimates[0])
     notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
     curves = [_curve(plan, gpus) for plan in plans]
     lost = [f"no training step is estimated: {error}" for error in refusals]
+    lost += [
+        f"nothing is estimated at batch {batch:,}, which a budget names: {error}"
+        for batch, error in refused.items()
+    ]
     lost += [f"no curve over batches is drawn: {it}" for it in curves if not isinstance(it, Curve)]
     return Memory(
         estimates=tuple(map(as_result, estimates)),
@@ -92,6 +96,24 @@ def traced_plans(
         except CudaMemoryError as error:
             refusals.append(error)
     return plans, refusals
+
+
+def estimates_of(
+    plans: Sequence[Plan], batches: Sequence[int]
+) -> tuple[list[Estimate], dict[int, ModelRefusedError]]:
+    """Every step at every batch, and why the model refuses those that it refuses.
+
+    Of a batch that only a budget names, nothing has shown yet that the model takes it.
+    """
+    estimates: list[Estimate] = []
+    refused: dict[int, ModelRefusedError] = {}
+    for plan in plans:
+        for batch in batches:
+            try:
+                estimates.append(plan.estimate(batch))
+            except ModelRefusedError as error:
+                refused.setdefault(batch, error)
+    return estimates, refused
 
 
 def gpu_of(target: Target) -> Gpu:
