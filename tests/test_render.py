@@ -35,6 +35,7 @@ from reportgen.render.outline import outline, pruned, rows
 from reportgen.render.text import markdown, shortened, visible
 from reportgen.report import ModelReport, Report, Verdict
 from reportgen.sections import SECTIONS
+from reportgen.sections.graphs import Graphs
 from reportgen.sections.layers import Layer
 from reportgen.sections.memory import Memory
 
@@ -257,6 +258,24 @@ def test_sections_that_failed_for_one_reason_share_a_line_and_others_do_not() ->
     first, second, third = (c.title for c in chapters[:3])
     assert f"- **transformer**, {first}, {third}: reason a" in lines
     assert f"- **transformer**, {second}: reason b" in lines
+
+
+def test_a_drawing_that_paper_has_no_room_for_is_said_to_be_elsewhere(folder: Path) -> None:
+    report, whole = full_report(), _model("vgg16")
+
+    def bare(chapter: Chapter) -> Chapter:
+        outcome = chapter.outcome
+        if not isinstance(outcome, Done) or not isinstance(outcome.result, Graphs):
+            return chapter
+        autograd = replace(outcome.result.autograd, tiles=())
+        return replace(chapter, outcome=Done(result=replace(outcome.result, autograd=autograd)))
+
+    wide = replace(whole, chapters=tuple(map(bare, whole.chapters)))
+    said = "Not printed: too large to be read on paper, or not laid out for it in time."
+    text = _Reader(render_print(replace(report, models=(wide,)), folder)).text
+    assert text.count(said) == 1
+    assert f"{said} graphs/autograd.svg of the model's folder shows it." in text
+    assert said not in _Reader(render_print(replace(report, models=(whole,)), folder)).text
 
 
 def test_estimates_of_several_batches_are_told_apart(folder: Path) -> None:
