@@ -295,6 +295,19 @@ def test_a_stale_folder_that_is_a_link_is_left_alone(work: Path, tmp_path: Path)
     assert (elsewhere / "index.html").read_text() == "keep"
 
 
+def test_an_output_on_a_read_only_disk_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ReadOnly:
+        f_flag = os.ST_RDONLY
+
+    monkeypatch.setattr(placing.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(placing.os, "statvfs", lambda path: ReadOnly)
+    with pytest.raises(OutputError, match="read-only file system") as caught:
+        placing.check_output(tmp_path)
+    assert caught.value.hint == "the disk is read-only: choose another with --output"
+
+
 def test_an_output_that_is_a_file_is_refused(work: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="is a file") as caught:
@@ -354,8 +367,10 @@ def _script(folder: Path, line: str) -> str:
 
 def test_a_file_in_the_way_of_the_output_is_refused(work: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputError, match="not a directory"):
-        _write(small_report(), work, tmp_path / "file/out")
+    for refuse in (_write, lambda report, work, output: workshop(output).__enter__()):
+        with pytest.raises(OutputError, match="file is a file; the report needs a folder"):
+            refuse(small_report(), work, tmp_path / "file/new/out")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_folder_in_the_place_of_a_file_is_refused_and_nothing_changes(

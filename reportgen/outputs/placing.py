@@ -116,12 +116,19 @@ def check_output(output: Path) -> None:
         there, is_folder = output.exists(), output.is_dir()
     except OSError as error:
         raise _as_output_error(error, output) from error
-    if there and not is_folder:
-        raise OutputError(f"{output} is a file; the report needs a folder",
+    file = output if there and not is_folder else _file_above(output)
+    if file is not None:
+        raise OutputError(f"{file} is a file; the report needs a folder",
                           hint="choose another folder with --output")  # fmt: skip
     if there and not os.access(output, os.W_OK):
-        denied = PermissionError(errno.EACCES, "Permission denied", str(output))
-        raise _as_output_error(denied, output)
+        number = errno.EROFS if os.statvfs(output).f_flag & os.ST_RDONLY else errno.EACCES
+        raise _as_output_error(OSError(number, os.strerror(number), str(output)), output)
+
+
+def _file_above(output: Path) -> Path | None:
+    """What stands where a folder above `output` would have to be; None where nothing does."""
+    nearest = next((each for each in output.parents if each.exists()), None)
+    return nearest if nearest is not None and not nearest.is_dir() else None
 
 
 @contextmanager
