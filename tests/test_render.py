@@ -387,6 +387,17 @@ def _without_training(model: ModelReport) -> ModelReport:
     return replace(model, chapters=tuple(map(changed, model.chapters)))
 
 
+def test_what_every_sample_brings_is_one_port() -> None:
+    images = {f"images.{n}": (3, 8, 8) for n in range(64)}
+    found = ports({**images, "scale": (1,), "x1": (2,), "x2": (2,), "x3": (2,), "x4": (2,)})
+    assert [(port.name, port.number) for port in found] == [
+        ("images.*", 64), ("scale", 1), ("x1", 1), ("x2", 1), ("x3", 1), ("x4", 1),
+    ]  # fmt: skip
+    assert [port.name for port in ports({"0.a": (1,), "1.a": (1,), "2.a": (1,)})] == [
+        "0.a", "1.a", "2.a",
+    ]  # fmt: skip
+
+
 def test_equal_neighbours_are_one_row_with_their_number() -> None:
     branches = outline(_model("vit_b_16").chapters[0].outcome.result.layers)
     repeated = [branch for branch in rows(branches) if branch.times > 1]

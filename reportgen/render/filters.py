@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reportgen import units
 from reportgen.report import BudgetCheck
+
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a whole part of a dotted name
+_FEW = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,29 @@ def pivot(items: Iterable[Any], rows: Sequence[str], column: str) -> Pivot:
 def unlike(items: Iterable[Any], attribute: str) -> list[Any]:
     """The first item of each value of `attribute`."""
     return list({getattr(item, attribute): item for item in reversed(list(items))}.values())[::-1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Port:
+    """An input or output, or several of one shape whose names differ in a number."""
+
+    name: str
+    shape: tuple[int, ...]
+    number: int = 1
+
+
+def ports(shapes: Mapping[str, tuple[int, ...]]) -> list[Port]:
+    """Inputs or outputs, those that every sample has in its turn as one: `images.*`, 8 times."""
+    alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, shape in shapes.items():
+        alike.setdefault((_NUMBER.sub("*", name), tuple(shape)), []).append(name)
+    found: list[Port] = []
+    for (pattern, shape), names in alike.items():
+        if len(names) > _FEW:
+            found.append(Port(name=pattern, shape=shape, number=len(names)))
+        else:
+            found += [Port(name=name, shape=shape) for name in names]
+    return found
 
 
 def times(after: int, before: int) -> str:
@@ -104,6 +131,7 @@ WORDS: dict[str, Callable[..., Any]] = {
     "unlike": unlike,
     "plural": plural,
     "times": times,
+    "ports": ports,
     "ratio": ratio,
     "milliseconds": milliseconds,
     "budget": budget,
