@@ -29,7 +29,7 @@ from reportgen.render import (
 from reportgen.render.drawings import inline_svg
 from reportgen.render.environment import page_environment
 from reportgen.render.figures import common_path
-from reportgen.render.filters import milliseconds, ratio
+from reportgen.render.filters import milliseconds, ports, ratio
 from reportgen.render.fonts import _woff2
 from reportgen.render.outline import outline, pruned, rows
 from reportgen.render.text import markdown, shortened, visible
