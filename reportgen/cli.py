@@ -23,7 +23,7 @@ from reportgen import __version__
 from reportgen.errors import ManifestError, OutputError, ReportgenError
 
 _DOES_NOT_FIT = 3
-_INTERRUPTED = 130
+_ENDED = {130: "interrupted", 128 + signal.SIGTERM: "stopped by SIGTERM"}
 
 app = typer.Typer(
     name="reportgen",
@@ -282,8 +282,8 @@ def main() -> NoReturn:
         _complain(OutputError("the disk is full", hint="free some room and try again"))
         sys.exit(OutputError.status)
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            typer.echo("reportgen: interrupted; what was there before is untouched", err=True)
+        if isinstance(end.code, int) and end.code in _ENDED:
+            _tell(f"reportgen: {_ENDED[end.code]}; what was there before is untouched")
         raise
     raise AssertionError("typer ends by exiting")
 
