@@ -239,6 +239,7 @@ def test_a_failure_is_one_line_without_paths_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_exporter_says_nothing_of_its_own(
     export: Export, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:

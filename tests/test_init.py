@@ -130,6 +130,7 @@ def test_ids_stay_below_the_size_of_their_table(folder: Path) -> None:
     assert (mask.low, mask.high) == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_built_in_stays_a_number_and_is_not_called_dynamic(folder: Path) -> None:
     text, manifest = drafted(folder, "nets.py:Baked")
     assert shapes(manifest.models[0]) == [(1, 5)]

@@ -188,6 +188,7 @@ def test_a_fixed_first_dimension_is_the_batch(tmp_path: Path) -> None:
     assert with_file_inputs(spec, read_onnx_source(tmp_path / "m.onnx")).batch == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"garbage \xff", b"\x00" * 64])
 def test_what_is_no_onnx_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
@@ -204,6 +205,7 @@ def test_a_manifest_is_drafted_for_a_file_that_reads_text(tmp_path: Path) -> Non
     assert "the file names its own inputs" in draft_manifest(str(tmp_path / "texts.onnx"))
 
 
+@pytest.mark.slow
 def test_too_few_inputs_are_refused_with_the_names_of_the_file(tmp_path: Path) -> None:
     classifier(tmp_path)
     text = (
@@ -214,6 +216,7 @@ def test_too_few_inputs_are_refused_with_the_names_of_the_file(tmp_path: Path) -
         built(tmp_path, text, formats=("json",))
 
 
+@pytest.mark.slow
 def test_a_dim_that_the_file_does_not_have_is_refused_with_those_it_has(tmp_path: Path) -> None:
     classifier(tmp_path)
     text = "version: 1\ntitle: t\nmodels: [{name: m, source: words.onnx, dims: {sequense: 4}}]\n"

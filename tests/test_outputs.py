@@ -84,6 +84,7 @@ def test_a_report_consists_of_the_promised_files_and_no_others(work: Path, tmp_p
     assert _only_output(tmp_path) == ["out"]
 
 
+@pytest.mark.slow
 def test_files_are_copied_byte_for_byte_and_readable_by_others(work: Path, tmp_path: Path) -> None:
     _write(small_report(), work, tmp_path / "out")
     copy = tmp_path / "out/models/tanh/model.onnx"

@@ -107,6 +107,7 @@ def test_what_is_small_already_is_left_alone() -> None:
     assert zoo_tiny.tiny_fields(small, "whole") == {}
 
 
+@pytest.mark.slow
 def test_tiny_arguments_survive_the_manifest() -> None:
     arguments = zoo_tiny.tiny_timm("crossvit_9_240").arguments
 

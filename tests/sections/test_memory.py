@@ -147,6 +147,7 @@ class KeywordNet(nn.Module):
         return {"mean": self.embedding(ids).mean(dim=1)}
 
 
+@pytest.mark.slow
 def test_samples_in_a_list_grow_with_the_batch(tmp_path: Path) -> None:
     """The images of a detector: a list of so many tensors needs what one tensor of them needs."""
 
