@@ -59,8 +59,8 @@ class Tracer:
         model: nn.Module,
         make_inputs: MakeInputs,
         step: Step,
-        gpu: Gpu | None = None,
-        passes: RealPasses | None = None,
+        gpu: Gpu | None,
+        passes: RealPasses,
     ) -> None:
         self.step = step
         self.gpu = gpu
@@ -68,7 +68,7 @@ class Tracer:
         self.was_traced = False
         self._model = model
         self._make_inputs = make_inputs
-        self._passes = passes or RealPasses()
+        self._passes = passes
         self._fake = FakeMode()
         self._notes: list[str] = []
         self.needs_values = False
@@ -178,7 +178,7 @@ class Tracer:
         return (*self._notes, _THREADS) if recorder.left_home else tuple(self._notes)
 
     def _refuse_what_cannot_be_computed(self) -> None:
-        held = [*self._model.parameters(), *self._model.buffers()]
+        held = [*self._model.parameters(), *nn.Module.buffers(self._model)]
         if any(tensor.is_meta for tensor in held):
             raise ModelRefusedError(
                 f"the model cannot run fake ({self._reason}) and has no weights to run on",

@@ -157,6 +157,12 @@ def test_values_that_the_real_pass_did_not_read_make_the_step_run_for_real() -> 
     assert any("for real" in note for note in found.notes)
 
 
+def test_an_attribute_called_buffers_hides_nothing_of_a_model_that_reads_values() -> None:
+    model = Reader(picked)
+    model.buffers = ["a ring of them"]  # type: ignore[assignment]
+    assert trace_step(model, rows, INFERENCE).trace(1).method == "cpu values"
+
+
 def test_a_step_that_ended_halfway_does_not_spoil_the_next_one() -> None:
     passes = RealPasses()
     broken: list[bool] = []
