@@ -7,9 +7,7 @@ A model whose course depends on values has no such twin; it can be lent instead.
 from __future__ import annotations
 
 import copy
-import logging
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -21,6 +19,7 @@ from torch.distributions import Distribution
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from reportgen.cuda_memory.fake_mode import FakeMode
+from reportgen.cuda_memory.stand_in import quiet
 from reportgen.leaves import modules_of, tensor_leaves
 from reportgen.loan import undisturbed
 from reportgen.recurrent import Note, whole_layers
@@ -134,16 +133,11 @@ def set_mode(model: nn.Module, *, training: bool) -> None:
 def _quiet() -> Iterator[None]:
     """No warnings, no moved random state, and room for the frames that watching adds."""
     limit = sys.getrecursionlimit()
-    complaints = logging.getLogger("torch._subclasses.fake_tensor")  # of attempts that may fail
-    level = complaints.level
     sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
     try:
-        complaints.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
+        with quiet(), torch.random.fork_rng(devices=[]):
             yield
     finally:
-        complaints.setLevel(level)
         sys.setrecursionlimit(limit)
 
 

@@ -1,11 +1,11 @@
-"""Small models and what looks at them, for the tests of the layers section."""
+"""Small models and what looks at them, for the tests of the sections."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from reportgen.sections.layers import Layer, Layers
 
@@ -24,6 +24,18 @@ class Function(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(self, *args, **kwargs)
+
+
+class Returning(nn.Module):
+    """A layer, and whatever else is made of its result."""
+
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self._answer = answer
+
+    def forward(self, x: Tensor) -> Any:
+        return self._answer(self.layer(x))
 
 
 def row(result: Layers, path: str) -> Layer:

@@ -14,24 +14,13 @@ import onnx
 import pytest
 import torch
 from factories import make_study
+from layer_models import Returning
 from torch import Tensor, nn
 
 from reportgen.sections.onnx_export import OnnxExport
 from reportgen.sections.onnx_export.examination import examine_file
 
 pytestmark = pytest.mark.slow  # every one of them exports and runs a file
-
-
-class Returning(nn.Module):
-    """A layer, and whatever else is made of its result."""
-
-    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 4)
-        self._answer = answer
-
-    def forward(self, x: Tensor) -> Any:
-        return self._answer(self.layer(x))
 
 
 def examined(

@@ -13,6 +13,7 @@ import torch
 from factories import make_study
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_models import Returning
 from torch import Tensor, nn
 
 from reportgen.sections.onnx_export import SECTION, OnnxExport
@@ -620,16 +621,6 @@ def test_two_broken_examinations_are_equal(look: Look) -> None:
 
 
 # What there is to compare --------------------------------------------------------------------
-
-
-class Returning(nn.Module):
-    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 4)
-        self._answer = answer
-
-    def forward(self, x: Tensor) -> Any:
-        return self._answer(self.layer(x))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -110,7 +109,7 @@ def run_all_dry(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outco
     cheap: list[str] = []
     usual = next(iter(wishes.values()))
     try:
-        with _silent(), twin(model, (calls, {})) as (double, (copies, _)):
+        with twin(model, (calls, {})) as (double, (copies, _)):
             fresh = _held(double)
             for (name, wish), (args, kwargs) in zip(wishes.items(), copies, strict=True):
                 if not wish.counted and _is_cheap(found, usual, wish):
@@ -156,19 +155,8 @@ def _held(model: nn.Module) -> list[tuple[str, int, int]]:
 def run_dry(model: nn.Module, wish: Wish) -> Outcome:
     """One wish on a twin of its own."""
     arguments = wish.examples.args, wish.examples.kwargs
-    with _silent(), twin(model, arguments) as (double, (args, kwargs)):
+    with twin(model, arguments) as (double, (args, kwargs)):
         return run_once(double, args, kwargs, wish)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """A pass that fails is an answer here; torch would print its whole stack."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def run_real(model: nn.Module, wish: Wish) -> Outcome:
