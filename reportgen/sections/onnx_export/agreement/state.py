@@ -147,11 +147,11 @@ def _marks(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, t
     """What identifies a value: a number, a tensor and its version, an object and its parts."""
     import torch
 
-    if isinstance(value, _PLAIN):  # first, for most are, and torch is slow to say what is a tensor
-        yield place, ("plain", value)
-        return
     if isinstance(value, torch.Tensor):
         yield place, ("tensor", value, _version(value))
+        return
+    if isinstance(value, _PLAIN):
+        yield place, ("plain", value)
         return
     yield place, ("object", value)
     if depth < _DEEPEST:
@@ -167,10 +167,10 @@ def _version(tensor: Tensor) -> int:
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     import torch
 
-    if isinstance(value, list | tuple | deque):
-        yield from ((str(index), child) for index, child in enumerate(value))
-    elif isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         yield from ((str(key), child) for key, child in value.items())
+    elif isinstance(value, list | tuple | deque):
+        yield from ((str(index), child) for index, child in enumerate(value))
     elif isinstance(value, set | frozenset):
         yield "length", len(value)
     elif not isinstance(value, type | torch.nn.Module) and not callable(value):
