@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from reportgen.sections.onnx_export.training_mode import modules_in_training
 from reportgen.units import format_error, format_shape
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
     from reportgen.export import OnnxFile
     from reportgen.study import Study
@@ -43,21 +43,28 @@ def check_parity(study: Study, file: OnnxFile, runtime: Runtime) -> Parity:
                 plain.retry(run_plans(study, runtime, plans))
             if not plain.cases:
                 return not_compared("; ".join(plain.notes))
-            perturbed = _perturbed(study, file, plans, plain)
-            parity = _parity(study, file, plain, perturbed)
+            hiding = hiding_parameters(study.model) if plain.passed else {}
+            perturbed = _perturbed(study, file, plans, plain, hiding)
+            parity = _parity(study, file, plain, perturbed, hiding)
             return _with_failure(parity, plain, file)
     except CannotRunError as reason:
         return not_compared(str(reason))
 
 
-def _parity(study: Study, file: OnnxFile, plain: Outcome, perturbed: Outcome | None) -> Parity:
+def _parity(
+    study: Study,
+    file: OnnxFile,
+    plain: Outcome,
+    perturbed: Outcome | None,
+    hiding: Collection[str],
+) -> Parity:
     final = perturbed or plain
     done = [Plan(batch=case.batch, seed=case.seed, dims=case.dims) for case in plain.cases]
     return Parity(
         passed=plain.passed and final.passed,
         vacuous=_is_vacuous(final),
         cases=(*plain.cases, *(perturbed.cases if perturbed else ())),
-        note="; ".join(_notes(study, file, plain, perturbed)),
+        note="; ".join(_notes(study, file, plain, perturbed, hiding)),
         compared=told(done),
         second_call=plain.second,
         draws=plain.draws,
@@ -109,9 +116,14 @@ def as_exported() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _perturbed(study: Study, file: OnnxFile, plans: list[Plan], plain: Outcome) -> Outcome | None:
+def _perturbed(
+    study: Study,
+    file: OnnxFile,
+    plans: list[Plan],
+    plain: Outcome,
+    hiding: Mapping[str, Tensor],
+) -> Outcome | None:
     """The cases with perturbed parameters, where the plain ones prove too little."""
-    hiding = hiding_parameters(study.model)
     if not plain.passed or not (plain.unvarying | plain.deaf or plain.is_empty or hiding):
         return None
     done = {(case.batch, case.seed) for case in plain.cases if not case.dims}
@@ -131,7 +143,11 @@ def _is_float(output: OutputParity) -> bool:
 
 
 def _notes(
-    study: Study, file: OnnxFile, plain: Outcome, perturbed: Outcome | None
+    study: Study,
+    file: OnnxFile,
+    plain: Outcome,
+    perturbed: Outcome | None,
+    hiding: Collection[str],
 ) -> Iterator[str]:
     yield from plain.notes
     if not do_seeds_matter(study.spec):
@@ -139,7 +155,7 @@ def _notes(
     if file.batch is not None and "batch" in file.asked:
         yield f"compared at a batch of {file.batch} only, which is fixed in the file"
     if perturbed is not None:
-        why = _proving_little(plain) or _hiding(study.model)
+        why = _proving_little(plain) or _hiding(hiding)
         yield f"{why}, so all was compared again with perturbed parameters"
         yield from _still(perturbed)
     yield from _within_rounding((*plain.cases, *(perturbed.cases if perturbed else ())))
@@ -184,9 +200,9 @@ def _proving_little(outcome: Outcome) -> str:
     return ", ".join(filter(None, said))
 
 
-def _hiding(model: nn.Module) -> str:
+def _hiding(names: Collection[str]) -> str:
     """Which parameters of zeros may hide a fault: `gate holds nothing but zeros, …`."""
-    *most, last = hiding_parameters(model)
+    *most, last = names
     shown = [*most, last][:_MOST_NAMES]
     more = f" and {len(most) + 1 - _MOST_NAMES} more" if len(most) >= _MOST_NAMES else ""
     verb, what = ("hold", "what they multiply") if most else ("holds", "what it multiplies")
