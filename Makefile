@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-# also the constraints of pip's isolated builds; takes the place of any machine-wide ones
+# replaces any machine-wide constraints; pip before 25.3 applies it to isolated builds as well
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+# pip 25.3 and newer apply only this one there; older ones ignore it
+export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help

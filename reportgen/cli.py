@@ -74,6 +74,9 @@ def build(
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Examine this model only; repeatable.")
     ] = None,
+    section: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Build this section only; repeatable.")
+    ] = None,
     formats: Annotated[
         str, typer.Option("--format", metavar="LIST", help="Any of html,pdf,json,md.")
     ] = "html,pdf,json,md",
@@ -106,6 +109,7 @@ def build(
             asked,
             output=output,
             models=tuple(names),
+            sections=_sections(section),
             formats=_formats(formats),
             jobs=jobs,
             timings=not no_timings,
@@ -129,12 +133,27 @@ def check(manifest: ManifestPath) -> None:
 
 @app.command()
 def init(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As in a manifest.")],
+    source: Annotated[
+        str | None, typer.Argument(metavar="[SOURCE]", help="As in a manifest.")
+    ] = None,
+    logs: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Training logs; alone or with a SOURCE."),
+    ] = None,
 ) -> None:
-    """Print a manifest for the model at SOURCE, its inputs found by trying."""
+    """Print a manifest for the model at SOURCE or for training logs."""
+    if source is None and logs is None:
+        raise ReportgenError("nothing to write a manifest for", hint="name a SOURCE or --logs DIR")
+    from reportgen.guessing.log_draft import draft_logs, logs_manifest
+
+    if source is None:
+        assert logs is not None
+        typer.echo(logs_manifest(logs), nl=False)
+        return
     from reportgen.guessing.draft import draft_manifest
 
-    typer.echo(draft_manifest(source), nl=False)
+    entry = draft_logs(logs) if logs is not None else ""
+    typer.echo(draft_manifest(source) + entry, nl=False)
 
 
 @app.command()
@@ -191,6 +210,61 @@ def estimate(
         for line in answer_lines(answer):
             typer.echo(line)
     raise typer.Exit(0 if answer.fits_everywhere else _DOES_NOT_FIT)
+
+
+@app.command()
+def watch(
+    manifest: ManifestPath,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the report [reports/<manifest name>]."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Watch this model only; repeatable.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No lines on stderr.")] = False,
+) -> None:
+    """Read the training logs of MANIFEST again as they grow, and refresh the page until Ctrl-C."""
+    from reportgen.manifest import load_manifest
+    from reportgen.watching import watch as keep_watching
+
+    keep_watching(
+        load_manifest(manifest),
+        output=output,
+        models=tuple(model or ()),
+        say=(lambda _: None) if quiet else _tell,
+    )
+
+
+@app.command()
+def publish(
+    report_dir: Annotated[
+        Path, typer.Argument(metavar="REPORT_DIR", help="The folder of a report.")
+    ],
+    visdom: Annotated[
+        str | None, typer.Option(metavar="URL", help="A running visdom server.")
+    ] = None,
+    env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The visdom environment [the title].")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A log directory of TensorBoard.")
+    ] = None,
+) -> None:
+    """Send curves, images, tables, graphs and headline metrics to visdom or TensorBoard."""
+    if (visdom is None) == (tensorboard is None):
+        raise ReportgenError("publish needs one of --visdom URL and --tensorboard DIR")
+    if env is not None and visdom is None:
+        raise ReportgenError("--env is for --visdom only")
+    from reportgen.publish import publish_to_tensorboard, publish_to_visdom
+
+    if visdom is not None:
+        published = publish_to_visdom(report_dir, visdom, env)
+    else:
+        assert tensorboard is not None
+        published = publish_to_tensorboard(report_dir, tensorboard)
+    for line in published.lines():
+        _tell(line)
 
 
 @app.command()
@@ -282,7 +356,8 @@ def main() -> NoReturn:
         _complain(OutputError("the disk is full", hint="free some room and try again"))
         sys.exit(OutputError.status)
     except SystemExit as end:
-        if isinstance(end.code, int) and end.code in _ENDED:
+        told = type(end).__name__ == "WatchEnded"  # imported only by `watch`
+        if isinstance(end.code, int) and end.code in _ENDED and not told:
             _tell(f"reportgen: {_ENDED[end.code]}; what was there before is untouched")
         raise
     raise AssertionError("typer ends by exiting")
@@ -318,6 +393,16 @@ def _formats(text: str) -> tuple[str, ...]:
     if not wanted:
         raise ReportgenError("--format names no format", hint=f"use {', '.join(FORMATS)}")
     return tuple(wanted)
+
+
+def _sections(names: list[str] | None) -> tuple[str, ...]:
+    from reportgen.sections import SECTIONS
+
+    known = [section.name for section in SECTIONS]
+    for name in names or ():
+        if name not in known:
+            raise ReportgenError(f"there is no section {name!r}", hint=f"use {', '.join(known)}")
+    return tuple(names or ())
 
 
 def _say_what_came_out(built: Any) -> None:

@@ -32,3 +32,11 @@ class OutputError(ReportgenError):
 
 class EnvironmentFault(ReportgenError):
     """A library or a program this machine should have is missing or does not fit the others."""
+
+
+class LogError(ReportgenError):
+    """A training log cannot be read; `message` names the file."""
+
+
+class PublishError(ReportgenError):
+    """A report cannot be published: it cannot be read, or the place it should go to fails."""

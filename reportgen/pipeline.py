@@ -13,17 +13,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from reportgen.budgets import check_budgets
-from reportgen.chapter import Done
+from reportgen.chapter import AnySection, Done
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, OutputError
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec
+from reportgen.metrics import Metric
 from reportgen.outputs import check_output, home_of_staging, write_report
-from reportgen.report import ModelReport, Report, Timings, judge, report_to_json
+from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.workers import Examined, Job, Progress, Step, examine_all
 from reportgen.workers.limits import memory_of_machine
@@ -47,6 +50,7 @@ def build(
     *,
     output: Path | None = None,
     models: tuple[str, ...] = (),
+    sections: tuple[str, ...] = (),
     formats: tuple[str, ...] = FORMATS,
     jobs: int | None = None,
     timings: bool = True,
@@ -58,6 +62,7 @@ def build(
         manifest: what is asked.
         output: folder of the report; `reports/<manifest name>` below the current one otherwise.
         models: names of the models to examine; all of them otherwise.
+        sections: names of the sections to build; all of them otherwise.
         formats: which of `FORMATS` to write.
         jobs: how many models to examine at once; otherwise one for every processor, if each then
             has memory enough.
@@ -73,7 +78,7 @@ def build(
     output = output or Path("reports") / manifest.path.stem
     with workshop(output) as work:
         examined = examine_all(
-            [make_job(manifest, spec, work, parallel, timings) for spec in chosen],
+            [make_job(manifest, spec, work, parallel, timings, sections) for spec in chosen],
             parallel=parallel,
             progress=progress or _silent,
         )
@@ -104,19 +109,31 @@ def choose(manifest: Manifest, names: tuple[str, ...]) -> tuple[ModelSpec, ...]:
     return tuple(spec for spec in manifest.models if not names or spec.name in names)
 
 
-def make_job(manifest: Manifest, spec: ModelSpec, work: Path, parallel: int, timings: bool) -> Job:
+def make_job(
+    manifest: Manifest,
+    spec: ModelSpec,
+    work: Path,
+    parallel: int,
+    timings: bool,
+    sections: tuple[str, ...] = (),
+) -> Job:
     """What a child needs to examine `spec` while `parallel` of them share the machine."""
     fair_share = int(memory_of_machine() * _SHARE_OF_MACHINE / parallel)
     return Job(
         spec=spec,
         targets=manifest.targets,
-        sections=tuple(section.name for section in SECTIONS),
+        sections=tuple(name for name in sections_of(spec) if not sections or name in sections),
         folder=work / "models" / spec.name,
         seconds=spec.limits.seconds,
         memory_bytes=spec.limits.memory_bytes or fair_share,
         threads=max(1, (os.cpu_count() or 1) // parallel),
         timings=timings,
     )
+
+
+def sections_of(spec: ModelSpec) -> tuple[str, ...]:
+    """The names of the sections that apply to `spec`; without a model, those that read logs."""
+    return tuple(s.name for s in SECTIONS if spec.source.kind != "none" or s.analyze_logs)
 
 
 def judge_model(spec: ModelSpec, examined: Examined) -> ModelReport:
@@ -139,27 +156,46 @@ def judge_model(spec: ModelSpec, examined: Examined) -> ModelReport:
         findings=findings,
         chapters=examined.chapters,
         cross_checks=cross_check(examined.chapters),
+        metrics=tuple(_metrics(examined)),
+        headlines=tuple(_headlines(examined)),
     )
 
 
 def weights_of(spec: ModelSpec) -> str:
-    """The name of the file that the weights come from; "" for random ones."""
+    """The name of the file that the weights come from; "" for random ones, or no model."""
     if spec.source.kind in ("pt2", "onnx"):
         return Path(spec.source.target).name
     return spec.weights.name if spec.weights else ""
 
 
 def _findings(examined: Examined) -> Iterator[Finding]:
-    rules = {section.name: section.rules for section in SECTIONS}
+    for section, result in _done(examined):
+        for rule in section.rules:
+            yield from rule.findings(result)
+
+
+def _done(examined: Examined) -> Iterator[tuple[AnySection, Any]]:
+    sections = {section.name: section for section in SECTIONS}
     for chapter in examined.chapters:
         if isinstance(chapter.outcome, Done):
-            for rule in rules[chapter.name]:
-                yield from rule.findings(chapter.outcome.result)
+            yield sections[chapter.name], chapter.outcome.result
+
+
+def _metrics(examined: Examined) -> Iterator[Metric]:
+    for section, result in _done(examined):
+        yield from section.metrics(result)
+
+
+def _headlines(examined: Examined) -> Iterator[Headline]:
+    for section, result in _done(examined):
+        if sentence := section.headline(result):
+            yield Headline(section=section.title, sentence=sentence)
 
 
 def measured(examined: tuple[Examined, ...], total_seconds: float) -> Timings:
     """The clock's figures, to the millisecond."""
     return Timings(
+        built=datetime.now(UTC).isoformat(timespec="seconds"),
         total_seconds=round(total_seconds, 3),
         section_seconds={
             model.name: {name: round(seconds, 3) for name, seconds in model.seconds.items()}

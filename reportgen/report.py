@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, get_type_hints
 
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict, TypeAdapter, create_model
 from pydantic_core import to_jsonable_python
 
-from reportgen.chapter import AnySection, Chapter, Done, Failed, Skipped
+from reportgen.chapter import AnySection, Chapter, Done, Failed, Skipped, outcome_adapter
 from reportgen.findings import Finding, Severity
+from reportgen.metrics import Metric
 
 
 class Verdict(StrEnum):
@@ -61,6 +62,14 @@ class CrossCheck:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Headline:
+    """One section's result in a sentence, for the first page."""
+
+    section: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelReport:
     """Everything said of one model."""
 
@@ -74,12 +83,18 @@ class ModelReport:
     findings: tuple[Finding, ...]
     chapters: tuple[Chapter, ...]
     cross_checks: tuple[CrossCheck, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    headlines: tuple[Headline, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timings:
-    """Measured by a clock: seconds of examining all models, and of each section of each model."""
+    """Measured by a clock: seconds of examining all models, and of each section of each model.
 
+    `built` is when, in UTC: `2026-11-27T03:15:00+00:00`.
+    """
+
+    built: str
     total_seconds: float
     section_seconds: dict[str, dict[str, float]]  # model -> section -> seconds
     measured: Literal[True] = True
@@ -175,6 +190,46 @@ def report_to_json(report: Report) -> str:
     return json.dumps(report_to_data(report), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
+def report_from_json(text: str | bytes, sections: Iterable[AnySection]) -> Report:
+    """The report that `report_to_json` wrote.
+
+    Raises:
+        ValueError: not JSON, another format, or not valid against the schema.
+    """
+    data = json.loads(text)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError(f"not a report of format {FORMAT}")
+    known = {section.name: section for section in sections}
+    try:
+        return Report(
+            title=data["title"],
+            environment=data["environment"],
+            timings=TypeAdapter(Timings).validate_python(data["timings"])
+            if data["timings"]
+            else None,
+            models=tuple(_model_from_data(model, known) for model in data["models"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a complete report: {error}") from error
+
+
+def _model_from_data(data: dict[str, Any], sections: dict[str, AnySection]) -> ModelReport:
+    fields: dict[str, Any] = {
+        name: TypeAdapter(kind).validate_python(data[name])
+        for name, kind in get_type_hints(ModelReport).items()
+        if name != "chapters"
+    }
+    chapters = tuple(
+        Chapter(
+            name=name,
+            title=sections[name].title,
+            outcome=outcome_adapter(sections[name]).validate_python(outcome),
+        )
+        for name, outcome in data["sections"].items()
+    )
+    return ModelReport(**fields, chapters=chapters)
+
+
 def _model_to_data(model: ModelReport) -> dict[str, Any]:
     data: dict[str, Any] = to_jsonable_python(model)
     chapters = data.pop("chapters")
@@ -207,4 +262,5 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
         models=(tuple[model, ...], ...),
     )
     schema: dict[str, Any] = document.model_json_schema(mode="serialization")
+    del schema["$defs"]["Sections"]["required"]  # a build may be asked for some of them
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -54,7 +54,7 @@ class Subject:
     @property
     def has_logs(self) -> bool:
         """Whether the manifest names training logs."""
-        return bool(self.spec.logs.tensorboard or self.spec.logs.visdom)
+        return bool(self.spec.logs)
 
     def write(self, file: str, text: str) -> str:
         """Write `text` as UTF-8 to `file` below `folder`; returns `file` for the result."""

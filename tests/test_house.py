@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "reportgen"
 FLOORS = [
     {"errors", "units", "cuda_memory"},
+    {"charts", "metrics", "training_logs"},
     {"findings", "manifest", "fonts"},
     {"chapter", "leaves", "plain_words", "onnx_nodes"},
     {"inputs", "loan", "sources", "export"},
@@ -25,10 +26,11 @@ FLOORS = [
     {"sections"},
     {"report", "compare"},
     {"budgets", "cross_checks", "environment"},
-    {"charts", "render", "estimation"},
+    {"render", "estimation"},
     {"outputs"},
     {"workers"},
     {"pipeline"},
+    {"watching", "publish"},
     {"progress"},
     {"cli"},
     {"__init__", "__main__"},

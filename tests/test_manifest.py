@@ -148,10 +148,43 @@ def test_the_contract_s_example_loads(folder: Path) -> None:
         "text": "torchvision:vgg16",
     }
     assert model.weights == folder / "vgg16.safetensors"
-    assert model.logs.tensorboard == folder / "runs" / "vgg16"
+    assert [(log.path, log.format, log.text) for log in model.logs] == [
+        (str(folder / "runs" / "vgg16"), "tensorboard", "runs/vgg16"),
+        (str(folder / "vgg16_env.json"), "visdom", "vgg16_env.json"),
+    ]
     assert model.inputs[0].shape == ("batch", 3, 224, 224)
     assert model.onnx.tolerance.absolute == 1e-4
     assert (model.limits.seconds, model.seed) == (600, 0)
+
+
+def test_logs_are_a_path_a_list_or_a_glob_and_need_no_source(folder: Path) -> None:
+    text = "version: 1\ntitle: t\nmodels:\n- name: a\n  logs: "
+    (folder / "runs" / "other").mkdir()
+    one = load(folder, text + "runs/vgg16").models[0]
+    assert (one.source.kind, one.inputs) == ("none", ())
+    assert [log.text for log in one.logs] == ["runs/vgg16"]
+    many = load(folder, text + '["runs/*/", {path: vgg16_env.json, format: visdom}]').models[0]
+    assert [log.format for log in many.logs] == [None, "visdom"]
+    assert [path.name for path in many.logs[0].matches()] == ["other", "vgg16"]
+    assert many.logs[1].matches() == [folder / "vgg16_env.json"]
+
+
+def test_log_options_say_how_curves_are_shown(folder: Path) -> None:
+    options = load(
+        folder,
+        with_model(
+            "log_options: {x: epoch, planned_steps: 500, ranges: {val/acc: [0, null]}, "
+            "directions: {score_x: higher}, average: seed_*, mean: [0.5, 0.4], std: 0.2, "
+            "reference_lines: [{metric: val/acc, value: 0.1, label: chance}], "
+            "marks: [{step: 30, label: decay}]}"
+        ),
+    ).models[0].log_options
+    assert (options.x, options.planned_steps, options.average) == ("epoch", 500, ("seed_*",))
+    assert options.ranges == {"val/acc": (0, None)}
+    assert options.directions == {"score_x": "higher"}
+    assert (options.mean, options.std) == ((0.5, 0.4), (0.2,))
+    assert options.reference_lines[0].label == "chance"
+    assert options.marks[0].step == 30
 
 
 def test_a_manifest_that_uses_everything_loads(folder: Path) -> None:
@@ -441,7 +474,40 @@ WRONG: dict[str, tuple[str, str]] = {
     "weights a number": (with_model("weights: 5"), "7: models[0].weights: must be a path, not 5"),
     "logs absent": (
         with_model("logs: {tensorboard: runs/vgg}"),
-        "7: models[0].logs.tensorboard: file not found: 'runs/vgg'; did you mean 'vgg16'?",
+        "7: models[0].logs: file not found: 'runs/vgg'; did you mean 'vgg16'?",
+    ),
+    "a log in a list absent": (
+        with_model("logs: [runs/vgg16, runs/vgg]"),
+        "7: models[0].logs[1]: file not found: 'runs/vgg'; did you mean 'vgg16'?",
+    ),
+    "a glob without a match": (
+        with_model("logs: 'runs/r*'"),
+        "7: models[0].logs: nothing matches 'runs/r*'",
+    ),
+    "a format of logs unknown": (
+        with_model("logs: {path: runs, format: tensorbord}"),
+        "7: models[0].logs.format: must be one of tensorboard, visdom",
+    ),
+    "a key of logs unknown": (
+        with_model("logs: {tensorbord: runs}"),
+        "7: models[0].logs: unknown key 'tensorbord'; write a path",
+    ),
+    "a key of one log unknown": (
+        with_model("logs: [{path: runs, formt: csv}]"),
+        "7: models[0].logs[0].formt: unknown key; did you mean 'format'?",
+    ),
+    "logs a number": (with_model("logs: [3]"), "7: models[0].logs[0]: must be a path or a mapping"),
+    "a range that ends first": (
+        with_model("log_options: {ranges: {acc: [1, 0]}}"),
+        "7: models[0].log_options: the range of 'acc' ends before it begins",
+    ),
+    "a mean without std": (
+        with_model("log_options: {mean: [0.5]}"),
+        "7: models[0].log_options: mean and std are given together",
+    ),
+    "neither source nor logs": (
+        GOOD.replace("  source: torchvision:a\n", ""),
+        "4: models[0].source: is required, unless there are logs to report on",
     ),
     "loss misspelt": (
         with_model("loss: crossentropy"),
@@ -818,6 +884,8 @@ SEEN_BY_READER_ONLY = (
     # the schema knows neither files nor what another part of the manifest says
     *("names equal but for case", "names equal", "source without library", "source file absent"),
     *("source on the web", "source a folder", "weights absent", "logs absent", "an array absent"),
+    *("a log in a list absent", "a glob without a match", "a range that ends first"),
+    "a mean without std",
     *("dynamic dim unknown", "a dim misspelt", "a dim without size", "a dim that nobody has"),
     *("batch among dims", "two forms of input", "a keyword without name", "a keyword inside"),
     *(

@@ -15,13 +15,13 @@ from test_loan import snapshot
 from torch import nn
 
 from reportgen import load_manifest
-from reportgen.chapter import AnySection, Chapter, Done, Failed, Skipped
+from reportgen.chapter import AnySection, Chapter, Done, Failed, Skipped, outcome_adapter
 from reportgen.findings import Finding, Severity
 from reportgen.pipeline import build, judge_model
 from reportgen.report import Verdict, judge, report_schema, worst
 from reportgen.sections import SECTIONS
 from reportgen.workers import Examined
-from reportgen.workers.child import outcome_adapter, outcome_of
+from reportgen.workers.child import outcome_of
 
 MANIFEST = """
 version: 1

@@ -17,13 +17,13 @@ from reportgen.manifest.input_spec import (
     parse_shape_argument,
     split_array_path,
 )
+from reportgen.manifest.logs import LogOptions, LogSource
 from reportgen.manifest.schema import manifest_schema
 from reportgen.manifest.source import Loss, Source, parse_source
 from reportgen.manifest.values import (
     Budgets,
     Document,
     Limits,
-    Logs,
     Manifest,
     ModelSpec,
     OnnxOptions,
@@ -42,7 +42,8 @@ __all__ = [
     "Dtype",
     "InputSpec",
     "Limits",
-    "Logs",
+    "LogOptions",
+    "LogSource",
     "Loss",
     "Manifest",
     "ModelSpec",

@@ -98,7 +98,7 @@ def _follows(details: ErrorDetails) -> bool:
 
 
 def _translate(details: ErrorDetails, lines: Mapping[KeyPath, int]) -> Complaint:
-    path = _written(details["loc"])
+    path = _without_lone_index(_written(details["loc"]), lines)
     place = existing(path, lines)
     line = lines[place]
     if details["type"] == "missing":
@@ -119,6 +119,14 @@ def _written(loc: KeyPath) -> KeyPath:
             path = (*path[:-1], f"{PEAK_MEMORY}{part}")
         elif part != "[key]":
             path = (*path, part)
+    return path
+
+
+def _without_lone_index(path: KeyPath, lines: Mapping[KeyPath, int]) -> KeyPath:
+    """`path` without the index 0 of a list that the file writes as its one item."""
+    for end, part in enumerate(path):
+        if part == 0 and path[:end] in lines and path[: end + 1] not in lines:
+            return path[:end] + path[end + 1 :]
     return path
 
 
@@ -145,6 +153,7 @@ _LONG_FORMS = {
     "Target": "a GPU's name or a mapping",
     "InputSpec": "a shape such as 'batch,3,224,224' or a mapping",
     "OnnxOptions": "true, false or a mapping",
+    "LogSource": "a path or a mapping with path and format",
 }
 _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "bool_type": lambda _: "true or false",

@@ -59,11 +59,18 @@ def _targets(data: Mapping[str, Any]) -> Iterator[Found]:
 def _model(path: KeyPath, model: dict[str, Any], lines: Mapping[KeyPath, int]) -> Iterator[Found]:
     inputs = _list(model, "inputs")
     used = [found for i, spec in enumerate(inputs) for found in _dims((*path, "inputs", i), spec)]
+    yield from _needs_source(path, model)
     yield from _needs_inputs(path, model)
     yield from _whole_in_itself(path, model)
     yield from _repeats(_input_names((*path, "inputs"), inputs), "input", lines)
     yield from _sizes(path, model, used)
     yield from _free_dims(path, model, used)
+
+
+def _needs_source(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
+    near = did_you_mean("source", [key for key in model if key != "source"])
+    if "source" not in model and not model.get("logs") and not near:
+        yield (*path, "source"), "is required, unless there are logs to report on"
 
 
 def _needs_inputs(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:

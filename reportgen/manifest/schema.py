@@ -22,7 +22,17 @@ _SHORT_FORMS: dict[str, Schema] = {
         "examples": ["batch,3,224,224", "ids=batch,128:int64<30522"],
     },
     "OnnxOptions": {"type": "boolean"},
+    "LogSource": _TEXT,
 }
+_ONE_LOG: list[Schema] = [
+    {"$ref": "#/definitions/LogSource"},
+    {
+        "type": "object",
+        "properties": {"tensorboard": _TEXT, "visdom": _TEXT},
+        "additionalProperties": False,
+        "minProperties": 1,
+    },
+]
 _TEXT_ONLY: dict[str, Schema] = {
     "Source": {
         **_TEXT,
@@ -45,6 +55,11 @@ def manifest_schema() -> Schema:
     _open_peak_memory(definitions["Budgets"])
     definitions["ModelSpec"]["properties"]["ignore"]["additionalProperties"] = False
     definitions["InputSpec"]["anyOf"] = [{"required": [form]} for form in FORMS]
+    definitions["LogSource"]["properties"].pop("text")
+    definitions["ModelSpec"]["anyOf"] = [{"required": ["source"]}, {"required": ["logs"]}]
+    logs = definitions["ModelSpec"]["properties"]["logs"]
+    logs["anyOf"] = [{"type": logs.pop("type"), "items": logs["items"]}, *_ONE_LOG]
+    del logs["items"]
     for name, short in _SHORT_FORMS.items():
         long = definitions[name]
         description = long.pop("description")

@@ -12,7 +12,9 @@ from reportgen.errors import ManifestError
 from reportgen.manifest.fields import Value, existing_path, reading_folder
 from reportgen.manifest.wording import did_you_mean, quote
 
-SourceKind = Literal["torchvision", "timm", "transformers", "python", "module", "pt2", "onnx"]
+SourceKind = Literal[
+    "torchvision", "timm", "transformers", "python", "module", "pt2", "onnx", "none"
+]
 LossKind = Literal["cross_entropy", "sum", "python"]
 
 LIBRARIES: tuple[Literal["torchvision", "timm", "transformers"], ...] = (
@@ -31,7 +33,8 @@ class Source(Value):
     """Where a model comes from: torchvision:NAME, file.py:factory, file.onnx and the like.
 
     Attributes:
-        kind: `torchvision`, `timm`, `transformers`, `python` (a file), `module`, `pt2`, `onnx`.
+        kind: `torchvision`, `timm`, `transformers`, `python` (a file), `module`, `pt2`, `onnx`;
+            `none` where there is no model and only training logs are reported.
         target: the library's name of the model, the dotted module, or the file's absolute path.
         factory: the class or function to call in a `python` file or `module`, perhaps dotted; for
             `transformers` the absolute path of the config.json, where one was named.
@@ -52,6 +55,10 @@ class Source(Value):
         if not isinstance(data, str):
             raise ValueError(f"must be text such as torchvision:resnet50, not {quote(data)}")
         return source_parts(data, folder)
+
+
+NO_SOURCE = Source(kind="none", target="", text="")
+"""The source of an entry that consists of training logs alone."""
 
 
 class Loss(Value):

@@ -37,7 +37,8 @@ from reportgen.manifest.fields import (
     reading_folder,
 )
 from reportgen.manifest.input_spec import InputSpec
-from reportgen.manifest.source import Loss, Source
+from reportgen.manifest.logs import LogOptions, Logs
+from reportgen.manifest.source import NO_SOURCE, Loss, Source
 
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adafactor", "none"]
 Precision = Literal["fp32", "tf32", "amp-bf16", "amp-fp16", "bf16", "fp16"]
@@ -144,15 +145,6 @@ class OnnxOptions(Value):
         return {"enabled": data} if isinstance(data, bool) else data
 
 
-class Logs(Value):
-    """Logs of a training that was run already."""
-
-    tensorboard: Annotated[Path, ExistingPath(folders=True)] | None = None
-    """A folder of event files, or one event file."""
-    visdom: Annotated[Path, ExistingPath(folders=True)] | None = None
-    """A saved visdom environment (JSON), or a folder of them."""
-
-
 class ModelSpec(Value):
     """One model to study.
 
@@ -163,8 +155,8 @@ class ModelSpec(Value):
 
     name: SafeName
     """Unique; names the model's folder and links."""
-    source: Source
-    """Where the model comes from."""
+    source: Source = NO_SOURCE
+    """Where the model comes from; may be left out where only training logs are reported."""
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
     weights: (
@@ -182,8 +174,10 @@ class ModelSpec(Value):
     """What a training step minimises."""
     onnx: OnnxOptions = OnnxOptions()
     """How the model is exported to ONNX."""
-    logs: Logs = Logs()
-    """Logs for the report's chapter on training."""
+    logs: Logs = ()
+    """Logs of a training that was run: paths, folders or globs; formats are detected."""
+    log_options: LogOptions = LogOptions()
+    """How those logs are read and shown."""
     ignore: dict[RuleCode, Reason] = Field(default_factory=dict)
     """Findings to accept, each with the reason why."""
     budgets: Budgets = Budgets()

@@ -9,7 +9,7 @@ from typing import Any
 from reportgen.report import Report
 
 _PAGE = "index.html"
-_OWN = (_PAGE, "layers.csv", "summary.txt", "model.onnx", "model.onnx.data")
+_OWN = (_PAGE, "layers.csv", "summary.txt", "model.onnx", "model.onnx.data", "live.js")
 _DRAWINGS = ("svg",)
 
 
@@ -50,4 +50,5 @@ def _files_of(output: Path, name: str) -> list[str]:
         return []
     own = [home / file for file in _OWN if (home / file).is_file()]
     drawings = [path for kind in _DRAWINGS for path in sorted((home / "graphs").glob(f"*.{kind}"))]
-    return [path.relative_to(output).as_posix() for path in (*own, *drawings)]
+    training = [path for path in sorted((home / "training").rglob("*")) if path.is_file()]
+    return [path.relative_to(output).as_posix() for path in (*own, *drawings, *training)]

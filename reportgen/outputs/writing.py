@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from reportgen.outputs.placing import Staging, staging
 from reportgen.outputs.previous import stale_files
 from reportgen.render import OTHER_FILES, render_index, render_model, render_print, render_summary
 from reportgen.report import ModelReport, Report
+from reportgen.sections import SECTIONS
 from reportgen.sections.graphs import Graphs
 from reportgen.sections.layers import Layers
 from reportgen.sections.onnx_export import OnnxExport
@@ -19,11 +21,20 @@ from reportgen.sections.onnx_export import OnnxExport
 FORMATS = frozenset({"html", "pdf", "json", "md"})
 """What a report can be written as; `report.json` is always written."""
 
+LIVE_SCRIPT = "live.js"
+"""What an open page reads again and again while its report is watched."""
+
 _RECORD = "report.json"  # what the folder holds: the next build reads it
 
 
 def write_report(
-    report: Report, json_text: str, work: Path, output: Path, formats: frozenset[str] = FORMATS
+    report: Report,
+    json_text: str,
+    work: Path,
+    output: Path,
+    formats: frozenset[str] = FORMATS,
+    *,
+    live: str | None = None,
 ) -> tuple[Path, ...]:
     """Write `report` into the folder `output` and return the files written, `report.json` last.
 
@@ -38,18 +49,22 @@ def write_report(
         work: the folder that holds `models/<name>/…`, the files that sections wrote.
         output: the folder to write to; made if it is not there.
         formats: some of `FORMATS`.
+        live: for pages that reload themselves when they change: differs in every call, and is
+            "" in the last one; None for pages that do not.
 
     Raises:
         OutputError: the folder cannot be written, the disk is full, or two models share a name.
     """
     _check_names(report.models)
     with staging(output) as stage:
-        _build(report, work, stage, formats)
+        _build(report, work, stage, formats, live)
         stage.write(_RECORD, json_text.encode())
         return stage.publish(stale=stale_files(output, report))
 
 
-def _build(report: Report, work: Path, stage: Staging, formats: frozenset[str]) -> None:
+def _build(
+    report: Report, work: Path, stage: Staging, formats: frozenset[str], live: str | None
+) -> None:
     if "html" in formats:
         others = [
             file for file in OTHER_FILES if file == _RECORD or Path(file).suffix[1:] in formats
@@ -57,8 +72,11 @@ def _build(report: Report, work: Path, stage: Staging, formats: frozenset[str]) 
         stage.write("index.html", render_index(report, others).encode())
     for model in report.models:
         if "html" in formats:
-            page = render_model(report, model, work)
+            page = render_model(report, model, work, live=live or "")
             stage.write(f"models/{model.name}/index.html", page.encode())
+            if live is not None:
+                text = f"reportgenLive({json.dumps(live)});\n"
+                stage.write(f"models/{model.name}/{LIVE_SCRIPT}", text.encode())
         for file in published_files(model):
             stage.adopt(work / "models" / model.name / file, f"models/{model.name}/{file}")
     if "md" in formats:
@@ -69,11 +87,15 @@ def _build(report: Report, work: Path, stage: Staging, formats: frozenset[str]) 
 
 def published_files(model: ModelReport) -> tuple[str, ...]:
     """The files that the results of `model` name, relative to its folder."""
+    files_of = {section.name: section.files for section in SECTIONS}
     return tuple(
         file
         for chapter in model.chapters
         if isinstance(chapter.outcome, Done)
-        for file in _files_of(chapter.outcome.result)
+        for file in (
+            *_files_of(chapter.outcome.result),
+            *files_of[chapter.name](chapter.outcome.result),
+        )
     )
 
 

@@ -55,13 +55,17 @@ def render_index(report: Report, others: Sequence[str] = OTHER_FILES) -> str:
     return _with_fonts(page)
 
 
-def render_model(report: Report, model: ModelReport, folder: Path) -> str:
-    """The page of one model, a chapter per section. `folder` holds `models/<name>/…`."""
+def render_model(report: Report, model: ModelReport, folder: Path, *, live: str = "") -> str:
+    """The page of one model, a chapter per section. `folder` holds `models/<name>/…`.
+
+    A page with `live` reloads itself when the `live.js` beside it says something else.
+    """
     environment = page_environment(on_paper=False)
     page = environment.get_template("model.html.j2").render(
         report=report,
         model=model,
         overview=model_overview(model),
+        live=live,
         bodies=_bodies(environment, model, folder),
         seconds=_seconds(report, model),
     )

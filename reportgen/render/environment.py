@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reportgen import units
-from reportgen.render import figures, filters, outline, overview
+from reportgen.render import figures, filters, outline, overview, training
 from reportgen.render.drawings import Place, inline_svg, place
 from reportgen.render.fonts import drawable
 from reportgen.render.text import drawn, markdown, shortened, visible
@@ -57,6 +57,12 @@ def of_model(environment: Environment, root: Path, name: str) -> Environment:
     own.filters = {
         **environment.filters,
         "drawing": partial(_drawing, root / "models" / name),
+        "data_uri": partial(training.data_uri, root / "models" / name),
+        "plot_svg": partial(
+            training.plot_svg,
+            root / "models" / name,
+            on_paper=bool(environment.globals["on_paper"]),
+        ),
         "place": partial(_placed, root, name),
     }
     return own
@@ -95,6 +101,7 @@ def _words() -> Words:
         "failures": failures,
         **filters.WORDS,
         **figures.WORDS,
+        **training.WORDS,
     }
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from reportgen.chapter import Chapter, Done
 from reportgen.findings import Finding, Severity
-from reportgen.report import BudgetCheck, ModelReport, Report, Verdict, failures
+from reportgen.report import BudgetCheck, Headline, ModelReport, Report, Verdict, failures
 from reportgen.sections.layers import Layers
 from reportgen.sections.memory import Fit, Memory
 from reportgen.sections.onnx_export import OnnxExport
@@ -39,6 +39,7 @@ class ModelOverview:
     reasons: tuple[str, ...]
     counts: Counts
     chapters: tuple[Chapter, ...]
+    headlines: tuple[Headline, ...]
     layers: Layers | None
     onnx: OnnxExport | None
     memory: Memory | None
@@ -58,9 +59,15 @@ class Overview:
     failed_sections: int
     exceeded_budgets: int
     models: tuple[ModelOverview, ...]
+    sections: dict[str, str]  # name -> title of every section that some model has
     gpus: tuple[str, ...]
     training_setting: str  # what the plainest training step is: "fp32, adamw"
     inference_setting: str
+
+    @property
+    def with_source(self) -> tuple[ModelOverview, ...]:
+        """Those that are models, and not training logs alone."""
+        return tuple(model for model in self.models if model.source)
 
     @property
     def trains(self) -> bool:
@@ -87,6 +94,7 @@ def overview(report: Report) -> Overview:
         failed_sections=sum(len(f.chapters) for m in report.models for f in failures(m)),
         exceeded_budgets=sum(len(broken_budgets(m.budgets)) for m in report.models),
         models=models,
+        sections={c.name: c.title for m in models for c in m.chapters},
         gpus=_unique(gpu for m in models for gpu in (*m.training_fits, *m.inference_fits)),
         training_setting=_setting(fit for m in models for fit in m.training_fits.values()),
         inference_setting=_setting(fit for m in models for fit in m.inference_fits.values()),
@@ -110,6 +118,7 @@ def model_overview(model: ModelReport, number: int = 1) -> ModelOverview:
         reasons=reasons(model),
         counts=count(model.findings),
         chapters=model.chapters,
+        headlines=model.headlines,
         layers=layers,
         onnx=onnx,
         memory=memory,

@@ -15,9 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
-from reportgen.chapter import AnySection, Done, Failed, Skipped, Unable
+from reportgen.chapter import AnySection, Done, Failed, Skipped, Unable, outcome_adapter
 from reportgen.errors import ReportgenError
 from reportgen.plain_words import failed_because, is_out_of_memory
 from reportgen.sections import SECTIONS
@@ -96,6 +94,9 @@ def examine(job: Job, reporter: Reporter) -> None:
 
 def load_study(job: Job) -> Any:
     """The study of `job`, its model or file loaded and its inputs known to be makeable."""
+    chosen = [section for section in SECTIONS if section.name in job.sections]
+    if not any(section.uses_model for section in chosen):
+        return logs_without_model(job)
     if job.spec.source.kind == "onnx":
         return load_file_study(job)
     import torch
@@ -138,6 +139,13 @@ def woken(study: Study) -> Study:
     return study
 
 
+def logs_without_model(job: Job) -> Any:
+    """The context of sections that need no model, which is not loaded then; needs no torch."""
+    from reportgen.study import Subject
+
+    return Subject(spec=job.spec, targets=job.targets, folder=job.folder, timings=job.timings)
+
+
 def load_file_study(job: Job) -> Any:
     """The study of a job whose source is an ONNX file."""
     import torch
@@ -178,10 +186,16 @@ def outcome_of(section: AnySection, study: Any) -> Done[Any] | Skipped | Failed:
 
 def examined(section: AnySection, study: Any) -> Any:
     """The section's result, or why it does not apply."""
-    from reportgen.loan import undisturbed
-    from reportgen.study import Study
+    from reportgen.study import FileStudy, Study
 
+    if not isinstance(study, Study | FileStudy):
+        assert section.analyze_logs is not None  # `sections_of` leaves out the others
+        return section.analyze_logs(study)
     if isinstance(study, Study):
+        if not section.uses_model:
+            return section.examine(study)
+        from reportgen.loan import undisturbed
+
         with undisturbed(study.model):
             return section.examine(study)
     if section.examine_file is None:
@@ -195,12 +209,6 @@ def save(job: Job, section: AnySection, outcome: Done[Any] | Skipped | Failed) -
     part = whole.with_suffix(".part")
     part.write_bytes(outcome_adapter(section).dump_json(outcome))
     part.replace(whole)
-
-
-def outcome_adapter(section: AnySection) -> TypeAdapter[Done[Any] | Skipped | Failed]:
-    """Reads and writes the outcomes of `section` as JSON."""
-    outcome: Any = Done[section.result] | Skipped | Failed  # type: ignore[name-defined]
-    return TypeAdapter(outcome)
 
 
 if __name__ == "__main__":

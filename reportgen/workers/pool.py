@@ -16,11 +16,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reportgen.chapter import Chapter, Done, Failed, Skipped
+from reportgen.chapter import Chapter, Done, Failed, Skipped, outcome_adapter
 from reportgen.errors import ModelError
 from reportgen.sections import SECTIONS
 from reportgen.units import format_bytes, format_seconds
-from reportgen.workers.child import outcome_adapter
 from reportgen.workers.job import Job, Message, Progress, Step
 
 _POLL_SECONDS = 0.1

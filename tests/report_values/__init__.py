@@ -420,6 +420,7 @@ def full_report() -> Report:
             "platform": "Linux x86_64",
         },
         timings=Timings(
+            built="2026-11-27T03:15:00+00:00",
             total_seconds=141.7,
             section_seconds={
                 m.name: {

@@ -1,0 +1,396 @@
+"""Curves over steps: raw and smoothed lines, best and last values, bands, NaN, and outliers.
+
+A plot is drawn for paper and for a page without scripts; its data is embedded, so that
+`templates/curves.js` can draw it again with other axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from reportgen.charts.axes import (
+    Axis,
+    Floats,
+    ScaleChoice,
+    YRange,
+    as_floats,
+    format_position,
+    format_value,
+    robust_range,
+)
+from reportgen.charts.bars import legend
+from reportgen.charts.curve_line import CurveLine, ReferenceLine, VerticalMark, plot_data
+from reportgen.charts.frame import BOTTOM, RIGHT, TOP, draw_frame, draw_notes, gutter
+from reportgen.charts.labels import Box, Labels, crowd_of
+from reportgen.charts.paths import area_path, clipped, dots_path, line_path, simplified
+from reportgen.charts.svg import PALETTE, colour, fitted
+from reportgen.charts.svg_file import plot, printable, tenth
+
+__all__ = [
+    "CurveLine",
+    "CurvePlot",
+    "ReferenceLine",
+    "VerticalMark",
+    "curve_plot",
+    "plot_range",
+]
+
+_FEW_POINTS = 30
+_DASH = "5 3"
+_BAD, _FADED, _WASH, _PAPER = "#b3261e", "#b8c0cb", "#fbe9e7", "#ffffff"
+_MOST_IN_LEGEND, _MOST_NAMED_MARKS = 12, 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePlot:
+    """A drawn plot.
+
+    Attributes:
+        svg: for a page, with its data; `standalone` makes a file of it, `bare` is for paper.
+        outside: how many points lie outside of the vertical range; the plot says so as well.
+        y: that range.
+    """
+
+    svg: Markup
+    outside: int
+    y: YRange
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Curve:
+    """A line with its arrays."""
+
+    line: CurveLine
+    xs: Floats
+    ys: Floats
+    smoothed: Floats
+    low: Floats
+    high: Floats
+
+    @property
+    def stroke(self) -> str:
+        if self.line.faded:
+            return f'class="faded" stroke="{_FADED}"'
+        return f'class="l{self.line.color % len(PALETTE)}" stroke="{colour(self.line.color)}"'
+
+    @property
+    def fill(self) -> str:
+        if self.line.faded:
+            return f'class="faded-dot" fill="{_FADED}"'
+        return f'class="s{self.line.color % len(PALETTE)}" fill="{colour(self.line.color)}"'
+
+    @property
+    def dash(self) -> str:
+        return f' stroke-dasharray="{_DASH}"' if self.line.role == "validation" else ""
+
+
+def plot_range(lines: Sequence[CurveLine], references: Sequence[ReferenceLine] = (),
+               scale: ScaleChoice = "auto") -> YRange:  # fmt: skip
+    """The vertical range of a plot of `lines`; see `robust_range` for its rules.
+
+    Call it with all points and pass the result to `curve_plot` with fewer, so that outliers are
+    judged and counted before decimation.
+    """
+    return _range([_curve(line) for line in lines], references, scale)
+
+
+def curve_plot(
+    title: str, lines: Sequence[CurveLine], *, x_title: str = "step",
+    y_range: YRange | None = None, scale: ScaleChoice = "auto",
+    references: Sequence[ReferenceLine] = (), marks: Sequence[VerticalMark] = (),
+    valid: tuple[float | None, float | None] = (None, None), wide: bool = False,
+) -> CurvePlot:  # fmt: skip
+    """A plot of `lines`, 360 × 210 pixels or, `wide`, 760 × 300, and more for a long legend.
+
+    Args:
+        title: the name of the drawing; it is not drawn, as a page has its own caption.
+        lines: drawn in this order, faded ones first.
+        x_title: what the horizontal axis shows.
+        y_range: from `plot_range` over all points; by the points given otherwise.
+        scale: linear or logarithmic y; by the data if "auto".
+        references, marks: lines across and up the plot.
+        valid: the range outside of which the background is tinted; None for an open end.
+    """
+    curves = sorted((_curve(line) for line in lines), key=lambda curve: not curve.line.faded)
+    limits = y_range or _range(curves, references, scale)
+    width, height = (760.0, 300.0) if wide else (360.0, 196.0)
+    x, y = _axes(curves, limits, width, height)
+    shown = [curve for curve in curves if not curve.line.faded]
+    labels = Labels(x, y, crowd_of([(x.at(curve.xs), y.at(curve.ys)) for curve in shown], x))
+    rings = _extremes(shown, x, y, labels, 8 if wide else 4)
+    body = [
+        _invalid(valid, x, y),
+        draw_frame(x, y, x_title, x_ticks=9 if wide else 5, y_ticks=7 if wide else 5),
+        *(_band(curve, x, y) for curve in curves),
+        _vertical(marks, x, y, labels),
+        _across(references, x, y, labels),
+        *(_strokes(curve, x, y) for curve in curves),
+        *(_edge_marks(curve, x, y) for curve in curves),
+        rings,
+        labels.svg(),
+    ]
+    key, used = _legend(curves, x, height, width)
+    notes, below = draw_notes(_notes(curves, limits, references, x_title), x.start,
+                              height + used, width - RIGHT)  # fmt: skip
+    data = plot_data(
+        title, x_title, [curve.line for curve in curves], limits,
+        area=[x.start, x.end, y.end, y.start, x.low, x.high],
+        references=[[each.label, float(each.value)] for each in references],
+        marks=[[mark.label, float(mark.x)] for mark in marks],
+        valid=[*valid] if valid != (None, None) else [],
+    )  # fmt: skip
+    svg = plot(title, width, height + used + below, "".join([*body, key, notes]), data)
+    return CurvePlot(svg=svg, outside=limits.outside, y=limits)
+
+
+def _curve(line: CurveLine) -> _Curve:
+    return _Curve(
+        line,
+        as_floats(line.xs),
+        *(as_floats(each) for each in (line.values, line.smoothed, line.low, line.high)),
+    )
+
+
+def _range(
+    curves: Sequence[_Curve], references: Sequence[ReferenceLine], scale: ScaleChoice
+) -> YRange:
+    keep = [point[1] for curve in curves for point in (curve.line.best, curve.line.last) if point]
+    # A band whose ends lie far out must not squeeze its mean, so it is wanted and not required.
+    wanted = [reference.value for reference in references]
+    for curve in curves:
+        for edge in (curve.low, curve.high):
+            wanted.extend(edge[np.isfinite(edge)].tolist())
+    series = [(curve.xs, curve.ys) for curve in curves]
+    return robust_range(series, keep=keep, include=wanted, scale=scale)
+
+
+def _axes(
+    curves: Sequence[_Curve], limits: YRange, width: float, height: float
+) -> tuple[Axis, Axis]:
+    y = Axis(low=limits.low, high=limits.high, log=limits.log, start=height - BOTTOM, end=TOP)
+    marked = as_floats([x for curve in curves for x, _ in curve.line.non_finite])
+    every = np.concatenate([marked, *(curve.xs for curve in curves)])
+    every = every[np.isfinite(every)]
+    low, high = (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
+    pad = 0.015 * (high - low) or 0.5 * (abs(low) or 1.0)
+    left = gutter(y, 7 if width > 400 else 5)
+    return Axis(low=low - pad, high=high + pad, start=left, end=width - RIGHT), y
+
+
+def _invalid(valid: tuple[float | None, float | None], x: Axis, y: Axis) -> str:
+    """The tinted areas below and above the valid range."""
+    low, high = valid
+    body = ""
+    for value, edge in ((low, y.start), (high, y.end)):
+        if value is None:
+            continue
+        at = _within(y, value)
+        top, tall = min(at, edge), abs(edge - at)
+        if tall > 0.05:
+            body += (
+                f'<rect x="{tenth(x.start)}" y="{tenth(top)}" width="{tenth(x.end - x.start)}" '
+                f'height="{tenth(tall)}" class="invalid" fill="{_WASH}"/>'
+            )
+    return body
+
+
+def _within(y: Axis, value: float) -> float:
+    """The pixel of `value`, or the edge beyond which it lies."""
+    return y.pixel(min(max(value, y.low), y.high))
+
+
+def _band(curve: _Curve, x: Axis, y: Axis) -> str:
+    if not len(curve.low) or not len(curve.high):
+        return ""
+    low, high = (np.clip(edge, y.low, y.high) for edge in (curve.low, curve.high))
+    path = area_path(x.at(curve.xs), y.at(high), y.at(low))
+    return f'<path d="{path}" {curve.fill} fill-opacity=".18"/>' if path else ""
+
+
+def _strokes(curve: _Curve, x: Axis, y: Axis) -> str:
+    """The raw line, thin where a smoothed one is drawn over it, and dots where points are few."""
+    across, down = x.at(curve.xs), y.at(curve.ys)
+    smooth = bool(len(curve.smoothed))
+    dotted = int(np.isfinite(curve.ys).sum()) <= _FEW_POINTS
+    thick, thin = ("1.2", "1") if curve.line.faded else ("1.8", "1")
+    raw = line_path(*clipped(across, down, y.end, y.start))
+    body = _path(raw, thin, " stroke-opacity=\".35\"" if smooth else "") if smooth else (
+        _path(raw, "1.3" if dotted else thick, curve.dash))  # fmt: skip
+    if smooth:
+        line = clipped(*simplified(across, y.at(curve.smoothed)), y.end, y.start)
+        body += _path(line_path(*line), thick, curve.dash)
+    if dotted:
+        inside = (curve.ys >= y.low) & (curve.ys <= y.high)
+        dots = dots_path(across[inside], down[inside])
+        body += _path(dots, "4", ' stroke-opacity=".5"' if smooth else "")
+    return (
+        f'<g {curve.stroke} fill="none" stroke-linecap="round" stroke-linejoin="round">{body}</g>'
+    )
+
+
+def _path(data: str, width: str, more: str = "") -> str:
+    return f'<path d="{data}" stroke-width="{width}"{more}/>' if data else ""
+
+
+def _edge_marks(curve: _Curve, x: Axis, y: Axis) -> str:
+    """Triangles where points lie outside; crosses and triangles for NaN and infinities."""
+    across = x.at(curve.xs)
+    body = ""
+    for outside, at, size in ((curve.ys > y.high, y.end, 5), (curve.ys < y.low, y.start, -5)):
+        path = "".join(_triangle(pixel, at, size) for pixel, _ in _merged(across[outside], 6))
+        body += f'<path d="{path}" {curve.fill}/>' if path else ""
+    for kind, at, size in (("inf", y.end, 7), ("-inf", y.start, -7)):
+        marked = x.at(as_floats([px for px, each in curve.line.non_finite if each == kind]))
+        path = "".join(_triangle(pixel, at, size) for pixel, _ in _merged(marked, 6))
+        body += f'<path d="{path}" class="bad" fill="{_BAD}"/>' if path else ""
+    marked = x.at(as_floats([px for px, each in curve.line.non_finite if each == "nan"]))
+    path = "".join(_cross(first, last, y.start) for first, last in _merged(marked, 8))
+    if path:
+        body += f'<path d="{path}" class="alarm" stroke="{_BAD}" stroke-width="1.6" fill="none"/>'
+    return body
+
+
+def _merged(pixels: Floats, gap: float) -> list[tuple[float, float]]:
+    """First and last of each group of pixels that are less than `gap` apart."""
+    if not len(pixels):
+        return []
+    ordered = np.sort(pixels)
+    groups = np.split(ordered, np.flatnonzero(np.diff(ordered) >= gap) + 1)
+    return [(float(group[0]), float(group[-1])) for group in groups]
+
+
+def _triangle(x: float, y: float, size: float) -> str:
+    """A triangle with its tip at `y`, pointing up, or down for a negative size."""
+    half = abs(size) * 0.6
+    return f"M{tenth(x)} {tenth(y)}l{tenth(half)} {tenth(size)}h{tenth(-2 * half)}z"
+
+
+def _cross(first: float, last: float, y: float) -> str:
+    """A cross at `first`, and a line along the axis as far as the marks go on without a gap."""
+    on = f"M{tenth(first)} {tenth(y)}H{tenth(last)}" if last - first > 1 else ""
+    return f"M{tenth(first - 3.5)} {tenth(y - 3.5)}l7 7m0-7l-7 7{on}"
+
+
+def _vertical(marks: Sequence[VerticalMark], x: Axis, y: Axis, labels: Labels) -> str:
+    """Lines up the plot; many are short ticks at its top and have no names."""
+    inside = [mark for mark in marks if x.low <= mark.x <= x.high]
+    named = len(inside) <= _MOST_NAMED_MARKS
+    end = y.start if named else y.end + 8
+    for mark in inside if named else ():
+        labels.on_vertical(x.pixel(mark.x), mark.label)
+    return _dashed([f"M{tenth(x.pixel(m.x))} {tenth(y.end)}V{tenth(end)}" for m in inside], "2 3")
+
+
+def _across(references: Sequence[ReferenceLine], x: Axis, y: Axis, labels: Labels) -> str:
+    inside = [reference for reference in references if y.low <= reference.value <= y.high]
+    for reference in inside:
+        labels.on_horizontal(y.pixel(reference.value), reference.label)
+    heights = [tenth(y.pixel(reference.value)) for reference in inside]
+    return _dashed([f"M{tenth(x.start)} {height}H{tenth(x.end)}" for height in heights], "6 3")
+
+
+def _dashed(lines: Sequence[str], dash: str) -> str:
+    shape = f'stroke="#5b6472" stroke-dasharray="{dash}" fill="none"'
+    return f'<path d="{"".join(lines)}" class="rule" {shape}/>' if lines else ""
+
+
+def _extremes(curves: Sequence[_Curve], x: Axis, y: Axis, labels: Labels, most: int) -> str:
+    """A ring at each best value and a dot at each last one; `most` of the best get labels."""
+    body = ""
+    for curve in curves:
+        if (last := _inside_point(curve.line.last, x, y)) is not None:
+            body += f'<circle cx="{tenth(last[0])}" cy="{tenth(last[1])}" r="2.6" {curve.fill}/>'
+    ringed = [(curve, at) for curve in curves if (at := _inside_point(curve.line.best, x, y))]
+    for curve, (across, down) in ringed:
+        body += (
+            f'<circle cx="{tenth(across)}" cy="{tenth(down)}" r="3.6" {curve.stroke} '
+            f'fill="none" stroke-width="1.6"/>'
+        )
+        labels.taken.append(Box(across - 5, down - 5, across + 5, down + 5))
+    ringed.sort(key=lambda pair: pair[0].line.role != "validation")
+    for curve, at in ringed[:most]:
+        labels.beside(at, format_value(curve.line.best[1]) if curve.line.best else "")
+    return body
+
+
+def _inside_point(
+    point: tuple[float, float] | None, x: Axis, y: Axis
+) -> tuple[float, float] | None:
+    if point is None or not (x.low <= point[0] <= x.high and y.low <= point[1] <= y.high):
+        return None
+    return x.pixel(point[0]), y.pixel(point[1])
+
+
+def _legend(curves: Sequence[_Curve], x: Axis, top: float, width: float) -> tuple[str, float]:
+    """Names with their colors, and which line is train and which validation."""
+    entries: dict[tuple[str, bool, int, str], _Curve] = {}
+    for curve in curves:
+        line = curve.line
+        if line.name:
+            entries.setdefault((line.name, line.faded, line.color, ""), curve)
+    roles = {curve.line.role: curve for curve in curves if curve.line.role != "none"}
+    if len(roles) > 1:
+        for role in ("train", "validation"):
+            entries[role, False, len(entries), "role"] = roles[role]
+    if not entries:
+        return "", 0.0
+    shown = list(entries.items())[:_MOST_IN_LEGEND]
+    names = [fitted(printable(key[0]), 0.6 * width, 11) for key, _ in shown]
+    if len(entries) > len(shown):
+        names.append(f"and {len(entries) - len(shown)} more")
+
+    def sample(left: float, bottom: float, index: int) -> str:
+        if index >= len(shown):
+            return ""
+        (_, _, _, kind), curve = shown[index]
+        colored = len({c.line.color for c in curves}) == 1 or not kind
+        stroke = curve.stroke if colored else 'class="edge" stroke="#5b6472"'
+        dash = curve.dash if kind else ""
+        return (
+            f'<path d="M{tenth(left)} {tenth(bottom - 5)}h22" {stroke} fill="none" '
+            f'stroke-width="2"{dash}/>'
+        )
+
+    body, used = legend(names, x.start, top + 12, width, sample)
+    return "".join(body), used
+
+
+def _notes(
+    curves: Sequence[_Curve], limits: YRange, references: Sequence[ReferenceLine], x_title: str
+) -> list[str]:
+    """What a reader must know of the plot, in short pieces."""
+    notes = ["log scale"] if limits.log else []
+    if limits.outside:
+        noun = "point" if limits.outside == 1 else "points"
+        ends = [f"{name} {format_value(value)} at {x_title} {format_position(at)}"
+                for name, (at, value) in _far_points(limits)]  # fmt: skip
+        notes.append(", ".join([f"{limits.outside:,} {noun} outside", *ends]))
+    notes.extend(_non_finite_note(curves, x_title))
+    for reference in references:
+        if not limits.low <= reference.value <= limits.high:
+            side = "above" if reference.value > limits.high else "below"
+            label = fitted(printable(reference.label), 120, 10)
+            notes.append(f"{label} ({format_value(reference.value)}) is {side}")
+    return notes
+
+
+def _far_points(limits: YRange) -> Iterable[tuple[str, tuple[float, float]]]:
+    for name, point in (("max", limits.highest), ("min", limits.lowest)):
+        if point is not None:
+            yield name, point
+
+
+def _non_finite_note(curves: Sequence[_Curve], x_title: str) -> Iterable[str]:
+    points = [point for curve in curves for point in curve.line.non_finite]
+    if not points:
+        return
+    shown = {"nan": "NaN", "inf": "Inf", "-inf": "−Inf"}
+    kinds = " and ".join(text for kind, text in shown.items() if kind in {k for _, k in points})
+    count = sum(max(len(c.line.non_finite), c.line.non_finite_count) for c in curves)
+    first = format_position(min(x for x, _ in points))
+    yield (f"{kinds} at {x_title} {first}" if count == 1
+           else f"{count:,} points {kinds}, first at {x_title} {first}")  # fmt: skip

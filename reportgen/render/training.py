@@ -1,0 +1,368 @@
+"""What the training chapter's template needs: groups of plots, tables, and drawings of results."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from reportgen.charts.curves import CurveLine
+from reportgen.charts.histograms import ridgelines
+from reportgen.charts.parallel import ParallelColumn, parallel_coordinates
+from reportgen.charts.pr_curves import PrLine, pr_curve_plot
+from reportgen.charts.sparkline import sparkline
+from reportgen.charts.svg_file import bare, inline
+from reportgen.sections.training import Training
+from reportgen.sections.training.result import Histogram, Plot, Run, Scalar
+
+_FULL_PLOTS, _PLOTS_IN_PRINT = 120, 40
+_LINES_OF_SMALL_PLOT = 4
+_OPEN_GROUPS = 8
+_METRIC_ROWS, _METRIC_ROWS_IN_PRINT = 120, 30
+_HYPERPARAMETERS, _HYPERPARAMETERS_BY_RUN, _RUNS_IN_TABLE = 60, 12, 40
+_FEWEST_PARALLEL_RUNS, _PARALLEL_COLUMNS = 3, 8
+_MOST_SUPERSEDED = 20
+_STATE_CLASSES = {"healthy": "good", "no verdict": "unknown", "overfitting": "doubt"}
+_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".svg": "image/svg+xml",
+}
+ShownScalar = tuple[Run, str, Scalar]
+
+
+# Numbers ------------------------------------------------------------------------------------
+
+
+def number(value: float) -> str:
+    """A logged value with four digits: `0.9123`, `2.31`, `1.2e-05`, `12,345`."""
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return f"{value:.3g}"
+
+
+def step(value: float) -> str:
+    """A step: `8,200`; an epoch of 0.5 keeps its fraction."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
+
+
+def last_step(run: Run) -> str:
+    """The last step of any curve, and how many were planned."""
+    steps = [scalar.last_step for scalar in run.scalars.values()]
+    if not steps:
+        return "–"
+    return step(max(steps)) + (f" of {run.planned_steps:,}" if run.planned_steps else "")
+
+
+def state_class(run: Run) -> str:
+    """The style of a run's state."""
+    return _STATE_CLASSES.get(run.state, "bad")
+
+
+# Plots --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownPlot:
+    """A plot of a group: `small` is a line to show in place of its drawing, "" for none."""
+
+    plot: Plot
+    small: Markup
+    last: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlotGroup:
+    """Plots under one heading."""
+
+    title: str
+    plots: tuple[ShownPlot, ...]
+    open: bool
+
+
+def plot_groups(result: Training, on_paper: bool) -> list[PlotGroup]:
+    """The plots by section; a page shows so many at full size and the rest small.
+
+    Paper holds the first of them only; see `plots_left_out`.
+    """
+    scalars: dict[str, list[ShownScalar]] = {}
+    for run in result.runs:
+        for tag, scalar in run.scalars.items():
+            scalars.setdefault(scalar.plot, []).append((run, tag, scalar))
+    shown = result.plots[:_PLOTS_IN_PRINT] if on_paper else result.plots
+    sections: dict[str, list[ShownPlot]] = {}
+    for place, plot in enumerate(shown):
+        small = place >= _FULL_PLOTS
+        sections.setdefault(plot.section, []).append(
+            _shown(plot, scalars.get(plot.key, []), small, named=len(result.runs) > 1)
+        )
+    return [
+        PlotGroup(title=title, plots=tuple(plots), open=place < _OPEN_GROUPS)
+        for place, (title, plots) in enumerate(sections.items())
+    ]
+
+
+def _shown(plot: Plot, scalars: Sequence[ShownScalar], small: bool, *, named: bool) -> ShownPlot:
+    if not small:
+        return ShownPlot(plot=plot, small=Markup(), last="")
+    lines = [
+        CurveLine(
+            name=f"{run.name} · {tag}" if named else tag,
+            role=scalar.role,
+            color=color,
+            xs=scalar.steps,
+            values=scalar.values,
+        )
+        for color, (run, tag, scalar) in enumerate(scalars[:_LINES_OF_SMALL_PLOT])
+    ]
+    return ShownPlot(plot=plot, small=sparkline(plot.title, lines), last=_last(scalars))
+
+
+def _last(scalars: Sequence[ShownScalar]) -> str:
+    if not scalars:
+        return ""
+    last = scalars[0][2].last
+    return "last value not finite" if last is None else f"last {number(last)}"
+
+
+def plots_left_out(result: Training, on_paper: bool) -> int:
+    """How many plots paper has no room for."""
+    return max(0, len(result.plots) - _PLOTS_IN_PRINT) if on_paper else 0
+
+
+def plot_svg(folder: Path, file: str, *, on_paper: bool) -> Markup:
+    """A plot of `folder` as markup for a page; for paper without the data it carries."""
+    svg = inline((folder / file).read_text(encoding="utf-8"))
+    return bare(svg) if on_paper else svg
+
+
+def data_uri(folder: Path, file: str) -> str:
+    """A picture of `folder` as a URI that holds it."""
+    content = base64.b64encode((folder / file).read_bytes()).decode()
+    return f"data:{_TYPES[Path(file).suffix]};base64,{content}"
+
+
+def ridgeline(histogram: Histogram) -> Markup:
+    """A tag's histograms over its steps, the first at the back."""
+    return ridgelines(
+        histogram.tag, histogram.steps, histogram.counts, histogram.low, histogram.high
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrChart:
+    """The last precision-recall curves of one tag, of all runs that have it."""
+
+    tag: str
+    svg: Markup
+
+
+def pr_charts(result: Training) -> list[PrChart]:
+    """One chart per tag; a run keeps its color."""
+    lines: dict[str, list[PrLine]] = {}
+    for color, run in enumerate(result.runs):
+        for curve in run.pr_curves:
+            start = f"{run.name}, " if len(result.runs) > 1 else ""
+            lines.setdefault(curve.tag, []).append(
+                PrLine(
+                    name=f"{start}step {step(curve.step)}",
+                    precision=curve.precision,
+                    recall=curve.recall,
+                    color=color,
+                )
+            )
+    return [PrChart(tag=tag, svg=pr_curve_plot(tag, shown)) for tag, shown in lines.items()]
+
+
+# Tables -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricRow:
+    """A curve as a row of the table of best and last values."""
+
+    run: str
+    tag: str
+    scalar: Scalar
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricTable:
+    """The rows to show, and how many are not."""
+
+    rows: tuple[MetricRow, ...]
+    hidden: int
+
+
+def metric_rows(result: Training, on_paper: bool) -> MetricTable:
+    """Metrics with a direction first; other curves as far as there is room."""
+    rows = [
+        MetricRow(run=run.name, tag=tag, scalar=scalar)
+        for run in result.runs
+        for tag, scalar in run.scalars.items()
+    ]
+    rows.sort(key=lambda row: row.scalar.direction == "none")
+    most = _METRIC_ROWS_IN_PRINT if on_paper else _METRIC_ROWS
+    return MetricTable(rows=tuple(rows[:most]), hidden=max(0, len(rows) - most))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettingRow:
+    """One hyperparameter of all runs, or all hyperparameters of one run."""
+
+    name: str
+    values: tuple[str, ...]
+    differs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Hyperparameters by name and by run; those that differ come first.
+
+    Attributes:
+        hidden: how many values neither table has room for.
+    """
+
+    names: tuple[str, ...]
+    runs: tuple[str, ...]
+    rows: tuple[SettingRow, ...]
+    by_run: tuple[SettingRow, ...]
+    hidden: int
+
+
+def hyperparameters(result: Training) -> Settings:
+    """The union of the hyperparameters of all runs; `–` where a run has none of a name."""
+    runs = [run for run in result.runs if run.hyperparameters][:_RUNS_IN_TABLE]
+    names = list(dict.fromkeys(name for run in runs for name in run.hyperparameters))
+    rows = [
+        SettingRow(
+            name=name,
+            values=tuple(_setting(run, name) for run in runs),
+            differs=len({_setting(run, name) for run in runs}) > 1,
+        )
+        for name in names
+    ]
+    rows.sort(key=lambda row: not row.differs)
+    most = _HYPERPARAMETERS if len(runs) <= 4 else _HYPERPARAMETERS_BY_RUN
+    shown = rows[:most]
+    by_run = [
+        SettingRow(name=run.name, values=tuple(row.values[place] for row in shown))
+        for place, run in enumerate(runs)
+    ]
+    return Settings(
+        names=tuple(row.name for row in shown),
+        runs=tuple(run.name for run in runs),
+        rows=tuple(shown),
+        by_run=tuple(by_run),
+        hidden=(len(rows) - len(shown)) * len(runs),
+    )
+
+
+def _setting(run: Run, name: str) -> str:
+    value = run.hyperparameters.get(name)
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def parallel(result: Training) -> Markup | None:
+    """Hyperparameters that differ and the best value of a metric; None for few runs."""
+    runs = [run for run in result.runs if run.hyperparameters and run.attempt == run.attempts]
+    names = [row.name for row in hyperparameters(result).rows if row.differs]
+    metric = _common_metric(runs)
+    if len(runs) < _FEWEST_PARALLEL_RUNS or not names:
+        return None
+    columns = [
+        ParallelColumn(name=name, values=[run.hyperparameters.get(name) for run in runs])
+        for name in names[:_PARALLEL_COLUMNS]
+    ]
+    higher = None
+    if metric is not None:
+        bests = [run.scalars[metric].best for run in runs]
+        values = [best.value if best else None for best in bests]
+        columns.append(ParallelColumn(name=f"best {metric}", values=values))
+        higher = runs[0].scalars[metric].direction == "higher"
+    return parallel_coordinates(
+        "Hyperparameters and results",
+        columns,
+        [run.name for run in runs],
+        higher_is_better=higher,
+    )
+
+
+def _common_metric(runs: Sequence[Run]) -> str | None:
+    """A metric that every run has, a validation metric first."""
+    tags = [
+        (scalar.role != "validation", scalar.direction != "higher", tag)
+        for tag, scalar in (runs[0].scalars.items() if runs else ())
+        if scalar.direction != "none" and all(tag in run.scalars for run in runs)
+    ]
+    return min(tags)[2] if tags else None
+
+
+# What was read --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageCounts:
+    """How many images are shown, and how many the logs hold."""
+
+    shown: int
+    found: int
+
+
+def image_counts(result: Training, most: int | None = None) -> ImageCounts:
+    """Images on the page, at most `most` of each run."""
+    return ImageCounts(
+        shown=sum(len(run.images[:most]) for run in result.runs),
+        found=sum(run.images_found for run in result.runs),
+    )
+
+
+def read_notes(result: Training) -> list[str]:
+    """Damage, replaced points, and what is named and not shown, a sentence each."""
+    return [note for run in result.runs for note in _run_notes(run, len(result.runs) > 1)]
+
+
+def _run_notes(run: Run, several: bool) -> Iterator[str]:
+    start = f"{run.name}: " if several else ""
+    for damage in run.damage:
+        yield (
+            f"{start}{damage.file}: {damage.bytes:,} bytes at offset {damage.offset:,} "
+            f"were skipped ({damage.reason})."
+        )
+    for gone in run.superseded[:_MOST_SUPERSEDED]:
+        points = f"{gone.points:,} point{'s' if gone.points != 1 else ''}"
+        yield (
+            f"{start}{gone.tag}: {points} of steps {step(gone.from_step)} to "
+            f"{step(gone.to_step)} were replaced by a resumed session."
+        )
+    if len(run.superseded) > _MOST_SUPERSEDED:
+        yield f"{start}{len(run.superseded) - _MOST_SUPERSEDED:,} more tags with replaced points."
+    for kind, records in run.not_shown.items():
+        yield f"{start}{records:,} {kind} record{'s' if records != 1 else ''} not shown."
+    for note in run.notes:
+        yield f"{start}{note.rstrip('.')}."
+
+
+WORDS: dict[str, Callable[..., Any]] = {
+    "number": number,
+    "step": step,
+    "last_step": last_step,
+    "state_class": state_class,
+    "plot_groups": plot_groups,
+    "plots_left_out": plots_left_out,
+    "ridgeline": ridgeline,
+    "pr_charts": pr_charts,
+    "metric_rows": metric_rows,
+    "hyperparameters": hyperparameters,
+    "parallel_coordinates": parallel,
+    "image_counts": image_counts,
+    "read_notes": read_notes,
+}

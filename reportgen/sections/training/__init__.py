@@ -1,0 +1,35 @@
+"""Training: how a run went, from its logs: curves, pictures, hyperparameters and a verdict."""
+
+from __future__ import annotations
+
+from reportgen.chapter import Section
+from reportgen.sections.training.analysis import analyze
+from reportgen.sections.training.metrics import metrics_of
+from reportgen.sections.training.result import Training
+from reportgen.sections.training.rules import RULES
+
+__all__ = ["SECTION", "Training", "analyze"]
+
+
+def files_of(result: Training) -> list[str]:
+    """The files that the chapter wrote, relative to the model's folder."""
+    files = [file for plot in result.plots for file in (plot.svg, plot.csv)]
+    for run in result.runs:
+        files += [image.file for image in run.images]
+        files += [chart.svg for chart in run.charts]
+    return list(dict.fromkeys(files))
+
+
+SECTION = Section(
+    name="training",
+    title="Training",
+    result=Training,
+    examine=analyze,
+    examine_file=analyze,
+    analyze_logs=analyze,
+    uses_model=False,
+    rules=RULES,
+    metrics=metrics_of,
+    files=files_of,
+    headline=lambda result: result.headline,
+)

@@ -1,0 +1,306 @@
+"""The training chapter: logs in, runs with curves, pictures and diagnoses out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reportgen.chapter import Skipped, Unable
+from reportgen.manifest import LogOptions
+from reportgen.sections.training import records
+from reportgen.sections.training.curve import Curve, RunCurves
+from reportgen.sections.training.diagnosis import diagnose
+from reportgen.sections.training.files import ChapterFolder
+from reportgen.sections.training.groups import Member, group_runs, summarize_group
+from reportgen.sections.training.headline import headline, run_state
+from reportgen.sections.training.metric_names import describe_tag
+from reportgen.sections.training.pictures import Normalization
+from reportgen.sections.training.plots import PlottedRun, draw_plots
+from reportgen.sections.training.result import (
+    DamagedStretch,
+    Diagnosis,
+    Group,
+    LogFileRead,
+    Run,
+    Scalar,
+    Superseded,
+    Training,
+)
+from reportgen.sections.training.scalars import Summary, as_scalar, points_per_series, summarize
+from reportgen.sections.training.sessions import Attempt, join_sessions
+from reportgen.training_logs.log_run import LogRun
+from reportgen.training_logs.log_set import FoundRun, LogSet
+
+if TYPE_CHECKING:
+    from reportgen.study import Subject
+
+SMOOTHING = (
+    "exponential mean over all points, corrected for its start, "
+    "with a half-life of 1 % of the points of a curve"
+)
+_MOST_FILES, _MOST_NOTES, _MOST_DAMAGE = 200, 50, 100
+
+
+def analyze(context: Subject) -> Training | Skipped:
+    """The training chapter of the logs that the manifest names for this model.
+
+    Raises:
+        Unable: there are logs, and none of them could be read.
+    """
+    if not context.has_logs:
+        return Skipped(reason="the manifest names no logs for this model")
+    logs = LogSet(places=context.spec.logs)
+    logs.update()
+    return summarize_logs(logs, context.spec.log_options, context.folder)
+
+
+def summarize_logs(logs: LogSet, options: LogOptions, folder: Path) -> Training:
+    """What `logs` hold, as `update` left them; files of the chapter are written to `folder`.
+
+    Raises:
+        Unable: no run was found, with the reason for every log.
+    """
+    found = logs.runs()
+    if not found:
+        raise Unable(
+            "no training log could be read: " + "; ".join(logs.notes[:5] or ["the logs are empty"]),
+            hint="name a folder of TensorBoard event files, a visdom environment, a CSV file or "
+            "another log that `reportgen schema manifest` lists under logs",
+        )
+    runs = [run for each in found for run in _attempts_of(each, options)]
+    runs = _with_groups(runs, options)
+    return _Chapter(runs, options, ChapterFolder(folder), tuple(logs.notes)).result(found)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AnalyzedRun:
+    """One attempt at a training, judged."""
+
+    name: str
+    found: FoundRun
+    attempt: Attempt
+    number: int
+    attempts: int
+    curves: RunCurves
+    diagnoses: tuple[Diagnosis, ...]
+    group: str = ""
+
+    @property
+    def newest(self) -> bool:
+        """Whether no later attempt replaces it."""
+        return self.number == self.attempts
+
+
+def _attempts_of(found: FoundRun, options: LogOptions) -> Iterator[AnalyzedRun]:
+    attempts = join_sessions(found.run)
+    for number, attempt in enumerate(attempts, 1):
+        name = found.name if number == len(attempts) else f"{found.name} (attempt {number})"
+        curves = RunCurves(
+            name=name,
+            curves=_curves(attempt, options),
+            histograms=records.by_tag(found.run.histograms) if number == len(attempts) else {},
+            planned_steps=options.planned_steps or found.run.planned_steps,
+        )
+        diagnoses = (*diagnose(curves, options.ranges), *_seam_diagnoses(name, attempt))
+        yield AnalyzedRun(
+            name=name,
+            found=found,
+            attempt=attempt,
+            number=number,
+            attempts=len(attempts),
+            curves=curves,
+            diagnoses=diagnoses,
+        )
+
+
+def _curves(attempt: Attempt, options: LogOptions) -> dict[str, Curve]:
+    return {
+        tag: Curve(
+            tag=tag,
+            name=describe_tag(tag, options.directions),
+            steps=joined.steps,
+            values=joined.values,
+            times=joined.times,
+            resumes=joined.resumes,
+        )
+        for tag, joined in sorted(attempt.tags.items())
+        if len(joined.steps)
+    }
+
+
+def _seam_diagnoses(run: str, attempt: Attempt) -> Iterator[Diagnosis]:
+    for tag, joined in attempt.tags.items():
+        if joined.repeats:
+            repeated = joined.steps[1:][np.diff(joined.steps) == 0]
+            yield Diagnosis(
+                kind="repeated-steps",
+                run=run,
+                tag=tag,
+                points=len(joined.steps),
+                evidence={"repeats": joined.repeats, "first_step": float(repeated[0])},
+            )
+        if joined.unit_change is not None:
+            first, then = joined.unit_change
+            yield Diagnosis(
+                kind="mixed-units",
+                run=run,
+                tag=tag,
+                points=len(joined.steps),
+                evidence={"first_step": first, "unit_change_step": then},
+            )
+
+
+def _with_groups(runs: Sequence[AnalyzedRun], options: LogOptions) -> list[AnalyzedRun]:
+    members = [
+        Member(
+            name=run.name,
+            tags=frozenset(run.curves.curves),
+            hyperparameters=run.found.run.hyperparameters,
+        )
+        for run in runs
+        if run.newest
+    ]
+    groups = group_runs(members, options.average)
+    return [replace(run, group=groups.get(run.name, "")) for run in runs]
+
+
+class _Chapter:
+    """The chapter while its files are written: every run, every plot, every picture once."""
+
+    def __init__(
+        self,
+        runs: Sequence[AnalyzedRun],
+        options: LogOptions,
+        folder: ChapterFolder,
+        notes: tuple[str, ...],
+    ) -> None:
+        self._runs = runs
+        self._options = options
+        self._folder = folder
+        self._notes = list(notes)
+        most = points_per_series(sum(len(run.curves.curves) for run in runs))
+        self._summaries: dict[str, dict[str, Summary]] = {
+            run.name: {tag: summarize(curve, most) for tag, curve in run.curves.curves.items()}
+            for run in runs
+        }
+
+    def result(self, found: Sequence[FoundRun]) -> Training:
+        groups = _groups(self._runs)
+        drawn = draw_plots(
+            [self._plotted(run) for run in self._runs],
+            self._means(),
+            self._options,
+            [layout for each in found for layout in each.run.layouts],
+            self._folder,
+        )
+        runs = tuple(self._run(run, drawn.plot_of) for run in self._runs)
+        return Training(
+            headline=headline([(run.curves, run.diagnoses) for run in self._runs if run.newest]),
+            points=sum(len(s) for each in found for s in each.run.scalars.values()),
+            smoothing=SMOOTHING,
+            runs=runs,
+            plots=drawn.plots,
+            groups=groups,
+            diagnoses=tuple(d for run in self._runs if run.newest for d in run.diagnoses),
+            files=tuple(_files(found)),
+            notes=tuple(dict.fromkeys(self._notes))[:_MOST_NOTES],
+        )
+
+    def _plotted(self, run: AnalyzedRun) -> PlottedRun:
+        return PlottedRun(
+            name=run.name,
+            curves=run.curves.curves,
+            summaries=self._summaries[run.name],
+            faded=not run.newest or bool(run.group),
+        )
+
+    def _means(self) -> dict[str, dict[str, list[Curve]]]:
+        """Group -> tag -> the curves of its runs."""
+        means: dict[str, dict[str, list[Curve]]] = {}
+        for run in self._runs:
+            if run.group:
+                for tag, curve in run.curves.curves.items():
+                    means.setdefault(run.group, {}).setdefault(tag, []).append(curve)
+        return means
+
+    def _run(self, run: AnalyzedRun, plot_of: dict[str, tuple[str, str]]) -> Run:
+        log = run.found.run if run.newest else LogRun(name="", format=run.found.run.format)
+        state, summary = run_state(run.curves, run.diagnoses)
+        images, problems = self._folder.write_images(log.images, self._normalization())
+        charts, unreadable = self._folder.write_charts(log.charts)
+        return Run(
+            name=run.name,
+            source=run.found.source,
+            format=log.format,
+            attempt=run.number,
+            attempts=run.attempts,
+            group=run.group,
+            state=state,
+            summary=summary,
+            sessions=len(run.attempt.sessions),
+            scalars=self._scalars(run, plot_of),
+            images=images,
+            images_found=len(log.images),
+            histograms=tuple(records.summarize_histograms(log.histograms)),
+            texts=tuple(records.last_texts(log.texts)),
+            pr_curves=tuple(records.last_pr_curves(log.pr_curves)),
+            tables=tuple(records.cut_tables(log.tables)),
+            charts=charts,
+            hyperparameters=dict(log.hyperparameters),
+            damage=_damage(log),
+            superseded=tuple(
+                Superseded(tag=r.tag, from_step=r.from_step, to_step=r.to_step, points=r.points)
+                for r in run.attempt.replaced
+            ),
+            planned_steps=run.curves.planned_steps,
+            not_shown=dict(sorted(log.not_shown.items())),
+            notes=tuple(dict.fromkeys((*log.notes, *problems, *unreadable)))[:_MOST_NOTES],
+        )
+
+    def _scalars(self, run: AnalyzedRun, plot_of: dict[str, tuple[str, str]]) -> dict[str, Scalar]:
+        return {
+            tag: as_scalar(summary, plot=plot_of[tag][0], csv=plot_of[tag][1])
+            for tag, summary in self._summaries[run.name].items()
+        }
+
+    def _normalization(self) -> Normalization | None:
+        options = self._options
+        if options.mean is None or options.std is None:
+            return None
+        return Normalization(mean=tuple(options.mean), std=tuple(options.std))
+
+
+def _groups(runs: Sequence[AnalyzedRun]) -> tuple[Group, ...]:
+    found: dict[tuple[str, str], list[Curve]] = {}
+    for run in runs:
+        if run.group:
+            for tag, curve in run.curves.curves.items():
+                if curve.name.kind == "metric":
+                    found.setdefault((run.group, tag), []).append(curve)
+    groups = [summarize_group(name, tag, curves) for (name, tag), curves in found.items()]
+    return tuple(group for group in groups if group is not None)
+
+
+def _damage(log: LogRun) -> tuple[DamagedStretch, ...]:
+    return tuple(
+        DamagedStretch(file=d.file, offset=d.offset, bytes=d.size_bytes, reason=d.reason)
+        for d in log.damage[:_MOST_DAMAGE]
+    )
+
+
+def _files(found: Sequence[FoundRun]) -> Iterator[LogFileRead]:
+    """Every file that was read, once; several runs may share one."""
+    files = {file.path: (file, each) for each in found for file in each.run.files}
+    for file, each in list(files.values())[:_MOST_FILES]:
+        yield LogFileRead(
+            file=file.name,
+            format=file.format,
+            bytes=file.size_bytes,
+            read_bytes=file.read_bytes,
+            skipped_bytes=sum(d.size_bytes for d in each.run.damage if d.file == file.name),
+            records=file.records,
+        )

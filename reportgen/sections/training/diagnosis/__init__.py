@@ -1,0 +1,96 @@
+"""Judging a run by its curves: every rule on one run, with the evidence for each.
+
+Each file holds one idea. Rules are silent where a curve is too short for them, and a verdict
+that explains others silences them: a curve that diverged is not also called a plateau.
+How often each is wrong, `benchmarks/training_verdicts.md` reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from reportgen.sections.training.curve import RunCurves
+from reportgen.sections.training.diagnosis.divergence import find_divergence
+from reportgen.sections.training.diagnosis.gradients import find_gradient_faults
+from reportgen.sections.training.diagnosis.learning import find_no_learning, find_plateau
+from reportgen.sections.training.diagnosis.learning_rate import (
+    find_constant_rate,
+    find_rate_jumps,
+    restart_steps,
+)
+from reportgen.sections.training.diagnosis.non_finite import find_non_finite
+from reportgen.sections.training.diagnosis.overfitting import (
+    find_missing_validation,
+    find_overfitting,
+    find_past_best,
+)
+from reportgen.sections.training.diagnosis.ranges import Range, find_out_of_range
+from reportgen.sections.training.diagnosis.resumes import (
+    find_early_end,
+    find_jumps_at_resumes,
+    find_resumes,
+)
+from reportgen.sections.training.diagnosis.speed import find_slowdown
+from reportgen.sections.training.diagnosis.spikes import find_spikes
+from reportgen.sections.training.diagnosis.trend import JudgedRun, Trend, judge
+from reportgen.sections.training.result import Diagnosis
+
+__all__ = ["diagnose"]
+
+
+def diagnose(run: RunCurves, ranges: Mapping[str, Range] | None = None) -> tuple[Diagnosis, ...]:
+    """What is found in `run`, in the order of the rules' files.
+
+    Args:
+        ranges: the manifest's valid ranges, (lowest, highest) by tag, None for no limit.
+    """
+    judged = judge(run)
+    return (
+        *find_non_finite(run),
+        *_of_trends(judged),
+        *_of_validation(judged),
+        *find_missing_validation(judged),
+        *find_constant_rate(judged),
+        *find_rate_jumps(judged),
+        *find_resumes(run),
+        *find_jumps_at_resumes(judged),
+        *find_early_end(run),
+        *find_slowdown(run),
+        *find_gradient_faults(judged),
+        *find_out_of_range(run, ranges or {}),
+    )
+
+
+def _of_trends(run: JudgedRun) -> Iterator[Diagnosis]:
+    """Divergence, no learning, plateau and spikes, curve by curve."""
+    restarts = restart_steps(run)
+    partners = {validation.tag: train for train, validation in run.pairs}
+    partners |= {train.tag: validation for train, validation in run.pairs}
+    for trend in run.trends.values():
+        verdict = None
+        if trend.role != "validation":
+            verdict = find_divergence(trend) or find_no_learning(trend, run.learning_rates)
+        verdict = verdict or find_plateau(trend, run.learning_rates, partners.get(trend.tag))
+        if verdict is not None:
+            yield verdict
+        yield from find_spikes(trend, restarts)
+
+
+def _of_validation(run: JudgedRun) -> Iterator[Diagnosis]:
+    """Overfitting of pairs; a last value past the best of every curve that picks a checkpoint."""
+    overfitting = {
+        validation.tag: found
+        for train, validation in run.pairs
+        if (found := find_overfitting(train, validation, run.trends)) is not None
+    }
+    yield from overfitting.values()
+    for trend in run.trends.values():
+        if trend.tag not in overfitting and _picks_a_checkpoint(trend):
+            found = find_past_best(trend)
+            if found is not None:
+                yield found
+
+
+def _picks_a_checkpoint(trend: Trend) -> bool:
+    """Whether its best names a checkpoint to keep: of a validation set, or a score without role."""
+    return trend.role == "validation" or (trend.role == "none" and trend.sign < 0)

@@ -1,0 +1,105 @@
+"""Curves that do not move: from the start on, or no more."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reportgen.sections.training.curve import Curve
+from reportgen.sections.training.diagnosis.trend import Trend
+from reportgen.sections.training.result import Diagnosis
+from reportgen.sections.training.statistics import median
+
+_FEWEST_POINTS = 50
+_FEWEST_FOR_PLATEAU, _FEWEST_LAST = 30, 10
+_SMALL_GAIN = 0.01  # of all progress
+_CEILING = 0.98  # of a share; nothing is left to learn there
+
+
+def find_no_learning(trend: Trend, learning_rates: list[Curve]) -> Diagnosis | None:
+    """`not-learning` where the end is no better than the start, within the noise.
+
+    The last fifth is compared with the first points and with the first fifth, never with the
+    best: the minimum of noise always looks like progress. Silent with fewer than 50 points, and
+    where the log begins late in the training.
+    """
+    count = len(trend)
+    if count < _FEWEST_POINTS or _begins_late(trend) or _is_solved(trend):
+        return None
+    fifth = count // 5
+    first, last = median(trend.costs[:fifth]), median(trend.costs[-fifth:])
+    error = trend.error(fifth)
+    if trend.start - last >= 3 * trend.error(trend.starts):
+        return None
+    if first - last >= min(3 * error, 0.02 * abs(first)):
+        return None
+    warming = any(_is_warming_up(curve) for curve in learning_rates)
+    return trend.found(
+        "not-learning-in-warm-up" if warming else "not-learning",
+        first=trend.value(first),
+        last=trend.value(last),
+        points_of_each=fifth,
+        sigma=trend.sigma,
+        first_step=float(trend.steps[0]),
+        last_step=float(trend.steps[-1]),
+    )
+
+
+def _begins_late(trend: Trend) -> bool:
+    """Whether the steps before the first point are a fifth of all: the start is not in the log."""
+    return bool(trend.steps[0] > 0.2 * trend.steps[-1])
+
+
+def _is_solved(trend: Trend) -> bool:
+    """Whether a share such as an accuracy is near 1 from the start."""
+    return trend.sign < 0 and _CEILING <= -trend.start <= 1 and bool(trend.values.max() <= 1)
+
+
+def _is_warming_up(curve: Curve) -> bool:
+    """Whether a learning rate rises to its end."""
+    rates = curve.values[np.isfinite(curve.values)]
+    return len(rates) > 2 and bool((np.diff(rates) >= 0).all() and rates[-1] > rates[-2])
+
+
+def find_plateau(
+    trend: Trend, learning_rates: list[Curve], partner: Trend | None
+) -> Diagnosis | None:
+    """`plateau` where the last 30 % gained less than 1 % of all progress.
+
+    Silent with fewer than 30 points, or fewer than 10 in those 30 %.
+    """
+    count = len(trend)
+    last = int(0.3 * count)
+    if count < _FEWEST_FOR_PLATEAU or last < _FEWEST_LAST or trend.progress == 0:
+        return None
+    quarter = max(last // 4, 1)
+    before, after = median(trend.costs[-last:][:quarter]), median(trend.costs[-quarter:])
+    margin = _SMALL_GAIN * trend.progress
+    slack = margin + 2 * trend.error(quarter)
+    if not -slack <= before - after < margin:
+        return None
+    near = np.flatnonzero(trend.medians <= trend.best + slack)
+    since = int(near[0])
+    if trend.median_places[since] >= count - last:
+        return None
+    return trend.found(
+        "plateau",
+        step=float(trend.median_steps[since]),
+        last_step=float(trend.steps[-1]),
+        value=trend.value(after),
+        gain=trend.sign * (after - before),
+        progress=trend.progress,
+        last_points=last,
+        reading="converged" if _is_converged(trend, learning_rates, partner) else "unknown",
+    )
+
+
+def _is_converged(trend: Trend, learning_rates: list[Curve], partner: Trend | None) -> bool:
+    """Whether the learning rate fell to a tenth, or both curves of a pair ended alike."""
+    for curve in learning_rates:
+        rates = curve.values[np.isfinite(curve.values)]
+        if len(rates) and 0 <= rates[-1] <= 0.1 * rates.max():
+            return True
+    if partner is None or not len(partner):
+        return False
+    gap = abs(median(partner.costs[-3:]) - median(trend.costs[-3:]))
+    return bool(gap < 0.1 * trend.progress)

@@ -1,0 +1,141 @@
+"""A validation curve against its train curve and against its own best; and where none is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from reportgen.sections.training.curve import RunCurves
+from reportgen.sections.training.diagnosis.trend import JudgedRun, Trend
+from reportgen.sections.training.metric_names import is_return
+from reportgen.sections.training.result import Diagnosis
+from reportgen.sections.training.statistics import median, running_median
+
+_FEWEST_CHECKS = 8
+_MANY_CHECKS = 60
+_FEWEST_FOR_BEST = 5
+_FEWEST_WITHOUT_VALIDATION = 20
+
+
+def find_overfitting(
+    train: Trend, validation: Trend, trends: Mapping[str, Trend]
+) -> Diagnosis | None:
+    """`overfitting` where validation is clearly past its best while train still improves.
+
+    The best lies a fifth of all checks back, 3 at least; the end is worse than it by 5 % of it,
+    a tenth of the progress and three times the noise. Silent with fewer than 8 checks.
+
+    Args:
+        trends: of the run; an accuracy of the same set that still rises is named.
+    """
+    checks = len(validation)
+    if checks < _FEWEST_CHECKS:
+        return None
+    places, medians = running_median(validation.costs, 5 if checks >= _MANY_CHECKS else 3)
+    best_at = int(np.argmin(medians))
+    # The first check can be the best of all; the first median lies one check later.
+    best, back = float(medians[best_at]), len(medians) - 1 - best_at
+    if back < max(3, 0.2 * checks):
+        return None
+    progress = max(validation.start - best, 0.0)
+    last = float(medians[-1])
+    if last - best <= max(0.05 * abs(best), 0.1 * progress, 3 * validation.sigma):
+        return None
+    best_step = float(validation.steps[places[best_at]])
+    fall = _fall_since(train, best_step, float(validation.steps[-1]))
+    if fall is None:
+        return None
+    before, after = fall
+    rising = _still_improving(validation, trends, best_step)
+    return validation.found(
+        "overfitting",
+        step=best_step,
+        best=validation.value(best),
+        last=validation.value(last),
+        last_step=float(validation.steps[-1]),
+        train_tag=train.tag,
+        train_at_best=train.value(before),
+        train_last=train.value(after),
+        still_improving=rising.tag if rising else "",
+    )
+
+
+def _fall_since(train: Trend, step: float, last_step: float) -> tuple[float, float] | None:
+    """The train cost at `step` and at `last_step`, if it fell by 2 % of its range between them."""
+    at = int(np.searchsorted(train.median_steps, step).clip(0, len(train.medians) - 1))
+    end = int(np.searchsorted(train.median_steps, last_step).clip(0, len(train.medians) - 1))
+    before, after = float(train.medians[at]), float(train.medians[end])
+    extent = float(train.medians.max() - train.medians.min())
+    return (before, after) if before - after > 0.02 * extent and extent > 0 else None
+
+
+def _still_improving(validation: Trend, trends: Mapping[str, Trend], step: float) -> Trend | None:
+    """An accuracy of the same set that is better at the end than around `step`."""
+    for other in trends.values():
+        if other.role != "validation" or other.sign > 0 or validation.sign < 0:
+            continue
+        if not _same_set(validation.tag, other.tag) or len(other) < _FEWEST_CHECKS:
+            continue
+        at = int(np.searchsorted(other.steps, step))
+        around = median(other.costs[max(at - 1, 0) : at + 2])
+        if around - median(other.costs[-3:]) > max(0.0, other.sigma):
+            return other
+    return None
+
+
+def _same_set(one: str, other: str) -> bool:
+    """Whether two tags differ in their last word only."""
+    return _set_of(one) == _set_of(other)
+
+
+def _set_of(tag: str) -> str:
+    cut = max(tag.rfind("/"), tag.rfind("_"))
+    return tag[: cut + 1]
+
+
+def find_past_best(trend: Trend) -> Diagnosis | None:
+    """`past-the-best` where the end is worse than the best by 2 % and by the noise.
+
+    The best of many noisy checks is better than their mean: the more checks, the more of the
+    noise is allowed for. From 60 checks on running medians are compared, so that one lucky check
+    is no best. Silent with fewer than 5 checks.
+    """
+    checks = len(trend)
+    if checks < _FEWEST_FOR_BEST:
+        return None
+    costs, steps, error = trend.costs, trend.steps, trend.sigma
+    if checks >= _MANY_CHECKS:
+        costs, steps, error = trend.medians, trend.median_steps, trend.error(trend.window)
+    best_at = int(np.argmin(costs))
+    best, last = float(costs[best_at]), float(costs[-1])
+    expected = float(2 + np.sqrt(2 * np.log(len(costs)))) * error
+    if not last - best > max(0.02 * abs(best), expected):
+        return None
+    return trend.found(
+        "past-the-best",
+        best=trend.value(best),
+        best_step=float(steps[best_at]),
+        last=trend.value(last),
+        last_step=float(trend.steps[-1]),
+        checks_since=int((trend.steps > steps[best_at]).sum()),
+    )
+
+
+def find_missing_validation(run: JudgedRun) -> Iterator[Diagnosis]:
+    """`missing-validation` where a run of some length has no validation curve at all."""
+    curves = run.run.curves.values()
+    if any(curve.name.role == "validation" for curve in curves) or _is_reinforcement(run.run):
+        return
+    losses = [trend for trend in run.trends.values() if _counts_as_train(trend)]
+    longest = max(losses, key=len, default=None)
+    if longest is not None and len(longest) >= _FEWEST_WITHOUT_VALIDATION:
+        yield longest.found("missing-validation", last_step=float(longest.steps[-1]))
+
+
+def _counts_as_train(trend: Trend) -> bool:
+    return trend.role == "train" or (trend.role == "none" and trend.sign > 0)
+
+
+def _is_reinforcement(run: RunCurves) -> bool:
+    return any(is_return(tag) for tag in run.curves)

@@ -1,0 +1,166 @@
+"""Spikes: values far above those just before, back again or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reportgen.sections.training.curve import Floats
+from reportgen.sections.training.diagnosis.trend import Trend
+from reportgen.sections.training.result import Diagnosis
+from reportgen.sections.training.statistics import trailing_medians
+
+_FEWEST_POINTS = 40
+_SHORTEST_WINDOW, _LONGEST_WINDOW = 20, 200
+_CHECKPOINTS = 16  # at which the usual size of a change is computed anew
+_HUGE = 3.0  # times the level before, on top of it
+_LARGE = 2.0  # times the level before: what a warning needs
+_MANY = 3
+_EVEN = 0.15  # of the mean distance: how much distances of periodic spikes differ
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spike:
+    """One spike; `first`, `peak` and `end` are indices of points, `end` the first one back.
+
+    Attributes:
+        level: the median cost before it.
+        height: the highest cost.
+        recovered: whether the cost came back.
+    """
+
+    first: int
+    peak: int
+    end: int
+    level: float
+    height: float
+    recovered: bool
+
+    @property
+    def rise(self) -> float:
+        """How far the cost rose."""
+        return self.height - self.level
+
+
+def find_spikes(trend: Trend, restarts: Iterable[float]) -> Iterator[Diagnosis]:
+    """`repeated-or-lasting-spikes`, or `recovered-spike` where they are few and short.
+
+    Silent with fewer than 40 points, and for a rise that follows a restart of the learning rate.
+
+    Args:
+        restarts: the steps at which a learning rate was set up again.
+    """
+    if len(trend) < _FEWEST_POINTS:
+        return
+    window = spike_window(len(trend))
+    spikes = spikes_of(trend.costs)
+    excused = [_index(trend.steps, step) for step in restarts]
+    spikes = [s for s in spikes if not any(at - 2 <= s.first <= at + window for at in excused)]
+    if not spikes:
+        return
+    highest = max(spikes, key=lambda spike: spike.rise)
+    grave = _is_grave(spikes, trend, window)
+    yield trend.found(
+        "repeated-or-lasting-spikes" if grave else "recovered-spike",
+        spikes=len(spikes),
+        first_step=float(trend.steps[spikes[0].first]),
+        step=float(trend.steps[highest.peak]),
+        height=trend.value(highest.height),
+        level=trend.value(highest.level),
+        length=highest.end - highest.first,
+        longest=max(spike.end - spike.first for spike in spikes),
+        not_recovered=sum(not spike.recovered for spike in spikes),
+    )
+
+
+def spike_window(points: int) -> int:
+    """How many points before a point it is compared with."""
+    return min(max(points // 20, _SHORTEST_WINDOW), _LONGEST_WINDOW)
+
+
+def spikes_of(costs: Floats) -> list[Spike]:
+    """The spikes of a curve in which lower is better."""
+    window = spike_window(len(costs))
+    levels, deviations = trailing_medians(costs, window, max(1, window // 10))
+    rises = costs - levels
+    low, high = np.quantile(costs, (0.01, 0.99))
+    with np.errstate(invalid="ignore"):  # the first window has no level
+        far = (rises > 0.25 * np.abs(levels)) & (rises > 0.05 * (high - low))
+        lasting = _in_a_row(far & (rises > 6 * deviations))
+        sharp = far & (rises > 10 * deviations) & (rises > 3 * _usual_change(costs))
+        # In a short curve one spike makes the next one usual; these are spikes in any case.
+        sharp |= (
+            (rises > _HUGE * np.abs(levels))
+            & (rises > 20 * deviations)
+            & (rises > 0.25 * (high - low))
+        )
+    return list(_merged(np.flatnonzero(lasting | sharp), costs, levels, window))
+
+
+def _in_a_row(marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The marks that stand in a row of three or more."""
+    middle = marks[:-2] & marks[1:-1] & marks[2:]
+    rows = np.zeros_like(marks)
+    for shift in range(3):
+        rows[shift : len(marks) - 2 + shift] |= middle
+    return rows
+
+
+def _usual_change(costs: Floats) -> Floats:
+    """For each point the 99th percentile of the changes between points before it."""
+    changes = np.abs(np.diff(costs))
+    bounds = np.unique(np.linspace(_SHORTEST_WINDOW, len(costs), _CHECKPOINTS + 1).astype(int))
+    usual = np.full(len(costs), np.inf)
+    for start, end in pairwise(bounds):
+        usual[start:end] = np.quantile(changes[: start - 1], 0.99)
+    return usual
+
+
+def _merged(
+    places: NDArray[np.intp], costs: Floats, levels: Floats, window: int
+) -> Iterator[Spike]:
+    """Spikes of the points `places`: those close together or before a return are one."""
+    end = -1
+    groups = np.split(places, np.flatnonzero(np.diff(places) > max(window // 4, 1)) + 1)
+    for group in groups:
+        if not len(group) or group[0] < end:
+            continue
+        first, last = int(group[0]), int(group[-1])
+        level = float(levels[first])
+        peak = first + int(np.argmax(costs[first : last + 1]))
+        height = float(costs[peak])
+        back = np.flatnonzero(costs[peak:] <= level + 0.25 * (height - level))
+        end = peak + int(back[0]) if len(back) else len(costs)
+        yield Spike(
+            first=first, peak=peak, end=max(end, last + 1) if len(back) else end,
+            level=level, height=height, recovered=bool(len(back)),
+        )  # fmt: skip
+
+
+def _is_grave(spikes: Sequence[Spike], trend: Trend, window: int) -> bool:
+    """Whether there are three large spikes at no regular distance, or a large one that lasts."""
+    large = [spike for spike in spikes if _is_large(spike, trend)]
+    if any(
+        not spike.recovered or spike.end - spike.first >= max(5, window // 4) for spike in large
+    ):
+        return True
+    return len(large) >= _MANY and not _are_periodic([spike.first for spike in large])
+
+
+def _is_large(spike: Spike, trend: Trend) -> bool:
+    """Whether it doubles the level before it, and more than noise does."""
+    return spike.rise > (_LARGE - 1) * abs(spike.level) and spike.rise > 0.25 * trend.progress
+
+
+def _are_periodic(places: Sequence[int]) -> bool:
+    """Whether spikes come at equal distances, as those of epochs or restarts do."""
+    distances = np.diff(places)
+    return len(distances) >= _MANY - 1 and bool(distances.std() <= _EVEN * distances.mean())
+
+
+def _index(steps: Floats, step: float) -> int:
+    return int(np.searchsorted(steps, step))

@@ -1,0 +1,187 @@
+"""How a run went, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reportgen.sections.training.curve import Curve, RunCurves
+from reportgen.sections.training.diagnosis.trend import Trend, trend_of
+from reportgen.sections.training.metric_names import split_words
+from reportgen.sections.training.result import Diagnosis, State
+from reportgen.sections.training.statistics import median
+from reportgen.sections.training.wording import count_of, format_step, format_value
+
+_FEWEST_POINTS = 5
+_CAUTIONS = {
+    "non-finite-values": "non-finite values",
+    "repeated-or-lasting-spikes": "spikes",
+    "learning-rate-jump": "a jump of the learning rate",
+    "jump-at-resume": "a jump at a resume",
+    "slowdown": "a slowdown",
+    "vanishing-gradient": "a vanishing gradient",
+    "exploding-gradient": "an exploding gradient",
+    "unchanged-weight": "unchanged weights",
+    "out-of-range": "values out of range",
+}
+
+
+def run_state(run: RunCurves, diagnoses: Sequence[Diagnosis]) -> tuple[State, str]:
+    """The state of `run`, and the sentence that says it with steps and values.
+
+    The gravest diagnosis decides: non-finite, diverged, not learning, overfitting. A run without
+    any of them is healthy if some curve that should improve has five points; else there is no
+    verdict.
+    """
+    for kind, state in _STATES.items():
+        found = [each for each in diagnoses if each.kind == kind]
+        if found:
+            first = _of_main(run, found)
+            others = f", and {len(found) - 1} more" if len(found) > 1 else ""
+            return state, f"{_sentence(run, first)}{others}"
+    main = main_metric(run)
+    if main is None:
+        return "no verdict", _without_verdict(run)
+    if any(each.kind == "not-learning-in-warm-up" for each in diagnoses):
+        return "no verdict", f"no verdict: still in warm-up, {_best(run, main)}"
+    cautions = [words for kind, words in _CAUTIONS.items() if _has(diagnoses, kind)]
+    healthy = f"healthy but for {_listed(cautions)}" if cautions else "healthy"
+    return "healthy", f"{healthy}: {_best(run, main)}"
+
+
+def headline(runs: Sequence[tuple[RunCurves, Sequence[Diagnosis]]]) -> str:
+    """The sentence of the newest run, after the number of runs where there are several.
+
+    The newest is the one with the latest wall time; without wall times the last.
+    """
+    if not runs:
+        return "no run"
+    newest = max(range(len(runs)), key=lambda i: (_last_time(runs[i][0]), i))
+    run, diagnoses = runs[newest]
+    sentence = run_state(run, diagnoses)[1]
+    if len(runs) == 1:
+        return sentence
+    name = f"the newest, {run.name}, is " if run.name else "the newest is "
+    return f"{len(runs):,} runs: {name}{sentence}"
+
+
+_STATES: dict[str, State] = {
+    "ends-in-non-finite": "non-finite",
+    "diverged": "diverged",
+    "not-learning": "not learning",
+    "overfitting": "overfitting",
+}
+
+
+def main_metric(run: RunCurves) -> Trend | None:
+    """The curve that stands for `run`: a validation score, a validation loss, else a train curve.
+
+    A score without a train or validation word, such as `metrics/mAP50(B)`, counts as one of
+    validation. Of several the one with the plainest name is taken. None where no curve that
+    should improve has five finite points.
+    """
+    trends = [
+        (curve, trend_of(run.name, curve)) for curve in run.curves.values() if curve.name.trend
+    ]
+    usable = [(curve, trend) for curve, trend in trends if len(trend) >= _FEWEST_POINTS]
+    return min(usable, key=lambda each: _rank(each[0]), default=(None, None))[1]
+
+
+def _rank(curve: Curve) -> tuple[int, int, str]:
+    score = curve.name.direction == "higher"
+    validates = curve.name.role == "validation" or (score and curve.name.role == "none")
+    order = {(True, True): 0, (True, False): 1, (False, True): 3, (False, False): 2}
+    return order[validates, score], len(split_words(curve.tag)), curve.tag
+
+
+def _of_main(run: RunCurves, found: Sequence[Diagnosis]) -> Diagnosis:
+    """The diagnosis of the curve that would stand for the run."""
+    return min(found, key=lambda each: _rank(run.curves[each.tag]))
+
+
+def _sentence(run: RunCurves, found: Diagnosis) -> str:
+    e, unit = found.evidence, step_unit(run)
+
+    def step(name: str) -> str:
+        return f"{unit} {format_step(float(e[name]))}"
+
+    def value(name: str) -> str:
+        return format_value(float(e[name]))
+
+    if found.kind == "ends-in-non-finite":
+        return f"non-finite since {step('since_step')}: {found.tag} has no value to the end"
+    if found.kind == "diverged":
+        side = "above" if float(e["last"]) > float(e["best"]) else "below"
+        return (
+            f"diverged at {step('step')}: {found.tag} {value('last')} is {side} its best "
+            f"{value('best')} of {step('best_step')}"
+        )
+    if found.kind == "not-learning":
+        return (
+            f"not learning: {found.tag} is {value('first')} at the start and {value('last')} at "
+            f"{step('last_step')}"
+        )
+    return (
+        f"overfitting since {step('step')}: {found.tag} went from {value('best')} to "
+        f"{value('last')} while {e['train_tag']} went on to {value('train_last')}"
+    )
+
+
+def _best(run: RunCurves, main: Trend) -> str:
+    at = int(np.argmin(main.costs))
+    return (
+        f"best {main.tag} {format_value(float(main.values[at]))} at {step_unit(run)} "
+        f"{format_step(float(main.steps[at]))} of {format_step(_end(run, main))}, "
+        f"{_tendency(main)}"
+    )
+
+
+def _end(run: RunCurves, main: Trend) -> float:
+    return float(max(run.planned_steps or 0, main.steps[-1]))
+
+
+def _tendency(main: Trend) -> str:
+    """What the last fifth of the points did, beside the noise."""
+    part = max(len(main) // 5, 2)
+    if len(main) < 2 * part:
+        return f"{count_of(len(main), 'point')} so far"
+    before, after = median(main.costs[-2 * part : -part]), median(main.costs[-part:])
+    slack = max(2 * main.error(part), 0.01 * main.progress)
+    if before - after > slack:
+        return "still improving"
+    return "flat at the end" if after - before <= slack else "worse at the end"
+
+
+def step_unit(run: RunCurves) -> str:
+    """`epoch` where the log counts its steps in epochs, else `step`."""
+    epochs = [c for c in run.curves.values() if split_words(c.tag)[-1:] in (["epoch"], ["epochs"])]
+    counts = any(
+        len(c.values) > 1 and np.abs(c.values - c.steps).max(initial=0) <= 1
+        for c in epochs
+        if c.name.kind == "other"
+    )
+    return "epoch" if counts else "step"
+
+
+def _without_verdict(run: RunCurves) -> str:
+    points = sum(len(curve.values) for curve in run.curves.values())
+    if not points:
+        return "no verdict: the run has no scalars"
+    if any(curve.name.trend for curve in run.curves.values()):
+        return f"no verdict: fewer than {_FEWEST_POINTS} values in every metric"
+    return f"no verdict: {count_of(len(run.curves), 'curve')}, none that should fall or rise"
+
+
+def _has(diagnoses: Sequence[Diagnosis], kind: str) -> bool:
+    return any(each.kind == kind for each in diagnoses)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _last_time(run: RunCurves) -> float:
+    """The latest wall time of any point; minus infinity where none is known."""
+    times = [c.times[np.isfinite(c.times)] for c in run.curves.values()]
+    return max((float(t.max()) for t in times if len(t)), default=-np.inf)

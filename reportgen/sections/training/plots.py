@@ -1,0 +1,285 @@
+"""Which curves share a plot, and the files of every plot: a drawing and all of its points."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reportgen.charts.axes import YRange
+from reportgen.charts.curves import (
+    CurveLine,
+    ReferenceLine,
+    VerticalMark,
+    curve_plot,
+    plot_range,
+)
+from reportgen.charts.svg_file import standalone
+from reportgen.manifest import LogOptions
+from reportgen.sections.training.curve import Curve, Floats
+from reportgen.sections.training.files import FOLDER, ChapterFolder, CurvePoints, slug
+from reportgen.sections.training.groups import mean_curve
+from reportgen.sections.training.horizontal import STEP, epochs_of, place_points
+from reportgen.sections.training.result import Plot
+from reportgen.sections.training.scalars import Summary, non_finite_kind
+from reportgen.training_logs.log_run import ChartLayout
+
+_MOST_LINES = 40  # of one plot; its CSV file has them all
+_MOST_MARKS = 40  # of values that are not finite, on one line
+_OTHER_SECTIONS = {
+    "metric": "metrics",
+    "learning rate": "optimizer",
+    "gradient norm": "optimizer",
+    "other": "other",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PlottedRun:
+    """One run to draw; `faded` for one that another replaces or averages."""
+
+    name: str
+    curves: Mapping[str, Curve]
+    summaries: Mapping[str, Summary]
+    faded: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrawnPlots:
+    """The plots, and for every tag of the automatic ones (plot key, CSV file)."""
+
+    plots: tuple[Plot, ...]
+    plot_of: dict[str, tuple[str, str]]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Content:
+    title: str
+    section: str
+    tags: list[str] = field(default_factory=list)
+
+
+def draw_plots(
+    runs: Sequence[PlottedRun],
+    means: Mapping[str, Mapping[str, Sequence[Curve]]],
+    options: LogOptions,
+    layouts: Sequence[ChartLayout],
+    folder: ChapterFolder,
+) -> DrawnPlots:
+    """Draw every metric of `runs` once, train and validation together, and the log's layouts.
+
+    Args:
+        runs: what to draw, in order; a run keeps its color in all plots.
+        means: group -> tag -> the curves to average.
+        options: axis, reference lines, marks and ranges of the manifest.
+        layouts: plots that the log's author composed.
+        folder: where the drawings and CSV files go.
+    """
+    artist = _Artist(runs=runs, means=means, options=options, folder=folder)
+    plots, plot_of = list[Plot](), dict[str, tuple[str, str]]()
+    for content in [*_composed(layouts, runs), *_by_family(runs)]:
+        plot = artist.draw(content)
+        plots.append(plot)
+        plot_of |= dict.fromkeys(content.tags, (plot.key, plot.csv))
+    return DrawnPlots(plots=tuple(plots), plot_of=plot_of)
+
+
+def _by_family(runs: Sequence[PlottedRun]) -> list[_Content]:
+    """One plot per family of tags, sorted: metrics first, what belongs to no metric last."""
+    families: dict[str, _Content] = {}
+    order: dict[str, tuple[int, str, str]] = {}
+    for run in runs:
+        for tag, curve in run.curves.items():
+            name = curve.name
+            section = _section(curve)
+            content = families.setdefault(name.family, _Content(title=tag, section=section))
+            if tag not in content.tags:
+                content.tags.append(tag)
+            rank = list(_OTHER_SECTIONS).index(name.kind)
+            order[name.family] = min(
+                order.get(name.family, (9, "", "")), (rank, section, name.family)
+            )
+    for family, content in families.items():
+        content.tags.sort()
+        if len(content.tags) > 1:
+            content.title = family
+    return [families[family] for family in sorted(families, key=lambda family: order[family])]
+
+
+def _section(curve: Curve) -> str:
+    """The heading that a plot stands under: what the tag has before its last slash, if anything.
+
+    A word for train or validation is not a heading: the plot shows both.
+    """
+    prefix = curve.name.family.rpartition("/")[0]
+    return prefix or _OTHER_SECTIONS[curve.name.kind]
+
+
+def _composed(layouts: Sequence[ChartLayout], runs: Sequence[PlottedRun]) -> Iterator[_Content]:
+    tags = sorted({tag for run in runs for tag in run.curves})
+    for layout in layouts:
+        found = [tag for tag in tags if any(_matches(pattern, tag) for pattern in layout.tags)]
+        if found:
+            yield _Content(title=layout.title or found[0], section=layout.category, tags=found)
+
+
+def _matches(pattern: str, tag: str) -> bool:
+    try:
+        return re.search(pattern, tag) is not None
+    except re.error:
+        return pattern == tag
+
+
+@dataclass(kw_only=True, slots=True)
+class _Artist:
+    runs: Sequence[PlottedRun]
+    means: Mapping[str, Mapping[str, Sequence[Curve]]]
+    options: LogOptions
+    folder: ChapterFolder
+    _keys: set[str] = field(default_factory=set)
+
+    def draw(self, content: _Content) -> Plot:
+        """Write one plot and its points."""
+        lines, titles = self._lines(content)
+        references = [
+            ReferenceLine(label=line.label, value=float(line.value))
+            for line in self.options.reference_lines
+            if line.metric in content.tags
+        ]
+        ranges = [self.options.ranges[tag] for tag in content.tags if tag in self.options.ranges]
+        drawing = curve_plot(
+            content.title,
+            lines[:_MOST_LINES],
+            x_title=titles[0] if titles else STEP,
+            y_range=self._range(content, references),
+            references=references,
+            marks=self._marks(content),
+            valid=ranges[0] if ranges else (None, None),
+        )
+        key = self._key(content.title)
+        return Plot(
+            key=key,
+            title=content.title,
+            section=content.section,
+            svg=self.folder.write_text(f"{FOLDER}/plots/{key}.svg", standalone(str(drawing.svg))),
+            csv=self.folder.write_csv(f"{FOLDER}/plots/{key}.csv", self._points(content)),
+            lines=len(lines),
+            x=titles[0] if titles else STEP,
+            outside=drawing.outside,
+        )
+
+    def _lines(self, content: _Content) -> tuple[list[CurveLine], list[str]]:
+        lines, titles = list[CurveLine](), list[str]()
+        several_runs = len(self.runs) > 1
+        for number, (group, tags) in enumerate(self.means.items(), len(self.runs)):
+            for tag in content.tags:
+                if len(tags.get(tag, ())) > 1:
+                    lines.append(_mean_line(f"mean of {group}", tags[tag], number, content.tags))
+        for number, run in enumerate(self.runs):
+            for place, tag in enumerate(content.tags):
+                if tag in run.curves:
+                    xs, title = place_points(run.curves[tag], self.options.x, run.curves)
+                    titles.append(title)
+                    name = _line_name(run.name if several_runs else "", tag, content.tags)
+                    color = number if several_runs else place
+                    lines.append(_line(name, run, tag, xs, color))
+        return sorted(lines, key=lambda line: line.faded), titles
+
+    def _range(self, content: _Content, references: Sequence[ReferenceLine]) -> YRange:
+        """The vertical range, judged over all points of the newest attempts."""
+        lines = [
+            CurveLine(
+                name=tag,
+                xs=run.curves[tag].steps,
+                values=run.curves[tag].values,
+                best=_best_point(run.summaries[tag]),
+            )
+            for run in self.runs[:_MOST_LINES]
+            for tag in content.tags
+            if tag in run.curves
+        ]
+        return plot_range(lines, references)
+
+    def _marks(self, content: _Content) -> list[VerticalMark]:
+        if self.options.x != STEP:
+            return []
+        marks = [VerticalMark(label=m.label, x=float(m.step)) for m in self.options.marks]
+        for run in self.runs:
+            for tag in content.tags[:1]:
+                if tag in run.curves and not run.faded:
+                    resumes = run.curves[tag].resumes
+                    marks += [VerticalMark(label="resumed", x=resume.step) for resume in resumes]
+        return list(dict.fromkeys(marks))
+
+    def _points(self, content: _Content) -> Iterator[CurvePoints]:
+        for run in self.runs:
+            for tag in content.tags:
+                if (curve := run.curves.get(tag)) is not None:
+                    yield CurvePoints(
+                        run=run.name,
+                        tag=tag,
+                        steps=curve.steps.tolist(),
+                        values=curve.values.tolist(),
+                        times=curve.times.tolist(),
+                    )
+
+    def _key(self, title: str) -> str:
+        stem = key = slug(title)
+        number = 2
+        while key in self._keys:
+            key, number = f"{stem}-{number}", number + 1
+        self._keys.add(key)
+        return key
+
+
+def _line_name(run: str, tag: str, tags: Sequence[str]) -> str:
+    return " · ".join(part for part in (run, tag if len(tags) > 1 or not run else "") if part)
+
+
+def _line(name: str, run: PlottedRun, tag: str, xs: Floats, color: int) -> CurveLine:
+    curve, summary = run.curves[tag], run.summaries[tag]
+    kept = summary.kept
+    bad = np.flatnonzero(~np.isfinite(curve.values))
+    best = summary.best
+    place = int(np.flatnonzero(curve.steps == best.step)[0]) if best is not None else -1
+    epochs = epochs_of(curve, run.curves)
+    return CurveLine(
+        name=name,
+        role=curve.name.role,
+        color=color,
+        xs=xs[kept],
+        values=curve.values[kept],
+        smoothed=summary.smoothed[kept] if len(summary.smoothed) else (),
+        non_finite=[(float(xs[i]), non_finite_kind(curve.values[i])) for i in bad[:_MOST_MARKS]],
+        non_finite_count=len(bad),
+        best=(float(xs[place]), best.value) if best is not None else None,
+        last=_last_point(xs, curve),
+        times=() if np.isnan(curve.times).any() else curve.times[kept],
+        epochs=epochs[kept] if epochs is not None else (),
+        faded=run.faded,
+    )
+
+
+def _mean_line(name: str, curves: Sequence[Curve], color: int, tags: Sequence[str]) -> CurveLine:
+    mean = mean_curve(curves)
+    return CurveLine(
+        name=_line_name(name, curves[0].tag, tags),
+        role=curves[0].name.role,
+        color=color,
+        xs=mean.steps,
+        values=mean.mean,
+        low=mean.low,
+        high=mean.high,
+    )
+
+
+def _best_point(summary: Summary) -> tuple[float, float] | None:
+    best = summary.best
+    return (best.step, best.value) if best is not None else None
+
+
+def _last_point(xs: Floats, curve: Curve) -> tuple[float, float] | None:
+    last = float(curve.values[-1])
+    return (float(xs[-1]), last) if np.isfinite(last) else None

@@ -1,0 +1,145 @@
+"""A curve as a value of the report: totals over all points, and few enough points to show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from reportgen.charts.axes import decimate
+from reportgen.sections.training.curve import Curve, Floats
+from reportgen.sections.training.result import (
+    Extremum,
+    NonFiniteKind,
+    NonFinitePoint,
+    Scalar,
+    Step,
+)
+from reportgen.sections.training.statistics import smooth
+
+MOST_POINTS = 500
+"""The most points of one series in report.json and on the page."""
+_ALL_POINTS, _FEWEST_POINTS = 60_000, 24  # of all series of a model together; of one series
+_FEWEST_TO_SMOOTH = 40
+_HALF_LIFE_SHARE = 0.01  # of the points of a series
+_MOST_MARKS = 100
+_KEPT_NON_FINITE = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Summary:
+    """What plots and the report need of one curve.
+
+    Attributes:
+        kept: indices of the points to show.
+        smoothed: over all points; empty where the curve is too short to smooth.
+    """
+
+    curve: Curve
+    kept: np.ndarray[tuple[int], np.dtype[np.int64]]
+    smoothed: Floats
+    half_life: float
+    best: Extremum | None
+    low: Extremum | None
+    high: Extremum | None
+
+
+def points_per_series(series: int) -> int:
+    """How many points of each of `series` series are shown."""
+    return max(_FEWEST_POINTS, min(MOST_POINTS, _ALL_POINTS // max(1, series)))
+
+
+def summarize(curve: Curve, most: int) -> Summary:
+    """Extremes of `curve`, its smoothed form, and at most `most` of its points to show."""
+    half_life = round(_HALF_LIFE_SHARE * len(curve.values), 1)
+    smoothed = np.empty(0)
+    if len(curve.values) >= _FEWEST_TO_SMOOTH:
+        half_life = max(half_life, 2.0)
+        smoothed = smooth(curve.values, half_life)
+    else:
+        half_life = 0.0
+    low, high = _extremum(curve, "lowest"), _extremum(curve, "highest")
+    best = {"lower": low, "higher": high, "none": None}[curve.name.direction]
+    return Summary(
+        curve=curve,
+        kept=decimate(curve.values, most, _must_stay(curve)),
+        smoothed=smoothed,
+        half_life=half_life,
+        best=best,
+        low=low,
+        high=high,
+    )
+
+
+def _must_stay(curve: Curve) -> list[int]:
+    """The lowest and highest point of all, and the first points that are not finite."""
+    finite = np.isfinite(curve.values)
+    bad: list[int] = np.flatnonzero(~finite)[:_KEPT_NON_FINITE].tolist()
+    if not finite.any():
+        return bad
+    values = np.where(finite, curve.values, np.nan)
+    return [*bad, int(np.nanargmin(values)), int(np.nanargmax(values))]
+
+
+def _extremum(curve: Curve, which: Literal["lowest", "highest"]) -> Extremum | None:
+    finite = np.flatnonzero(np.isfinite(curve.values))
+    if not len(finite):
+        return None
+    values = curve.values[finite]
+    place = finite[int(values.argmin() if which == "lowest" else values.argmax())]
+    return Extremum(step=whole(curve.steps[place]), value=float(curve.values[place]))
+
+
+def as_scalar(summary: Summary, *, csv: str, plot: str) -> Scalar:
+    """The report's entry for one curve."""
+    curve, kept = summary.curve, summary.kept
+    bad = np.flatnonzero(~np.isfinite(curve.values))
+    times = curve.times[kept]
+    return Scalar(
+        points=len(curve.values),
+        non_finite=len(bad),
+        first_step=whole(curve.steps[0]),
+        last_step=whole(curve.steps[-1]),
+        min=summary.low.value if summary.low else None,
+        min_step=summary.low.step if summary.low else None,
+        max=summary.high.value if summary.high else None,
+        max_step=summary.high.step if summary.high else None,
+        last=finite_or_none(curve.values[-1]),
+        best=summary.best,
+        direction=curve.name.direction,
+        role=curve.name.role,
+        steps=tuple(map(whole, curve.steps[kept].tolist())),
+        values=tuple(map(finite_or_none, curve.values[kept].tolist())),
+        times=() if np.isnan(times).any() else tuple(int(t) for t in times),
+        smoothed=tuple(
+            None if not math.isfinite(v) else float(f"{v:.6g}") for v in summary.smoothed[kept]
+        )
+        if len(summary.smoothed)
+        else (),
+        half_life=summary.half_life,
+        non_finite_points=tuple(
+            NonFinitePoint(step=whole(curve.steps[i]), kind=non_finite_kind(curve.values[i]))
+            for i in bad[:_MOST_MARKS]
+        ),
+        csv=csv,
+        plot=plot,
+    )
+
+
+def whole(step: float) -> Step:
+    """`step` as an integer where it is one."""
+    return int(step) if step == int(step) else float(step)
+
+
+def finite_or_none(value: float) -> float | None:
+    """`value`, or None for NaN and the infinities, which JSON cannot write."""
+    return float(value) if math.isfinite(value) else None
+
+
+def non_finite_kind(value: float) -> NonFiniteKind:
+    """Which of the three a value is that is not finite."""
+    if math.isnan(value):
+        return "nan"
+    return "inf" if value > 0 else "-inf"

@@ -1,0 +1,282 @@
+"""A text file that grows: its lines, those appended since, and the stretches not readable."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Literal
+
+from reportgen.errors import LogError
+from reportgen.training_logs.log_run import Damage, LogFile, LogRun
+
+LONGEST_LINE_BYTES = 64 << 20
+"""A longer line is damage: nothing that a training loop logs in one line needs more."""
+
+Change = Literal["same", "grown", "new", "gone"]
+
+_PROBE_BYTES = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One line of a file.
+
+    Attributes:
+        size_bytes: with the line's end.
+        content: without it; None for a line longer than `LONGEST_LINE_BYTES`.
+        complete: whether it ends in a line feed; only the last line of a file may not.
+    """
+
+    offset: int
+    size_bytes: int
+    content: bytes | None
+    complete: bool
+
+
+class FileChanges:
+    """Whether a file changed since the last call."""
+
+    def __init__(self, *paths: Path) -> None:
+        self._paths = paths
+        self._stamp: tuple[tuple[int, int, int], ...] | None = None
+
+    def poll(self) -> Change:
+        """How the first path changed; the others count as content of the first.
+
+        Returns:
+            "new" at first, "grown" after any change, "gone" when a file that was there is not.
+
+        Raises:
+            LogError: the file cannot be examined, or never was there.
+        """
+        try:
+            stamp = tuple(_stamp(path, required=path == self._paths[0]) for path in self._paths)
+        except FileNotFoundError as error:
+            if self._stamp is None:
+                raise unreadable(self._paths[0], error) from error
+            return "gone"
+        except OSError as error:
+            raise unreadable(self._paths[0], error) from error
+        if stamp == self._stamp:
+            return "same"
+        first = self._stamp is None
+        self._stamp = stamp
+        return "new" if first else "grown"
+
+
+def _stamp(path: Path, *, required: bool) -> tuple[int, int, int]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if required:
+            raise
+        return (0, 0, 0)
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def unreadable(path: Path, error: OSError) -> LogError:
+    """The error for a file that the system does not let us read."""
+    reason = (error.strerror or type(error).__name__).lower()
+    return LogError(f"{path}: cannot be read: {reason}", hint="check the path and its permissions")
+
+
+class GrowingFile:
+    """The lines of a file; a later call of `lines` goes on where the last one ended.
+
+    Attributes:
+        offset: every line before it was yielded for good.
+        size_bytes: the end of the last line yielded, an incomplete one included.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        self.size_bytes = 0
+        self._changes = FileChanges(path)
+        self._head = b""
+        self._last = b""
+
+    def poll(self) -> Change:
+        """As `FileChanges.poll`; "new" also when the file no longer continues what was read."""
+        change = self._changes.poll()
+        if change == "grown" and not self._continues():
+            change = "new"
+        if change == "new":
+            self.rewind()
+        return change
+
+    def rewind(self) -> None:
+        """Go back to the start of the file."""
+        self.offset = self.size_bytes = 0
+        self._head = self._last = b""
+
+    def lines(self) -> Iterator[Line]:
+        """The lines behind `offset`; an incomplete last one comes again when the file has grown."""
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(self.offset)
+                yield from self._lines(stream)
+                self._remember(stream)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+
+    def keep(self, line: Line) -> None:
+        """Count an incomplete line as complete: it does not come again."""
+        self.offset = line.offset + line.size_bytes
+
+    def _lines(self, stream: BinaryIO) -> Iterator[Line]:
+        while content := stream.readline(LONGEST_LINE_BYTES):
+            start, size = self.offset, len(content)
+            long = size == LONGEST_LINE_BYTES and not content.endswith(b"\n")
+            while long and (more := stream.readline(1 << 20)):
+                size += len(more)
+                content = more[-1:]
+                long = content != b"\n"
+            complete = content.endswith(b"\n")
+            too_long = size > LONGEST_LINE_BYTES
+            if complete:
+                self.offset = start + size
+            self.size_bytes = start + size
+            yield Line(
+                offset=start,
+                size_bytes=size,
+                content=None if too_long else content.rstrip(b"\r\n"),
+                complete=complete,
+            )
+            if not complete:
+                return
+
+    def _remember(self, stream: BinaryIO) -> None:
+        stream.seek(0)
+        self._head = stream.read(min(_PROBE_BYTES, self.offset))
+        stream.seek(max(0, self.offset - _PROBE_BYTES))
+        self._last = stream.read(min(_PROBE_BYTES, self.offset))
+
+    def _continues(self) -> bool:
+        # Loggers rewrite a whole file when a column is added, often to the same size or more:
+        # size alone does not tell an appended file from a rewritten one.
+        try:
+            with self.path.open("rb") as stream:
+                if stream.read(len(self._head)) != self._head:
+                    return False
+                stream.seek(self.offset - len(self._last))
+                return stream.read(len(self._last)) == self._last
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+
+
+class FileAccount:
+    """How much of one file was read, and which stretches could not be.
+
+    Attributes:
+        file: brought up to date by `close`.
+        damage: in the order of the file; neighboring stretches are one.
+    """
+
+    def __init__(self, path: Path, name: str, format_name: str) -> None:
+        self.file = LogFile(path=path, name=name, format=format_name)
+        self.damage: list[Damage] = []
+
+    def lose(self, offset: int, size_bytes: int, reason: str) -> None:
+        """Record that a stretch could not be read."""
+        if self.damage and self.damage[-1].offset + self.damage[-1].size_bytes == offset:
+            last = self.damage.pop()
+            offset, size_bytes, reason = last.offset, last.size_bytes + size_bytes, last.reason
+        self.damage.append(
+            Damage(file=self.file.name, offset=offset, size_bytes=size_bytes, reason=reason)
+        )
+
+    def forget_from(self, offset: int) -> None:
+        """Drop what was recorded of the file from `offset` on."""
+        while self.damage and self.damage[-1].offset + self.damage[-1].size_bytes > offset:
+            last = self.damage.pop()
+            if last.offset < offset:
+                self.lose(last.offset, offset - last.offset, last.reason)
+
+    def close(self, size_bytes: int) -> None:
+        """Set the file's size and, from the damage, the bytes that were read."""
+        self.file.size_bytes = size_bytes
+        self.file.read_bytes = size_bytes - sum(stretch.size_bytes for stretch in self.damage)
+
+
+class LineLogReader(ABC):
+    """Base of the readers of logs that hold one row or message per line."""
+
+    format: ClassVar[str]
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        self.name = name
+        self._file = GrowingFile(path)
+        self._gone = False
+        self._begin()
+
+    @property
+    @abstractmethod
+    def runs(self) -> list[LogRun]:
+        """As in `LogReader`."""
+
+    def update(self) -> bool:
+        """As in `LogReader`."""
+        change = self._file.poll()
+        if change == "same":
+            return False
+        if change == "gone":
+            return self._note_deletion()
+        self._gone = False
+        if change == "new":
+            self._begin()
+        else:
+            self.account.forget_from(self._file.offset)
+            self._resume()
+        for line in self._file.lines():
+            self._read_line(line)
+        self.account.close(self._file.size_bytes)
+        self._finish()
+        return True
+
+    def _begin(self) -> None:
+        """Forget everything: the file is read from its start."""
+        self.account = FileAccount(self.path, self.path.name, self.format)
+        self._reset()
+
+    def _note_deletion(self) -> bool:
+        if self._gone:
+            return False
+        self._gone = True
+        for run in self.runs[:1]:
+            run.notes.append(deletion_note(self.path))
+        return True
+
+    def _read_line(self, line: Line) -> None:
+        if line.content is None:
+            self._lose(line, f"line longer than {LONGEST_LINE_BYTES >> 20} MB")
+        else:
+            self._read(line, line.content)
+
+    def _lose(self, line: Line, reason: str) -> None:
+        suffix = "" if line.complete else " (incomplete last line)"
+        self.account.lose(line.offset, line.size_bytes, reason + suffix)
+
+    @abstractmethod
+    def _reset(self) -> None:
+        """Make the runs empty."""
+
+    @abstractmethod
+    def _resume(self) -> None:
+        """Take back what an incomplete last line gave: it comes again."""
+
+    @abstractmethod
+    def _read(self, line: Line, content: bytes) -> None:
+        """Add a line to the runs, or record it as damage."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Bring notes and counts up to date after the last line."""
+
+
+def deletion_note(path: Path) -> str:
+    """What the report says of a log that was deleted after it had been read."""
+    return f"{path.name} was deleted; the report shows what had been read before."

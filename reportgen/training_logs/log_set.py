@@ -1,0 +1,158 @@
+"""The logs that a manifest names: found, opened with the reader of their format, and read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from reportgen.errors import LogError
+from reportgen.training_logs.log_run import LogReader, LogRun
+
+
+class LogPlace(Protocol):
+    """A place in a manifest: `matches` lists the files and folders that it names now."""
+
+    @property
+    def text(self) -> str:
+        """The place as written."""
+
+    @property
+    def format(self) -> str | None:
+        """The format as written; None to detect it."""
+
+    def matches(self) -> list[Path]:
+        """Existing files and folders."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundRun:
+    """A run, the name that tells it from the others, and the place in the manifest."""
+
+    name: str
+    source: str
+    run: LogRun
+
+
+@dataclass(kw_only=True, slots=True)
+class _Opened:
+    reader: LogReader
+    place: LogPlace
+    prefix: str  # what its runs are called after
+    failed: str = ""
+
+
+@dataclass(kw_only=True, slots=True)
+class LogSet:
+    """All logs of one model; `update` reads them, and later what was appended.
+
+    Attributes:
+        notes: what could not be read, and why, a sentence each; complete after `update`.
+    """
+
+    places: Sequence[LogPlace]
+    notes: list[str] = field(default_factory=list)
+    _opened: dict[tuple[str, str], _Opened] = field(default_factory=dict)
+
+    def update(self) -> bool:
+        """Read what is new; whether anything was."""
+        self.notes = []
+        for place in self.places:
+            self._open(place)
+        changed = False
+        for opened in self._opened.values():
+            try:
+                changed = opened.reader.update() or changed
+                opened.failed = ""
+            except LogError as error:
+                opened.failed = error.message + (f" ({error.hint})" if error.hint else "")
+        self.notes += [opened.failed for opened in self._opened.values() if opened.failed]
+        return changed
+
+    def runs(self) -> list[FoundRun]:
+        """Every run that holds anything, under a name of its own."""
+        named: dict[str, FoundRun] = {}
+        for opened in self._opened.values():
+            for run in opened.reader.runs:
+                if _is_empty(run):
+                    continue
+                name = _join(opened.prefix, run.name) or Path(opened.place.text).name
+                if name in named:
+                    name = _join(opened.place.text.strip("/"), run.name)
+                number = 2
+                unique = name
+                while unique in named:
+                    unique, number = f"{name} ({number})", number + 1
+                named[unique] = FoundRun(name=unique, source=opened.place.text, run=run)
+        return list(named.values())
+
+    def _open(self, place: LogPlace) -> None:
+        from reportgen.training_logs.detect import open_reader
+
+        matches = place.matches()
+        if not matches:
+            self.notes.append(f"nothing matches {place.text!r}")
+        several = len(matches) > 1 or len(self.places) > 1
+        for path in matches:
+            for file, format_name in self._found_at(path, place):
+                key = (str(file), format_name)
+                if key not in self._opened:
+                    inner = _relative(file, path) if format_name != "tensorboard" else ""
+                    prefix = _join(path.name if several else "", inner)
+                    self._opened[key] = _Opened(
+                        reader=open_reader(file, format_name, ""), place=place, prefix=prefix
+                    )
+
+    def _found_at(self, path: Path, place: LogPlace) -> list[tuple[Path, str]]:
+        try:
+            return list(self._logs_at(path, place))
+        except LogError as error:
+            self.notes.append(error.message)
+            return []
+
+    def _logs_at(self, path: Path, place: LogPlace) -> Iterator[tuple[Path, str]]:
+        """The logs at `path` with their formats; what is none is noted."""
+        from reportgen.training_logs.detect import detect_format, find_logs, unsupported_store
+
+        if place.format is not None:
+            yield path, place.format
+        elif path.is_dir():
+            found = find_logs(path)
+            self.notes += [
+                f"{_relative(file, path) or path.name} {why}" for file, why in found.problems
+            ]
+            if not found.logs:
+                self.notes.append(f"no training logs were found in {place.text!r}")
+            yield from found.logs
+        elif not os.access(path, os.R_OK):
+            self.notes.append(f"{place.text!r} cannot be read: permission denied")
+        elif store := unsupported_store(path):
+            self.notes.append(f"{place.text!r}: {store}")
+        elif (format_name := detect_format(path)) is not None:
+            yield path, format_name
+        else:
+            self.notes.append(f"{place.text!r} is not a training log in a known format")
+
+
+def _is_empty(run: LogRun) -> bool:
+    return not (
+        run.scalars or run.images or run.histograms or run.texts or run.pr_curves or run.tables
+        or run.charts or run.hyperparameters or run.damage or run.not_shown or run.layouts
+    )  # fmt: skip
+
+
+def _join(*parts: str) -> str:
+    return "/".join(part for part in parts if part)
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """`file` below `folder` without the ending; "" for the folder itself."""
+    if file == folder:
+        return ""
+    try:
+        inner = file.relative_to(folder)
+    except ValueError:
+        inner = Path(file.name)
+    return inner.with_suffix("").as_posix()

@@ -1,0 +1,223 @@
+"""Rows of a table or of JSON objects as points: which value is the step, where a run restarts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+
+from reportgen.training_logs.log_run import UNKNOWN_TIME, Hyperparameter, LogRun, Session
+
+# In order of preference: a global count of steps is the finest axis, an epoch the coarsest.
+_STEP_NAMES = (
+    frozenset({"step", "steps", "_step"}),
+    frozenset({"global_step", "global_steps"}),
+    frozenset({"total_timesteps", "num_timesteps", "timesteps", "timestep"}),
+    frozenset({"iter", "iters", "iteration", "iterations"}),
+    frozenset({"epoch", "epochs"}),
+)
+_TIME_NAMES = frozenset({"timestamp", "_timestamp", "wall_time", "walltime", "datetime", "time"})
+
+# 2001 to 2128 in seconds; `time` in most logs is a duration, which is far smaller.
+_EPOCH_SECONDS = (1e9, 5e9)
+
+
+@lru_cache(maxsize=1024)
+def step_name(names: tuple[str, ...]) -> str | None:
+    """The name among `names` that holds the step: step > global_step > iteration > epoch.
+
+    A name counts without case and surrounding blanks, then by its last part (`time/iterations`).
+    """
+    for candidates in _STEP_NAMES:
+        for shorten in (_plain, _last_part):
+            for name in names:
+                if shorten(name) in candidates:
+                    return name
+    return None
+
+
+@lru_cache(maxsize=1024)
+def is_time_name(name: str) -> bool:
+    """Whether a column of this name may hold wall times."""
+    return _plain(name) in _TIME_NAMES
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
+
+
+def _last_part(name: str) -> str:
+    return _plain(name.rsplit("/", 1)[-1])
+
+
+def wall_time(value: object) -> float:
+    """Seconds since 1970 of an epoch time in s or ms or an ISO date; `UNKNOWN_TIME` otherwise."""
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value.strip()).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return wall_time(number(value))
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return UNKNOWN_TIME
+    for unit in (1.0, 1000.0):
+        if _EPOCH_SECONDS[0] * unit <= value <= _EPOCH_SECONDS[1] * unit:
+            return value / unit
+    return UNKNOWN_TIME
+
+
+def number(value: object) -> float | None:
+    """A logged value as float64, "NaN" and "Infinity" as text included; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return value
+    if isinstance(value, int):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    if isinstance(value, str) and "_" not in value:
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return None
+
+
+def finite_number(value: object) -> float | None:
+    """As `number`, and None for NaN and infinities: a step has to be finite."""
+    read = number(value)
+    return read if read is not None and math.isfinite(read) else None
+
+
+def parse_setting(text: str) -> Hyperparameter:
+    """A setting that its log holds as text: as a truth value or a number where it reads as one."""
+    if text in ("True", "False", "true", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text)
+    except ValueError:
+        value = number(text)
+    return text if value is None else value
+
+
+def flat_settings(value: object, name: str = "", depth: int = 0) -> dict[str, Hyperparameter]:
+    """Nested settings as one level, names joined by dots; lists and others as text."""
+    if isinstance(value, dict) and depth < 20:
+        flat: dict[str, Hyperparameter] = {}
+        for key, inner in value.items():
+            flat |= flat_settings(inner, f"{name}.{key}" if name else str(key), depth + 1)
+        return flat
+    if isinstance(value, str | float | int | bool):
+        return {name: value}
+    return {name: str(value)}
+
+
+class PointLog:
+    """Appends rows to the scalars of a run and sees where a run starts again.
+
+    A new session begins where the step of any tag returns to its first step or below it. A step
+    that returns to a later one is left to those who judge the run: it may be a resumed run.
+
+    Args:
+        file: the name of the log, for its sessions.
+    """
+
+    def __init__(self, run: LogRun, file: str) -> None:
+        self.run = run
+        self._file = file
+        self._first: dict[str, float] = {}
+        self._provisional: tuple[list[str], dict[str, float], int] | None = None
+
+    def add_row(
+        self,
+        step: float,
+        time: float,
+        values: Sequence[tuple[str, float]],
+        *,
+        provisional: bool = False,
+    ) -> None:
+        """Add the points of one row; a `provisional` one can be taken back."""
+        if provisional:
+            tags = [tag for tag, _ in values]
+            self._provisional = (tags, dict(self._first), len(self.run.sessions))
+        if not self.run.sessions or self._restarts(step, values):
+            self.begin_session()
+        session = len(self.run.sessions) - 1
+        for tag, value in values:
+            self._first.setdefault(tag, step)
+            self.run.series(tag).append(step, value, time, session)
+
+    def begin_session(self) -> None:
+        """Let the next row belong to a new session."""
+        self.run.sessions.append(Session(file=self._file))
+        self._first.clear()
+
+    def take_back(self) -> None:
+        """Remove the row that was added as provisional, if one was."""
+        if self._provisional is None:
+            return
+        tags, self._first, sessions = self._provisional
+        self._provisional = None
+        del self.run.sessions[sessions:]
+        for tag in tags:
+            self._shorten(tag)
+
+    def _restarts(self, step: float, values: Sequence[tuple[str, float]]) -> bool:
+        for tag, _ in values:
+            first = self._first.get(tag)
+            if first is not None and step <= first and step < self.run.scalars[tag].steps[-1]:
+                return True
+        return False
+
+    def _shorten(self, tag: str) -> None:
+        series = self.run.scalars[tag]
+        for column in (series.steps, series.values, series.times):
+            column.pop()
+        if series.starts[-1][0] == len(series):
+            series.starts.pop()
+        if not series:
+            del self.run.scalars[tag]
+
+
+def settings_beside(log: Path) -> tuple[dict[str, Hyperparameter], list[str]]:
+    """The hyperparameters in `hparams.yaml` or `args.yaml` beside a log, and notes on reading them.
+
+    Lightning writes the first, ultralytics and timm the second.
+    """
+    for name in ("hparams.yaml", "args.yaml"):
+        file = log.with_name(name)
+        if file.is_file():
+            try:
+                return read_settings(file), []
+            except (OSError, ValueError, RecursionError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                return {}, [f"{name} beside the log could not be read: {reason}"]
+    return {}, []
+
+
+def read_settings(file: Path, limit: int = 1 << 20) -> dict[str, Hyperparameter]:
+    """The settings in a YAML file of at most `limit` bytes; none if it holds no mapping.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    import yaml
+
+    if file.stat().st_size > limit:
+        raise ValueError(f"larger than {limit >> 20} MB")
+    try:
+        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    return flat_settings(value) if isinstance(value, dict) else {}
+
+
+def listed(names: Counter[str], most: int = 10) -> str:
+    """Names in the order of the alphabet, the end of a long list counted."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more

@@ -1,0 +1,91 @@
+"""The `trainer_state.json` of Hugging Face's Trainer: one object per logging step.
+
+A file that was cut short gives every row before the cut.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from reportgen.errors import LogError
+from reportgen.training_logs.document import DocumentReader
+from reportgen.training_logs.growing_file import FileAccount
+from reportgen.training_logs.json_scan import Entry, Gap, JsonScan, Member
+from reportgen.training_logs.log_run import UNKNOWN_TIME, LogRun
+from reportgen.training_logs.points import PointLog, finite_number, flat_settings, listed, number
+
+_SETTINGS = (
+    "train_batch_size",
+    "num_train_epochs",
+    "max_steps",
+    "logging_steps",
+    "eval_steps",
+    "save_steps",
+)
+
+
+class TrainerStateReader(DocumentReader):
+    """One file. Points are at `step`; the epoch is a scalar like the others."""
+
+    format = "hf trainer state"
+
+    def _decode(self, text: str, run: LogRun, account: FileAccount) -> None:
+        scan = JsonScan(text, "log_history", "[", _is_row)
+        rows = _Rows(run, account.file.name)
+        for part in scan.parts():
+            if isinstance(part, Gap):
+                account.lose(part.start, part.end - part.start, part.reason)
+            elif isinstance(part, Member):
+                _add_member(part, run, account)
+            elif isinstance(part.value, dict):
+                rows.add(part.value)
+                account.file.records += 1
+            else:
+                _lose(part, account, "a row of log_history is not an object")
+        if not scan.found_container:
+            raise LogError(f"{self.path}: not a trainer state: it has no list 'log_history'")
+        run.notes += rows.notes()
+
+
+def _is_row(value: object) -> bool:
+    return isinstance(value, dict) and ("step" in value or "epoch" in value)
+
+
+def _lose(part: Member | Entry, account: FileAccount, reason: str) -> None:
+    account.lose(part.start, part.end - part.start, reason)
+
+
+def _add_member(member: Member, run: LogRun, account: FileAccount) -> None:
+    if member.key == "log_history":
+        _lose(member, account, "log_history is not a list")
+    elif member.key == "max_steps":
+        steps = finite_number(member.value)
+        run.planned_steps = int(steps) if steps is not None and 0 < steps < 1e15 else None
+    if member.key in _SETTINGS and isinstance(member.value, str | int | float | bool):
+        run.hyperparameters[member.key] = member.value
+    elif member.key == "trial_params" and isinstance(member.value, dict):
+        run.hyperparameters |= flat_settings(member.value)
+
+
+class _Rows:
+    """The rows of log_history as points."""
+
+    def __init__(self, run: LogRun, file: str) -> None:
+        self._points = PointLog(run, file)
+        self._step = 0.0
+        self._ignored: Counter[str] = Counter()
+
+    def add(self, row: dict[str, object]) -> None:
+        step = finite_number(row.get("step"))
+        # A row without a step is the summary that some versions write at the end.
+        self._step = self._step if step is None else step
+        numbers = {key: read for key, value in row.items() if (read := number(value)) is not None}
+        self._ignored.update(row.keys() - numbers.keys())
+        numbers.pop("step", None)
+        if numbers:
+            self._points.add_row(self._step, UNKNOWN_TIME, list(numbers.items()))
+
+    def notes(self) -> list[str]:
+        if not self._ignored:
+            return []
+        return [f"Entries without a number were left out: {listed(self._ignored)}."]

@@ -1,0 +1,227 @@
+"""`reportgen watch`: the training chapter of a report, kept up to date while a training runs.
+
+The rest of the report stays as the last build left it. Where there is no report yet, or one of
+other models, a report with the training chapter alone is written.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from reportgen.chapter import Chapter, Done, Failed, Skipped, Unable
+from reportgen.environment import describe_environment
+from reportgen.errors import ManifestError
+from reportgen.findings import Severity
+from reportgen.manifest import Manifest, ModelSpec
+from reportgen.outputs import write_report
+from reportgen.outputs.writing import published_files
+from reportgen.pipeline import choose, judge_model, workshop
+from reportgen.report import ModelReport, Report, report_from_json, report_to_json
+from reportgen.sections import SECTIONS
+from reportgen.sections.training import SECTION as TRAINING
+from reportgen.sections.training import Training
+from reportgen.sections.training.analysis import summarize_logs
+from reportgen.training_logs.log_set import LogSet
+from reportgen.units import format_seconds
+from reportgen.workers import Examined
+
+POLL_SECONDS = 0.5
+_FORMATS = frozenset({"html", "json", "md"})
+_LONGEST_SILENCE = 3600.0  # seconds without a point before a run counts as stalled
+_SILENCE_IN_GAPS = 20  # or so many times the usual distance of two points, if that is longer
+
+Outcome = Done[Training] | Skipped | Failed
+Say = Callable[[str], None]
+
+
+class WatchEnded(SystemExit):
+    """Ctrl-C ended the watch, which has said so."""
+
+
+def watch(
+    manifest: Manifest, *, output: Path | None = None, models: tuple[str, ...] = (), say: Say
+) -> None:
+    """Keep the training chapters of a report up to date until Ctrl-C.
+
+    Args:
+        manifest: at least one of its models names logs.
+        output: folder of the report; `reports/<manifest name>` below the current one otherwise.
+        models: names of the models to watch; all of them otherwise.
+        say: called with a line for every update and every new finding.
+
+    Raises:
+        ReportgenError: no model names logs, or the report cannot be written.
+        WatchEnded: on Ctrl-C, with the exit status of an interrupt.
+    """
+    specs = [spec for spec in choose(manifest, models) if spec.logs]
+    if not specs:
+        raise ManifestError(
+            f"{manifest.path.name}: no model names logs, so there is nothing to watch",
+            hint="add logs: [path] to a model",
+        )
+    output = output or Path("reports") / manifest.path.stem
+    with workshop(output) as work:
+        watched = _Watched(manifest=manifest, specs=specs, output=output, work=work, say=say)
+        watched.start()
+        try:
+            while True:
+                watched.poll()
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            watched.finish()
+            raise WatchEnded(130) from None
+
+
+@dataclass(kw_only=True, slots=True)
+class _Watched:
+    """A report between two updates.
+
+    Attributes:
+        stamp: changes with every update; the open page compares it with its own.
+    """
+
+    manifest: Manifest
+    specs: list[ModelSpec]
+    output: Path
+    work: Path
+    say: Say
+    stamp: int = 0
+    _logs: dict[str, LogSet] = field(default_factory=dict)
+    _models: dict[str, ModelReport] = field(default_factory=dict)
+    _environment: dict[str, str] = field(default_factory=dict)
+    _known: set[tuple[str, str, str]] = field(default_factory=set)
+    _stalled: set[tuple[str, str]] = field(default_factory=set)
+
+    def start(self) -> None:
+        """Take over what the last build wrote, then read the logs and write the first page."""
+        report = self._last_report()
+        self._environment = report.environment if report else describe_environment()
+        self._models = {model.name: model for model in report.models} if report else {}
+        for model in self._models.values():
+            self._link_files(model)
+        self._logs = {spec.name: LogSet(places=spec.logs) for spec in self.specs}
+        for spec in self.specs:
+            self._logs[spec.name].update()
+            self._analyze(spec)
+        self._write(live=True)
+        self.say(f"watching {sum(len(logs.runs()) for logs in self._logs.values())} runs; "
+                 f"the page is {self.output / 'index.html'}; Ctrl-C ends")  # fmt: skip
+
+    def poll(self) -> None:
+        """Read what was appended; write the pages anew where anything was."""
+        changed = [spec for spec in self.specs if self._logs[spec.name].update()]
+        for spec in changed:
+            self._analyze(spec)
+        if changed:
+            self._write(live=True)
+        for spec in self.specs:
+            self._report_stalls(spec)
+
+    def finish(self) -> None:
+        """Write the pages a last time, without the part that reloads them."""
+        self._write(live=False)
+        self.say(f"stopped; wrote {self.output}")
+        if (self.output / "report.pdf").exists():
+            self.say("report.pdf is the one of the last build; `reportgen build` renews it")
+
+    def _last_report(self) -> Report | None:
+        """The report in `output`, if it is one of this manifest's models."""
+        try:
+            report = report_from_json((self.output / "report.json").read_bytes(), SECTIONS)
+        except (OSError, ValueError):
+            return None
+        names = {spec.name for spec in self.manifest.models}
+        return report if {model.name for model in report.models} <= names else None
+
+    def _link_files(self, model: ModelReport) -> None:
+        """Put the files of the other chapters where the new report takes its own from."""
+        for file in published_files(model):
+            source = self.output / "models" / model.name / file
+            target = self.work / "models" / model.name / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_file():
+                try:
+                    os.link(source, target)
+                except OSError:
+                    shutil.copyfile(source, target)
+
+    def _analyze(self, spec: ModelSpec) -> None:
+        folder = self.work / "models" / spec.name
+        shutil.rmtree(folder / "training", ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        outcome = self._outcome(spec, folder)
+        chapter = Chapter(name=TRAINING.name, title=TRAINING.title, outcome=outcome)
+        before = self._models.get(spec.name)
+        others = [c for c in before.chapters if c.name != TRAINING.name] if before else []
+        examined = Examined(name=spec.name, chapters=(*others, chapter), seconds={})
+        self._models[spec.name] = judge_model(spec, examined)
+        self._report_findings(self._models[spec.name])
+
+    def _outcome(self, spec: ModelSpec, folder: Path) -> Outcome:
+        try:
+            return Done(result=summarize_logs(self._logs[spec.name], spec.log_options, folder))
+        except Unable as unable:  # logs may appear later
+            return unable.failed
+
+    def _report_findings(self, model: ModelReport) -> None:
+        for headline in model.headlines:
+            self.say(f"{time.strftime('%H:%M:%S')} {model.name}: {headline.sentence}")
+        for finding in model.findings:
+            key = (model.name, finding.code, finding.where)
+            if (
+                finding.code.startswith("TRN")
+                and finding.ignored is None
+                and key not in self._known
+            ):
+                self._known.add(key)
+                if finding.severity is not Severity.NOTE:
+                    self.say(f"  {finding.severity.value} {finding.code} {finding.where}: "
+                             f"{finding.message}")  # fmt: skip
+
+    def _report_stalls(self, spec: ModelSpec) -> None:
+        """Say once of each run that nothing was logged for much longer than usual."""
+        for run, silence in _silences(self._logs[spec.name], time.time()):
+            if (spec.name, run) not in self._stalled:
+                self._stalled.add((spec.name, run))
+                self.say(
+                    f"  warning {spec.name}, {run}: no new point for {format_seconds(silence)}"
+                )
+
+    def _write(self, *, live: bool) -> None:
+        self.stamp += 1
+        ordered = [spec.name for spec in self.manifest.models if spec.name in self._models]
+        report = Report(
+            title=self.manifest.title,
+            environment=self._environment,
+            timings=None,
+            models=tuple(self._models[name] for name in ordered),
+        )
+        write_report(
+            report,
+            report_to_json(report),
+            self.work,
+            self.output,
+            _FORMATS,
+            live=f"{os.getpid()}-{self.stamp}" if live else "",
+        )
+
+
+def _silences(logs: LogSet, now: float) -> Iterator[tuple[str, float]]:
+    """Runs that have logged nothing for much longer than usual, and for how many seconds."""
+    for found in logs.runs():
+        times = max((s.times for s in found.run.scalars.values()), key=len, default=None)
+        if times is None or len(times) < 3 or math.isnan(times[-1]):
+            continue
+        recent = times[-200:]
+        gaps = [b - a for a, b in pairwise(recent)]
+        silence = now - max(recent)
+        if silence > max(_LONGEST_SILENCE, _SILENCE_IN_GAPS * median(gaps)):
+            yield found.name, silence
