@@ -1,7 +1,7 @@
 """Generated runs, healthy and sick, on which the verdicts on trainings are tried.
 
-Two sets that share no shape and no kind of noise: thresholds were tuned on the runs of `TUNING`;
-those of `HELD_OUT` are judged afterwards. Every run is made from a seed.
+Three sets that share no shape, no kind of noise, no schedule and no seed; every run is made from
+a seed. What was tuned on which set, `training_verdicts.md` says.
 """
 
 # Shapes and faults share a signature, whether they need all of it or not.
@@ -30,12 +30,18 @@ Noise = Callable[[Floats, Rng], Floats]  # cost -> cost as logged
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One run; `rule` is the one that should find it, "" for a healthy run of some `family`."""
+    """One run of some `family`.
+
+    Attributes:
+        rule: the one that should find its fault; "" for a healthy run.
+        expected: rules that are right on it besides.
+    """
 
     family: str
     name: str
     run: RunCurves
     rule: str = ""
+    expected: frozenset[str] = frozenset()
     ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
 
@@ -149,6 +155,38 @@ HELD_OUT_SHAPES: dict[str, Shape] = {
 }
 
 
+def _epochs(x: Floats, rng: Rng) -> Floats:
+    """A language model over four epochs: flat inside each, with a drop where the next begins."""
+    return np.array([2.1, 1.7, 1.3, 1.0])[np.minimum((4 * x).astype(int), 3)] + np.exp(-60 * x)
+
+
+def _skills(x: Floats, rng: Rng) -> Floats:
+    """Three skills that are learned one after another, each at once."""
+    drops = [1 / (1 + np.exp((x - at - rng.uniform(0, 0.1)) * 80)) for at in (0.1, 0.4, 0.7)]
+    return 0.3 + 0.9 * sum(drops, np.zeros(len(x)))
+
+
+def _data_stages(x: Floats, rng: Rng) -> Floats:
+    """Easier data in two later stages, as in the annealing of a language model."""
+    return 2.2 + 2 * np.exp(-9 * x) - 0.3 * (x > 0.6) - 0.25 * (x > 0.85)
+
+
+FRESH_SHAPES: dict[str, Shape] = {
+    "damped swing": lambda x, rng: _decay(x, 9, 0.5) * (1 + 0.2 * np.cos(40 * x) * np.exp(-4 * x)),
+    "Gompertz": lambda x, rng: 3 - 2.6 * np.exp(-5 * np.exp(-8 * x)),
+    "two decades": lambda x, rng: 3 * 10 ** (-2 * x),
+    "interpolation": lambda x, rng: 2 * np.exp(-14 * x) + 1e-5,
+    "flat, then a fall": lambda x, rng: 0.4 + 1.9 * np.exp(-9 * np.maximum(x - 0.12, 0)),
+    "slow end": lambda x, rng: 0.5 + 0.4 * (1 - x) ** 2 + 2 * np.exp(-50 * x),
+    "contrastive": lambda x, rng: math.log(4_096) * (0.25 + 0.75 / (1 + 25 * x) ** 0.7),
+    "skills one by one": _skills,
+    "stages of data": _data_stages,
+    "drop at each epoch": _epochs,
+    "square root": lambda x, rng: 2.5 - 1.4 * np.sqrt(x),
+    "small gain": lambda x, rng: 1.0 + 0.25 * np.exp(-15 * x),
+}
+
+
 # Noise.
 
 
@@ -211,11 +249,40 @@ HELD_OUT_NOISES: dict[str, Noise] = {
 }  # fmt: skip
 
 
+def _running_mean(cost: Floats, rng: Rng) -> Floats:
+    """The mean of the last 20 batches, as a progress bar logs it."""
+    batches = _white(0.2)(np.concatenate([np.full(19, cost[0]), cost]), rng)
+    return np.convolve(batches, np.full(20, 0.05), "valid")
+
+
+def _two_kinds(cost: Floats, rng: Rng) -> Floats:
+    """Batches of two kinds, the harder one in a third of them."""
+    hard = np.where(rng.random(len(cost)) < 0.33, 1.25, 0.9)
+    return cost * hard * (1 + 0.04 * rng.standard_normal(len(cost)))
+
+
+def _drift(cost: Floats, rng: Rng) -> Floats:
+    return cost * (1 + 0.04 * _autocorrelated(len(cost), rng, 0.99)) * _noise_factor(cost, rng)
+
+
+def _noise_factor(cost: Floats, rng: Rng) -> Floats:
+    return 1 + 0.02 * rng.standard_normal(len(cost))
+
+
+FRESH_NOISES: dict[str, Noise] = {
+    "Laplace": lambda cost, rng: cost * (1 + rng.laplace(0, 0.06, len(cost))),
+    "gamma": lambda cost, rng: cost * rng.gamma(30, 1 / 30, len(cost)),
+    "two kinds of batches": _two_kinds,
+    "half precision": lambda cost, rng: _white(0.03)(cost, rng).astype(np.float16).astype(float),
+    "drift": _drift,
+    "running mean": _running_mean,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class CurveSet:
     """Shapes and noises of one set, with the seed that all of its runs are made from."""
 
-    name: str
     seed: int
     shapes: Mapping[str, Shape]
     noises: Mapping[str, Noise]
@@ -304,7 +371,16 @@ def sick_curves(of: CurveSet) -> Iterator[Case]:
                 name=f"{fault} of {shape_name}, {noise_name}, {length} points",
                 run=run_of(*curves),
                 rule=rule,
+                expected=_WITHOUT_VALIDATION if _is_alone(curves) else frozenset(),
             )
+
+
+_WITHOUT_VALIDATION = frozenset({"missing-validation"})
+
+
+def _is_alone(curves: Sequence[Curve]) -> bool:
+    """Whether no validation curve stands beside the train curve."""
+    return all(each.name.role != "validation" for each in curves)
 
 
 Maker = Callable[[Floats, Floats, Noise, Rng], Sequence[Curve]]
@@ -343,6 +419,10 @@ _NOT_LEARNING: dict[tuple[str, str], Maker] = {
     ("not-learning", "flat"): lambda x, clean, noise, rng: _train(noise(np.full(len(x), 2.3), rng)),
     ("not-learning", "flat after one step"): lambda x, clean, noise, rng: _train(
         noise(np.where(np.arange(len(x)) < 1, 3.0, 2.3), rng)
+    ),
+    ("not-learning-in-warm-up", "flat in warm-up"): lambda x, clean, noise, rng: (
+        curve("train/loss", noise(np.full(len(x), 2.3), rng)),
+        curve("lr", 1e-3 * x),
     ),
     ("not-learning", "accuracy at chance"): lambda x, clean, noise, rng: (
         curve("train/acc", rng.binomial(256, 0.1, len(x)) / 256),
@@ -471,7 +551,6 @@ TUNING_SCHEDULES: dict[str, Schedule] = {
     "step decay": lambda x: 0.1 ** np.floor(3 * np.minimum(x, 0.999)),
     "warm restarts": lambda x: 1e-3 + _cosine((5 * x) % 1),
     "one-cycle": _one_cycle,
-    "constant": lambda x: np.ones_like(x),
     "triangular": _triangle,
 }
 HELD_OUT_SCHEDULES: dict[str, Schedule] = {
@@ -488,6 +567,22 @@ HELD_OUT_SCHEDULES: dict[str, Schedule] = {
     "falls on plateaus": lambda x: 0.3 ** np.searchsorted([0.3, 0.42, 0.6, 0.8, 0.88], x),
     "linear warm-up from zero": lambda x: _warm(x, 0.3) * (1.001 - x),
     "cosine per epoch": lambda x: 1e-3 + _cosine(np.floor(x * 10) / 10),
+}
+FRESH_SCHEDULES: dict[str, Schedule] = {
+    "exponential warm-up": lambda x: 10 ** (3 * np.minimum(x / 0.1, 1) - 3) * (1.01 - x),
+    "cosine to a tenth": lambda x: 0.1 + 0.9 * _cosine(x),
+    "grows, then constant": lambda x: 1 - 0.98 * np.exp(-8 * x),
+    "cycles that shrink": lambda x: 0.05 + (1 - np.abs((x * 5) % 1 * 2 - 1)) * np.exp(-2 * x),
+    "frozen until 30 %": lambda x: np.where(x < 0.3, 0.0, 1.0) * (1.01 - x),
+    "restarts with half the peak": lambda x: (
+        np.where(x < 0.5, 1, 0.5) * (1e-3 + _cosine(2 * x % 1))
+    ),
+    "milestones": lambda x: 0.5 ** np.searchsorted([0.5, 0.75, 0.9], x),
+    "warm-up in three steps": lambda x: (
+        np.select([x < 0.03, x < 0.08], [0.01, 0.1], 1.0) * (1.01 - x)
+    ),
+    "trapezoid with a floor": lambda x: np.clip(np.minimum(x / 0.1, (1 - x) / 0.4), 0.01, 1),
+    "swings of a sine": lambda x: 1.05 + np.sin(2 * np.pi * 9 * x),
 }
 LR_LENGTHS = (20, 50, 200, 2_000, 20_000)
 
@@ -530,7 +625,7 @@ def sick_rates(schedules: Mapping[str, Schedule], seed: int) -> Iterator[Case]:
             again = np.concatenate([rates[:start], rates[peak:][: length - start]])
             resume = Resume(step=float(start), last_step=float(start), superseded=0)
             yield Case(family="reset at a resume", name=f"reset, {length} points",
-                       rule="learning-rate-jump",
+                       rule="learning-rate-jump", expected=frozenset({"resumed"}),
                        run=run_of(curve("lr", again, resumes=[resume])))  # fmt: skip
         flat = np.full(length, 10 ** rng.uniform(-5, -1))
         yield Case(family="constant", name=f"constant, {length} points",
@@ -580,16 +675,24 @@ HELD_OUT_GAPS: dict[str, Gaps] = {
     "autocorrelated": lambda n, rng: np.exp(0.15 * _autocorrelated(n, rng)),
     "a busy machine": lambda n, rng: _jitter(n, rng) * (1 + 0.35 * (rng.random(n) < 0.3)),
 }
+FRESH_GAPS: dict[str, Gaps] = {
+    "evaluation after every other record": lambda n, rng: _with_pauses(n, rng, 3, 2),
+    "collection of 15 × each 100": lambda n, rng: _with_pauses(n, rng, 15, 100),
+    "gamma": lambda n, rng: rng.gamma(4, 0.25, n),
+    "day and night": lambda n, rng: _jitter(n, rng) * (
+        1 + 0.15 * np.sin(np.linspace(0, 12, n) + rng.uniform(0, 6))
+    ),
+    "hundredths of a second": lambda n, rng: np.round(0.05 * _jitter(n, rng), 2) + 0.01,
+    "cold caches": lambda n, rng: _jitter(n, rng) * (1 + 3 * np.exp(-np.arange(n) / (0.02 * n))),
+    "log-normal 0.8": lambda n, rng: _jitter(n, rng, 0.8),
+}  # fmt: skip
 TIME_LENGTHS = (45, 100, 500, 5_000)
 
 
 def _timed(gaps: Floats) -> RunCurves:
     times = 1.7e9 + np.concatenate([[0], np.cumsum(gaps)])
     steps = 50.0 * np.arange(len(times))
-    return run_of(
-        curve("train/loss", 2 / (1 + steps / 100), steps=steps, times=times),
-        curve("val/loss", [1.0], steps=[0]),
-    )
+    return run_of(curve("time/step", np.ones(len(times)), steps=steps, times=times))
 
 
 def healthy_times(gaps: Mapping[str, Gaps], seed: int) -> Iterator[Case]:
@@ -639,7 +742,8 @@ def histogram(tag: str, step: float, values: Floats, bins: int = 30) -> LoggedHi
 
 def _gradient_run(scales: Sequence[float], draw: Callable[[Rng], Floats], rng: Rng) -> RunCurves:
     records = [histogram("w.grad", i, scale * draw(rng)) for i, scale in enumerate(scales)]
-    return run_of(curve("lr", np.full(len(scales), 0.1)), **{"w.grad": records})
+    rates = np.linspace(0.1, 0.01, len(scales))
+    return run_of(curve("lr", rates), **{"w.grad": records})
 
 
 def _sparse(rng: Rng) -> Floats:
@@ -664,6 +768,14 @@ def _scales(kind: str, count: int, rng: Rng) -> Floats:
         return 10 ** (x - 3)
     if kind == "bursts":
         return 1e-2 * np.where(rng.random(count) < 0.05, 20, 1)
+    if kind == "high at first":
+        return 1e-2 * (1 + 60 * np.exp(-np.arange(count) / 4))
+    if kind == "cyclic":
+        return 1e-2 * 10 ** np.sin(2 * np.pi * 5 * x)
+    if kind == "rising slowly":
+        return 1e-3 * 30**x
+    if kind == "Pareto":
+        return 1e-3 * (1 + rng.pareto(3, count))
     if kind == "small":
         return 1e-5 * np.exp(0.2 * rng.standard_normal(count))
     return np.full(count, 0.1)
@@ -728,6 +840,7 @@ def sick_gradients(seed: int) -> Iterator[Case]:
 def resumes(of: CurveSet) -> Iterator[Case]:
     """Runs that were resumed, with and without a jump in the loss there."""
     shapes, noises = list(of.shapes.items()), list(of.noises.items())
+    no_validation = curve("val/loss", [1.0])
     number = of.seed + 90_000
     for i in range(240):
         number += 1
@@ -742,7 +855,8 @@ def resumes(of: CurveSet) -> Iterator[Case]:
         yield Case(
             family="resumes",
             name=f"resume in {name}, {noise_name}, {length} points",
-            run=run_of(curve("train/loss", noise(clean, rng), resumes=[resume])),
+            run=run_of(curve("train/loss", noise(clean, rng), resumes=[resume]), no_validation),
+            expected=frozenset({"resumed"}),
         )
         factor, share = ((2.0, 0.05), (1.2, 0.015))[i % 2]
         jumped = _decay(x, 6, 0.6) * np.where(
@@ -752,7 +866,10 @@ def resumes(of: CurveSet) -> Iterator[Case]:
             family=f"resume with loss × {factor}",
             name=f"jump, {length} points",
             rule="jump-at-resume",
-            run=run_of(curve("train/loss", _white(share)(jumped, rng), resumes=[resume])),
+            run=run_of(
+                curve("train/loss", _white(share)(jumped, rng), resumes=[resume]), no_validation
+            ),
+            expected=frozenset({"resumed"}),
         )
 
 
@@ -775,37 +892,51 @@ def plans(seed: int) -> Iterator[Case]:
                    run=run_of(curve("val/acc", beyond, steps=steps)))  # fmt: skip
 
 
-TUNING = CurveSet(name="tuning", seed=1_000, shapes=TUNING_SHAPES, noises=TUNING_NOISES)
-HELD_OUT = CurveSet(name="held out", seed=700_000, shapes=HELD_OUT_SHAPES, noises=HELD_OUT_NOISES)
+@dataclass(frozen=True, kw_only=True)
+class CaseSet:
+    """Everything that the runs of one set are made of."""
+
+    curves: CurveSet
+    schedules: Mapping[str, Schedule]
+    gaps: Mapping[str, Gaps]
+    gradients: Sequence[str]
+    moves: float  # of weights, between the first two records
+
+    def cases(self) -> Iterator[Case]:
+        """All runs of the set, healthy ones and sick ones."""
+        seed = self.curves.seed
+        yield from self.curves.healthy_losses()
+        yield from self.curves.healthy_scores()
+        yield from sick_curves(self.curves)
+        yield from healthy_rates(self.schedules, seed)
+        yield from sick_rates(self.schedules, seed)
+        yield from healthy_times(self.gaps, seed)
+        yield from sick_times(self.gaps, seed)
+        yield from healthy_gradients(self.gradients, seed)
+        yield from healthy_weights(seed, self.moves)
+        yield from sick_gradients(seed)
+        yield from resumes(self.curves)
+        yield from plans(seed)
 
 
-def tuning_cases() -> Iterator[Case]:
-    """The runs that thresholds may be tuned on."""
-    yield from TUNING.healthy_losses()
-    yield from TUNING.healthy_scores()
-    yield from sick_curves(TUNING)
-    yield from healthy_rates(TUNING_SCHEDULES, 1)
-    yield from sick_rates(TUNING_SCHEDULES, 1)
-    yield from healthy_times(TUNING_GAPS, 1)
-    yield from sick_times(TUNING_GAPS, 1)
-    yield from healthy_gradients(("falling", "constant"), 1)
-    yield from healthy_weights(1, 0.1)
-    yield from sick_gradients(1)
-    yield from resumes(TUNING)
-    yield from plans(1)
-
-
-def held_out_cases() -> Iterator[Case]:
-    """The runs that no threshold was tuned on."""
-    yield from HELD_OUT.healthy_losses()
-    yield from HELD_OUT.healthy_scores()
-    yield from sick_curves(HELD_OUT)
-    yield from healthy_rates(HELD_OUT_SCHEDULES, 500_000)
-    yield from sick_rates(HELD_OUT_SCHEDULES, 500_000)
-    yield from healthy_times(HELD_OUT_GAPS, 500_000)
-    yield from sick_times(HELD_OUT_GAPS, 500_000)
-    yield from healthy_gradients(("log-normal", "rising ten-fold", "bursts", "small"), 500_000)
-    yield from healthy_weights(500_000, 0.02)
-    yield from sick_gradients(500_000)
-    yield from resumes(HELD_OUT)
-    yield from plans(500_000)
+TUNING = CaseSet(
+    curves=CurveSet(seed=1_000, shapes=TUNING_SHAPES, noises=TUNING_NOISES),
+    schedules=TUNING_SCHEDULES,
+    gaps=TUNING_GAPS,
+    gradients=("falling", "constant"),
+    moves=0.1,
+)
+HELD_OUT = CaseSet(
+    curves=CurveSet(seed=700_000, shapes=HELD_OUT_SHAPES, noises=HELD_OUT_NOISES),
+    schedules=HELD_OUT_SCHEDULES,
+    gaps=HELD_OUT_GAPS,
+    gradients=("log-normal", "rising ten-fold", "bursts", "small"),
+    moves=0.02,
+)
+FRESH = CaseSet(
+    curves=CurveSet(seed=3_000_000, shapes=FRESH_SHAPES, noises=FRESH_NOISES),
+    schedules=FRESH_SCHEDULES,
+    gaps=FRESH_GAPS,
+    gradients=("high at first", "cyclic", "rising slowly", "Pareto"),
+    moves=0.005,
+)

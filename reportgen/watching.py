@@ -112,7 +112,8 @@ class _Watched:
             self._logs[spec.name].update()
             self._analyze(spec)
         self._write(live=True)
-        self.say(f"watching {sum(len(logs.runs()) for logs in self._logs.values())} runs; "
+        runs = sum(len(logs.runs()) for logs in self._logs.values())
+        self.say(f"watching {runs} run{'s' * (runs != 1)}; "
                  f"the page is {self.output / 'index.html'}; Ctrl-C ends")  # fmt: skip
 
     def poll(self) -> None:

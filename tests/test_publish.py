@@ -442,6 +442,19 @@ def test_a_damaged_csv_file_is_one_line(tmp_path: Path) -> None:
         publish_to_tensorboard(report, tmp_path / "tb")
 
 
+def test_a_logged_drawing_is_published_as_pixels(tmp_path: Path) -> None:
+    report = write_report(tmp_path / "r", images=())
+    data = json.loads((report / "report.json").read_text())
+    training = data["models"][0]["sections"]["training"]["result"]
+    training["runs"][0]["images"] = [{"tag": "figure", "step": 3, "file": "graphs/modules.svg"}]
+    (report / "report.json").write_text(json.dumps(data))
+    assert publish_to_tensorboard(report, tmp_path / "tb").written.images == 1
+    (figure,) = reader(tmp_path / "tb" / TITLE / "net" / "a").Tensors("figure")
+    assert list(figure.tensor_proto.string_val[:2]) == [b"90", b"60"]
+    again = publish_to_tensorboard(report, tmp_path / "tb")
+    assert (again.written.images, again.already_there.images) == (0, 1)
+
+
 def test_missing_files_and_programs_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

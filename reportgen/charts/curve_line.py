@@ -70,9 +70,12 @@ class VerticalMark:
 
 
 def plot_data(
-    title: str, x_title: str, lines: Sequence[CurveLine], limits: YRange, **extras: Any
-) -> dict[str, Any]:
-    """What `templates/curves.js` needs to draw a plot again; empty `extras` are left out.
+    title: str, x_title: str, lines: Sequence[CurveLine], limits: YRange, *,
+    digits: int = 6, **extras: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """What `templates/curve_plot.js` needs to draw a plot again; empty `extras` are left out.
+
+    Values have `digits` significant digits.
 
     Keys: title; x_title; y [low, high, is logarithmic] and outside, highest, lowest as in `YRange`;
     x, the lists of xs that `lines` refer to by index; lines, see `_line_data`. A list of whole xs
@@ -87,17 +90,18 @@ def plot_data(
     return {
         "title": title,
         "x_title": x_title,
-        "y": [float(limits.low), float(limits.high), int(limits.log)],
+        "y": [*(float(f"{end:.6g}") for end in (limits.low, limits.high)), int(limits.log)],
         "steps": int(whole),
         **{name: value for name, value in extras.items() if value},
         "x": distinct,
         "lines": [
-            _line_data(line, distinct.index(xs)) for line, xs in zip(lines, written, strict=True)
+            _line_data(line, distinct.index(xs), digits)
+            for line, xs in zip(lines, written, strict=True)
         ],
     }
 
 
-def _line_data(line: CurveLine, x: int) -> dict[str, Any]:
+def _line_data(line: CurveLine, x: int, digits: int) -> dict[str, Any]:
     """One line; `x` is the index of its xs.
 
     Keys: x, name, role, c (color), y (values), s (smoothed), lo and hi (band), e (epochs by x), t0
@@ -110,16 +114,16 @@ def _line_data(line: CurveLine, x: int) -> dict[str, Any]:
     start = float(known[0]) if len(known) else 0.0
     listed = len(line.non_finite)
     optional: dict[str, Any] = {
-        "s": numbers(as_floats(line.smoothed), 5) if len(line.smoothed) else "",
-        "lo": numbers(as_floats(line.low), 5) if len(line.low) else "",
-        "hi": numbers(as_floats(line.high), 5) if len(line.high) else "",
+        "s": numbers(as_floats(line.smoothed), digits - 1) if len(line.smoothed) else "",
+        "lo": numbers(as_floats(line.low), digits - 1) if len(line.low) else "",
+        "hi": numbers(as_floats(line.high), digits - 1) if len(line.high) else "",
         "e": _knots(xs, as_floats(line.epochs)),
         "t0": round(start),
         "t": _knots(xs, times - start),
         "nf": [[float(at), kind] for at, kind in line.non_finite],
         "nfc": line.non_finite_count if line.non_finite_count > listed else 0,
-        "best": [*map(float, line.best)] if line.best else [],
-        "last": [*map(float, line.last)] if line.last else [],
+        "best": _point(line.best),
+        "last": _point(line.last),
         "faded": int(line.faded),
     }
     return {
@@ -127,9 +131,13 @@ def _line_data(line: CurveLine, x: int) -> dict[str, Any]:
         "name": line.name,
         "role": line.role,
         "c": line.color,
-        "y": numbers(as_floats(line.values)),
+        "y": numbers(as_floats(line.values), digits),
         **{key: value for key, value in optional.items() if value},
     }
+
+
+def _point(point: tuple[float, float] | None) -> list[float]:
+    return [float(point[0]), float(f"{point[1]:.6g}")] if point else []
 
 
 def _knots(xs: Floats, values: Floats) -> list[str]:

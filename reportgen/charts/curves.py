@@ -1,7 +1,7 @@
 """Curves over steps: raw and smoothed lines, best and last values, bands, NaN, and outliers.
 
 A plot is drawn for paper and for a page without scripts; its data is embedded, so that
-`templates/curves.js` can draw it again with other axes.
+`templates/curve_plot.js` can draw it again with other axes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 _FEW_POINTS = 30
 _DASH = "5 3"
-_BAD, _FADED, _WASH, _PAPER = "#b3261e", "#b8c0cb", "#fbe9e7", "#ffffff"
+_BAD, _FADED, _WASH = "#b3261e", "#b8c0cb", "#fbe9e7"
 _MOST_IN_LEGEND, _MOST_NAMED_MARKS = 12, 12
 
 
@@ -183,24 +183,17 @@ def _axes(
 
 def _invalid(valid: tuple[float | None, float | None], x: Axis, y: Axis) -> str:
     """The tinted areas below and above the valid range."""
-    low, high = valid
     body = ""
-    for value, edge in ((low, y.start), (high, y.end)):
+    for value, edge in zip(valid, (y.start, y.end), strict=True):
         if value is None:
             continue
-        at = _within(y, value)
-        top, tall = min(at, edge), abs(edge - at)
-        if tall > 0.05:
-            body += (
-                f'<rect x="{tenth(x.start)}" y="{tenth(top)}" width="{tenth(x.end - x.start)}" '
-                f'height="{tenth(tall)}" class="invalid" fill="{_WASH}"/>'
-            )
+        at = y.pixel(min(max(value, y.low), y.high))
+        top, tall = tenth(min(at, edge)), tenth(abs(edge - at))
+        body += (
+            f'<rect x="{tenth(x.start)}" y="{top}" width="{tenth(x.end - x.start)}" '
+            f'height="{tall}" class="invalid" fill="{_WASH}"/>'
+        )
     return body
-
-
-def _within(y: Axis, value: float) -> float:
-    """The pixel of `value`, or the edge beyond which it lies."""
-    return y.pixel(min(max(value, y.low), y.high))
 
 
 def _band(curve: _Curve, x: Axis, y: Axis) -> str:
@@ -216,13 +209,13 @@ def _strokes(curve: _Curve, x: Axis, y: Axis) -> str:
     across, down = x.at(curve.xs), y.at(curve.ys)
     smooth = bool(len(curve.smoothed))
     dotted = int(np.isfinite(curve.ys).sum()) <= _FEW_POINTS
-    thick, thin = ("1.2", "1") if curve.line.faded else ("1.8", "1")
+    width = "1.2" if curve.line.faded else "1.3" if dotted and not smooth else "1.8"
     raw = line_path(*clipped(across, down, y.end, y.start))
-    body = _path(raw, thin, " stroke-opacity=\".35\"" if smooth else "") if smooth else (
-        _path(raw, "1.3" if dotted else thick, curve.dash))  # fmt: skip
     if smooth:
         line = clipped(*simplified(across, y.at(curve.smoothed)), y.end, y.start)
-        body += _path(line_path(*line), thick, curve.dash)
+        body = _path(raw, "1", ' stroke-opacity=".35"') + _path(line_path(*line), width, curve.dash)
+    else:
+        body = _path(raw, width, curve.dash)
     if dotted:
         inside = (curve.ys >= y.low) & (curve.ys <= y.high)
         dots = dots_path(across[inside], down[inside])
@@ -239,19 +232,22 @@ def _path(data: str, width: str, more: str = "") -> str:
 def _edge_marks(curve: _Curve, x: Axis, y: Axis) -> str:
     """Triangles where points lie outside; crosses and triangles for NaN and infinities."""
     across = x.at(curve.xs)
-    body = ""
-    for outside, at, size in ((curve.ys > y.high, y.end, 5), (curve.ys < y.low, y.start, -5)):
-        path = "".join(_triangle(pixel, at, size) for pixel, _ in _merged(across[outside], 6))
-        body += f'<path d="{path}" {curve.fill}/>' if path else ""
-    for kind, at, size in (("inf", y.end, 7), ("-inf", y.start, -7)):
-        marked = x.at(as_floats([px for px, each in curve.line.non_finite if each == kind]))
-        path = "".join(_triangle(pixel, at, size) for pixel, _ in _merged(marked, 6))
-        body += f'<path d="{path}" class="bad" fill="{_BAD}"/>' if path else ""
-    marked = x.at(as_floats([px for px, each in curve.line.non_finite if each == "nan"]))
-    path = "".join(_cross(first, last, y.start) for first, last in _merged(marked, 8))
-    if path:
-        body += f'<path d="{path}" class="alarm" stroke="{_BAD}" stroke-width="1.6" fill="none"/>'
+    lost = {kind: x.at(as_floats([at for at, each in curve.line.non_finite if each == kind]))
+            for kind in ("nan", "inf", "-inf")}  # fmt: skip
+    outside = _triangles(across[curve.ys > y.high], y.end, 5)
+    outside += _triangles(across[curve.ys < y.low], y.start, -5)
+    infinite = _triangles(lost["inf"], y.end, 7) + _triangles(lost["-inf"], y.start, -7)
+    crosses = "".join(_cross(first, last, y.start) for first, last in _merged(lost["nan"], 8))
+    body = f'<path d="{outside}" {curve.fill}/>' if outside else ""
+    body += f'<path d="{infinite}" class="bad" fill="{_BAD}"/>' if infinite else ""
+    if crosses:
+        shape = f'stroke="{_BAD}" stroke-width="1.6" fill="none"'
+        body += f'<path d="{crosses}" class="alarm" {shape}/>'
     return body
+
+
+def _triangles(pixels: Floats, edge: float, size: float) -> str:
+    return "".join(_triangle(first, edge, size) for first, _ in _merged(pixels, 6))
 
 
 def _merged(pixels: Floats, gap: float) -> list[tuple[float, float]]:
@@ -326,37 +322,34 @@ def _inside_point(
 
 
 def _legend(curves: Sequence[_Curve], x: Axis, top: float, width: float) -> tuple[str, float]:
-    """Names with their colors, and which line is train and which validation."""
-    entries: dict[tuple[str, bool, int, str], _Curve] = {}
-    for curve in curves:
-        line = curve.line
-        if line.name:
-            entries.setdefault((line.name, line.faded, line.color, ""), curve)
-    roles = {curve.line.role: curve for curve in curves if curve.line.role != "none"}
-    if len(roles) > 1:
-        for role in ("train", "validation"):
-            entries[role, False, len(entries), "role"] = roles[role]
+    """Names with their colors, and which line is train and which validation; and its height."""
+    entries = list(dict.fromkeys((c.line.name, c.stroke) for c in curves if c.line.name))
+    entries += _role_entries(curves)
     if not entries:
         return "", 0.0
-    shown = list(entries.items())[:_MOST_IN_LEGEND]
-    names = [fitted(printable(key[0]), 0.6 * width, 11) for key, _ in shown]
+    shown = entries[:_MOST_IN_LEGEND]
+    names = [fitted(printable(name), 0.6 * width, 11) for name, _ in shown]
     if len(entries) > len(shown):
         names.append(f"and {len(entries) - len(shown)} more")
 
     def sample(left: float, bottom: float, index: int) -> str:
         if index >= len(shown):
             return ""
-        (_, _, _, kind), curve = shown[index]
-        colored = len({c.line.color for c in curves}) == 1 or not kind
-        stroke = curve.stroke if colored else 'class="edge" stroke="#5b6472"'
-        dash = curve.dash if kind else ""
-        return (
-            f'<path d="M{tenth(left)} {tenth(bottom - 5)}h22" {stroke} fill="none" '
-            f'stroke-width="2"{dash}/>'
-        )
+        line = f"M{tenth(left)} {tenth(bottom - 5)}h22"
+        return f'<path d="{line}" {shown[index][1]} fill="none" stroke-width="2"/>'
 
     body, used = legend(names, x.start, top + 12, width, sample)
     return "".join(body), used
+
+
+def _role_entries(curves: Sequence[_Curve]) -> list[tuple[str, str]]:
+    """What a solid and what a dashed line is, where a plot has both."""
+    roles = {curve.line.role: curve for curve in curves if curve.line.role != "none"}
+    if len(roles) < 2:
+        return []
+    strokes = {curve.stroke for curve in curves}
+    stroke = strokes.pop() if len(strokes) == 1 else 'class="edge" stroke="#5b6472"'
+    return [("train", stroke), ("validation", stroke + roles["validation"].dash)]
 
 
 def _notes(

@@ -12,17 +12,18 @@ from markupsafe import Markup
 from reportgen.charts.axes import Axis, YRange, as_floats, decimate
 from reportgen.charts.curve_line import CurveLine, plot_data
 from reportgen.charts.curves import plot_range
-from reportgen.charts.paths import clipped, line_path
+from reportgen.charts.paths import clipped, line_path, simplified
 from reportgen.charts.svg import PALETTE, colour
 from reportgen.charts.svg_file import plot, tenth
 
 _WIDTH, _HEIGHT, _EDGE = 240.0, 36.0, 4.0
 _FEWEST_POINTS, _MOST_LINES = 12, 8
+_DIGITS, _TOLERANCE = 4, 0.2
 
 
 def sparkline(
     title: str, lines: Sequence[CurveLine], *, x_title: str = "step",
-    y_range: YRange | None = None, points: int = 64,
+    y_range: YRange | None = None, points: int = 40,
 ) -> Markup:  # fmt: skip
     """`lines` without axes, 240 × 36 pixels; the script of the page enlarges it to a plot.
 
@@ -34,7 +35,10 @@ def sparkline(
     most = max(_FEWEST_POINTS, points // max(1, len(chosen)))
     kept = [_thinned(line, most) for line in chosen]
     body = "".join(_curves(kept, limits))
-    return plot(title, _WIDTH, _HEIGHT, body, plot_data(title, x_title, kept, limits, spark=1))
+    # The smoothed line is drawn and not embedded: of so few points it says nothing more.
+    plain = [replace(line, smoothed=(), low=(), high=()) for line in kept]
+    data = plot_data(title, x_title, plain, limits, digits=_DIGITS, spark=1)
+    return plot(title, _WIDTH, _HEIGHT, body, data, kind="chart spark")
 
 
 def _thinned(line: CurveLine, most: int) -> CurveLine:
@@ -60,7 +64,8 @@ def _curves(lines: Sequence[CurveLine], limits: YRange) -> list[str]:
 
 def _curve(line: CurveLine, x: Axis, y: Axis) -> str:
     values = as_floats(line.smoothed if len(line.smoothed) else line.values)
-    across, down = clipped(x.at(as_floats(line.xs)), y.at(values), y.end, y.start)
+    thinned = simplified(x.at(as_floats(line.xs)), y.at(values), _TOLERANCE)
+    across, down = clipped(*thinned, y.end, y.start)
     series = line.color % len(PALETTE)
     dash = ' stroke-dasharray="4 3"' if line.role == "validation" else ""
     shown = np.isfinite(down)

@@ -44,18 +44,19 @@ def printable(text: str) -> str:
 
 
 def plot(
-    title: str, width: float, height: float, body: str, data: Mapping[str, Any] | None = None
-) -> Markup:
+    title: str, width: float, height: float, body: str,
+    data: Mapping[str, Any] | None = None, *, kind: str = "chart",
+) -> Markup:  # fmt: skip
     """A plot as inline SVG; `data` is embedded for the script of the page.
 
-    Values of `data` are plain, or arrays that `numbers` made.
+    Values of `data` are plain, or arrays that `numbers` made; `kind` is the drawing's class.
     """
     name = escape(printable(title))
     embedded = f"<metadata>{_json(data)}</metadata>" if data else ""
     return Markup(  # noqa: S704 - whoever makes `body` escapes its texts
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{kind}" role="img" '
         f'viewBox="0 0 {number(width)} {number(height)}" width="{number(width)}" '
-        f'height="{number(height)}" aria-label="{name}"><title>{name}</title>{embedded}{body}</svg>'
+        f'height="{number(height)}"><title>{name}</title>{embedded}{body}</svg>'
     )
 
 

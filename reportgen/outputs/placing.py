@@ -22,6 +22,7 @@ _HINTS = {
     errno.ENAMETOOLONG: "choose a shorter path with --output, or shorter model names",
 }
 _REPLACED = ".previous"
+_SYNCED_ONE_BY_ONE = 100
 
 
 @dataclass(slots=True)
@@ -31,6 +32,7 @@ class Staging:
     output: Path
     folder: Path
     files: list[str] = field(default_factory=list)
+    _adopted: int = 0
 
     def write(self, file: str, content: bytes) -> None:
         """Write `content` to `file`, a path relative to the output, and sync it."""
@@ -50,8 +52,10 @@ class Staging:
             os.link(source, place)
         except OSError:
             shutil.copyfile(source, place)
-        with place.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        self._adopted += 1
+        if self._adopted <= _SYNCED_ONE_BY_ONE:
+            with place.open("rb+") as stream:
+                os.fsync(stream.fileno())
 
     def publish(self, *, stale: Sequence[str] = ()) -> tuple[Path, ...]:
         """Rename every file into place, remove the `stale` ones; if one fails, undo them all.
@@ -59,6 +63,8 @@ class Staging:
         What stood there before is kept aside, on the same disk, until the last rename is done.
         """
         done: list[str] = []
+        if self._adopted > _SYNCED_ONE_BY_ONE:
+            os.sync()  # once for thousands of small files, each of which would wait for the disk
         made = _new_folders(self.output, self.files)
         try:
             for file in [*self.files, *(name for name in stale if name not in self.files)]:

@@ -11,7 +11,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image as Pictures
@@ -28,7 +28,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 from reportgen.errors import PublishError
 from reportgen.metrics import Metric
 from reportgen.publish.contents import Contents, Graph, Image, ModelContents, Run
-from reportgen.publish.curve_points import CurveFiles, CurvePoint
+from reportgen.publish.curve_points import CurveFiles, CurvePoints
 from reportgen.publish.event_files import (
     Growth,
     Point,
@@ -38,6 +38,7 @@ from reportgen.publish.event_files import (
     read_run,
     write_changes,
 )
+from reportgen.publish.pictures import read_picture
 from reportgen.publish.published import Kind, Published, Tally
 from reportgen.publish.svg_to_png import CannotDraw, mark_of, svg_to_png
 from reportgen.publish.tables import text_items
@@ -58,8 +59,9 @@ def publish(contents: Contents, folder: Path) -> Published:
     try:
         _publish_run(top, _Builds(contents, tally).series, tally)
         for model in contents.models:
+            files = CurveFiles(model)
             for run, path in zip(model.runs, run_folders(model), strict=True):
-                logs = _Logs(model, run, contents.built.timestamp(), tally)
+                logs = _Logs(model, run, files, contents.built.timestamp(), tally)
                 _publish_run(top / path, logs.series, tally)
     except OSError as error:
         raise PublishError(
@@ -166,41 +168,34 @@ class _Logs:
 
     model: ModelContents
     run: Run
+    files: CurveFiles
     built: float  # seconds since 1970, for points whose log has no times
     tally: Tally
-    files: CurveFiles = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.files = CurveFiles(self.model)
 
     def series(self, _: RunFolder) -> Iterator[Series]:
         """What the run should hold."""
         start = math.inf
         for tag, curve in self.run.scalars.items():
-            read = self.files.read(self.run.name, tag, curve)
-            if read.points:
-                start = min(start, self._time(read.points[0]))
+            logged = self.files.read(self.run.name, tag, curve)
+            start = min([start, *logged.wall_times[:1]])
             yield Series(
                 tag=tag,
                 kind="points",
-                growth="training" if read.complete else "sample",
+                growth="training" if logged.complete else "sample",
                 metadata=_scalar_metadata(""),
-                points=self._points(tag, read.points),
+                points=self._points(tag, logged),
             )
         yield from self._images()
         if self.run.hyperparameters:
             yield self._hyperparameters(start if start < math.inf else 0.0)
 
-    def _points(self, tag: str, points: Sequence[CurvePoint]) -> list[Point]:
-        steps = self._whole(tag, [point.step for point in points])
+    def _points(self, tag: str, logged: CurvePoints) -> list[Point]:
+        steps = self._whole(tag, logged.steps)
         found = [
-            Point(step, self._time(point), _scalar(point.value))
-            for step, point in zip(steps, points, strict=True)
+            Point(step, time if math.isfinite(time) else self.built, _scalar(value))
+            for step, time, value in zip(steps, logged.wall_times, logged.values, strict=True)
         ]
         return sorted(found, key=lambda point: point.step)
-
-    def _time(self, point: CurvePoint) -> float:
-        return point.wall_time if math.isfinite(point.wall_time) else self.built
 
     def _whole(self, tag: str, steps: Sequence[float]) -> list[int]:
         """Steps as TensorBoard can hold them: whole, or the points' numbers from 0."""
@@ -228,15 +223,11 @@ class _Logs:
             yield Series(tag=name, kind="images", growth="training", metadata=_IMAGE, points=points)
 
     def _picture(self, image: Image) -> bytes | None:
-        path = self.model.file(image.file)
-        problem = "is missing from the report"
-        if path is not None:
-            try:
-                return _picture(path.read_bytes())
-            except ValueError as error:
-                problem = f"cannot be shown by TensorBoard: {error}"
-        self.tally.note(f"{self.model.name}: {image.file} {problem}")
-        return None
+        try:
+            return _picture(read_picture(self.model.file(image.file)))
+        except ValueError as error:
+            self.tally.note(f"{self.model.name}: {image.file} {error}")
+            return None
 
     def _hyperparameters(self, start: float) -> Series:
         session = SessionStartInfo(start_time_secs=start)
@@ -302,7 +293,7 @@ def _picture(content: bytes) -> bytes:
                 picture.convert("RGBA").save(target, "PNG")
                 content = target.getvalue()
     except (OSError, SyntaxError, Pictures.DecompressionBombError) as error:
-        raise ValueError("it is not a PNG, JPEG, GIF, BMP or WebP picture") from error
+        raise ValueError("is not a PNG, JPEG, GIF, BMP or WebP picture") from error
     return _tensor(
         TensorProto(
             dtype=DT_STRING,

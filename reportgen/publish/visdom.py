@@ -15,7 +15,6 @@ import logging
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +25,7 @@ from reportgen.errors import PublishError
 from reportgen.metrics import Metric
 from reportgen.publish.contents import Contents, Image, ModelContents, Plot, Run, slug
 from reportgen.publish.curve_points import decimated
+from reportgen.publish.pictures import read_picture
 from reportgen.publish.published import Published, Tally
 from reportgen.publish.tables import text_items
 
@@ -281,11 +281,9 @@ class _Publisher:
     def _pictures(self, model: ModelContents, images: Sequence[Image]) -> Iterator[Picture]:
         for image in images:
             caption = f"step {image.step:g}" + (f": {image.caption}" if image.caption else "")
-            path = model.file(image.file)
             try:
-                if path is None:
-                    raise ValueError("is missing from the report")
-                yield Picture(caption=caption, pixels=read_pixels(path))
+                pixels = decode_pixels(read_picture(model.file(image.file)))
+                yield Picture(caption=caption, pixels=pixels)
             except ValueError as error:
                 self.tally.note(f"{model.name}: {image.file} {error}")
 
@@ -350,7 +348,8 @@ def plots_of(model: ModelContents) -> Iterator[tuple[Plot, list[Trace]]]:
     for run in model.runs:
         for tag, curve in run.scalars.items():
             key = curve.plot or tag
-            points = np.array([(p.step, p.value) for p in decimated(curve)], dtype=np.float64)
+            logged = decimated(curve)
+            points = np.column_stack([logged.steps, logged.values])
             if len(points):
                 trace = Trace(name="", points=points)
                 found.setdefault(key, []).append((run.name, tag, trace))
@@ -391,8 +390,8 @@ class Picture:
         return {"src": f"data:image/png;base64,{encoded}", "caption": self.caption}
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8]:
-    """The picture in `path` as uint8, [channels, height, width]: RGB, or RGBA with transparency.
+def decode_pixels(content: bytes) -> NDArray[np.uint8]:
+    """An encoded picture as uint8, [channels, height, width]: RGB, or RGBA with transparency.
 
     Raises:
         ValueError: Pillow cannot read it.
@@ -400,7 +399,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     from PIL import Image as Pictures
 
     try:
-        with Pictures.open(path) as picture:
+        with Pictures.open(io.BytesIO(content)) as picture:
             mode = "RGBA" if picture.has_transparency_data else "RGB"
             return np.asarray(picture.convert(mode), dtype=np.uint8).transpose(2, 0, 1)
     except (OSError, SyntaxError, Pictures.DecompressionBombError) as error:

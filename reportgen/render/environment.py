@@ -79,7 +79,13 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     environment.filters.update(_words())
+    environment.globals["source_of"] = source_of
     return environment
+
+
+def source_of(file: str) -> Markup:
+    """The text of a script of the templates' folder as it is, whatever looks like Jinja in it."""
+    return Markup((templates_dir() / file).read_text(encoding="utf-8"))  # noqa: S704 - our own
 
 
 def _words() -> Words:

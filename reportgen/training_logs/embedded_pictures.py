@@ -79,7 +79,7 @@ class TextStore:
 
     def keep(self, value: str) -> Load:
         """A `Load` that reads `value` from the file, or holds it where it is written unusually."""
-        written = json.dumps(value)
+        written = json.dumps(value)  # as visdom's server and client write it
         # Pictures come in the order of the file: a search from its start would be quadratic.
         place = self._text.find(written, self._cursor)
         if place < 0:
@@ -110,6 +110,7 @@ def read_picture(uri: str, keep: Keep) -> Picture | None:
     if head is None:
         return None
     start = head.end()
+    # Decoded once to know that it is valid, and its size; then dropped.
     try:
         size = len(_decode(uri, start))
     except ValueError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sqlite3
 import stat
 import zlib
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from reportgen.training_logs import mlflow, trackio
 from reportgen.training_logs.csv_log import Header, cell_number, read_header, split_row
 from reportgen.training_logs.growing_file import unreadable
 from reportgen.training_logs.points import number, step_name
-from reportgen.training_logs.sqlite_file import MAGIC, columns_of, open_database
+from reportgen.training_logs.sqlite_file import DATABASE_ERRORS, MAGIC, columns_of, open_database
 from reportgen.training_logs.visdom_client_log import is_message
 
 _FIRST_BYTES = 4096
@@ -158,7 +157,7 @@ def _examine_database(path: Path) -> FileFormat:
     try:
         with open_database(path) as connection:
             columns = columns_of(connection, "metrics")
-    except sqlite3.Error:
+    except DATABASE_ERRORS:
         return _UNKNOWN
     if columns >= mlflow.METRIC_COLUMNS:
         return FileFormat(name="mlflow")
@@ -170,7 +169,7 @@ def _examine_text(path: Path, head: bytes) -> FileFormat:
     if not text or b"\0" in head:
         return _UNKNOWN
     if text.startswith(b"["):
-        return FileFormat(name="visdom client log") if _is_client_log(path) else _UNKNOWN
+        return FileFormat(name="visdom client log") if _is_client_log(path, head) else _UNKNOWN
     if text.startswith(b"{"):
         return _examine_json(path, head)
     return _examine_table(head)
@@ -181,15 +180,17 @@ def _first_line(path: Path) -> bytes:
         return stream.readline(_WHOLE_BYTES).removeprefix(b"\xef\xbb\xbf")
 
 
-def _is_client_log(path: Path) -> bool:
-    return is_message(_parsed(_first_line(path)))
+def _is_client_log(path: Path, head: bytes) -> bool:
+    """Whether one of the first lines is a message; the first may be longer than `head`."""
+    lines = [_first_line(path), *head.split(b"\n")[1:50]]
+    return any(is_message(_parsed(line)) for line in lines)
 
 
 def _parsed(text: bytes) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return _UNKNOWN
+        return None
 
 
 def _examine_json(path: Path, head: bytes) -> FileFormat:
@@ -199,6 +200,7 @@ def _examine_json(path: Path, head: bytes) -> FileFormat:
             return FileFormat(name=format_name)
     if _is_json_lines(_first_line(path), head):
         return FileFormat(name="json lines")
+    # Coming versions of visdom may write tags and histories before the panes.
     if len(head) == _HEAD_BYTES and path.stat().st_size <= _WHOLE_BYTES:
         content = path.read_bytes()
         return next((FileFormat(name=f) for p, f in markers if p.search(content)), _UNKNOWN)
@@ -233,6 +235,7 @@ def _examine_table(head: bytes) -> FileFormat:
         return _UNKNOWN
     if numeric < (1 if header.step is not None or monitor else 2):
         return _UNKNOWN
+    # A table of samples and labels also is a header and numbers.
     looks_logged = header.step is not None or _METRIC.search(" ".join(header.names).lower())
     return FileFormat(name="csv", sure=bool(looks_logged) or monitor)
 

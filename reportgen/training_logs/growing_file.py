@@ -61,6 +61,7 @@ class FileChanges:
             raise unreadable(self._paths[0], error) from error
         if stamp == self._stamp:
             return "same"
+        # Taken before the file is read: what is appended meanwhile counts as the next change.
         first = self._stamp is None
         self._stamp = stamp
         return "new" if first else "grown"
@@ -130,6 +131,7 @@ class GrowingFile:
         while content := stream.readline(LONGEST_LINE_BYTES):
             start, size = self.offset, len(content)
             long = size == LONGEST_LINE_BYTES and not content.endswith(b"\n")
+            # A long line is passed over in pieces: it may be a file of zeros of any size.
             while long and (more := stream.readline(1 << 20)):
                 size += len(more)
                 content = more[-1:]
@@ -181,6 +183,7 @@ class FileAccount:
 
     def lose(self, offset: int, size_bytes: int, reason: str) -> None:
         """Record that a stretch could not be read."""
+        # A file of another kind would otherwise be damage line by line, a million times.
         if self.damage and self.damage[-1].offset + self.damage[-1].size_bytes == offset:
             last = self.damage.pop()
             offset, size_bytes, reason = last.offset, last.size_bytes + size_bytes, last.reason
@@ -229,6 +232,7 @@ class LineLogReader(ABC):
         if change == "new":
             self._begin()
         else:
+            # The last line may have been damage only because it was incomplete.
             self.account.forget_from(self._file.offset)
             self._resume()
         for line in self._file.lines():

@@ -56,6 +56,7 @@ class _Text(HTMLParser):
             self._hidden = max(0, self._hidden - 1)
         elif tag in _LINE_BREAKS and tag != "br":
             self._parts.append("\n")
+        # A stray end tag must not turn the rest into running text, or the reverse.
         self._verbatim -= tag == "pre" and self._verbatim > 0
 
     def handle_data(self, data: str) -> None:

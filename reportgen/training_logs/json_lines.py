@@ -62,6 +62,7 @@ class JsonLinesReader(LineLogReader):
         if not isinstance(row, dict):
             self._lose(line, f"a {type(row).__name__} instead of an object")
             return
+        # Also without a line feed: an object that is closed cannot grow.
         self._file.keep(line)
         self.account.file.records += 1
         self._add(row)
@@ -71,6 +72,7 @@ class JsonLinesReader(LineLogReader):
         name = step_name(tuple(numbers))
         clock, time = self._time(row)
         mode = row.get("mode")
+        # mmcv writes both under the same names, with the mode beside them.
         prefix = f"{mode}/" if isinstance(mode, str) and mode in _MODES else ""
         self._ignored.update(row.keys() - numbers.keys() - {clock, "mode" if prefix else None})
         values = [(prefix + k, value) for k, value in numbers.items() if k not in (name, clock)]

@@ -97,6 +97,7 @@ class JsonScan:
             if self.text[position] == "}":
                 yield from self._trailing(position + 1)
                 return
+            # Whatever goes wrong in a member: what follows it may be intact.
             try:
                 key, start = self._key(position)
                 if key == self._inside and self.text[start : start + 1] == self._opening:
@@ -138,6 +139,7 @@ class JsonScan:
 
     def _next_entry(self, position: int, reason: str) -> Generator[Part, None, int]:
         """Pass over what is damaged; returns the position behind the entry found, or the end."""
+        # Braces inside strings do no harm: quotes are escaped there, so that no object parses.
         for candidate in _CANDIDATE.finditer(self.text, position + 1):
             if self._budget <= 0:
                 break
@@ -145,6 +147,7 @@ class JsonScan:
             try:
                 value, end = self._decode(start)
             except (ValueError, RecursionError) as error:
+                # What a failed attempt costs is the text that it went through.
                 stop = error.pos if isinstance(error, json.JSONDecodeError) else None
                 self._budget -= _DEEP_NESTING_COST if stop is None else max(1, stop - start)
                 continue

@@ -91,6 +91,7 @@ class _Search:
 
     def _listed(self, folder: Path) -> list[Path]:
         """What is in a folder; nothing if it was listed before, under whatever name."""
+        # By device and inode: links may lead to a folder under any number of names.
         try:
             status = folder.stat()
             key = (status.st_dev, status.st_ino)

@@ -49,6 +49,7 @@ class MlflowReader(SqliteReader):
             if key in runs:
                 runs[key].hyperparameters[str(setting)] = parse_setting(str(value))
 
+    # In the order in which they were logged: the key of the table sorts by metric.
     def _add_metrics(
         self, connection: sqlite3.Connection, points: dict[object, PointLog], account: FileAccount
     ) -> None:
@@ -109,6 +110,12 @@ class MlflowFolderReader:
 
     def update(self) -> bool:
         """As in `LogReader`."""
+        try:
+            return self._update()
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+
+    def _update(self) -> bool:
         if not self.path.is_dir():
             raise LogError(f"{self.path}: not a folder of an MLflow run")
         changed = False
@@ -141,6 +148,7 @@ class MlflowFolderReader:
             yield [(t, metric.tag, row) for t, row in zip(latest, metric.rows, strict=True)]
 
     def _full_name(self) -> str:
+        # The folder of a run is a hash; people know it by its name.
         try:
             own = read_settings(self.path / "meta.yaml").get("run_name", "")
         except (OSError, ValueError):
@@ -209,10 +217,7 @@ def _files(folder: Path) -> list[Path]:
 def _settings(folder: Path) -> dict[str, Hyperparameter]:
     settings = {}
     for file in _files(folder):
-        try:
-            with file.open(encoding="utf-8", errors="replace") as stream:
-                text = stream.read(_LONGEST_SETTING).strip()
-        except OSError as error:
-            raise unreadable(file, error) from error
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            text = stream.read(_LONGEST_SETTING).strip()
         settings[file.relative_to(folder).as_posix()] = parse_setting(text)
     return settings

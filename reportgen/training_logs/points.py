@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from reportgen.training_logs.log_run import UNKNOWN_TIME, Hyperparameter, LogRun, Session
@@ -23,6 +25,11 @@ _TIME_NAMES = frozenset({"timestamp", "_timestamp", "wall_time", "walltime", "da
 
 # 2001 to 2128 in seconds; `time` in most logs is a duration, which is far smaller.
 _EPOCH_SECONDS = (1e9, 5e9)
+
+_DEEPEST_SETTING = 20
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 20
 
 
 @lru_cache(maxsize=1024)
@@ -62,6 +69,7 @@ def wall_time(value: object) -> float:
             return wall_time(number(value))
     if not isinstance(value, int | float) or isinstance(value, bool):
         return UNKNOWN_TIME
+    # Seconds, and milliseconds as JavaScript and MLflow count them.
     for unit in (1.0, 1000.0):
         if _EPOCH_SECONDS[0] * unit <= value <= _EPOCH_SECONDS[1] * unit:
             return value / unit
@@ -70,6 +78,7 @@ def wall_time(value: object) -> float:
 
 def number(value: object) -> float | None:
     """A logged value as float64, "NaN" and "Infinity" as text included; None for anything else."""
+    # A truth value is a number to Python; as a curve it would be noise.
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
@@ -79,6 +88,7 @@ def number(value: object) -> float | None:
             return float(value)
         except OverflowError:
             return math.inf if value > 0 else -math.inf
+    # Python also reads 1_000 as a number, which no logger writes.
     if isinstance(value, str) and "_" not in value:
         try:
             return float(value)
@@ -104,16 +114,20 @@ def parse_setting(text: str) -> Hyperparameter:
     return text if value is None else value
 
 
-def flat_settings(value: object, name: str = "", depth: int = 0) -> dict[str, Hyperparameter]:
-    """Nested settings as one level, names joined by dots; lists and others as text."""
-    if isinstance(value, dict) and depth < 20:
-        flat: dict[str, Hyperparameter] = {}
+def flat_settings(value: object, most: int = 5000) -> dict[str, Hyperparameter]:
+    """Nested settings as one level, names joined by dots; lists and others as text.
+
+    Bounded in number and length: a few aliases in YAML stand for billions of entries.
+    """
+    return dict(islice(_flat(value, "", 0), most))
+
+
+def _flat(value: object, name: str, depth: int) -> Iterator[tuple[str, Hyperparameter]]:
+    if isinstance(value, dict) and value and depth < _DEEPEST_SETTING:
         for key, inner in value.items():
-            flat |= flat_settings(inner, f"{name}.{key}" if name else str(key), depth + 1)
-        return flat
-    if isinstance(value, str | float | int | bool):
-        return {name: value}
-    return {name: str(value)}
+            yield from _flat(inner, f"{name}.{key}" if name else str(key), depth + 1)
+    else:
+        yield name, value if isinstance(value, str | float | int | bool) else _SHORT.repr(value)
 
 
 class PointLog:
@@ -141,6 +155,7 @@ class PointLog:
         provisional: bool = False,
     ) -> None:
         """Add the points of one row; a `provisional` one can be taken back."""
+        # Taken before anything changes, so that the row can be taken back as a whole.
         if provisional:
             tags = [tag for tag, _ in values]
             self._provisional = (tags, dict(self._first), len(self.run.sessions))
@@ -179,6 +194,7 @@ class PointLog:
             column.pop()
         if series.starts[-1][0] == len(series):
             series.starts.pop()
+        # A tag that only a cut-off row had must not stay behind as an empty curve.
         if not series:
             del self.run.scalars[tag]
 
@@ -189,13 +205,13 @@ def settings_beside(log: Path) -> tuple[dict[str, Hyperparameter], list[str]]:
     Lightning writes the first, ultralytics and timm the second.
     """
     for name in ("hparams.yaml", "args.yaml"):
-        file = log.with_name(name)
-        if file.is_file():
-            try:
-                return read_settings(file), []
-            except (OSError, ValueError, RecursionError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                return {}, [f"{name} beside the log could not be read: {reason}"]
+        try:
+            return read_settings(log.with_name(name)), []
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, RecursionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            return {}, [f"{name} beside the log could not be read: {reason}"]
     return {}, []
 
 

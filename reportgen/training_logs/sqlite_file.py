@@ -20,6 +20,9 @@ from reportgen.training_logs.growing_file import (
 from reportgen.training_logs.log_run import LogRun
 
 MAGIC = b"SQLite format 3\x00"
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged database raises; the second where SQLite's own message quotes damaged bytes."""
+
 _BUSY_SECONDS = 2.0
 _WRITE_AHEAD = 2  # at offset 18 of the header
 
@@ -41,6 +44,7 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
     mode = "mode=ro&immutable=1" if still else "mode=ro"
     uri = f"file:{quote(str(path.absolute()))}?{mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
+    # The default raises at the first wrong byte, in a name as in a metric.
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
     try:
         yield connection
@@ -84,6 +88,7 @@ class SqliteReader(ABC):
         if not runs:
             runs = [LogRun(name=self.name, format=self.format)]
         runs.sort(key=lambda run: run.name)
+        # One file for all runs: only the first counts it.
         runs[0].files.append(account.file)
         runs[0].damage = account.damage
         self._runs = runs
@@ -96,7 +101,7 @@ class SqliteReader(ABC):
             size = self.path.stat().st_size
             with open_database(self.path) as connection:
                 self._add_runs(connection, runs, account)
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             failure = str(error)
         except OSError as error:
             raise unreadable(self.path, error) from error

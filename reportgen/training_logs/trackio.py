@@ -54,6 +54,7 @@ def _rows(
     chosen = ", ".join([*keys, *(field if field in known else "NULL" for field in fields)])
     query = f"SELECT {chosen} FROM {table} ORDER BY rowid"  # noqa: S608 - names of our own
     name = len(keys) - 1
+    # One by one: the rows before a damaged page are kept.
     for row in connection.execute(query):
         yield row[: len(keys)], str(row[name]), row[len(keys) :]
 

@@ -80,6 +80,7 @@ class _Rows:
         # A row without a step is the summary that some versions write at the end.
         self._step = self._step if step is None else step
         numbers = {key: read for key, value in row.items() if (read := number(value)) is not None}
+        # A list or a text among the metrics, such as a confusion matrix.
         self._ignored.update(row.keys() - numbers.keys())
         numbers.pop("step", None)
         if numbers:

@@ -40,6 +40,7 @@ class VisdomReader(DocumentReader):
             elif part.key == "jsons":
                 self._refuse(part, account)
                 refused = True
+        # A damaged environment is still one; a file without the member is something else.
         if not scan.found_container and not refused:
             raise LogError(f"{self.path}: not a visdom environment: it has no member 'jsons'")
         account.file.records = len(panes)

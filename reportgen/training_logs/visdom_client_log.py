@@ -71,6 +71,7 @@ class VisdomClientLogReader(LineLogReader):
             message = json.loads(text)
             if not is_message(message):
                 raise BadPane("not a message of a visdom client")
+            # Pictures stay in the file: a history of them is most of such a log.
             store = TextStore(self.path, content.decode("latin-1"), line.offset)
             self._apply(message[0], message[1], store)
         except (ValueError, RecursionError) as error:
@@ -223,6 +224,7 @@ def _update_plot(pane: PaneState, message: dict[str, Any]) -> None:
     if traces and traces[0].get("type") == "heatmap":
         _update_heatmap(traces[0], _first(message), message.get("updateDir"))
         return
+    # Without a name all traces are meant, in the order of the message.
     chosen = [trace for trace in traces if name is None or trace.get("name") == name]
     if not chosen:
         traces.append({**_first(message), "name": name})
@@ -245,6 +247,7 @@ def _update_options(pane: PaneState, message: dict[str, Any]) -> None:
 
 def _update_trace(trace: dict[str, Any], addition: dict[str, Any], *, append: bool) -> None:
     added = {axis: array_of(addition, axis) for axis in ("x", "y")}
+    # The client pads a trace that it leaves alone with NaN.
     if all(value is None or value != value for value in added["x"]):
         return
     for axis, values in added.items():

@@ -129,6 +129,7 @@ def _object(value: object, kind: str) -> dict[str, Any]:
 def _add_text(content: object, part: LogRun, keep: Keep) -> None:
     if not isinstance(content, str):
         raise BadPane("the content of a text pane is not text")
+    # visdom writes sounds and films as elements that hold the whole file: look at the start only.
     lowered = content[:4096].lower()
     for kind in ("audio", "video"):
         if f"<{kind}" in lowered:
@@ -203,6 +204,7 @@ def assemble(panes: list[Pane], run: LogRun) -> None:
     titles = Counter(pane.title or pane.id for pane in panes)
     for pane in sorted(panes, key=lambda pane: pane.order):
         tag = pane.title or pane.id
+        # Two windows called "loss" are two plots; one curve of both would jump back and forth.
         if titles[tag] > 1 and tag != pane.id:
             tag = f"{tag} [{pane.id}]"
         _add_pane(pane.content, tag, run)

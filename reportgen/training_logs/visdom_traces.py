@@ -98,6 +98,7 @@ def _is_curve(trace: dict[str, Any]) -> bool:
 
     Null x values break a line into pieces: visdom draws arrows and stems with them.
     """
+    # Without a mode plotly draws a line, and markers too where there are few points.
     mode = trace.get("mode")
     if isinstance(mode, str) and "lines" not in mode:
         return False
@@ -127,6 +128,7 @@ def _binary_array(values: dict[str, Any], key: str) -> list[Any]:
     try:
         element = np.dtype(name).newbyteorder("<")
         array = np.frombuffer(base64.b64decode(values["bdata"], validate=True), dtype=element)
+        # plotly writes the shape of a grid as text: "2, 3".
         if "shape" in values:
             array = array.reshape(_shape(values["shape"]))
     except (ValueError, TypeError) as error:
@@ -200,6 +202,7 @@ def _steps(trace: dict[str, Any], *, dates: bool) -> tuple[list[float], list[flo
             [start + i * width for i in range(len(array_of(trace, "y")))],
             [UNKNOWN_TIME] * len(array_of(trace, "y")),
         )
+    # Dates and categories have no place on an axis of steps; their order has.
     steps = [step for cell in cells if (step := finite_number(cell)) is not None]
     if not dates and len(steps) == len(cells):
         return steps, [UNKNOWN_TIME] * len(steps)
@@ -253,7 +256,7 @@ def _bar(trace: dict[str, Any]) -> PaneTrace:
 def _histogram(trace: dict[str, Any]) -> PaneTrace:
     """Bars at the left edges of equal bins: plotly bins such a trace only when it draws it."""
     values = np.array(_numbers(trace, "x") or _numbers(trace, "y"), dtype=np.float64)
-    values = values[np.isfinite(values)]
+    values = values[np.isfinite(values)]  # numpy refuses to bin anything else
     if not len(values):
         return PaneTrace(name=_name(trace))
     bins = min(_MOST_BINS, max(1, math.ceil(math.sqrt(len(values)))))

@@ -1,24 +1,223 @@
-"""The training section says why it is not there."""
+"""The training chapter end to end: logs in, values and files out, valid against the schema."""
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 from pathlib import Path
+from typing import Any
 
-from factories import make_study
-from torch import nn
+import jsonschema
+import pytest
+from factories import make_spec
+from tensorboardX import SummaryWriter
 
-from reportgen.chapter import Skipped
-from reportgen.manifest import Logs
-from reportgen.sections import training
+from reportgen import load_manifest
+from reportgen.chapter import Done, Skipped, Unable, outcome_adapter
+from reportgen.manifest import LogOptions, LogSource, ModelSpec
+from reportgen.pipeline import build
+from reportgen.report import report_from_json, report_schema, report_to_json
+from reportgen.sections import SECTIONS
+from reportgen.sections.training import SECTION, Training, analyze
+from reportgen.study import Subject
+
+
+def context(folder: Path, *logs: Path, **options: Any) -> Subject:
+    """An entry that names these logs and no model."""
+    spec = ModelSpec(
+        name="runs",
+        logs=tuple(LogSource(path=str(log), text=log.name) for log in logs),
+        log_options=LogOptions(**options),
+    )
+    return Subject(spec=spec, targets=(), folder=folder)
+
+
+def analyzed(folder: Path, *logs: Path, **options: Any) -> Training:
+    """The chapter of these logs."""
+    result = analyze(context(folder, *logs, **options))
+    assert isinstance(result, Training)
+    return result
+
+
+def write_run(folder: Path, *, steps: int = 60, shift: float = 0.0, start: int = 0) -> None:
+    """A run whose losses fall, with an image, a histogram and a text."""
+    import numpy as np
+
+    writer = SummaryWriter(str(folder))
+    for step in range(start, start + steps):
+        time = 1.7e9 + 10 * step
+        writer.add_scalar(
+            "train/loss", math.exp(-step / 200) + shift + 0.001 * (step % 2), step, walltime=time
+        )
+        if step % 5 == 0:
+            writer.add_scalar("val/loss", math.exp(-step / 20) + shift + 0.1, step, walltime=time)
+    writer.add_image("sample", np.zeros((3, 4, 4), dtype=np.uint8), steps, walltime=1.7e9)
+    writer.add_histogram("weights", np.arange(100.0), steps, walltime=1.7e9)
+    writer.add_text("note", "<script>alert(1)</script>", 0, walltime=1.7e9)
+    writer.close()
 
 
 def test_without_logs_it_is_skipped(tmp_path: Path) -> None:
-    outcome = training.examine(make_study(nn.Identity(), "x=batch,2", folder=tmp_path))
-    assert outcome == Skipped(reason="the manifest names no logs for this model")
+    assert analyze(context(tmp_path)) == Skipped(reason="the manifest names no logs for this model")
 
 
-def test_logs_that_nobody_reads_yet_are_said_to_be_unread(tmp_path: Path) -> None:
-    study = make_study(nn.Identity(), "x=batch,2", folder=tmp_path, logs=Logs(tensorboard=tmp_path))
-    outcome = training.examine(study)
-    assert isinstance(outcome, Skipped)
-    assert "not part of this version" in outcome.reason
+def test_logs_without_a_run_fail_with_the_reason_for_each(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(Unable) as caught:
+        analyze(context(tmp_path, tmp_path / "empty", tmp_path / "notes.txt"))
+    assert "'empty'" in caught.value.failed.error
+    assert "'notes.txt'" in caught.value.failed.error
+    assert caught.value.failed.hint
+
+
+def test_every_point_is_counted_and_stands_in_the_csv_file(tmp_path: Path) -> None:
+    write_run(tmp_path / "logs", steps=3000)
+    result = analyzed(tmp_path / "out", tmp_path / "logs")
+    (run,) = result.runs
+    loss = run.scalars["train/loss"]
+    assert (loss.points, loss.first_step, loss.last_step) == (3000, 0, 2999)
+    assert loss.min is not None
+    assert loss.best is not None
+    assert (loss.min_step, loss.best.step) == (2998, 2998)
+    assert len(loss.steps) == len(loss.values) == len(loss.smoothed) <= 500
+    assert loss.max in loss.values
+    with (tmp_path / "out" / loss.csv).open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["tag"] == "train/loss"]
+    assert [int(row["step"]) for row in rows] == list(range(3000))
+    assert float(rows[-1]["value"]) == loss.last
+    assert float(rows[7]["wall_time"]) == 1.7e9 + 70
+
+
+def test_train_and_validation_of_a_metric_share_a_plot(tmp_path: Path) -> None:
+    write_run(tmp_path / "logs")
+    result = analyzed(tmp_path / "out", tmp_path / "logs")
+    scalars = result.runs[0].scalars
+    assert scalars["train/loss"].plot == scalars["val/loss"].plot
+    (plot,) = [plot for plot in result.plots if plot.key == scalars["val/loss"].plot]
+    assert (plot.lines, plot.x) == (2, "step")
+    for file in SECTION.files(result):
+        assert (tmp_path / "out" / file).is_file(), file
+
+
+def test_non_finite_values_are_marked_and_json_stays_valid(tmp_path: Path) -> None:
+    writer = SummaryWriter(str(tmp_path / "logs"))
+    for step in range(40):
+        value = {20: math.nan, 21: math.inf, 22: -math.inf}.get(step, 1.0 / (1 + step))
+        writer.add_scalar("loss", value, step)
+    writer.close()
+    loss = analyzed(tmp_path / "out", tmp_path / "logs").runs[0].scalars["loss"]
+    assert (loss.points, loss.non_finite) == (40, 3)
+    assert [(p.step, p.kind) for p in loss.non_finite_points] == [
+        (20, "nan"), (21, "inf"), (22, "-inf"),
+    ]  # fmt: skip
+    assert loss.values[20:23] == (None, None, None)
+    outcome = Done(result=analyzed(tmp_path, tmp_path / "logs"))
+    json.dumps(outcome_adapter(SECTION).dump_python(outcome, mode="json"), allow_nan=False)
+
+
+def test_a_spike_survives_decimation(tmp_path: Path) -> None:
+    writer = SummaryWriter(str(tmp_path / "logs"))
+    for step in range(20_000):
+        writer.add_scalar("loss", 1e6 if step == 8121 else 1 + (step % 7) / 10, step)
+    writer.close()
+    result = analyzed(tmp_path / "out", tmp_path / "logs")
+    loss = result.runs[0].scalars["loss"]
+    assert loss.points == 20_000
+    assert loss.values[loss.steps.index(8121)] == 1e6
+    assert result.plots[0].outside == 1
+
+
+def test_attempts_are_runs_and_superseded_points_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(
+        "epoch,val/loss\n" + "".join(f"{e},{1 / e}\n" for e in (1, 2, 3, 1, 2, 3, 4))
+    )
+    result = analyzed(tmp_path / "out", tmp_path / "results.csv")
+    assert [(run.attempt, run.attempts) for run in result.runs] == [(1, 2), (2, 2)]
+    assert [run.scalars["val/loss"].points for run in result.runs] == [3, 4]
+    with (tmp_path / "out" / result.runs[0].scalars["val/loss"].csv).open(newline="") as file:
+        assert {row["wall_time"] for row in csv.DictReader(file)} == {""}
+
+
+def test_runs_with_other_seeds_have_a_mean(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path / "logs" / f"seed_{seed}", shift=seed / 10, steps=60 - seed)
+    result = analyzed(tmp_path / "out", tmp_path / "logs")
+    assert {run.group for run in result.runs} == {"seed_*"}
+    (group,) = [group for group in result.groups if group.tag == "train/loss"]
+    assert (group.runs, group.at_step) == (3, 57)
+    assert group.mean == pytest.approx(math.exp(-57 / 200) + 0.101, abs=1e-6)
+    assert group.deviation == pytest.approx(0.1, abs=1e-6)
+
+
+def test_hostile_tags_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
+    tag = '</script><img src=x onerror="alert(1)">/../../etc'
+    writer = SummaryWriter(str(tmp_path / "logs"))
+    raw = writer.file_writer
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    for step in range(5):
+        raw.add_summary(Summary(value=[Summary.Value(tag=tag, simple_value=step)]), step)
+    writer.close()
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text("version: 1\ntitle: t\nmodels: [{name: a, logs: logs}]\n")
+    built = build(load_manifest(manifest), output=tmp_path / "out", formats=("html", "json"))
+    page = (tmp_path / "out" / "models" / "a" / "index.html").read_text()
+    assert "<img src=x" not in page
+    for file in built.files:
+        assert tmp_path / "out" in file.resolve().parents
+    (plot,) = built.report.models[0].chapters[0].outcome.result.plots  # type: ignore[union-attr]
+    assert ".." not in plot.svg
+
+
+def test_a_report_of_logs_alone_has_the_training_chapter_only(tmp_path: Path) -> None:
+    write_run(tmp_path / "logs")
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text("version: 1\ntitle: t\nmodels: [{name: a, logs: [logs]}]\n")
+    built = build(load_manifest(manifest), output=tmp_path / "out", timings=False)
+    text = (tmp_path / "out" / "report.json").read_text()
+    data = json.loads(text)
+    jsonschema.validate(data, report_schema(SECTIONS))
+    (model,) = data["models"]
+    assert list(model["sections"]) == ["training"]
+    assert model["headlines"][0]["sentence"] == model["sections"]["training"]["result"]["headline"]
+    assert {m["key"] for m in model["metrics"]} >= {
+        "training.val/loss.best",
+        "training.val/loss.last",
+    }
+    assert (tmp_path / "out" / "report.pdf").read_bytes().startswith(b"%PDF")
+    page = (tmp_path / "out" / "models" / "a" / "index.html").read_text()
+    assert "<script>alert" not in page
+    assert report_to_json(report_from_json(text, SECTIONS)) == text == report_to_json(built.report)
+
+
+def test_two_builds_of_the_same_logs_are_equal_byte_for_byte(tmp_path: Path) -> None:
+    write_run(tmp_path / "logs")
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text("version: 1\ntitle: t\nmodels: [{name: a, logs: [logs]}]\n")
+    for name in ("x", "y"):
+        build(load_manifest(manifest), output=tmp_path / name, timings=False)
+    files = sorted(
+        p.relative_to(tmp_path / "x") for p in (tmp_path / "x").rglob("*") if p.is_file()
+    )
+    assert Path("models/a/training/plots/loss.svg") in files
+    for file in files:
+        assert (tmp_path / "x" / file).read_bytes() == (tmp_path / "y" / file).read_bytes(), file
+
+
+def test_formats_in_the_manifest_are_those_that_have_readers() -> None:
+    from typing import get_args
+
+    from reportgen.manifest.logs import LogFormat
+    from reportgen.training_logs.detect import FORMATS
+
+    assert get_args(LogFormat) == FORMATS
+
+
+def test_a_model_keeps_its_other_chapters_beside_its_logs(tmp_path: Path) -> None:
+    write_run(tmp_path / "logs")
+    spec = make_spec("batch,2", logs=[LogSource(path=str(tmp_path / "logs"), text="logs")])
+    result = analyze(Subject(spec=spec, targets=(), folder=tmp_path / "out"))
+    assert isinstance(result, Training)
+    assert result.runs[0].source == "logs"

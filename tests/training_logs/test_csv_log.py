@@ -271,6 +271,16 @@ def test_settings_that_cannot_be_read_do_no_harm(tmp_path: Path, text: str) -> N
     assert set(run.scalars) == {"accuracy", "loss", "val_accuracy", "val_loss"}
 
 
+def test_aliases_in_settings_do_not_multiply(tmp_path: Path) -> None:
+    for kind in ("[{0}, {0}, {0}, {0}]", "{{a: {0}, b: {0}, c: {0}, d: {0}}}"):
+        levels = [f"l{n}: &l{n} " + kind.format(f"*l{n - 1}") for n in range(1, 30)]
+        text = "\n".join(["l0: &l0 [1, 2]", *levels])
+        (tmp_path / "hparams.yaml").write_text(text)
+        run = read_table(tmp_path, KERAS)
+        assert 0 < len(run.hyperparameters) <= 5000
+        assert max(len(str(value)) for value in run.hyperparameters.values()) < 10_000
+
+
 # Growing files
 
 GROWING = [

@@ -246,6 +246,17 @@ def test_a_damaged_line_costs_only_itself(tmp_path: Path, line: bytes) -> None:
     assert (damage.offset, damage.size_bytes) == (len(row), len(line) + 1)
 
 
+def test_a_line_of_any_length_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.json"
+    with file.open("wb") as stream:
+        stream.write(b'{"step": 1, "a": 1}\n')
+        stream.seek(100 << 20, 1)
+        stream.write(b'\n{"step": 2, "a": 2}\n')
+    run = read(JsonLinesReader(file, ""))
+    assert points(run)["a"] == [(1, 1), (2, 2)]
+    assert [damage.size_bytes for damage in run.damage] == [(100 << 20) + 1]
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.sampled_from([DETECTRON, MMENGINE, MMCV]), data=st.data())
 def test_any_growth_gives_what_the_whole_file_gives(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sqlite3
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from log_checks import assert_accounted, assert_survives, points
 
 from reportgen.errors import LogError
+from reportgen.training_logs.detect import detect_format
 from reportgen.training_logs.mlflow import MlflowFolderReader, MlflowReader
 from reportgen.training_logs.trackio import TrackioReader
 
@@ -177,10 +179,9 @@ def test_rows_before_damage_are_kept(tmp_path: Path, trackio: sqlite3.Connection
     assert run.files[0].read_bytes == 0
 
 
-@pytest.fixture(scope="module")
-def intact_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    file = tmp_path_factory.mktemp("intact") / "project.db"
-    connection = sqlite3.connect(file)
+@functools.cache
+def intact_database() -> bytes:
+    connection = sqlite3.connect(":memory:")
     connection.executescript(TRACKIO)
     for step in range(20):
         row = ("", "a", step, json.dumps({"loss": step, "pad": "x" * 300}))
@@ -188,22 +189,27 @@ def intact_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             "INSERT INTO metrics (timestamp, run_name, step, metrics) VALUES (?, ?, ?, ?)", row
         )
     connection.commit()
-    connection.close()
-    return file.read_bytes()
+    return connection.serialize()
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_damaged_databases(
-    tmp_path_factory: pytest.TempPathFactory, intact_database: bytes, data: st.DataObject
-) -> None:
+def test_damaged_databases(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     file = tmp_path_factory.getbasetemp() / "damaged.db"
-    content = bytearray(intact_database)
+    content = bytearray(intact_database())
     for _ in range(data.draw(st.integers(1, 20))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     del content[data.draw(st.integers(1, len(content))) :]
     file.write_bytes(content)
     assert_survives(TrackioReader(file, ""), bytes(content))
+
+
+def test_an_error_that_quotes_damaged_bytes(tmp_path: Path) -> None:
+    content = intact_database().replace(b"CREATE TABLE alerts", b"CREATE TAB\x80E alerts")
+    (tmp_path / "project.db").write_bytes(content)
+    with pytest.raises(LogError):
+        TrackioReader(tmp_path / "project.db", "").update()
+    assert detect_format(tmp_path / "project.db") is None
 
 
 # MLflow

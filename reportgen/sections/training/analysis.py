@@ -134,7 +134,7 @@ def _curves(attempt: Attempt, options: LogOptions) -> dict[str, Curve]:
 
 def _seam_diagnoses(run: str, attempt: Attempt) -> Iterator[Diagnosis]:
     for tag, joined in attempt.tags.items():
-        if joined.repeats:
+        if joined.repeats and describe_tag(tag).kind == "metric":
             repeated = joined.steps[1:][np.diff(joined.steps) == 0]
             yield Diagnosis(
                 kind="repeated-steps",

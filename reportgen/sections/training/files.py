@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from reportgen.charts.panes import PaneSeries, pane
 from reportgen.charts.svg_file import standalone
+from reportgen.errors import LogError
 from reportgen.sections.training.pictures import Normalization, choose_images, describe, encode
 from reportgen.sections.training.result import Chart, Image
 from reportgen.training_logs.log_run import LoggedChart, LoggedImage
@@ -29,8 +31,8 @@ def slug(text: str) -> str:
     Where characters are replaced, six digits of a hash keep them apart.
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    short = re.sub(r"[^A-Za-z0-9.]+", "-", plain).strip("-.").lower()[:_LONGEST_SLUG]
-    exact = re.sub(r"[/_ ]", "-", text) == short
+    short = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-").lower()[:_LONGEST_SLUG]
+    exact = re.sub(r"[/_. ]", "-", text) == short
     mark = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:6]
     return short if exact and short else f"{short}-{mark}".lstrip("-")
 
@@ -69,7 +71,7 @@ class ChapterFolder:
             csv.writer(names, lineterminator="").writerow((line.run, line.tag))
             start = names.getvalue()
             target.writelines(
-                f"{start},{_number(step)},{'' if time != time else time!r},{value!r}\n"
+                f"{start},{_number(step)},{_time(time)},{value!r}\n"
                 for step, time, value in zip(line.steps, line.times, line.values, strict=True)
             )
         return self.write_text(file, target.getvalue())
@@ -85,7 +87,7 @@ class ChapterFolder:
                 break
             try:
                 encoded = encode(image, normalization)
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, LogError) as error:
                 problems.append(f"image {image.tag!r} at step {image.step:g}: {error}")
                 continue
             self._picture_bytes += len(encoded.content)
@@ -133,3 +135,8 @@ class ChapterFolder:
 
 def _number(step: float) -> str:
     return str(int(step)) if step == int(step) else repr(step)
+
+
+def _time(seconds: float) -> str:
+    """A wall time; empty where the log has none."""
+    return "" if math.isnan(seconds) else repr(seconds)

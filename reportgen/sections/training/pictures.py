@@ -27,6 +27,7 @@ _MOST_PIXELS = 64 * 10**6
 _SUFFIXES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif", b"RIFF": "webp"}
 _UNSAFE_ELEMENTS = {"script", "foreignObject", "iframe", "object", "embed", "animate", "set"}
 _NAMESPACES = (("", "http://www.w3.org/2000/svg"), ("xlink", "http://www.w3.org/1999/xlink"))
+_FOREIGN_URL = re.compile(r"url\(\s*['\"]?[^#'\"\s]")
 _REFERENCE = re.compile(r"^\s*(#|data:image/(png|jpeg|gif);)", re.IGNORECASE)
 
 
@@ -165,11 +166,21 @@ def _clean(element: ElementTree.Element) -> None:
         else:
             _clean(child)
     for name, value in list(element.attrib.items()):
-        local = _local(name)
-        if local.startswith("on") or (local == "href" and not _REFERENCE.match(value)) or ("url(" in value and not re.search(r"url\(\s*['\"]?#", value)):
+        if _is_unsafe(_local(name), value):
             del element.attrib[name]
-    if element.text and _local(element.tag) == "style" and "@import" in element.text:
+    if (
+        element.text
+        and _local(element.tag) == "style"
+        and ("@import" in element.text or _FOREIGN_URL.search(element.text))
+    ):
         element.text = ""
+
+
+def _is_unsafe(name: str, value: str) -> bool:
+    """Whether an attribute runs a script or loads something from elsewhere."""
+    if name == "href":
+        return not _REFERENCE.match(value)
+    return name.startswith("on") or bool(_FOREIGN_URL.search(value))
 
 
 def _local(name: object) -> str:

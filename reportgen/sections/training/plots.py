@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from reportgen.charts.curves import (
 )
 from reportgen.charts.svg_file import standalone
 from reportgen.manifest import LogOptions
-from reportgen.sections.training.curve import Curve, Floats
+from reportgen.sections.training.curve import Curve, Floats, Kind
 from reportgen.sections.training.files import FOLDER, ChapterFolder, CurvePoints, slug
 from reportgen.sections.training.groups import mean_curve
 from reportgen.sections.training.horizontal import STEP, epochs_of, place_points
@@ -28,12 +29,13 @@ from reportgen.training_logs.log_run import ChartLayout
 
 _MOST_LINES = 40  # of one plot; its CSV file has them all
 _MOST_MARKS = 40  # of values that are not finite, on one line
-_OTHER_SECTIONS = {
+_HEADINGS: dict[Kind, str] = {
     "metric": "metrics",
     "learning rate": "optimizer",
     "gradient norm": "optimizer",
     "other": "other",
 }
+_KINDS = tuple(_HEADINGS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -87,34 +89,56 @@ def draw_plots(
 
 
 def _by_family(runs: Sequence[PlottedRun]) -> list[_Content]:
-    """One plot per family of tags, sorted: metrics first, what belongs to no metric last."""
+    """One plot per family of tags: metrics with a direction first, then by name.
+
+    A heading that would stand over one plot alone gives way to that of the plot's kind.
+    """
     families: dict[str, _Content] = {}
-    order: dict[str, tuple[int, str, str]] = {}
+    ranks: dict[str, tuple[int, int]] = {}
     for run in runs:
         for tag, curve in run.curves.items():
             name = curve.name
-            section = _section(curve)
-            content = families.setdefault(name.family, _Content(title=tag, section=section))
+            content = families.setdefault(name.family, _Content(title=tag, section=_section(curve)))
             if tag not in content.tags:
                 content.tags.append(tag)
-            rank = list(_OTHER_SECTIONS).index(name.kind)
-            order[name.family] = min(
-                order.get(name.family, (9, "", "")), (rank, section, name.family)
-            )
+            rank = (int(name.direction == "none"), _KINDS.index(name.kind))
+            ranks[name.family] = min(ranks.get(name.family, rank), rank)
+    members = Counter(content.section for content in families.values())
     for family, content in families.items():
         content.tags.sort()
         if len(content.tags) > 1:
             content.title = family
-    return [families[family] for family in sorted(families, key=lambda family: order[family])]
+        if members[content.section] == 1:
+            content.section = _HEADINGS[_KINDS[ranks[family][1]]]
+    first = {content.section: ranks[family] for family, content in reversed(families.items())}
+    for family, content in families.items():
+        first[content.section] = min(first[content.section], ranks[family])
+    order = sorted(
+        families,
+        key=lambda family: (
+            first[families[family].section],
+            _natural(families[family].section),
+            ranks[family],
+            _natural(family),
+        ),
+    )
+    return [families[family] for family in order]
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """Sorts `layer2` before `layer10`."""
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        for part in re.split(r"(\d{1,18})", text)
+    ]
 
 
 def _section(curve: Curve) -> str:
-    """The heading that a plot stands under: what the tag has before its last slash, if anything.
+    """The heading that a plot stands under: what its family has before the last slash, if anything.
 
     A word for train or validation is not a heading: the plot shows both.
     """
-    prefix = curve.name.family.rpartition("/")[0]
-    return prefix or _OTHER_SECTIONS[curve.name.kind]
+    return curve.name.family.rpartition("/")[0] or _HEADINGS[curve.name.kind]
 
 
 def _composed(layouts: Sequence[ChartLayout], runs: Sequence[PlottedRun]) -> Iterator[_Content]:
@@ -182,10 +206,17 @@ class _Artist:
                 if tag in run.curves:
                     xs, title = place_points(run.curves[tag], self.options.x, run.curves)
                     titles.append(title)
-                    name = _line_name(run.name if several_runs else "", tag, content.tags)
+                    name = self._line_name(run, tag, content.tags)
                     color = number if several_runs else place
                     lines.append(_line(name, run, tag, xs, color))
         return sorted(lines, key=lambda line: line.faded), titles
+
+    def _line_name(self, run: PlottedRun, tag: str, tags: Sequence[str]) -> str:
+        """The run; with the tag where the style of the line does not tell the tags apart."""
+        if len(self.runs) == 1:
+            return tag
+        roles = [run.curves[each].name.role for each in tags if each in run.curves]
+        return run.name if len(set(roles)) == len(roles) else f"{run.name} · {tag}"
 
     def _range(self, content: _Content, references: Sequence[ReferenceLine]) -> YRange:
         """The vertical range, judged over all points of the newest attempts."""
@@ -234,10 +265,6 @@ class _Artist:
         return key
 
 
-def _line_name(run: str, tag: str, tags: Sequence[str]) -> str:
-    return " · ".join(part for part in (run, tag if len(tags) > 1 or not run else "") if part)
-
-
 def _line(name: str, run: PlottedRun, tag: str, xs: Floats, color: int) -> CurveLine:
     curve, summary = run.curves[tag], run.summaries[tag]
     kept = summary.kept
@@ -265,7 +292,7 @@ def _line(name: str, run: PlottedRun, tag: str, xs: Floats, color: int) -> Curve
 def _mean_line(name: str, curves: Sequence[Curve], color: int, tags: Sequence[str]) -> CurveLine:
     mean = mean_curve(curves)
     return CurveLine(
-        name=_line_name(name, curves[0].tag, tags),
+        name=name if len(tags) == 1 else f"{name} · {curves[0].tag}",
         role=curves[0].name.role,
         color=color,
         xs=mean.steps,

@@ -87,7 +87,8 @@ def infinity_at_the_start(result: Training) -> Iterator[Hit]:
         "infinity-at-the-start",
         lambda found: (
             f"infinite until step {_step(found.evidence, 'last_step')}, "
-            f"finite in the other {_count(found.evidence, 'finite_after', 'value')}"
+            f"finite in the other {_count(found.evidence, 'finite_after', 'value')} "
+            f"(n = {found.points:,})"
         ),
     )
 

@@ -22,7 +22,7 @@ from reportgen.sections.training.statistics import smooth
 MOST_POINTS = 500
 """The most points of one series in report.json and on the page."""
 _ALL_POINTS, _FEWEST_POINTS = 60_000, 24  # of all series of a model together; of one series
-_FEWEST_TO_SMOOTH = 40
+_FEWEST_TO_SMOOTH = 100
 _HALF_LIFE_SHARE = 0.01  # of the points of a series
 _MOST_MARKS = 100
 _KEPT_NON_FINITE = 8
@@ -55,8 +55,7 @@ def summarize(curve: Curve, most: int) -> Summary:
     """Extremes of `curve`, its smoothed form, and at most `most` of its points to show."""
     half_life = round(_HALF_LIFE_SHARE * len(curve.values), 1)
     smoothed = np.empty(0)
-    if len(curve.values) >= _FEWEST_TO_SMOOTH:
-        half_life = max(half_life, 2.0)
+    if len(curve.values) >= _FEWEST_TO_SMOOTH and _is_noisy(curve):
         smoothed = smooth(curve.values, half_life)
     else:
         half_life = 0.0
@@ -71,6 +70,14 @@ def summarize(curve: Curve, most: int) -> Summary:
         low=low,
         high=high,
     )
+
+
+def _is_noisy(curve: Curve) -> bool:
+    """Whether values go up and down; a schedule is drawn as it is."""
+    if curve.name.kind == "learning rate":
+        return False
+    changes = np.diff(curve.values[np.isfinite(curve.values)])
+    return bool((changes > 0).any() and (changes < 0).any())
 
 
 def _must_stay(curve: Curve) -> list[int]:

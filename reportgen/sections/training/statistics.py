@@ -18,6 +18,7 @@ Places = NDArray[np.intp]
 
 MOST_CENTERS = 1_000
 _TO_SIGMA = 1.4826  # of a median absolute deviation, for normal noise
+_FEW_POINTS = 200  # of which a slope may be most of the differences
 _FEWEST_BLOCKS = 6  # whose medians say how far apart they are
 _LOG_OF_LARGEST_FACTOR = 25.0  # inside a block of `smooth`, so that no factor overflows
 
@@ -25,6 +26,16 @@ _LOG_OF_LARGEST_FACTOR = 25.0  # inside a block of `smooth`, so that no factor o
 def median(values: Floats) -> float:
     """The median of finite `values`; NaN of none."""
     return float(np.median(values)) if len(values) else math.nan
+
+
+def midmean(values: Floats) -> float:
+    """The mean of the middle half of `values`: as robust as needed, and finer than a median.
+
+    Medians of a share over few samples only take the values of that share.
+    """
+    ordered = np.sort(values)
+    quarter = len(ordered) // 4
+    return float(ordered[quarter : len(ordered) - quarter].mean())
 
 
 def mad_sigma(values: Floats) -> float:
@@ -37,18 +48,26 @@ def mad_sigma(values: Floats) -> float:
 def noise(values: Floats) -> float:
     """The standard deviation of the noise of a curve, from its first differences.
 
-    Where most neighbors are equal, as in an accuracy over few samples, the median says nothing:
-    the root mean square of the differences is taken, the largest 5 % cut.
+    In a curve of few points the slope is part of the differences; there those of second order are
+    taken if they say less. Where most neighbors are equal, as in an accuracy over few samples, the
+    median says nothing: the root mean square of the differences is taken, the largest 5 % cut.
     """
     changes = np.diff(values)
     if not len(changes):
         return 0.0
+    first = _noise_of(changes) / math.sqrt(2)
+    if len(values) >= _FEW_POINTS or len(changes) < 2:
+        return first
+    return min(first, _noise_of(np.diff(changes)) / math.sqrt(6))
+
+
+def _noise_of(changes: Floats) -> float:
     sigma = mad_sigma(changes)
     if sigma == 0:
         sizes = np.abs(changes)
         cut = np.minimum(sizes, np.quantile(sizes, 0.95))
         sigma = float(np.sqrt(np.mean(cut**2)))
-    return sigma / math.sqrt(2)
+    return sigma
 
 
 def standard_error(values: Floats, count: int, sigma: float | None = None) -> float:

@@ -73,7 +73,8 @@ def _of_trends(run: JudgedRun) -> Iterator[Diagnosis]:
         verdict = verdict or find_plateau(trend, run.learning_rates, partners.get(trend.tag))
         if verdict is not None:
             yield verdict
-        yield from find_spikes(trend, restarts)
+        if verdict is None or verdict.kind != "diverged":
+            yield from find_spikes(trend, restarts)
 
 
 def _of_validation(run: JudgedRun) -> Iterator[Diagnosis]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from reportgen.sections.training.curve import Curve, RunCurves
+from reportgen.sections.training.curve import Curve, Floats, RunCurves
 from reportgen.sections.training.diagnosis.trend import JudgedRun
 from reportgen.sections.training.metric_names import split_words
 from reportgen.sections.training.result import Diagnosis
@@ -23,6 +23,7 @@ _LAST_RECORDS = 3
 _EARLIER_RECORDS = 10
 _HISTOGRAM_FACTOR, _NORM_FACTOR = 100, 10
 _FEWEST_NORMS = 40
+_MOST_ROWS = 100  # that are looked at for an explosion
 _NAMED = 3  # tags in one sentence
 
 
@@ -133,8 +134,8 @@ def _norm_faults(run: str, curve: Curve) -> Iterator[Diagnosis]:
     with np.errstate(invalid="ignore"):
         high = (norms > _NORM_FACTOR * usual) & (usual > 0)
     rows = np.flatnonzero(high[:-2] & high[1:-1] & high[2:])
-    if len(rows):
-        at = int(rows[0])
+    at = next((int(row) for row in rows[:_MOST_ROWS] if _is_new(norms, int(row))), None)
+    if at is not None:
         yield Diagnosis(
             kind="exploding-gradient", run=run, tag=curve.tag, points=len(norms),
             evidence={
@@ -143,6 +144,11 @@ def _norm_faults(run: str, curve: Curve) -> Iterator[Diagnosis]:
                 "largest": float(norms[at : at + 3].max()), "usual": float(usual[at]),
             },
         )  # fmt: skip
+
+
+def _is_new(norms: Floats, at: int) -> bool:
+    """Whether three norms from `at` on are far above those of earlier bursts."""
+    return bool(norms[at : at + 3].min() > 2 * np.quantile(norms[:at], 0.99))
 
 
 def _unchanged(run: JudgedRun) -> Iterator[Diagnosis]:

@@ -7,7 +7,7 @@ import numpy as np
 from reportgen.sections.training.curve import Curve
 from reportgen.sections.training.diagnosis.trend import Trend
 from reportgen.sections.training.result import Diagnosis
-from reportgen.sections.training.statistics import median
+from reportgen.sections.training.statistics import median, midmean, standard_error
 
 _FEWEST_POINTS = 50
 _FEWEST_FOR_PLATEAU, _FEWEST_LAST = 30, 10
@@ -26,11 +26,11 @@ def find_no_learning(trend: Trend, learning_rates: list[Curve]) -> Diagnosis | N
     if count < _FEWEST_POINTS or _begins_late(trend) or _is_solved(trend):
         return None
     fifth = count // 5
-    first, last = median(trend.costs[:fifth]), median(trend.costs[-fifth:])
+    first, last = midmean(trend.costs[:fifth]), midmean(trend.costs[-fifth:])
     error = trend.error(fifth)
     if trend.start - last >= 3 * trend.error(trend.starts):
         return None
-    if first - last >= min(3 * error, 0.02 * abs(first)):
+    if first - last >= min(3 * error, max(0.02 * abs(first), error)):
         return None
     warming = any(_is_warming_up(curve) for curve in learning_rates)
     return trend.found(
@@ -74,12 +74,13 @@ def find_plateau(
     quarter = max(last // 4, 1)
     before, after = median(trend.costs[-last:][:quarter]), median(trend.costs[-quarter:])
     margin = _SMALL_GAIN * trend.progress
-    slack = margin + 2 * trend.error(quarter)
+    # The noise of the last points, not of all: it often shrinks with the loss.
+    slack = margin + 2 * standard_error(trend.costs[-last:], quarter)
     if not -slack <= before - after < margin:
         return None
     near = np.flatnonzero(trend.medians <= trend.best + slack)
     since = int(near[0])
-    if trend.median_places[since] >= count - last:
+    if trend.median_places[since] >= count - last - trend.window // 2:
         return None
     return trend.found(
         "plateau",

@@ -14,7 +14,8 @@ from reportgen.sections.training.result import Diagnosis
 
 _FEWEST_FOR_CONSTANT, _FEWEST_FOR_JUMP = 20, 10
 _JUMP = 3.0  # times the rate before
-_AS_BEFORE = 0.02  # how close to an earlier peak a restart comes
+_AS_BEFORE = 1.5  # times the highest rate logged before: a coarse log misses the peak
+_HARDLY_LOWER = 0.9  # times the rate before: a factor of warm-up times a schedule that falls
 _MOST_JUMPS = 2  # more are a schedule
 _WARM_UP = 0.15  # of the points, in which a rate may be set in steps
 _RAMP = 5  # points after a rise in which a warm-up would go on rising
@@ -52,7 +53,8 @@ def find_constant_rate(run: JudgedRun) -> Iterator[Diagnosis]:
 def find_rate_jumps(run: JudgedRun) -> Iterator[Diagnosis]:
     """`learning-rate-jump`: a rise by more than 3 × that belongs to no warm-up and no restart.
 
-    A return to the highest rate so far is a restart, unless the run was resumed there.
+    A rise to about the highest rate so far, or less, is a restart, unless the run was resumed
+    there.
     """
     seen = set[float]()
     for curve in run.learning_rates:
@@ -99,12 +101,12 @@ def jumps_of(steps: Floats, rates: Floats, factor: float = _JUMP) -> list[Jump]:
 
 
 def _in_warm_up(rates: Floats, place: int) -> bool:
-    """Whether the rate has only risen until `place`, and not stood still for long."""
+    """Whether the rate has not fallen until `place`, and not stood still for long."""
     before = rates[:place]
-    if (np.diff(before) < 0).any():
+    if before[-1] < _HARDLY_LOWER * before.max():
         return False
-    level = np.flatnonzero(before < before[-1])
-    flat = place - (int(level[-1]) + 1 if len(level) else 0)
+    rising = np.flatnonzero(before < _HARDLY_LOWER * before[-1])
+    flat = place - (int(rising[-1]) + 1 if len(rising) else 0)
     return flat <= max(1, _WARM_UP * len(rates))
 
 
@@ -128,9 +130,8 @@ def _is_cyclic(rates: Floats) -> bool:
 
 
 def _is_restart(jump: Jump, rates: Floats) -> bool:
-    """Whether the rate returns to the highest one before."""
-    peak = float(rates[: jump.place].max())
-    return abs(jump.after - peak) <= _AS_BEFORE * peak
+    """Whether the rate returns to about the highest one before, or stays below it."""
+    return jump.after <= _AS_BEFORE * float(rates[: jump.place].max())
 
 
 def _at_resume(curve: Curve, jump: Jump) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,56 +20,67 @@ _ERRORS = 3  # standard errors by which the change must exceed the jitter
 def find_slowdown(run: RunCurves) -> Iterator[Diagnosis]:
     """`slowdown` where the last tenth runs at less than 0.7 of the rate of the first half.
 
-    Both by the usual gap between points and by the mean: an evaluation now and then moves only
-    the mean. Judged on the curve with the most points that have wall times.
+    Both by the usual gap between points and by the mean: where evaluation follows every other
+    point, the median alone could move from one kind of gap to the other. Judged on the curve
+    with the most points that have wall times.
     """
     timed = [curve for curve in run.curves.values() if not np.isnan(curve.times).any()]
     curve = max(timed, key=lambda curve: len(curve.steps), default=None)
     if curve is None:
         return
-    steps, seconds, places = usual_gaps(curve)
-    if len(steps) < _FEWEST_GAPS:
+    gaps = usable_gaps(curve)
+    if len(gaps) < _FEWEST_GAPS:
         return
-    tenth = max(len(steps) // 10, 4)
-    half = slice(tenth, len(steps) // 2)  # compilation and caches are over after a tenth
-    if not _is_slower(seconds[half] / steps[half], seconds[-tenth:] / steps[-tenth:]):
-        return
-    first = float(steps[half].sum() / max(seconds[half].sum(), 1e-9))
-    last = float(steps[-tenth:].sum() / seconds[-tenth:].sum())
-    if last < _SLOW * first:
+    tenth = max(len(gaps) // 10, 4)
+    # Compilation and empty caches are over after a tenth.
+    first, last = (_usual(curve, part) for part in (gaps[tenth : len(gaps) // 2], gaps[-tenth:]))
+    rates = [part.steps.sum() / max(part.seconds.sum(), 1e-9) for part in (first, last)]
+    if rates[1] < _SLOW * rates[0] and _is_slower(first, last):
         yield Diagnosis(
             kind="slowdown",
             run=run.name,
             tag=curve.tag,
-            points=len(steps),
+            points=len(gaps),
             evidence={
-                "first_rate": first,
-                "last_rate": last,
-                "since_step": float(curve.steps[places[-tenth]]),
-                "first_gaps": len(steps[half]),
-                "last_gaps": tenth,
+                "first_rate": float(rates[0]),
+                "last_rate": float(rates[1]),
+                "since_step": float(curve.steps[gaps[-tenth]]),
+                "first_gaps": len(first.steps),
+                "last_gaps": len(last.steps),
             },
         )
 
 
-def usual_gaps(curve: Curve) -> tuple[Floats, Floats, Places]:
-    """(steps, seconds, index of the point before) of the gaps between points, in order.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Gaps:
+    """Steps and seconds between neighboring points, of equal length."""
 
-    Gaps backward or without a step are left out, and those more than 10 × the median per step.
-    """
-    steps, seconds = np.diff(curve.steps), np.diff(curve.times)
-    usable = np.flatnonzero((steps > 0) & (seconds >= 0))
-    steps, seconds = steps[usable], seconds[usable]
-    if not len(steps):
-        return steps, seconds, usable
+    steps: Floats
+    seconds: Floats
+
+    @property
+    def each(self) -> Floats:
+        """Seconds per step."""
+        return self.seconds / self.steps
+
+
+def usable_gaps(curve: Curve) -> Places:
+    """The index of the point before every gap that goes forward in steps and not back in time."""
+    return np.flatnonzero((np.diff(curve.steps) > 0) & (np.diff(curve.times) >= 0))
+
+
+def _usual(curve: Curve, gaps: Places) -> Gaps:
+    """Those of `gaps` that take at most 10 × the median time per step of them."""
+    steps, seconds = np.diff(curve.steps)[gaps], np.diff(curve.times)[gaps]
     each = seconds / steps
     usual = median(each) or float(each.mean())  # times in whole seconds: most gaps may be 0
     kept = each <= _LONG * usual
-    return steps[kept], seconds[kept], usable[kept]
+    return Gaps(steps=steps[kept], seconds=seconds[kept])
 
 
-def _is_slower(first: Floats, last: Floats) -> bool:
+def _is_slower(before: Gaps, after: Gaps) -> bool:
     """Whether seconds per step rose by more than the jitter; true where times are too coarse."""
+    first, last = before.each, after.each
     if not median(first) > 0 or not median(last) > 0:
         error = np.hypot(first.std() / len(first) ** 0.5, last.std() / len(last) ** 0.5)
         return bool(last.mean() - first.mean() > _ERRORS * error)

@@ -17,8 +17,8 @@ from reportgen.sections.training.statistics import trailing_medians
 _FEWEST_POINTS = 40
 _SHORTEST_WINDOW, _LONGEST_WINDOW = 20, 200
 _CHECKPOINTS = 16  # at which the usual size of a change is computed anew
-_HUGE = 3.0  # times the level before, on top of it
-_LARGE = 2.0  # times the level before: what a warning needs
+_LARGE = 1.0  # times the level before, on top of it: what a warning of a lasting spike needs
+_HUGE = 3.0  # the same of single points: a batch of outliers doubles a loss in healthy runs
 _MANY = 3
 _EVEN = 0.15  # of the mean distance: how much distances of periodic spikes differ
 
@@ -30,6 +30,7 @@ class Spike:
     Attributes:
         level: the median cost before it.
         height: the highest cost.
+        length: how many points from `first` on are above a quarter of the height.
         recovered: whether the cost came back.
     """
 
@@ -38,6 +39,7 @@ class Spike:
     end: int
     level: float
     height: float
+    length: int
     recovered: bool
 
     @property
@@ -71,8 +73,8 @@ def find_spikes(trend: Trend, restarts: Iterable[float]) -> Iterator[Diagnosis]:
         step=float(trend.steps[highest.peak]),
         height=trend.value(highest.height),
         level=trend.value(highest.level),
-        length=highest.end - highest.first,
-        longest=max(spike.end - spike.first for spike in spikes),
+        length=highest.length,
+        longest=max(spike.length for spike in spikes),
         not_recovered=sum(not spike.recovered for spike in spikes),
     )
 
@@ -133,27 +135,33 @@ def _merged(
         level = float(levels[first])
         peak = first + int(np.argmax(costs[first : last + 1]))
         height = float(costs[peak])
-        back = np.flatnonzero(costs[peak:] <= level + 0.25 * (height - level))
-        end = peak + int(back[0]) if len(back) else len(costs)
+        line = level + 0.25 * (height - level)
+        back = np.flatnonzero(costs[peak:] <= line)
+        end = max(peak + int(back[0]), last + 1) if len(back) else len(costs)
         yield Spike(
-            first=first, peak=peak, end=max(end, last + 1) if len(back) else end,
-            level=level, height=height, recovered=bool(len(back)),
-        )  # fmt: skip
+            first=first,
+            peak=peak,
+            end=end,
+            level=level,
+            height=height,
+            length=int((costs[first:end] > line).sum()),
+            recovered=bool(len(back)),
+        )
 
 
 def _is_grave(spikes: Sequence[Spike], trend: Trend, window: int) -> bool:
-    """Whether there are three large spikes at no regular distance, or a large one that lasts."""
+    """Whether there are three huge spikes at no regular distance, or a large one that lasts."""
     large = [spike for spike in spikes if _is_large(spike, trend)]
-    if any(
-        not spike.recovered or spike.end - spike.first >= max(5, window // 4) for spike in large
-    ):
+    lasting = max(5, window // 4)
+    if any(not spike.recovered or spike.length >= lasting for spike in large):
         return True
-    return len(large) >= _MANY and not _are_periodic([spike.first for spike in large])
+    huge = [spike for spike in large if spike.rise > _HUGE * abs(spike.level)]
+    return len(huge) >= _MANY and not _are_periodic([spike.first for spike in huge])
 
 
 def _is_large(spike: Spike, trend: Trend) -> bool:
-    """Whether it doubles the level before it, and more than noise does."""
-    return spike.rise > (_LARGE - 1) * abs(spike.level) and spike.rise > 0.25 * trend.progress
+    """Whether it doubles the level before it, and is no small part of all progress."""
+    return spike.rise > _LARGE * abs(spike.level) and spike.rise > 0.25 * trend.progress
 
 
 def _are_periodic(places: Sequence[int]) -> bool:
