@@ -785,13 +785,13 @@ def healthy_gradients(kinds: Sequence[str], seed: int) -> Iterator[Case]:
     """Histograms of gradients, and their norms as scalars."""
     for number, kind in enumerate(kinds):
         for count in (3, 12, 40, 100):
-            for draw in range(SEEDS):
+            for draw in range(3 * SEEDS):
                 rng = np.random.default_rng(seed + 1_000 * number + 10 * draw + count)
                 values = (_normal, _heavy, _sparse)[draw % 3]
                 yield Case(family="gradients", name=f"{kind}, {count} records",
                            run=_gradient_run(_scales(kind, count, rng), values, rng))  # fmt: skip
         for length in (50, 500, 5_000):
-            for draw in range(SEEDS):
+            for draw in range(2 * SEEDS):
                 rng = np.random.default_rng(seed + 1_000 * number + 10 * draw + length)
                 norms = _scales(kind, length, rng) * np.exp(0.5 * rng.standard_normal(length))
                 run = run_of(curve("grad_norm", norms))
@@ -800,7 +800,7 @@ def healthy_gradients(kinds: Sequence[str], seed: int) -> Iterator[Case]:
 
 def healthy_weights(seed: int, noise: float) -> Iterator[Case]:
     """Histograms of weights that move, little towards the end."""
-    for draw in range(50):
+    for draw in range(300):
         rng = np.random.default_rng(seed + draw)
         weights, records = rng.standard_normal(300), []
         for i in range(10):
@@ -842,7 +842,7 @@ def resumes(of: CurveSet) -> Iterator[Case]:
     shapes, noises = list(of.shapes.items()), list(of.noises.items())
     no_validation = curve("val/loss", [1.0])
     number = of.seed + 90_000
-    for i in range(240):
+    for i in range(360):
         number += 1
         rng = np.random.default_rng(number)
         length = int((20, 100, 500, 2_000)[i % 4])

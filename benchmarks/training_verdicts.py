@@ -31,7 +31,7 @@ from reportgen.training_logs.log_set import LogSet
 
 PAGE = Path(__file__).with_suffix(".md")
 GOAL = 0.01
-SETS = {"tuning": TUNING, "held out": HELD_OUT, "fresh": FRESH}
+SETS = {"tuning": TUNING, "second": HELD_OUT, "fresh": FRESH}
 SEVERITY = {rule.name: rule.severity for rule in RULES}
 _FACTS = ("damaged-log", "repeated-steps", "mixed-units")  # of the log: nothing to estimate
 
@@ -129,6 +129,33 @@ _JUDGED: dict[str, Count] = {
 """How many curves of a healthy run each rule judges."""
 
 
+# What was done by hand, and when: the script cannot know it. The figures of the first look at the
+# second set are those of that day; the thresholds have changed since.
+TUNED = """\
+## What was tuned on what
+
+1. The thresholds of TRAINING.md 4.3 were adjusted on the set *tuning* (the ten shapes of 4.4 with
+   five kinds of noise, and simple schedules, gaps and gradients) and on the examples of the tests.
+2. The set *second* (twelve other shapes, six other kinds of noise, other schedules and gaps) was
+   then judged for the first time. False alarms at that look: diverged 0, not-learning 1,
+   overfitting 0, jump-at-resume 0, slowdown 0; but repeated-or-lasting-spikes 77 (batches of
+   outliers that double a loss), learning-rate-jump 23 (a warm-up in one step), exploding-gradient 2
+   (bursts in a row by chance). These three were over 1 %. They, not-learning (a median of few
+   distinct values) and slowdown were changed with this set in view, so that its column below is no
+   proof any more.
+3. The set *fresh* (again other shapes, noises, schedules, gaps, gradients and seeds) was made after
+   that and judged once. No threshold was changed since. Later only more draws of its resumes,
+   gradients and weights were added, so that each of these rules is tried on about 300 curves.
+
+All curves are generated. Shapes and noises were chosen by the author of the rules, so that real
+curves may be worse; 0 of 300 says below 1 % with 95 % confidence, 0 of 3,000 below 0.1 %.
+A plateau in a converged curve, and a spike in one with outliers, are really there: these
+two notes count as false here only because the curves were meant to be healthy.
+Misses come from runs of 20 to 100 points, from noise of 20 % and more, and, for a rate set anew
+at a resume, from schedules that are cyclic or begin at zero.
+"""
+
+
 def judge(cases: CaseSet) -> Tally:
     tally = Tally()
     for case in cases.cases():
@@ -150,8 +177,6 @@ def _introduction(tallies: dict[str, Tally]) -> Iterator[str]:
     yield ""
     yield "Written by `python benchmarks/training_verdicts.py --write --logs FOLDER`."
     yield ""
-    yield TUNED
-    yield ""
     goal = "errors and warnings on at most 1 % of the healthy curves, each rule and all together"
     yield f"Goal: {goal}."
     yield ""
@@ -161,6 +186,8 @@ def _introduction(tallies: dict[str, Tally]) -> Iterator[str]:
             f"- {name}: {tally.curves_with_alarm} of {tally.curves:,} healthy curves "
             f"({share:.2f} %) have an error or a warning."
         )
+    yield ""
+    yield TUNED.rstrip()
 
 
 def _table(tallies: dict[str, Tally]) -> Iterator[str]:
@@ -216,23 +243,50 @@ def _where_wrong(tallies: dict[str, Tally]) -> Iterator[str]:
 
 
 def _real(folder: Path) -> Iterator[str]:
+    runs = sorted(read_runs(folder), key=lambda run: run.name)
+    long = [run for run in runs if _longest(run) >= _LONG]
+    short = [run for run in runs if _longest(run) < _LONG]
     yield ""
     yield "## Real logs"
     yield ""
     yield (
-        "Everything but notes of resumes, repeats and missing validation; no log has labels, so "
-        "whether a finding is right is a reading of its curve."
+        "Of the files in `truth/training`. There are no labels: whether a finding is right is "
+        "a reading of its curve."
     )
     yield ""
     yield "| run | curves | points | findings | in a sentence |"
     yield "| --- | ---: | ---: | --- | --- |"
-    for run in sorted(read_runs(folder), key=lambda run: run.name):
+    for run in long:
         found = diagnose(run)
         points = sum(len(curve.steps) for curve in run.curves.values())
         yield (
             f"| {run.name} | {len(run.curves)} | {points:,} | {_listed(found) or '–'} | "
             f"{run_state(run, found)[1]} |"
         )
+    yield ""
+    yield READING.rstrip()
+    yield ""
+    yield f"{len(short)} more runs, of no curve with {_LONG} points, have only these findings:"
+    yield ""
+    for run in short:
+        found = diagnose(run)
+        if found:
+            yield f"- {run.name}: {_listed(found)}"
+
+
+_LONG = 10  # points of a curve
+READING = """\
+Read by hand. All six evaluation losses of the Hugging Face run do double from their second check
+on, while its train loss falls to a tenth; two of its accuracies end below their best, and its
+learning rate is constant: right. The Lightning runs end flat within 1 % of their progress, healthy;
+the spikes in their validation curves are single checks of 14 to 400 times the level
+around them that recover: right. The other runs have tags without a direction. No error and no
+warning on a healthy run; but there are only two such runs, and both are of one project.
+"""
+
+
+def _longest(run: RunCurves) -> int:
+    return max((len(curve.steps) for curve in run.curves.values()), default=0)
 
 
 def _listed(found: Iterable[object]) -> str:
@@ -278,9 +332,6 @@ def read_runs(folder: Path) -> Iterator[RunCurves]:
                 },
                 planned_steps=found.run.planned_steps,
             )
-
-
-TUNED = """TODO"""
 
 
 def main() -> None:

@@ -525,7 +525,8 @@ const curvePlots = (() => {
       const ends = [["max", data.highest], ["min", data.lowest]].filter(([, point]) => point && this.hasOwnRange);
       const far = ends.map(([name, [x, value]]) =>
         `${name} ${formatValue(value, 4)} at ${data.x_title} ${formatStep(x)}`);
-      if (count) notes.push([`${formatStep(count)} ${count === 1 ? "point" : "points"} outside`, ...far].join(", "));
+      const outside = `${formatStep(count)} ${count === 1 ? "point" : "points"} outside`;
+      if (count) notes.push([outside, ...far.slice(0, 1)].join(", "), ...far.slice(1));
       notes.push(...lostNote(series, data.x_title));
       if (settings.lines === "strong") notes.push("smoothed again, of the plotted points");
       if (data.spark) notes.push("few points; the CSV file has all");

@@ -355,3 +355,39 @@ def test_progress_that_nobody_reads_any_more_ends_no_build(
             for told in (1, 2):
                 progress("a", "layers", Step.DONE, float(told))
     assert told == 2
+
+
+# Training logs --------------------------------------------------------------------------------
+
+
+def test_init_writes_a_manifest_for_logs_that_builds(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    rows = "".join(f"{step},{1 / (1 + step)}\n" for step in range(20))
+    (tmp_path / "runs" / "metrics.csv").write_text("step,val/loss\n" + rows)
+    drafted = run("init", "--logs", "runs", folder=tmp_path)
+    assert drafted.returncode == 0, drafted.stderr
+    (tmp_path / "m.yaml").write_text(drafted.stdout)
+    built = run("build", "m.yaml", "--output", "out", "--format", "json", folder=tmp_path)
+    assert built.returncode == 0, built.stderr
+    data = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert data["models"][0]["sections"]["training"]["result"]["points"] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("init",), "name a SOURCE or --logs DIR"),
+        (("init", "--logs", "nowhere"), "no file or folder 'nowhere'"),
+        (("init", "--logs", "."), "no training logs were found"),
+        (("publish", "."), "one of --visdom URL and --tensorboard DIR"),
+        (("publish", ".", "--tensorboard", "t"), "report.json"),
+        (("publish", ".", "--tensorboard", "t", "--env", "e"), "--env is for --visdom only"),
+        (("build", "tiny.yaml", "--section", "layer"), "there is no section 'layer'"),
+    ],
+)
+def test_what_cannot_be_done_with_logs_is_one_line(
+    manifest: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    answer = run(*arguments, folder=manifest.parent)
+    assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
+    assert words in answer.stderr

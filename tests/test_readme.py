@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,13 +56,32 @@ def test_every_make_target_of_the_readme_and_the_contract_exists() -> None:
         assert answer.returncode == 0, answer.stderr
 
 
+def watched(command: str, folder: Path) -> int:
+    """The exit status of a watch that Ctrl-C ends as soon as it has said where its page is."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command.split()],
+        cwd=folder, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert any("watching" in line for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
 @pytest.mark.slow
 def test_every_reportgen_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     (tmp_path / "my-model.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    (tmp_path / "training.yaml").write_text(blocks("yaml")[1], encoding="utf-8")
+    shutil.copytree(ROOT / "sample_models" / "runs", tmp_path / "runs")
     ran = [c for c in commands() if c.startswith("reportgen ")]
     assert len(ran) >= 6
     for command in ran:
+        if command.startswith("reportgen watch"):
+            assert watched(command, tmp_path) == 130
+            continue
         answer = subprocess.run(
             [sys.executable, "-m", *command.split()],
             cwd=tmp_path, capture_output=True, text=True, check=False,

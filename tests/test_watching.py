@@ -123,7 +123,8 @@ def test_other_chapters_of_the_last_build_stay(folder: Path) -> None:
         "from torch import nn\n\ndef make():\n    return nn.Linear(2, 2)\n"
     )
     (folder / "m.yaml").write_text(
-        "version: 1\ntitle: t\nmodels:\n- {name: a, source: net.py:make, inputs: ['batch,2'], logs: runs}\n"
+        "version: 1\ntitle: t\nmodels:\n"
+        "- {name: a, source: net.py:make, inputs: ['batch,2'], logs: runs}\n"
     )
     build(
         load_manifest(folder / "m.yaml"), output=folder / "out", sections=("layers", "training"),

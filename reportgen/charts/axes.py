@@ -101,8 +101,10 @@ def robust_range(
     """
     finite = [(xs[ok], ys[ok]) for xs, ys in series if (ok := np.isfinite(ys)).any()]
     kept = [float(value) for value in as_floats(keep) if not math.isnan(value)]
+    if not finite and not kept:
+        return _around(0.0)
     if not finite:
-        return _around(kept[0] if kept else 0.0)
+        finite = [(np.zeros(len(kept)), np.array(kept))]
     bulk = _bulk([ys for _, ys in finite], kept)
     values = np.concatenate([ys for _, ys in finite])
     log = bulk[0] > 0 and scale != "linear" and (scale == "log" or _is_log(values, bulk))
@@ -255,7 +257,7 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
     for size, prefix in _SI if largest >= 1e4 else ():
         if largest >= size and step >= size / 1000:
             return [_with_prefix(tick, size, prefix) for tick in ticks]
-    places = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 3
+    places = next((p for p in range(12) if abs(round(step, p) - step) < 1e-6 * step), 12)
     return [_minus(f"{tick:,.{places}f}") for tick in ticks]
 
 

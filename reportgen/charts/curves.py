@@ -18,6 +18,7 @@ from reportgen.charts.axes import (
     ScaleChoice,
     YRange,
     as_floats,
+    decimate,
     format_position,
     format_value,
     robust_range,
@@ -210,7 +211,9 @@ def _strokes(curve: _Curve, x: Axis, y: Axis) -> str:
     smooth = bool(len(curve.smoothed))
     dotted = int(np.isfinite(curve.ys).sum()) <= _FEW_POINTS
     width = "1.2" if curve.line.faded else "1.3" if dotted and not smooth else "1.8"
-    raw = line_path(*clipped(across, down, y.end, y.start))
+    # More points than this are closer than half a pixel; their extremes draw the same line.
+    shown = decimate(curve.ys, max(300, int(x.end - x.start)))
+    raw = line_path(*clipped(across[shown], down[shown], y.end, y.start))
     if smooth:
         line = clipped(*simplified(across, y.at(curve.smoothed)), y.end, y.start)
         body = _path(raw, "1", ' stroke-opacity=".35"') + _path(line_path(*line), width, curve.dash)
@@ -361,7 +364,7 @@ def _notes(
         noun = "point" if limits.outside == 1 else "points"
         ends = [f"{name} {format_value(value)} at {x_title} {format_position(at)}"
                 for name, (at, value) in _far_points(limits)]  # fmt: skip
-        notes.append(", ".join([f"{limits.outside:,} {noun} outside", *ends]))
+        notes += [", ".join([f"{limits.outside:,} {noun} outside", *ends[:1]]), *ends[1:]]
     notes.extend(_non_finite_note(curves, x_title))
     for reference in references:
         if not limits.low <= reference.value <= limits.high:

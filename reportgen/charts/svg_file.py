@@ -89,6 +89,7 @@ def inline(file: str) -> Markup:
 
 def _resized(svg: str, top: int) -> str:
     """`svg` with its upper edge moved to `top`."""
+    svg = str(svg)  # Markup would escape what is joined to it
     size = _SIZE.search(svg)
     if size is None:
         raise ValueError(f"not a plot of this package: {svg[:80]!r}")
