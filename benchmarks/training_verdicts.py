@@ -139,10 +139,10 @@ TUNED = """\
 2. The set *second* (twelve other shapes, six other kinds of noise, other schedules and gaps) was
    then judged for the first time. False alarms at that look: diverged 0, not-learning 1,
    overfitting 0, jump-at-resume 0, slowdown 0; but repeated-or-lasting-spikes 77 (batches of
-   outliers that double a loss), learning-rate-jump 23 (a warm-up in one step), exploding-gradient 2
-   (bursts in a row by chance). These three were over 1 %. They, not-learning (a median of few
-   distinct values) and slowdown were changed with this set in view, so that its column below is no
-   proof any more.
+   outliers that double a loss), learning-rate-jump 23 (warm-ups in one step, and restarts in
+   coarse logs), exploding-gradient 2 (bursts in a row by chance). These three were over 1 %. They,
+   not-learning (a median of few distinct values) and slowdown were changed with this set in view,
+   so that its column below is no proof any more.
 3. The set *fresh* (again other shapes, noises, schedules, gaps, gradients and seeds) was made after
    that and judged once. No threshold was changed since. Later only more draws of its resumes,
    gradients and weights were added, so that each of these rules is tried on about 300 curves.
@@ -280,8 +280,9 @@ Read by hand. All six evaluation losses of the Hugging Face run do double from t
 on, while its train loss falls to a tenth; two of its accuracies end below their best, and its
 learning rate is constant: right. The Lightning runs end flat within 1 % of their progress, healthy;
 the spikes in their validation curves are single checks of 14 to 400 times the level
-around them that recover: right. The other runs have tags without a direction. No error and no
-warning on a healthy run; but there are only two such runs, and both are of one project.
+around them that recover: right. The other runs have tags without a direction, and the NaN of the
+samples are there on purpose. No error and no warning on a healthy run; but there are only two such
+runs, and both are of one project.
 """
 
 

@@ -276,7 +276,7 @@ def format_value(value: float) -> str:
         return {math.inf: "Inf", -math.inf: "−Inf"}.get(value, "NaN")
     rounded = float(f"{value:.4g}")
     if not 1e-3 <= abs(rounded) < 1e6:
-        return _scientific(rounded, 3)
+        return _scientific(value, 3)
     places = max(0, 3 - math.floor(math.log10(abs(rounded))))
     text = f"{rounded:,.{places}f}"
     return _minus(text.rstrip("0").rstrip(".") if "." in text else text)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reportgen.charts.axes import Axis, as_floats, format_position
 from reportgen.charts.frame import BOTTOM, draw_frame
@@ -75,7 +75,8 @@ def _ridge(x: Axis, base: float, heights: np.ndarray, age: float, name: str) -> 
     shade = min(SHADES - 1, int(age * SHADES))
     return (
         f'<path d="{line_path(across, down)}z" class="r{shade} seam" fill="{_mixed(shade)}" '
-        f'stroke="#ffffff" stroke-width="1" stroke-linejoin="round"><title>{name}</title></path>'
+        'stroke="#ffffff" stroke-width="1" stroke-linejoin="round">'
+        f"<title>{escape(printable(name))}</title></path>"
     )
 
 

@@ -323,7 +323,7 @@ def _points(series: PaneSeries, names: Sequence[str]) -> tuple[Floats, Floats]:
     """The finite points; categories are numbered by `names`."""
     ys = as_floats(_numbers(series.y))
     places: Sequence[Coordinate] = series.x or range(len(ys))
-    if names:
+    if names and series.x:
         places = [names.index(_as_text(x)) for x in places]
     xs = as_floats(_numbers(places))
     size = min(len(xs), len(ys))
@@ -369,9 +369,9 @@ def _axis(values: Floats, start: float, end: float) -> Axis:
     """A linear axis a little wider than `values`."""
     low, high = float(values.min()), float(values.max())
     pad = 0.05 * (high - low) or 0.5 * abs(low) or 1.0
-    return Axis(
-        low=low - (pad if low else 0), high=high + (pad if high else 0), start=start, end=end
-    )
+    # A side that ends at zero stays there, unless nothing but zero is left.
+    floor = low - pad if low or not high else low
+    return Axis(low=floor, high=high + pad if high else high, start=start, end=end)
 
 
 def _as_text(value: Coordinate) -> str:

@@ -17,6 +17,7 @@ from reportgen.charts.pr_curves import PrLine, pr_curve_plot
 from reportgen.charts.sparkline import sparkline
 from reportgen.charts.svg_file import bare, inline
 from reportgen.sections.training import Training
+from reportgen.sections.training.plots import OTHER
 from reportgen.sections.training.result import Histogram, Plot, Run, Scalar
 
 _FULL_PLOTS, _PLOTS_IN_PRINT = 120, 40
@@ -105,7 +106,11 @@ def plot_groups(result: Training, on_paper: bool) -> list[PlotGroup]:
             _shown(plot, scalars.get(plot.key, []), small, named=len(result.runs) > 1)
         )
     return [
-        PlotGroup(title=title, plots=tuple(plots), open=place < _OPEN_GROUPS)
+        PlotGroup(
+            title=title,
+            plots=tuple(plots),
+            open=place == 0 or (place < _OPEN_GROUPS and title != OTHER),
+        )
         for place, (title, plots) in enumerate(sections.items())
     ]
 

@@ -296,8 +296,11 @@ BAD: dict[str, tuple[str, RunCurves]] = {
     "flat for 90 %": ("plateau", train(noisy(np.exp(-T / 50) + 0.5, 0.02))),
     "accuracy stuck": (
         "plateau",
-        pair(
-            np.minimum(0.1 + T / 400, 0.91) + 0.002 * RNG(0).standard_normal(2_000), tag="val/acc"
+        make_run(
+            make_curve(
+                "val/acc",
+                np.minimum(0.1 + T / 400, 0.91) + 0.002 * RNG(0).standard_normal(2_000),
+            )
         ),
     ),
     "valley": ("overfitting", pair(noisy(VALLEY, 0.01))),
@@ -674,7 +677,7 @@ def test_losses_of_reinforcement_learning_have_no_trend() -> None:
 
 # Properties
 
-VALUES = st.lists(st.floats(width=32), max_size=120)
+VALUES = st.lists(st.floats(), max_size=120)
 
 
 @settings(deadline=None)
@@ -879,7 +882,7 @@ def test_several_runs_are_counted_and_the_newest_is_said() -> None:
     old = train(decay(), times=1e9 + T)
     new = replace(train(noisy(np.full(2_000, 2.3)), times=2e9 + T), name="second")
     said = headline([(new, diagnose(new)), (old, diagnose(old))])
-    assert said.startswith("2 runs: the newest, second, is not learning")
+    assert said.startswith("2 runs: the newest (second) not learning: ")
 
 
 def test_no_run_and_no_scalar_have_no_verdict() -> None:

@@ -62,8 +62,8 @@ def headline(runs: Sequence[tuple[RunCurves, Sequence[Diagnosis]]]) -> str:
     sentence = run_state(run, diagnoses)[1]
     if len(runs) == 1:
         return sentence
-    name = f"the newest, {run.name}, is " if run.name else "the newest is "
-    return f"{len(runs):,} runs: {name}{sentence}"
+    name = f" ({run.name})" if run.name else ""
+    return f"{len(runs):,} runs: the newest{name} {sentence}"
 
 
 _STATES: dict[str, State] = {
@@ -141,6 +141,7 @@ def _end(run: RunCurves, main: Trend) -> float:
     return float(max(run.planned_steps or 0, main.steps[-1]))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _tendency(main: Trend) -> str:
     """What the last fifth of the points did, beside the noise."""
     part = max(len(main) // 5, 2)

@@ -29,11 +29,13 @@ from reportgen.training_logs.log_run import ChartLayout
 
 _MOST_LINES = 40  # of one plot; its CSV file has them all
 _MOST_MARKS = 40  # of values that are not finite, on one line
+OTHER = "other"
+"""The heading of curves that are neither metrics nor settings of the optimizer: times, epochs."""
 _HEADINGS: dict[Kind, str] = {
     "metric": "metrics",
     "learning rate": "optimizer",
     "gradient norm": "optimizer",
-    "other": "other",
+    "other": OTHER,
 }
 _KINDS = tuple(_HEADINGS)
 

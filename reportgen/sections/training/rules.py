@@ -60,10 +60,10 @@ def non_finite_values(result: Training) -> Iterator[Hit]:
 
 def _non_finite_values(found: Diagnosis) -> str:
     e = found.evidence
-    return (
-        f"{_non_finite(e)} among {found.points:,} values between steps {_step(e, 'first_step')} "
-        f"and {_step(e, 'last_step')}, {_count(e, 'finite_after', 'finite value')} after them"
-    )
+    first, last = _step(e, "first_step"), _step(e, "last_step")
+    place = f"at step {first}" if first == last else f"between steps {first} and {last}"
+    after = _count(e, "finite_after", "finite value")
+    return f"{_non_finite(e)} among {found.points:,} values, {place}; {after} after that"
 
 
 def _non_finite(e: Evidence) -> str:
@@ -128,10 +128,11 @@ def _diverged(found: Diagnosis) -> str:
 def not_learning(result: Training) -> Iterator[Hit]:
     """A train metric that ends where it began.
 
-    The median of the last fifth is no better than the first points by three standard errors, nor
-    than the first fifth by three standard errors or 2 %. The best value plays no part: the lowest
-    of many noisy values always looks like progress. Silent below 50 points, where the log begins
-    after a fifth of the steps, and for a share that is above 0.98 from the start.
+    The last fifth improves on the first points by less than three standard errors, and on the
+    first fifth by less than three of them and less than 2 % or one of them, whichever is more.
+    Of a fifth the mean of its middle half is taken. The best value plays no part: the lowest of
+    many noisy values always looks like progress. Silent below 50 points, where the log begins after
+    a fifth of the steps, and for a share that is above 0.98 from the start.
     """
     return _hits(result, "not-learning", _not_learning)
 
@@ -153,7 +154,7 @@ def _not_learning(found: Diagnosis) -> str:
     e = found.evidence
     each = _count(e, "points_of_each", "point")
     return (
-        f"median {_value(e, 'first')} over the first {each} and {_value(e, 'last')} over the last "
+        f"{_value(e, 'first')} over the first {each} and {_value(e, 'last')} over the last "
         f"{each}, steps {_step(e, 'first_step')} to {_step(e, 'last_step')}, "
         f"noise ±{_value(e, 'sigma')} (n = {found.points:,})"
     )
@@ -448,7 +449,7 @@ def vanishing_gradient(result: Training) -> Iterator[Hit]:
         result,
         "vanishing-gradient",
         lambda found: (
-            f"{_named(found)}: largest absolute value {_value(found.evidence, 'largest')} from "
+            f"{_named(found)}largest absolute value {_value(found.evidence, 'largest')} from "
             f"step {_step(found.evidence, 'first_step')} to "
             f"{_step(found.evidence, 'last_step')} (n = {found.points:,})"
         ),
@@ -492,17 +493,21 @@ def unchanged_weight(result: Training) -> Iterator[Hit]:
         result,
         "unchanged-weight",
         lambda found: (
-            f"{_named(found)} of {_count(found.evidence, 'weights', 'weight')} unchanged "
-            f"from step {_step(found.evidence, 'first_step')} to "
+            f"{_named(found)}{found.evidence['tags']} of "
+            f"{_count(found.evidence, 'weights', 'weight')} unchanged from step "
+            f"{_step(found.evidence, 'first_step')} to "
             f"{_step(found.evidence, 'last_step')} (n = {found.points:,})"
         ),
     )
 
 
 def _named(found: Diagnosis) -> str:
-    """The tags of a diagnosis that stands for several; the first is its place."""
+    """The tags of a diagnosis that stands for several; the first one alone is its place."""
     tags = int(found.evidence["tags"])
-    return found.tag if tags == 1 else f"{tags:,} tags ({found.evidence['named']}…)"
+    if tags == 1:
+        return ""
+    more = ", …" if str(found.evidence["named"]).count(", ") < tags - 1 else ""
+    return f"{tags:,} tags ({found.evidence['named']}{more}): "
 
 
 @rule(

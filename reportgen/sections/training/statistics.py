@@ -20,6 +20,7 @@ MOST_CENTERS = 1_000
 _TO_SIGMA = 1.4826  # of a median absolute deviation, for normal noise
 _FEW_POINTS = 200  # of which a slope may be most of the differences
 _FEWEST_BLOCKS = 6  # whose medians say how far apart they are
+_LARGEST = 1e250  # value that `smooth` adds up as it is; larger ones are scaled first
 _LOG_OF_LARGEST_FACTOR = 25.0  # inside a block of `smooth`, so that no factor overflows
 
 
@@ -151,10 +152,11 @@ def smooth(values: Floats, half_life: float) -> Floats:
 def _exponential_means(values: Floats, decay: float) -> Floats:
     """Debiased means of finite `values` with weights exp(-decay · age), a block at a time."""
     count = len(values)
+    scale = max(float(np.abs(values).max()) / _LARGEST, 1.0)
     size = max(1, min(count, int(_LOG_OF_LARGEST_FACTOR / decay)))
     blocks = -(-count // size)
     padded = np.zeros(blocks * size)
-    padded[:count] = values
+    padded[:count] = values / scale
     growth = np.exp(decay * np.arange(size))
     sums = np.cumsum(padded.reshape(blocks, size) * growth, axis=1) / growth
     # What earlier blocks contribute to the last place of each; blocks are few and long.
@@ -165,5 +167,5 @@ def _exponential_means(values: Floats, decay: float) -> Floats:
         before = before * fade + float(last)
     sums += carried[:, None] * np.exp(-decay * np.arange(1, size + 1))
     weights = -np.expm1(-decay * np.arange(1, count + 1)) / -math.expm1(-decay)
-    means: Floats = sums.ravel()[:count] / weights
+    means: Floats = sums.ravel()[:count] / weights * scale
     return means

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from reportgen.sections.training.curve import RunCurves
 from reportgen.sections.training.diagnosis.divergence import find_divergence
 from reportgen.sections.training.diagnosis.gradients import find_gradient_faults
@@ -44,6 +46,12 @@ def diagnose(run: RunCurves, ranges: Mapping[str, Range] | None = None) -> tuple
     Args:
         ranges: the manifest's valid ranges, (lowest, highest) by tag, None for no limit.
     """
+    # Values such as 1e300 overflow in differences; what comes of it is far above every line.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _findings(run, ranges or {})
+
+
+def _findings(run: RunCurves, ranges: Mapping[str, Range]) -> tuple[Diagnosis, ...]:
     judged = judge(run)
     return (
         *find_non_finite(run),
@@ -57,7 +65,7 @@ def diagnose(run: RunCurves, ranges: Mapping[str, Range] | None = None) -> tuple
         *find_early_end(run),
         *find_slowdown(run),
         *find_gradient_faults(judged),
-        *find_out_of_range(run, ranges or {}),
+        *find_out_of_range(run, ranges),
     )
 
 
