@@ -529,7 +529,7 @@ const curvePlots = (() => {
       if (count) notes.push([outside, ...far.slice(0, 1)].join(", "), ...far.slice(1));
       notes.push(...lostNote(series, data.x_title));
       if (settings.lines === "strong") notes.push("smoothed again, of the plotted points");
-      if (data.spark) notes.push("few points; the CSV file has all");
+      if (data.thinned) notes.push("few of the points; the CSV file has all");
       const missing = { epoch: "epochs", relative: "times", wall: "times" };
       if (settings.x !== mode) notes.push(`the log has no ${missing[settings.x]}`);
       return notes;

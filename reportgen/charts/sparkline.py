@@ -34,10 +34,11 @@ def sparkline(
     chosen = [line for line in lines if not line.faded][:_MOST_LINES] or list(lines[:1])
     most = max(_FEWEST_POINTS, points // max(1, len(chosen)))
     kept = [_thinned(line, most) for line in chosen]
+    thinned = any(len(few.xs) < len(line.xs) for few, line in zip(kept, chosen, strict=True))
     body = "".join(_curves(kept, limits))
     # The smoothed line is drawn and not embedded: of so few points it says nothing more.
     plain = [replace(line, smoothed=(), low=(), high=()) for line in kept]
-    data = plot_data(title, x_title, plain, limits, digits=_DIGITS, spark=1)
+    data = plot_data(title, x_title, plain, limits, digits=_DIGITS, spark=1, thinned=int(thinned))
     return plot(title, _WIDTH, _HEIGHT, body, data, kind="chart spark")
 
 

@@ -882,7 +882,7 @@ def test_several_runs_are_counted_and_the_newest_is_said() -> None:
     old = train(decay(), times=1e9 + T)
     new = replace(train(noisy(np.full(2_000, 2.3)), times=2e9 + T), name="second")
     said = headline([(new, diagnose(new)), (old, diagnose(old))])
-    assert said.startswith("2 runs: the newest (second) not learning: ")
+    assert said.startswith("2 runs: 1 not learning, 1 healthy; the newest, second: not learning: ")
 
 
 def test_no_run_and_no_scalar_have_no_verdict() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,7 +52,7 @@ def run_state(run: RunCurves, diagnoses: Sequence[Diagnosis]) -> tuple[State, st
 
 
 def headline(runs: Sequence[tuple[RunCurves, Sequence[Diagnosis]]]) -> str:
-    """The sentence of the newest run, after the number of runs where there are several.
+    """The sentence of the newest run, after how many runs are in which state if several.
 
     The newest is the one with the latest wall time; without wall times the last.
     """
@@ -62,8 +63,9 @@ def headline(runs: Sequence[tuple[RunCurves, Sequence[Diagnosis]]]) -> str:
     sentence = run_state(run, diagnoses)[1]
     if len(runs) == 1:
         return sentence
-    name = f" ({run.name})" if run.name else ""
-    return f"{len(runs):,} runs: the newest{name} {sentence}"
+    states = Counter(run_state(each, found)[0] for each, found in runs)
+    counts = ", ".join(f"{number:,} {state}" for state, number in states.most_common())
+    return f"{len(runs):,} runs: {counts}; the newest, {run.name}: {sentence}"
 
 
 _STATES: dict[str, State] = {

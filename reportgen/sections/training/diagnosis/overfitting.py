@@ -48,11 +48,13 @@ def find_overfitting(
         return None
     before, after = fall
     rising = _still_improving(validation, trends, best_step)
+    # Medians decide; the figures are those of the log, as tables and plots show them.
+    logged_best = int(np.argmin(validation.costs))
     return validation.found(
         "overfitting",
-        step=best_step,
-        best=validation.value(best),
-        last=validation.value(last),
+        step=float(validation.steps[logged_best]),
+        best=validation.value(float(validation.costs[logged_best])),
+        last=validation.value(float(validation.costs[-1])),
         last_step=float(validation.steps[-1]),
         train_tag=train.tag,
         train_at_best=train.value(before),
