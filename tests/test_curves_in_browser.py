@@ -439,12 +439,12 @@ def test_a_sparkline_becomes_a_plot_and_back(page: Page, way: str) -> None:
 def test_one_slider_sets_the_step_of_all_images(page: Page) -> None:
     shown = page.locator(".logged-image:visible figcaption")
     slider = page.get_by_role("slider")
-    assert shown.all_inner_texts() == ["samples 200", "masks 150"]
+    assert shown.all_text_contents() == ["samples 200", "masks 150"]
     for index, captions in enumerate(
         [["samples 0", "masks 0"], ["samples 100", "masks 0"], ["samples 100", "masks 150"]]
     ):
         slider.fill(str(index))
-        assert shown.all_inner_texts() == captions
+        assert shown.all_text_contents() == captions
     page.get_by_label("all steps").check()
     assert shown.count() == 5
 

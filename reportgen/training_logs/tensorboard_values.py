@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from reportgen.training_logs.event_file import EventFile
 from reportgen.training_logs.log_run import (
+    UNKNOWN_TIME,
     LoggedHistogram,
     LoggedImage,
     LoggedPrCurve,
@@ -29,6 +30,7 @@ TEXT_SUFFIX = "/text_summary"
 _SCALAR_CLASS = 1  # DATA_CLASS_SCALAR
 _SHORT_NAME = 100
 _MAX_POOL = 100_000
+_LATEST_TIME = 1e11  # seconds since 1970: the year 5138
 
 # Plugins of the graph dashboard, and what the report calls their records.
 _NAMES = {
@@ -76,7 +78,7 @@ class ValueDecoder:
 
     def add(self, value: Any, event: Any, file: EventFile, session: int) -> None:
         """Add one `Summary.Value` of `event`, the event that `file` returned last."""
-        self._at = _Origin(float(event.step), event.wall_time, session, file)
+        self._at = _Origin(float(event.step), _wall_time(event.wall_time), session, file)
         kind = value.WhichOneof("value")
         decoder = self._kinds.get(kind)
         if decoder is None:
@@ -122,7 +124,7 @@ class ValueDecoder:
         counts = list(histo.bucket)
         rights = list(histo.bucket_limit)[: len(counts)]
         counts = counts[: len(rights)]
-        lefts = [*([histo.min] if math.isfinite(histo.min) else rights[:1]), *rights[:-1]]
+        lefts = [histo.min if math.isfinite(histo.min) else rights[0], *rights[:-1]] if rights else []
         first, last = _occupied(counts)
         lefts, rights, counts = lefts[first:last], rights[first:last], counts[first:last]
         _tighten(lefts, rights, histo.min, histo.max)
@@ -238,6 +240,11 @@ class ValueDecoder:
         known.extend(layout for layout in layouts if layout not in known)
 
 
+def _wall_time(seconds: float) -> float:
+    """`seconds`, or `UNKNOWN_TIME` for NaN, the infinities, and what no calendar has."""
+    return seconds if abs(seconds) < _LATEST_TIME else UNKNOWN_TIME
+
+
 def _pixels(text: bytes) -> int:
     """A width or a height, which the tensor of a picture holds as text."""
     return int(text) if text.isdigit() and len(text) < 10 else 0
@@ -266,6 +273,8 @@ def _joined(
     lefts: list[float], rights: list[float], counts: list[float]
 ) -> tuple[list[float], list[float], list[float]]:
     """Neighboring empty buckets as one: torch's 607 default buckets are mostly empty."""
+    if not counts:  # a histogram of no values
+        return [], [], []
     kept = [
         i
         for i, count in enumerate(counts)

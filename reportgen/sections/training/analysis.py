@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from reportgen.study import Subject
 
 SMOOTHING = (
-    "exponential mean over all points, corrected for its start, "
-    "with a half-life of 1 % of the points of a curve"
+    "exponential mean over all points but those outside the drawn range, corrected for its "
+    "start, with a half-life of 1 % of the points of a curve"
 )
 _MOST_FILES, _MOST_NOTES, _MOST_DAMAGE = 200, 50, 100
 
@@ -250,7 +250,7 @@ class _Chapter:
             pr_curves=tuple(records.last_pr_curves(log.pr_curves)),
             tables=tuple(records.cut_tables(log.tables)),
             charts=charts,
-            hyperparameters=dict(log.hyperparameters),
+            hyperparameters=dict(records.readable_settings(log.hyperparameters)),
             damage=_damage(log),
             superseded=tuple(
                 Superseded(tag=r.tag, from_step=r.from_step, to_step=r.to_step, points=r.points)

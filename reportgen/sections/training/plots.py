@@ -216,7 +216,7 @@ class _Artist:
     def _line_name(self, run: PlottedRun, tag: str, tags: Sequence[str]) -> str:
         """The run; with the tag where the style of the line does not tell the tags apart."""
         if len(self.runs) == 1:
-            return tag
+            return tag if len(tags) > 1 else ""  # the caption says it
         roles = [run.curves[each].name.role for each in tags if each in run.curves]
         return run.name if len(set(roles)) == len(roles) else f"{run.name} · {tag}"
 

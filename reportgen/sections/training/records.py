@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from reportgen.sections.training.curve import Floats, as_floats
 from reportgen.sections.training.pictures import spread
 from reportgen.sections.training.result import Histogram, PrCurve, Table, Text
 from reportgen.training_logs.log_run import (
+    Hyperparameter,
     LoggedHistogram,
     LoggedPrCurve,
     LoggedTable,
@@ -95,6 +96,15 @@ def _finite(edges: Sequence[float], *, largest: bool = False) -> float:
 
 def _short(value: float) -> float:
     return float(f"{value:.4g}")
+
+
+def readable_settings(
+    settings: Mapping[str, Hyperparameter],
+) -> Iterator[tuple[str, Hyperparameter]]:
+    """Hyperparameters; NaN and the infinities, which JSON cannot write, as text."""
+    for name, value in settings.items():
+        finite = not isinstance(value, float) or math.isfinite(value)
+        yield name, value if finite else str(value)
 
 
 def last_texts(records: Sequence[LoggedText]) -> Iterator[Text]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from reportgen.charts.axes import decimate
+from reportgen.charts.axes import decimate, robust_range
 from reportgen.sections.training.curve import Curve, Floats
 from reportgen.sections.training.result import (
     Extremum,
@@ -56,7 +56,8 @@ def summarize(curve: Curve, most: int) -> Summary:
     half_life = round(_HALF_LIFE_SHARE * len(curve.values), 1)
     smoothed = np.empty(0)
     if len(curve.values) >= _FEWEST_TO_SMOOTH and _is_noisy(curve):
-        smoothed = smooth(curve.values, half_life)
+        smoothed = smooth(_drawn_values(curve), half_life)
+        smoothed[~np.isfinite(curve.values)] = np.nan
     else:
         half_life = 0.0
     low, high = _extremum(curve, "lowest"), _extremum(curve, "highest")
@@ -78,6 +79,16 @@ def _is_noisy(curve: Curve) -> bool:
         return False
     changes = np.diff(curve.values[np.isfinite(curve.values)])
     return bool((changes > 0).any() and (changes < 0).any())
+
+
+def _drawn_values(curve: Curve) -> Floats:
+    """The values with NaN for those so far out that a plot leaves them outside its range.
+
+    One value of 1e6 would lift the mean of a loss for hundreds of steps.
+    """
+    limits = robust_range([(curve.steps, curve.values)])
+    inside = (curve.values >= limits.low) & (curve.values <= limits.high)
+    return np.where(inside, curve.values, np.nan)
 
 
 def _must_stay(curve: Curve) -> list[int]:

@@ -7,6 +7,7 @@ How often each is wrong, `benchmarks/training_verdicts.md` reports.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -46,9 +47,13 @@ def diagnose(run: RunCurves, ranges: Mapping[str, Range] | None = None) -> tuple
     Args:
         ranges: the manifest's valid ranges, (lowest, highest) by tag, None for no limit.
     """
-    # Values such as 1e300 overflow in differences; what comes of it is far above every line.
+    # Values such as 1e300 overflow in differences: evidence that is not finite proves nothing.
     with np.errstate(over="ignore", invalid="ignore"):
-        return _findings(run, ranges or {})
+        return tuple(found for found in _findings(run, ranges or {}) if _is_finite(found))
+
+
+def _is_finite(found: Diagnosis) -> bool:
+    return all(isinstance(e, str) or math.isfinite(e) for e in found.evidence.values())
 
 
 def _findings(run: RunCurves, ranges: Mapping[str, Range]) -> tuple[Diagnosis, ...]:
