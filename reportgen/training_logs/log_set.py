@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Protocol
 
 from reportgen.errors import LogError
 from reportgen.training_logs.log_run import LogReader, LogRun
+
+_SHARE_OF_SEARCH = 9  # seconds without a search for each second that the last one took
 
 
 class LogPlace(Protocol):
@@ -55,12 +58,13 @@ class LogSet:
     places: Sequence[LogPlace]
     notes: list[str] = field(default_factory=list)
     _opened: dict[tuple[str, str], _Opened] = field(default_factory=dict)
+    _search_notes: list[str] = field(default_factory=list)
+    _next_search: float = 0.0
 
     def update(self) -> bool:
         """Read what is new; whether anything was."""
-        self.notes = []
-        for place in self.places:
-            self._open(place)
+        self._search()
+        self.notes = list(self._search_notes)
         changed = False
         for opened in self._opened.values():
             try:
@@ -88,12 +92,26 @@ class LogSet:
                 named[unique] = FoundRun(name=unique, source=opened.place.text, run=run)
         return list(named.values())
 
+    def _search(self) -> None:
+        """Open logs that have appeared; takes at most a tenth of the time, however many there are.
+
+        A watch updates twice a second, and examining thousands of files may take longer than that.
+        """
+        start = time.monotonic()
+        if start < self._next_search:
+            return
+        self._search_notes = []
+        for place in self.places:
+            self._open(place)
+        end = time.monotonic()
+        self._next_search = end + _SHARE_OF_SEARCH * (end - start)
+
     def _open(self, place: LogPlace) -> None:
         from reportgen.training_logs.detect import open_reader
 
         matches = place.matches()
         if not matches:
-            self.notes.append(f"nothing matches {place.text!r}")
+            self._search_notes.append(f"nothing matches {place.text!r}")
         several = len(matches) > 1 or len(self.places) > 1
         for path in matches:
             for file, format_name in self._found_at(path, place):
@@ -109,7 +127,7 @@ class LogSet:
         try:
             return list(self._logs_at(path, place))
         except LogError as error:
-            self.notes.append(error.message)
+            self._search_notes.append(error.message)
             return []
 
     def _logs_at(self, path: Path, place: LogPlace) -> Iterator[tuple[Path, str]]:
@@ -120,20 +138,22 @@ class LogSet:
             yield path, place.format
         elif path.is_dir():
             found = find_logs(path)
-            self.notes += [
+            self._search_notes += [
                 f"{_relative(file, path) or path.name} {why}" for file, why in found.problems
             ]
             if not found.logs:
-                self.notes.append(f"no training logs were found in {place.text!r}")
+                self._search_notes.append(f"no training logs were found in {place.text!r}")
             yield from found.logs
+        elif path.is_symlink() and not path.exists():
+            self._search_notes.append(f"{place.text!r} is a link to nothing, or to itself")
         elif not os.access(path, os.R_OK):
-            self.notes.append(f"{place.text!r} cannot be read: permission denied")
+            self._search_notes.append(f"{place.text!r} cannot be read: permission denied")
         elif store := unsupported_store(path):
-            self.notes.append(f"{place.text!r}: {store}")
+            self._search_notes.append(f"{place.text!r}: {store}")
         elif (format_name := detect_format(path)) is not None:
             yield path, format_name
         else:
-            self.notes.append(f"{place.text!r} is not a training log in a known format")
+            self._search_notes.append(f"{place.text!r} is not a training log in a known format")
 
 
 def _is_empty(run: LogRun) -> bool:

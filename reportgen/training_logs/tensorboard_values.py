@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from reportgen.training_logs.event_file import EventFile
 from reportgen.training_logs.log_run import (
-    UNKNOWN_TIME,
     LoggedHistogram,
     LoggedImage,
     LoggedPrCurve,
@@ -30,7 +29,6 @@ TEXT_SUFFIX = "/text_summary"
 _SCALAR_CLASS = 1  # DATA_CLASS_SCALAR
 _SHORT_NAME = 100
 _MAX_POOL = 100_000
-_LATEST_TIME = 1e11  # seconds since 1970: the year 5138
 
 # Plugins of the graph dashboard, and what the report calls their records.
 _NAMES = {
@@ -78,7 +76,7 @@ class ValueDecoder:
 
     def add(self, value: Any, event: Any, file: EventFile, session: int) -> None:
         """Add one `Summary.Value` of `event`, the event that `file` returned last."""
-        self._at = _Origin(float(event.step), _wall_time(event.wall_time), session, file)
+        self._at = _Origin(float(event.step), event.wall_time, session, file)
         kind = value.WhichOneof("value")
         decoder = self._kinds.get(kind)
         if decoder is None:
@@ -238,11 +236,6 @@ class ValueDecoder:
             raise MalformedTensor from error
         known = self._run.layouts
         known.extend(layout for layout in layouts if layout not in known)
-
-
-def _wall_time(seconds: float) -> float:
-    """`seconds`, or `UNKNOWN_TIME` for NaN, the infinities, and what no calendar has."""
-    return seconds if abs(seconds) < _LATEST_TIME else UNKNOWN_TIME
 
 
 def _pixels(text: bytes) -> int:

@@ -16,6 +16,7 @@ from reportgen.training_logs.log_run import Hyperparameter
 _SEED = re.compile(r"(^|[/_.-])(seed|fold|trial)s?[-_=/]?\d+", re.IGNORECASE)
 _FEWEST_WITHOUT_SEED = 3  # two runs whose names differ in a number are more often two versions
 _MOST_GRID_POINTS = 500
+_LARGEST_TO_SQUARE = 1e150
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +102,8 @@ def summarize_group(name: str, tag: str, curves: Sequence[Curve]) -> Group | Non
     at = min(float(curve.steps[np.isfinite(curve.values)][-1]) for curve in finite)
     values = np.array([_on_grid(curve, np.array([at]))[0] for curve in finite])
     values = values[~np.isnan(values)]
-    if len(values) < 2:
+    # The sum of squares of values such as 1e300 is infinite: of those there is no deviation.
+    if len(values) < 2 or np.abs(values).max() > _LARGEST_TO_SQUARE:
         return None
     bests = [_best(curve) for curve in finite]
     known = [best for best in bests if best is not None]
@@ -123,4 +125,5 @@ def _best(curve: Curve) -> float | None:
     finite = curve.values[np.isfinite(curve.values)]
     if curve.name.direction == "none":
         return None
-    return float(finite.min() if curve.name.direction == "lower" else finite.max())
+    best = float(finite.min() if curve.name.direction == "lower" else finite.max())
+    return best if abs(best) <= _LARGEST_TO_SQUARE else None

@@ -24,6 +24,7 @@ from reportgen.training_logs.log_run import LogRun, Series
 _MOST_STRETCHES = 50  # a step that goes back more often than this is not a series of restarts
 _FEWEST_EXCURSIONS = 3
 _SHORTEST_PAUSE_SECONDS = 1.0  # of a process that is started anew
+_LATEST_TIME = 1e11  # seconds since 1970: the year 5138
 _CLOCK_SLACK_SECONDS = 1.0  # of wall times of two processes on one machine
 
 
@@ -113,7 +114,8 @@ def _stretches_of(run: LogRun) -> tuple[dict[str, Series], list[tuple[str, int, 
 
 
 def _sessions(series: Series) -> Iterable[Stretch]:
-    steps, values, times = map(as_floats, (series.steps, series.values, series.times))
+    steps, values = as_floats(series.steps), as_floats(series.values)
+    times = _known_times(series)
     ends = [start for start, _ in series.starts[1:]] + [len(series)]
     for (start, session), end in zip(series.starts, ends, strict=True):
         part = slice(start, end)
@@ -157,6 +159,12 @@ def _split(session: Stretch) -> list[Stretch]:
         )
         for start, end in pairwise(bounds)
     ]
+
+
+def _known_times(series: Series) -> Floats:
+    """Wall times; NaN also for the infinities and for times that no calendar has."""
+    times = as_floats(series.times)
+    return np.where(np.abs(times) < _LATEST_TIME, times, np.nan)
 
 
 def _pauses(times: Floats, place: int) -> bool:
@@ -259,7 +267,7 @@ def _in_order(series: Series) -> JoinedTag:
     return JoinedTag(
         steps=np.arange(len(steps), dtype=np.float64),
         values=as_floats(series.values),
-        times=as_floats(series.times),
+        times=_known_times(series),
         resumes=(),
         repeats=0,
         unit_change=(float(steps[change]), float(steps[change + 1])),
