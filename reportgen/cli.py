@@ -138,10 +138,10 @@ def init(
     ] = None,
     logs: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Training logs; alone or with a SOURCE."),
+        typer.Option(metavar="DIR", help="Folder of training logs; with or without a SOURCE."),
     ] = None,
 ) -> None:
-    """Print a manifest for the model at SOURCE or for training logs."""
+    """Print a manifest for the model at SOURCE, for training logs, or for both."""
     if source is None and logs is None:
         raise ReportgenError("nothing to write a manifest for", hint="name a SOURCE or --logs DIR")
     from reportgen.guessing.log_draft import draft_logs, logs_manifest
@@ -179,7 +179,7 @@ def estimate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Say how much memory a step takes on a GPU that need not be there."""
+    """Estimate the peak GPU memory of one step; no GPU required."""
     from reportgen.cuda_memory.errors import CudaMemoryError
     from reportgen.cuda_memory.step import Step
     from reportgen.estimation import answer_data, answer_lines, estimate_step
@@ -222,9 +222,9 @@ def watch(
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Watch this model only; repeatable.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No lines on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No output on stderr.")] = False,
 ) -> None:
-    """Read the training logs of MANIFEST again as they grow, and refresh the page until Ctrl-C."""
+    """Follow the training logs of MANIFEST and refresh the report until Ctrl-C."""
     from reportgen.manifest import load_manifest
     from reportgen.watching import watch as keep_watching
 
@@ -239,23 +239,23 @@ def watch(
 @app.command()
 def publish(
     report_dir: Annotated[
-        Path, typer.Argument(metavar="REPORT_DIR", help="The folder of a report.")
+        Path, typer.Argument(metavar="REPORT_DIR", help="Folder of a built report.")
     ],
     visdom: Annotated[
-        str | None, typer.Option(metavar="URL", help="A running visdom server.")
+        str | None, typer.Option(metavar="URL", help="Address of a running visdom server.")
     ] = None,
     env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The visdom environment [the title].")
+        str | None, typer.Option(metavar="NAME", help="visdom environment [title of the report].")
     ] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A log directory of TensorBoard.")
+        Path | None, typer.Option(metavar="DIR", help="TensorBoard log directory to write to.")
     ] = None,
 ) -> None:
-    """Send curves, images, tables, graphs and headline metrics to visdom or TensorBoard."""
+    """Publish curves, images, tables, graphs and headline metrics to visdom or TensorBoard."""
     if (visdom is None) == (tensorboard is None):
-        raise ReportgenError("publish needs one of --visdom URL and --tensorboard DIR")
+        raise ReportgenError("publish requires either --visdom URL or --tensorboard DIR")
     if env is not None and visdom is None:
-        raise ReportgenError("--env is for --visdom only")
+        raise ReportgenError("--env requires --visdom URL")
     from reportgen.publish import publish_to_tensorboard, publish_to_visdom
 
     if visdom is not None:

@@ -30,7 +30,6 @@ from reportgen.sections.training import SECTION as TRAINING
 from reportgen.sections.training import Training
 from reportgen.sections.training.analysis import summarize_logs
 from reportgen.training_logs.log_set import LogSet
-from reportgen.units import format_seconds
 from reportgen.workers import Examined
 
 POLL_SECONDS = 0.5
@@ -43,7 +42,7 @@ Say = Callable[[str], None]
 
 
 class WatchEnded(SystemExit):
-    """Ctrl-C ended the watch, which has said so."""
+    """Ctrl-C ended the watch; its last lines are already printed."""
 
 
 def watch(
@@ -64,7 +63,7 @@ def watch(
     specs = [spec for spec in choose(manifest, models) if spec.logs]
     if not specs:
         raise ManifestError(
-            f"{manifest.path.name}: no model names logs, so there is nothing to watch",
+            f"{manifest.path.name}: no model has logs to watch",
             hint="add logs: [path] to a model",
         )
     output = output or Path("reports") / manifest.path.stem
@@ -82,7 +81,7 @@ def watch(
 
 @dataclass(kw_only=True, slots=True)
 class _Watched:
-    """A report between two updates.
+    """The report under watch.
 
     Attributes:
         stamp: changes with every update; the open page compares it with its own.
@@ -101,7 +100,7 @@ class _Watched:
     _stalled: set[tuple[str, str]] = field(default_factory=set)
 
     def start(self) -> None:
-        """Take over what the last build wrote, then read the logs and write the first page."""
+        """Load the last build's report, then read the logs and write the first page."""
         report = self._last_report()
         self._environment = report.environment if report else describe_environment()
         self._models = {model.name: model for model in report.models} if report else {}
@@ -114,10 +113,10 @@ class _Watched:
         self._write(live=True)
         runs = sum(len(logs.runs()) for logs in self._logs.values())
         self.say(f"watching {runs} run{'s' * (runs != 1)}; "
-                 f"the page is {self.output / 'index.html'}; Ctrl-C ends")  # fmt: skip
+                 f"open {self.output / 'index.html'}; press Ctrl-C to stop")  # fmt: skip
 
     def poll(self) -> None:
-        """Read what was appended; write the pages anew where anything was."""
+        """Read what was appended; rewrite the pages if anything was."""
         changed = [spec for spec in self.specs if self._logs[spec.name].update()]
         for spec in changed:
             self._analyze(spec)
@@ -131,7 +130,7 @@ class _Watched:
         self._write(live=False)
         self.say(f"stopped; wrote {self.output}")
         if (self.output / "report.pdf").exists():
-            self.say("report.pdf is the one of the last build; `reportgen build` renews it")
+            self.say("report.pdf is from the last build; `reportgen build` updates it")
 
     def _last_report(self) -> Report | None:
         """The report in `output`, if it is one of this manifest's models."""
@@ -143,7 +142,7 @@ class _Watched:
         return report if {model.name for model in report.models} <= names else None
 
     def _link_files(self, model: ModelReport) -> None:
-        """Put the files of the other chapters where the new report takes its own from."""
+        """Link the files of the other chapters into the work folder, for the new report."""
         for file in published_files(model):
             source = self.output / "models" / model.name / file
             target = self.work / "models" / model.name / file
@@ -188,12 +187,12 @@ class _Watched:
                              f"{finding.message}")  # fmt: skip
 
     def _report_stalls(self, spec: ModelSpec) -> None:
-        """Say once of each run that nothing was logged for much longer than usual."""
+        """Report once for each run that no point was logged for much longer than usual."""
         for run, silence in _silences(self._logs[spec.name], time.time()):
             if (spec.name, run) not in self._stalled:
                 self._stalled.add((spec.name, run))
                 self.say(
-                    f"  warning {spec.name}, {run}: no new point for {format_seconds(silence)}"
+                    f"  warning {spec.name}, {run}: no new point for {_format_silence(silence)}"
                 )
 
     def _write(self, *, live: bool) -> None:
@@ -216,7 +215,7 @@ class _Watched:
 
 
 def _silences(logs: LogSet, now: float) -> Iterator[tuple[str, float]]:
-    """Runs that have logged nothing for much longer than usual, and for how many seconds."""
+    """Runs without a new point for much longer than usual, and for how many seconds."""
     for found in logs.runs():
         times = max((s.times for s in found.run.scalars.values()), key=len, default=None)
         if times is None or len(times) < 3 or math.isnan(times[-1]):
@@ -226,3 +225,9 @@ def _silences(logs: LogSet, now: float) -> Iterator[tuple[str, float]]:
         silence = now - max(recent)
         if silence > max(_LONGEST_SILENCE, _SILENCE_IN_GAPS * median(gaps)):
             yield found.name, silence
+
+
+def _format_silence(seconds: float) -> str:
+    """A duration of an hour and more: `1.5 h`, `12 days`."""
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.0f} days"

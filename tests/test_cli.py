@@ -360,6 +360,7 @@ def test_progress_that_nobody_reads_any_more_ends_no_build(
 # Training logs --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_init_writes_a_manifest_for_logs_that_builds(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     rows = "".join(f"{step},{1 / (1 + step)}\n" for step in range(20))
@@ -379,9 +380,9 @@ def test_init_writes_a_manifest_for_logs_that_builds(tmp_path: Path) -> None:
         (("init",), "name a SOURCE or --logs DIR"),
         (("init", "--logs", "nowhere"), "no file or folder 'nowhere'"),
         (("init", "--logs", "."), "no training logs were found"),
-        (("publish", "."), "one of --visdom URL and --tensorboard DIR"),
+        (("publish", "."), "either --visdom URL or --tensorboard DIR"),
         (("publish", ".", "--tensorboard", "t"), "report.json"),
-        (("publish", ".", "--tensorboard", "t", "--env", "e"), "--env is for --visdom only"),
+        (("publish", ".", "--tensorboard", "t", "--env", "e"), "--env requires --visdom URL"),
         (("build", "tiny.yaml", "--section", "layer"), "there is no section 'layer'"),
     ],
 )

@@ -157,6 +157,12 @@ def test_the_contract_s_example_loads(folder: Path) -> None:
     assert (model.limits.seconds, model.seed) == (600, 0)
 
 
+def test_a_log_behind_a_loop_of_links_is_refused_as_such(folder: Path) -> None:
+    (folder / "runs" / "loop").symlink_to("loop")
+    (line,) = complaints(folder, with_model("logs: [runs/loop]"))
+    assert "'runs/loop' is a link to nothing, or to itself" in line
+
+
 def test_logs_are_a_path_a_list_or_a_glob_and_need_no_source(folder: Path) -> None:
     text = "version: 1\ntitle: t\nmodels:\n- name: a\n  logs: "
     (folder / "runs" / "other").mkdir()
@@ -170,15 +176,19 @@ def test_logs_are_a_path_a_list_or_a_glob_and_need_no_source(folder: Path) -> No
 
 
 def test_log_options_say_how_curves_are_shown(folder: Path) -> None:
-    options = load(
-        folder,
-        with_model(
-            "log_options: {x: epoch, planned_steps: 500, ranges: {val/acc: [0, null]}, "
-            "directions: {score_x: higher}, average: seed_*, mean: [0.5, 0.4], std: 0.2, "
-            "reference_lines: [{metric: val/acc, value: 0.1, label: chance}], "
-            "marks: [{step: 30, label: decay}]}"
-        ),
-    ).models[0].log_options
+    options = (
+        load(
+            folder,
+            with_model(
+                "log_options: {x: epoch, planned_steps: 500, ranges: {val/acc: [0, null]}, "
+                "directions: {score_x: higher}, average: seed_*, mean: [0.5, 0.4], std: 0.2, "
+                "reference_lines: [{metric: val/acc, value: 0.1, label: chance}], "
+                "marks: [{step: 30, label: decay}]}"
+            ),
+        )
+        .models[0]
+        .log_options
+    )
     assert (options.x, options.planned_steps, options.average) == ("epoch", 500, ("seed_*",))
     assert options.ranges == {"val/acc": (0, None)}
     assert options.directions == {"score_x": "higher"}
@@ -499,11 +509,11 @@ WRONG: dict[str, tuple[str, str]] = {
     "logs a number": (with_model("logs: [3]"), "7: models[0].logs[0]: must be a path or a mapping"),
     "a range that ends first": (
         with_model("log_options: {ranges: {acc: [1, 0]}}"),
-        "7: models[0].log_options: the range of 'acc' ends before it begins",
+        "7: models[0].log_options: the range of 'acc' must be [lowest, highest], not [1, 0]",
     ),
     "a mean without std": (
         with_model("log_options: {mean: [0.5]}"),
-        "7: models[0].log_options: mean and std are given together",
+        "7: models[0].log_options: mean and std must be given together",
     ),
     "neither source nor logs": (
         GOOD.replace("  source: torchvision:a\n", ""),

@@ -442,6 +442,7 @@ def test_a_damaged_csv_file_is_one_line(tmp_path: Path) -> None:
         publish_to_tensorboard(report, tmp_path / "tb")
 
 
+@pytest.mark.slow
 def test_a_logged_drawing_is_published_as_pixels(tmp_path: Path) -> None:
     report = write_report(tmp_path / "r", images=())
     data = json.loads((report / "report.json").read_text())
@@ -488,6 +489,7 @@ def test_run_names_become_folders_that_differ_and_stay_inside(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.slow
 def test_tensorboard_s_python_backend_serves_it(tmp_path: Path) -> None:
     for built in (MONDAY, TUESDAY):
         publish_to_tensorboard(write_report(tmp_path / "r", built=built), tmp_path / "tb")
@@ -528,6 +530,7 @@ def test_tensorboard_itself_serves_it(tmp_path: Path) -> None:
             assert answer.read().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_publishing_to_tensorboard_imports_no_framework(tmp_path: Path) -> None:
     write_report(tmp_path / "r")
     code = (
@@ -563,6 +566,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(url=f"http://127.0.0.1:{port}", folder=folder)
 
 
+@pytest.mark.slow
 def test_visdom_holds_the_report(tmp_path: Path, server: Server) -> None:
     published = publish_to_visdom(write_report(tmp_path), server.url, None)
     assert published.written == Counts(metrics=2, points=10, images=2, texts=4, graphs=1)
@@ -589,6 +593,7 @@ def test_visdom_holds_the_report(tmp_path: Path, server: Server) -> None:
     assert not [text for text in texts if "<script" in text or "<b>" in text.split("</p>", 1)[-1]]
 
 
+@pytest.mark.slow
 def test_visdom_twice_sends_nothing(tmp_path: Path, server: Server) -> None:
     report = write_report(tmp_path)
     publish_to_visdom(report, server.url, "twice")
@@ -599,6 +604,7 @@ def test_visdom_twice_sends_nothing(tmp_path: Path, server: Server) -> None:
     assert server.windows("twice") == before  # contentID, which every change renews, included
 
 
+@pytest.mark.slow
 def test_visdom_gets_a_point_per_build_in_the_order_of_builds(
     tmp_path: Path, server: Server
 ) -> None:
@@ -611,6 +617,7 @@ def test_visdom_gets_a_point_per_build_in_the_order_of_builds(
     assert (trace["x"], trace["y"]) == (times, [0.4, 0.5, 0.6])
 
 
+@pytest.mark.slow
 def test_visdom_windows_change_only_where_the_report_did(tmp_path: Path, server: Server) -> None:
     publish_to_visdom(write_report(tmp_path), server.url, "changes")
     before = server.windows("changes")

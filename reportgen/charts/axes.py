@@ -1,4 +1,4 @@
-"""Axes of plots: their range, linear or logarithmic, and their ticks and how these read."""
+"""Axes of plots: range, linear or logarithmic scale, ticks and tick labels."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class YRange:
-    """The vertical range of a plot, and what lies outside of it.
+    """The vertical range of a plot, and the points outside of it.
 
     Attributes:
         outside: how many points lie below `low` or above `high`.
@@ -195,8 +195,8 @@ def _point(xs: Floats, ys: Floats, index: int) -> tuple[float, float]:
 def decimate(ys: Floats, most: int, keep: Sequence[int] = ()) -> NDArray[np.int64]:
     """Indices of at most `most` points that draw the same curve as all of `ys`, in order.
 
-    Both ends, the indices in `keep`, and the lowest and highest finite point of each of equally
-    long stretches; of a stretch without a finite point the first.
+    Returns both ends, the indices in `keep`, and the lowest and highest finite point of each of
+    several equally long intervals, or its first point if none is finite.
 
     Raises:
         ValueError: `most` is less than 2, or `keep` leaves no room for both ends.

@@ -1,4 +1,4 @@
-"""The lines of a plot of curves, and the data that its SVG carries for the script of the page."""
+"""The lines of a curve plot, and the data embedded in its SVG for the script of the page."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def plot_data(
     title: str, x_title: str, lines: Sequence[CurveLine], limits: YRange, *,
     digits: int = 6, **extras: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """What `templates/curve_plot.js` needs to draw a plot again; empty `extras` are left out.
+    """The data with which `templates/curve_plot.js` redraws a plot; empty `extras` are left out.
 
     Values have `digits` significant digits.
 

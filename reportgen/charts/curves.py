@@ -275,7 +275,7 @@ def _cross(first: float, last: float, y: float) -> str:
 
 
 def _vertical(marks: Sequence[VerticalMark], x: Axis, y: Axis, labels: Labels) -> str:
-    """Lines up the plot; many are short ticks at its top and have no names."""
+    """Vertical lines; if there are many, short ticks at the top without labels."""
     inside = [mark for mark in marks if x.low <= mark.x <= x.high]
     named = len(inside) <= _MOST_NAMED_MARKS
     end = y.start if named else y.end + 8
@@ -346,7 +346,7 @@ def _legend(curves: Sequence[_Curve], x: Axis, top: float, width: float) -> tupl
 
 
 def _role_entries(curves: Sequence[_Curve]) -> list[tuple[str, str]]:
-    """What a solid and what a dashed line is, where a plot has both."""
+    """Legend entries for solid (train) and dashed (validation) lines, if a plot has both."""
     roles = {curve.line.role: curve for curve in curves if curve.line.role != "none"}
     if len(roles) < 2:
         return []
@@ -358,7 +358,7 @@ def _role_entries(curves: Sequence[_Curve]) -> list[tuple[str, str]]:
 def _notes(
     curves: Sequence[_Curve], limits: YRange, references: Sequence[ReferenceLine], x_title: str
 ) -> list[str]:
-    """What a reader must know of the plot, in short pieces."""
+    """Short notes below the plot: points outside the range, NaN, lines left out."""
     notes = ["log scale"] if limits.log else []
     if limits.outside:
         noun = "point" if limits.outside == 1 else "points"

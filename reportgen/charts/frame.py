@@ -1,4 +1,4 @@
-"""What plots with two axes share: grid, ticks, titles of the axes, and notes below."""
+"""Parts common to all plots with two axes: grid, ticks, axis titles, and notes below."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Ticks = Sequence[tuple[float, str]]
 
 
 def gutter(y: Axis, ticks: int, *, title: str = "") -> float:
-    """Where the area begins: the labels of `y` fit to its left; equal in most plots."""
+    """The left edge of the plot area, with room for the labels of `y`; equal in most plots."""
     labels = max((width_of(label, _TICK_SIZE) for _, label in y.ticks(ticks)), default=0)
     return max(_LEAST_GUTTER, math.ceil(labels) + 10) + (16 if title else 0)
 
@@ -49,7 +49,7 @@ def draw_frame(
 
 
 def draw_notes(notes: Sequence[str], left: float, top: float, right: float) -> tuple[str, float]:
-    """`notes` in as few lines as they fit into, below `top`; and the height that takes."""
+    """`notes` wrapped below `top`, and the height of their lines."""
     if not notes:
         return "", 0.0
     room = right - left

@@ -1,4 +1,4 @@
-"""Histograms over the steps of a training as ridges: the newest in front."""
+"""Histograms over training steps as ridgelines, the newest in front."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ridgelines(
         steps: one per histogram, in order.
         counts: for each step the height of each bucket; all of one length.
         low, high: the range that the buckets divide into equal parts.
-        x_title, step_title: what the buckets hold, and what `steps` count.
+        x_title, step_title: titles of the axis of values and of the steps.
         wide: 760 × 300 pixels instead of 360 × 210.
     """
     if not steps or not len(counts[0]) or not (math.isfinite(low) and math.isfinite(high)):

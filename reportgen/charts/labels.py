@@ -1,4 +1,4 @@
-"""Labels inside a plot, each where it hides least."""
+"""Places labels inside a plot where they cover the fewest points."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def crowd_of(curves: Sequence[tuple[Floats, Floats]], x: Axis) -> Floats:
 
 @dataclass(slots=True)
 class Labels:
-    """The labels of a plot: they hide few points of `crowd` and nothing that is `taken`.
+    """The labels of a plot: they cover few points of `crowd` and never overlap a `taken` box.
 
     A label that no place is free for is left out.
     """

@@ -45,12 +45,12 @@ def pane(
 ) -> Markup:
     """The chart of `kind`, 420 × 260 pixels or more: scatter, bar, heatmap, box or pie.
 
-    Values that are no finite numbers are left out. What is too much for a picture is cut and the
-    picture says so: 12 traces, 2,000 points, 120 bars, 30 parts of a pie; a heatmap of more than
-    64 × 64 cells shows means of neighboring cells.
+    Values that are not finite numbers are left out. At most 12 traces, 2,000 points, 120 bars and
+    30 parts of a pie are drawn, with a note on what was left out; a heatmap of more than 64 × 64
+    cells shows means of neighboring cells.
 
     Raises:
-        ValueError: no chart is of this kind.
+        ValueError: `kind` is unknown.
     """
     charts: dict[str, Callable[[str, Sequence[PaneSeries], str, str], Markup]] = {
         "scatter": _scatter,

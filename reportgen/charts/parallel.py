@@ -53,7 +53,7 @@ def parallel_coordinates(
     Args:
         title: the name of the drawing.
         columns: hyperparameters, then the metric.
-        runs: their names, shown when pointed at.
+        runs: their names, shown on hover.
         higher_is_better: whether runs with a high metric are darkest and drawn on top; they are if
             None.
         width, height: pixels.

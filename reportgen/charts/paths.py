@@ -1,4 +1,4 @@
-"""Curves in pixels as the short path data of SVG: relative moves in tenths of a pixel."""
+"""Converts curves in pixels to compact SVG path data: relative moves in tenths of a pixel."""
 
 from __future__ import annotations
 

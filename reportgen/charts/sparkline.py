@@ -1,4 +1,4 @@
-"""A curve in the space of a line of text, with the data of the plot it stands for."""
+"""A small curve without axes, with the embedded data of its plot."""
 
 from __future__ import annotations
 

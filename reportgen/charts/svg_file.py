@@ -77,7 +77,7 @@ def standalone(svg: str) -> str:
 
 
 def inline(file: str) -> Markup:
-    """The inline plot that `standalone` made `file` of.
+    """The inline plot in `file`, an SVG written by `standalone`.
 
     Raises:
         ValueError: `file` was not made by `standalone`.
@@ -99,7 +99,7 @@ def _resized(svg: str, top: int) -> str:
 
 
 def bare(svg: str) -> Markup:
-    """`svg` without its data, for paper."""
+    """`svg` without its embedded data, for the PDF."""
     return Markup(_METADATA.sub("", svg))  # noqa: S704 - only removes
 
 

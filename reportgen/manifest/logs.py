@@ -1,4 +1,4 @@
-"""Where the logs of a training are, and how its curves are to be shown."""
+"""Manifest keys `logs` and `log_options`: where training logs are and how to show them."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class LogSource(Value):
     """A file, a folder or a glob of training logs: its path alone, or a path with a format.
 
     Attributes:
-        path: absolute; may hold `*`, `?` and `[...]`, which match at least one file when read.
-        text: the path as written; what a report shows, for it is the same on every machine.
+        path: absolute; may contain `*`, `?` and `[...]`, which must match something when read.
+        text: the path as written in the manifest; shown in reports, equal on every machine.
     """
 
     path: str
     """A log file, a folder of them, or a glob such as runs/*/."""
     format: LogFormat | None = None
-    """How the file is written; found out from its content when left out."""
+    """Format of the log; detected from its content if omitted."""
     text: str = ""
 
     @model_validator(mode="before")
@@ -76,6 +76,9 @@ def _log_path(text: object, folder: Path) -> str:
         if next(glob.iglob(pattern), None) is None:  # noqa: PTH207 - the pattern is absolute
             raise ValueError(f"nothing matches {quote(text)}")
         return pattern
+    path = folder / text
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"{quote(text)} is a link to nothing, or to itself")
     return str(existing_path(text, folder, folders=True))
 
 
@@ -97,32 +100,32 @@ Logs = Annotated[tuple[LogSource, ...], BeforeValidator(_as_list)]
 
 
 class ReferenceLine(Value):
-    """A horizontal line across the plots of a metric: a baseline, chance, a budget."""
+    """A horizontal line in the plots of a metric: a baseline, chance level, a budget."""
 
     metric: Line
     """The tag of the metric, as the log has it."""
     value: Number
-    """Where the line is."""
+    """Value of the metric at the line."""
     label: Line
-    """What it means."""
+    """Text beside the line, such as chance."""
 
 
 class StepMark(Value):
-    """A vertical line in every plot: a change of the schedule, a checkpoint."""
+    """A vertical line in every plot: a schedule change, a checkpoint."""
 
     step: Number
-    """Where the mark is, in steps."""
+    """Step of the line."""
     label: Line
-    """What happened there."""
+    """Text beside the line, such as warm-up ends."""
 
 
 class LogOptions(Value):
-    """How training logs are read and shown."""
+    """How training logs are plotted and judged."""
 
     x: Line = "step"
     """Horizontal axis: step, epoch, relative time, wall time, order, or the tag of a metric."""
     planned_steps: Positive | None = None
-    """How many steps the training was to take; taken from the log where it says so."""
+    """Planned number of training steps; if omitted, what the log records, if anything."""
     reference_lines: tuple[ReferenceLine, ...] = ()
     """Horizontal lines in the plots of a metric."""
     marks: tuple[StepMark, ...] = ()
@@ -130,19 +133,21 @@ class LogOptions(Value):
     ranges: dict[str, tuple[Number | None, Number | None]] = Field(default_factory=dict)
     """Valid range of a metric, [lowest, highest], null for none: {val/acc: [0, 1]}."""
     directions: dict[str, MetricDirection] = Field(default_factory=dict)
-    """Whether lower or higher is better, where the tag does not say: {score_x: higher}."""
+    """Whether lower or higher values are better, or none, where the tag misleads: {gap: higher}."""
     average: Annotated[tuple[Line, ...], OneOrMany()] = ()
-    """Runs to show as a mean with a band, by a glob of their names: seed_*."""
+    """Runs to show as a mean with a min-max band, as globs of run names: seed_*."""
     mean: Channels | None = None
-    """Mean that logged images were normalized with, per channel; shows them in true colors."""
+    """Mean per channel that logged images were normalized with; undone before they are shown."""
     std: Channels | None = None
-    """Standard deviation that logged images were normalized with, per channel."""
+    """Standard deviation per channel that logged images were normalized with."""
 
     @model_validator(mode="after")
     def _check(self) -> LogOptions:
         if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std are given together")
+            raise ValueError("mean and std must be given together")
         for metric, (low, high) in self.ranges.items():
             if low is not None and high is not None and low > high:
-                raise ValueError(f"the range of {quote(metric)} ends before it begins")
+                raise ValueError(
+                    f"the range of {quote(metric)} must be [lowest, highest], not [{low}, {high}]"
+                )
         return self

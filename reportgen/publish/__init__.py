@@ -1,6 +1,6 @@
-"""Sends a built report to where its readers follow other runs: visdom or TensorBoard.
+"""Publishes a built report to visdom or TensorBoard.
 
-Publishing twice appends what is new and duplicates nothing.
+Publishing again adds only what is new.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def publish_to_visdom(report_dir: Path, url: str, env: str | None) -> Published:
 
     Raises:
         PublishError: the report cannot be read, the visdom package is not installed, or the
-            server cannot be reached or refuses.
+            server cannot be reached or rejects the request.
     """
     from reportgen.publish.contents import read_contents
     from reportgen.publish.visdom import publish

@@ -1,4 +1,4 @@
-"""The part of a report that is published, read from its folder."""
+"""Reads from a report's folder what is published of it."""
 
 from __future__ import annotations
 
@@ -238,16 +238,17 @@ def _load(file: Path) -> Any:
         return json.loads(file.read_bytes())
     except FileNotFoundError:
         raise PublishError(
-            f"{file.parent} holds no report.json",
-            hint="name a folder that `reportgen build` wrote with json among its --format",
+            f"{file.parent}: no report.json",
+            hint="name the output folder of `reportgen build`, built with json in --format",
         ) from None
     except OSError as error:
         raise PublishError(
-            f"{file} cannot be read: {error.strerror}", hint="name the folder of a report"
+            f"{file}: cannot be read: {error.strerror}",
+            hint="name the output folder of `reportgen build`",
         ) from error
     except ValueError as error:
         raise PublishError(
-            f"{file} is not valid JSON: {error}", hint="build the report again"
+            f"{file}: not valid JSON: {error}", hint="build the report again"
         ) from error
 
 

@@ -57,7 +57,7 @@ class CurveFiles:
 
 
 def decimated(curve: Curve) -> CurvePoints:
-    """The points in report.json; a value that is not finite is NaN, as JSON cannot say which."""
+    """The points in report.json; non-finite values are NaN, as report.json has null for all."""
     count = min(len(curve.steps), len(curve.values))
     times = curve.times if len(curve.times) == len(curve.steps) else [math.nan] * count
     return CurvePoints(

@@ -1,4 +1,4 @@
-"""What came of publishing a report."""
+"""The result of publishing a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Kind = Literal["metrics", "points", "images", "texts", "graphs"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """How many items of each kind.
+    """The number of items of each kind.
 
     Attributes:
         metrics: headline figures, one per model, metric and build.

@@ -1,4 +1,4 @@
-"""The child that turns an SVG file into a one-page PDF: `python -m ... SVG PDF`.
+"""Subprocess that converts an SVG file to a one-page PDF: `python -m ... SVG PDF`.
 
 WeasyPrint runs in a process of its own, so that a drawing that takes too long can be stopped.
 """

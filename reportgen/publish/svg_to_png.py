@@ -76,7 +76,7 @@ def _run(command: list[str], folder: Path) -> None:
             command, capture_output=True, timeout=_SECONDS, check=False, env=environment
         )
     except subprocess.TimeoutExpired:
-        raise CannotDraw(f"drawing it took longer than {_SECONDS} s") from None
+        raise CannotDraw(f"drawing took longer than the limit of {_SECONDS} s") from None
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise CannotDraw(f"{command[0]} failed: {''.join(last)[:200]}")

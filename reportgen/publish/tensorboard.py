@@ -66,7 +66,7 @@ def publish(contents: Contents, folder: Path) -> Published:
     except OSError as error:
         raise PublishError(
             f"cannot publish to {error.filename or folder}: {error.strerror or error}",
-            hint="name a folder that you may write to with --tensorboard",
+            hint="give --tensorboard a folder with write permission",
         ) from error
     return tally.published(str(top))
 
@@ -149,7 +149,7 @@ class _Builds:
             try:
                 value = _picture(svg_to_png(svg, digest))
             except CannotDraw as error:
-                self.tally.note(f"graphs are not published as PNG: {error}")
+                self.tally.note(f"graphs are not published: {error}")
                 return
         yield self._one(tag, "graphs", "changes", _IMAGE, value)
 
@@ -202,8 +202,8 @@ class _Logs:
         if all(abs(step) < _LARGEST_STEP and step == int(step) for step in steps):
             return [int(step) for step in steps]
         self.tally.note(
-            f"{self.model.name}: {tag!r} has steps that are not whole; "
-            "TensorBoard shows its points by number"
+            f"{self.model.name}: {tag!r} has fractional or too large steps; "
+            "in TensorBoard its points are numbered from 0"
         )
         return list(range(len(steps)))
 

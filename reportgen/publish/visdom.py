@@ -63,7 +63,7 @@ def parse_address(url: str) -> Address:
     """The parts of `url`; the scheme is http and the port 8097 where it names none.
 
     Raises:
-        PublishError: it is not an address of the web.
+        PublishError: it is not an http or https address.
     """
     text = url if "://" in url else f"http://{url}"
     shown, hint = url.rpartition("@")[2], "write it as http://localhost:8097"
@@ -101,7 +101,7 @@ def publish(contents: Contents, url: str, env: str | None) -> Published:
     if name not in _json(client.save([name]), address):
         raise PublishError(
             f"the visdom server at {address} did not save the environment {name!r}",
-            hint="look at the server's log",
+            hint="see the server's log",
         )
     return publisher.tally.published(f"{address}, environment {name}")
 
@@ -116,7 +116,7 @@ def _connect(address: Address, env: str) -> Any:
     visdom: Any = importlib.import_module("visdom")  # its own type stubs are incomplete
 
     class Client(visdom.Visdom):  # type: ignore[misc]
-        """Raises where the server refuses: visdom's own client passes over error pages."""
+        """Raises on HTTP errors, which visdom's own client ignores."""
 
         def _handle_post(self, url: str, data: Any = None) -> str:
             answer = self.session.post(
@@ -124,8 +124,10 @@ def _connect(address: Address, env: str) -> Any:
             )
             if answer.status_code >= 400:
                 raise PublishError(
-                    f"the server at {address} answered {answer.status_code} to {_last(url)!r}",
-                    hint="is it a visdom server? with a login, write http://user:password@host",
+                    f"the server at {address} returned HTTP {answer.status_code} "
+                    f"for {_last(url)!r}",
+                    hint="check that it is a visdom server; for one with a login write "
+                    "http://user:password@host",
                 )
             return str(answer.text)
 
@@ -144,7 +146,7 @@ def _connect(address: Address, env: str) -> Any:
         )
     except (ConnectionError, RuntimeError, OSError) as error:
         raise PublishError(
-            f"the visdom server at {address} refuses: {error}",
+            f"the visdom server at {address} rejected the connection: {error}",
             hint="check the address, user and password",
         ) from error
 
@@ -173,7 +175,7 @@ def _json(text: str, address: Address) -> Any:
 
 def _not_visdom(address: Address) -> PublishError:
     return PublishError(
-        f"the server at {address} does not answer as visdom does", hint="check host and port"
+        f"the server at {address} is not a visdom server", hint="check host and port"
     )
 
 
@@ -182,7 +184,7 @@ def _not_visdom(address: Address) -> PublishError:
 
 @dataclass(slots=True)
 class _Publisher:
-    """Sends what the windows of an environment do not show yet; `panes` is what they show."""
+    """Updates the windows of an environment; `panes` is their content on the server."""
 
     client: Any
     contents: Contents

@@ -73,7 +73,7 @@ def state_class(run: Run) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownPlot:
-    """A plot of a group: `small` is a line to show in place of its drawing, "" for none."""
+    """A plot of a group; `small` is a sparkline to show instead of the plot, empty for none."""
 
     plot: Plot
     small: Markup
@@ -90,9 +90,9 @@ class PlotGroup:
 
 
 def plot_groups(result: Training, on_paper: bool) -> list[PlotGroup]:
-    """The plots by section; a page shows so many at full size and the rest small.
+    """The plots by section: the first 120 at full size on a page, the rest as sparklines.
 
-    Paper holds the first of them only; see `plots_left_out`.
+    Paper has the first 40 only; see `plots_left_out`.
     """
     scalars: dict[str, list[ShownScalar]] = {}
     for run in result.runs:
@@ -135,22 +135,22 @@ def _last(scalars: Sequence[ShownScalar]) -> str:
     if not scalars:
         return ""
     last = scalars[0][2].last
-    return "last value not finite" if last is None else f"last {number(last)}"
+    return "last value non-finite" if last is None else f"last {number(last)}"
 
 
 def plots_left_out(result: Training, on_paper: bool) -> int:
-    """How many plots paper has no room for."""
+    """The number of plots that are left out on paper."""
     return max(0, len(result.plots) - _PLOTS_IN_PRINT) if on_paper else 0
 
 
 def plot_svg(folder: Path, file: str, *, on_paper: bool) -> Markup:
-    """A plot of `folder` as markup for a page; for paper without the data it carries."""
+    """The plot in `file` as markup; for paper without the data that is embedded in it."""
     svg = inline((folder / file).read_text(encoding="utf-8"))
     return bare(svg) if on_paper else svg
 
 
 def data_uri(folder: Path, file: str) -> str:
-    """A picture of `folder` as a URI that holds it."""
+    """The picture in `file` as a `data:` URI."""
     content = base64.b64encode((folder / file).read_bytes()).decode()
     return f"data:{_TYPES[Path(file).suffix]};base64,{content}"
 
@@ -192,7 +192,7 @@ def pr_charts(result: Training) -> list[PrChart]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricRow:
-    """A curve as a row of the table of best and last values."""
+    """One row of the table of best and last values."""
 
     run: str
     tag: str
@@ -201,20 +201,26 @@ class MetricRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricTable:
-    """The rows to show, and how many are not."""
+    """The rows to show, and the number of rows left out."""
 
     rows: tuple[MetricRow, ...]
     hidden: int
 
 
 def metric_rows(result: Training, on_paper: bool) -> MetricTable:
-    """Metrics with a direction first; other curves as far as there is room."""
+    """One row per curve, runs of a metric side by side; validation metrics first, others last."""
     rows = [
         MetricRow(run=run.name, tag=tag, scalar=scalar)
         for run in result.runs
         for tag, scalar in run.scalars.items()
     ]
-    rows.sort(key=lambda row: row.scalar.direction == "none")
+    rows.sort(
+        key=lambda row: (
+            row.scalar.direction == "none",
+            row.scalar.role != "validation",
+            row.tag,
+        )
+    )
     most = _METRIC_ROWS_IN_PRINT if on_paper else _METRIC_ROWS
     return MetricTable(rows=tuple(rows[:most]), hidden=max(0, len(rows) - most))
 
@@ -233,7 +239,7 @@ class Settings:
     """Hyperparameters by name and by run; those that differ come first.
 
     Attributes:
-        hidden: how many values neither table has room for.
+        hidden: the number of values left out of both tables.
     """
 
     names: tuple[str, ...]
@@ -244,7 +250,7 @@ class Settings:
 
 
 def hyperparameters(result: Training) -> Settings:
-    """The union of the hyperparameters of all runs; `–` where a run has none of a name."""
+    """The union of the hyperparameters of all runs; `–` where a run does not have one."""
     runs = [run for run in result.runs if run.hyperparameters][:_RUNS_IN_TABLE]
     names = list(dict.fromkeys(name for run in runs for name in run.hyperparameters))
     rows = [
@@ -311,12 +317,12 @@ def _common_metric(runs: Sequence[Run]) -> str | None:
     return min(tags)[2] if tags else None
 
 
-# What was read --------------------------------------------------------------------------------
+# Log files ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageCounts:
-    """How many images are shown, and how many the logs hold."""
+    """The number of images shown, and of those in the logs."""
 
     shown: int
     found: int
@@ -331,7 +337,7 @@ def image_counts(result: Training, most: int | None = None) -> ImageCounts:
 
 
 def read_notes(result: Training) -> list[str]:
-    """Damage, replaced points, and what is named and not shown, a sentence each."""
+    """One sentence for each damaged place, replaced stretch of points and kind not shown."""
     return [note for run in result.runs for note in _run_notes(run, len(result.runs) > 1)]
 
 

@@ -1,1 +1,1 @@
-"""Training logs as `LogRun`s: one reader per format, `log_set` for what a manifest names."""
+"""Reads training logs into `LogRun`s: one reader per format; `log_set` for a manifest's logs."""

@@ -38,8 +38,8 @@ class Header:
 
     Attributes:
         names: one per column, unique; those of unnamed columns are `column 1` and so on.
-        step: place of the column with the step; None where no name says so.
-        time: place of the column that may hold wall times.
+        step: index of the step column; None if no column has such a name.
+        time: index of the column that may contain wall times.
     """
 
     delimiter: str
@@ -69,7 +69,7 @@ def split_row(text: str, delimiter: str) -> list[str]:
     """The cells of one line without surrounding blanks.
 
     Raises:
-        csv.Error: a cell is not written as CSV allows.
+        csv.Error: a cell is not valid CSV.
     """
     # Hardly any log quotes its cells; splitting is five times as fast as the csv module.
     if '"' not in text:
@@ -97,8 +97,8 @@ def cell_number(cell: str, delimiter: str) -> float | None:
 class CsvReader(LineLogReader):
     """One file. The step is in the column `step`, `global_step`, `iter` or `epoch`, in this order.
 
-    Without such a column the first one of whole numbers that only rise is taken, else rows are
-    numbered. An empty cell is no point; `nan` and `inf` are. Comment lines of
+    Without such a column the first column of rising whole numbers is the step, else rows are
+    numbered. Empty cells are skipped; `nan` and `inf` are points. The comment lines of
     Stable-Baselines3's monitor give the start time.
     """
 
@@ -202,7 +202,7 @@ class CsvReader(LineLogReader):
         self._choose(header.step)
 
     def _choose(self, step: int | None) -> None:
-        """Take the column at `step` for the step; None numbers the rows."""
+        """Use the column with index `step` as the step; None numbers the rows."""
         assert self._header is not None  # set with the first line
         self._step_column = step
         # The t of a monitor is the time of the row, the step is not a metric.
@@ -220,7 +220,7 @@ class CsvReader(LineLogReader):
         if len(cells) == width + 1 and not cells[-1]:
             cells.pop()
         if len(cells) != width:
-            self._lose(line, f"{len(cells)} cells instead of {width}")
+            self._lose(line, f"{width} cells expected, {len(cells)} found")
         elif tuple(cells) == header.cells:
             # A second process that appended to the file wrote its header again.
             if line.complete:
@@ -295,16 +295,16 @@ class CsvReader(LineLogReader):
         without = Counter({name: n for name, n in self._texts.items() if name not in scalars})
         mixed = self._texts - without
         if without:
-            notes.append(f"Columns without numbers were left out: {listed(without)}.")
+            notes.append(f"Columns without numbers are ignored: {listed(without)}.")
         if mixed:
             cells = sum(mixed.values())
-            notes.append(f"{cells:,} cells that are not numbers were left out: {listed(mixed)}.")
+            notes.append(f"{cells:,} non-numeric cells are ignored, in columns {listed(mixed)}.")
         if self._without_step:
             notes.append(
-                f"{self._without_step:,} rows have no step; they are at that of the row before."
+                f"{self._without_step:,} rows have no step; they use the step of the row before."
             )
         if self._rows and self._step_column is None:
-            notes.append("The log has no column of steps; its rows are numbered.")
+            notes.append("No column contains steps; row numbers are used.")
         return notes
 
 

@@ -1,4 +1,4 @@
-"""A log that is one document: read anew whenever it changes."""
+"""Base of readers for logs that are a single document, reread whenever it changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_DOCUMENT_BYTES = 512 << 20
 
 
 class DocumentReader(ABC):
-    """Base of the readers of logs that are one document, read anew whenever it changes."""
+    """Reads a log that is a single document, and rereads it whenever it changes."""
 
     format: ClassVar[str]
 
@@ -74,7 +74,7 @@ class DocumentReader(ABC):
 def read_document(path: Path) -> str:
     """The content of a file, one character per byte.
 
-    Places in such a text are offsets in the file, and it takes no more memory than its bytes.
+    So an index into the text is an offset in the file, and it takes one byte per character.
 
     Raises:
         LogError: it cannot be read, or is larger than `MAX_DOCUMENT_BYTES`.
@@ -83,7 +83,7 @@ def read_document(path: Path) -> str:
         with path.open("rb") as stream:
             if path.stat().st_size > MAX_DOCUMENT_BYTES:
                 raise LogError(
-                    f"{path}: larger than {MAX_DOCUMENT_BYTES >> 20} MB, the most that is read",
+                    f"{path}: larger than the limit of {MAX_DOCUMENT_BYTES >> 20} MB",
                     hint="split it, or log fewer pictures into it",
                 )
             return stream.read(MAX_DOCUMENT_BYTES).decode("latin-1")

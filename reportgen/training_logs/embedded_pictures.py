@@ -1,4 +1,4 @@
-"""Pictures that a text log holds as base64: left in their file until they are wanted."""
+"""Pictures that a text log contains as base64, loaded from the file on demand."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class StoredText:
             raise LogError(f"{self.path}: cannot be read: {reason}") from error
         if zlib.crc32(content) != self.checksum:
             raise LogError(
-                f"{self.path}: was rewritten while its pictures were read",
+                f"{self.path}: changed while its pictures were read",
                 hint="build the report again",
             )
         return str(json.loads(content))
@@ -101,7 +101,7 @@ def hold(value: str) -> Load:
 
 
 def read_picture(uri: str, keep: Keep) -> Picture | None:
-    """The picture of a `data:` URI; None for one that is somewhere else.
+    """The picture of a `data:` URI; None for any other URI.
 
     Raises:
         ValueError: its base64 is not valid.

@@ -1,6 +1,6 @@
 """One event file, read from where the last reading ended: records, checksums, damage.
 
-Bytes read plus bytes named as damage are the size of the file, always.
+Bytes read plus damaged bytes always equal the size of the file.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x
 
 
 class EventFile:
-    """The records of one file; `read` goes on where the last call ended.
+    """The records of one file; `read` continues where the last call ended.
 
-    Damage is passed over and recorded: a payload with a wrong checksum costs its record, a
-    destroyed length costs everything up to the next intact record. Damage that reaches the end
-    of the file is provisional: it is examined again once the file has changed, so that a record
-    that is still being written is read when it is complete.
+    Damage is skipped and recorded: a wrong payload checksum loses that record, a damaged length
+    loses everything up to the next intact record. Damage that reaches the end of the file is
+    provisional: it is read again once the file has changed, so that a record that is still being
+    written is read when it is complete.
 
     Pictures in records of `LARGE_RECORD_BYTES` and more are not read, so the payload checksum of
     such records is verified only where no intact header follows them: a flipped bit inside such a
@@ -85,8 +85,13 @@ class EventFile:
         """Whether the file differs, by its stat, from when it was read last."""
         return _stamp(self.log.path) != self._stamp
 
+    @property
+    def identity(self) -> tuple[int, ...]:
+        """(device, inode) of the file when it was read last, which stay as it is renamed."""
+        return self._stamp[:2]
+
     def was_replaced(self) -> bool:
-        """Whether the file shrank or is another one, so that it must be read anew."""
+        """Whether the file shrank or was replaced, so that it must be reread."""
         stamp = _stamp(self.log.path)
         if not stamp or not self._stamp:
             return False
@@ -212,9 +217,12 @@ class EventFile:
             yield self._consumed(event, length)
 
     def _is_followed(self, window: FileWindow, length: int) -> bool:
-        """Whether the record ends where the next one begins, or with the file."""
+        """Whether the record ends where the next one begins."""
         end = self.offset + FRAME_SIZE + length
-        return end == window.size or payload_length(window.read(end, HEADER_SIZE)) is not None
+        if end == window.size:
+            # No proof: a file that grows may just end there. Checking gigabytes takes too long.
+            return length > MAX_WHOLE_RECORD_BYTES
+        return payload_length(window.read(end, HEADER_SIZE)) is not None
 
     def _passes(self, window: FileWindow, length: int) -> bool:
         start = self.offset + HEADER_SIZE
@@ -321,5 +329,7 @@ def _read_range(path: Path, offset: int, size: int) -> bytes:
     except OSError as error:
         raise LogError(f"{path}: cannot be read: {error.strerror}") from error
     if len(content) < size:
-        raise LogError(f"{path}: the picture at byte {offset} is gone: the file has shrunk")
+        raise LogError(
+            f"{path}: the picture at offset {offset:,} is missing: the file was truncated"
+        )
     return content

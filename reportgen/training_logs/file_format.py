@@ -1,4 +1,4 @@
-"""The format of a file by its content, and stores that can be named but not read."""
+"""Detects the format of a file by its content; recognizes stores that cannot be read."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _GZIP_ADVICE = "compressed with gzip, not an event file: unpack it with gunzip f
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileFormat:
-    """What the content of a file says.
+    """The format detected from a file's content.
 
     Attributes:
         name: as in `FORMATS`; "" for none of them.
-        sure: False for a table that may as well hold data that nobody logged in a training.
-        problem: why a store that was recognized cannot be read, and how to convert it.
+        sure: False for a table that may be a data set rather than a training log.
+        problem: why a recognized store cannot be read, and how to convert it.
     """
 
     name: str = ""
@@ -69,9 +69,9 @@ def detect_format(path: Path) -> str | None:
 
 
 def unsupported_store(path: Path) -> str | None:
-    """Why the store at `path` cannot be read and how to convert it; None if it is none of these.
+    """Why the store at `path` cannot be read and how to convert it; None for any other path.
 
-    Recognized are W&B (`*.wandb` files, `wandb` folders), aim (`.aim`) and gzipped event files.
+    Recognizes W&B (`*.wandb` files, `wandb` folders), aim (`.aim`) and gzipped event files.
 
     Raises:
         LogError: the file cannot be read.
@@ -80,7 +80,7 @@ def unsupported_store(path: Path) -> str | None:
 
 
 def examine(path: Path) -> FileFormat:
-    """Recognize a file or a folder by what it holds.
+    """Detect the format of a file or a folder by its content.
 
     Raises:
         LogError: it cannot be read.
@@ -157,8 +157,8 @@ def _examine_database(path: Path) -> FileFormat:
     try:
         with open_database(path) as connection:
             columns = columns_of(connection, "metrics")
-    except DATABASE_ERRORS:
-        return _UNKNOWN
+    except DATABASE_ERRORS as error:
+        return FileFormat(problem=f"a SQLite database that cannot be read: {error}")
     if columns >= mlflow.METRIC_COLUMNS:
         return FileFormat(name="mlflow")
     return FileFormat(name="trackio") if columns >= trackio.METRIC_COLUMNS else _UNKNOWN
@@ -166,7 +166,8 @@ def _examine_database(path: Path) -> FileFormat:
 
 def _examine_text(path: Path, head: bytes) -> FileFormat:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not text or b"\0" in head:
+    # NUL bytes after the first line are what a full disk or a power cut leaves in a log.
+    if not text or b"\0" in text.partition(b"\n")[0]:
         return _UNKNOWN
     if text.startswith(b"["):
         return FileFormat(name="visdom client log") if _is_client_log(path, head) else _UNKNOWN
@@ -233,11 +234,13 @@ def _examine_table(head: bytes) -> FileFormat:
         return _UNKNOWN
     if len(header.names) < 2 or not _reads_as_names(header):
         return _UNKNOWN
+    # A table of samples and labels also is a header and numbers.
+    looks_logged = bool(_METRIC.search(" ".join(header.names).lower()))
+    if len(lines) == 1 and header.step is not None and looks_logged:
+        return FileFormat(name="csv", sure=False)  # a training that has logged nothing yet
     if numeric < (1 if header.step is not None or monitor else 2):
         return _UNKNOWN
-    # A table of samples and labels also is a header and numbers.
-    looks_logged = header.step is not None or _METRIC.search(" ".join(header.names).lower())
-    return FileFormat(name="csv", sure=bool(looks_logged) or monitor)
+    return FileFormat(name="csv", sure=header.step is not None or looks_logged or monitor)
 
 
 def _lines(head: bytes) -> list[str]:

@@ -1,4 +1,4 @@
-"""A text file that grows: its lines, those appended since, and the stretches not readable."""
+"""Reads a growing text file line by line, and records the bytes that are not readable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reportgen.errors import LogError
 from reportgen.training_logs.log_run import Damage, LogFile, LogRun
 
 LONGEST_LINE_BYTES = 64 << 20
-"""A longer line is damage: nothing that a training loop logs in one line needs more."""
+"""A longer line counts as damage: no training loop logs that much in one line."""
 
 Change = Literal["same", "grown", "new", "gone"]
 
@@ -78,13 +78,13 @@ def _stamp(path: Path, *, required: bool) -> tuple[int, int, int]:
 
 
 def unreadable(path: Path, error: OSError) -> LogError:
-    """The error for a file that the system does not let us read."""
+    """The error for a file that cannot be opened or read."""
     reason = (error.strerror or type(error).__name__).lower()
     return LogError(f"{path}: cannot be read: {reason}", hint="check the path and its permissions")
 
 
 class GrowingFile:
-    """The lines of a file; a later call of `lines` goes on where the last one ended.
+    """The lines of a file; each call of `lines` continues where the last one ended.
 
     Attributes:
         offset: every line before it was yielded for good.
@@ -242,7 +242,7 @@ class LineLogReader(ABC):
         return True
 
     def _begin(self) -> None:
-        """Forget everything: the file is read from its start."""
+        """Reset: the file is reread from its start."""
         self.account = FileAccount(self.path, self.path.name, self.format)
         self._reset()
 
@@ -270,7 +270,7 @@ class LineLogReader(ABC):
 
     @abstractmethod
     def _resume(self) -> None:
-        """Take back what an incomplete last line gave: it comes again."""
+        """Undo the points of an incomplete last line, which will be read again."""
 
     @abstractmethod
     def _read(self, line: Line, content: bytes) -> None:
@@ -282,5 +282,5 @@ class LineLogReader(ABC):
 
 
 def deletion_note(path: Path) -> str:
-    """What the report says of a log that was deleted after it had been read."""
-    return f"{path.name} was deleted; the report shows what had been read before."
+    """The note on a log that was deleted after it had been read."""
+    return f"{path.name} was deleted; the points read before are kept."

@@ -48,7 +48,7 @@ class JsonLinesReader(LineLogReader):
         self._ignored: Counter[str] = Counter()
 
     def _resume(self) -> None:
-        """Nothing to take back: a line that is a whole JSON object cannot grow."""
+        """Nothing to undo: a line that is a complete JSON object cannot grow."""
 
     def _read(self, line: Line, content: bytes) -> None:
         text = content.removeprefix(b"\xef\xbb\xbf").strip()
@@ -99,11 +99,11 @@ class JsonLinesReader(LineLogReader):
     def _finish(self) -> None:
         notes = []
         if self._ignored:
-            notes.append(f"Entries without a number were left out: {listed(self._ignored)}.")
+            notes.append(f"Non-numeric entries are ignored: {listed(self._ignored)}.")
         if self._without_step:
             notes.append(
-                f"{self._without_step:,} rows have no step; they are at that of the row before."
+                f"{self._without_step:,} rows have no step; they use the step of the row before."
             )
         if self._step is None and self._run.scalars:
-            notes.append("The log has no steps; its rows are numbered.")
+            notes.append("The log has no steps; row numbers are used.")
         self._run.notes[:] = notes

@@ -1,4 +1,4 @@
-"""A large JSON document read entry by entry, going on behind a damaged stretch.
+"""Reads a large JSON document entry by entry, and continues after damage.
 
 The standard parser takes a document as a whole or not at all, and holds all of it. Logs are cut
 short by a full disk or a killed process, and may hold hundreds of megabytes of pictures.
@@ -65,7 +65,7 @@ class JsonScan:
     Args:
         text: the document, one character per byte of its UTF-8, with or without byte order mark;
             NaN and Infinity are allowed. Places in it are offsets in the file.
-        inside: the name of the member of the document whose entries are wanted.
+        inside: the name of the member whose entries are returned.
         opening: the bracket that this member must have, `{` or `[`.
         is_entry: what an entry must look like to be recognized behind a damaged stretch.
     """

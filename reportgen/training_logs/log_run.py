@@ -1,7 +1,7 @@
-"""What every reader of training logs produces: one `LogRun` per run, growing while it is read.
+"""`LogRun`, the result of every log reader: one per run; it grows while its log is read.
 
-A run holds points in the order of its files. Nothing is sorted, sampled or judged here; resumed
-runs, repeated steps and second attempts are told apart later, in `sections.training`.
+A run holds points in the order of its files. Nothing is sorted, sampled or judged here; resumes,
+repeated steps and second attempts are detected later, in `sections.training`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Payload:
-    """The bytes of a picture, left where they are: never held in memory.
+    """The bytes of a picture, read from the log on demand.
 
     Attributes:
         read: returns the encoded picture (PNG, JPEG, GIF, BMP, WebP or SVG).
@@ -114,7 +114,7 @@ class LoggedHistogram:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedText:
-    """One text as the reader of a page should see it: plain, without HTML tags."""
+    """One text, without HTML tags."""
 
     tag: str
     step: float
@@ -225,9 +225,9 @@ class LogRun:
     Attributes:
         name: its path relative to the folder that was read; "" for the folder itself.
         format: as in `FORMATS`.
-        not_shown: how many records of each kind are named and not shown ("audio", "mesh", ...).
-        planned_steps: how many steps the run was to take, where its log says so.
-        notes: what a reader of the report must know of how the log was read, a sentence each.
+        not_shown: number of records of each kind that is not shown ("audio", "mesh", ...).
+        planned_steps: planned number of training steps, if the log records it.
+        notes: sentences for the report on how the log was read.
     """
 
     name: str
@@ -257,7 +257,7 @@ class LogRun:
 
 
 class LogReader(Protocol):
-    """Reads one folder or file in one format, and again what was appended to it."""
+    """Reads one folder or file in one format, and later what was appended to it."""
 
     @property
     def runs(self) -> list[LogRun]:

@@ -33,9 +33,9 @@ class Found:
 def find_logs(root: Path) -> Found:
     """Every log at or below `root`, in the order of paths.
 
-    Hidden files and folders are passed over, links are followed, each folder is read once. Of
-    the `trainer_state.json` of several checkpoints of one training the newest holds everything;
-    the others are left out.
+    Hidden files and folders are skipped, links are followed, each folder is read once. Of the
+    `trainer_state.json` files of one training run only the newest is returned: it contains the
+    others.
     """
     search = _Search(root)
     search.run()

@@ -1,7 +1,8 @@
-"""The logs that a manifest names: found, opened with the reader of their format, and read."""
+"""Finds, opens and reads the logs of one model in a manifest."""
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ class LogPlace(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundRun:
-    """A run, the name that tells it from the others, and the place in the manifest."""
+    """A run with a unique name, and the path in the manifest that it was found under."""
 
     name: str
     source: str
@@ -42,6 +43,7 @@ class FoundRun:
 @dataclass(kw_only=True, slots=True)
 class _Opened:
     reader: LogReader
+    path: Path  # under which it was opened; links may lead to it under other names
     place: LogPlace
     prefix: str  # what its runs are called after
     failed: str = ""
@@ -52,7 +54,7 @@ class LogSet:
     """All logs of one model; `update` reads them, and later what was appended.
 
     Attributes:
-        notes: what could not be read, and why, a sentence each; complete after `update`.
+        notes: a sentence for everything that could not be read; complete after `update`.
     """
 
     places: Sequence[LogPlace]
@@ -113,14 +115,22 @@ class LogSet:
         if not matches:
             self._search_notes.append(f"nothing matches {place.text!r}")
         several = len(matches) > 1 or len(self.places) > 1
-        for path in matches:
+        # Links last: a run is named by its own path, and `latest` beside it is not a second run.
+        for path in sorted(matches, key=Path.is_symlink):
             for file, format_name in self._found_at(path, place):
-                key = (str(file), format_name)
+                key = (os.path.realpath(file), format_name)
                 if key not in self._opened:
                     inner = _relative(file, path) if format_name != "tensorboard" else ""
                     prefix = _join(path.name if several else "", inner)
                     self._opened[key] = _Opened(
-                        reader=open_reader(file, format_name, ""), place=place, prefix=prefix
+                        reader=open_reader(file, format_name, ""),
+                        path=file,
+                        place=place,
+                        prefix=prefix,
+                    )
+                elif self._opened[key].path != file:
+                    self._search_notes.append(
+                        f"{_shown(path, place)!r} is a link to a log that was read already"
                     )
 
     def _found_at(self, path: Path, place: LogPlace) -> list[tuple[Path, str]]:
@@ -134,26 +144,40 @@ class LogSet:
         """The logs at `path` with their formats; what is none is noted."""
         from reportgen.training_logs.detect import detect_format, find_logs, unsupported_store
 
+        shown = _shown(path, place)
         if place.format is not None:
             yield path, place.format
         elif path.is_dir():
             found = find_logs(path)
-            self._search_notes += [
-                f"{_relative(file, path) or path.name} {why}" for file, why in found.problems
-            ]
+            self._search_notes += [f"{_below(file, path)}: {why}" for file, why in found.problems]
             if not found.logs:
                 self._search_notes.append(f"no training logs were found in {place.text!r}")
             yield from found.logs
         elif path.is_symlink() and not path.exists():
-            self._search_notes.append(f"{place.text!r} is a link to nothing, or to itself")
+            self._search_notes.append(f"{shown!r} is a link to nothing, or to itself")
         elif not os.access(path, os.R_OK):
-            self._search_notes.append(f"{place.text!r} cannot be read: permission denied")
+            self._search_notes.append(f"{shown!r} cannot be read: permission denied")
         elif store := unsupported_store(path):
-            self._search_notes.append(f"{place.text!r}: {store}")
+            self._search_notes.append(f"{shown!r}: {store}")
         elif (format_name := detect_format(path)) is not None:
             yield path, format_name
+        elif path.is_file() and not path.stat().st_size:
+            self._search_notes.append(f"{shown!r} is empty")
         else:
-            self._search_notes.append(f"{place.text!r} is not a training log in a known format")
+            self._search_notes.append(f"{shown!r} is not a training log in a known format")
+
+
+def _shown(path: Path, place: LogPlace) -> str:
+    """The place as written; for a glob as much of the path that it matched."""
+    pattern = Path(place.text)
+    if pattern.name == path.name or not glob.has_magic(place.text):
+        return place.text
+    return Path(*path.parts[-len(pattern.parts) :]).as_posix()
+
+
+def _below(file: Path, folder: Path) -> str:
+    """`file` as its folder names it."""
+    return file.relative_to(folder).as_posix() if file != folder else folder.name
 
 
 def _is_empty(run: LogRun) -> bool:

@@ -1,4 +1,4 @@
-"""Rows of a table or of JSON objects as points: which value is the step, where a run restarts."""
+"""Turns rows of numbers into points: finds the step of a row, and detects restarts."""
 
 from __future__ import annotations
 
@@ -131,10 +131,10 @@ def _flat(value: object, name: str, depth: int) -> Iterator[tuple[str, Hyperpara
 
 
 class PointLog:
-    """Appends rows to the scalars of a run and sees where a run starts again.
+    """Appends rows to the scalars of a run and detects where a run starts again.
 
     A new session begins where the step of any tag returns to its first step or below it. A step
-    that returns to a later one is left to those who judge the run: it may be a resumed run.
+    that goes back less far may be a resume, which `sections.training` detects.
 
     Args:
         file: the name of the log, for its sessions.
@@ -167,7 +167,7 @@ class PointLog:
             self.run.series(tag).append(step, value, time, session)
 
     def begin_session(self) -> None:
-        """Let the next row belong to a new session."""
+        """Begin a new session with the next row."""
         self.run.sessions.append(Session(file=self._file))
         self._first.clear()
 
@@ -233,7 +233,7 @@ def read_settings(file: Path, limit: int = 1 << 20) -> dict[str, Hyperparameter]
 
 
 def listed(names: Counter[str], most: int = 10) -> str:
-    """Names in the order of the alphabet, the end of a long list counted."""
+    """Names in alphabetical order; the end of a long list is replaced by its length."""
     ordered = sorted(names)
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(ordered[:most]) + more

@@ -1,4 +1,4 @@
-"""SQLite databases of other programs: opened for reading only, without leaving a trace."""
+"""Opens SQLite databases of other programs read-only, without creating files beside them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def columns_of(connection: sqlite3.Connection, table: str) -> frozenset[str]:
 
 
 class SqliteReader(ABC):
-    """Base of the readers of SQLite databases, read anew whenever they change."""
+    """Base of the readers of SQLite databases, reread whenever they change."""
 
     format: ClassVar[str]
 
@@ -106,7 +106,7 @@ class SqliteReader(ABC):
         except OSError as error:
             raise unreadable(self.path, error) from error
         if failure and not runs:
-            raise LogError(f"{self.path}: not a readable {self.format} database: {failure}")
+            raise LogError(f"{self.path}: cannot be read as a {self.format} database: {failure}")
         if failure:
             # SQLite does not say which bytes are damaged: none are counted as read.
             rows = account.file.records

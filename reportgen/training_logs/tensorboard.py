@@ -1,4 +1,4 @@
-"""Folders of TensorBoard event files as runs, and again what was appended to them.
+"""Reads folders of TensorBoard event files as runs, and later what was appended to them.
 
 Folders are found at any depth. A link to a folder is followed after all real folders, unless what
 it leads to was visited already or holds the folder that is read: a loop ends there.
@@ -37,7 +37,7 @@ _OTHER_EVENTS = {
 
 
 def is_event_file(name: str) -> bool:
-    """Whether a file of this base name is an event file: no extension tells it."""
+    """Whether this is the base name of an event file, which has no fixed extension."""
     return "tfevents" in name
 
 
@@ -134,13 +134,18 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _listing(paths: list[Path]) -> _Listing:
     listing = _Listing()
+    own = {_identity(path) for path in paths if not path.is_symlink()}
     for path in sorted(paths, key=lambda path: _written_order(path.name)):
         try:
             is_file = stat.S_ISREG(path.stat().st_mode)
         except OSError as error:
             listing.notes.append(f"{_readable(path.name)} cannot be read: {error.strerror}")
             continue
-        if is_file:
+        if path.is_symlink() and _identity(path) in own:
+            listing.notes.append(
+                f"{_readable(path.name)} is a link to a file that was read already"
+            )
+        elif is_file:
             listing.files.append(path)
         else:
             listing.notes.append(f"{_readable(path.name)} is not a regular file")
@@ -187,7 +192,12 @@ class _Folder:
         listing = listing or _Listing()
         must_restart = self._must_restart(listing.files)
         if must_restart:
-            gone = [self._name(path) for path in self._sources if path not in listing.files]
+            renamed = self._renamed(listing.files)
+            gone = [
+                self._name(path)
+                for path in self._sources
+                if path not in listing.files and path not in renamed
+            ]
             self._lost += [f"{name} was deleted, and its points with it" for name in gone]
             self._restart()
         changes = [self._update_file(path) for path in listing.files]
@@ -211,12 +221,22 @@ class _Folder:
         return "" if name == "." else _readable(name)
 
     def _must_restart(self, paths: list[Path]) -> bool:
-        """Whether a known file was replaced, or a new one was written before a known one."""
+        """Whether a known file was replaced or renamed, or a new one is older than a known one."""
+        if self._renamed(paths):
+            return True
         if any(self._sources[path].file.was_replaced() for path in paths if path in self._sources):
             return True
         last = max((_written_order(path.name) for path in self._sources), default=None)
         new = (_written_order(path.name) for path in paths if path not in self._sources)
         return last is not None and any(order < last for order in new)
+
+    def _renamed(self, paths: list[Path]) -> set[Path]:
+        """Known files that are now among `paths` under another name."""
+        gone = {s.file.identity: path for path, s in self._sources.items() if path not in paths}
+        if not gone:
+            return set()
+        new = {_identity(path) for path in paths if path not in self._sources}
+        return {path for identity, path in gone.items() if identity in new}
 
     def _deletions(self, paths: list[Path]) -> list[str]:
         deleted = [path for path in self._sources if path not in paths]

@@ -1,4 +1,4 @@
-"""Which folders of event files are one run: what `add_scalars` and others spread over sub-folders.
+"""Merges folders of event files into runs: `add_scalars` and others write sub-folders.
 
 Three layouts are put together again; nothing is copied where a tag comes from one folder only.
 """

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 MAX_ELEMENTS = 1 << 22
 """A larger tensor is not decoded: one value can stand for any shape, so that 30 bytes of a file
-could ask for any amount of memory."""
+could require any amount of memory."""
 
 _FLOAT, _STRING, _BFLOAT16, _HALF = 1, 7, 14, 19
 

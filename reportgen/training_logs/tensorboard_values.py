@@ -1,4 +1,4 @@
-"""What the values of event files mean: pictures, histograms, texts, and what is only counted."""
+"""Decodes the values of event files: pictures, histograms, texts; counts all other kinds."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ class ValueDecoder:
         counts = list(histo.bucket)
         rights = list(histo.bucket_limit)[: len(counts)]
         counts = counts[: len(rights)]
-        lefts = [histo.min if math.isfinite(histo.min) else rights[0], *rights[:-1]] if rights else []
+        lefts = (
+            [histo.min if math.isfinite(histo.min) else rights[0], *rights[:-1]] if rights else []
+        )
         first, last = _occupied(counts)
         lefts, rights, counts = lefts[first:last], rights[first:last], counts[first:last]
         _tighten(lefts, rights, histo.min, histo.max)

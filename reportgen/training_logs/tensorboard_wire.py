@@ -1,4 +1,4 @@
-"""Large records without their bulk: the protobuf wire format read by hand, pictures left out.
+"""Reads large records without their pictures, by walking the protobuf wire format.
 
 A record with a picture of 5 MB is read as some hundred bytes: its fields are walked by offset, and
 where a picture lies, a short token takes its place. What comes out is an ordinary `Event` message.
@@ -15,7 +15,7 @@ from reportgen.training_logs.tensorboard_frames import FileWindow
 SHOWN_PLUGINS = frozenset(
     {"custom_scalars", "histograms", "images", "pr_curves", "scalars", "text"}
 )
-"""Plugins whose tensors are decoded; those of all others are only counted."""
+"""Plugins whose tensors are decoded; tensors of other plugins are only counted."""
 
 _MAX_FIELDS = 20_000
 _MAX_COPIED_BYTES = 16 << 20

@@ -1,6 +1,6 @@
-"""The `trainer_state.json` of Hugging Face's Trainer: one object per logging step.
+"""The `trainer_state.json` of the Hugging Face Trainer: one object per logging step.
 
-A file that was cut short gives every row before the cut.
+A truncated file yields every row before the cut.
 """
 
 from __future__ import annotations
@@ -89,4 +89,4 @@ class _Rows:
     def notes(self) -> list[str]:
         if not self._ignored:
             return []
-        return [f"Entries without a number were left out: {listed(self._ignored)}."]
+        return [f"Non-numeric entries are ignored: {listed(self._ignored)}."]

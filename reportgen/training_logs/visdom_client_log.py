@@ -56,7 +56,7 @@ class VisdomClientLogReader(LineLogReader):
         self._runs = [self._empty_run("", first=True)]
 
     def _resume(self) -> None:
-        """Nothing to take back: a line that is a whole JSON list cannot grow."""
+        """Nothing to undo: a line that is a complete JSON list cannot grow."""
 
     def _empty_run(self, environment: str, *, first: bool) -> LogRun:
         name = "/".join(part for part in (self.name, environment) if part)

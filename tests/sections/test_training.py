@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,14 @@ from reportgen.pipeline import build
 from reportgen.report import report_from_json, report_schema, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.training import SECTION, Training, analyze
+from reportgen.sections.training.analysis import _attempts_of, summarize_logs
+from reportgen.sections.training.curve import Curve
+from reportgen.sections.training.files import ChapterFolder, CurvePoints
+from reportgen.sections.training.plots import PlottedRun, _line, _place_of
+from reportgen.sections.training.result import Extremum
+from reportgen.sections.training.scalars import summarize
 from reportgen.study import Subject
+from reportgen.training_logs.log_set import LogSet
 
 
 def context(folder: Path, *logs: Path, **options: Any) -> Subject:
@@ -70,6 +78,129 @@ def test_logs_without_a_run_fail_with_the_reason_for_each(tmp_path: Path) -> Non
     assert "'empty'" in caught.value.failed.error
     assert "'notes.txt'" in caught.value.failed.error
     assert caught.value.failed.hint
+
+
+@pytest.mark.parametrize("tag", ["a\nb", "a\rb", 'a,"b"', "\r\n"])
+def test_a_csv_file_keeps_any_tag(tmp_path: Path, tag: str) -> None:
+    line = CurvePoints(run="r", tag=tag, steps=[1.0], values=[2.0], times=[3.0])
+    file = ChapterFolder(tmp_path).write_csv("a.csv", [line])
+    with (tmp_path / file).open(newline="") as content:
+        assert list(csv.reader(content))[1:] == [["r", tag, "1", "3.0", "2.0"]]
+
+
+def write_events(folder: Path, *points: tuple[str, int, float, float]) -> None:
+    """An event file of (tag, step, value, wall time)."""
+    writer = SummaryWriter(str(folder))
+    for tag, step, value, time in points:
+        writer.add_scalar(tag, value, step, walltime=time)
+    writer.close()
+
+
+@pytest.mark.parametrize("time", [math.inf, -math.inf, math.nan, 1e300])
+def test_wall_times_that_no_calendar_has_are_unknown(tmp_path: Path, time: float) -> None:
+    write_events(tmp_path / "logs", *(("loss", step, 1.0, time) for step in range(9)))
+    (run,) = analyzed(tmp_path / "out", tmp_path / "logs", x="wall time").runs
+    assert (run.scalars["loss"].points, run.scalars["loss"].times) == (9, ())
+
+
+def test_what_json_cannot_write_does_not_spoil_the_result(tmp_path: Path) -> None:
+    rows = [f"{i},{1.7e308 * (1 - i / 200)!r},{-1.7e308 * (-1) ** i!r}\n" for i in range(60)]
+    (tmp_path / "log.csv").write_text("epoch,loss,val_loss\n" + "".join(rows))
+    (tmp_path / "hparams.yaml").write_text("clip: .inf\nlr: .nan\nbatch: 8\n")
+    result = analyzed(tmp_path / "out", tmp_path / "log.csv")
+    json.dumps(asdict(result), allow_nan=False)
+    assert result.runs[0].hyperparameters == {"clip": "inf", "lr": "nan", "batch": 8}
+    assert not [each for each in result.diagnoses if each.kind == "not-learning"]
+
+
+def test_layouts_are_drawn_once_and_end_soon(tmp_path: Path) -> None:
+    tags = ["a" * 40 + "b", "loss"]
+    for run in ("r0", "r1"):
+        writer = SummaryWriter(str(tmp_path / "logs" / run))
+        charts = {"slow": ["Multiline", ["(a+)+$"]], "own": ["Multiline", ["(unclosed", "lo.s"]]}
+        writer.add_custom_scalars({"": charts})
+        for step in range(3):
+            for tag in tags:
+                writer.add_scalar(tag, 1.0, step, walltime=1.7e9 + step)
+        writer.close()
+    plots = analyzed(tmp_path / "out", tmp_path / "logs").plots
+    assert [(p.section, p.title) for p in plots if p.section == "custom charts"] == [
+        ("custom charts", "own")
+    ]
+    assert len(plots) == 1 + len(tags)
+
+
+def test_options_that_match_nothing_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "logs")
+    result = analyzed(
+        tmp_path / "out",
+        tmp_path / "logs",
+        x="nowhere",
+        ranges={"val/los": (0, 1), "val/loss": (0, 9)},
+        directions={"trian/loss": "lower"},
+        average=("seed_*",),
+    )
+    assert len(result.notes) == 4
+    for word, note in zip(("val/los'", "trian", "nowhere", "seed_"), result.notes, strict=True):
+        assert word in note
+
+
+def test_marks_of_values_that_are_not_finite_reach_to_the_last(tmp_path: Path) -> None:
+    points = (("loss", i, 1.0 if i < 100 else math.nan, 1.7e9 + i) for i in range(1000))
+    write_events(tmp_path / "logs", *points)
+    curve = _curves_of(tmp_path / "logs")["loss"]
+    run = PlottedRun(
+        name="r", curves={"loss": curve}, summaries={"loss": summarize(curve, 500)}, faded=False
+    )
+    marks = _line("loss", run, "loss", curve.steps, 0).non_finite
+    assert (marks[0], marks[-1]) == ((100.0, "nan"), (999.0, "nan"))
+    assert len(marks) == 120
+
+
+def test_the_best_point_of_equal_steps_is_where_its_value_is(tmp_path: Path) -> None:
+    values = (0.1, 0.5, 0.9, 0.7)
+    write_events(tmp_path / "logs", *(("val/acc", 0, v, 1.7e9 + v) for v in values))
+    curve = _curves_of(tmp_path / "logs")["val/acc"]
+    best = Extremum(step=0, value=float(curve.values[2]))
+    assert _place_of(best, curve) == 2
+
+
+def test_a_link_is_not_a_second_run(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "run1")
+    (tmp_path / "runs" / "latest").symlink_to("run1")
+    (event_file,) = (tmp_path / "runs" / "run1").iterdir()
+    event_file.with_name("tfevents.latest").symlink_to(event_file.name)
+    spec = LogSource(path=str(tmp_path / "runs" / "*"), text="runs/*")
+    result = summarize_logs(logs_of(spec), LogOptions(), tmp_path / "out")
+    (run,) = result.runs
+    assert (run.name, run.scalars["train/loss"].points) == ("run1", 60)
+    assert ["runs/latest" in note for note in result.notes] == [True]
+    assert ["tfevents.latest" in note for note in run.notes] == [True]
+
+
+def test_a_glob_names_the_files_that_it_cannot_read(tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text("epoch,loss\n1,2\n2,3\n")
+    (tmp_path / "bad.csv").write_text("hello")
+    (tmp_path / "none.csv").touch()
+    spec = LogSource(path=str(tmp_path / "*.csv"), text="*.csv")
+    notes = logs_of(spec).notes
+    assert [[word in note for word in ("bad.csv", "none.csv")] for note in notes] == [
+        [True, False],
+        [False, True],
+    ]
+
+
+def logs_of(*places: LogSource) -> LogSet:
+    """The logs at these places, read."""
+    logs = LogSet(places=places)
+    logs.update()
+    return logs
+
+
+def _curves_of(folder: Path) -> dict[str, Curve]:
+    (found,) = logs_of(LogSource(path=str(folder), text="logs")).runs()
+    (run,) = _attempts_of(found, LogOptions())
+    return dict(run.curves.curves)
 
 
 def test_every_point_is_counted_and_stands_in_the_csv_file(tmp_path: Path) -> None:
@@ -151,6 +282,7 @@ def test_runs_with_other_seeds_have_a_mean(tmp_path: Path) -> None:
     assert group.deviation == pytest.approx(0.1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_hostile_tags_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
     tag = '</script><img src=x onerror="alert(1)">/../../etc'
     writer = SummaryWriter(str(tmp_path / "logs"))
@@ -171,6 +303,7 @@ def test_hostile_tags_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
     assert ".." not in plot.svg
 
 
+@pytest.mark.slow
 def test_a_report_of_logs_alone_has_the_training_chapter_only(tmp_path: Path) -> None:
     write_run(tmp_path / "logs")
     manifest = tmp_path / "m.yaml"
@@ -192,6 +325,7 @@ def test_a_report_of_logs_alone_has_the_training_chapter_only(tmp_path: Path) ->
     assert report_to_json(report_from_json(text, SECTIONS)) == text == report_to_json(built.report)
 
 
+@pytest.mark.slow
 def test_two_builds_of_the_same_logs_are_equal_byte_for_byte(tmp_path: Path) -> None:
     write_run(tmp_path / "logs")
     manifest = tmp_path / "m.yaml"

@@ -797,14 +797,14 @@ def test_damage_is_one_finding_for_each_file() -> None:
     found = [f for rule in RULES for f in rule.findings(result)]
     assert [(f.code, f.where) for f in found] == [("TRN023", "a"), ("TRN023", "b")]
     assert found[0].message == (
-        "100 bytes skipped in 2 stretches of a, the first of 64 bytes at offset 100: "
-        "a wrong checksum"
+        "100 bytes skipped in 2 places, the first 64 at offset 100: a wrong checksum"
     )
 
 
 def test_a_sentence_has_steps_values_and_the_number_of_points() -> None:
     (finding,) = findings(one(train(np.where(T > 1_500, 2.3, decay())), "diverged"))
-    assert finding.message.startswith("at 2.3 in the last 100 points, best 0.321 at step")
+    assert finding.message.startswith("diverged at step 1,")
+    assert "2.3 over the last 100 points, best 0.321 at step" in finding.message
     assert finding.message.endswith("(n = 2,000)")
 
 
@@ -827,7 +827,7 @@ def state_of(run: RunCurves) -> tuple[str, str]:
         ("constant rate", "no verdict"),
     ],
 )
-def test_the_gravest_diagnosis_is_the_state(name: str, state: str) -> None:
+def test_the_most_severe_diagnosis_is_the_state(name: str, state: str) -> None:
     assert state_of(BAD[name][1])[0] == state
 
 
@@ -849,7 +849,7 @@ def test_a_diverged_run_is_said_with_its_steps() -> None:
     found = one(run, "diverged")
     at, best = (f"{float(found.evidence[name]):,.0f}" for name in ("step", "best_step"))
     assert state_of(run)[1] == (
-        f"diverged at step {at}: train/loss 2.31 is above its best 0.321 of step {best}"
+        f"diverged at step {at}: train/loss is 2.31, above its best 0.321 at step {best}"
     )
 
 
@@ -882,7 +882,7 @@ def test_several_runs_are_counted_and_the_newest_is_said() -> None:
     old = train(decay(), times=1e9 + T)
     new = replace(train(noisy(np.full(2_000, 2.3)), times=2e9 + T), name="second")
     said = headline([(new, diagnose(new)), (old, diagnose(old))])
-    assert said.startswith("2 runs: 1 not learning, 1 healthy; the newest, second: not learning: ")
+    assert said.startswith("2 runs: 1 not learning, 1 healthy; newest run 'second': not learning: ")
 
 
 def test_no_run_and_no_scalar_have_no_verdict() -> None:

@@ -292,6 +292,7 @@ GROWING = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=st.sampled_from(GROWING), data=st.data())
 def test_any_growth_gives_what_the_whole_file_gives(
@@ -363,6 +364,7 @@ def test_a_deleted_file_is_kept_with_a_note(tmp_path: Path) -> None:
 CELLS = st.floats().map(repr) | st.just("") | st.integers(-(10**9), 10**9).map(str)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(st.tuples(st.integers(0, 10**6), CELLS, CELLS), min_size=1, max_size=20))
 def test_numbers_as_python_reads_them(
@@ -377,6 +379,7 @@ def test_numbers_as_python_reads_them(
         assert found == [(s, "nan" if math.isnan(v) else v) for s, v in expected]
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=mutated([*GROWING, LIGHTNING.read_bytes(), SB3_PROGRESS.encode()]))
 def test_mutated_tables(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

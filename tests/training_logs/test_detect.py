@@ -117,6 +117,7 @@ def test_event_files_by_name(tmp_path: Path, name: str) -> None:
     assert detect_format(tmp_path / name) == "tensorboard"
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
 def test_any_content(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
@@ -289,3 +290,26 @@ def test_every_format_has_a_reader(tmp_path: Path, format_name: str) -> None:
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="wandb"):
         open_reader(tmp_path, "wandb", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"epoch,loss\n1,2\n" + bytes(500) + b"\n2,3\n", "csv"),
+        (b'{"step": 1, "loss": 2}\n' + bytes(500), "json lines"),
+        (b"epoch,loss\n", "csv"),
+        (b"name,place\n", None),
+        (bytes(500) + b"epoch,loss\n1,2\n", None),
+    ],
+)
+def test_zeros_of_a_full_disk_and_a_header_alone(
+    tmp_path: Path, content: bytes, expected: str | None
+) -> None:
+    (tmp_path / "log").write_bytes(content)
+    assert detect_format(tmp_path / "log") == expected
+
+
+def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+    content = database(MLFLOW, tmp_path)
+    (tmp_path / "half.db").write_bytes(content[: len(content) // 2])
+    assert "SQLite" in (unsupported_store(tmp_path / "half.db") or "")

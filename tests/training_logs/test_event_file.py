@@ -329,6 +329,7 @@ def edited(content: bytes, edit: Edit) -> tuple[bytes, int]:
     return head + changed[kind], at
 
 
+@pytest.mark.slow
 @settings(
     max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -401,6 +402,20 @@ def test_damage_is_the_same_however_the_file_grew(
     at_once, all_events = read_all(path)
     assert keys(events) == keys(all_events)
     assert skipped_bytes(file) == skipped_bytes(at_once)
+
+
+def test_a_picture_with_missing_bytes_is_damage_though_the_file_just_ends_there(
+    tmp_path: Path,
+) -> None:
+    content = DAMAGES["cut inside a large picture"][0]
+    path = tmp_path / FILE
+    file = EventFile(path, FILE)
+    path.write_bytes(content[: STARTS[8]])  # as long as the record says, by bytes of the next ones
+    events = list(file.read())
+    path.write_bytes(content)
+    events += file.read()
+    assert keys(events) == [key for i, group in enumerate(KEYS) if i != 7 for key in group]
+    assert skipped_bytes(file) == len(RECORDS[7]) - 100
 
 
 def test_a_file_that_shrank_or_was_written_anew_was_replaced(tmp_path: Path) -> None:

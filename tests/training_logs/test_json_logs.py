@@ -107,6 +107,7 @@ def test_a_saved_state_is_read_anew(tmp_path: Path) -> None:
     assert points(reader.runs[0])["loss"] == [(1, 1), (2, 0.5)]
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=mutated([STATE.read_bytes()]))
 def test_mutated_trainer_states(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
@@ -124,6 +125,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     members=st.dictionaries(st.text(), VALUES, max_size=4),
@@ -257,6 +259,7 @@ def test_a_line_of_any_length_is_passed_over(tmp_path: Path) -> None:
     assert [damage.size_bytes for damage in run.damage] == [(100 << 20) + 1]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.sampled_from([DETECTRON, MMENGINE, MMCV]), data=st.data())
 def test_any_growth_gives_what_the_whole_file_gives(
@@ -280,6 +283,7 @@ def test_any_growth_gives_what_the_whole_file_gives(
     assert run.files[0].records == whole.files[0].records == len(rows)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     content=mutated(

@@ -171,6 +171,22 @@ def test_a_histogram_keeps_what_it_says_about_values_that_are_not_numbers(tmp_pa
     assert all(map(math.isfinite, (*found.lefts, *found.rights)))
 
 
+@pytest.mark.parametrize(("limits", "counts"), [([], []), ([0.0, 1.0], [0.0, 0.0]), ([], [1.0])])
+def test_a_histogram_of_no_values(tmp_path: Path, limits: list[float], counts: list[float]) -> None:
+    histogram = {"bucket_limit": limits, "bucket": counts}
+    (found,) = one_value(tmp_path, {"tag": "h", "histo": histogram}).histograms
+    assert (found.lefts, found.rights, found.counts) == ((), (), ())
+
+
+def test_a_renamed_file_is_read_once(tmp_path: Path) -> None:
+    path = write(tmp_path, version(), scalar("loss", 0, 1.0), scalar("loss", 1, 0.5))
+    reader = read(tmp_path)
+    path.rename(path.with_name(path.name + ".1"))
+    assert reader.update()
+    (run,) = reader.runs
+    assert (values(run, "loss"), run.notes) == ([1.0, 0.5], [])
+
+
 def test_outermost_limits_of_tensorflow_become_the_extremes(tmp_path: Path) -> None:
     limit = 1.7976931348623157e308
     histo = {
@@ -717,6 +733,7 @@ def test_merged_runs_grow_too(tmp_path: Path) -> None:
     assert {run.name for run in reader.runs} == {"", "loss_train"}
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -784,6 +801,7 @@ def layout_bytes() -> bytes:
 PAYLOADS = list(hostile_payloads())
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     payload=st.sampled_from(PAYLOADS),

@@ -330,6 +330,7 @@ def test_a_picture_is_not_taken_from_a_rewritten_file(tmp_path: Path) -> None:
         image.payload.read()
 
 
+@pytest.mark.slow
 def test_600_pictures_are_not_held(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     history = [
@@ -452,6 +453,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=mutated(SMALL))
 def test_mutated_environments(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
@@ -466,6 +468,7 @@ FIELDS = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(
     content=st.recursive(
@@ -602,6 +605,7 @@ def test_image_history_of_an_offline_client_is_kept(tmp_path: Path) -> None:
     assert {image.payload.read() for image in images} == {base64.b64decode(PNG)}
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=mutated([CLIENT_LOG.read_bytes()]))
 def test_mutated_client_logs(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Training: how a run went, from its logs: curves, pictures, hyperparameters and a verdict."""
+"""The training section: curves, images, hyperparameters and a verdict, from training logs."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The training chapter: logs in, runs with curves, pictures and diagnoses out."""
+"""Builds the training chapter from logs: runs, curves, pictures and diagnoses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from reportgen.sections.training.diagnosis import diagnose
 from reportgen.sections.training.files import ChapterFolder
 from reportgen.sections.training.groups import Member, group_runs, summarize_group
 from reportgen.sections.training.headline import headline, run_state
+from reportgen.sections.training.horizontal import AXES
 from reportgen.sections.training.metric_names import describe_tag
 from reportgen.sections.training.pictures import Normalization
 from reportgen.sections.training.plots import PlottedRun, draw_plots
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
     from reportgen.study import Subject
 
 SMOOTHING = (
-    "exponential mean over all points but those outside the drawn range, corrected for its "
-    "start, with a half-life of 1 % of the points of a curve"
+    "debiased exponential moving average with a half-life of 1 % of the points of a curve; "
+    "points outside the drawn range are left out"
 )
 _MOST_FILES, _MOST_NOTES, _MOST_DAMAGE = 200, 50, 100
 
@@ -59,7 +61,7 @@ def analyze(context: Subject) -> Training | Skipped:
 
 
 def summarize_logs(logs: LogSet, options: LogOptions, folder: Path) -> Training:
-    """What `logs` hold, as `update` left them; files of the chapter are written to `folder`.
+    """The training chapter of what `logs` has read so far; writes its files to `folder`.
 
     Raises:
         Unable: no run was found, with the reason for every log.
@@ -73,12 +75,13 @@ def summarize_logs(logs: LogSet, options: LogOptions, folder: Path) -> Training:
         )
     runs = [run for each in found for run in _attempts_of(each, options)]
     runs = _with_groups(runs, options)
-    return _Chapter(runs, options, ChapterFolder(folder), tuple(logs.notes)).result(found)
+    notes = (*logs.notes, *unused_options(options, runs))
+    return _Chapter(runs, options, ChapterFolder(folder), notes).result(found)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AnalyzedRun:
-    """One attempt at a training, judged."""
+    """One attempt at a training run, with its curves and diagnoses."""
 
     name: str
     found: FoundRun
@@ -91,7 +94,7 @@ class AnalyzedRun:
 
     @property
     def newest(self) -> bool:
-        """Whether no later attempt replaces it."""
+        """Whether this is the last attempt of its run."""
         return self.number == self.attempts
 
 
@@ -168,8 +171,23 @@ def _with_groups(runs: Sequence[AnalyzedRun], options: LogOptions) -> list[Analy
     return [replace(run, group=groups.get(run.name, "")) for run in runs]
 
 
+def unused_options(options: LogOptions, runs: Sequence[AnalyzedRun]) -> Iterator[str]:
+    """A sentence for every metric and run that the manifest names and no log has."""
+    tags = {tag for run in runs for tag in run.curves.curves}
+    named = [("ranges", tag) for tag in options.ranges]
+    named += [("directions", tag) for tag in options.directions]
+    named += [("reference_lines", line.metric) for line in options.reference_lines]
+    named += [("x", options.x)] if options.x not in AXES else []
+    for option, tag in dict.fromkeys(named):
+        if tag not in tags:
+            yield f"log_options: {option}: no log has a curve {tag!r}"
+    for pattern in options.average:
+        if sum(fnmatchcase(run.name, pattern) for run in runs if run.newest) < 2:
+            yield f"log_options: average: {pattern!r} matches fewer than two runs"
+
+
 class _Chapter:
-    """The chapter while its files are written: every run, every plot, every picture once."""
+    """Builds the result of the chapter and writes its files."""
 
     def __init__(
         self,
@@ -293,7 +311,7 @@ def _damage(log: LogRun) -> tuple[DamagedStretch, ...]:
 
 
 def _files(found: Sequence[FoundRun]) -> Iterator[LogFileRead]:
-    """Every file that was read, once; several runs may share one."""
+    """Every file that was read, once: several runs may share a file."""
     files = {file.path: (file, each) for each in found for file in each.run.files}
     for file, each in list(files.values())[:_MOST_FILES]:
         yield LogFileRead(

@@ -1,4 +1,4 @@
-"""A curve as the rules judge it: one tag of one run after its sessions were joined."""
+"""Curves that the rules judge: one tag of one run, with its sessions joined."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Kind = Literal["metric", "learning rate", "gradient norm", "other"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricName:
-    """What a tag says of its metric.
+    """Properties of a metric, derived from its tag.
 
     Attributes:
-        role: train or validation, by a word in the tag; "none" where it has neither.
+        role: train or validation, by a word in the tag; "none" if it has neither word.
         family: the tag without that word and without `_step`/`_epoch`, in lower case: what a
             train curve and its validation curve share.
         direction: which way the metric improves.
@@ -37,7 +37,7 @@ class MetricName:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resume:
-    """Where a later session went on: from `step`, after `superseded` points were replaced."""
+    """A resume at `step`, after the log had reached `last_step`; `superseded` points replaced."""
 
     step: float
     last_step: float
@@ -46,7 +46,7 @@ class Resume:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Curve:
-    """One tag's points in the order of steps; arrays are of equal length, float64.
+    """The points of one tag in the order of steps; float64 arrays of equal length.
 
     Attributes:
         values: NaN and infinities included.
@@ -64,7 +64,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RunCurves:
-    """One run as the rules judge it."""
+    """The curves and histograms of one run, by tag."""
 
     name: str
     curves: dict[str, Curve]
@@ -73,5 +73,5 @@ class RunCurves:
 
 
 def as_floats(values: Any) -> Floats:
-    """`values` as a float64 array of its own."""
+    """A copy of `values` as a float64 array."""
     return np.array(values, dtype=np.float64)

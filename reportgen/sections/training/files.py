@@ -26,9 +26,9 @@ _MOST_PICTURE_BYTES = 2_000_000  # of all pictures of a chapter, which its page 
 
 
 def slug(text: str) -> str:
-    """`text` as a file name in ASCII; texts that differ give names that differ.
+    """An ASCII file name for `text`; different texts give different names.
 
-    Where characters are replaced, six digits of a hash keep them apart.
+    If characters are replaced, six hexadecimal digits of a hash are appended.
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     short = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-").lower()[:_LONGEST_SLUG]
@@ -50,7 +50,7 @@ class CurvePoints:
 
 @dataclass(slots=True)
 class ChapterFolder:
-    """Writes below `root`/training; every file name once."""
+    """Writes the chapter's files below `root`/training, each under a unique name."""
 
     root: Path
     _used: set[str] = field(default_factory=set)
@@ -68,8 +68,9 @@ class ChapterFolder:
         )
         for line in lines:
             names = io.StringIO()
-            csv.writer(names, lineterminator="").writerow((line.run, line.tag))
-            start = names.getvalue()
+            # Only characters of the line terminator are quoted; a tag may hold either.
+            csv.writer(names, lineterminator="\r\n").writerow((line.run, line.tag))
+            start = names.getvalue().removesuffix("\r\n")
             target.writelines(
                 f"{start},{_number(step)},{_time(time)},{value!r}\n"
                 for step, time, value in zip(line.steps, line.times, line.values, strict=True)
@@ -79,11 +80,14 @@ class ChapterFolder:
     def write_images(
         self, images: Sequence[LoggedImage], normalization: Normalization | None
     ) -> tuple[tuple[Image, ...], list[str]]:
-        """The chosen pictures as files, and a sentence for each that cannot be shown."""
+        """Write a selection of `images`; also returns a sentence for each unreadable one."""
         written, problems = list[Image](), list[str]()
         for image in choose_images(images):
             if self._picture_bytes > _MOST_PICTURE_BYTES:
-                problems.append("the chapter holds no more pictures: they would make it too large")
+                problems.append(
+                    f"more images are not shown: the limit of {_MOST_PICTURE_BYTES / 1e6:g} MB of "
+                    "images per chapter is reached"
+                )
                 break
             try:
                 encoded = encode(image, normalization)
@@ -96,7 +100,7 @@ class ChapterFolder:
         return tuple(written), problems
 
     def write_charts(self, charts: Sequence[LoggedChart]) -> tuple[tuple[Chart, ...], list[str]]:
-        """Charts that are not curves, drawn; and a sentence for what cannot be drawn."""
+        """Draw charts that are not curves; also returns a sentence for each that fails."""
         written, problems = list[Chart](), list[str]()
         for chart in charts[:_MOST_CHARTS]:
             try:

@@ -21,7 +21,7 @@ _LARGEST_TO_SQUARE = 1e150
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """What decides which group a run belongs to."""
+    """The properties of a run that decide its group."""
 
     name: str
     tags: frozenset[str]
@@ -39,11 +39,11 @@ class MeanCurve:
 
 
 def group_runs(members: Sequence[Member], patterns: Sequence[str]) -> dict[str, str]:
-    """The group of each run by name; runs on their own are left out.
+    """Run name -> group name; runs without a group are left out.
 
-    `patterns` are globs of names that the manifest asks to average. Without them, runs belong
-    together whose names differ in numbers only, with equal tags and equal hyperparameters but
-    for a seed.
+    `patterns` are the globs of run names under `average` in the manifest. Without patterns, runs
+    form a group if their names differ only in numbers, and their tags and hyperparameters (other
+    than a seed) are equal.
     """
     if patterns:
         found = {m.name: p for m in members for p in patterns if fnmatchcase(m.name, p)}
@@ -69,7 +69,7 @@ def _seeds_of(member: Member) -> bool:
 
 
 def mean_curve(curves: Sequence[Curve]) -> MeanCurve:
-    """Mean and range of `curves`, each over its own range of steps, interpolated between them."""
+    """Mean and range of `curves` over the steps of the longest, each curve interpolated."""
     longest = max(curves, key=lambda curve: len(curve.steps))
     grid = np.unique(longest.steps)
     if len(grid) > _MOST_GRID_POINTS:

@@ -29,32 +29,32 @@ _CAUTIONS = {
 
 
 def run_state(run: RunCurves, diagnoses: Sequence[Diagnosis]) -> tuple[State, str]:
-    """The state of `run`, and the sentence that says it with steps and values.
+    """The state of `run`, and a sentence with the steps and values behind it.
 
-    The gravest diagnosis decides: non-finite, diverged, not learning, overfitting. A run without
-    any of them is healthy if some curve that should improve has five points; else there is no
-    verdict.
+    The most severe diagnosis decides, in this order: non-finite, diverged, not learning,
+    overfitting. A run with none of them is healthy if a curve that should improve has at least
+    five points; otherwise there is no verdict.
     """
     for kind, state in _STATES.items():
         found = [each for each in diagnoses if each.kind == kind]
         if found:
             first = _of_main(run, found)
-            others = f", and {len(found) - 1} more" if len(found) > 1 else ""
-            return state, f"{_sentence(run, first)}{others}"
+            more = f", and {count_of(len(found) - 1, 'more curve')}" if len(found) > 1 else ""
+            return state, f"{_sentence(run, first)}{more}"
     main = main_metric(run)
     if main is None:
         return "no verdict", _without_verdict(run)
     if any(each.kind == "not-learning-in-warm-up" for each in diagnoses):
         return "no verdict", f"no verdict: still in warm-up, {_best(run, main)}"
     cautions = [words for kind, words in _CAUTIONS.items() if _has(diagnoses, kind)]
-    healthy = f"healthy but for {_listed(cautions)}" if cautions else "healthy"
+    healthy = f"healthy except for {_listed(cautions)}" if cautions else "healthy"
     return "healthy", f"{healthy}: {_best(run, main)}"
 
 
 def headline(runs: Sequence[tuple[RunCurves, Sequence[Diagnosis]]]) -> str:
-    """The sentence of the newest run, after how many runs are in which state if several.
+    """The sentence of the newest run; with several runs, after the number of runs in each state.
 
-    The newest is the one with the latest wall time; without wall times the last.
+    The newest run is the one with the latest wall time, or the last one if none has wall times.
     """
     if not runs:
         return "no run"
@@ -64,8 +64,11 @@ def headline(runs: Sequence[tuple[RunCurves, Sequence[Diagnosis]]]) -> str:
     if len(runs) == 1:
         return sentence
     states = Counter(run_state(each, found)[0] for each, found in runs)
-    counts = ", ".join(f"{number:,} {state}" for state, number in states.most_common())
-    return f"{len(runs):,} runs: {counts}; the newest, {run.name}: {sentence}"
+    counts = ", ".join(
+        f"{number:,} {'without a verdict' if state == 'no verdict' else state}"
+        for state, number in states.most_common()
+    )
+    return f"{len(runs):,} runs: {counts}; newest run '{run.name}': {sentence}"
 
 
 _STATES: dict[str, State] = {
@@ -77,11 +80,11 @@ _STATES: dict[str, State] = {
 
 
 def main_metric(run: RunCurves) -> Trend | None:
-    """The curve that stands for `run`: a validation score, a validation loss, else a train curve.
+    """The main metric of `run`: a validation score, else a validation loss, else a train metric.
 
-    A score without a train or validation word, such as `metrics/mAP50(B)`, counts as one of
-    validation. Of several the one with the plainest name is taken. None where no curve that
-    should improve has five finite points.
+    A score whose tag names neither train nor validation, such as `metrics/mAP50(B)`, counts as a
+    validation score. Of several candidates the one with the fewest words in its tag is returned.
+    None if no curve that should improve has five finite points.
     """
     trends = [
         (curve, trend_of(run.name, curve)) for curve in run.curves.values() if curve.name.trend
@@ -98,7 +101,7 @@ def _rank(curve: Curve) -> tuple[int, int, str]:
 
 
 def _of_main(run: RunCurves, found: Sequence[Diagnosis]) -> Diagnosis:
-    """The diagnosis of the curve that would stand for the run."""
+    """The diagnosis of the curve that `main_metric` prefers."""
     return min(found, key=lambda each: _rank(run.curves[each.tag]))
 
 
@@ -112,21 +115,21 @@ def _sentence(run: RunCurves, found: Diagnosis) -> str:
         return format_value(float(e[name]))
 
     if found.kind == "ends-in-non-finite":
-        return f"non-finite since {step('since_step')}: {found.tag} has no value to the end"
+        return f"non-finite since {step('since_step')}: {found.tag} is NaN or infinite to the end"
     if found.kind == "diverged":
         side = "above" if float(e["last"]) > float(e["best"]) else "below"
         return (
-            f"diverged at {step('step')}: {found.tag} {value('last')} is {side} its best "
-            f"{value('best')} of {step('best_step')}"
+            f"diverged at {step('step')}: {found.tag} is {value('last')}, {side} its best "
+            f"{value('best')} at {step('best_step')}"
         )
     if found.kind == "not-learning":
         return (
-            f"not learning: {found.tag} is {value('first')} at the start and {value('last')} at "
-            f"{step('last_step')}"
+            f"not learning: {found.tag} is {value('first')} at the start and {value('last')} "
+            f"at {step('last_step')}"
         )
     return (
         f"overfitting since {step('step')}: {found.tag} went from {value('best')} to "
-        f"{value('last')} while {e['train_tag']} went on to {value('train_last')}"
+        f"{value('last')} while {e['train_tag']} improved to {value('train_last')}"
     )
 
 
@@ -145,7 +148,7 @@ def _end(run: RunCurves, main: Trend) -> float:
 
 @np.errstate(over="ignore", invalid="ignore")
 def _tendency(main: Trend) -> str:
-    """What the last fifth of the points did, beside the noise."""
+    """Whether the last fifth of the points improved, beyond the noise, on the fifth before."""
     part = max(len(main) // 5, 2)
     if len(main) < 2 * part:
         return f"{count_of(len(main), 'point')} so far"
@@ -173,7 +176,8 @@ def _without_verdict(run: RunCurves) -> str:
         return "no verdict: the run has no scalars"
     if any(curve.name.trend for curve in run.curves.values()):
         return f"no verdict: fewer than {_FEWEST_POINTS} values in every metric"
-    return f"no verdict: {count_of(len(run.curves), 'curve')}, none that should fall or rise"
+    none = "none" if len(run.curves) > 1 else "not"
+    return f"no verdict: {count_of(len(run.curves), 'curve')}, {none} expected to fall or rise"
 
 
 def _has(diagnoses: Sequence[Diagnosis], kind: str) -> bool:

@@ -1,4 +1,4 @@
-"""The horizontal axis of a plot: steps, or what else a point can be placed by."""
+"""The x axis of a plot: step, epoch, time, order in the log, or another metric."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import numpy as np
 from reportgen.sections.training.curve import Curve, Floats
 
 STEP, EPOCH, RELATIVE, WALL, ORDER = "step", "epoch", "relative time", "wall time", "order"
+AXES = (STEP, EPOCH, RELATIVE, WALL, ORDER)
+"""The horizontal axes that are not the tag of a metric."""
 _SECONDS_PER_HOUR = 3600.0
 
 
 def place_points(curve: Curve, axis: str, run: Mapping[str, Curve]) -> tuple[Floats, str]:
-    """Where the points of `curve` stand on `axis`, and what the axis then shows.
+    """The x of every point of `curve` on `axis`, and the title of the axis.
 
-    An axis that the log cannot give (no wall times, no such metric) falls back on steps, and
-    steps that are all equal fall back on the order of the log.
+    Falls back on steps if the log has no wall times or no such metric, and on the order of the
+    log if all steps are equal.
 
     Args:
         curve: the points to place.

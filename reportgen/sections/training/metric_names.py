@@ -1,4 +1,4 @@
-"""What a tag says of its metric: train or validation, which way it improves, its partner.
+"""Derives from a tag: train or validation, direction of improvement, and the paired curve.
 
 A tag is split into words at `/`, `_`, `-`, `.`, blanks, other punctuation and changes of case; only
 whole words count, so that "lossless", "accumulate" and "remap" mean nothing. The words after the
@@ -51,11 +51,11 @@ _JOINTS = re.compile(r"[^\w/]+|_+")
 
 
 def describe_tag(tag: str, directions: Mapping[str, Direction] | None = None) -> MetricName:
-    """What `tag` says of its metric.
+    """The properties of the metric logged as `tag`.
 
     Args:
         tag: as the log has it.
-        directions: the manifest's, by tag or by family; they win over the name.
+        directions: the manifest's, by tag or by family; they take precedence over the tag.
     """
     plain = _VERSUS.sub("", tag)
     words, family = split_words(plain), _family(plain)
@@ -129,7 +129,7 @@ def _partner(name: MetricName, partners: Mapping[str, Curve]) -> Curve | None:
 
 
 def _role(words: list[str]) -> Role:
-    """By the last word that says it: `eval/train_loss` is a train metric."""
+    """The role by the last word that has one: `eval/train_loss` is a train metric."""
     role: Role = "none"
     for before, word in zip(["", *words], words, strict=False):
         if word in _TRAIN:
@@ -183,11 +183,11 @@ def _direction(tag: str) -> tuple[Direction, bool]:
     if direction == "none":
         words = split_words(tag)
         direction = _direction_of([word for word in words if word != "losses"], alone=False)
-    return direction, direction != "none" and not _needs_no_trend(words)
+    return direction, direction != "none" and not _lacks_trend(words)
 
 
 def _direction_of(words: Iterable[str], *, alone: bool) -> Direction:
-    """Lower words win: the `dice_loss` and the `accuracy_error` are to fall."""
+    """Words for "lower" take precedence: `dice_loss` and `accuracy_error` should fall."""
     found = set(words)
     if found & _LOWER or {"cross", "entropy"} <= found or (alone and "losses" in found):
         return "lower"
@@ -196,7 +196,7 @@ def _direction_of(words: Iterable[str], *, alone: bool) -> Direction:
     return "higher" if found & _HIGHER else "none"
 
 
-def _needs_no_trend(words: list[str]) -> bool:
+def _lacks_trend(words: list[str]) -> bool:
     """Whether these words name a loss that need not fall."""
     found = set(words)
     if {"cross", "entropy"} <= found:
@@ -224,5 +224,5 @@ def _kind(words: list[str], last: list[str], direction: Direction) -> Kind:
 
 
 def _is_measure(last: list[str]) -> bool:
-    """Whether its last word is a measure and no unit: `loss_time`, not `loss_epoch`."""
+    """Whether the last word is a measure other than a unit: `loss_time`, not `loss_epoch`."""
     return bool(last) and last[-1] in _MEASURES - _UNITS

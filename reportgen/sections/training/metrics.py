@@ -1,4 +1,4 @@
-"""What others may use of a training: best and last values of the newest run's metrics."""
+"""Metrics that the training section exports: best and last values of the newest run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logged pictures as files of the report: chosen, checked, made small where they are large."""
+"""Selects logged pictures for the report, checks them, and shrinks large ones."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def encode(image: LoggedImage, normalization: Normalization | None) -> Encoded:
         ValueError: it is not a picture, too large, or unsafe, with the reason.
     """
     if image.payload.size_bytes > _LARGEST_PAYLOAD:
-        raise ValueError(f"a picture of {image.payload.size_bytes:,} bytes is too large")
+        raise ValueError(
+            f"too large: {image.payload.size_bytes:,} bytes, the limit is {_LARGEST_PAYLOAD:,}"
+        )
     content = image.payload.read()
     if _is_svg(content):
         return Encoded(content=clean_svg(content), suffix="svg", width=0, height=0)
@@ -95,7 +97,7 @@ def _encode_pixels(
 ) -> Encoded:
     width, height = picture.size
     if width * height > _MOST_PIXELS:
-        raise ValueError(f"{width} × {height} pixels are too many")
+        raise ValueError(f"too large: {width} × {height} pixels, the limit is {_MOST_PIXELS:,}")
     suffix = next((end for magic, end in _SUFFIXES.items() if content.startswith(magic)), None)
     if suffix and len(content) <= _KEPT_AS_IS and normalization is None:
         picture.load()
@@ -188,7 +190,7 @@ def _local(name: object) -> str:
 
 
 def describe(image: LoggedImage, encoded: Encoded, file: str) -> Image:
-    """The result's entry for a picture that was written to `file`."""
+    """The `Image` of the result for a picture that was written to `file`."""
     return Image(
         tag=image.tag,
         step=image.step,

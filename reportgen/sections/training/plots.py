@@ -1,4 +1,4 @@
-"""Which curves share a plot, and the files of every plot: a drawing and all of its points."""
+"""Groups curves into plots, and writes each plot as SVG and all of its points as CSV."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ from reportgen.sections.training.curve import Curve, Floats, Kind
 from reportgen.sections.training.files import FOLDER, ChapterFolder, CurvePoints, slug
 from reportgen.sections.training.groups import mean_curve
 from reportgen.sections.training.horizontal import STEP, epochs_of, place_points
-from reportgen.sections.training.result import Plot
+from reportgen.sections.training.pictures import spread
+from reportgen.sections.training.result import Extremum, Plot
 from reportgen.sections.training.scalars import Summary, non_finite_kind
 from reportgen.training_logs.log_run import ChartLayout
 
 _MOST_LINES = 40  # of one plot; its CSV file has them all
-_MOST_MARKS = 40  # of values that are not finite, on one line
+_MOST_MARKS = 120  # of values that are not finite, on one line: a plot has no room for more
+_LONGEST_PATTERN, _MOST_REPEATS, _MOST_ALTERNATIVES = 300, 3, 16  # of a tag pattern that is tried
 OTHER = "other"
 """The heading of curves that are neither metrics nor settings of the optimizer: times, epochs."""
+_COMPOSED = "custom charts"
 _HEADINGS: dict[Kind, str] = {
     "metric": "metrics",
     "learning rate": "optimizer",
@@ -42,7 +45,7 @@ _KINDS = tuple(_HEADINGS)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PlottedRun:
-    """One run to draw; `faded` for one that another replaces or averages."""
+    """One run to draw; `faded` for an earlier attempt or a member of an averaged group."""
 
     name: str
     curves: Mapping[str, Curve]
@@ -52,7 +55,7 @@ class PlottedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrawnPlots:
-    """The plots, and for every tag of the automatic ones (plot key, CSV file)."""
+    """The plots, and for every tag its (plot key, CSV file)."""
 
     plots: tuple[Plot, ...]
     plot_of: dict[str, tuple[str, str]]
@@ -78,13 +81,13 @@ def draw_plots(
         runs: what to draw, in order; a run keeps its color in all plots.
         means: group -> tag -> the curves to average.
         options: axis, reference lines, marks and ranges of the manifest.
-        layouts: plots that the log's author composed.
+        layouts: plots from `add_custom_scalars`.
         folder: where the drawings and CSV files go.
     """
-    artist = _Artist(runs=runs, means=means, options=options, folder=folder)
+    writer = _PlotWriter(runs=runs, means=means, options=options, folder=folder)
     plots, plot_of = list[Plot](), dict[str, tuple[str, str]]()
     for content in [*_composed(layouts, runs), *_by_family(runs)]:
-        plot = artist.draw(content)
+        plot = writer.write(content)
         plots.append(plot)
         plot_of |= dict.fromkeys(content.tags, (plot.key, plot.csv))
     return DrawnPlots(plots=tuple(plots), plot_of=plot_of)
@@ -93,7 +96,7 @@ def draw_plots(
 def _by_family(runs: Sequence[PlottedRun]) -> list[_Content]:
     """One plot per family of tags: metrics with a direction first, then by name.
 
-    A heading that would stand over one plot alone gives way to that of the plot's kind.
+    A heading with a single plot is replaced by that of the plot's kind.
     """
     families: dict[str, _Content] = {}
     ranks: dict[str, tuple[int, int]] = {}
@@ -136,37 +139,53 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
 
 
 def _section(curve: Curve) -> str:
-    """The heading that a plot stands under: what its family has before the last slash, if anything.
+    """The heading of a plot: its family up to the last slash, else its kind.
 
-    A word for train or validation is not a heading: the plot shows both.
+    Families contain no train or validation word, so one plot shows both.
     """
     return curve.name.family.rpartition("/")[0] or _HEADINGS[curve.name.kind]
 
 
 def _composed(layouts: Sequence[ChartLayout], runs: Sequence[PlottedRun]) -> Iterator[_Content]:
     tags = sorted({tag for run in runs for tag in run.curves})
-    for layout in layouts:
+    for layout in dict.fromkeys(layouts):  # every run of a script logs the same ones
         found = [tag for tag in tags if any(_matches(pattern, tag) for pattern in layout.tags)]
         if found:
-            yield _Content(title=layout.title or found[0], section=layout.category, tags=found)
+            yield _Content(
+                title=layout.title or found[0], section=layout.category or _COMPOSED, tags=found
+            )
 
 
 def _matches(pattern: str, tag: str) -> bool:
+    if pattern == tag or not _is_quick(pattern, tag):
+        return pattern == tag
     try:
         return re.search(pattern, tag) is not None
-    except re.error:
-        return pattern == tag
+    except (re.error, RecursionError, OverflowError):
+        return False
+
+
+def _is_quick(pattern: str, tag: str) -> bool:
+    """Whether a search ends soon: `(a+)+$` would try more ways than there are seconds."""
+    plain = re.sub(r"\\.", "", pattern).replace("(?", "(")
+    return (
+        len(pattern) <= _LONGEST_PATTERN
+        and len(tag) <= _LONGEST_PATTERN
+        and not re.search(r"\)[*+?{]", plain)
+        and len(re.findall(r"[*+?{][+?]?", plain)) <= _MOST_REPEATS
+        and plain.count("|") <= _MOST_ALTERNATIVES
+    )
 
 
 @dataclass(kw_only=True, slots=True)
-class _Artist:
+class _PlotWriter:
     runs: Sequence[PlottedRun]
     means: Mapping[str, Mapping[str, Sequence[Curve]]]
     options: LogOptions
     folder: ChapterFolder
     _keys: set[str] = field(default_factory=set)
 
-    def draw(self, content: _Content) -> Plot:
+    def write(self, content: _Content) -> Plot:
         """Write one plot and its points."""
         lines, titles = self._lines(content)
         references = [
@@ -214,14 +233,14 @@ class _Artist:
         return sorted(lines, key=lambda line: line.faded), titles
 
     def _line_name(self, run: PlottedRun, tag: str, tags: Sequence[str]) -> str:
-        """The run; with the tag where the style of the line does not tell the tags apart."""
+        """The run's name; with the tag if several of its tags would look alike."""
         if len(self.runs) == 1:
             return tag if len(tags) > 1 else ""  # the caption says it
         roles = [run.curves[each].name.role for each in tags if each in run.curves]
         return run.name if len(set(roles)) == len(roles) else f"{run.name} · {tag}"
 
     def _range(self, content: _Content, references: Sequence[ReferenceLine]) -> YRange:
-        """The vertical range, judged over all points of the newest attempts."""
+        """The range of y, computed over all points."""
         lines = [
             CurveLine(
                 name=tag,
@@ -272,7 +291,7 @@ def _line(name: str, run: PlottedRun, tag: str, xs: Floats, color: int) -> Curve
     kept = summary.kept
     bad = np.flatnonzero(~np.isfinite(curve.values))
     best = summary.best
-    place = int(np.flatnonzero(curve.steps == best.step)[0]) if best is not None else -1
+    place = _place_of(best, curve) if best is not None else -1
     epochs = epochs_of(curve, run.curves)
     return CurveLine(
         name=name,
@@ -281,7 +300,10 @@ def _line(name: str, run: PlottedRun, tag: str, xs: Floats, color: int) -> Curve
         xs=xs[kept],
         values=curve.values[kept],
         smoothed=summary.smoothed[kept] if len(summary.smoothed) else (),
-        non_finite=[(float(xs[i]), non_finite_kind(curve.values[i])) for i in bad[:_MOST_MARKS]],
+        non_finite=[
+            (float(xs[i]), non_finite_kind(curve.values[i]))
+            for i in spread(bad.tolist(), _MOST_MARKS)
+        ],
         non_finite_count=len(bad),
         best=(float(xs[place]), best.value) if best is not None else None,
         last=_last_point(xs, curve),
@@ -302,6 +324,12 @@ def _mean_line(name: str, curves: Sequence[Curve], color: int, tags: Sequence[st
         low=mean.low,
         high=mean.high,
     )
+
+
+def _place_of(best: Extremum, curve: Curve) -> int:
+    """The index of the best point; its step alone does not tell where steps repeat."""
+    at_step, equal = curve.steps == best.step, curve.values == best.value
+    return int(np.flatnonzero(at_step & equal)[0])
 
 
 def _best_point(summary: Summary) -> tuple[float, float] | None:

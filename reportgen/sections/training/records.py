@@ -1,4 +1,4 @@
-"""Histograms, texts, precision-recall curves and tables of a run, made small enough to show."""
+"""Reduces histograms, texts, precision-recall curves and tables to what a page shows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def summarize_histograms(records: Sequence[LoggedHistogram]) -> Iterator[Histogr
 
 
 def resample(record: LoggedHistogram, edges: Floats) -> Floats:
-    """The share of values in each bucket between `edges`, spread evenly inside each of its own.
+    """The share of values between each pair of `edges`; values are uniform inside a bucket.
 
     Returns:
         `len(edges) - 1` shares; they add up to 1 where `edges` cover the record.
@@ -101,14 +101,14 @@ def _short(value: float) -> float:
 def readable_settings(
     settings: Mapping[str, Hyperparameter],
 ) -> Iterator[tuple[str, Hyperparameter]]:
-    """Hyperparameters; NaN and the infinities, which JSON cannot write, as text."""
+    """Hyperparameters; NaN and infinities, which JSON cannot represent, as text."""
     for name, value in settings.items():
         finite = not isinstance(value, float) or math.isfinite(value)
         yield name, value if finite else str(value)
 
 
 def last_texts(records: Sequence[LoggedText]) -> Iterator[Text]:
-    """The last texts of every tag, cut where they are very long."""
+    """The last three texts of every tag, each truncated to 4,000 characters."""
     for tag, texts in list(by_tag(records).items())[:_MOST_TEXTS]:
         for record in texts[-_TEXTS_OF_A_TAG:]:
             cut = len(record.text) > _LONGEST_TEXT
@@ -117,7 +117,7 @@ def last_texts(records: Sequence[LoggedText]) -> Iterator[Text]:
 
 
 def last_pr_curves(records: Sequence[LoggedPrCurve]) -> Iterator[PrCurve]:
-    """The last precision-recall curve of every tag, without points that are not finite."""
+    """The last precision-recall curve of every tag; non-finite points are left out."""
     for tag, curves in list(by_tag(records).items())[:MOST_CURVES]:
         last = curves[-1]
         pairs = [
@@ -135,7 +135,7 @@ def last_pr_curves(records: Sequence[LoggedPrCurve]) -> Iterator[PrCurve]:
 
 
 def cut_tables(records: Sequence[LoggedTable]) -> Iterator[Table]:
-    """The tables, with as many rows and columns as a page can hold."""
+    """The first tables, each truncated to 50 rows and 12 columns."""
     for table in records[:_MOST_TABLES]:
         rows = [tuple(cell[:_LONGEST_CELL] for cell in row[:_MOST_COLUMNS]) for row in table.rows]
         left_out = len(rows) - _MOST_ROWS

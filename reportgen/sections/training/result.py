@@ -1,4 +1,4 @@
-"""What the training chapter holds: runs with their curves, pictures and texts, and diagnoses.
+"""Result of the training chapter: runs with curves, pictures and texts, plots, and diagnoses.
 
 Plain values only. Series are decimated (extremes kept); the CSV files have every point.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Step = int | float
-"""A step: whole, unless the log's axis is not."""
+"""A step: an integer unless the log has fractional steps."""
 Direction = Literal["lower", "higher", "none"]
 Role = Literal["train", "validation", "none"]
 NonFiniteKind = Literal["nan", "inf", "-inf"]
@@ -48,7 +48,7 @@ class Scalar:
         half_life: of that mean, in points; 0 where the series is not smoothed.
         non_finite_points: the first 100 of them.
         csv: the file with every point, relative to the model's folder.
-        plot: key of the plot that shows it.
+        plot: key of the plot with this curve.
     """
 
     points: int
@@ -165,14 +165,14 @@ class Superseded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
-    """What was found in one curve, with its evidence; `rules` turn it into a finding.
+    """A problem or property found in one curve, with its evidence; `rules` report it.
 
     Attributes:
         kind: the name of the rule that reports it, such as `diverged`.
         run: the run's name.
         tag: the curve's tag; "" for a statement about the run.
-        points: how many points the judgement rests on.
-        evidence: steps, values and names, by the names that the rule uses.
+        points: the number of points it is based on.
+        evidence: steps, values and names; the keys depend on `kind`.
     """
 
     kind: str
@@ -187,14 +187,14 @@ class Run:
     """One run of a training: one attempt, its resumed sessions joined.
 
     Attributes:
-        name: the path of its log below what the manifest names.
-        source: the manifest's own words for the log.
+        name: the path of its log below the path in the manifest.
+        source: the path as written in the manifest.
         attempt: 1 for the first; `attempts` is how many the log holds.
         group: the name that runs with equal settings share; "" for a run on its own.
-        state: in a word, what the rules that judge the run as a whole found.
-        summary: the same as a sentence with its figures.
+        state: the verdict on the run as a whole.
+        summary: the same verdict as a sentence with steps and values.
         sessions: how many processes wrote it.
-        not_shown: records of kinds that the report names only.
+        not_shown: the number of records of each kind that the report does not show.
     """
 
     name: str
@@ -224,7 +224,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupPoint:
-    """Runs of one group at one step."""
+    """Mean and range of the runs of one group at one step."""
 
     step: float
     mean: float
@@ -295,7 +295,7 @@ class Training:
     Attributes:
         headline: one sentence on the newest run.
         points: scalar points read in all runs.
-        smoothing: what the thick lines are, in words.
+        smoothing: a description of the smoothed lines.
     """
 
     headline: str

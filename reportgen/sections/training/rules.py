@@ -1,7 +1,7 @@
-"""What is judged of a training: every diagnosis of its curves as a finding, in one sentence.
+"""The rules of the training section: each reports one kind of diagnosis, in one sentence.
 
-How often each rule is wrong on healthy runs and misses a fault on sick ones, measured on
-generated runs and on real logs, `benchmarks/training_verdicts.md` reports.
+`benchmarks/training_verdicts.md` has the false alarms and misses of every rule, measured on
+generated runs and on real logs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Evidence = dict[str, float | int | str]
 def ends_in_non_finite(result: Training) -> Iterator[Hit]:
     """A loss or a metric whose last value is NaN or infinite.
 
-    From the named step to its end the curve holds no number any more, so nothing was learned
-    from there on. For a norm of gradients three values at the end must be non-finite: with mixed
-    precision single steps overflow and are skipped. One point is enough for this rule.
+    From the reported step to the end the curve has no finite value, so nothing was learned from
+    there on. For a gradient norm, the last three values must be non-finite: with mixed precision
+    single steps overflow, and the loss scaler skips them. Other curves need one point only.
     """
     return _hits(result, "ends-in-non-finite", _ends_in_non_finite)
 
@@ -38,22 +38,23 @@ def _ends_in_non_finite(found: Diagnosis) -> str:
         before = f"; the last finite value is {_value(e, 'last_finite_value')}"
     return (
         f"non-finite from step {_step(e, 'since_step')} to the end, "
-        f"the last {_count(e, 'to_the_end', 'value')} of {found.points:,}{before}"
+        f"the last {int(e['to_the_end']):,} of {count_of(found.points, 'value')}{before}"
     )
 
 
 @rule(
     "TRN002",
     Severity.WARNING,
-    advice="look for empty batches, log or division of zero and overflow in half precision at "
-    "these steps; clip gradients",
+    advice="check these steps for empty batches, log(0), division by zero and half-precision "
+    "overflow; clip gradients",
 )
 def non_finite_values(result: Training) -> Iterator[Hit]:
-    """NaN or infinite values in a loss or a metric that has finite ones again later.
+    """NaN or infinite values in a loss or a metric that is finite again later.
 
-    The run went on, but a step with such a loss may have put NaN into optimizer state or running
-    statistics. A score that never had a value, as that of a class without samples, is named
-    here too. Single overflows in a norm of gradients are left out: mixed precision makes them.
+    The run went on, but such a step may have put NaN into the optimizer state or into running
+    statistics. A score that is never finite, such as the accuracy of a class without samples, is
+    reported here too. Single overflows of a gradient norm are ignored: mixed precision causes
+    them.
     """
     return _hits(result, "non-finite-values", _non_finite_values)
 
@@ -62,8 +63,9 @@ def _non_finite_values(found: Diagnosis) -> str:
     e = found.evidence
     first, last = _step(e, "first_step"), _step(e, "last_step")
     place = f"at step {first}" if first == last else f"between steps {first} and {last}"
-    after = _count(e, "finite_after", "finite value")
-    return f"{_non_finite(e)} among {found.points:,} values, {place}; {after} after that"
+    after = _count(e, "finite_after", "finite value") if e["finite_after"] else "no finite value"
+    values = count_of(found.points, "value")
+    return f"{_non_finite(e)} out of {values}, {place}, followed by {after}"
 
 
 def _non_finite(e: Evidence) -> str:
@@ -74,20 +76,20 @@ def _non_finite(e: Evidence) -> str:
 @rule(
     "TRN003",
     Severity.NOTE,
-    advice="none is needed if the metric is undefined at first; leave such points out of the log",
+    advice="no action needed if the metric is undefined at first; do not log such points",
 )
 def infinity_at_the_start(result: Training) -> Iterator[Hit]:
     """A metric that is infinite in its first one or two points only.
 
-    Some losses overflow before the first update, and some metrics are not defined until then. For
-    a norm of gradients this is the search for the loss scale, up to 20 points.
+    Some losses overflow before the first update, and some metrics are undefined until then. For
+    a gradient norm up to 20 points may be infinite, while the loss scale is being found.
     """
     return _hits(
         result,
         "infinity-at-the-start",
         lambda found: (
-            f"infinite until step {_step(found.evidence, 'last_step')}, "
-            f"finite in the other {_count(found.evidence, 'finite_after', 'value')} "
+            f"infinite up to step {_step(found.evidence, 'last_step')}, "
+            f"followed by {_count(found.evidence, 'finite_after', 'finite value')} "
             f"(n = {found.points:,})"
         ),
     )
@@ -100,12 +102,13 @@ def infinity_at_the_start(result: Training) -> Iterator[Hit]:
     "warm-up or clip gradients",
 )
 def diverged(result: Training) -> Iterator[Hit]:
-    """A train metric that left its best value and did not come back.
+    """A training metric that became much worse than its best and did not recover.
 
     The median of the last 5 % of points is worse than the best running median by more than half
-    of the progress made, six standard errors and a fifth of the best value, and so is every
-    running median there (a quarter of the progress, four standard errors). Validation curves are
-    left out: they rise by overfitting. Silent below 20 points, or with the best in the last 5 %.
+    of the progress made, six standard errors and a fifth of the best value. Every running median
+    in those points is worse by more than a quarter of the progress and four standard errors.
+    Validation curves are not judged: overfitting makes them worse, too. Needs 20 points, and a
+    best value before the last 5 %.
     """
     return _hits(result, "diverged", _diverged)
 
@@ -113,26 +116,27 @@ def diverged(result: Training) -> Iterator[Hit]:
 def _diverged(found: Diagnosis) -> str:
     e = found.evidence
     return (
-        f"at {_value(e, 'last')} in the last {_count(e, 'last_points', 'point')}, "
-        f"best {_value(e, 'best')} at step {_step(e, 'best_step')}, "
-        f"left it at step {_step(e, 'step')} (n = {found.points:,})"
+        f"diverged at step {_step(e, 'step')}: {_value(e, 'last')} over the last "
+        f"{_count(e, 'last_points', 'point')}, best {_value(e, 'best')} at step "
+        f"{_step(e, 'best_step')} (n = {found.points:,})"
     )
 
 
 @rule(
     "TRN005",
     Severity.WARNING,
-    advice="check that the optimizer has the parameters and the loss has gradients, try to fit a "
-    "single batch, and try learning rates 10 × higher and lower",
+    advice="check that the optimizer holds the parameters and that gradients reach them; overfit "
+    "a single batch; try learning rates 10 × higher and lower",
 )
 def not_learning(result: Training) -> Iterator[Hit]:
-    """A train metric that ends where it began.
+    """A training metric that ends where it began.
 
-    The last fifth improves on the first points by less than three standard errors, and on the
-    first fifth by less than three of them and less than 2 % or one of them, whichever is more.
-    Of a fifth the mean of its middle half is taken. The best value plays no part: the lowest of
-    many noisy values always looks like progress. Silent below 50 points, where the log begins after
-    a fifth of the steps, and for a share that is above 0.98 from the start.
+    The last fifth of the points is better than the first points by less than three standard
+    errors. It is better than the first fifth by less than three standard errors and by less than
+    2 % or one standard error, whichever is more. A fifth counts as the mean of its middle half.
+    The best value is not used: the minimum of noise always looks like progress. Needs 50 points.
+    Logs that begin after a fifth of the steps are not judged, nor are accuracies and other shares
+    above 0.98 from the start.
     """
     return _hits(result, "not-learning", _not_learning)
 
@@ -140,12 +144,12 @@ def not_learning(result: Training) -> Iterator[Hit]:
 @rule(
     "TRN006",
     Severity.NOTE,
-    advice="none is needed before the warm-up ends; judge the run again then",
+    advice="no action needed before the warm-up ends; build the report again then",
 )
 def not_learning_in_warm_up(result: Training) -> Iterator[Hit]:
-    """A train metric that ends where it began, while the learning rate still rises.
+    """A training metric that ends where it began, while the learning rate still rises.
 
-    As not-learning, in a run whose logged learning rate has only risen so far.
+    As not-learning, in a run whose logged learning rate has never fallen.
     """
     return _hits(result, "not-learning-in-warm-up", _not_learning)
 
@@ -154,8 +158,8 @@ def _not_learning(found: Diagnosis) -> str:
     e = found.evidence
     each = _count(e, "points_of_each", "point")
     return (
-        f"{_value(e, 'first')} over the first {each} and {_value(e, 'last')} over the last "
-        f"{each}, steps {_step(e, 'first_step')} to {_step(e, 'last_step')}, "
+        f"no improvement: {_value(e, 'first')} over the first {each} and {_value(e, 'last')} over "
+        f"the last {each}, steps {_step(e, 'first_step')} to {_step(e, 'last_step')}, "
         f"noise ±{_value(e, 'sigma')} (n = {found.points:,})"
     )
 
@@ -166,38 +170,39 @@ def _not_learning(found: Diagnosis) -> str:
     advice="stop earlier next time, or lower the learning rate where the plateau begins",
 )
 def plateau(result: Training) -> Iterator[Hit]:
-    """A metric that gained less than 1 % of all its progress in the last 30 % of points.
+    """A metric that made less than 1 % of its total progress in the last 30 % of points.
 
-    It came within that of its best before those 30 % began. The end of a training that converged
-    looks the same, so this is a note; the sentence says where the learning rate fell to a tenth or
-    train and validation ended alike. Silent below 30 points.
+    It was about as good as its best before those points. A run that converged looks the same, so
+    this is a note. The message says "converged" where the learning rate fell to a tenth, or
+    training and validation ended at similar values. Needs 10 points in the last 30 %.
     """
     return _hits(result, "plateau", _plateau)
 
 
 def _plateau(found: Diagnosis) -> str:
     e = found.evidence
-    reading = ", converged" if e["reading"] == "converged" else ""
+    reading = " (converged)" if e["reading"] == "converged" else ""
     return (
-        f"flat at {_value(e, 'value')} since step {_step(e, 'step')}{reading}; the last "
-        f"{_count(e, 'last_points', 'point')} changed it by {_value(e, 'gain')}, "
-        f"all progress was {_value(e, 'progress')} (n = {found.points:,})"
+        f"flat at {_value(e, 'value')} since step {_step(e, 'step')}{reading}: changed by "
+        f"{_value(e, 'gain')} over the last {_count(e, 'last_points', 'point')}, "
+        f"total progress {_value(e, 'progress')} (n = {found.points:,})"
     )
 
 
 @rule(
     "TRN008",
     Severity.WARNING,
-    advice="keep the checkpoint of the best step; regularize, augment or stop earlier",
+    advice="use the checkpoint of the best step; add regularization or data augmentation, or "
+    "stop earlier",
 )
 def overfitting(result: Training) -> Iterator[Hit]:
-    """A validation metric clearly past its best while the train metric still improves.
+    """A validation metric clearly past its best while the training metric still improves.
 
-    The best of a running median of 3 checks (5 from 60 checks on) lies at least three checks and
-    a fifth of all checks back; the end is worse than it by more than 5 % of it, a tenth of the
-    progress and three times the noise; train improved since by more than 2 % of its range. Where
-    an accuracy of the same set still rises, the model is over-confident rather than worse. Silent
-    below 8 checks.
+    The best running median over 3 evaluations (over 5 from 60 evaluations on) lies at least three
+    evaluations and a fifth of all evaluations back. The end is worse by more than 5 % of the
+    best, a tenth of the progress and three times the noise. Since the best, the training metric
+    improved by more than 2 % of its range. An accuracy on the same set that still rises is named:
+    the model is then over-confident rather than worse. Needs 8 evaluations.
     """
     return _hits(result, "overfitting", _overfitting)
 
@@ -206,8 +211,8 @@ def _overfitting(found: Diagnosis) -> str:
     e = found.evidence
     still = f"; {e['still_improving']} still improves" if e["still_improving"] else ""
     return (
-        f"best {_value(e, 'best')} at step {_step(e, 'step')}, {_value(e, 'last')} at step "
-        f"{_step(e, 'last_step')}, while {e['train_tag']} went on from "
+        f"best {_value(e, 'best')} at step {_step(e, 'step')}, worsened to {_value(e, 'last')} at "
+        f"step {_step(e, 'last_step')} while {e['train_tag']} improved from "
         f"{_value(e, 'train_at_best')} to {_value(e, 'train_last')}{still} (n = {found.points:,})"
     )
 
@@ -220,9 +225,9 @@ def _overfitting(found: Diagnosis) -> str:
 def past_the_best(result: Training) -> Iterator[Hit]:
     """A validation metric whose last value is worse than its best.
 
-    By more than 2 % and more than the noise explains, given how many checks the best is the best
-    of. Nothing is said of the train metric. Scores without a train or validation word count too.
-    Silent below 5 checks.
+    Worse by more than 2 % and by more than the noise explains, given the number of evaluations
+    that the best is the best of. The training metric is not considered. Scores whose tag names
+    neither train nor validation are judged too. Needs 5 evaluations.
     """
     return _hits(result, "past-the-best", _past_the_best)
 
@@ -230,8 +235,8 @@ def past_the_best(result: Training) -> Iterator[Hit]:
 def _past_the_best(found: Diagnosis) -> str:
     e = found.evidence
     return (
-        f"best {_value(e, 'best')} at step {_step(e, 'best_step')}, {_value(e, 'last')} at step "
-        f"{_step(e, 'last_step')}, {_count(e, 'checks_since', 'check')} later "
+        f"best {_value(e, 'best')} at step {_step(e, 'best_step')}, last {_value(e, 'last')} at "
+        f"step {_step(e, 'last_step')}, {_count(e, 'checks_since', 'evaluation')} later "
         f"(n = {found.points:,})"
     )
 
@@ -239,15 +244,16 @@ def _past_the_best(found: Diagnosis) -> str:
 @rule(
     "TRN010",
     Severity.WARNING,
-    advice="clip gradients, lower the learning rate or beta2, and look at the batches of "
+    advice="clip gradients, lower the learning rate or Adam's beta2, and inspect the batches of "
     "these steps",
 )
 def repeated_or_lasting_spikes(result: Training) -> Iterator[Hit]:
-    """Three or more large spikes at no regular distance, or a large one that lasts.
+    """Three or more large spikes at irregular intervals, or one large spike that lasts.
 
-    Large: at least twice the level before it, and more than a quarter of all progress. Lasting: a
-    quarter of the window (n / 20 points, 20 to 200) or never back. A rise that follows a restart of
-    a logged learning rate is left out. Silent below 40 points.
+    A spike is large if it more than doubles the level before it and takes back more than a
+    quarter of the progress; of three or more spikes each must exceed four times the level. A
+    spike lasts if it takes a quarter of the window (n / 20 points, 20 to 200) or never ends. A
+    rise that follows a restart of a logged learning rate is ignored. Needs 40 points.
     """
     return _hits(result, "repeated-or-lasting-spikes", _spikes)
 
@@ -255,42 +261,44 @@ def repeated_or_lasting_spikes(result: Training) -> Iterator[Hit]:
 @rule(
     "TRN011",
     Severity.NOTE,
-    advice="none is needed for one spike that recovers; look at the batch of that step",
+    advice="no action needed for one spike that recovers; inspect the batch of that step",
 )
 def recovered_spike(result: Training) -> Iterator[Hit]:
     """Few or small spikes that the curve recovered from.
 
-    A spike is above the median of the points before it by 25 %, by 5 % of the range of the curve,
-    and by 6 deviations over three points or 10 for a single one. Silent below 40 points.
+    A spike exceeds the median of the points before it by 25 %, by 5 % of the range of the curve,
+    and by 6 standard deviations in three points in a row or by 10 in a single one. Needs 40
+    points.
     """
     return _hits(result, "recovered-spike", _spikes)
 
 
 def _spikes(found: Diagnosis) -> str:
     e = found.evidence
-    lost = f", {int(e['not_recovered']):,} of them not recovered" if e["not_recovered"] else ""
+    lost = f", {int(e['not_recovered']):,} without recovery" if e["not_recovered"] else ""
     return (
-        f"{_count(e, 'spikes', 'spike')} since step {_step(e, 'first_step')}{lost}; the largest "
-        f"reaches {_value(e, 'height')} from {_value(e, 'level')} at step {_step(e, 'step')} and "
-        f"lasts {_count(e, 'length', 'point')} (n = {found.points:,})"
+        f"{_count(e, 'spikes', 'spike')}, first at step {_step(e, 'first_step')}{lost}; the "
+        f"largest goes from {_value(e, 'level')} to {_value(e, 'height')} at step "
+        f"{_step(e, 'step')} and lasts {_count(e, 'length', 'point')} (n = {found.points:,})"
     )
 
 
 @rule(
     "TRN012",
     Severity.NOTE,
-    advice="a decay at the end often improves the result; none is needed for a fine-tuning",
+    advice="decay the learning rate towards the end, which often helps; short fine-tuning needs "
+    "no decay",
 )
 def constant_learning_rate(result: Training) -> Iterator[Hit]:
-    """A learning rate that stays the same over the whole run.
+    """A learning rate that is constant over the whole run.
 
-    All logged learning rates of the run do. Silent below 20 points.
+    Reported if every logged learning rate of the run is constant. Needs 20 points.
     """
     return _hits(
         result,
         "constant-learning-rate",
         lambda found: (
-            f"{_value(found.evidence, 'value')} from step "
+            f"constant at {_value(found.evidence, 'value')} from step "
             f"{_step(found.evidence, 'first_step')} to {_step(found.evidence, 'last_step')} "
             f"(n = {found.points:,})"
         ),
@@ -300,19 +308,20 @@ def constant_learning_rate(result: Training) -> Iterator[Hit]:
 @rule(
     "TRN013",
     Severity.WARNING,
-    advice="restore the scheduler's state with the checkpoint, and check the schedule there",
+    advice="restore the scheduler's state_dict with the checkpoint; check the schedule at that "
+    "step",
 )
 def learning_rate_jump(result: Training) -> Iterator[Hit]:
     """A learning rate that rises by more than 3 × between two points, once or twice.
 
-    Warm-ups and cyclic schedules are left out, and so is a return to the highest rate so far: that
-    is a restart, unless the run was resumed there. Silent below 10 points.
+    Warm-ups and cyclic schedules are ignored. So is a return to the highest rate so far, which is
+    a restart of the schedule, unless the run was resumed there. Needs 10 points.
     """
     return _hits(
         result,
         "learning-rate-jump",
         lambda found: (
-            f"from {_value(found.evidence, 'before')} to "
+            f"rises from {_value(found.evidence, 'before')} to "
             f"{_value(found.evidence, 'after')} at step {_step(found.evidence, 'step')} "
             f"(n = {found.points:,})"
         ),
@@ -322,12 +331,12 @@ def learning_rate_jump(result: Training) -> Iterator[Hit]:
 @rule(
     "TRN014",
     Severity.NOTE,
-    advice="none is needed; the points that were replaced are listed with the run",
+    advice="no action needed; the replaced points are listed under Log files",
 )
 def resumed(result: Training) -> Iterator[Hit]:
-    """A run that was interrupted and went on from a checkpoint.
+    """A run that was interrupted and resumed from a checkpoint.
 
-    Later points replace those from the step on where the run went on.
+    Points logged after the resume replace earlier ones from its first step on.
     """
     return _hits(result, "resumed", _resumed)
 
@@ -335,7 +344,7 @@ def resumed(result: Training) -> Iterator[Hit]:
 def _resumed(found: Diagnosis) -> str:
     e = found.evidence
     return (
-        f"{_count(e, 'resumes', 'resume')}, the first from step {_step(e, 'step')} after the log "
+        f"{_count(e, 'resumes', 'resume')}, the first at step {_step(e, 'step')} after the log "
         f"had reached step {_step(e, 'last_step_before')}; "
         f"{_count(e, 'superseded', 'point')} replaced"
     )
@@ -344,14 +353,15 @@ def _resumed(found: Diagnosis) -> str:
 @rule(
     "TRN015",
     Severity.WARNING,
-    advice="save and restore the states of optimizer, scheduler, scaler, random generators and "
-    "data order with the weights",
+    advice="save and restore the state of optimizer, scheduler, GradScaler, random generators and "
+    "data sampler along with the weights",
 )
 def jump_at_resume(result: Training) -> Iterator[Hit]:
     """A metric that is clearly worse just after a resume than just before it.
 
-    The medians of five points on each side differ by more than 5 % and five times the noise, after
-    what the curve rises by on its way is taken off. Silent below five points on a side.
+    The medians of five points on each side differ by more than 5 % and five times the noise. What
+    the curve rises by next to the resume anyway is subtracted first. Needs five points on each
+    side.
     """
     return _hits(result, "jump-at-resume", _jump_at_resume)
 
@@ -359,7 +369,7 @@ def jump_at_resume(result: Training) -> Iterator[Hit]:
 def _jump_at_resume(found: Diagnosis) -> str:
     e = found.evidence
     return (
-        f"median of {e['points_each']} points {_value(e, 'before')} before and "
+        f"median of {e['points_each']} points: {_value(e, 'before')} before and "
         f"{_value(e, 'after')} after the resume at step {_step(e, 'step')}, "
         f"noise ±{_value(e, 'sigma')} (n = {found.points:,})"
     )
@@ -368,13 +378,13 @@ def _jump_at_resume(found: Diagnosis) -> str:
 @rule(
     "TRN016",
     Severity.NOTE,
-    advice="log a metric of held-out data under a tag such as val/loss",
+    advice="log a metric on held-out data under a tag such as val/loss",
 )
 def missing_validation(result: Training) -> Iterator[Hit]:
-    """A run with train curves and no validation curve at all.
+    """A run with training curves and no validation curve.
 
-    Without one overfitting cannot be seen. Runs of reinforcement learning are left out. Silent
-    below 20 points.
+    Overfitting cannot be detected without one. Reinforcement learning is not judged. Needs 20
+    points.
     """
     return _hits(
         result,
@@ -392,10 +402,11 @@ def missing_validation(result: Training) -> Iterator[Hit]:
     advice="resume the run, or correct planned_steps in the manifest",
 )
 def ended_before_plan(result: Training) -> Iterator[Hit]:
-    """A run whose last step lies before the planned number of steps.
+    """A run whose last step is below the planned number of steps.
 
-    The plan is the manifest's, or the log's own (a trainer's max_steps). The run may still be
-    going on: a report reads no clock.
+    The plan is planned_steps of the manifest, or what the log itself records, such as max_steps
+    of the Hugging Face Trainer. The run may still be in progress: a build does not compare wall
+    times with the current time.
     """
     return _hits(
         result,
@@ -410,15 +421,15 @@ def ended_before_plan(result: Training) -> Iterator[Hit]:
 @rule(
     "TRN018",
     Severity.WARNING,
-    advice="look for memory that grows, swapping, a shared machine, throttling, or data that "
-    "is slower to load later",
+    advice="look for growing memory use, swapping, other jobs on the machine, thermal throttling, "
+    "or data that loads more slowly later on",
 )
 def slowdown(result: Training) -> Iterator[Hit]:
-    """A run whose last tenth is slower than 0.7 of its first half.
+    """A run whose last tenth makes less than 0.7 × the steps per second of its first half.
 
-    By the usual gap between points and by the mean, and by more than the jitter. The first tenth
-    (compilation, caches) and gaps of more than 10 × the usual one (evaluation, checkpoints, nights)
-    are left out. Silent below 40 gaps with wall times.
+    Both the median and the mean time per step must show it, by more than the jitter. The first
+    tenth (compilation, caches) and intervals longer than 10 × the usual one (evaluation,
+    checkpoints, pauses) are ignored. Needs 40 intervals between points with wall times.
     """
     return _hits(result, "slowdown", _slowdown)
 
@@ -426,30 +437,30 @@ def slowdown(result: Training) -> Iterator[Hit]:
 def _slowdown(found: Diagnosis) -> str:
     e = found.evidence
     return (
-        f"{_value(e, 'last_rate')} steps/s over the last {_count(e, 'last_gaps', 'gap')}, "
-        f"{_value(e, 'first_rate')} in the first half; measured since step "
-        f"{_step(e, 'since_step')} (n = {found.points:,})"
+        f"{_value(e, 'last_rate')} steps/s from step {_step(e, 'since_step')} on "
+        f"({_count(e, 'last_gaps', 'interval')}), {_value(e, 'first_rate')} steps/s in the first "
+        f"half (n = {found.points:,})"
     )
 
 
 @rule(
     "TRN019",
     Severity.WARNING,
-    advice="look for a detached branch, a saturated activation or a dead ReLU before these "
-    "parameters; with float16 scale the loss",
+    advice="look for a detached branch, a saturated activation or a dead ReLU between these "
+    "parameters and the loss; with float16 use a GradScaler",
 )
 def vanishing_gradient(result: Training) -> Iterator[Hit]:
-    """A gradient of nothing but zeros, or one value, in its last records.
+    """A gradient whose last histograms are all zeros, or a gradient norm that ends at zero.
 
-    In the last three histograms 99 % of values are around zero and none is larger than 1e-7, or
-    all values are equal; or the last 2 % of a norm of gradients are below 1e-7. Many zeros alone
-    are no fault: gradients of embeddings are sparse.
+    In each of the last three histograms 99 % of values are around zero and none is larger than
+    1e-7, or all values are equal. Of a gradient norm, the last 2 % of points are below 1e-7. Many
+    zeros alone are not reported: gradients of embeddings are sparse.
     """
     return _hits(
         result,
         "vanishing-gradient",
         lambda found: (
-            f"{_named(found)}largest absolute value {_value(found.evidence, 'largest')} from "
+            f"{_tags_of(found)}largest absolute value {_value(found.evidence, 'largest')} from "
             f"step {_step(found.evidence, 'first_step')} to "
             f"{_step(found.evidence, 'last_step')} (n = {found.points:,})"
         ),
@@ -459,20 +470,20 @@ def vanishing_gradient(result: Training) -> Iterator[Hit]:
 @rule(
     "TRN020",
     Severity.WARNING,
-    advice="clip gradients and lower the learning rate; look at the batch of that step",
+    advice="clip gradients and lower the learning rate; inspect the batch of that step",
 )
 def exploding_gradient(result: Training) -> Iterator[Hit]:
-    """A gradient far above what it was before.
+    """A gradient far above its earlier values.
 
     The largest absolute value of a histogram is more than 100 × the median of ten or more earlier
-    ones; or a norm of gradients is above 10 × its running median for three points.
+    ones, or a gradient norm is above 10 × its running median for three points in a row.
     """
     return _hits(
         result,
         "exploding-gradient",
         lambda found: (
             f"{_value(found.evidence, 'largest')} at step "
-            f"{_step(found.evidence, 'step')}, usual {_value(found.evidence, 'usual')} "
+            f"{_step(found.evidence, 'step')}, median before {_value(found.evidence, 'usual')} "
             f"(n = {found.points:,})"
         ),
     )
@@ -481,10 +492,11 @@ def exploding_gradient(result: Training) -> Iterator[Hit]:
 @rule(
     "TRN021",
     Severity.WARNING,
-    advice="pass these parameters to the optimizer, or allow this if they are frozen on purpose",
+    advice="pass these parameters to the optimizer; if they are frozen on purpose, list TRN021 "
+    "under ignore in the manifest",
 )
 def unchanged_weight(result: Training) -> Iterator[Hit]:
-    """A weight whose histograms are the same in the last three records.
+    """A weight whose last three histograms are identical.
 
     Minimum, maximum and sum are equal while the learning rate, if logged, is above zero. Parameters
     frozen on purpose look the same.
@@ -493,7 +505,7 @@ def unchanged_weight(result: Training) -> Iterator[Hit]:
         result,
         "unchanged-weight",
         lambda found: (
-            f"{_named(found)}{found.evidence['tags']} of "
+            f"{_tags_of(found)}{found.evidence['tags']} of "
             f"{_count(found.evidence, 'weights', 'weight')} unchanged from step "
             f"{_step(found.evidence, 'first_step')} to "
             f"{_step(found.evidence, 'last_step')} (n = {found.points:,})"
@@ -501,8 +513,8 @@ def unchanged_weight(result: Training) -> Iterator[Hit]:
     )
 
 
-def _named(found: Diagnosis) -> str:
-    """The tags of a diagnosis that stands for several; the first one alone is its place."""
+def _tags_of(found: Diagnosis) -> str:
+    """A prefix with the tags of a diagnosis of several tags: its place names only the first."""
     tags = int(found.evidence["tags"])
     if tags == 1:
         return ""
@@ -516,9 +528,9 @@ def _named(found: Diagnosis) -> str:
     advice="correct the computation of the metric, or the range in the manifest",
 )
 def out_of_range(result: Training) -> Iterator[Hit]:
-    """Values outside the valid range that the manifest gives a metric.
+    """Values outside the valid range of a metric, `ranges` in the manifest's log_options.
 
-    Both ends of a range are valid. NaN and infinities have rules of their own.
+    Both ends of a range are valid. TRN001 and TRN002 report NaN and infinities.
     """
     return _hits(result, "out-of-range", _out_of_range)
 
@@ -537,13 +549,13 @@ def _out_of_range(found: Diagnosis) -> str:
 @rule(
     "TRN023",
     Severity.WARNING,
-    advice="copy the file again if it was copied; otherwise its points in those bytes are lost",
+    advice="copy the file again if it is a copy; otherwise the points in those bytes are lost",
 )
 def damaged_log(result: Training) -> Iterator[Hit]:
-    """Stretches of a log file that could not be read.
+    """A log file with bytes that could not be read.
 
-    Reading goes on after each of them. How many points were lost is unknown where a length was
-    destroyed, so bytes are reported.
+    Reading continues behind them. Where a length is damaged the number of lost points is unknown,
+    so bytes are reported.
     """
     for run in result.runs:
         for file in dict.fromkeys(stretch.file for stretch in run.damage):
@@ -554,10 +566,9 @@ def _damage(run: Run, file: str) -> str:
     stretches = [stretch for stretch in run.damage if stretch.file == file]
     skipped = sum(stretch.bytes for stretch in stretches)
     first = stretches[0]
-    return (
-        f"{skipped:,} bytes skipped in {count_of(len(stretches), 'stretch', 'stretches')} of "
-        f"{file}, the first of {first.bytes:,} bytes at offset {first.offset:,}: {first.reason}"
-    )
+    several = len(stretches) > 1
+    places = f"in {len(stretches):,} places, the first {first.bytes:,} " if several else ""
+    return f"{count_of(skipped, 'byte')} skipped {places}at offset {first.offset:,}: {first.reason}"
 
 
 @rule(
@@ -566,9 +577,10 @@ def _damage(run: Run, file: str) -> str:
     advice="log from one process only (rank 0), and close a writer before opening another",
 )
 def repeated_steps(result: Training) -> Iterator[Hit]:
-    """Steps that were logged more than once by writers at the same time.
+    """A metric with several points at one step, without a resume between them.
 
-    All points are kept and drawn. A resume or a second attempt is another thing, see resumed.
+    Usually two processes logged at the same time. All points are kept and drawn. Points that a
+    resume replaces are reported as resumed; a second attempt is a run of its own.
     """
     return _hits(
         result,
@@ -583,12 +595,12 @@ def repeated_steps(result: Training) -> Iterator[Hit]:
 @rule(
     "TRN025",
     Severity.NOTE,
-    advice="log each unit under a tag of its own, such as train_loss_step and train_loss_epoch",
+    advice="log each unit under its own tag, such as train_loss_step and train_loss_epoch",
 )
 def mixed_units(result: Training) -> Iterator[Hit]:
-    """A tag whose steps are sometimes of one unit and sometimes of another.
+    """A tag whose steps mix two units, such as epochs and batches.
 
-    Its steps jump between two sequences, as epochs among batches. The points are drawn in the order
+    Its steps jump back and forth between two rising sequences. The points are drawn in the order
     of the log.
     """
     return _hits(
@@ -609,7 +621,7 @@ def _hits(result: Training, kind: str, sentence: Callable[[Diagnosis], str]) -> 
 
 
 def _at(result: Training, run: str, tag: str) -> str:
-    """`run · tag`; without the run where there is only one, without a tag of the whole run."""
+    """`run · tag`; the tag alone in a log of one run, the run alone for a finding on all of it."""
     if len(result.runs) == 1 and tag:
         return tag
     return " · ".join(filter(None, (run, tag))) or "run"

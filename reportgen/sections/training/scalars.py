@@ -1,4 +1,4 @@
-"""A curve as a value of the report: totals over all points, and few enough points to show."""
+"""Summarizes a curve for the report: statistics over all points, and a decimated series."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEPT_NON_FINITE = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Summary:
-    """What plots and the report need of one curve.
+    """Statistics and decimation of one curve, for plots and report.json.
 
     Attributes:
         kept: indices of the points to show.
@@ -47,7 +47,7 @@ class Summary:
 
 
 def points_per_series(series: int) -> int:
-    """How many points of each of `series` series are shown."""
+    """The number of points to keep of each series, if there are `series` of them."""
     return max(_FEWEST_POINTS, min(MOST_POINTS, _ALL_POINTS // max(1, series)))
 
 
@@ -92,7 +92,7 @@ def _drawn_values(curve: Curve) -> Floats:
 
 
 def _must_stay(curve: Curve) -> list[int]:
-    """The lowest and highest point of all, and the first points that are not finite."""
+    """Indices of the lowest and the highest point, and of the first non-finite points."""
     finite = np.isfinite(curve.values)
     bad: list[int] = np.flatnonzero(~finite)[:_KEPT_NON_FINITE].tolist()
     if not finite.any():
@@ -147,17 +147,17 @@ def as_scalar(summary: Summary, *, csv: str, plot: str) -> Scalar:
 
 
 def whole(step: float) -> Step:
-    """`step` as an integer where it is one."""
+    """`step` as an int if it is whole."""
     return int(step) if step == int(step) else float(step)
 
 
 def finite_or_none(value: float) -> float | None:
-    """`value`, or None for NaN and the infinities, which JSON cannot write."""
+    """`value`, or None for NaN and infinities, which JSON cannot represent."""
     return float(value) if math.isfinite(value) else None
 
 
 def non_finite_kind(value: float) -> NonFiniteKind:
-    """Which of the three a value is that is not finite."""
+    """The kind of a non-finite value."""
     if math.isnan(value):
         return "nan"
     return "inf" if value > 0 else "-inf"

@@ -1,7 +1,7 @@
-"""Sessions of one run joined: resumes, second attempts, repeats and mixed units told apart.
+"""Joins the sessions of one run; detects resumes, second attempts, repeats and mixed units.
 
-A log is written by one process or by several, one after another or at once. What a step that goes
-back means depends on where it goes back to and on the wall time:
+A log is written by one process or by several, one after another or at once. When a step goes back,
+its target and the wall time decide what happened:
 
 - a *resume* goes back to a step inside what was logged: later points replace earlier ones;
 - a *second attempt* goes back to the first step: it is a run of its own;
@@ -132,9 +132,9 @@ def _has_mixed_units(steps: Floats) -> bool:
 
 
 def _split(session: Stretch) -> list[Stretch]:
-    """`session` cut where the step goes back to the first one, or back after a pause.
+    """`session` split where the step goes back to the first step, or goes back after a pause.
 
-    Without a pause it is the same process that logs some steps twice: these are repeats.
+    A step that goes back without a pause is a repeat: one process logged it twice.
     """
     steps = session.steps
     interval = _interval(steps)
@@ -183,7 +183,7 @@ def _interval(steps: Floats) -> float:
 
 
 def _add(attempts: list[Attempt], parts: dict[str, Stretch], purge: int | None) -> None:
-    """Join what one session wrote, `parts` by tag, to the newest attempt, or begin another."""
+    """Append the `parts` of one session, by tag, to the newest attempt, or begin a new one."""
     current = attempts[-1]
     common = [tag for tag in parts if tag in current.stretches]
     if purge is not None and current.stretches:
@@ -216,7 +216,7 @@ def _is_later(earlier: Sequence[Stretch], later: Stretch) -> bool:
 
 
 def _resume(attempt: Attempt, step: float) -> None:
-    """Drop what `attempt` has from `step` on in every tag; note what was dropped."""
+    """Drop the points of `attempt` from `step` on in every tag, and record them as replaced."""
     last, dropped = -np.inf, 0
     for tag, stretches in attempt.stretches.items():
         kept = []

@@ -1,4 +1,4 @@
-"""Steps, values and counts as the sentences of the training chapter write them."""
+"""Formats of steps, values and counts in the sentences of the training chapter."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 
 def format_step(step: float) -> str:
-    """A step in groups of three, with its fraction if it has one: `8,200`, `0.5`."""
+    """A step with thousands separators, and its fraction if it has one: `8,200`, `0.5`."""
     return f"{step:,.0f}" if step == round(step) else f"{step:,.4g}"
 
 
 def format_value(value: float) -> str:
-    """A value in three significant digits, four from 1,000 on: `0.912`, `2.31`, `1.2e-05`."""
+    """Three significant digits, whole from 1,000 on: `0.912`, `2.31`, `1.2e-05`, `12,340`."""
     if not math.isfinite(value):
         return "not finite"
     if 1_000 <= abs(value) < 1e6:

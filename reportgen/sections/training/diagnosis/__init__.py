@@ -1,8 +1,8 @@
-"""Judging a run by its curves: every rule on one run, with the evidence for each.
+"""Diagnoses a run from its curves; every diagnosis has its evidence.
 
-Each file holds one idea. Rules are silent where a curve is too short for them, and a verdict
-that explains others silences them: a curve that diverged is not also called a plateau.
-How often each is wrong, `benchmarks/training_verdicts.md` reports.
+One file per topic. Curves that are too short are not judged. A diagnosis that explains others
+replaces them: a curve that diverged is not also reported as a plateau.
+`benchmarks/training_verdicts.md` has the false alarms and misses of every rule.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["diagnose"]
 
 
 def diagnose(run: RunCurves, ranges: Mapping[str, Range] | None = None) -> tuple[Diagnosis, ...]:
-    """What is found in `run`, in the order of the rules' files.
+    """All diagnoses of `run`, in the order of the files here.
 
     Args:
         ranges: the manifest's valid ranges, (lowest, highest) by tag, None for no limit.
@@ -91,7 +91,7 @@ def _of_trends(run: JudgedRun) -> Iterator[Diagnosis]:
 
 
 def _of_validation(run: JudgedRun) -> Iterator[Diagnosis]:
-    """Overfitting of pairs; a last value past the best of every curve that picks a checkpoint."""
+    """Overfitting of pairs, and a last value past the best for curves that select checkpoints."""
     overfitting = {
         validation.tag: found
         for train, validation in run.pairs
@@ -99,12 +99,12 @@ def _of_validation(run: JudgedRun) -> Iterator[Diagnosis]:
     }
     yield from overfitting.values()
     for trend in run.trends.values():
-        if trend.tag not in overfitting and _picks_a_checkpoint(trend):
+        if trend.tag not in overfitting and _selects_checkpoints(trend):
             found = find_past_best(trend)
             if found is not None:
                 yield found
 
 
-def _picks_a_checkpoint(trend: Trend) -> bool:
-    """Whether its best names a checkpoint to keep: of a validation set, or a score without role."""
+def _selects_checkpoints(trend: Trend) -> bool:
+    """Whether checkpoints are selected by it: a validation metric, or a score without a role."""
     return trend.role == "validation" or (trend.role == "none" and trend.sign < 0)

@@ -1,4 +1,4 @@
-"""A train metric that left its best for good."""
+"""Divergence: a train metric that became much worse and did not recover."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _TAIL_SHARE = 0.05
 
 
 def find_divergence(trend: Trend) -> Diagnosis | None:
-    """`diverged` where the last 5 % of points are far above the best, all of them.
+    """`diverged` if all of the last 5 % of points are far above the best.
 
-    Far: half of the progress made, six standard errors and a fifth of the best itself. Silent
-    where the best lies in those last points, and with fewer than 20 points.
+    Far: half of the progress made, six standard errors and a fifth of the best itself. None if
+    the best lies in those points, or with fewer than 20 points.
     """
     count = len(trend)
     if count < _FEWEST_POINTS:

@@ -68,7 +68,7 @@ def _of_histograms(
 
 
 def largest(record: LoggedHistogram) -> float:
-    """The largest absolute value in `record`; by its buckets where it does not hold one."""
+    """The largest absolute value in `record`, from its buckets if the extremes are not finite."""
     ends = [record.minimum, record.maximum]
     if not all(math.isfinite(end) for end in ends):
         filled = [i for i, count in enumerate(record.counts) if count > 0]
@@ -79,7 +79,7 @@ def largest(record: LoggedHistogram) -> float:
 
 
 def is_dead(records: Records) -> bool:
-    """Whether the last three records hold nothing but (almost) zeros, or one value."""
+    """Whether each of the last three records has only (almost) zeros, or only one value."""
     return len(records) >= _LAST_RECORDS and all(map(_is_dead, records[-_LAST_RECORDS:]))
 
 
@@ -156,7 +156,7 @@ def _unchanged(run: JudgedRun) -> Iterator[Diagnosis]:
         tag
         for tag, records in run.run.histograms.items()
         if set(split_words(tag)) & _WEIGHTS and not set(split_words(tag)) & _GRADIENTS
-        if is_unchanged(records) and _learns(run, records)
+        if is_unchanged(records) and _is_trained(run, records)
     ]
     if tags:
         weights = sum(bool(set(split_words(t)) & _WEIGHTS) for t in run.run.histograms)
@@ -171,7 +171,7 @@ def is_unchanged(records: Records) -> bool:
     return len(figures) == 1 and not any(math.isnan(figure) for figure in next(iter(figures)))
 
 
-def _learns(run: JudgedRun, records: Records) -> bool:
+def _is_trained(run: JudgedRun, records: Records) -> bool:
     """Whether some learning rate is above zero between those records; true where none is logged."""
     if not run.learning_rates:
         return True

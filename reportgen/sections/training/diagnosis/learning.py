@@ -1,4 +1,4 @@
-"""Curves that do not move: from the start on, or no more."""
+"""Curves that never improve, and plateaus."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CEILING = 0.98  # of a share; nothing is left to learn there
 
 
 def find_no_learning(trend: Trend, learning_rates: list[Curve]) -> Diagnosis | None:
-    """`not-learning` where the end is no better than the start, within the noise.
+    """`not-learning` if the end is no better than the start, within the noise.
 
     The last fifth is compared with the first points and with the first fifth, never with the
-    best: the minimum of noise always looks like progress. Silent with fewer than 50 points, and
-    where the log begins late in the training.
+    best: the minimum of noise always looks like progress. None with fewer than 50 points, or if
+    the log begins late in the training.
     """
     count = len(trend)
     if count < _FEWEST_POINTS or _begins_late(trend) or _is_solved(trend):
@@ -45,7 +45,7 @@ def find_no_learning(trend: Trend, learning_rates: list[Curve]) -> Diagnosis | N
 
 
 def _begins_late(trend: Trend) -> bool:
-    """Whether the steps before the first point are a fifth of all: the start is not in the log."""
+    """Whether the first fifth of the steps is missing from the log."""
     return bool(trend.steps[0] > 0.2 * trend.steps[-1])
 
 
@@ -63,9 +63,9 @@ def _is_warming_up(curve: Curve) -> bool:
 def find_plateau(
     trend: Trend, learning_rates: list[Curve], partner: Trend | None
 ) -> Diagnosis | None:
-    """`plateau` where the last 30 % gained less than 1 % of all progress.
+    """`plateau` if the last 30 % of points made less than 1 % of the total progress.
 
-    Silent with fewer than 30 points, or fewer than 10 in those 30 %.
+    None with fewer than 30 points, or fewer than 10 in those 30 %.
     """
     count = len(trend)
     last = int(0.3 * count)

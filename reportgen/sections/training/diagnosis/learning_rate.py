@@ -32,7 +32,7 @@ class Jump:
 
 
 def find_constant_rate(run: JudgedRun) -> Iterator[Diagnosis]:
-    """`constant-learning-rate` where all rates of a run stay the same over 20 points or more."""
+    """`constant-learning-rate` if every rate of a run is constant over at least 20 points."""
     rates = [(curve, _finite(curve)[1]) for curve in run.learning_rates]
     rates = [(curve, values) for curve, values in rates if len(values) >= _FEWEST_FOR_CONSTANT]
     if rates and all(_is_constant(values) for _, values in rates):
@@ -51,10 +51,9 @@ def find_constant_rate(run: JudgedRun) -> Iterator[Diagnosis]:
 
 
 def find_rate_jumps(run: JudgedRun) -> Iterator[Diagnosis]:
-    """`learning-rate-jump`: a rise by more than 3 × that belongs to no warm-up and no restart.
+    """`learning-rate-jump`: a rise by more than 3 × outside of warm-ups and restarts.
 
-    A rise to about the highest rate so far, or less, is a restart, unless the run was resumed
-    there.
+    A rise to at most about the highest rate so far is a restart, unless the run was resumed there.
     """
     seen = set[float]()
     for curve in run.learning_rates:
@@ -86,7 +85,7 @@ _MOST_RESTARTS = 1_000
 
 
 def jumps_of(steps: Floats, rates: Floats, factor: float = _JUMP) -> list[Jump]:
-    """Rises by more than `factor` between neighbors after the warm-up, no part of a ramp."""
+    """Rises by more than `factor` between neighbors, outside of the warm-up and of ramps."""
     places = np.flatnonzero((rates[1:] > factor * rates[:-1]) & (rates[:-1] > 0)) + 1
     return [
         Jump(
@@ -101,7 +100,7 @@ def jumps_of(steps: Floats, rates: Floats, factor: float = _JUMP) -> list[Jump]:
 
 
 def _in_warm_up(rates: Floats, place: int) -> bool:
-    """Whether the rate has not fallen until `place`, and not stood still for long."""
+    """Whether the rate has neither fallen before `place` nor been constant for long."""
     before = rates[:place]
     if before[-1] < _HARDLY_LOWER * before.max():
         return False

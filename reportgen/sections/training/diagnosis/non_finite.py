@@ -16,7 +16,7 @@ _LAST_NORMS = 3  # a single step may overflow; three in a row do not recover by 
 
 
 def find_non_finite(run: RunCurves) -> Iterator[Diagnosis]:
-    """Every curve of a metric or a gradient norm with values that are not finite."""
+    """One diagnosis for every metric and gradient norm with non-finite values."""
     for curve in run.curves.values():
         if curve.name.kind in ("metric", "gradient norm"):
             bad = np.flatnonzero(~np.isfinite(curve.values))

@@ -21,10 +21,10 @@ _FEWEST_WITHOUT_VALIDATION = 20
 def find_overfitting(
     train: Trend, validation: Trend, trends: Mapping[str, Trend]
 ) -> Diagnosis | None:
-    """`overfitting` where validation is clearly past its best while train still improves.
+    """`overfitting` if validation is clearly past its best while train still improves.
 
-    The best lies a fifth of all checks back, 3 at least; the end is worse than it by 5 % of it,
-    a tenth of the progress and three times the noise. Silent with fewer than 8 checks.
+    The best lies at least 3 checks and a fifth of all checks back. The end is worse by 5 % of the
+    best, a tenth of the progress and three times the noise. None with fewer than 8 checks.
 
     Args:
         trends: of the run; an accuracy of the same set that still rises is named.
@@ -97,11 +97,11 @@ def _set_of(tag: str) -> str:
 
 
 def find_past_best(trend: Trend) -> Diagnosis | None:
-    """`past-the-best` where the end is worse than the best by 2 % and by the noise.
+    """`past-the-best` if the end is worse than the best by 2 % and by the noise.
 
-    The best of many noisy checks is better than their mean: the more checks, the more of the
-    noise is allowed for. From 60 checks on running medians are compared, so that one lucky check
-    is no best. Silent with fewer than 5 checks.
+    The best of many noisy checks is better than their mean: the allowance for noise grows with
+    the number of checks. From 60 checks on, running medians are compared, so that one lucky check
+    does not count as the best. None with fewer than 5 checks.
     """
     checks = len(trend)
     if checks < _FEWEST_FOR_BEST:
@@ -125,7 +125,7 @@ def find_past_best(trend: Trend) -> Diagnosis | None:
 
 
 def find_missing_validation(run: JudgedRun) -> Iterator[Diagnosis]:
-    """`missing-validation` where a run of some length has no validation curve at all."""
+    """`missing-validation` if a train curve has 20 points and no curve is of a validation set."""
     curves = run.run.curves.values()
     if any(curve.name.role == "validation" for curve in curves) or _is_reinforcement(run.run):
         return

@@ -1,4 +1,4 @@
-"""Values outside the range that the manifest gives a metric."""
+"""Values outside a metric's valid range."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Range = tuple[float | None, float | None]
 
 
 def find_out_of_range(run: RunCurves, ranges: Mapping[str, Range]) -> Iterator[Diagnosis]:
-    """`out-of-range` for every curve with a finite value beyond its range; its ends are inside.
+    """`out-of-range` for every curve with a finite value beyond its range; both ends are valid.
 
     Args:
         ranges: (lowest, highest) by tag, None for no limit.

@@ -1,4 +1,4 @@
-"""Resumed runs: that they were, what jumped there, and whether the plan was completed."""
+"""Resumes, jumps of metrics at resumes, and runs that end before their planned steps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def find_jumps_at_resumes(run: JudgedRun) -> Iterator[Diagnosis]:
     """`jump-at-resume` where a curve is clearly worse after a resume than before it.
 
     Five points on each side are compared: their medians differ by five times the noise and 5 %.
-    A step to the better is left alone: running means that begin anew make one.
+    An improvement is not reported: running means that restart at a resume cause one.
     """
     for trend in run.trends.values():
         for resume in run.run.curves[trend.tag].resumes:
@@ -59,7 +59,7 @@ def _jump(trend: Trend, resume: Resume) -> Diagnosis | None:
         return None
     before = median(trend.costs[at - _POINTS_EACH : at])
     after = median(trend.costs[at : at + _POINTS_EACH])
-    jump = after - before - _rise_on_its_way(trend, at)
+    jump = after - before - _expected_rise(trend, at)
     if not jump > max(5 * trend.sigma, 0.05 * abs(before)):
         return None
     return trend.found(
@@ -72,8 +72,8 @@ def _jump(trend: Trend, resume: Resume) -> Diagnosis | None:
     )
 
 
-def _rise_on_its_way(trend: Trend, at: int) -> float:
-    """What the curve rises by from five points to the next beside `at`, as in a second descent."""
+def _expected_rise(trend: Trend, at: int) -> float:
+    """The rise from five points to the next five beside `at`, as in double descent."""
     bounds = (
         at - 2 * _POINTS_EACH,
         at - _POINTS_EACH,

@@ -18,7 +18,7 @@ _ERRORS = 3  # standard errors by which the change must exceed the jitter
 
 
 def find_slowdown(run: RunCurves) -> Iterator[Diagnosis]:
-    """`slowdown` where the last tenth runs at less than 0.7 of the rate of the first half.
+    """`slowdown` if the last tenth runs at less than 0.7 of the rate of the first half.
 
     Both by the usual gap between points and by the mean: where evaluation follows every other
     point, the median alone could move from one kind of gap to the other. Judged on the curve

@@ -1,4 +1,4 @@
-"""Spikes: values far above those just before, back again or not."""
+"""Spikes: values far above those just before, with or without recovery."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ class Spike:
 
 
 def find_spikes(trend: Trend, restarts: Iterable[float]) -> Iterator[Diagnosis]:
-    """`repeated-or-lasting-spikes`, or `recovered-spike` where they are few and short.
+    """`repeated-or-lasting-spikes`, or `recovered-spike` if they are few and short.
 
-    Silent with fewer than 40 points, and for a rise that follows a restart of the learning rate.
+    None with fewer than 40 points. A rise that follows a restart of the learning rate is ignored.
 
     Args:
-        restarts: the steps at which a learning rate was set up again.
+        restarts: the steps at which a learning rate rose again.
     """
     if len(trend) < _FEWEST_POINTS:
         return
     window = spike_window(len(trend))
     spikes = spikes_of(trend.costs)
-    excused = [_index(trend.steps, step) for step in restarts]
-    spikes = [s for s in spikes if not any(at - 2 <= s.first <= at + window for at in excused)]
+    restarted = [_index(trend.steps, step) for step in restarts]
+    spikes = [s for s in spikes if not any(at - 2 <= s.first <= at + window for at in restarted)]
     if not spikes:
         return
     highest = max(spikes, key=lambda spike: spike.rise)
-    grave = _is_grave(spikes, trend, window)
+    severe = _are_severe(spikes, trend, window)
     yield trend.found(
-        "repeated-or-lasting-spikes" if grave else "recovered-spike",
+        "repeated-or-lasting-spikes" if severe else "recovered-spike",
         spikes=len(spikes),
         first_step=float(trend.steps[spikes[0].first]),
         step=float(trend.steps[highest.peak]),
@@ -80,7 +80,7 @@ def find_spikes(trend: Trend, restarts: Iterable[float]) -> Iterator[Diagnosis]:
 
 
 def spike_window(points: int) -> int:
-    """How many points before a point it is compared with."""
+    """The number of preceding points that a point is compared with: n / 20, from 20 to 200."""
     return min(max(points // 20, _SHORTEST_WINDOW), _LONGEST_WINDOW)
 
 
@@ -104,7 +104,7 @@ def spikes_of(costs: Floats) -> list[Spike]:
 
 
 def _in_a_row(marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The marks that stand in a row of three or more."""
+    """The marks that are part of three or more in a row."""
     middle = marks[:-2] & marks[1:-1] & marks[2:]
     rows = np.zeros_like(marks)
     for shift in range(3):
@@ -149,7 +149,7 @@ def _merged(
         )
 
 
-def _is_grave(spikes: Sequence[Spike], trend: Trend, window: int) -> bool:
+def _are_severe(spikes: Sequence[Spike], trend: Trend, window: int) -> bool:
     """Whether there are three huge spikes at no regular distance, or a large one that lasts."""
     large = [spike for spike in spikes if _is_large(spike, trend)]
     lasting = max(5, window // 4)
@@ -160,7 +160,7 @@ def _is_grave(spikes: Sequence[Spike], trend: Trend, window: int) -> bool:
 
 
 def _is_large(spike: Spike, trend: Trend) -> bool:
-    """Whether it doubles the level before it, and is no small part of all progress."""
+    """Whether it more than doubles the level before it, and exceeds a quarter of the progress."""
     return spike.rise > _LARGE * abs(spike.level) and spike.rise > 0.25 * trend.progress
 
 

@@ -1,6 +1,6 @@
-"""Curves made ready to be judged: what the rules on trends share, computed once per curve.
+"""Statistics that the diagnoses of trends share, computed once per curve.
 
-Inside the rules lower is better: `costs` are the values, turned around where higher is better.
+`costs` are the values of a curve, negated if higher is better: lower is always better.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Trend:
 
     @cached_property
     def starts(self) -> int:
-        """How many of the first points stand for the start: 3 to 10."""
+        """The number of points whose median is the start: 3 to 10."""
         return min(max(len(self) // 20, 3), 10)
 
     @cached_property
@@ -107,7 +107,7 @@ class Trend:
         return standard_error(self.costs, count, self.sigma)
 
     def value(self, cost: float) -> float:
-        """A cost as the log has it."""
+        """The logged value of a cost."""
         return self.sign * float(cost)
 
     def found(self, kind: str, **evidence: float | int | str) -> Diagnosis:
@@ -145,7 +145,7 @@ class JudgedRun:
 def judge(run: RunCurves) -> JudgedRun:
     """`run` with a trend for every curve that should improve.
 
-    In a run that logs returns of episodes losses have none: they measure a target that moves.
+    In a run with episode returns (reinforcement learning) losses are left out: their target moves.
     """
     returns = any(is_return(tag) for tag in run.curves)
     trends = {
