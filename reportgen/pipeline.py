@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -219,16 +219,25 @@ def workshop(output: Path) -> Iterator[Path]:
         for left in home.glob(".reportgen-*"):
             if not _alive(left.name.split("-")[1]):
                 shutil.rmtree(left, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix=f".reportgen-{os.getpid()}-", dir=home))
     except OSError as error:
-        raise OutputError(
-            f"cannot write to {str(home)!r}: {(error.strerror or str(error)).lower()}",
-            hint="choose another folder with --output",
-        ) from error
+        raise _cannot_write(home, error) from error
+    # Named before it exists, so that an interrupt between the two leaves nothing behind.
+    work = home / f".reportgen-{os.getpid()}-{secrets.token_hex(4)}"
     try:
+        try:
+            work.mkdir(mode=0o700)
+        except OSError as error:
+            raise _cannot_write(home, error) from error
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _cannot_write(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write to {str(folder)!r}: {(error.strerror or str(error)).lower()}",
+        hint="choose another folder with --output",
+    )
 
 
 def _alive(process: str) -> bool:

@@ -34,6 +34,7 @@ from reportgen.workers import Examined
 
 POLL_SECONDS = 0.5
 _FORMATS = frozenset({"html", "json", "md"})
+_INTERRUPTED = 130
 _LONGEST_SILENCE = 3600.0  # seconds without a point before a run counts as stalled
 _SILENCE_IN_GAPS = 20  # or so many times the usual distance of two points, if that is longer
 
@@ -74,9 +75,10 @@ def watch(
             while True:
                 watched.poll()
                 time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as end:  # Ctrl-C, or SIGTERM
             watched.finish()
-            raise WatchEnded(130) from None
+            status = end.code if isinstance(end, SystemExit) else _INTERRUPTED
+            raise WatchEnded(status) from None
 
 
 @dataclass(kw_only=True, slots=True)

@@ -93,6 +93,8 @@ const curvePlots = (() => {
 
   // ---- data ----------------------------------------------------------------------------------
   // Settings that all plots share; curves.js sets them.
+  // A line of one tag among several of its run is named "run · tag".
+  const runOf = (line) => line?.name.split(" · ")[0] ?? "";
   const settings = { hidden: [], lines: "both", y: "auto", x: "step", outliers: false, large: [] };
 
   const decode = (metadata) => {
@@ -400,7 +402,7 @@ const curvePlots = (() => {
     get isLarge() { return settings.large.includes(this.id); }
     get isSparkline() { return Boolean(this.data.spark) && !this.isLarge; }
     get lines() {
-      return this.data.lines.filter((line) => line.steps.length && !settings.hidden.includes(line.name));
+      return this.data.lines.filter((line) => line.steps.length && !settings.hidden.includes(runOf(line)));
     }
 
 
@@ -451,7 +453,7 @@ const curvePlots = (() => {
 
     hideLines() {
       this.original.querySelectorAll(":scope > g").forEach((group, index) => {
-        group.classList.toggle("off", settings.hidden.includes(this.data.lines[index]?.name));
+        group.classList.toggle("off", settings.hidden.includes(runOf(this.data.lines[index])));
       });
     }
 
@@ -658,5 +660,5 @@ const curvePlots = (() => {
     }
   }
 
-  return { Plot, settings, readOut, element, shape, formatStep };
+  return { Plot, runOf, settings, readOut, element, shape, formatStep };
 })();

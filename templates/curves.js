@@ -2,7 +2,7 @@
 // The tools of the training chapter: filter, runs, axes, zoom, keys, one step for all images; and
 // a reload that keeps its place. curve_plot.js draws. Without scripts all of it stays readable.
 (() => {
-  const { Plot, settings, readOut, element, shape, formatStep } = curvePlots;
+  const { Plot, runOf, settings, readOut, element, shape, formatStep } = curvePlots;
   const chapter = document.querySelector("#training");
   const area = document.querySelector("[data-curves]");
   const figures = area ? [...area.querySelectorAll("figure.plot")] : [];
@@ -165,7 +165,8 @@
     const axes = new Set(["step"]);
     const lines = plots.filter((plot) => plot.metadata).flatMap((plot) => plot.data.lines);
     for (const line of lines) {
-      if (line.name && !runs.has(line.name)) runs.set(line.name, line.c % 8);
+      const run = runOf(line);
+      if (run && !runs.has(run)) runs.set(run, line.c % 8);
       if (line.e) axes.add("epoch");
       if (line.t) axes.add("relative").add("wall");
     }

@@ -391,7 +391,7 @@ def test_a_folder_without_permission_is_one_line_with_a_hint(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out"))
-    monkeypatch.setattr(placing.tempfile, "mkdtemp", _raiser(denied))
+    monkeypatch.setattr(placing, "home_of_staging", _raiser(denied))
     with pytest.raises(OutputError, match=r"cannot write .*out: permission denied") as caught:
         _write(small_report(), work, tmp_path / "out")
     assert caught.value.hint.startswith("choose a folder")
@@ -403,13 +403,13 @@ def test_an_output_whose_parent_may_not_be_written_is_staged_inside_itself(
 ) -> None:
     monkeypatch.setattr(placing.os, "access", lambda path, mode: False)
     made: list[object] = []
-    mkdtemp = placing.tempfile.mkdtemp
+    home_of_staging = placing.home_of_staging
 
-    def noting(**where: object) -> str:
-        made.append(where["dir"])
-        return mkdtemp(**where)
+    def noting(output: Path) -> Path:
+        made.append(home_of_staging(output))
+        return home_of_staging(output)
 
-    monkeypatch.setattr(placing.tempfile, "mkdtemp", noting)
+    monkeypatch.setattr(placing, "home_of_staging", noting)
     _write(small_report(), work, tmp_path / "out")
     assert made == [tmp_path / "out"]
     assert _only_output(tmp_path / "out") == ["index.html", "models", "report.json", "summary.md"]

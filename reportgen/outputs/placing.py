@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -149,9 +149,10 @@ def staging(output: Path) -> Iterator[Staging]:
     made: list[Path] = []
     try:
         made = _make_folder(output)
-        # the process in the name: another build beside this one leaves what belongs to the living
-        prefix = f".reportgen-{os.getpid()}-"
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=home_of_staging(output)))
+        # the process in the name: another build beside this one leaves what belongs to the living;
+        # named before it exists, so that an interrupt between the two leaves nothing behind
+        folder = home_of_staging(output) / f".reportgen-{os.getpid()}-{secrets.token_hex(4)}"
+        folder.mkdir(mode=0o700)
         yield Staging(output=output, folder=folder)
     except OSError as error:
         raise _as_output_error(error, output) from error

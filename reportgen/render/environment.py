@@ -116,9 +116,13 @@ def _on_screen(value: object) -> object:
 
 
 def _on_paper(value: object) -> object:
-    if isinstance(value, Markup) or not isinstance(value, str):
+    """Text with characters that no font has written out; in drawings, too, WeasyPrint warns."""
+    if not isinstance(value, str):
         return value
-    return drawn(visible(value), drawable(templates_dir() / "fonts"))
+    known = drawable(templates_dir() / "fonts")
+    if isinstance(value, Markup):
+        return Markup(drawn(value, known))  # noqa: S704 - it was markup before
+    return drawn(visible(value), known)
 
 
 def _in_markdown(value: object) -> object:

@@ -18,7 +18,7 @@ from reportgen.charts.sparkline import sparkline
 from reportgen.charts.svg_file import bare, inline
 from reportgen.sections.training import Training
 from reportgen.sections.training.plots import OTHER
-from reportgen.sections.training.result import Histogram, Plot, Run, Scalar
+from reportgen.sections.training.result import Histogram, Image, Plot, Run, Scalar
 
 _FULL_PLOTS, _PLOTS_IN_PRINT = 120, 40
 _LINES_OF_SMALL_PLOT = 4
@@ -328,6 +328,23 @@ class ImageCounts:
     found: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownImage:
+    """An image and the name of its run."""
+
+    run: str
+    image: Image
+
+
+def images_by_tag(result: Training, most: int | None = None) -> list[ShownImage]:
+    """At most `most` images of each run; those of one tag stand side by side, run by run."""
+    shown = [
+        ShownImage(run=run.name, image=image) for run in result.runs for image in run.images[:most]
+    ]
+    order = {tag: place for place, tag in enumerate(dict.fromkeys(s.image.tag for s in shown))}
+    return sorted(shown, key=lambda each: order[each.image.tag])
+
+
 def image_counts(result: Training, most: int | None = None) -> ImageCounts:
     """Images on the page, at most `most` of each run."""
     return ImageCounts(
@@ -374,6 +391,7 @@ WORDS: dict[str, Callable[..., Any]] = {
     "metric_rows": metric_rows,
     "hyperparameters": hyperparameters,
     "parallel_coordinates": parallel,
+    "images_by_tag": images_by_tag,
     "image_counts": image_counts,
     "read_notes": read_notes,
 }

@@ -355,3 +355,47 @@ def test_a_model_keeps_its_other_chapters_beside_its_logs(tmp_path: Path) -> Non
     result = analyze(Subject(spec=spec, targets=(), folder=tmp_path / "out"))
     assert isinstance(result, Training)
     assert result.runs[0].source == "logs"
+
+
+def test_a_margin_chart_is_one_line_with_a_band(tmp_path: Path) -> None:
+    writer = SummaryWriter(str(tmp_path / "logs"))
+    for step in range(12):
+        for tag, value in (("m/value", 1.0), ("m/low", 0.5), ("m/high", 1.5)):
+            writer.add_scalar(tag, value, step)
+    writer.add_custom_scalars_marginchart(["m/value", "m/low", "m/high"], title="spread")
+    writer.close()
+    result = analyzed(tmp_path / "out", tmp_path / "logs")
+    (plot,) = [plot for plot in result.plots if plot.title == "spread"]
+    assert plot.lines == 1
+    data = (tmp_path / "out" / plot.svg).read_text()
+    assert '"lo":[0.5' in data
+    assert '"hi":[1.5' in data
+
+
+def test_tags_without_letters_have_plots_of_their_own(tmp_path: Path) -> None:
+    writer = SummaryWriter(str(tmp_path / "logs"))
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    for tag in ("loss", "😀/loss", " "):
+        for step in range(5):
+            value = Summary.Value(tag=tag, simple_value=step)
+            writer.file_writer.add_summary(Summary(value=[value]), step)
+    writer.close()
+    result = analyzed(tmp_path / "out", tmp_path / "logs")
+    assert {plot.title for plot in result.plots} == {"loss", "😀/loss", "(tag without a name)"}
+
+
+@pytest.mark.slow
+def test_characters_that_no_font_has_stop_no_pdf(tmp_path: Path) -> None:
+    writer = SummaryWriter(str(tmp_path / "logs"))
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    for tag in ("😀🔥/loss", "\ue000🔥", "學習/loss"):
+        for step in range(5):
+            value = Summary.Value(tag=tag, simple_value=step)
+            writer.file_writer.add_summary(Summary(value=[value]), step)
+    writer.close()
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text("version: 1\ntitle: t\nmodels: [{name: a, logs: [logs]}]\n")
+    build(load_manifest(manifest), output=tmp_path / "out")
+    assert (tmp_path / "out" / "report.pdf").read_bytes().startswith(b"%PDF")

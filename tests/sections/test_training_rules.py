@@ -18,7 +18,7 @@ from reportgen.sections.training.diagnosis import diagnose
 from reportgen.sections.training.headline import headline, main_metric, run_state, step_unit
 from reportgen.sections.training.metric_names import describe_tag
 from reportgen.sections.training.result import DamagedStretch, Diagnosis, Run, Training
-from reportgen.sections.training.rules import RULES
+from reportgen.sections.training.rules import RULES, repeated_steps
 from reportgen.training_logs.log_run import LoggedHistogram
 
 RNG = np.random.default_rng
@@ -889,3 +889,33 @@ def test_no_run_and_no_scalar_have_no_verdict() -> None:
     assert headline([]) == "no run"
     assert state_of(make_run()) == ("no verdict", "no verdict: the run has no scalars")
     assert state_of(make_run(make_curve("x", [1.0])))[0] == "no verdict"
+
+
+def test_equal_notes_of_many_runs_are_one_finding() -> None:
+    notes = [
+        Diagnosis(kind="repeated-steps", run=f"run {n}", tag="loss", points=10,
+                  evidence={"repeats": 3, "first_step": 5.0})
+        for n in range(50)
+    ]  # fmt: skip
+    others = [
+        Diagnosis(kind="repeated-steps", run="x", tag=f"tag {n}", points=10,
+                  evidence={"repeats": n + 4, "first_step": 5.0})
+        for n in range(60)
+    ]  # fmt: skip
+    hits = list(repeated_steps.check(training([*notes, *others])))
+    assert hits[0].where == "run 0 · loss and 49 more"
+    assert len(hits) == 31
+    assert hits[-1].where == "31 more curves"
+
+
+def test_a_short_curve_that_only_gets_worse_has_no_verdict() -> None:
+    state, sentence = run_state(make_run(make_curve("val/loss", np.linspace(0.5, 1, 9))), ())
+    assert state == "no verdict"
+    assert "0.5 at step 0" in sentence
+
+
+def test_the_newest_run_with_a_verdict_is_named() -> None:
+    good = make_run(make_curve("val/loss", decay(np.arange(100.0))))
+    bare = make_run(make_curve("x", [1.0, 2.0], times=[2e9, 2e9 + 1]))
+    sentence = headline([(good, ()), (bare, ())])
+    assert sentence.startswith("2 runs: 1 healthy, 1 without a verdict; newest run 'run': healthy")

@@ -15,6 +15,8 @@ from reportgen.sections.training.statistics import median
 from reportgen.sections.training.wording import count_of, format_step, format_value
 
 _FEWEST_POINTS = 5
+_FEWEST_TO_JUDGE = 20  # below, no rule says that a curve only gets worse
+_LONGEST_NAME = 60
 _CAUTIONS = {
     "non-finite-values": "non-finite values",
     "repeated-or-lasting-spikes": "spikes",
@@ -46,6 +48,8 @@ def run_state(run: RunCurves, diagnoses: Sequence[Diagnosis]) -> tuple[State, st
         return "no verdict", _without_verdict(run)
     if any(each.kind == "not-learning-in-warm-up" for each in diagnoses):
         return "no verdict", f"no verdict: still in warm-up, {_best(run, main)}"
+    if len(main) < _FEWEST_TO_JUDGE and int(np.argmin(main.costs)) == 0:
+        return "no verdict", f"no verdict on {count_of(len(main), 'point')}: {_best(run, main)}"
     cautions = [words for kind, words in _CAUTIONS.items() if _has(diagnoses, kind)]
     healthy = f"healthy except for {_listed(cautions)}" if cautions else "healthy"
     return "healthy", f"{healthy}: {_best(run, main)}"
@@ -54,21 +58,27 @@ def run_state(run: RunCurves, diagnoses: Sequence[Diagnosis]) -> tuple[State, st
 def headline(runs: Sequence[tuple[RunCurves, Sequence[Diagnosis]]]) -> str:
     """The sentence of the newest run; with several runs, after the number of runs in each state.
 
-    The newest run is the one with the latest wall time, or the last one if none has wall times.
+    The newest run is the one with the latest wall time, or the last one if none has wall times;
+    one with a verdict if any has.
     """
     if not runs:
         return "no run"
-    newest = max(range(len(runs)), key=lambda i: (_last_time(runs[i][0]), i))
-    run, diagnoses = runs[newest]
-    sentence = run_state(run, diagnoses)[1]
+    judged = [(run, *run_state(run, found)) for run, found in runs]
+    newest = max(
+        range(len(judged)),
+        key=lambda i: (judged[i][1] != "no verdict", _last_time(judged[i][0]), i),
+    )
+    run, _, sentence = judged[newest]
     if len(runs) == 1:
         return sentence
-    states = Counter(run_state(each, found)[0] for each, found in runs)
+    states = Counter(state for _, state, _ in judged)
     counts = ", ".join(
-        f"{number:,} {'without a verdict' if state == 'no verdict' else state}"
-        for state, number in states.most_common()
+        f"{states[state]:,} {'without a verdict' if state == 'no verdict' else state}"
+        for state in (*_STATES.values(), "healthy", "no verdict")
+        if states[state]
     )
-    return f"{len(runs):,} runs: {counts}; newest run '{run.name}': {sentence}"
+    name = run.name if len(run.name) <= _LONGEST_NAME else f"{run.name[: _LONGEST_NAME - 1]}…"
+    return f"{len(runs):,} runs: {counts}; newest run '{name}': {sentence}"
 
 
 _STATES: dict[str, State] = {

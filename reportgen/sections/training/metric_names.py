@@ -148,6 +148,8 @@ def _family(tag: str) -> str:
     segments = []
     for segment in tag.split("/"):
         kept = _without_role(segment)
+        if not kept and not split_words(segment):
+            kept = segment.lower()  # an emoji or a sign is a name, too
         if kept:
             segments.append(kept)
     joined = "/".join(segments)

@@ -22,7 +22,7 @@ from reportgen.manifest import LogOptions
 from reportgen.sections.training.curve import Curve, Floats, Kind
 from reportgen.sections.training.files import FOLDER, ChapterFolder, CurvePoints, slug
 from reportgen.sections.training.groups import mean_curve
-from reportgen.sections.training.horizontal import STEP, epochs_of, place_points
+from reportgen.sections.training.horizontal import STEP, epochs_of, interpolate, place_points
 from reportgen.sections.training.pictures import spread
 from reportgen.sections.training.result import Extremum, Plot
 from reportgen.sections.training.scalars import Summary, non_finite_kind
@@ -34,6 +34,7 @@ _LONGEST_PATTERN, _MOST_REPEATS, _MOST_ALTERNATIVES = 300, 3, 16  # of a tag pat
 OTHER = "other"
 """The heading of curves that are neither metrics nor settings of the optimizer: times, epochs."""
 _COMPOSED = "custom charts"
+_UNNAMED = "(tag without a name)"
 _HEADINGS: dict[Kind, str] = {
     "metric": "metrics",
     "learning rate": "optimizer",
@@ -66,6 +67,7 @@ class _Content:
     title: str
     section: str
     tags: list[str] = field(default_factory=list)
+    band: tuple[str, ...] = ()  # (value, lower, upper) of a chart of `add_custom_scalars_margin`
 
 
 def draw_plots(
@@ -103,7 +105,9 @@ def _by_family(runs: Sequence[PlottedRun]) -> list[_Content]:
     for run in runs:
         for tag, curve in run.curves.items():
             name = curve.name
-            content = families.setdefault(name.family, _Content(title=tag, section=_section(curve)))
+            content = families.setdefault(
+                name.family, _Content(title=tag.strip() or _UNNAMED, section=_section(curve))
+            )
             if tag not in content.tags:
                 content.tags.append(tag)
             rank = (int(name.direction == "none"), _KINDS.index(name.kind))
@@ -152,7 +156,10 @@ def _composed(layouts: Sequence[ChartLayout], runs: Sequence[PlottedRun]) -> Ite
         found = [tag for tag in tags if any(_matches(pattern, tag) for pattern in layout.tags)]
         if found:
             yield _Content(
-                title=layout.title or found[0], section=layout.category or _COMPOSED, tags=found
+                title=layout.title or found[0],
+                section=layout.category or _COMPOSED,
+                tags=found,
+                band=layout.tags if layout.margin and set(layout.tags) <= set(found) else (),
             )
 
 
@@ -223,6 +230,10 @@ class _PlotWriter:
                 if len(tags.get(tag, ())) > 1:
                     lines.append(_mean_line(f"mean of {group}", tags[tag], number, content.tags))
         for number, run in enumerate(self.runs):
+            if len(content.band) == 3 and set(content.band) <= set(run.curves):
+                name = run.name if several_runs else ""
+                lines.append(_band_line(name, run.curves, content.band, number))
+                continue
             for place, tag in enumerate(content.tags):
                 if tag in run.curves:
                     xs, title = place_points(run.curves[tag], self.options.x, run.curves)
@@ -310,6 +321,22 @@ def _line(name: str, run: PlottedRun, tag: str, xs: Floats, color: int) -> Curve
         times=() if np.isnan(curve.times).any() else curve.times[kept],
         epochs=epochs[kept] if epochs is not None else (),
         faded=run.faded,
+    )
+
+
+def _band_line(
+    name: str, curves: Mapping[str, Curve], band: Sequence[str], color: int
+) -> CurveLine:
+    """A value between a lower and an upper bound, all at the steps of the value."""
+    value, *bounds = (curves[tag] for tag in band)
+    low, high = (interpolate(value, bound) for bound in bounds)
+    return CurveLine(
+        name=name,
+        color=color,
+        xs=value.steps,
+        values=value.values,
+        low=() if low is None else low,
+        high=() if high is None else high,
     )
 
 

@@ -6,13 +6,15 @@ generated runs and on real logs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from reportgen.findings import Hit, Severity, rule
 from reportgen.sections.training.result import Diagnosis, Run, Training
 from reportgen.sections.training.wording import count_of, format_step, format_value
 
 Evidence = dict[str, float | int | str]
+
+_MOST_HITS = 30  # of one rule; a page of hundreds of findings is not read
 
 
 @rule(
@@ -615,9 +617,22 @@ def mixed_units(result: Training) -> Iterator[Hit]:
 
 
 def _hits(result: Training, kind: str, sentence: Callable[[Diagnosis], str]) -> Iterator[Hit]:
+    places: dict[str, list[Diagnosis]] = {}
     for found in result.diagnoses:
         if found.kind == kind:
-            yield Hit(where=_at(result, found.run, found.tag), message=sentence(found))
+            places.setdefault(sentence(found), []).append(found)
+    for number, (message, together) in enumerate(places.items()):
+        if number == _MOST_HITS:
+            left = sum(map(len, list(places.values())[_MOST_HITS:]))
+            yield Hit(where=f"{left:,} more curves", message="see diagnoses in report.json")
+            return
+        yield Hit(where=_where(result, together), message=message)
+
+
+def _where(result: Training, found: Sequence[Diagnosis]) -> str:
+    """One place, or how many places share a sentence: hundreds of runs of one script may."""
+    first = _at(result, found[0].run, found[0].tag)
+    return first if len(found) == 1 else f"{first} and {len(found) - 1:,} more"
 
 
 def _at(result: Training, run: str, tag: str) -> str:

@@ -12,6 +12,7 @@ from reportgen.sections.training.result import Diagnosis
 from reportgen.sections.training.statistics import Places, mad_sigma, median
 
 _FEWEST_GAPS = 40
+_SHORTEST_SECONDS = 30  # of a run; what writes a log in less says nothing about its speed
 _SLOW = 0.7  # of the rate of the first half
 _LONG = 10  # times the usual gap: an evaluation, a checkpoint, a night
 _ERRORS = 3  # standard errors by which the change must exceed the jitter
@@ -29,7 +30,7 @@ def find_slowdown(run: RunCurves) -> Iterator[Diagnosis]:
     if curve is None:
         return
     gaps = usable_gaps(curve)
-    if len(gaps) < _FEWEST_GAPS:
+    if len(gaps) < _FEWEST_GAPS or np.ptp(curve.times) < _SHORTEST_SECONDS:
         return
     tenth = max(len(gaps) // 10, 4)
     # Compilation and empty caches are over after a tenth.
