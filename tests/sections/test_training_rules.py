@@ -902,7 +902,7 @@ def test_equal_notes_of_many_runs_are_one_finding() -> None:
                   evidence={"repeats": n + 4, "first_step": 5.0})
         for n in range(60)
     ]  # fmt: skip
-    hits = list(repeated_steps.check(training([*notes, *others])))
+    hits = list(repeated_steps.check(training([*notes, *others], runs=2)))
     assert hits[0].where == "run 0 · loss and 49 more"
     assert len(hits) == 31
     assert hits[-1].where == "31 more curves"

@@ -12,7 +12,7 @@ from reportgen.sections.training.result import Diagnosis
 from reportgen.sections.training.statistics import Places, mad_sigma, median
 
 _FEWEST_GAPS = 40
-_SHORTEST_SECONDS = 30  # of a run; what writes a log in less says nothing about its speed
+_SHORTEST_SECONDS = 5  # of a run; what writes a log in less says nothing about its speed
 _SLOW = 0.7  # of the rate of the first half
 _LONG = 10  # times the usual gap: an evaluation, a checkpoint, a night
 _ERRORS = 3  # standard errors by which the change must exceed the jitter
