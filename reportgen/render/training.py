@@ -250,7 +250,10 @@ class Settings:
 
 
 def hyperparameters(result: Training) -> Settings:
-    """The union of the hyperparameters of all runs; `–` where a run does not have one."""
+    """The union of the hyperparameters of all runs, and the best value of a metric they share.
+
+    `–` where a run does not have one. Hyperparameters that differ come first.
+    """
     runs = [run for run in result.runs if run.hyperparameters][:_RUNS_IN_TABLE]
     names = list(dict.fromkeys(name for run in runs for name in run.hyperparameters))
     rows = [
@@ -263,7 +266,7 @@ def hyperparameters(result: Training) -> Settings:
     ]
     rows.sort(key=lambda row: not row.differs)
     most = _HYPERPARAMETERS if len(runs) <= 4 else _HYPERPARAMETERS_BY_RUN
-    shown = rows[:most]
+    shown = [*_best_row(runs), *rows[:most]]
     by_run = [
         SettingRow(name=run.name, values=tuple(row.values[place] for row in shown))
         for place, run in enumerate(runs)
@@ -273,8 +276,18 @@ def hyperparameters(result: Training) -> Settings:
         runs=tuple(run.name for run in runs),
         rows=tuple(shown),
         by_run=tuple(by_run),
-        hidden=(len(rows) - len(shown)) * len(runs),
+        hidden=max(0, len(rows) - most) * len(runs),
     )
+
+
+def _best_row(runs: Sequence[Run]) -> list[SettingRow]:
+    """What the runs reached, to be read beside their settings; nothing without a common metric."""
+    metric = _common_metric(runs)
+    if metric is None:
+        return []
+    bests = [run.scalars[metric].best for run in runs]
+    values = tuple(number(best.value) if best is not None else "–" for best in bests)
+    return [SettingRow(name=f"best {metric}", values=values, differs=True)]
 
 
 def _setting(run: Run, name: str) -> str:
@@ -285,7 +298,11 @@ def _setting(run: Run, name: str) -> str:
 def parallel(result: Training) -> Markup | None:
     """Hyperparameters that differ and the best value of a metric; None for few runs."""
     runs = [run for run in result.runs if run.hyperparameters and run.attempt == run.attempts]
-    names = [row.name for row in hyperparameters(result).rows if row.differs]
+    names = [
+        row.name
+        for row in hyperparameters(result).rows
+        if row.differs and any(row.name in run.hyperparameters for run in runs)
+    ]
     metric = _common_metric(runs)
     if len(runs) < _FEWEST_PARALLEL_RUNS or not names:
         return None
