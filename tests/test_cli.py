@@ -96,6 +96,11 @@ def test_check_and_help_answer_without_importing_torch(manifest: Path) -> None:
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def loads_torch(arguments: list[str], words: str) -> Any:
+    """A case that takes seconds, since the command imports torch before it can complain."""
+    return pytest.param(arguments, words, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -105,22 +110,26 @@ def test_check_and_help_answer_without_importing_torch(manifest: Path) -> None:
         (["build", "{manifest}", "--jobs", "0"], "--jobs"),
         (["build", "{manifest}", "--output", "net.py/sub"], "net.py"),
         (["build", "{manifest}", "--output", "net.py"], "net.py"),
-        (
+        loads_torch(
             ["estimate", "torchvision:alexnet", "--input", "batch,3,224,224", "--batch", "0"],
             "batch",
         ),
-        (["estimate", "torchvision:alexnet", "--input", "batch,4,224,224"], "channels"),
+        loads_torch(["estimate", "torchvision:alexnet", "--input", "batch,4,224,224"], "channels"),
         (["estimate", "torchvision:alexnet", "--input", "batch,-3"], "batch,-3"),
         (["estimate", "net.py:make"], "--input"),
-        (["init", "torchvision:alexnett"], "did you mean 'alexnet'"),
-        (["init", "net.py:refuse"], "no inputs were found"),
-        (["estimate", "torchvision:alexnett", "--input", "batch,3"], "did you mean 'alexnet'"),
+        loads_torch(["init", "torchvision:alexnett"], "did you mean 'alexnet'"),
+        loads_torch(["init", "net.py:refuse"], "no inputs were found"),
+        loads_torch(
+            ["estimate", "torchvision:alexnett", "--input", "batch,3"], "did you mean 'alexnet'"
+        ),
         (["estimate", "x.py:make", "--input", "batch,3"], "x.py"),
         (["estimate", "net.py:make", "--input", "batch,4", "--optimizer", "adamm"], "adamm"),
         (["estimate", "net.py:make", "--input", "batch,4", "--precision", "fp8"], "fp8"),
         (["estimate", "net.py:make", "--input", "batch,4", "--mode", "both"], "both"),
         (["estimate", "net.py:make", "--input", "batch,4", "--gpu", "T5"], "did you mean T4"),
-        (["estimate", "net.py:make", "--input", "batch,4", "--measure"], "no CUDA device"),
+        loads_torch(
+            ["estimate", "net.py:make", "--input", "batch,4", "--measure"], "no CUDA device"
+        ),
         (["rules", "XYZ999"], "there is no rule 'XYZ999'"),
         (["gpus", "T5"], "unknown card 'T5'"),
         (["schema", "nothing"], "nothing"),

@@ -94,6 +94,7 @@ def test_files_are_copied_byte_for_byte_and_readable_by_others(work: Path, tmp_p
     assert copy.stat().st_mode == plain.stat().st_mode
 
 
+@pytest.mark.slow
 def test_the_same_report_written_twice_gives_the_same_bytes(work: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         _write(small_report(), work, tmp_path / name)
