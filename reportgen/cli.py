@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from reportgen import __version__
-from reportgen.errors import ManifestError, OutputError, ReportgenError
+from reportgen.errors import ManifestError, OutputError, ReportgenError, WatchEnded
 
 _DOES_NOT_FIT = 3
 _ENDED = {130: "interrupted", 128 + signal.SIGTERM: "stopped by SIGTERM"}
@@ -356,8 +356,8 @@ def main() -> NoReturn:
         _complain(OutputError("the disk is full", hint="free some room and try again"))
         sys.exit(OutputError.status)
     except SystemExit as end:
-        told = type(end).__name__ == "WatchEnded"  # imported only by `watch`
-        if isinstance(end.code, int) and end.code in _ENDED and not told:
+        reported = isinstance(end, WatchEnded)
+        if isinstance(end.code, int) and end.code in _ENDED and not reported:
             _tell(f"reportgen: {_ENDED[end.code]}; what was there before is untouched")
         raise
     raise AssertionError("typer ends by exiting")

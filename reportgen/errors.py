@@ -40,3 +40,7 @@ class LogError(ReportgenError):
 
 class PublishError(ReportgenError):
     """A report cannot be published: it cannot be read, or the place it should go to fails."""
+
+
+class WatchEnded(SystemExit):
+    """Ctrl-C or SIGTERM ended a watch, which has reported it; `code` is the exit status."""

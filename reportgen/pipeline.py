@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from reportgen.errors import ManifestError, OutputError
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec
 from reportgen.metrics import Metric
-from reportgen.outputs import check_output, home_of_staging, write_report
+from reportgen.outputs import check_output, home_of_staging, unused_folder, write_report
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.workers import Examined, Job, Progress, Step, examine_all
@@ -221,8 +220,7 @@ def workshop(output: Path) -> Iterator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
     except OSError as error:
         raise _cannot_write(home, error) from error
-    # Named before it exists, so that an interrupt between the two leaves nothing behind.
-    work = home / f".reportgen-{os.getpid()}-{secrets.token_hex(4)}"
+    work = unused_folder(home)
     try:
         try:
             work.mkdir(mode=0o700)

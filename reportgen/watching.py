@@ -18,10 +18,10 @@ from statistics import median
 
 from reportgen.chapter import Chapter, Done, Failed, Skipped, Unable
 from reportgen.environment import describe_environment
-from reportgen.errors import ManifestError
+from reportgen.errors import ManifestError, WatchEnded
 from reportgen.findings import Severity
 from reportgen.manifest import Manifest, ModelSpec
-from reportgen.outputs import write_report
+from reportgen.outputs import link_or_copy, write_report
 from reportgen.outputs.writing import published_files
 from reportgen.pipeline import choose, judge_model, workshop
 from reportgen.report import ModelReport, Report, report_from_json, report_to_json
@@ -40,10 +40,6 @@ _SILENCE_IN_GAPS = 20  # or so many times the usual distance of two points, if t
 
 Outcome = Done[Training] | Skipped | Failed
 Say = Callable[[str], None]
-
-
-class WatchEnded(SystemExit):
-    """Ctrl-C ended the watch; its last lines are already printed."""
 
 
 def watch(
@@ -150,10 +146,7 @@ class _Watched:
             target = self.work / "models" / model.name / file
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_file():
-                try:
-                    os.link(source, target)
-                except OSError:
-                    shutil.copyfile(source, target)
+                link_or_copy(source, target)
 
     def _analyze(self, spec: ModelSpec) -> None:
         folder = self.work / "models" / spec.name

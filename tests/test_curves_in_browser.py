@@ -7,7 +7,6 @@ import hashlib
 import html
 import math
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
@@ -15,7 +14,7 @@ from urllib.parse import urlparse
 import numpy as np
 import pytest
 from markupsafe import escape
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 from reportgen.charts.curves import CurveLine, ReferenceLine, VerticalMark, curve_plot
 from reportgen.charts.sparkline import sparkline
@@ -109,18 +108,6 @@ def _page(groups: Sequence[str], *, live: str = "") -> str:
         f'<div class="curves" data-curves>{"".join(groups)}</div>{_images()}</section></main>'
         f"<script>{script}</script></body></html>"
     )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert path, "the browser tests need chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

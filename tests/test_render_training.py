@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from reportgen.render.training import hyperparameters, metric_rows, number, plot_groups, step
+from reportgen.render.training import WORDS, hyperparameters, metric_rows, number, plot_groups
 from reportgen.sections.training.result import Extremum, Plot, Run, Scalar, Training
 
 
@@ -78,7 +78,7 @@ def test_numbers_keep_what_matters() -> None:
         "1.2e-05",
         "12,346",
     ]
-    assert (step(8200), step(0.5)) == ("8,200", "0.5")
+    assert (WORDS["step"](8200), WORDS["step"](0.5)) == ("8,200", "0.5")
 
 
 def test_a_run_that_an_attempt_replaces_keeps_its_row() -> None:

@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-from test_page_in_browser import browser  # noqa: F401 - the fixture
+from playwright.sync_api import Browser
 from test_watching import folder, points, until, watching, write_steps  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
 
-def test_an_open_page_reloads_itself_and_keeps_its_place(folder: Path, browser) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_an_open_page_reloads_itself_and_keeps_its_place(folder: Path, browser: Browser) -> None:  # noqa: F811
     with watching(folder):
         until(lambda: points(folder) == 30)
         page = browser.new_page(viewport={"width": 900, "height": 500})

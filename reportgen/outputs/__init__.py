@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from reportgen.outputs.placing import check_output, home_of_staging
+from reportgen.outputs.placing import (
+    check_output,
+    home_of_staging,
+    link_or_copy,
+    unused_folder,
+)
 from reportgen.outputs.writing import FORMATS, write_report
 
-__all__ = ["FORMATS", "check_output", "home_of_staging", "write_report"]
+__all__ = [
+    "FORMATS",
+    "check_output",
+    "home_of_staging",
+    "link_or_copy",
+    "unused_folder",
+    "write_report",
+]

@@ -48,10 +48,7 @@ class Staging:
         the disk is another one, or knows no links, it is copied.
         """
         place = self._place_of(file)
-        try:
-            os.link(source, place)
-        except OSError:
-            shutil.copyfile(source, place)
+        link_or_copy(source, place)
         self._adopted += 1
         if self._adopted <= _SYNCED_ONE_BY_ONE:
             with place.open("rb+") as stream:
@@ -149,9 +146,7 @@ def staging(output: Path) -> Iterator[Staging]:
     made: list[Path] = []
     try:
         made = _make_folder(output)
-        # the process in the name: another build beside this one leaves what belongs to the living;
-        # named before it exists, so that an interrupt between the two leaves nothing behind
-        folder = home_of_staging(output) / f".reportgen-{os.getpid()}-{secrets.token_hex(4)}"
+        folder = unused_folder(home_of_staging(output))
         folder.mkdir(mode=0o700)
         yield Staging(output=output, folder=folder)
     except OSError as error:
@@ -162,6 +157,23 @@ def staging(output: Path) -> Iterator[Staging]:
         for each in made:  # innermost first; only what stayed empty goes
             with suppress(OSError):
                 each.rmdir()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the file `source`, by a link where the disk knows them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def unused_folder(home: Path) -> Path:
+    """A name in `home` for a hidden folder of this process, which is yet to be made.
+
+    The process in the name: another build beside this one leaves what belongs to the living.
+    Known before the folder exists, an interrupt between the two leaves nothing behind.
+    """
+    return home / f".reportgen-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def home_of_staging(output: Path) -> Path:

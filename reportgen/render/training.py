@@ -19,6 +19,7 @@ from reportgen.charts.svg_file import bare, inline
 from reportgen.sections.training import Training
 from reportgen.sections.training.plots import OTHER
 from reportgen.sections.training.result import Histogram, Image, Plot, Run, Scalar
+from reportgen.sections.training.wording import format_step
 
 _FULL_PLOTS, _PLOTS_IN_PRINT = 120, 40
 _LINES_OF_SMALL_PLOT = 4
@@ -50,17 +51,12 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def step(value: float) -> str:
-    """A step: `8,200`; an epoch of 0.5 keeps its fraction."""
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
-
-
 def last_step(run: Run) -> str:
     """The last step of any curve, and how many were planned."""
     steps = [scalar.last_step for scalar in run.scalars.values()]
     if not steps:
         return "–"
-    return step(max(steps)) + (f" of {run.planned_steps:,}" if run.planned_steps else "")
+    return format_step(max(steps)) + (f" of {run.planned_steps:,}" if run.planned_steps else "")
 
 
 def state_class(run: Run) -> str:
@@ -178,7 +174,7 @@ def pr_charts(result: Training) -> list[PrChart]:
             start = f"{run.name}, " if len(result.runs) > 1 else ""
             lines.setdefault(curve.tag, []).append(
                 PrLine(
-                    name=f"{start}step {step(curve.step)}",
+                    name=f"{start}step {format_step(curve.step)}",
                     precision=curve.precision,
                     recall=curve.recall,
                     color=color,
@@ -385,8 +381,8 @@ def _run_notes(run: Run, several: bool) -> Iterator[str]:
     for gone in run.superseded[:_MOST_SUPERSEDED]:
         points = f"{gone.points:,} point{'s' if gone.points != 1 else ''}"
         yield (
-            f"{start}{gone.tag}: {points} of steps {step(gone.from_step)} to "
-            f"{step(gone.to_step)} were replaced by a resumed session."
+            f"{start}{gone.tag}: {points} of steps {format_step(gone.from_step)} to "
+            f"{format_step(gone.to_step)} were replaced by a resumed session."
         )
     if len(run.superseded) > _MOST_SUPERSEDED:
         yield f"{start}{len(run.superseded) - _MOST_SUPERSEDED:,} more tags with replaced points."
@@ -398,7 +394,7 @@ def _run_notes(run: Run, several: bool) -> Iterator[str]:
 
 WORDS: dict[str, Callable[..., Any]] = {
     "number": number,
-    "step": step,
+    "step": format_step,
     "last_step": last_step,
     "state_class": state_class,
     "plot_groups": plot_groups,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from reportgen.errors import LogError
@@ -19,17 +19,19 @@ __all__ = [
     "unsupported_store",
 ]
 
-FORMATS = (
-    "tensorboard",
-    "visdom",
-    "visdom client log",
-    "csv",
-    "hf trainer state",
-    "json lines",
-    "trackio",
-    "mlflow",
-    "mlflow folder",
-)
+_READERS = {
+    "tensorboard": ("tensorboard", "EventFolderReader"),
+    "visdom": ("visdom", "VisdomReader"),
+    "visdom client log": ("visdom_client_log", "VisdomClientLogReader"),
+    "csv": ("csv_log", "CsvReader"),
+    "hf trainer state": ("trainer_state", "TrainerStateReader"),
+    "json lines": ("json_lines", "JsonLinesReader"),
+    "trackio": ("trackio", "TrackioReader"),
+    "mlflow": ("mlflow", "MlflowReader"),
+    "mlflow folder": ("mlflow", "MlflowFolderReader"),
+}
+"""Format -> module and class of its reader, which is imported when a log needs it."""
+FORMATS = tuple(_READERS)
 """Names of formats as the manifest writes them."""
 
 
@@ -44,82 +46,12 @@ def open_reader(path: Path, format_name: str, name: str) -> LogReader:
     Raises:
         LogError: there is no such format.
     """
-    opener = _READERS.get(format_name)
-    if opener is None:
+    if format_name not in _READERS:
         raise LogError(
             f"{path}: unknown log format {format_name!r}", hint=f"use one of {', '.join(FORMATS)}"
         )
-    return opener(path, name)
-
-
-def _open_tensorboard(path: Path, _name: str) -> LogReader:
-    from reportgen.training_logs.tensorboard import EventFolderReader
-
-    return EventFolderReader(path)
-
-
-def _open_visdom(path: Path, name: str) -> LogReader:
-    from reportgen.training_logs.visdom import VisdomReader
-
-    return VisdomReader(path, name)
-
-
-def _open_client_log(path: Path, name: str) -> LogReader:
-    from reportgen.training_logs.visdom_client_log import VisdomClientLogReader
-
-    return VisdomClientLogReader(path, name)
-
-
-def _open_csv(path: Path, name: str) -> LogReader:
-    from reportgen.training_logs.csv_log import CsvReader
-
-    return CsvReader(path, name)
-
-
-def _open_trainer_state(path: Path, name: str) -> LogReader:
-    from reportgen.training_logs.trainer_state import TrainerStateReader
-
-    return TrainerStateReader(path, name)
-
-
-def _open_json_lines(path: Path, name: str) -> LogReader:
-    from reportgen.training_logs.json_lines import JsonLinesReader
-
-    return JsonLinesReader(path, name)
-
-
-def _open_trackio(path: Path, name: str) -> LogReader:
-    from reportgen.training_logs.trackio import TrackioReader
-
-    return TrackioReader(path, name)
-
-
-def _open_mlflow(path: Path, name: str) -> LogReader:
-    from reportgen.training_logs.mlflow import MlflowReader
-
-    return MlflowReader(path, name)
-
-
-def _open_mlflow_folder(path: Path, name: str) -> LogReader:
-    from reportgen.training_logs.mlflow import MlflowFolderReader
-
-    return MlflowFolderReader(path, name)
-
-
-_READERS: dict[str, Callable[[Path, str], LogReader]] = dict(
-    zip(
-        FORMATS,
-        (
-            _open_tensorboard,
-            _open_visdom,
-            _open_client_log,
-            _open_csv,
-            _open_trainer_state,
-            _open_json_lines,
-            _open_trackio,
-            _open_mlflow,
-            _open_mlflow_folder,
-        ),
-        strict=True,
-    )
-)
+    module, class_name = _READERS[format_name]
+    reader = getattr(import_module(f"reportgen.training_logs.{module}"), class_name)
+    # Event files name their runs by their folders.
+    opened: LogReader = reader(path) if format_name == "tensorboard" else reader(path, name)
+    return opened
