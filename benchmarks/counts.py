@@ -29,11 +29,11 @@ from torch import nn
 
 from benchmarks.counts_cases import HUNTED, PUBLISHED, Case, judge
 from benchmarks.counts_cases.second_count import second_macs, second_parameters
-from reportgen.chapter import Unable
-from reportgen.loan import undisturbed
+from reportgen.context import ModelContext
+from reportgen.errors import SectionError
 from reportgen.manifest import ModelSpec, Source
-from reportgen.sections.layers import examine
-from reportgen.study import Study
+from reportgen.model_state import preserve_model_state
+from reportgen.sections.layers import analyze
 
 BILLION = 10**9
 VERSION = str(torch.__version__).partition("+")[0]
@@ -64,15 +64,17 @@ class Line:
     wrong: tuple[str, ...] = ()
 
 
-def make_study(model: nn.Module, inputs: tuple[Any, ...], folder: Path, batch: int = 1) -> Study:
-    """A study as the pipeline hands it to a section."""
+def make_study(
+    model: nn.Module, inputs: tuple[Any, ...], folder: Path, batch: int = 1
+) -> ModelContext:
+    """A context as the pipeline hands it to a section."""
     source = Source(kind="module", target="benchmarks", factory="counts", text="benchmarks:counts")
     spec = ModelSpec.model_validate(
         {"name": "model", "source": source, "inputs": list(inputs), "batch": batch}
     )
     with suppress(NotImplementedError):  # an exported program has no modes
         model.eval()  # what it returns is the model's own affair
-    return Study(spec=spec, model=model, targets=(), folder=folder, timings=False)
+    return ModelContext(spec=spec, model=model, targets=(), folder=folder, timings=False)
 
 
 # The first table: torchvision -------------------------------------------------------------------
@@ -156,8 +158,8 @@ def build(asked: Asked) -> nn.Module:
 def compare(asked: Asked, folder: Path) -> Line:
     """Ask the layers section, torchvision's source and the second count."""
     model = build(asked)
-    study = make_study(model, asked.inputs, folder)
-    found = examine(study)
+    context = make_study(model, asked.inputs, folder)
+    found = analyze(context)
     wrong, reasons = [], []
     if found.parameters != (held := second_parameters(model)):
         wrong.append(f"the state dict holds {held:,} parameters")
@@ -166,7 +168,7 @@ def compare(asked: Asked, folder: Path) -> Line:
         words = f"{published:,} parameters are published"
         why = _why_parameters(asked, model, found.parameters - int(published or 0))
         (reasons if why else wrong).append(f"{words}: {why}" if why else words)
-    if found.macs != (macs := _second_macs(model, study, real=found.method == "real")):
+    if found.macs != (macs := _second_macs(model, context, real=found.method == "real")):
         wrong.append(f"the second count is {macs:,}")
     if asked.published_gmacs is not None and not _rounds_to(found.macs, asked.published_gmacs):
         words = f"{asked.published_gmacs} G are published"
@@ -183,8 +185,8 @@ def compare(asked: Asked, folder: Path) -> Line:
     return Line(cells=cells, reasons=tuple(reasons), wrong=tuple(wrong))
 
 
-def _second_macs(model: nn.Module, study: Study, *, real: bool) -> int:
-    examples = study.examples()
+def _second_macs(model: nn.Module, context: ModelContext, *, real: bool) -> int:
+    examples = context.examples()
     if real:
         return second_macs(model, examples.args, examples.kwargs)
     meta = tuple(argument.to("meta") for argument in examples.args)
@@ -219,10 +221,10 @@ def examine_case(case: Case, folder: Path) -> Line:
     wrong: tuple[str, ...]
     parameters = macs = "–"
     try:
-        study = make_study(case.model(), case.inputs, folder, case.batch)
-        with undisturbed(study.model):
-            found = examine(study)
-    except Unable as err:
+        context = make_study(case.model(), case.inputs, folder, case.batch)
+        with preserve_model_state(context.model):
+            found = analyze(context)
+    except SectionError as err:
         told = case.refused is not None and case.refused in err.failed.error
         wrong = () if told else (f"refused: {err.failed.error}",)
     except Exception as err:  # ours: what this benchmark looks for

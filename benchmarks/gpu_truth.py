@@ -212,7 +212,7 @@ def sequence_models() -> Iterator[Configuration]:
 
 
 def this_gpu(simulate: bool) -> Gpu:
-    """The device here, with the catalogue's facts where it knows the card."""
+    """The device here, with the catalog's facts where it knows the card."""
     if simulate:
         return find_gpu("A100-80GB")
     properties = torch.cuda.get_device_properties(0)

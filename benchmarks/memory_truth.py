@@ -45,7 +45,7 @@ from torch import nn
 
 from reportgen.cuda_memory import Estimate, Step, estimate, find_gpu, trace_step
 from reportgen.cuda_memory.events import Trace
-from reportgen.cuda_memory.library import uncertainty
+from reportgen.cuda_memory.library_workspaces import uncertainty
 from reportgen.cuda_memory.replay import live_at, replay
 
 MIB = 1 << 20

@@ -36,13 +36,13 @@ import torch
 import torchvision
 from torch import nn
 
-from reportgen.export import export_onnx
-from reportgen.loan import undisturbed
+from reportgen.context import ModelContext
 from reportgen.manifest import ModelSpec, Source
-from reportgen.sections.onnx_export.agreement.parity import check_parity
-from reportgen.sections.onnx_export.contents.file import check_file, read_facts
-from reportgen.sections.onnx_export.runtime import Runtime
-from reportgen.study import Study
+from reportgen.model_state import preserve_model_state
+from reportgen.onnx.export import export_onnx
+from reportgen.onnx.runtime import Runtime
+from reportgen.sections.onnx.inspection.file import check_file, read_facts
+from reportgen.sections.onnx.parity.analysis import check_parity
 
 MODELS = ("resnet50", "mobilenet_v3_small", "convnext_tiny", "vit_b_16")
 LIMIT = 1.1
@@ -53,7 +53,7 @@ STEPS = (
     "type promotion",
     "translation",
     "opset conversion",
-    "optimisation",
+    "optimization",
     "naming",
     "writing",
 )
@@ -94,16 +94,16 @@ def bare(model: nn.Module, x: torch.Tensor, folder: Path, clock: Clock) -> None:
         session.run(None, {session.get_inputs()[0].name: x.numpy()})
 
 
-def ours(study: Study, clock: Clock) -> None:
+def ours(context: ModelContext, clock: Clock) -> None:
     clock.side = "ours"
-    with undisturbed(study.model):
+    with preserve_model_state(context.model):
         with clock.stage("all"):
             with clock.stage("export"):
-                file = export_onnx(study.model, study.spec, study.folder)
+                file = export_onnx(context.model, context.spec, context.folder)
             with clock.stage("session"):
                 runtime = Runtime(file.path)
             with clock.stage("parity"):
-                parity = check_parity(study, file, runtime)
+                parity = check_parity(context, file, runtime)
         assert parity.passed, parity
         with clock.stage("onnx checker"):
             check_file(file.path)
@@ -121,7 +121,7 @@ def watch(clock: Clock) -> None:
         _registration,
     )
 
-    import reportgen.export as ours_module
+    import reportgen.onnx.export as ours_module
 
     def timed(owner: Any, name: str, stage: str) -> None:
         plain = vars(owner).get(name) or getattr(owner, name)
@@ -141,32 +141,32 @@ def watch(clock: Clock) -> None:
     timed(_fx_passes, "insert_type_promotion_nodes", "type promotion")
     timed(_core, "_exported_program_to_onnx_program", "translation")
     timed(_core.onnxscript_apis, "convert_version", "opset conversion")
-    timed(_core.onnxscript_apis, "optimize", "optimisation")
+    timed(_core.onnxscript_apis, "optimize", "optimization")
     timed(ours_module, "name_parts", "naming")
     timed(ours_module, "write_model", "writing")
     timed(_onnx_program.ONNXProgram, "save", "writing")
 
 
-def study_of(name: str, folder: Path) -> Study:
+def study_of(name: str, folder: Path) -> ModelContext:
     torch.manual_seed(0)
     model = torchvision.models.get_model(name).eval()
     source = Source(kind="torchvision", target=name, factory="", text=f"torchvision:{name}")
     spec = ModelSpec.model_validate(
         {"name": name, "source": source, "inputs": ["batch,3,224,224"], "batch": 8}
     )
-    return Study(spec=spec, model=model, targets=(), folder=folder, timings=False)
+    return ModelContext(spec=spec, model=model, targets=(), folder=folder, timings=False)
 
 
 def measure(name: str, rounds: int, clock: Clock) -> tuple[float, float]:
     """The ratio of wall-clock seconds, and that of processor seconds."""
     clock.rounds.clear()
     with tempfile.TemporaryDirectory() as folder:
-        study = study_of(name, Path(folder))
+        context = study_of(name, Path(folder))
         x = torch.randn(2, 3, 224, 224)
         for _ in range(rounds + 1):
             clock.next_round()
-            bare(study.model, x, Path(folder), clock)
-            ours(study, clock)
+            bare(context.model, x, Path(folder), clock)
+            ours(context, clock)
     show(name, clock)
     wall, cpu = (
         clock.median("ours", "all", cpu=cpu) / clock.median("bare", "all", cpu=cpu)

@@ -799,7 +799,7 @@ def healthy_gradients(kinds: Sequence[str], seed: int) -> Iterator[Case]:
 
 
 def healthy_weights(seed: int, noise: float) -> Iterator[Case]:
-    """Histograms of weights that move, little towards the end."""
+    """Histograms of weights that move, little toward the end."""
     for draw in range(300):
         rng = np.random.default_rng(seed + draw)
         weights, records = rng.standard_normal(300), []

@@ -50,7 +50,7 @@ _NEEDS = {"onnx": "export", "memory": "backward"}  # of PyTorch; every other sec
 # One model ----------------------------------------------------------------------------------
 
 
-def study(drawn: Drawn, cache: Path) -> Outcome:
+def context(drawn: Drawn, cache: Path) -> Outcome:
     """Build the report of one model in processes of its own, and ask PyTorch about failures."""
     manifest = write_manifest(drawn, cache / "manifests")
     output = cache / "reports" / drawn.name
@@ -194,9 +194,9 @@ def is_known(drawn: Drawn, known: dict[str, Outcome]) -> bool:
 
 
 def sweep(drawn: list[Drawn], cache: Path, processes: int) -> Iterator[Outcome]:
-    """Study every model of `drawn`, and keep each outcome as it comes."""
+    """ModelContext every model of `drawn`, and keep each outcome as it comes."""
     with ThreadPoolExecutor(processes) as pool:
-        running = [pool.submit(study, one, cache) for one in drawn]
+        running = [pool.submit(context, one, cache) for one in drawn]
         for done in as_completed(running):
             outcome = done.result()
             with (cache / "outcomes.jsonl").open("a", encoding="utf-8") as file:

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def main() -> None:
     """Try the three one after the other; a line is printed after each, the last one is whole."""
+    from reportgen.dummy_inputs import with_dummy_inputs
     from reportgen.errors import ReportgenError
-    from reportgen.guessing import with_guessed_inputs
-    from reportgen.inputs import make_examples
+    from reportgen.example_inputs import make_examples
     from reportgen.manifest import load_manifest
     from reportgen.sources import load_model
 
@@ -30,7 +30,7 @@ def main() -> None:
     found: dict[str, float | str] = {}
     try:
         loaded = load_model(spec)
-        spec, _ = with_guessed_inputs(spec, loaded)
+        spec, _ = with_dummy_inputs(spec, loaded)
     except ReportgenError as error:
         print(json.dumps({"loading": str(error)}), flush=True)
         return

@@ -355,8 +355,8 @@ def _first_that_runs(
 
 
 def _runs(source: str, tiny: Tiny) -> bool:
+    from reportgen.dummy_inputs import guess_inputs
     from reportgen.errors import ReportgenError
-    from reportgen.guessing import guess_inputs
     from reportgen.manifest import ModelSpec, parse_source
     from reportgen.sources import load_model
 

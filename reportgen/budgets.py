@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from reportgen.chapter import Chapter, Done
 from reportgen.manifest import Budgets
+from reportgen.outcome import Done, SectionOutcome
 from reportgen.report import BudgetCheck
 from reportgen.sections.layers import Layers
 from reportgen.sections.memory import Memory
-from reportgen.sections.onnx_export import OnnxExport
+from reportgen.sections.onnx import OnnxExport
 
 
-def check_budgets(budgets: Budgets, chapters: Iterable[Chapter]) -> tuple[BudgetCheck, ...]:
+def check_budgets(budgets: Budgets, sections: Iterable[SectionOutcome]) -> tuple[BudgetCheck, ...]:
     """One check for each budget that was set; a figure nobody could find is unknown, not zero."""
     results = {
-        chapter.name: chapter.outcome.result
-        for chapter in chapters
-        if isinstance(chapter.outcome, Done)
+        section.name: section.outcome.result
+        for section in sections
+        if isinstance(section.outcome, Done)
     }
     return tuple(
         BudgetCheck(

@@ -144,13 +144,13 @@ def init(
     """Print a manifest for the model at SOURCE, for training logs, or for both."""
     if source is None and logs is None:
         raise ReportgenError("nothing to write a manifest for", hint="name a SOURCE or --logs DIR")
-    from reportgen.guessing.log_draft import draft_logs, logs_manifest
+    from reportgen.dummy_inputs.log_template import draft_logs, logs_manifest
 
     if source is None:
         assert logs is not None
         typer.echo(logs_manifest(logs), nl=False)
         return
-    from reportgen.guessing.draft import draft_manifest
+    from reportgen.dummy_inputs.manifest_template import draft_manifest
 
     entry = draft_logs(logs) if logs is not None else ""
     typer.echo(draft_manifest(source) + entry, nl=False)
@@ -291,11 +291,11 @@ def gpus(
 ) -> None:
     """List the GPUs whose memory is known, or show one."""
     from reportgen.cuda_memory.errors import UnknownGpuError
-    from reportgen.cuda_memory.gpus import catalogue, find_gpu
+    from reportgen.cuda_memory.gpus import catalog, find_gpu
     from reportgen.units import format_bytes
 
     if name is None:
-        for card in catalogue():
+        for card in catalog():
             typer.echo(f"{card.name:<24}{format_bytes(card.usable_bytes):>10}")
         return
     try:
@@ -425,8 +425,8 @@ def _tell(line: str) -> None:
 
 def _status(built: Any, fail_on: FailOn) -> int:
     """1 where a section failed, a budget is exceeded, or a finding reaches `fail_on`."""
-    from reportgen.chapter import Failed
     from reportgen.findings import Severity
+    from reportgen.outcome import Failed
 
     reaching = {
         FailOn.ERROR: {Severity.ERROR},
@@ -434,7 +434,7 @@ def _status(built: Any, fail_on: FailOn) -> int:
         FailOn.NEVER: set(),
     }[fail_on]
     for model in built.report.models:
-        if any(isinstance(chapter.outcome, Failed) for chapter in model.chapters):
+        if any(isinstance(section.outcome, Failed) for section in model.sections):
             return 1
         if any(budget.passed is False for budget in model.budgets):
             return 1

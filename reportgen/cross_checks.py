@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from reportgen.chapter import Chapter, Done
+from reportgen.outcome import Done, SectionOutcome
 from reportgen.report import Count, CrossCheck
 from reportgen.sections.layers import Layers
-from reportgen.sections.onnx_export import NodeCost, OnnxExport, StoredParameters
+from reportgen.sections.onnx import NodeCost, OnnxExport, StoredParameters
 
 _NAMED = 3  # parameters or modules told by name
 
 
-def cross_check(chapters: Iterable[Chapter]) -> tuple[CrossCheck, ...]:
-    """The checks that the chapters of one model allow; none without its layers."""
+def cross_check(sections: Iterable[SectionOutcome]) -> tuple[CrossCheck, ...]:
+    """The checks that the sections of one model allow; none without its layers."""
     results: dict[str, Any] = {
-        chapter.name: chapter.outcome.result
-        for chapter in chapters
-        if isinstance(chapter.outcome, Done)
+        section.name: section.outcome.result
+        for section in sections
+        if isinstance(section.outcome, Done)
     }
     layers: Layers | None = results.get("layers")
     onnx: OnnxExport | None = results.get("onnx")

@@ -44,3 +44,13 @@ class PublishError(ReportgenError):
 
 class WatchEnded(SystemExit):
     """Ctrl-C or SIGTERM ended a watch, which has reported it; `code` is the exit status."""
+
+
+class SectionError(Exception):
+    """Raised by the analysis of a section that cannot be done; becomes `Failed` in the report."""
+
+    def __init__(self, error: str, *, hint: str = "", details: tuple[str, ...] = ()) -> None:
+        super().__init__(error)
+        self.error = error
+        self.hint = hint
+        self.details = details

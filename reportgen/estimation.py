@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from reportgen.cuda_memory.errors import CudaMemoryError
 from reportgen.cuda_memory.gpus import Gpu, find_gpu
 from reportgen.cuda_memory.step import Step
+from reportgen.dummy_inputs import knows_inputs, with_dummy_inputs
 from reportgen.errors import ReportgenError
-from reportgen.guessing import knows_inputs, with_guessed_inputs
-from reportgen.inputs import make_examples
+from reportgen.example_inputs import make_examples
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
 from reportgen.sections.memory import Fit, MemoryEstimate, as_result, fit_of
 from reportgen.sources import Loaded, load_model
@@ -100,9 +100,9 @@ def _with_inputs(spec: ModelSpec) -> tuple[ModelSpec, tuple[str, ...]]:
             hint="name them, as in --input batch,3,224,224",
         )
     try:
-        found, notes = with_guessed_inputs(spec, _without_weights(spec))
+        found, notes = with_dummy_inputs(spec, _without_weights(spec))
     except Exception:  # a real run is slower and says it better
-        found, notes = with_guessed_inputs(spec, load_model(spec))
+        found, notes = with_dummy_inputs(spec, load_model(spec))
     shapes = " ".join(_in_words(item) for item in found.inputs)
     return found, (*notes, f"inputs: {shapes}")
 

@@ -45,7 +45,7 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule(Generic[R]):
-    """A judgement: `check` yields a hit for every place in a result that breaks it."""
+    """A judgment: `check` yields a hit for every place in a result that breaks it."""
 
     code: str
     name: str

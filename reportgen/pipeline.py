@@ -1,6 +1,6 @@
-"""The hallway: manifest -> studies -> chapters -> report -> files, and the only page that knows it.
+"""The hallway: manifest -> studies -> sections -> report -> files, and the only page that knows it.
 
-Manifest ─> examine_all ─> judge ─> Report ─> write_report
+Manifest ─> analyze_all ─> judge ─> Report ─> write_report
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.budgets import check_budgets
-from reportgen.chapter import AnySection, Done
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, OutputError
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec
 from reportgen.metrics import Metric
+from reportgen.outcome import Done
 from reportgen.outputs import check_output, home_of_staging, unused_folder, write_report
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
-from reportgen.workers import Examined, Job, Progress, Step, examine_all
+from reportgen.sections.section import AnySection
+from reportgen.workers import Job, ModelOutcomes, Progress, Step, analyze_all
 from reportgen.workers.limits import memory_of_machine
 
 FORMATS = ("html", "pdf", "json", "md")
@@ -60,10 +61,10 @@ def build(
     Args:
         manifest: what is asked.
         output: folder of the report; `reports/<manifest name>` below the current one otherwise.
-        models: names of the models to examine; all of them otherwise.
+        models: names of the models to analyze; all of them otherwise.
         sections: names of the sections to build; all of them otherwise.
         formats: which of `FORMATS` to write.
-        jobs: how many models to examine at once; otherwise one for every processor, if each then
+        jobs: how many models to analyze at once; otherwise one for every processor, if each then
             has memory enough.
         timings: whether to report what a clock measured.
         progress: told of every section that begins or ends.
@@ -76,7 +77,7 @@ def build(
     parallel = min(jobs or jobs_for_machine(), len(chosen))
     output = output or Path("reports") / manifest.path.stem
     with workshop(output) as work:
-        examined = examine_all(
+        examined = analyze_all(
             [make_job(manifest, spec, work, parallel, timings, sections) for spec in chosen],
             parallel=parallel,
             progress=progress or _silent,
@@ -116,7 +117,7 @@ def make_job(
     timings: bool,
     sections: tuple[str, ...] = (),
 ) -> Job:
-    """What a child needs to examine `spec` while `parallel` of them share the machine."""
+    """What a child needs to analyze `spec` while `parallel` of them share the machine."""
     fair_share = int(memory_of_machine() * _SHARE_OF_MACHINE / parallel)
     return Job(
         spec=spec,
@@ -135,26 +136,26 @@ def sections_of(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(s.name for s in SECTIONS if spec.source.kind != "none" or s.analyze_logs)
 
 
-def judge_model(spec: ModelSpec, examined: Examined) -> ModelReport:
-    """Everything said of one model: its chapters, what the rules find in them, its budgets."""
+def judge_model(spec: ModelSpec, examined: ModelOutcomes) -> ModelReport:
+    """Everything said of one model: its sections, what the rules find in them, its budgets."""
     findings = tuple(
         finding
         if finding.code not in spec.ignore
         else replace(finding, ignored=spec.ignore[finding.code])
         for finding in _findings(examined)
     )
-    budgets = check_budgets(spec.budgets, examined.chapters)
+    budgets = check_budgets(spec.budgets, examined.sections)
     return ModelReport(
         name=spec.name,
         source=spec.source.text,
         comment=spec.comment or "",
         seed=spec.seed,
         weights=weights_of(spec),
-        verdict=judge(examined.chapters, findings, budgets),
+        verdict=judge(examined.sections, findings, budgets),
         budgets=budgets,
         findings=findings,
-        chapters=examined.chapters,
-        cross_checks=cross_check(examined.chapters),
+        sections=examined.sections,
+        cross_checks=cross_check(examined.sections),
         metrics=tuple(_metrics(examined)),
         headlines=tuple(_headlines(examined)),
     )
@@ -167,31 +168,31 @@ def weights_of(spec: ModelSpec) -> str:
     return spec.weights.name if spec.weights else ""
 
 
-def _findings(examined: Examined) -> Iterator[Finding]:
+def _findings(examined: ModelOutcomes) -> Iterator[Finding]:
     for section, result in _done(examined):
         for rule in section.rules:
             yield from rule.findings(result)
 
 
-def _done(examined: Examined) -> Iterator[tuple[AnySection, Any]]:
+def _done(examined: ModelOutcomes) -> Iterator[tuple[AnySection, Any]]:
     sections = {section.name: section for section in SECTIONS}
-    for chapter in examined.chapters:
-        if isinstance(chapter.outcome, Done):
-            yield sections[chapter.name], chapter.outcome.result
+    for section in examined.sections:
+        if isinstance(section.outcome, Done):
+            yield sections[section.name], section.outcome.result
 
 
-def _metrics(examined: Examined) -> Iterator[Metric]:
+def _metrics(examined: ModelOutcomes) -> Iterator[Metric]:
     for section, result in _done(examined):
         yield from section.metrics(result)
 
 
-def _headlines(examined: Examined) -> Iterator[Headline]:
+def _headlines(examined: ModelOutcomes) -> Iterator[Headline]:
     for section, result in _done(examined):
         if sentence := section.headline(result):
             yield Headline(section=section.title, sentence=sentence)
 
 
-def measured(examined: tuple[Examined, ...], total_seconds: float) -> Timings:
+def measured(examined: tuple[ModelOutcomes, ...], total_seconds: float) -> Timings:
     """The clock's figures, to the millisecond."""
     return Timings(
         built=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -26,7 +26,7 @@ _MARKS = {
 def shown_progress(
     models: Sequence[str], sections: Sequence[str], *, quiet: bool
 ) -> Iterator[Progress]:
-    """A listener for `examine_all` that shows on stderr how far every model is."""
+    """A listener for `analyze_all` that shows on stderr how far every model is."""
     console = _Stderr(stderr=True, highlight=False)
     if quiet:
         yield lambda *_: None

@@ -12,13 +12,14 @@ from typing import Any, Literal, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, create_model
 from pydantic_core import to_jsonable_python
 
-from reportgen.chapter import AnySection, Chapter, Done, Failed, Skipped, outcome_adapter
 from reportgen.findings import Finding, Severity
 from reportgen.metrics import Metric
+from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
+from reportgen.sections.section import AnySection, outcome_adapter
 
 
 class Verdict(StrEnum):
-    """The judgement of a model, and of the whole report: its worst model's."""
+    """The judgment of a model, and of the whole report: its worst model's."""
 
     PASS = "pass"  # noqa: S105 - not a password
     WARN = "warn"
@@ -77,11 +78,11 @@ class ModelReport:
     source: str
     comment: str
     seed: int
-    weights: str  # file name, or "" for the architecture's own initialisation
+    weights: str  # file name, or "" for the architecture's own initialization
     verdict: Verdict
     budgets: tuple[BudgetCheck, ...]
     findings: tuple[Finding, ...]
-    chapters: tuple[Chapter, ...]
+    sections: tuple[SectionOutcome, ...]
     cross_checks: tuple[CrossCheck, ...] = ()
     metrics: tuple[Metric, ...] = ()
     headlines: tuple[Headline, ...] = ()
@@ -119,29 +120,29 @@ class Report:
 class Failure:
     """Chapters that failed for one reason: a model that cannot be loaded fails them all."""
 
-    chapters: tuple[Chapter, ...]
+    sections: tuple[SectionOutcome, ...]
     failed: Failed
-    everything: bool  # no chapter of the model is left
+    everything: bool  # no section of the model is left
 
     @property
     def titles(self) -> str:
-        """The titles of the chapters, in reading order."""
-        return "every section" if self.everything else ", ".join(c.title for c in self.chapters)
+        """The titles of the sections, in reading order."""
+        return "every section" if self.everything else ", ".join(c.title for c in self.sections)
 
 
 def failures(model: ModelReport) -> tuple[Failure, ...]:
-    """Why chapters of `model` failed, each reason once, in reading order."""
-    by_reason: dict[Failed, list[Chapter]] = {}
-    for chapter in model.chapters:
-        if isinstance(chapter.outcome, Failed):
-            by_reason.setdefault(chapter.outcome, []).append(chapter)
+    """Why sections of `model` failed, each reason once, in reading order."""
+    by_reason: dict[Failed, list[SectionOutcome]] = {}
+    for section in model.sections:
+        if isinstance(section.outcome, Failed):
+            by_reason.setdefault(section.outcome, []).append(section)
     return tuple(
         Failure(
-            chapters=tuple(chapters),
+            sections=tuple(sections),
             failed=failed,
-            everything=len(chapters) == len(model.chapters) > 1,
+            everything=len(sections) == len(model.sections) > 1,
         )
-        for failed, chapters in by_reason.items()
+        for failed, sections in by_reason.items()
     )
 
 
@@ -152,12 +153,12 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def judge(
-    chapters: Iterable[Chapter], findings: Iterable[Finding], budgets: Iterable[BudgetCheck]
+    sections: Iterable[SectionOutcome], findings: Iterable[Finding], budgets: Iterable[BudgetCheck]
 ) -> Verdict:
     """Fail for a failed section, an error or a broken budget; warn for a warning; else pass."""
     severities = {finding.severity for finding in findings if finding.ignored is None}
     broken = any(budget.passed is False for budget in budgets)
-    failed = any(isinstance(chapter.outcome, Failed) for chapter in chapters)
+    failed = any(isinstance(section.outcome, Failed) for section in sections)
     if failed or broken or Severity.ERROR in severities:
         return Verdict.FAIL
     return Verdict.WARN if Severity.WARNING in severities else Verdict.PASS
@@ -213,27 +214,27 @@ def report_from_json(text: str | bytes, sections: Iterable[AnySection]) -> Repor
         raise ValueError(f"not a complete report: {error}") from error
 
 
-def _model_from_data(data: dict[str, Any], sections: dict[str, AnySection]) -> ModelReport:
+def _model_from_data(data: dict[str, Any], known: dict[str, AnySection]) -> ModelReport:
     fields: dict[str, Any] = {
         name: TypeAdapter(kind).validate_python(data[name])
         for name, kind in get_type_hints(ModelReport).items()
-        if name != "chapters"
+        if name != "sections"
     }
-    chapters = tuple(
-        Chapter(
+    sections = tuple(
+        SectionOutcome(
             name=name,
-            title=sections[name].title,
-            outcome=outcome_adapter(sections[name]).validate_python(outcome),
+            title=known[name].title,
+            outcome=outcome_adapter(known[name]).validate_python(outcome),
         )
         for name, outcome in data["sections"].items()
     )
-    return ModelReport(**fields, chapters=chapters)
+    return ModelReport(**fields, sections=sections)
 
 
 def _model_to_data(model: ModelReport) -> dict[str, Any]:
     data: dict[str, Any] = to_jsonable_python(model)
-    chapters = data.pop("chapters")
-    return data | {"sections": {chapter["name"]: chapter["outcome"] for chapter in chapters}}
+    sections = data.pop("sections")
+    return data | {"sections": {section["name"]: section["outcome"] for section in sections}}
 
 
 def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
@@ -245,11 +246,11 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
     fields: dict[str, Any] = {
         field.name: (get_type_hints(ModelReport)[field.name], ...)
         for field in dataclasses.fields(ModelReport)
-        if field.name != "chapters"
+        if field.name != "sections"
     }
     strict = ConfigDict(extra="forbid")
-    chapters: Any = create_model("Sections", __config__=strict, **outcomes)
-    model: Any = create_model("Model", __config__=strict, **fields, sections=(chapters, ...))
+    by_name: Any = create_model("Sections", __config__=strict, **outcomes)
+    model: Any = create_model("Model", __config__=strict, **fields, sections=(by_name, ...))
     nothing: Any = create_model("NoTimings", __config__=strict)
     document = create_model(
         "Report",

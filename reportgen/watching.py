@@ -1,7 +1,7 @@
-"""`reportgen watch`: the training chapter of a report, kept up to date while a training runs.
+"""`reportgen watch`: the training section of a report, kept up to date while a training runs.
 
 The rest of the report stays as the last build left it. Where there is no report yet, or one of
-other models, a report with the training chapter alone is written.
+other models, a report with the training section alone is written.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from reportgen.chapter import Chapter, Done, Failed, Skipped, Unable
 from reportgen.environment import describe_environment
-from reportgen.errors import ManifestError, WatchEnded
+from reportgen.errors import ManifestError, SectionError, WatchEnded
 from reportgen.findings import Severity
 from reportgen.manifest import Manifest, ModelSpec
+from reportgen.outcome import Done, Failed, SectionOutcome, Skipped, as_failed
 from reportgen.outputs import link_or_copy, write_report
 from reportgen.outputs.writing import published_files
 from reportgen.pipeline import choose, judge_model, workshop
@@ -30,7 +30,7 @@ from reportgen.sections.training import SECTION as TRAINING
 from reportgen.sections.training import Training
 from reportgen.sections.training.analysis import summarize_logs
 from reportgen.training_logs.log_set import LogSet
-from reportgen.workers import Examined
+from reportgen.workers import ModelOutcomes
 
 POLL_SECONDS = 0.5
 _FORMATS = frozenset({"html", "json", "md"})
@@ -45,7 +45,7 @@ Say = Callable[[str], None]
 def watch(
     manifest: Manifest, *, output: Path | None = None, models: tuple[str, ...] = (), say: Say
 ) -> None:
-    """Keep the training chapters of a report up to date until Ctrl-C.
+    """Keep the training sections of a report up to date until Ctrl-C.
 
     Args:
         manifest: at least one of its models names logs.
@@ -153,18 +153,18 @@ class _Watched:
         shutil.rmtree(folder / "training", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         outcome = self._outcome(spec, folder)
-        chapter = Chapter(name=TRAINING.name, title=TRAINING.title, outcome=outcome)
+        section = SectionOutcome(name=TRAINING.name, title=TRAINING.title, outcome=outcome)
         before = self._models.get(spec.name)
-        others = [c for c in before.chapters if c.name != TRAINING.name] if before else []
-        examined = Examined(name=spec.name, chapters=(*others, chapter), seconds={})
+        others = [c for c in before.sections if c.name != TRAINING.name] if before else []
+        examined = ModelOutcomes(name=spec.name, sections=(*others, section), seconds={})
         self._models[spec.name] = judge_model(spec, examined)
         self._report_findings(self._models[spec.name])
 
     def _outcome(self, spec: ModelSpec, folder: Path) -> Outcome:
         try:
             return Done(result=summarize_logs(self._logs[spec.name], spec.log_options, folder))
-        except Unable as unable:  # logs may appear later
-            return unable.failed
+        except SectionError as error:  # logs may appear later
+            return as_failed(error)
 
     def _report_findings(self, model: ModelReport) -> None:
         for headline in model.headlines:

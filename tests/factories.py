@@ -10,7 +10,7 @@ from reportgen.manifest import ModelSpec, Source, Target
 if TYPE_CHECKING:
     from torch import nn
 
-    from reportgen.study import Study
+    from reportgen.context import ModelContext
 
 
 def make_spec(*inputs: Any, name: str = "model", **fields: Any) -> ModelSpec:
@@ -28,11 +28,11 @@ def make_study(
     targets: tuple[str, ...] = (),
     timings: bool = True,
     **fields: Any,
-) -> Study:
-    """A study of `model`; other `fields` are those of its manifest entry."""
-    from reportgen.study import Study
+) -> ModelContext:
+    """A context of `model`; other `fields` are those of its manifest entry."""
+    from reportgen.context import ModelContext
 
-    return Study(
+    return ModelContext(
         spec=make_spec(*inputs, **fields),
         model=model.eval(),
         targets=tuple(Target(name=target) for target in targets),

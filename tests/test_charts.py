@@ -99,7 +99,7 @@ def test_stacked_parts_touch_each_other_and_add_up_on_one_scale() -> None:
     assert len(legend) == 2
 
 
-def test_parts_of_one_name_share_a_colour() -> None:
+def test_parts_of_one_name_share_a_color() -> None:
     stacks = [
         Stack(label="1", parts=(Part(name="b", value=1, figure=""),), figure=""),
         Stack(
@@ -108,9 +108,9 @@ def test_parts_of_one_name_share_a_colour() -> None:
             figure="",
         ),
     ]
-    colours = [rect.attrib["fill"] for rect in _root(stacked_bars("t", stacks)).iter(f"{SVG}rect")]
-    assert colours[0] == colours[2] != colours[1]
-    assert colours[3:] == [colours[1], colours[2]]  # the key, in the order of the richest stack
+    colors = [rect.attrib["fill"] for rect in _root(stacked_bars("t", stacks)).iter(f"{SVG}rect")]
+    assert colors[0] == colors[2] != colors[1]
+    assert colors[3:] == [colors[1], colors[2]]  # the key, in the order of the richest stack
 
 
 def _chart(lines: list[Line], levels: list[Level]) -> ElementTree.Element:
@@ -197,7 +197,7 @@ def test_hostile_labels_stay_text_in_every_chart() -> None:
         assert root[0].text == HOSTILE
 
 
-def test_every_mark_has_a_colour_that_prints_and_a_class_that_a_page_may_restyle() -> None:
+def test_every_mark_has_a_color_that_prints_and_a_class_that_a_page_may_restyle() -> None:
     root = _root(bar_list("t", _bars([1, 2])))
     for shape in (*root.iter(f"{SVG}rect"), *root.iter(f"{SVG}text")):
         assert shape.attrib["fill"].startswith("#")

@@ -250,7 +250,7 @@ def test_a_failed_section_makes_the_status_1_and_the_rest_is_built(manifest: Pat
 def test_the_terminal_is_told_why_a_section_failed_each_reason_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from reportgen.chapter import Chapter, Failed
+    from reportgen.outcome import Failed, SectionOutcome
     from reportgen.pipeline import Built
     from reportgen.report import ModelReport, Report, Verdict
 
@@ -258,7 +258,7 @@ def test_the_terminal_is_told_why_a_section_failed_each_reason_once(
     model = ModelReport(
         name="net", source="net.py:Net", comment="", seed=0, weights="", verdict=Verdict.FAIL,
         budgets=(), findings=(),
-        chapters=tuple(Chapter(name=name, title=name.title(), outcome=why) for name in "ab"),
+        sections=tuple(SectionOutcome(name=name, title=name.title(), outcome=why) for name in "ab"),
     )  # fmt: skip
     report = Report(title="t", environment={}, timings=None, models=(model,))
     cli._say_what_came_out(Built(report=report, output=Path("out"), files=()))
@@ -336,7 +336,7 @@ def test_the_parent_of_a_build_stays_small(manifest: Path) -> None:
     assert int(mark[1]) < 300 * 1024
 
 
-def test_no_color_is_honoured(manifest: Path) -> None:
+def test_no_color_is_honored(manifest: Path) -> None:
     answer = run("check", manifest, folder=manifest.parent, env=os.environ | {"NO_COLOR": "1"})
     assert "\x1b" not in answer.stdout + answer.stderr
 

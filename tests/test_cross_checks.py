@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from report_values import full_report
 
-from reportgen.chapter import Chapter, Done, Failed
 from reportgen.cross_checks import cross_check
+from reportgen.outcome import Done, Failed, SectionOutcome
 from reportgen.report import CrossCheck
 from reportgen.sections.layers import Layers
-from reportgen.sections.onnx_export import NodeCost, OnnxExport, StoredParameters
+from reportgen.sections.onnx import NodeCost, OnnxExport, StoredParameters
 
 
 @pytest.fixture
 def layers() -> Layers:
     [model] = [model for model in full_report().models if model.name == "resnet50"]
-    [found] = [c.outcome.result for c in model.chapters if c.name == "layers"]  # type: ignore[union-attr]
+    [found] = [c.outcome.result for c in model.sections if c.name == "layers"]  # type: ignore[union-attr]
     assert isinstance(found, Layers)
     return replace(found, parameters_of_rows=found.parameters, macs_of_rows=found.macs)
 
@@ -26,17 +26,17 @@ def layers() -> Layers:
 @pytest.fixture
 def onnx() -> OnnxExport:
     [model] = [model for model in full_report().models if model.name == "resnet50"]
-    [found] = [c.outcome.result for c in model.chapters if c.name == "onnx"]  # type: ignore[union-attr]
+    [found] = [c.outcome.result for c in model.sections if c.name == "onnx"]  # type: ignore[union-attr]
     assert isinstance(found, OnnxExport)
     return found
 
 
 def checks(layers: Layers, onnx: OnnxExport | None = None, **fields: Any) -> dict[str, CrossCheck]:
-    chapters = [Chapter(name="layers", title="Layers", outcome=Done(result=layers))]
+    sections = [SectionOutcome(name="layers", title="Layers", outcome=Done(result=layers))]
     if onnx is not None:
         result = replace(onnx, **fields)
-        chapters.append(Chapter(name="onnx", title="ONNX", outcome=Done(result=result)))
-    return {check.figure: check for check in cross_check(chapters)}
+        sections.append(SectionOutcome(name="onnx", title="ONNX", outcome=Done(result=result)))
+    return {check.figure: check for check in cross_check(sections)}
 
 
 def stored(layers: Layers, **fields: Any) -> StoredParameters:
@@ -76,7 +76,7 @@ def test_rows_that_do_not_add_up_are_a_difference(layers: Layers) -> None:
 
 
 def test_the_module_where_counts_part_is_named(layers: Layers, onnx: OnnxExport) -> None:
-    """All modules agree but one inside layer1.0, whose neighbours have swapped names."""
+    """All modules agree but one inside layer1.0, whose neighbors have swapped names."""
     modules = {layer.path: layer.macs for layer in layers.layers if layer.leaf and layer.macs}
     place = next(path for path in modules if path.startswith("layer1.0."))
     modules[place] += 5
@@ -105,10 +105,13 @@ def test_a_file_of_another_batch_is_not_compared(layers: Layers, onnx: OnnxExpor
 
 
 def test_nothing_is_checked_without_layers_or_of_a_file(layers: Layers) -> None:
-    failed = Chapter(name="layers", title="Layers", outcome=Failed(error="no"))
+    failed = SectionOutcome(name="layers", title="Layers", outcome=Failed(error="no"))
     assert cross_check([failed]) == ()
     file = replace(layers, method="file")
-    assert cross_check([Chapter(name="layers", title="Layers", outcome=Done(result=file))]) == ()
+    assert (
+        cross_check([SectionOutcome(name="layers", title="Layers", outcome=Done(result=file))])
+        == ()
+    )
 
 
 def test_a_count_that_left_something_out_contradicts_nothing(

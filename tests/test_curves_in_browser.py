@@ -1,4 +1,4 @@
-"""The script of the training chapter in a real browser, on a page of its own."""
+"""The script of the training section in a real browser, on a page of its own."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_the_doctor_sees_a_torch_that_torchvision_does_not_want(
     assert "torch==2.15.0 torchvision==0.29.2" in check.hint
 
 
-def test_the_doctor_recognises_a_pair_of_two_builds_by_its_import(
+def test_the_doctor_recognizes_a_pair_of_two_builds_by_its_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mismatched.py").write_text(

@@ -18,11 +18,12 @@ FLOORS = [
     {"errors", "units", "cuda_memory"},
     {"charts", "metrics", "training_logs"},
     {"findings", "manifest", "fonts"},
-    {"chapter", "leaves", "plain_words", "onnx_nodes"},
-    {"inputs", "loan", "sources", "export"},
-    {"recurrent", "twin", "peer"},
-    {"guessing"},
-    {"study"},
+    {"outcome", "pytree", "error_text"},
+    {"example_inputs", "model_state", "sources", "onnx"},
+    {"tracing"},
+    {"fake_model", "torchinfo_summary"},
+    {"dummy_inputs"},
+    {"context"},
     {"sections"},
     {"report", "compare"},
     {"budgets", "cross_checks", "environment"},
@@ -99,7 +100,7 @@ def test_sections_never_meet() -> None:
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
 def test_a_section_has_its_template_and_its_tests(section: object) -> None:
     name = section.name  # type: ignore[attr-defined]
-    home = Path(sys.modules[section.examine.__module__].__file__ or "")  # type: ignore[attr-defined]
+    home = Path(sys.modules[section.analyze.__module__].__file__ or "")  # type: ignore[attr-defined]
     room = home.relative_to(PACKAGE / "sections").parts[0].removesuffix(".py")
     assert (ROOT / "templates" / "sections" / f"{name}.html.j2").is_file()
     assert list((ROOT / "tests" / "sections").glob(f"test_{room}*.py"))

@@ -402,7 +402,7 @@ WRONG: dict[str, tuple[str, str]] = {
         GOOD.replace("  inputs: ['batch,3']\n", "").replace("torchvision:a", "torch.nn:Linear"),
         "4: models[0].inputs: is required, unless the source is a library's or a .pt2 or .onnx",
     ),
-    "inputs misspelt": (
+    "inputs misspelled": (
         GOOD.replace("inputs", "input"),
         "6: models[0].input: unknown key; did you mean 'inputs'?",
     ),
@@ -519,7 +519,7 @@ WRONG: dict[str, tuple[str, str]] = {
         GOOD.replace("  source: torchvision:a\n", ""),
         "4: models[0].source: is required, unless there are logs to report on",
     ),
-    "loss misspelt": (
+    "loss misspelled": (
         with_model("loss: crossentropy"),
         "7: models[0].loss: must be cross_entropy, sum or file.py:function, not 'crossentropy'; "
         "did you mean 'cross_entropy'?",
@@ -540,7 +540,7 @@ WRONG: dict[str, tuple[str, str]] = {
         with_model("onnx: {tolerance: {absolute: -1}}"),
         "7: models[0].onnx.tolerance.absolute: must be at least 0, not -1",
     ),
-    "tolerance misspelt": (
+    "tolerance misspelled": (
         with_model("onnx: {tolerance: {absolut: 1}}"),
         "7: models[0].onnx.tolerance.absolut: unknown key; did you mean 'absolute'?",
     ),
@@ -556,7 +556,7 @@ WRONG: dict[str, tuple[str, str]] = {
         with_model("ignore: {SUM001: }"),
         "7: models[0].ignore.SUM001: must be text, not null",
     ),
-    "a dim misspelt": (
+    "a dim misspelled": (
         with_input("{shape: [bacth, 3]}"),
         "6: models[0].inputs[0].shape[0]: dim 'bacth' has no size; did you mean 'batch'?",
     ),
@@ -580,7 +580,7 @@ WRONG: dict[str, tuple[str, str]] = {
         with_input("{shape: ['3']}"),
         "6: models[0].inputs[0].shape[0]: a dim is a positive whole number, ",
     ),
-    "a dtype misspelt, deep": (
+    "a dtype misspelled, deep": (
         with_input("{items: [{fields: {x: {shape: [1], dtype: float31}}}]}"),
         "6: models[0].inputs[0].items[0].fields.x.dtype: must be one of float32, ",
     ),
@@ -687,7 +687,7 @@ WRONG: dict[str, tuple[str, str]] = {
         GOOD + "targets: [{name: x, memory: 24 G}]\n",
         "7: targets[0].memory: '24 G' is no size: write it as 24 GiB or 512 MB",
     ),
-    "optimizer misspelt": (
+    "optimizer misspelled": (
         GOOD + "training: {optimizer: adamm}\n",
         "7: training.optimizer: must be one of sgd, adam, adamw, rmsprop, adagrad, adafactor, "
         "none, not 'adamm'; did you mean 'adam'?",
@@ -800,7 +800,7 @@ def test_a_hundred_complaints_are_listed_and_the_rest_counted(folder: Path) -> N
     assert lines[-1] == "m.yaml: and 50 more"
 
 
-def test_an_unknown_gpu_is_told_with_its_neighbours(folder: Path) -> None:
+def test_an_unknown_gpu_is_told_with_its_neighbors(folder: Path) -> None:
     text = GOOD + "targets: [T4, {name: lab, memory: 1 GiB}, A10O-80GB, Voodoo, Tesla T4]\n"
     lines = complaints(folder, text)
     assert len(lines) == 3
@@ -896,7 +896,7 @@ SEEN_BY_READER_ONLY = (
     *("source on the web", "source a folder", "weights absent", "logs absent", "an array absent"),
     *("a log in a list absent", "a glob without a match", "a range that ends first"),
     "a mean without std",
-    *("dynamic dim unknown", "a dim misspelt", "a dim without size", "a dim that nobody has"),
+    *("dynamic dim unknown", "a dim misspelled", "a dim without size", "a dim that nobody has"),
     *("batch among dims", "two forms of input", "a keyword without name", "a keyword inside"),
     *(
         "a tuple of nothing",

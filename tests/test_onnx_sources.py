@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reportgen import load_manifest
 from reportgen.cuda_memory.step import Step
+from reportgen.dummy_inputs.manifest_template import draft_manifest
 from reportgen.errors import ManifestError, ModelError, ReportgenError
 from reportgen.estimation import estimate_step
-from reportgen.guessing.draft import draft_manifest
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
 from reportgen.pipeline import build
 from reportgen.report import report_schema
@@ -88,7 +88,7 @@ def test_the_file_itself_is_examined_and_timed(words: Any) -> None:
 
 @pytest.mark.slow
 def test_what_needs_a_module_is_skipped_with_the_reason(words: Any) -> None:
-    for name in ("memory", "training", "behaviour"):
+    for name in ("memory", "training", "behavior"):
         section = words["sections"][name]
         assert section["status"] == "skipped", name
     assert "no PyTorch module" in words["sections"]["memory"]["reason"]

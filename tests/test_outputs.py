@@ -14,12 +14,12 @@ import pikepdf
 import pytest
 from report_values import full_report, small_report, work_folder
 
-from reportgen.chapter import Failed
 from reportgen.errors import OutputError
+from reportgen.outcome import Failed
 from reportgen.outputs import FORMATS, placing, write_report, writing
 from reportgen.outputs import pdf as pdf_module
-from reportgen.outputs.layout import layout
 from reportgen.outputs.pdf import make_pdf
+from reportgen.outputs.weasyprint_process import layout
 from reportgen.pipeline import workshop
 from reportgen.render import render_print
 from reportgen.report import Report, report_to_json
@@ -254,9 +254,9 @@ def _with_outcomes(report: Report, outcomes: dict[str, Failed]) -> Report:
         models=tuple(
             replace(
                 model,
-                chapters=tuple(
-                    replace(chapter, outcome=outcomes.get(chapter.name, chapter.outcome))
-                    for chapter in model.chapters
+                sections=tuple(
+                    replace(section, outcome=outcomes.get(section.name, section.outcome))
+                    for section in model.sections
                 ),
             )
             for model in report.models

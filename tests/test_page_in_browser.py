@@ -102,7 +102,7 @@ def test_every_link_leads_to_a_file_or_a_place_that_is_there(watched: _Watched, 
                 assert page.locator(f'[id="{address.fragment}"]').count() == 1, (name, link)
 
 
-def test_the_colours_of_a_page_follow_the_reader(browser: Browser, site: Path) -> None:
+def test_the_colors_of_a_page_follow_the_reader(browser: Browser, site: Path) -> None:
     shades = {}
     for scheme in ("light", "dark"):
         watched = _Watched(browser, scheme=scheme)

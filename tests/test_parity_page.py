@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from report_values import chapters, model, onnx, small_report
+from report_values import model, onnx, sections, small_report
 from report_values.parity import DIVERGENCE, HISTOGRAM
 
 from reportgen.render import render_model
 from reportgen.render.figures import error_bins, parity_rows
-from reportgen.sections.onnx_export import OnnxExport
+from reportgen.sections.onnx import OnnxExport
 
 
 def failing() -> OnnxExport:
@@ -30,7 +30,7 @@ def failing() -> OnnxExport:
 
 def test_a_broken_parity_shows_where_the_file_leaves_pytorch(tmp_path: Path) -> None:
     report = small_report()
-    broken = model("broken", "fail", chapters=chapters(onnx=failing()))
+    broken = model("broken", "fail", sections=sections(onnx=failing()))
     page = render_model(replace(report, models=(broken,)), broken, tmp_path)
     assert "encoder.layers.1.linear2 (Linear) is the first module whose output differs" in page
     assert "the first diverging node is Gemm node_linear_7" in page

@@ -1,4 +1,4 @@
-"""Manifest in, report out: judged, reproducible, and the model undisturbed by every section."""
+"""Manifest in, report out: judged, reproducible, and the model preserve_model_state by every section."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from test_loan import snapshot
 from torch import nn
 
 from reportgen import load_manifest
-from reportgen.chapter import AnySection, Chapter, Done, Failed, Skipped, outcome_adapter
 from reportgen.findings import Finding, Severity
+from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.pipeline import build, judge_model
 from reportgen.report import Verdict, judge, report_schema, worst
 from reportgen.sections import SECTIONS
-from reportgen.workers import Examined
+from reportgen.sections.section import AnySection, outcome_adapter
+from reportgen.workers import ModelOutcomes
 from reportgen.workers.child import outcome_of
 
 MANIFEST = """
@@ -126,19 +127,19 @@ def busy_model() -> nn.Module:
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
 def test_no_section_disturbs_the_model(section: AnySection, tmp_path: Path) -> None:
     model = busy_model()
-    study = make_study(model, "x=batch,6", folder=tmp_path, targets=("T4",), batch=2)
+    context = make_study(model, "x=batch,6", folder=tmp_path, targets=("T4",), batch=2)
     model.body.drop.train()
     before = snapshot(model)
-    outcome_of(section, study)
+    outcome_of(section, context)
     assert snapshot(model) == before
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
 def test_no_section_disturbs_a_model_that_raises(section: AnySection, tmp_path: Path) -> None:
     model = busy_model()
-    study = make_study(model, "x=batch,7", folder=tmp_path, targets=("T4",), batch=2)
+    context = make_study(model, "x=batch,7", folder=tmp_path, targets=("T4",), batch=2)
     before = snapshot(model)
-    outcome = outcome_of(section, study)
+    outcome = outcome_of(section, context)
     assert isinstance(outcome, Failed | Skipped)
     assert snapshot(model) == before
 
@@ -147,10 +148,10 @@ def test_no_section_disturbs_a_model_that_raises(section: AnySection, tmp_path: 
 def test_the_order_of_the_sections_does_not_matter(tmp_path: Path) -> None:
     def outcomes(sections: tuple[AnySection, ...], folder: Path) -> dict[str, Any]:
         torch.manual_seed(5)
-        study = make_study(
+        context = make_study(
             Everything(), "x=batch,6", folder=folder, targets=("T4",), timings=False, batch=2
         )
-        return {s.name: outcome_of(s, study) for s in sections}
+        return {s.name: outcome_of(s, context) for s in sections}
 
     assert outcomes(SECTIONS, tmp_path / "a") == outcomes(SECTIONS[::-1], tmp_path / "b")
 
@@ -159,19 +160,19 @@ def test_the_order_of_the_sections_does_not_matter(tmp_path: Path) -> None:
 def test_every_outcome_survives_its_way_out_of_the_process(
     section: AnySection, tmp_path: Path
 ) -> None:
-    study = make_study(Everything(), "x=batch,6", folder=tmp_path, targets=("T4",), batch=2)
-    outcome = outcome_of(section, study)
+    context = make_study(Everything(), "x=batch,6", folder=tmp_path, targets=("T4",), batch=2)
+    outcome = outcome_of(section, context)
     adapter = outcome_adapter(section)
     assert adapter.validate_json(adapter.dump_json(outcome)) == outcome
 
 
 FINDING = Finding(code="ABC001", severity=Severity.ERROR, where="x", message="m", advice="a")
-DONE = Chapter(name="training", title="Training", outcome=Skipped(reason="none"))
-LOST = Chapter(name="layers", title="Layers", outcome=Failed(error="lost"))
+DONE = SectionOutcome(name="training", title="Training", outcome=Skipped(reason="none"))
+LOST = SectionOutcome(name="layers", title="Layers", outcome=Failed(error="lost"))
 
 
 @pytest.mark.parametrize(
-    ("chapters", "findings", "verdict"),
+    ("sections", "findings", "verdict"),
     [
         ([DONE], [], Verdict.PASS),
         ([LOST], [], Verdict.FAIL),
@@ -179,9 +180,9 @@ LOST = Chapter(name="layers", title="Layers", outcome=Failed(error="lost"))
     ],
 )
 def test_the_verdict_is_the_worst_of_what_was_found(
-    chapters: list[Chapter], findings: list[Finding], verdict: Verdict
+    sections: list[SectionOutcome], findings: list[Finding], verdict: Verdict
 ) -> None:
-    assert judge(chapters, findings, []) is verdict
+    assert judge(sections, findings, []) is verdict
     assert worst([Verdict.PASS, verdict]) is verdict
 
 
@@ -194,11 +195,11 @@ def test_an_ignored_finding_keeps_its_reason_and_loses_its_weight(tmp_path: Path
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.used(x)
 
-    study = make_study(Unused(), "x=batch,4", folder=tmp_path)
+    context = make_study(Unused(), "x=batch,4", folder=tmp_path)
     layers = SECTIONS[0]
-    chapter = Chapter(name="layers", title="Layers", outcome=outcome_of(layers, study))
-    assert isinstance(chapter.outcome, Done)
-    examined = Examined(name="model", chapters=(chapter,), seconds={})
+    section = SectionOutcome(name="layers", title="Layers", outcome=outcome_of(layers, context))
+    assert isinstance(section.outcome, Done)
+    examined = ModelOutcomes(name="model", sections=(section,), seconds={})
     plain = judge_model(make_spec("x=batch,4"), examined)
     codes = {f.code for f in plain.findings if f.severity is not Severity.NOTE}
     assert plain.verdict is not Verdict.PASS

@@ -17,7 +17,7 @@ from fontTools.ttLib import TTFont
 from jinja2 import UndefinedError
 from report_values import HOSTILE, full_report, hostile_report, model, small_report, work_folder
 
-from reportgen.chapter import Chapter, Done, Failed, Skipped
+from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.render import (
     SUMMARY_LIMIT,
     render_index,
@@ -141,11 +141,11 @@ def test_a_page_without_korean_carries_no_korean_font() -> None:
     assert "font-family:'Report Hangul'" not in render_index(report)
 
 
-def test_the_fonts_lie_beside_their_licences_and_stay_small() -> None:
+def test_the_fonts_lie_beside_their_licenses_and_stay_small() -> None:
     fonts = templates_dir() / "fonts"
     for file in [*fonts.glob("*.ttf"), *fonts.glob("*.otf")]:
-        licence = fonts / f"{file.stem.partition('-')[0]}-OFL.txt"
-        assert "SIL OPEN FONT LICENSE" in licence.read_text(encoding="utf-8")
+        license = fonts / f"{file.stem.partition('-')[0]}-OFL.txt"
+        assert "SIL OPEN FONT LICENSE" in license.read_text(encoding="utf-8")
     assert sum(file.stat().st_size for file in fonts.iterdir()) < 8_000_000
 
 
@@ -208,7 +208,7 @@ def test_the_policy_of_a_page_forbids_everything_but_its_own_script(folder: Path
     assert "script-src" not in render_index(full_report())
 
 
-def test_a_misspelt_field_in_a_template_is_an_error_not_a_blank() -> None:
+def test_a_misspelled_field_in_a_template_is_an_error_not_a_blank() -> None:
     template = page_environment(on_paper=False).from_string("{{ result.paramters }}")
     with pytest.raises(UndefinedError, match="paramters"):
         template.render(result=full_report())
@@ -237,8 +237,8 @@ def test_a_failed_and_a_skipped_section_say_why_and_the_others_stand(folder: Pat
 def test_a_reason_that_fails_every_section_is_told_once() -> None:
     crash = Failed(error="the process crashed with SIGSEGV", hint="see the log")
     whole = _model("transformer")
-    chapters = tuple(replace(chapter, outcome=crash) for chapter in whole.chapters)
-    report = replace(full_report(), models=(replace(whole, chapters=chapters),))
+    sections = tuple(replace(section, outcome=crash) for section in whole.sections)
+    report = replace(full_report(), models=(replace(whole, sections=sections),))
     summary = render_summary(report)
     assert summary.count("the process crashed with SIGSEGV") == 1
     assert "**transformer**, every section: the process crashed" in summary
@@ -247,15 +247,15 @@ def test_a_reason_that_fails_every_section_is_told_once() -> None:
 
 def test_sections_that_failed_for_one_reason_share_a_line_and_others_do_not() -> None:
     whole = _model("transformer")
-    errors = dict(zip([c.name for c in whole.chapters], ["a", "b", "a"], strict=False))
-    chapters = tuple(
+    errors = dict(zip([c.name for c in whole.sections], ["a", "b", "a"], strict=False))
+    sections = tuple(
         replace(c, outcome=Failed(error=f"reason {errors[c.name]}")) if c.name in errors else c
-        for c in whole.chapters
+        for c in whole.sections
     )
     lines = render_summary(
-        replace(full_report(), models=(replace(whole, chapters=chapters),))
+        replace(full_report(), models=(replace(whole, sections=sections),))
     ).splitlines()
-    first, second, third = (c.title for c in chapters[:3])
+    first, second, third = (c.title for c in sections[:3])
     assert f"- **transformer**, {first}, {third}: reason a" in lines
     assert f"- **transformer**, {second}: reason b" in lines
 
@@ -263,14 +263,14 @@ def test_sections_that_failed_for_one_reason_share_a_line_and_others_do_not() ->
 def test_a_drawing_that_paper_has_no_room_for_is_said_to_be_elsewhere(folder: Path) -> None:
     report, whole = full_report(), _model("vgg16")
 
-    def bare(chapter: Chapter) -> Chapter:
-        outcome = chapter.outcome
+    def bare(section: SectionOutcome) -> SectionOutcome:
+        outcome = section.outcome
         if not isinstance(outcome, Done) or not isinstance(outcome.result, Graphs):
-            return chapter
+            return section
         autograd = replace(outcome.result.autograd, tiles=())
-        return replace(chapter, outcome=Done(result=replace(outcome.result, autograd=autograd)))
+        return replace(section, outcome=Done(result=replace(outcome.result, autograd=autograd)))
 
-    wide = replace(whole, chapters=tuple(map(bare, whole.chapters)))
+    wide = replace(whole, sections=tuple(map(bare, whole.sections)))
     said = "Not printed: too large to be read on paper, or not laid out for it in time."
     text = _Reader(render_print(replace(report, models=(wide,)), folder)).text
     assert text.count(said) == 1
@@ -282,7 +282,7 @@ def test_estimates_of_several_batches_are_told_apart(folder: Path) -> None:
     one = _Reader(_page("vgg16", folder)).text
     assert "Peak at the manifest's batch of 8 Step" in one
     report, whole = full_report(), _model("vgg16")
-    more = replace(whole, chapters=tuple(_with_a_second_batch(c, 512) for c in whole.chapters))
+    more = replace(whole, sections=tuple(_with_a_second_batch(c, 512) for c in whole.sections))
     page = render_model(report, more, folder)
     text = _Reader(page).text
     assert "Peak at the manifest's batch of 8, and at 512 for a budget Step" in text
@@ -290,13 +290,13 @@ def test_estimates_of_several_batches_are_told_apart(folder: Path) -> None:
     assert "train · fp32 · batch 512" in page
 
 
-def _with_a_second_batch(chapter: Chapter, batch: int) -> Chapter:
-    outcome = chapter.outcome
+def _with_a_second_batch(section: SectionOutcome, batch: int) -> SectionOutcome:
+    outcome = section.outcome
     if not isinstance(outcome, Done) or not isinstance(outcome.result, Memory):
-        return chapter
+        return section
     estimates = outcome.result.estimates
     both = (*estimates, *(replace(each, batch=batch) for each in estimates))
-    return replace(chapter, outcome=Done(result=replace(outcome.result, estimates=both)))
+    return replace(section, outcome=Done(result=replace(outcome.result, estimates=both)))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_failed_sections_and_broken_budgets_are_counted_beside_the_findings(fold
     report = full_report()
     text = _Reader(render_index(report)).text
     failed = sum(
-        isinstance(chapter.outcome, Failed) for model in report.models for chapter in model.chapters
+        isinstance(section.outcome, Failed) for model in report.models for section in model.sections
     )
     broken = sum(check.passed is False for model in report.models for check in model.budgets)
     assert (failed > 0, broken > 0) == (True, True)
@@ -324,7 +324,7 @@ def test_failed_sections_and_broken_budgets_are_counted_beside_the_findings(fold
     assert "Failed sections" not in _Reader(render_index(passing)).text
 
 
-def test_figures_of_a_clock_stand_in_labelled_blocks_and_go_away_without_timings(
+def test_figures_of_a_clock_stand_in_labeled_blocks_and_go_away_without_timings(
     folder: Path,
 ) -> None:
     report = full_report()
@@ -354,9 +354,9 @@ def test_a_report_without_models_has_pages_too(tmp_path: Path) -> None:
 
 
 def test_models_with_different_sections_share_a_comparison(tmp_path: Path) -> None:
-    only = Chapter(name="memory", title="Memory", outcome=Skipped(reason="no target"))
+    only = SectionOutcome(name="memory", title="Memory", outcome=Skipped(reason="no target"))
     report = replace(
-        full_report(), models=(model("bare", Verdict.PASS, chapters=(only,)), _model("tanh"))
+        full_report(), models=(model("bare", Verdict.PASS, sections=(only,)), _model("tanh"))
     )
     assert "bare" in render_index(report)
     assert "| bare | ✅ pass | unknown | unknown | – |" in render_summary(report)
@@ -377,14 +377,14 @@ def test_models_that_cannot_be_trained_are_compared_by_inference(folder: Path) -
 
 
 def _without_training(model: ModelReport) -> ModelReport:
-    def changed(chapter: Chapter) -> Chapter:
-        if not isinstance(chapter.outcome, Done) or not isinstance(chapter.outcome.result, Memory):
-            return chapter
-        memory = chapter.outcome.result
+    def changed(section: SectionOutcome) -> SectionOutcome:
+        if not isinstance(section.outcome, Done) or not isinstance(section.outcome.result, Memory):
+            return section
+        memory = section.outcome.result
         fits = tuple(fit for fit in memory.fits if fit.mode == "inference")
-        return replace(chapter, outcome=Done(result=replace(memory, fits=fits)))
+        return replace(section, outcome=Done(result=replace(memory, fits=fits)))
 
-    return replace(model, chapters=tuple(map(changed, model.chapters)))
+    return replace(model, sections=tuple(map(changed, model.sections)))
 
 
 def test_what_every_sample_brings_is_one_port() -> None:
@@ -398,8 +398,8 @@ def test_what_every_sample_brings_is_one_port() -> None:
     ]  # fmt: skip
 
 
-def test_equal_neighbours_are_one_row_with_their_number() -> None:
-    branches = outline(_model("vit_b_16").chapters[0].outcome.result.layers)
+def test_equal_neighbors_are_one_row_with_their_number() -> None:
+    branches = outline(_model("vit_b_16").sections[0].outcome.result.layers)
     repeated = [branch for branch in rows(branches) if branch.times > 1]
     assert [(branch.name, branch.times) for branch in repeated] == [
         ("encoder_layer_0 … encoder_layer_11", 12)
@@ -408,7 +408,7 @@ def test_equal_neighbours_are_one_row_with_their_number() -> None:
 
 def test_rows_and_their_repeats_add_up_to_the_model() -> None:
     for each in full_report().models:
-        (root,) = outline(each.chapters[0].outcome.result.layers)
+        (root,) = outline(each.sections[0].outcome.result.layers)
         own = sum(_total_own(branch, 1) for branch in (root,))
         assert own == root.layer.parameters
 
@@ -420,7 +420,7 @@ def _total_own(branch: object, times: int) -> int:
 
 
 def test_the_printed_table_is_cut_by_levels_to_its_limit() -> None:
-    layers: tuple[Layer, ...] = _model("resnet50").chapters[0].outcome.result.layers
+    layers: tuple[Layer, ...] = _model("resnet50").sections[0].outcome.result.layers
     tree = outline(layers)
     for most in (1, 8, 30, 80, 10_000):
         cut = list(rows(pruned(tree, most)))

@@ -1,4 +1,4 @@
-"""Tables and groups of the training chapter, made of recorded values."""
+"""Tables and groups of the training section, made of recorded values."""
 
 from __future__ import annotations
 

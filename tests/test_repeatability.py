@@ -67,7 +67,7 @@ def test_a_model_has_the_same_report_twice_though_another_failed_in_between(
     report = json.loads((built.output / "report.json").read_text(encoding="utf-8"))
     first, broken, again = report["models"]
     assert broken["verdict"] == "fail"
-    assert {chapter["status"] for chapter in first["sections"].values()} <= {"done", "skipped"}
+    assert {section["status"] for section in first["sections"].values()} <= {"done", "skipped"}
     assert renamed(first, "first") == renamed(again, "again")
     assert files_of(built.output, "first") == files_of(built.output, "again")
 

@@ -64,7 +64,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def training(folder: Path) -> dict[str, Any]:
-    """The training chapter in report.json; empty while there is none."""
+    """The training section in report.json; empty while there is none."""
     try:
         (model,) = json.loads((folder / "out" / "report.json").read_text())["models"]
     except FileNotFoundError:

@@ -14,11 +14,11 @@ import pytest
 from factories import make_spec, make_study
 from torch import nn
 
-from reportgen.chapter import Done, Failed, Skipped
 from reportgen.errors import ModelError
 from reportgen.manifest import Source
-from reportgen.workers import Examined, Job, Step, examine_all
-from reportgen.workers.child import Reporter, woken
+from reportgen.outcome import Done, Failed, Skipped
+from reportgen.workers import Job, ModelOutcomes, Step, analyze_all
+from reportgen.workers.child import Reporter, with_lazy_layers_materialized
 from reportgen.workers.job import Message
 from reportgen.workers.limits import memory_of_machine
 
@@ -89,13 +89,13 @@ def silent(model: str, section: str, step: Step, seconds: float) -> None:
     pass
 
 
-def examine(*jobs: Job) -> tuple[Examined, ...]:
-    return examine_all(jobs, parallel=2, progress=silent)
+def analyze(*jobs: Job) -> tuple[ModelOutcomes, ...]:
+    return analyze_all(jobs, parallel=2, progress=silent)
 
 
-def failure_of(examined: Examined) -> Failed:
+def failure_of(examined: ModelOutcomes) -> Failed:
     """The failed first section, once it is sure that the second one was still examined."""
-    first, second = examined.chapters
+    first, second = examined.sections
     assert (first.name, second.name) == ("layers", "training")
     assert isinstance(second.outcome, Skipped)
     assert isinstance(first.outcome, Failed)
@@ -128,16 +128,16 @@ def alive(process: str) -> bool:
 def test_a_model_that_ends_its_process_fails_one_section(
     tmp_path: Path, kind: str, words: str
 ) -> None:
-    bad, good = examine(job(tmp_path, kind), job(tmp_path, "behave"))
+    bad, good = analyze(job(tmp_path, kind), job(tmp_path, "behave"))
     assert words in failure_of(bad).error
     assert "runpy" not in failure_of(bad).hint
-    assert isinstance(good.chapters[0].outcome, Done)
+    assert isinstance(good.sections[0].outcome, Done)
 
 
 @pytest.mark.slow
 def test_a_hanging_model_is_stopped_at_its_time_limit(tmp_path: Path) -> None:
     start = time.monotonic()
-    hang, spin = examine(job(tmp_path, "hang", seconds=8.0), job(tmp_path, "spin", seconds=8.0))
+    hang, spin = analyze(job(tmp_path, "hang", seconds=8.0), job(tmp_path, "spin", seconds=8.0))
     told = failure_of(hang).error
     assert told == "the section 'layers' took longer than its limit of 8.0 s and was stopped"
     assert "longer than its limit" in failure_of(spin).error
@@ -146,7 +146,7 @@ def test_a_hanging_model_is_stopped_at_its_time_limit(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_model_that_eats_all_memory_is_told_about_its_limit(tmp_path: Path) -> None:
-    (hungry,) = examine(job(tmp_path, "eat memory", memory_bytes=3 * 2**30))
+    (hungry,) = analyze(job(tmp_path, "eat memory", memory_bytes=3 * 2**30))
     failed = failure_of(hungry)
     assert "memory" in failed.error
     assert "limits.memory" in failed.hint
@@ -154,7 +154,7 @@ def test_a_model_that_eats_all_memory_is_told_about_its_limit(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_children_of_a_stopped_child_die_with_it(tmp_path: Path) -> None:
-    examine(job(tmp_path, "leave a child", seconds=8.0))
+    analyze(job(tmp_path, "leave a child", seconds=8.0))
     words = (tmp_path / "leave a child" / ".log").read_text().split()
     sleeper = int(words[words.index("sleeper") + 1])
     time.sleep(0.2)
@@ -164,15 +164,15 @@ def test_children_of_a_stopped_child_die_with_it(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_thread_that_a_model_leaves_behind_costs_no_time(tmp_path: Path) -> None:
     start = time.monotonic()
-    (examined,) = examine(job(tmp_path, "leave a thread", seconds=50.0))
-    assert isinstance(examined.chapters[0].outcome, Done)
+    (examined,) = analyze(job(tmp_path, "leave a thread", seconds=50.0))
+    assert isinstance(examined.sections[0].outcome, Done)
     assert time.monotonic() - start < 40
 
 
 @pytest.mark.slow
 def test_a_model_that_forks_is_heard_once(tmp_path: Path) -> None:
     heard: list[tuple[str, Step]] = []
-    examine_all(
+    analyze_all(
         [job(tmp_path, "fork")], parallel=1, progress=lambda _, *news: heard.append(news[:2])
     )
     assert heard == [
@@ -195,10 +195,10 @@ def test_a_long_message_in_korean_reaches_the_parent_whole() -> None:
 
 @pytest.mark.slow
 def test_a_model_that_never_finishes_loading_fails_every_section(tmp_path: Path) -> None:
-    late, dead = examine(job(tmp_path, "hang at birth", seconds=8.0), job(tmp_path, "die at birth"))
+    late, dead = analyze(job(tmp_path, "hang at birth", seconds=8.0), job(tmp_path, "die at birth"))
     for examined in (late, dead):
-        assert [type(c.outcome) for c in examined.chapters] == [Failed, Failed]
-    assert dead.chapters[0].outcome.error == (  # type: ignore[union-attr]
+        assert [type(c.outcome) for c in examined.sections] == [Failed, Failed]
+    assert dead.sections[0].outcome.error == (  # type: ignore[union-attr]
         "while the model was loaded, the process ended by itself with status 3 before it was done"
     )
 
@@ -208,7 +208,7 @@ def test_a_model_that_eats_all_memory_while_it_is_loaded_is_told_about_its_limit
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ModelError, match="MemoryError") as caught:
-        examine(job(tmp_path, "eat memory at birth", memory_bytes=3 * 2**30))
+        analyze(job(tmp_path, "eat memory at birth", memory_bytes=3 * 2**30))
     assert caught.value.hint.startswith("the limit was 3.0 GiB; raise limits.memory")
 
 
@@ -216,14 +216,14 @@ def test_a_model_that_eats_all_memory_while_it_is_loaded_is_told_about_its_limit
 def test_a_model_that_cannot_be_made_is_an_error_of_the_user(tmp_path: Path) -> None:
     spec = job(tmp_path, "behave").spec.model_copy(update={"arguments": {"knd": 1}})
     with pytest.raises(ModelError, match="knd"):
-        examine(job(tmp_path, "behave", spec=spec))
+        analyze(job(tmp_path, "behave", spec=spec))
 
 
 @pytest.mark.slow
 def test_progress_is_told_in_order_and_jobs_come_back_in_order(tmp_path: Path) -> None:
     heard: list[tuple[str, str, Step]] = []
     jobs = [job(tmp_path, kind) for kind in ("call exit", "behave")]
-    done = examine_all(jobs, parallel=1, progress=lambda *news: heard.append(news[:3]))
+    done = analyze_all(jobs, parallel=1, progress=lambda *news: heard.append(news[:3]))
     assert [examined.name for examined in done] == ["call_exit", "behave"]
     assert heard == [
         ("call_exit", "layers", Step.STARTED),
@@ -244,8 +244,8 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
         import sys
         sys.path[:0] = {[str(Path(__file__).parent)]!r}
         from pathlib import Path
-        from test_workers import examine, job
-        examine(job(Path({str(tmp_path)!r}), "hang"))
+        from test_workers import analyze, job
+        analyze(job(Path({str(tmp_path)!r}), "hang"))
         """
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
@@ -276,9 +276,9 @@ def test_lazy_layers_are_woken_for_all_sections_and_a_failing_pass_leaves_them_a
     tmp_path: Path,
 ) -> None:
     lazy = nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(10))
-    study = make_study(lazy, "batch,3,8,8", batch=2, folder=tmp_path)
-    awake = woken(study)
-    assert sum(p.numel() for p in awake.model.parameters()) == 3_114
-    assert "lazy layers" in awake.source_notes[-1]
+    context = make_study(lazy, "batch,3,8,8", batch=2, folder=tmp_path)
+    materialize_lazy = with_lazy_layers_materialized(context)
+    assert sum(p.numel() for p in materialize_lazy.model.parameters()) == 3_114
+    assert "lazy layers" in materialize_lazy.source_notes[-1]
     wrong = make_study(nn.Sequential(nn.LazyConv2d(8, 9)), "batch,3,8,8", folder=tmp_path)
-    assert woken(wrong) is wrong
+    assert with_lazy_layers_materialized(wrong) is wrong

@@ -298,7 +298,7 @@ CASES = (
         parameter_bytes=4_736 + 296,
     ),
     Case(
-        name="LazyConv2d + LazyLinear, not yet awake",
+        name="LazyConv2d + LazyLinear, not yet materialize_lazy",
         model=lambda: nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(10)),
         inputs=("batch,3,8,8",),
         parameters=3_114,

@@ -1,6 +1,6 @@
 """Plots as SVG markup, drawn by hand: bars, stacked bars and areas, and lines.
 
-Every colour is an attribute that prints and a class that a page's style sheet may override, so
+Every color is an attribute that prints and a class that a page's style sheet may override, so
 that the same markup serves paper, a light screen and a dark one.
 """
 

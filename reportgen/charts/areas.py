@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from reportgen.charts.bars import legend
-from reportgen.charts.svg import colour, drawing, number, rule, text
+from reportgen.charts.svg import color, drawing, number, rule, text
 
 _LEFT, _TOP, _BOTTOM = 74.0, 26.0, 40.0
 _GRID_LINES = 5
@@ -62,7 +62,7 @@ def _areas(
         ceiling = [low + row[series] for low, row in zip(floor, rows, strict=True)]
         path = [*_points(frame, xs, ceiling), *reversed(_points(frame, xs, floor))]
         body.append(
-            f'<path d="M{" L".join(path)} Z" class="s{series}" fill="{colour(series)}">'
+            f'<path d="M{" L".join(path)} Z" class="s{series}" fill="{color(series)}">'
             f"<title>{escape(name)}</title></path>"
         )
         floor = ceiling

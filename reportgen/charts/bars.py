@@ -26,7 +26,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A part of a stack; parts of one name share a colour through all stacks."""
+    """A part of a stack; parts of one name share a color through all stacks."""
 
     name: str
     value: float

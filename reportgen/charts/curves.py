@@ -28,7 +28,7 @@ from reportgen.charts.curve_line import CurveLine, ReferenceLine, VerticalMark, 
 from reportgen.charts.frame import BOTTOM, RIGHT, TOP, draw_frame, draw_notes, gutter
 from reportgen.charts.labels import Box, Labels, crowd_of
 from reportgen.charts.paths import area_path, clipped, dots_path, line_path, simplified
-from reportgen.charts.svg import PALETTE, colour, fitted
+from reportgen.charts.svg import PALETTE, color, fitted
 from reportgen.charts.svg_file import plot, printable, tenth
 
 __all__ = [
@@ -76,13 +76,13 @@ class _Curve:
     def stroke(self) -> str:
         if self.line.faded:
             return f'class="faded" stroke="{_FADED}"'
-        return f'class="l{self.line.color % len(PALETTE)}" stroke="{colour(self.line.color)}"'
+        return f'class="l{self.line.color % len(PALETTE)}" stroke="{color(self.line.color)}"'
 
     @property
     def fill(self) -> str:
         if self.line.faded:
             return f'class="faded-dot" fill="{_FADED}"'
-        return f'class="s{self.line.color % len(PALETTE)}" fill="{colour(self.line.color)}"'
+        return f'class="s{self.line.color % len(PALETTE)}" fill="{color(self.line.color)}"'
 
     @property
     def dash(self) -> str:

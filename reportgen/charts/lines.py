@@ -10,7 +10,7 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 from reportgen.charts.bars import legend
-from reportgen.charts.svg import colour, drawing, number, rule, text, width_of
+from reportgen.charts.svg import color, drawing, number, rule, text, width_of
 
 _SIZE = 11
 _LEFT, _TOP, _BOTTOM = 74.0, 12.0, 44.0
@@ -147,6 +147,6 @@ def _stroke(path: str, series: int, inside: str = "") -> str:
     dash = _DASHES[series % len(_DASHES)]
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     return (
-        f'<path d="{path}" class="l{series}" fill="none" stroke="{colour(series)}" '
+        f'<path d="{path}" class="l{series}" fill="none" stroke="{color(series)}" '
         f'stroke-width="2" stroke-linejoin="round"{dashed}>{inside}</path>'
     )

@@ -12,7 +12,7 @@ from reportgen.charts.axes import Axis, Floats, as_floats, format_value, nice_ti
 from reportgen.charts.bars import Bar, bar_list, legend
 from reportgen.charts.frame import BOTTOM, RIGHT, TOP, Ticks, draw_frame, draw_notes, gutter
 from reportgen.charts.paths import dots_path
-from reportgen.charts.svg import PALETTE, bar, colour, drawing, fitted, text
+from reportgen.charts.svg import PALETTE, bar, color, drawing, fitted, text
 from reportgen.charts.svg_file import plot, printable, tenth, text_group, words
 
 Coordinate = float | str
@@ -80,7 +80,7 @@ def _scatter(title: str, series: Sequence[PaneSeries], x_title: str, y_title: st
     for index, (xs, ys) in enumerate(points):
         body += (
             f'<path d="{dots_path(x.at(xs), y.at(ys))}" class="l{index % len(PALETTE)}" '
-            f'stroke="{colour(index)}" stroke-width="5" stroke-opacity=".7" '
+            f'stroke="{color(index)}" stroke-width="5" stroke-opacity=".7" '
             'stroke-linecap="round"/>'
         )
     notes = [f"the first {share:.0%} of {total:,} points"] if share < 1 else []
@@ -172,9 +172,9 @@ def _one_box(values: Floats, middle: float, wide: float, y: Axis) -> str:
     )
     dots = dots_path(np.full(len(far), middle), y.at(far))
     return (
-        f'<g class="l0" stroke="{colour(0)}" fill="none"><path d="{whiskers}"/>'
+        f'<g class="l0" stroke="{color(0)}" fill="none"><path d="{whiskers}"/>'
         f'<rect x="{tenth(left)}" y="{tenth(q3)}" width="{tenth(wide)}" '
-        f'height="{tenth(max(0.0, q1 - q3))}" class="s0 l0" fill="{colour(0)}" fill-opacity=".25">'
+        f'height="{tenth(max(0.0, q1 - q3))}" class="s0 l0" fill="{color(0)}" fill-opacity=".25">'
         f"<title>{figure}</title></rect>"
         f'<path d="M{tenth(left)} {tenth(median)}H{tenth(right)}" stroke-width="2"/>'
         + (f'<path d="{dots}" stroke-width="3.5" stroke-linecap="round"/>' if dots else "")

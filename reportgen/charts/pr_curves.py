@@ -12,7 +12,7 @@ from reportgen.charts.axes import Axis, Floats, as_floats
 from reportgen.charts.bars import legend
 from reportgen.charts.frame import BOTTOM, draw_frame
 from reportgen.charts.paths import line_path
-from reportgen.charts.svg import PALETTE, colour, fitted
+from reportgen.charts.svg import PALETTE, color, fitted
 from reportgen.charts.svg_file import plot, printable, tenth, text_group, words
 
 _LEFT, _TOP = 44.0, 12.0
@@ -83,7 +83,7 @@ def _stroke(path: str, line: PrLine, index: int) -> str:
     dash = _DASHES[index % len(_DASHES)]
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     return (
-        f'<path d="{path}" class="l{line.color % len(PALETTE)}" stroke="{colour(line.color)}" '
+        f'<path d="{path}" class="l{line.color % len(PALETTE)}" stroke="{color(line.color)}" '
         f'fill="none" stroke-width="1.8" stroke-linejoin="round"{dashed}/>'
     )
 

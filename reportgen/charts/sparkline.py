@@ -13,7 +13,7 @@ from reportgen.charts.axes import Axis, YRange, as_floats, decimate
 from reportgen.charts.curve_line import CurveLine, plot_data
 from reportgen.charts.curves import plot_range
 from reportgen.charts.paths import clipped, line_path, simplified
-from reportgen.charts.svg import PALETTE, colour
+from reportgen.charts.svg import PALETTE, color
 from reportgen.charts.svg_file import plot, tenth
 
 _WIDTH, _HEIGHT, _EDGE = 240.0, 36.0, 4.0
@@ -75,9 +75,9 @@ def _curve(line: CurveLine, x: Axis, y: Axis) -> str:
         last = int(np.flatnonzero(shown)[-1])
         end = (
             f'<circle cx="{tenth(across[last])}" cy="{tenth(down[last])}" r="2.2" '
-            f'class="s{series}" fill="{colour(series)}"/>'
+            f'class="s{series}" fill="{color(series)}"/>'
         )
     return (
-        f'<g><path d="{line_path(across, down)}" class="l{series}" stroke="{colour(series)}" '
+        f'<g><path d="{line_path(across, down)}" class="l{series}" stroke="{color(series)}" '
         f'fill="none" stroke-width="1.4"{dash}/>{end}</g>'
     )

@@ -11,7 +11,7 @@ MONO = "'Report Mono','Report Hangul',monospace"
 PALETTE = (
     "#2f6fd0", "#d9822b", "#2a9d78", "#9357b5", "#c0443a", "#64748b", "#a8891a", "#1592a8",
 )  # fmt: skip
-"""Colours of series; told apart by lightness too, so that they survive a grey printer."""
+"""Colors of series; told apart by lightness too, so that they survive a gray printer."""
 _INK, _MUTED, _LINE = "#14181f", "#5b6472", "#d5dae1"
 _MONO_ADVANCE, _SANS_ADVANCE = 0.6, 0.56  # widths of a letter, in ems; wide ones count double
 
@@ -35,7 +35,7 @@ def text(
     x: float, y: float, words: str, *, size: float = 11, anchor: str = "start",
     muted: bool = False, mono: bool = False, turned: bool = False,
 ) -> str:  # fmt: skip
-    """A line of text whose baseline begins, ends or is centred at (`x`, `y`)."""
+    """A line of text whose baseline begins, ends or is centerd at (`x`, `y`)."""
     turn = f' transform="rotate(-90 {number(x)} {number(y)})"' if turned else ""
     return (
         f'<text x="{number(x)}" y="{number(y)}" font-family="{MONO if mono else SANS}" '
@@ -45,11 +45,11 @@ def text(
 
 
 def bar(x: float, y: float, width: float, height: float, series: int, title: str = "") -> str:
-    """A filled rectangle in the colour of a series; `title` shows when pointed at."""
+    """A filled rectangle in the color of a series; `title` shows when pointed at."""
     inside = f"<title>{escape(title)}</title>" if title else ""
     return (
         f'<rect x="{number(x)}" y="{number(y)}" width="{number(width)}" '
-        f'height="{number(height)}" class="s{series}" fill="{colour(series)}">{inside}</rect>'
+        f'height="{number(height)}" class="s{series}" fill="{color(series)}">{inside}</rect>'
     )
 
 
@@ -62,8 +62,8 @@ def rule(x1: float, y1: float, x2: float, y2: float, *, dashed: bool = False) ->
     )
 
 
-def colour(series: int) -> str:
-    """The printed colour of a series."""
+def color(series: int) -> str:
+    """The printed color of a series."""
     return PALETTE[series % len(PALETTE)]
 
 

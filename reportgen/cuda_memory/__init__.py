@@ -7,7 +7,7 @@
     plan.estimate(32).peak_reserved_bytes
     plan.largest_batch(find_gpu("A100-80GB")).largest_batch
 
-Importing this package, its errors, steps and catalogue of cards does not import torch.
+Importing this package, its errors, steps and catalog of cards does not import torch.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .alloc_conf import allocator_options
 from .allocator import AllocatorOptions, CachingAllocator, OutOfMemoryError
 from .errors import CudaMemoryError, ModelRefusedError, StepError, UnknownGpuError
 from .estimates import Estimate, Fit, ModuleShare, TimelinePoint
 from .events import Allocation, Request, Trace
-from .gpus import Gpu, catalogue, find_gpu, user_gpu
+from .gpus import Gpu, catalog, find_gpu, user_gpu
 from .replay import Replay, replay
-from .settings import allocator_options
 from .step import Step
 
 if TYPE_CHECKING:
+    from .data_dependent import RealPasses
+    from .estimator import Plan, estimate, trace_step
     from .measure import Measurement, measure_step
-    from .plan import Plan, estimate, trace_step
-    from .values import RealPasses
 
 _NEED_TORCH = {
     "Measurement": "measure",
@@ -60,7 +60,7 @@ __all__ = [
     "Trace",
     "UnknownGpuError",
     "allocator_options",
-    "catalogue",
+    "catalog",
     "estimate",
     "find_gpu",
     "measure_step",

@@ -19,7 +19,7 @@ _ADD = torch.ops.aten.add.Tensor
 def adds_in_place(args: tuple[Any, ...], sole: tuple[int, int]) -> bool:
     """Whether a sum in the backward pass would have gone into its first operand on CUDA.
 
-    `sole` is `counts_of_sole_owner()`, which cannot be learnt inside a backward pass.
+    `sole` is `counts_of_sole_owner()`, which cannot be learned inside a backward pass.
     """
     if len(args) != 2 or not isinstance(args[1], Tensor) or torch.is_grad_enabled():
         return False
@@ -46,7 +46,7 @@ def _counts(tensor: Tensor) -> tuple[int, int]:
 
 @cache
 def counts_of_sole_owner() -> tuple[int, int]:
-    """What `_counts` shows for a gradient that only the engine holds, learnt from such a one."""
+    """What `_counts` shows for a gradient that only the engine holds, learned from such a one."""
     seen: list[tuple[int, int]] = []
 
     class _Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -45,7 +45,7 @@ class AllocatorOptions:
 
 
 class Block:
-    """A stretch of one segment, in use or free; neighbours are linked for merging."""
+    """A stretch of one segment, in use or free; neighbors are linked for merging."""
 
     __slots__ = ("address", "following", "free", "pool", "previous", "requested", "size")
 
@@ -132,7 +132,7 @@ class CachingAllocator:
         return block
 
     def free(self, block: Block) -> None:
-        """Give a block back to its pool, merged with its free neighbours."""
+        """Give a block back to its pool, merged with its free neighbors."""
         if block.free:
             raise CudaMemoryError(f"block at {block.address} freed twice")
         self.allocated_bytes -= block.size
@@ -238,10 +238,10 @@ class CachingAllocator:
         return block
 
     def _merged(self, block: Block) -> Block:
-        for neighbour in (block.previous, block.following):
-            if neighbour is not None and neighbour.free:
-                block.pool.remove(neighbour)
-                block = self._joined(block, neighbour)
+        for neighbor in (block.previous, block.following):
+            if neighbor is not None and neighbor.free:
+                block.pool.remove(neighbor)
+                block = self._joined(block, neighbor)
         return block
 
     def _joined(self, one: Block, other: Block) -> Block:

@@ -12,7 +12,7 @@ class CudaMemoryError(ValueError):
 
 
 class UnknownGpuError(CudaMemoryError):
-    """No card of that name is in the catalogue."""
+    """No card of that name is in the catalog."""
 
 
 class StepError(CudaMemoryError):

@@ -1,4 +1,4 @@
-"""The catalogue of graphics cards, and cards of one's own. Torch is not needed here."""
+"""The catalog of graphics cards, and cards of one's own. Torch is not needed here."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Gpu:
 
 
 @cache
-def catalogue() -> tuple[Gpu, ...]:
+def catalog() -> tuple[Gpu, ...]:
     """Every card of the data file `gpus.json`, in its order."""
     text = resources.files(__package__).joinpath("gpus.json").read_text(encoding="utf-8")
     return tuple(_gpu_of_row(row) for row in json.loads(text)["cards"])
@@ -102,7 +102,7 @@ def _key(name: str) -> str:
 @cache
 def _names() -> dict[str, Gpu]:
     names: dict[str, Gpu] = {}
-    for gpu in catalogue():
+    for gpu in catalog():
         for name in (gpu.name, *gpu.aliases):
             names.setdefault(_key(name), gpu)
     return names
@@ -111,7 +111,7 @@ def _names() -> dict[str, Gpu]:
 def _suggestion(name: str, names: dict[str, Gpu]) -> str:
     close = get_close_matches(_key(name), list(names), n=3, cutoff=0.5)
     if not close:
-        return "see the catalogue for the names, or describe a card of your own"
+        return "see the catalog for the names, or describe a card of your own"
     nearest = dict.fromkeys(names[key].name for key in close)
     return "did you mean " + ", ".join(nearest) + "?"
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from .checkpointing import apply_checkpointing
 from .errors import CudaMemoryError
-from .iteration import Batch, run_inference, run_training
-from .stand_in import LOW_PRECISION, MakeInputs
+from .fake_copy import LOW_PRECISION, MakeInputs
 from .step import Step, check_batch
+from .train_loop import Batch, run_inference, run_training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .autocast import autocast_arguments
-from .library import library_figures
+from .library_workspaces import library_figures
 
 Tensor = torch.Tensor
 _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}

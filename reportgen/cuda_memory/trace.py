@@ -16,28 +16,28 @@ import torch
 from torch import nn
 
 from .checkpointing import apply_checkpointing
+from .cuda_dispatch import cuda_personality
+from .data_dependent import NEEDS_VALUES, Answers, RealPasses
 from .errors import CudaMemoryError, ModelRefusedError
 from .events import Trace
-from .fake_mode import FakeMode
-from .gpus import Gpu
-from .iteration import Batch, run_inference, run_training
-from .kernels import CUDA_KERNELS
-from .library import Platform, torch_version
-from .personality import cuda_personality
-from .recorder import Recorder
-from .shortcuts import FAKE_SHORTCUTS
-from .stand_in import (
+from .fake_copy import (
     MakeInputs,
     cloned,
+    fake_copy,
     fake_inputs,
     fresh,
     quiet,
     real_copy,
     real_inputs,
-    stand_in,
 )
+from .fake_kernels import FAKE_SHORTCUTS
+from .fake_mode import FakeMode
+from .gpus import Gpu
+from .kernels import CUDA_KERNELS
+from .library_workspaces import Platform, torch_version
+from .recorder import Recorder
 from .step import Step, check_batch
-from .values import NEEDS_VALUES, Answers, RealPasses
+from .train_loop import Batch, run_inference, run_training
 
 _THREADS = (
     "modules run in threads of their own: the figures are those of one after the other; what runs "
@@ -131,7 +131,7 @@ class Tracer:
 
     def _fake_trace(self, batch: int, *, light: bool, answers: Answers | None = None) -> Trace:
         if self._stand_in is None:
-            made = stand_in(self._model, self._fake, precision=self.step.precision)
+            made = fake_copy(self._model, self._fake, precision=self.step.precision)
             self._stand_in = self._prepared(made)
         model = self._stand_in
         example = fake_inputs(self._make_inputs, batch, self._fake, precision=self.step.precision)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from reportgen.manifest.complaints import Complaint, KeyPath, complaints_of, manifest_error
-from reportgen.manifest.consistency import inconsistencies
+from reportgen.manifest.errors import Complaint, KeyPath, complaints_of, manifest_error
 from reportgen.manifest.fields import Reading
 from reportgen.manifest.input_spec import (
     Constant,
@@ -20,6 +19,7 @@ from reportgen.manifest.input_spec import (
 from reportgen.manifest.logs import LogOptions, LogSource
 from reportgen.manifest.schema import manifest_schema
 from reportgen.manifest.source import Loss, Source, parse_source
+from reportgen.manifest.validators import inconsistencies
 from reportgen.manifest.values import (
     Budgets,
     Document,

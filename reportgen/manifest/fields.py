@@ -33,7 +33,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from reportgen.manifest.wording import did_you_mean, quote
+from reportgen.manifest.formatting import did_you_mean, quote
 from reportgen.units import parse_bytes
 
 _COUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([kMGT]?)")

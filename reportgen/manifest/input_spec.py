@@ -34,6 +34,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from reportgen.errors import ManifestError
+from reportgen.manifest.dtype_ranges import check_range, check_values
 from reportgen.manifest.fields import (
     IDENTIFIER_PATTERN,
     ExistingPath,
@@ -43,8 +44,7 @@ from reportgen.manifest.fields import (
     Value,
     reading_folder,
 )
-from reportgen.manifest.numbers_of_dtypes import check_range, check_values
-from reportgen.manifest.wording import did_you_mean, quote
+from reportgen.manifest.formatting import did_you_mean, quote
 
 Dtype = Literal[
     "float32",

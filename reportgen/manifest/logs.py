@@ -17,7 +17,7 @@ from reportgen.manifest.fields import (
     existing_path,
     reading_folder,
 )
-from reportgen.manifest.wording import quote
+from reportgen.manifest.formatting import quote
 
 LogFormat = Literal[
     "tensorboard",

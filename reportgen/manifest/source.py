@@ -10,7 +10,7 @@ from pydantic import ValidationInfo, model_validator
 
 from reportgen.errors import ManifestError
 from reportgen.manifest.fields import Value, existing_path, reading_folder
-from reportgen.manifest.wording import did_you_mean, quote
+from reportgen.manifest.formatting import did_you_mean, quote
 
 SourceKind = Literal[
     "torchvision", "timm", "transformers", "python", "module", "pt2", "onnx", "none"
@@ -62,7 +62,7 @@ NO_SOURCE = Source(kind="none", target="", text="")
 
 
 class Loss(Value):
-    """What a training step minimises: cross_entropy, sum, or file.py:function.
+    """What a training step minimizes: cross_entropy, sum, or file.py:function.
 
     Attributes:
         kind: `cross_entropy`, `sum` (of every floating output) or `python`.

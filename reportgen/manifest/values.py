@@ -146,7 +146,7 @@ class OnnxOptions(Value):
 
 
 class ModelSpec(Value):
-    """One model to study.
+    """One model to context.
 
     Paths are absolute. `training`, `budgets` and `limits` may be given for all models at the top
     of the manifest; what stands in the model overrides it key by key, and `load_manifest` leaves
@@ -163,7 +163,7 @@ class ModelSpec(Value):
         Annotated[Path, ExistingPath(suffixes=(".safetensors", ".pth", ".pt"), reason=_PICKLE)]
         | None
     ) = None
-    """State dict to load; without it the model keeps its own initialisation under `seed`."""
+    """State dict to load; without it the model keeps its own initialization under `seed`."""
     inputs: tuple[InputSpec, ...] = ()
     """The arguments of forward, in order; a .pt2 or .onnx file knows its own."""
     dims: dict[Identifier, Positive] = Field(default_factory=dict)
@@ -171,7 +171,7 @@ class ModelSpec(Value):
     batch: Positive = 1
     """Size of the dim named batch."""
     loss: Loss = Loss(kind="sum", text="sum")
-    """What a training step minimises."""
+    """What a training step minimizes."""
     onnx: OnnxOptions = OnnxOptions()
     """How the model is exported to ONNX."""
     logs: Logs = ()
@@ -187,7 +187,7 @@ class ModelSpec(Value):
     training: Training = Training()
     """The training step whose memory is estimated."""
     seed: Seed = 0
-    """Seed of the initialisation and of random inputs."""
+    """Seed of the initialization and of random inputs."""
     comment: str | None = None
     """A remark that the report shows."""
 
@@ -216,7 +216,7 @@ class Document(Value):
     limits: Limits = Limits()
     """What each section may use; any key may be overridden per model."""
     models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
-    """The models to study, in the order of the report."""
+    """The models to context, in the order of the report."""
 
 
 class Manifest(Document):

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from reportgen.manifest.complaints import Complaint, KeyPath, manifest_error
-from reportgen.manifest.wording import one_line, quote
+from reportgen.manifest.errors import Complaint, KeyPath, manifest_error
+from reportgen.manifest.formatting import one_line, quote
 
 Scalar = str | int | float | bool | None
 Plain = Scalar | list["Plain"] | dict[str, "Plain"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reportgen.outputs.placing import (
+from reportgen.outputs.atomic_write import (
     check_output,
     home_of_staging,
     link_or_copy,

@@ -1,7 +1,7 @@
 """A page for paper as a PDF: laid out by WeasyPrint in a process of its own.
 
 The child keeps the parent small, and a layout that never ends is stopped.
-The child is `reportgen.outputs.layout`.
+The child is `reportgen.outputs.weasyprint_process`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def make_pdf(page: str, root: Path, *, seconds: float = _SECONDS) -> bytes:
     with tempfile.TemporaryDirectory(prefix="reportgen-pdf-") as scratch:
         source, target = Path(scratch) / "page.html", Path(scratch) / "report.pdf"
         source.write_text(page, encoding="utf-8", newline="\n")
-        command = [sys.executable, "-m", "reportgen.outputs.layout"]
+        command = [sys.executable, "-m", "reportgen.outputs.weasyprint_process"]
         command += [str(path) for path in (source, root, target)]
         try:
             done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)

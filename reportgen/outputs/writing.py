@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from reportgen.chapter import Done
 from reportgen.errors import OutputError
+from reportgen.outcome import Done
+from reportgen.outputs.atomic_write import Staging, staging
 from reportgen.outputs.pdf import make_pdf
-from reportgen.outputs.placing import Staging, staging
-from reportgen.outputs.previous import stale_files
+from reportgen.outputs.stale_files import stale_files
 from reportgen.render import OTHER_FILES, render_index, render_model, render_print, render_summary
 from reportgen.report import ModelReport, Report
 from reportgen.sections import SECTIONS
 from reportgen.sections.graphs import Graphs
 from reportgen.sections.layers import Layers
-from reportgen.sections.onnx_export import OnnxExport
+from reportgen.sections.onnx import OnnxExport
 
 FORMATS = frozenset({"html", "pdf", "json", "md"})
 """What a report can be written as; `report.json` is always written."""
@@ -90,11 +90,11 @@ def published_files(model: ModelReport) -> tuple[str, ...]:
     files_of = {section.name: section.files for section in SECTIONS}
     return tuple(
         file
-        for chapter in model.chapters
-        if isinstance(chapter.outcome, Done)
+        for section in model.sections
+        if isinstance(section.outcome, Done)
         for file in (
-            *_files_of(chapter.outcome.result),
-            *files_of[chapter.name](chapter.outcome.result),
+            *_files_of(section.outcome.result),
+            *files_of[section.name](section.outcome.result),
         )
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from reportgen.chapter import Done
+from reportgen.outcome import Done
 from reportgen.render.environment import (
     markdown_environment,
     of_model,
@@ -56,7 +56,7 @@ def render_index(report: Report, others: Sequence[str] = OTHER_FILES) -> str:
 
 
 def render_model(report: Report, model: ModelReport, folder: Path, *, live: str = "") -> str:
-    """The page of one model, a chapter per section. `folder` holds `models/<name>/…`.
+    """The page of one model, a section per section. `folder` holds `models/<name>/…`.
 
     A page with `live` reloads itself when the `live.js` beside it says something else.
     """
@@ -114,13 +114,13 @@ def _bodies(
     own = of_model(environment, folder, model.name)
     own.globals = {**environment.globals, "rows_in_print": rows_in_print}
     return {
-        chapter.name: Markup(  # noqa: S704 - its template has escaped it
-            own.get_template(f"sections/{chapter.name}.html.j2").render(
-                result=chapter.outcome.result
+        section.name: Markup(  # noqa: S704 - its template has escaped it
+            own.get_template(f"sections/{section.name}.html.j2").render(
+                result=section.outcome.result
             )
         )
-        for chapter in model.chapters
-        if isinstance(chapter.outcome, Done)
+        for section in model.sections
+        if isinstance(section.outcome, Done)
     }
 
 

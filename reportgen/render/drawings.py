@@ -114,9 +114,9 @@ def _attribute(name: str, value: str, prefix: str) -> str | None:
         return f"#{_prefixed(value[1:], prefix)}" if value.startswith("#") else None
     if plain == "id":
         return _prefixed(value, prefix)
-    localised = _LOCAL.sub(lambda match: f"url(#{_prefixed(match[1], prefix)})", value)
+    localized = _LOCAL.sub(lambda match: f"url(#{_prefixed(match[1], prefix)})", value)
     outside = _LOCAL.sub("", value)
-    return None if _ANY_ADDRESS.search(outside) else localised
+    return None if _ANY_ADDRESS.search(outside) else localized
 
 
 def _prefixed(name: str, prefix: str) -> str:

@@ -28,7 +28,7 @@ from reportgen.render.overview import ModelOverview
 from reportgen.render.text import visible
 from reportgen.sections.layers import Layer
 from reportgen.sections.memory import Curve, Fit, Holder, MemoryEstimate, Timeline
-from reportgen.sections.onnx_export import ErrorBin, OutputParity, ParityCase
+from reportgen.sections.onnx import ErrorBin, OutputParity, ParityCase
 
 _HEAVIEST = 12
 _CURVES = 8

@@ -1,4 +1,4 @@
-"""A flat list of layers as the tree it is, equal neighbours drawn once as `×12`."""
+"""A flat list of layers as the tree it is, equal neighbors drawn once as `×12`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Node:
 
 
 def outline(layers: Sequence[Layer]) -> tuple[Branch, ...]:
-    """The tree of `layers` (depth first); neighbours with equal figures are one branch."""
+    """The tree of `layers` (depth first); neighbors with equal figures are one branch."""
     top: list[_Node] = []
     path: list[_Node] = []
     for layer in layers:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
 
-from reportgen.chapter import Chapter, Done
 from reportgen.findings import Finding, Severity
+from reportgen.outcome import Done, SectionOutcome
 from reportgen.report import BudgetCheck, Headline, ModelReport, Report, Verdict, failures
 from reportgen.sections.layers import Layers
 from reportgen.sections.memory import Fit, Memory
-from reportgen.sections.onnx_export import OnnxExport
+from reportgen.sections.onnx import OnnxExport
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelOverview:
-    """One model in the comparison; None where a chapter has no result."""
+    """One model in the comparison; None where a section has no result."""
 
     name: str
     anchor: str  # its id in print
@@ -38,7 +38,7 @@ class ModelOverview:
     verdict: Verdict
     reasons: tuple[str, ...]
     counts: Counts
-    chapters: tuple[Chapter, ...]
+    sections: tuple[SectionOutcome, ...]
     headlines: tuple[Headline, ...]
     layers: Layers | None
     onnx: OnnxExport | None
@@ -91,10 +91,10 @@ def overview(report: Report) -> Overview:
         verdict=report.verdict,
         sentence=verdict_sentence(report.models),
         counts=count(finding for model in report.models for finding in model.findings),
-        failed_sections=sum(len(f.chapters) for m in report.models for f in failures(m)),
+        failed_sections=sum(len(f.sections) for m in report.models for f in failures(m)),
         exceeded_budgets=sum(len(broken_budgets(m.budgets)) for m in report.models),
         models=models,
-        sections={c.name: c.title for m in models for c in m.chapters},
+        sections={c.name: c.title for m in models for c in m.sections},
         gpus=_unique(gpu for m in models for gpu in (*m.training_fits, *m.inference_fits)),
         training_setting=_setting(fit for m in models for fit in m.training_fits.values()),
         inference_setting=_setting(fit for m in models for fit in m.inference_fits.values()),
@@ -117,7 +117,7 @@ def model_overview(model: ModelReport, number: int = 1) -> ModelOverview:
         verdict=model.verdict,
         reasons=reasons(model),
         counts=count(model.findings),
-        chapters=model.chapters,
+        sections=model.sections,
         headlines=model.headlines,
         layers=layers,
         onnx=onnx,
@@ -153,7 +153,7 @@ def reasons(model: ModelReport) -> tuple[str, ...]:
         f"{title} failed"
         for failure in failures(model)
         for title in (
-            [failure.titles] if failure.everything else [c.title for c in failure.chapters]
+            [failure.titles] if failure.everything else [c.title for c in failure.sections]
         )
     ]
     broken = [f"budget {budget.name} exceeded" for budget in broken_budgets(model.budgets)]
@@ -201,9 +201,9 @@ def all_found(report: Report) -> tuple[Found, ...]:
 
 
 def _result(model: ModelReport, kind: type[T]) -> T | None:
-    for chapter in model.chapters:
-        if isinstance(chapter.outcome, Done) and isinstance(chapter.outcome.result, kind):
-            return chapter.outcome.result
+    for section in model.sections:
+        if isinstance(section.outcome, Done) and isinstance(section.outcome.result, kind):
+            return section.outcome.result
     return None
 
 

@@ -1,4 +1,4 @@
-"""What the training chapter's template needs: groups of plots, tables, and drawings of results."""
+"""What the training section's template needs: groups of plots, tables, and drawings of results."""
 
 from __future__ import annotations
 

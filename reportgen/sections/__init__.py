@@ -1,15 +1,15 @@
-"""What is examined: one file per chapter of the report, and the one list of them."""
+"""What is examined: one file per section of the report, and the one list of them."""
 
 from __future__ import annotations
 
-from reportgen.chapter import AnySection
-from reportgen.sections import behaviour, graphs, layers, memory, onnx_export, training
+from reportgen.sections import behavior, graphs, layers, memory, onnx, training
+from reportgen.sections.section import AnySection
 
 SECTIONS: tuple[AnySection, ...] = (
     layers.SECTION,
-    behaviour.SECTION,
+    behavior.SECTION,
     graphs.SECTION,
-    onnx_export.SECTION,
+    onnx.SECTION,
     memory.SECTION,
     training.SECTION,
 )

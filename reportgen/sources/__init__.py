@@ -28,7 +28,7 @@ _RECIPES: dict[str, Callable[[Source, dict[str, Any]], Recipe]] = {
 def load_model(spec: ModelSpec) -> Loaded:
     """The model of `spec` on the CPU in eval mode, with its weights or seeded random ones.
 
-    Nothing is downloaded. Without `weights` the architecture's own initialisation runs under
+    Nothing is downloaded. Without `weights` the architecture's own initialization runs under
     the manifest's seed, so two builds see the same parameters. A library's model whose weights
     are too large for this machine stays on meta, and a note says so.
 

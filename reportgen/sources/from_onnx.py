@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from reportgen.errors import ModelError
 from reportgen.manifest import Dtype, InputSpec, ModelSpec
-from reportgen.onnx_nodes import load_graph
-from reportgen.onnx_nodes.protos import type_name
+from reportgen.onnx.model import load_graph
+from reportgen.onnx.model.protos import type_name
 
 _KNOWN = get_args(Dtype)
 _IMAGE_RANK, _IMAGE_SIZE, _LENGTH = 4, 224, 16

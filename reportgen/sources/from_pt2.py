@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reportgen.error_text import one_line
 from reportgen.errors import ModelError
 from reportgen.manifest import Constant, InputSpec, Source
-from reportgen.plain_words import one_line
 from reportgen.sources.loaded import BAKED, Loaded, let_modes_be_set, quietly
 from reportgen.sources.weights import refuse_bombs
 

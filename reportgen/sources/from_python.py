@@ -10,9 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from reportgen.error_text import one_line, user_frame
 from reportgen.errors import ModelError
 from reportgen.manifest import Source
-from reportgen.plain_words import one_line, place_in_user_code
 from reportgen.sources.from_torchvision import build
 
 _LIBRARIES = ("torchvision", "timm", "transformers", "torch")
@@ -66,7 +66,7 @@ def _import(target: str, text: str) -> ModuleType:
     try:
         return _import_file(Path(target)) if target.endswith(".py") else _import_module(target)
     except Exception as error:
-        place = place_in_user_code(error)
+        place = user_frame(error)
         raise ModelError(
             f"{text} cannot be imported: {type(error).__name__}: {one_line(error)}"
             + (f" ({place})" if place else ""),

@@ -45,7 +45,7 @@ def torchvision_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
 
 def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
     """Call `factory` with `arguments`; whatever it raises is the user's to see, in one line."""
-    from reportgen.plain_words import one_line, place_in_user_code
+    from reportgen.error_text import one_line, user_frame
 
     try:
         return factory(**arguments)
@@ -55,7 +55,7 @@ def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
             hint="let the factory raise an error, or return the model",
         ) from error
     except Exception as error:
-        place = place_in_user_code(error)
+        place = user_frame(error)
         raise ModelError(
             f"{text} raised {type(error).__name__}: {one_line(error)}"
             + (f" ({place})" if place else ""),

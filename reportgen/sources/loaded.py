@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reportgen.leaves import modules_of
+from reportgen.pytree import modules_of
 
 if TYPE_CHECKING:
     from torch import nn

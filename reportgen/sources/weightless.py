@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from reportgen.errors import ModelError
-from reportgen.leaves import buffers_of
+from reportgen.pytree import buffers_of
 from reportgen.sources.loaded import Loaded, Recipe
 from reportgen.units import format_bytes
 
@@ -18,7 +18,7 @@ _SHARE = 3  # the lender's copy and an ONNX file must fit beside the weights
 
 
 def make_affordable(recipe: Recipe, seed: int) -> Loaded:
-    """The model of `recipe`, initialised under `seed`; on meta where its weights are too large.
+    """The model of `recipe`, initialized under `seed`; on meta where its weights are too large.
 
     Weights of more than a third of the memory that this process may use stay without data.
     A constructor that cannot run on meta is believed to be small.
@@ -64,7 +64,7 @@ def memory_limit_bytes() -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every generator that an initialisation may draw from."""
+    """Seed every generator that an initialization may draw from."""
     import random
 
     import numpy as np

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reportgen.error_text import one_line
 from reportgen.errors import ModelError
-from reportgen.plain_words import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

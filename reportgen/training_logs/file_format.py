@@ -65,7 +65,7 @@ def detect_format(path: Path) -> str | None:
     Raises:
         LogError: the file cannot be read.
     """
-    return examine(path).name or None
+    return analyze(path).name or None
 
 
 def unsupported_store(path: Path) -> str | None:
@@ -76,10 +76,10 @@ def unsupported_store(path: Path) -> str | None:
     Raises:
         LogError: the file cannot be read.
     """
-    return examine(path).problem or None
+    return analyze(path).problem or None
 
 
-def examine(path: Path) -> FileFormat:
+def analyze(path: Path) -> FileFormat:
     """Detect the format of a file or a folder by its content.
 
     Raises:

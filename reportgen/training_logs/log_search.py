@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reportgen.errors import LogError
-from reportgen.training_logs.file_format import examine
+from reportgen.training_logs.file_format import analyze
 from reportgen.training_logs.growing_file import unreadable
 
 MAX_DEPTH = 20
@@ -63,7 +63,7 @@ class _Search:
 
     def _visit(self, path: Path, depth: int) -> None:
         try:
-            found = examine(path)
+            found = analyze(path)
             is_folder = path.is_dir()
         except LogError as error:
             self._report(path, _reason(error))

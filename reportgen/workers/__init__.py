@@ -1,4 +1,4 @@
-"""Where a study runs: a process of its own for every model, so that nothing it does costs more.
+"""Where a context runs: a process of its own for every model, so that nothing it does costs more.
 
 The parent keeps the clock: every section has a time and a memory limit. A section that crashes,
 hangs, is killed or runs out of memory is recorded as failed, and a fresh process goes on with the
@@ -8,6 +8,6 @@ sections after it. What comes back is accepted only as a whole file that names i
 from __future__ import annotations
 
 from reportgen.workers.job import Job, Progress, Step
-from reportgen.workers.pool import Examined, examine_all
+from reportgen.workers.pool import ModelOutcomes, analyze_all
 
-__all__ = ["Examined", "Job", "Progress", "Step", "examine_all"]
+__all__ = ["Job", "ModelOutcomes", "Progress", "Step", "analyze_all"]

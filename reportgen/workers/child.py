@@ -1,4 +1,4 @@
-"""The child's side: load one model, examine it section by section, leave a file for each.
+"""The child's side: load one model, analyze it section by section, leave a file for each.
 
 Run as `python -m reportgen.workers.child EVENTS_FD PARENT_PID` with the job on standard input.
 """
@@ -15,16 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reportgen.chapter import AnySection, Done, Failed, Skipped, Unable, outcome_adapter
-from reportgen.errors import ReportgenError
-from reportgen.plain_words import failed_because, is_out_of_memory
+from reportgen.error_text import is_out_of_memory, one_line, user_frame
+from reportgen.errors import ReportgenError, SectionError
+from reportgen.outcome import Done, Failed, Skipped, as_failed
 from reportgen.sections import SECTIONS
+from reportgen.sections.section import AnySection, outcome_adapter
 from reportgen.units import format_bytes
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import die_with, limit_memory
 
 if TYPE_CHECKING:
-    from reportgen.study import Study
+    from reportgen.context import ModelContext
 
 
 class Reporter:
@@ -61,7 +62,7 @@ def main() -> int:
     limit_memory(job.memory_bytes)
     reporter = Reporter(events)
     try:
-        examine(job, reporter)
+        analyze(job, reporter)
     except ReportgenError as error:
         hint = _memory_hint(job) if is_out_of_memory(error) else error.hint
         reporter.tell(Message(kind="model_error", message=error.message[:1500], hint=hint[:500]))
@@ -72,43 +73,43 @@ def _memory_hint(job: Job) -> str:
     """What to do where loading ran out of memory: under plain python it may well succeed."""
     return (
         f"the limit was {format_bytes(job.memory_bytes)}; raise limits.memory in the manifest, "
-        "or examine fewer models at once with --jobs 1"
+        "or analyze fewer models at once with --jobs 1"
     )
 
 
-def examine(job: Job, reporter: Reporter) -> None:
-    """Load the model, then examine and save every section of `job`.
+def analyze(job: Job, reporter: Reporter) -> None:
+    """Load the model, then analyze and save every section of `job`.
 
     Raises:
         ModelError: the model or its inputs cannot be made.
     """
-    study = load_study(job)
-    job.chapters.mkdir(parents=True, exist_ok=True)
+    context = load_context(job)
+    job.outcomes.mkdir(parents=True, exist_ok=True)
     for section in SECTIONS:
         if section.name in job.sections:
             with reporter.section(section.name):
-                outcome = outcome_of(section, study)
+                outcome = outcome_of(section, context)
                 reporter.end_if_forked()
                 save(job, section, outcome)
 
 
-def load_study(job: Job) -> Any:
-    """The study of `job`, its model or file loaded and its inputs known to be makeable."""
+def load_context(job: Job) -> Any:
+    """The context of `job`, its model or file loaded and its inputs known to be makeable."""
     chosen = [section for section in SECTIONS if section.name in job.sections]
     if not any(section.uses_model for section in chosen):
         return logs_without_model(job)
     if job.spec.source.kind == "onnx":
-        return load_file_study(job)
+        return load_onnx_file_context(job)
     import torch
 
-    from reportgen.guessing import with_guessed_inputs
+    from reportgen.context import ModelContext
+    from reportgen.dummy_inputs import with_dummy_inputs
     from reportgen.sources import load_model
-    from reportgen.study import Study
 
     torch.set_num_threads(job.threads)
     loaded = load_model(job.spec)
-    spec, input_notes = with_guessed_inputs(job.spec, loaded)
-    study = Study(
+    spec, input_notes = with_dummy_inputs(job.spec, loaded)
+    context = ModelContext(
         spec=spec,
         model=loaded.model,
         targets=job.targets,
@@ -116,48 +117,50 @@ def load_study(job: Job) -> Any:
         timings=job.timings,
         source_notes=(*loaded.notes, *input_notes),
     )
-    study.examples()
-    return woken(study)
+    context.examples()
+    return with_lazy_layers_materialized(context)
 
 
-def woken(study: Study) -> Study:
-    """`study`, its lazy layers given their sizes by a pass on the example inputs.
+def with_lazy_layers_materialized(context: ModelContext) -> ModelContext:
+    """`context`, its lazy layers given their sizes by a pass on the example inputs.
 
     Where that pass fails they sleep on, and the sections say so of the model.
     """
-    from reportgen.twin import awake
+    from reportgen.fake_model import materialize_lazy
 
     def arguments(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        examples = study.examples(batch)
+        examples = context.examples(batch)
         return examples.args, examples.kwargs
 
     with contextlib.suppress(Exception):  # the model's own
-        model = awake(study.model, lambda: arguments(1), lambda: arguments(study.batch))
-        if model is not study.model:
+        model = materialize_lazy(
+            context.model, lambda: arguments(1), lambda: arguments(context.batch)
+        )
+        if model is not context.model:
             note = "lazy layers took their sizes from a pass on the example inputs"
-            return replace(study, model=model, source_notes=(*study.source_notes, note))
-    return study
+            return replace(context, model=model, source_notes=(*context.source_notes, note))
+    return context
 
 
 def logs_without_model(job: Job) -> Any:
     """The context of sections that need no model, which is not loaded then; needs no torch."""
-    from reportgen.study import Subject
+    from reportgen.context import Context
 
-    return Subject(spec=job.spec, targets=job.targets, folder=job.folder, timings=job.timings)
+    return Context(spec=job.spec, targets=job.targets, folder=job.folder, timings=job.timings)
 
 
-def load_file_study(job: Job) -> Any:
-    """The study of a job whose source is an ONNX file."""
+def load_onnx_file_context(job: Job) -> Any:
+    """The context of a job whose source is an ONNX file."""
     import torch
 
-    from reportgen.export import OnnxFile
+    from reportgen.context import OnnxFileContext
+    from reportgen.onnx.export import OnnxFile
     from reportgen.sources.from_onnx import inputs_of, read_onnx_source, with_file_inputs
-    from reportgen.study import FileStudy
 
     torch.set_num_threads(job.threads)
     path = Path(job.spec.source.target)
     model = read_onnx_source(path)
-    study = FileStudy(
+    context = OnnxFileContext(
         spec=with_file_inputs(job.spec, model),
         targets=job.targets,
         folder=job.folder,
@@ -166,17 +169,21 @@ def load_file_study(job: Job) -> Any:
         file=OnnxFile(path=path, dynamic=(), strategy="", warnings=()),
         inputs=inputs_of(model),
     )
-    study.feed()
-    return study
+    context.feed()
+    return context
 
 
-def outcome_of(section: AnySection, study: Any) -> Done[Any] | Skipped | Failed:
-    """What `section` says of `study`; the model is lent to it and given back as it was."""
+def outcome_of(section: AnySection, context: Any) -> Done[Any] | Skipped | Failed:
+    """What `section` says of `context`; the model is lent to it and given back as it was."""
     try:
-        result = examined(section, study)
-    except Unable as unable:
+        result = examined(section, context)
+    except SectionError as section_error:
         # the section speaks of the model; what the machine ran out of is not the model's fault
-        return failed_because(unable) if is_out_of_memory(unable) else unable.failed
+        return (
+            failed_because(section_error)
+            if is_out_of_memory(section_error)
+            else as_failed(section_error)
+        )
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -184,28 +191,44 @@ def outcome_of(section: AnySection, study: Any) -> Done[Any] | Skipped | Failed:
     return result if isinstance(result, Skipped) else Done(result=result)
 
 
-def examined(section: AnySection, study: Any) -> Any:
+def examined(section: AnySection, context: Any) -> Any:
     """The section's result, or why it does not apply."""
-    from reportgen.study import FileStudy, Study
+    from reportgen.context import ModelContext, OnnxFileContext
 
-    if not isinstance(study, Study | FileStudy):
+    if not isinstance(context, ModelContext | OnnxFileContext):
         assert section.analyze_logs is not None  # `sections_of` leaves out the others
-        return section.analyze_logs(study)
-    if isinstance(study, Study):
+        return section.analyze_logs(context)
+    if isinstance(context, ModelContext):
         if not section.uses_model:
-            return section.examine(study)
-        from reportgen.loan import undisturbed
+            return section.analyze(context)
+        from reportgen.model_state import preserve_model_state
 
-        with undisturbed(study.model):
-            return section.examine(study)
-    if section.examine_file is None:
+        with preserve_model_state(context.model):
+            return section.analyze(context)
+    if section.analyze_file is None:
         return Skipped(reason="the source is an ONNX file, which holds no PyTorch module")
-    return section.examine_file(study)
+    return section.analyze_file(context)
+
+
+def failed_because(error: BaseException) -> Failed:
+    """`error` as a failed section of one line and a hint."""
+    if is_out_of_memory(error):
+        return Failed(
+            error="ran out of memory" + (f": {one_line(error)}" if str(error).strip() else ""),
+            hint="raise limits.memory in the manifest, or lower the model's batch",
+        )
+    place = user_frame(error)
+    return Failed(
+        error=f"{type(error).__name__}: {one_line(error)}" + (f" ({place})" if place else ""),
+        hint="run the model's forward with the manifest's inputs by hand to see the whole story"
+        if place
+        else "",
+    )
 
 
 def save(job: Job, section: AnySection, outcome: Done[Any] | Skipped | Failed) -> None:
     """Leave the outcome as `<section>.json`, whole or not at all."""
-    whole = job.chapters / f"{section.name}.json"
+    whole = job.outcomes / f"{section.name}.json"
     part = whole.with_suffix(".part")
     part.write_bytes(outcome_adapter(section).dump_json(outcome))
     part.replace(whole)

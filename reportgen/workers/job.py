@@ -13,10 +13,10 @@ from reportgen.manifest import ModelSpec, Target
 
 
 class Job(BaseModel):
-    """One model to examine, complete: a child needs nothing else.
+    """One model to analyze, complete: a child needs nothing else.
 
     Attributes:
-        sections: names of the sections to examine, in reading order.
+        sections: names of the sections to analyze, in reading order.
         folder: where the files of this model's report go.
         seconds: wall-clock limit of each section, and of loading the model.
         memory_bytes: limit of the child's own memory; None for the default share of the machine.
@@ -36,9 +36,9 @@ class Job(BaseModel):
     timings: bool
 
     @property
-    def chapters(self) -> Path:
+    def outcomes(self) -> Path:
         """Where the child leaves one file per finished section."""
-        return self.folder / ".chapters"
+        return self.folder / ".outcomes"
 
 
 class Step(StrEnum):

@@ -1,4 +1,4 @@
-"""The parent's side: children are started, watched, stopped, and their chapters collected."""
+"""The parent's side: children are started, watched, stopped, and their sections collected."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reportgen.chapter import Chapter, Done, Failed, Skipped, outcome_adapter
 from reportgen.errors import ModelError
+from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.sections import SECTIONS
+from reportgen.sections.section import outcome_adapter
 from reportgen.units import format_bytes, format_seconds
 from reportgen.workers.job import Job, Message, Progress, Step
 
@@ -29,15 +30,17 @@ _CHILD = (sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "reportgen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Examined:
-    """One model's chapters in reading order, and how many seconds each took."""
+class ModelOutcomes:
+    """One model's sections in reading order, and how many seconds each took."""
 
     name: str
-    chapters: tuple[Chapter, ...]
+    sections: tuple[SectionOutcome, ...]
     seconds: dict[str, float]
 
 
-def examine_all(jobs: Sequence[Job], *, parallel: int, progress: Progress) -> tuple[Examined, ...]:
+def analyze_all(
+    jobs: Sequence[Job], *, parallel: int, progress: Progress
+) -> tuple[ModelOutcomes, ...]:
     """Examine every job, at most `parallel` at once; the result is in the order of `jobs`.
 
     Whatever ends this function, also an interrupt, ends every child and its whole process group.
@@ -54,19 +57,19 @@ def examine_all(jobs: Sequence[Job], *, parallel: int, progress: Progress) -> tu
                 running.append(waiting.pop(0))
                 running[-1].launch()
             _wait_for_news(running)
-            for study in running:
-                study.look_after()
-            running = [study for study in running if not study.finished]
+            for context in running:
+                context.look_after()
+            running = [context for context in running if not context.finished]
     finally:
-        for study in everyone:
-            study.stop()
-    return tuple(study.examined() for study in everyone)
+        for context in everyone:
+            context.stop()
+    return tuple(context.examined() for context in everyone)
 
 
 def _wait_for_news(running: Iterable[_Study]) -> None:
     with selectors.DefaultSelector() as selector:
-        for study in running:
-            study.register(selector)
+        for context in running:
+            context.register(selector)
         selector.select(_POLL_SECONDS)
 
 
@@ -144,14 +147,18 @@ class _Study:
         os.close(self._events)
         self._child = None
 
-    def examined(self) -> Examined:
-        """The chapters in reading order."""
-        chapters = [
-            Chapter(name=section.name, title=section.title, outcome=self.outcomes[section.name])
+    def examined(self) -> ModelOutcomes:
+        """The sections in reading order."""
+        sections = [
+            SectionOutcome(
+                name=section.name, title=section.title, outcome=self.outcomes[section.name]
+            )
             for section in SECTIONS
             if section.name in self.outcomes
         ]
-        return Examined(name=self.job.spec.name, chapters=tuple(chapters), seconds=self.seconds)
+        return ModelOutcomes(
+            name=self.job.spec.name, sections=tuple(sections), seconds=self.seconds
+        )
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -175,7 +182,7 @@ class _Study:
         """The outcome a child left, accepted only when it is whole and of the right form."""
         adapter = outcome_adapter(next(s for s in SECTIONS if s.name == section))
         try:
-            return adapter.validate_json((self.job.chapters / f"{section}.json").read_bytes())
+            return adapter.validate_json((self.job.outcomes / f"{section}.json").read_bytes())
         except (OSError, ValidationError):
             return Failed(error="the section left no readable result", hint=self._last_words())
 
@@ -244,6 +251,6 @@ def _how_it_ended(status: int, job: Job, section: str) -> Failed:
             error=f"{when}the process was killed (SIGKILL), as the system does when memory "
             "runs out",
             hint=f"the limit was {format_bytes(job.memory_bytes)}; lower the model's batch, "
-            "examine fewer models at once with --jobs 1, or use a larger machine",
+            "analyze fewer models at once with --jobs 1, or use a larger machine",
         )
     return Failed(error=f"{when}the process crashed with {name}")

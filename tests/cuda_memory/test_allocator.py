@@ -67,7 +67,7 @@ def test_the_best_fit_is_the_smallest_block_and_the_lowest_address_on_ties() -> 
     assert allocator.allocate(30 * MIB).address == addresses[1]
 
 
-def test_neighbours_merge_when_freed_in_any_order() -> None:
+def test_neighbors_merge_when_freed_in_any_order() -> None:
     allocator = CachingAllocator()
     blocks = [allocator.allocate(6 * MIB) for _ in range(3)]
     assert allocator.reserved_bytes == 20 * MIB

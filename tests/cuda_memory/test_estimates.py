@@ -20,7 +20,7 @@ from reportgen.cuda_memory import (
     trace_step,
     user_gpu,
 )
-from reportgen.cuda_memory.library import context_bytes, torch_version
+from reportgen.cuda_memory.library_workspaces import context_bytes, torch_version
 from reportgen.cuda_memory.replay import live_at
 
 MIB = 1 << 20

@@ -1,4 +1,4 @@
-"""The catalogue of cards."""
+"""The catalog of cards."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from reportgen.cuda_memory import CudaMemoryError, catalogue, find_gpu, user_gpu
+from reportgen.cuda_memory import CudaMemoryError, catalog, find_gpu, user_gpu
 
 MIB = 1 << 20
 
 
 def test_there_are_forty_cards_and_more_and_each_says_where_its_figures_come_from() -> None:
-    cards = catalogue()
+    cards = catalog()
     assert len(cards) >= 40
     assert len({card.name for card in cards}) == len(cards)
     for card in cards:
@@ -56,7 +56,7 @@ def test_a_card_of_ones_own_needs_a_positive_size() -> None:
         user_gpu("lab", 0)
 
 
-def test_the_catalogue_answers_without_importing_torch() -> None:
+def test_the_catalog_answers_without_importing_torch() -> None:
     code = (
         "import sys; import reportgen.cuda_memory as m; m.find_gpu('T4'); m.Step();"
         "print('torch' in sys.modules)"

@@ -18,7 +18,7 @@ from reportgen.cuda_memory.cudnn import (
     cudnn_version,
     cudnn_workspace_bytes,
 )
-from reportgen.cuda_memory.library import Platform, library_figures, request_bytes
+from reportgen.cuda_memory.library_workspaces import Platform, library_figures, request_bytes
 
 MIB = 1 << 20
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]

@@ -20,8 +20,8 @@ from reportgen.cuda_memory import (
     measure_step,
     trace_step,
 )
-from reportgen.cuda_memory.laws import Curve, _at, _curve_through, find_law
-from reportgen.cuda_memory.search import largest
+from reportgen.cuda_memory.batch_polynomial import Curve, _at, _curve_through, find_law
+from reportgen.cuda_memory.binary_search import largest
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 

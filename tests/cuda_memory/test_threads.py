@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reportgen.cuda_memory import Estimate, Step, estimate, find_gpu
-from reportgen.twin import twin
+from reportgen.fake_model import twin
 
 BRANCHES = 3
 SAMPLES, WIDTH = 64, 512

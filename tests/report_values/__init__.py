@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from reportgen.chapter import Chapter, Done, Failed, Skipped
 from reportgen.findings import Finding, Severity
+from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.report import (
     BudgetCheck,
     Count,
@@ -42,7 +42,7 @@ from reportgen.sections.memory import (
     Moment,
     Timeline,
 )
-from reportgen.sections.onnx_export import (
+from reportgen.sections.onnx import (
     Latency,
     OnnxExport,
     OutputParity,
@@ -54,7 +54,7 @@ from reportgen.sections.onnx_export import (
 
 from . import onnx_file, parity
 from .architectures import Node, lstm, resnet50, tanh, transformer, vgg16, vit_b_16
-from .behaviour import behaviour
+from .behavior import behavior
 
 GIB = 2**30
 CARDS = {"T4": 15_079, "RTX 4090": 24_210, "A100-80GB": 81_040, "H200": 143_156}
@@ -126,7 +126,7 @@ def _rooflines(root: Node, batch: int) -> tuple[Roofline, ...]:
         )
         for gpu, rate in RATES.items()
     )  # fmt: skip
-    reason = "its rates are not known: no card of the catalogue"
+    reason = "its rates are not known: no card of the catalog"
     return (*known, Roofline(gpu="lab-card", reason=reason))
 
 
@@ -201,7 +201,7 @@ def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxExport:
             passed=True,
             vacuous=vacuous,
             cases=cases,
-            note="every output is constant under the model's own initialisation" if vacuous else "",
+            note="every output is constant under the model's own initialization" if vacuous else "",
             compared="seeds 0 and 1 at batch 1 and batch 8",
             second_call=parity.REPEATS,
             histograms=(parity.HISTOGRAM,),
@@ -347,17 +347,17 @@ def graphs(*, tiles: int = 1, nodes: int = 40, onnx_too: bool = True) -> Graphs:
     )  # fmt: skip
 
 
-NO_LOGS = Chapter(name="training", title="Training",
+NO_LOGS = SectionOutcome(name="training", title="Training",
                   outcome=Skipped(reason="the manifest names no logs for this model"))  # fmt: skip
-TITLES = {"layers": "Layers", "behaviour": "Behaviour", "graphs": "Graphs", "onnx": "ONNX",
+TITLES = {"layers": "Layers", "behavior": "Behavior", "graphs": "Graphs", "onnx": "ONNX",
           "memory": "Memory"}  # fmt: skip
 
 
-def chapters(**outcomes: object) -> tuple[Chapter, ...]:
-    """The chapters of a model; a value that is no outcome is a result."""
+def sections(**outcomes: object) -> tuple[SectionOutcome, ...]:
+    """The sections of a model; a value that is no outcome is a result."""
     return (
         *(
-            Chapter(name=name, title=TITLES[name], outcome=outcome
+            SectionOutcome(name=name, title=TITLES[name], outcome=outcome
                     if isinstance(outcome, Skipped | Failed) else Done(result=outcome))
             for name, outcome in outcomes.items()
         ),
@@ -372,14 +372,14 @@ def finding(code: str, severity: Severity, where: str, message: str, advice: str
                    ignored=ignored)  # fmt: skip
 
 
-def model(name: str, verdict: Verdict, *, chapters: tuple[Chapter, ...], source: str = "",
+def model(name: str, verdict: Verdict, *, sections: tuple[SectionOutcome, ...], source: str = "",
           comment: str = "", weights: str = "", findings: tuple[Finding, ...] = (),
           budgets: tuple[BudgetCheck, ...] = (),
           cross_checks: tuple[CrossCheck, ...] = ()) -> ModelReport:  # fmt: skip
     """A model's report with the usual seed."""
     return ModelReport(name=name, source=source or f"torchvision:{name}", comment=comment, seed=0,
                        weights=weights, verdict=verdict, budgets=budgets, findings=findings,
-                       chapters=chapters, cross_checks=cross_checks)  # fmt: skip
+                       sections=sections, cross_checks=cross_checks)  # fmt: skip
 
 
 def checks(parameters: int, macs: int, *, merged: int = 0, more: int = 0) -> tuple[CrossCheck, ...]:
@@ -404,7 +404,7 @@ def checks(parameters: int, macs: int, *, merged: int = 0, more: int = 0) -> tup
 
 @cache
 def full_report() -> Report:
-    """Six models: passing, warning and failing, with a failed and a skipped chapter."""
+    """Six models: passing, warning and failing, with a failed and a skipped section."""
     models = (_vgg16(), _resnet50(), _vit(), _tanh(), _lstm(), _transformer())
     return Report(
         title="Vision and sequence models",
@@ -450,7 +450,7 @@ def hostile_report() -> Report:
     bad = model(
         "evil `x` | @octocat", Verdict.WARN, source=HOSTILE, comment=HOSTILE + long,
         weights="<b>w</b>.pth",
-        chapters=(Chapter(name="layers", title="Layers",
+        sections=(SectionOutcome(name="layers", title="Layers",
                           outcome=Failed(error=HOSTILE, hint=long, details=(HOSTILE, long))),
                   NO_LOGS),
         findings=(finding("SUM001", Severity.WARNING, long, HOSTILE, HOSTILE),
@@ -465,10 +465,10 @@ def _vgg16() -> ModelReport:
     return model(
         "vgg16", Verdict.WARN, weights="vgg16.safetensors",
         comment="The baseline that everyone quotes.",
-        chapters=chapters(
+        sections=sections(
             layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)},
                           outputs={"": (8, 1000)}),
-            behaviour=behaviour(), graphs=graphs(nodes=39, tiles=1), onnx=onnx(),
+            behavior=behavior(), graphs=graphs(nodes=39, tiles=1), onnx=onnx(),
             memory=memory(4 * root.parameters, 238_000_000),
         ),
         findings=(
@@ -488,7 +488,7 @@ def _resnet50() -> ModelReport:
     root = resnet50()
     return model(
         "resnet50", Verdict.PASS,
-        chapters=chapters(
+        sections=sections(
             layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)}, outputs={"": (8, 1000)}),
             graphs=graphs(nodes=60, tiles=4), onnx=onnx(error=7.2e-6),
             memory=memory(4 * root.parameters, 105_000_000),
@@ -502,13 +502,13 @@ def _resnet50() -> ModelReport:
 def _vit() -> ModelReport:
     root = vit_b_16()
     return model(
-        "vit_b_16", Verdict.FAIL, comment="Head initialised to zero, as torchvision does.",
-        chapters=chapters(
+        "vit_b_16", Verdict.FAIL, comment="Head initialized to zero, as torchvision does.",
+        sections=sections(
             layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)}, outputs={"": (8, 1000)},
                           torchinfo_macs=1_385_840_640,
                           uncounted=(Uncounted(operator="mylib.attend", calls=12,
                                                bytes=241_000_000),)),
-            behaviour=behaviour(baked_in=True),
+            behavior=behavior(baked_in=True),
             graphs=graphs(nodes=50, tiles=3), onnx=onnx(vacuous=True),
             memory=memory(4 * root.parameters, 161_000_000),
         ),
@@ -527,7 +527,7 @@ def _tanh() -> ModelReport:
     root = tanh()
     return model(
         "tanh", Verdict.PASS, source="tanh.py:build", comment="W0 and tanh: the seed example.",
-        chapters=chapters(
+        sections=sections(
             layers=layers(root, batch=1, inputs={"x": (1, 8)}, outputs={"": (1, 16)}),
             graphs=graphs(nodes=3), onnx=onnx(), memory=memory(4 * root.parameters, 20_000),
         ),
@@ -539,7 +539,7 @@ def _lstm() -> ModelReport:
     return model(
         "감정-분류기", Verdict.WARN, source="lstm.py:SentimentClassifier",
         comment="영화 리뷰의 감정을 분류하는 양방향 LSTM. Keyword inputs: ids, lengths.",
-        chapters=chapters(
+        sections=sections(
             layers=layers(root, batch=16, inputs={"ids": (16, 128), "lengths": (16,)},
                           outputs={"logits": (16, 2), "state.0": (16, 256)},
                           tied=(("embedding.weight", "decoder.weight"),),
@@ -572,7 +572,7 @@ def _transformer() -> ModelReport:
     return model(
         "transformer", Verdict.FAIL, source="transformer.py:EncoderDecoder",
         comment="A small encoder-decoder.",
-        chapters=chapters(
+        sections=sections(
             layers=layers(root, batch=4, inputs={"src": (4, 64), "tgt": (4, 48)},
                           outputs={"": (4, 48, 4000)}, torchinfo_macs=None,
                           torchinfo_error="RuntimeError: failed to run torchinfo",
@@ -580,7 +580,7 @@ def _transformer() -> ModelReport:
                           experts=(Experts(path="encoder.experts", experts=8, active=2,
                                            parameters=root.parameters * 8 // 9,
                                            found="a top-k of 2 of 8 ran in encoder.gate"),)),
-            behaviour=behaviour(trouble=True), graphs=graphs(nodes=18, onnx_too=False),
+            behavior=behavior(trouble=True), graphs=graphs(nodes=18, onnx_too=False),
             onnx=Failed(error="the branch at transformer.py:41 depends on the data: "
                               "`if mask.any():` has no fixed answer while the graph is captured",
                         hint="replace the branch by torch.where, or pass the mask always",
@@ -604,9 +604,9 @@ def work_folder(report: Report, folder: Path) -> Path:
     for each in report.models:
         home = folder / "models" / each.name
         (home / "graphs").mkdir(parents=True, exist_ok=True)
-        for chapter in each.chapters:
-            if isinstance(chapter.outcome, Done):
-                _write_files(home, chapter.outcome.result)
+        for section in each.sections:
+            if isinstance(section.outcome, Done):
+                _write_files(home, section.outcome.result)
     return folder
 
 

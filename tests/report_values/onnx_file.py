@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reportgen.sections.onnx_export.file_result import (
+from reportgen.sections.onnx.file_result import (
     ChannelRange,
     Duplicate,
     FileDetails,
@@ -15,8 +15,8 @@ from reportgen.sections.onnx_export.file_result import (
     Inventory,
     LackingOperator,
     LatencyPoint,
-    Optimised,
-    OptimisedLevel,
+    Optimized,
+    OptimizedLevel,
     Provider,
     Speed,
     StoredTensor,
@@ -87,12 +87,12 @@ def file_details() -> FileDetails:
                 ),
             ),
         ),
-        optimised=Optimised(
+        optimized=Optimized(
             levels=(
-                OptimisedLevel(level="basic", nodes=122, bytes=102_043_306, fused={}),
-                OptimisedLevel(level="extended", nodes=89, bytes=102_043_202,
+                OptimizedLevel(level="basic", nodes=122, bytes=102_043_306, fused={}),
+                OptimizedLevel(level="extended", nodes=89, bytes=102_043_202,
                                fused={"com.microsoft.FusedConv": 33}),
-                OptimisedLevel(level="all", nodes=58, bytes=102_044_318,
+                OptimizedLevel(level="all", nodes=58, bytes=102_044_318,
                                fused={"com.microsoft.nchwc.Conv": 53}),
             )
         ),
@@ -100,13 +100,13 @@ def file_details() -> FileDetails:
             mac_nodes=54,
             covered_nodes=53,
             staying_float={"ReduceMean": 1},
-            quantised_nodes=0,
+            quantized_nodes=0,
             widest=(
                 ChannelRange(name="layer3.0.conv3.weight", operator="Conv", channels=1024,
                              outlier_ratio=1.84192107471956),
             ),
             weights=54,
-            verdict="static quantisation covers 53 of 54 nodes that multiply and add (98.1 %); "
+            verdict="static quantization covers 53 of 54 nodes that multiply and add (98.1 %); "
             f"channels of a weight differ by 1.84 to 1 at most {_VERDICT_END}",
         ),
         fp16=Fp16Readiness(
@@ -155,15 +155,15 @@ def clean_details() -> FileDetails:
             Provider(name="CPU", source="asked", nodes=1, supported=1, unknown=0, lacking=()),
             Provider(name="CUDA", source="table", nodes=1, supported=1, unknown=0, lacking=()),
         ),
-        optimised=Optimised(levels=(OptimisedLevel(level="basic", nodes=1, bytes=100, fused={}),)),
+        optimized=Optimized(levels=(OptimizedLevel(level="basic", nodes=1, bytes=100, fused={}),)),
         int8=Int8Readiness(
             mac_nodes=1,
             covered_nodes=1,
             staying_float={},
-            quantised_nodes=0,
+            quantized_nodes=0,
             widest=(),
             weights=0,
-            verdict="static quantisation covers 1 of 1 nodes that multiply and add (100.0 %)",
+            verdict="static quantization covers 1 of 1 nodes that multiply and add (100.0 %)",
         ),
         fp16=Fp16Readiness(
             elements=15,

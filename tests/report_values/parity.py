@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reportgen.sections.onnx_export import Divergence, ErrorBin, ErrorHistogram, SecondCall
+from reportgen.sections.onnx import Divergence, ErrorBin, ErrorHistogram, SecondCall
 
 REPEATS = SecondCall(pytorch_repeats=True, file_repeats=True, state=())
 

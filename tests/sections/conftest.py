@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from behaviour_models import ExamineBehaviour
+from behavior_models import ExamineBehavior
 from factories import make_study
 from layer_models import Examine
 from torch import nn
 
-from reportgen.loan import undisturbed
-from reportgen.sections import behaviour
-from reportgen.sections.behaviour import Behaviour
-from reportgen.sections.layers import Layers, examine
+from reportgen.model_state import preserve_model_state
+from reportgen.sections import behavior
+from reportgen.sections.behavior import Behavior
+from reportgen.sections.layers import Layers, analyze
 
 
 @pytest.fixture
@@ -28,21 +28,23 @@ def look(tmp_path: Path) -> Examine:
         targets: tuple[str, ...] = (),
         **fields: Any,
     ) -> Layers:
-        study = make_study(model, *inputs, folder=tmp_path, batch=batch, targets=targets, **fields)
-        return examine(study)
+        context = make_study(
+            model, *inputs, folder=tmp_path, batch=batch, targets=targets, **fields
+        )
+        return analyze(context)
 
     return look
 
 
-@pytest.fixture(name="examine")
-def examine_behaviour(tmp_path: Path) -> ExamineBehaviour:
-    """Examine the behaviour of a model, with four numbers as input unless others are named."""
+@pytest.fixture(name="analyze")
+def examine_behavior(tmp_path: Path) -> ExamineBehavior:
+    """Examine the behavior of a model, with four numbers as input unless others are named."""
 
-    def examine(model: nn.Module, *inputs: Any, **fields: Any) -> Behaviour:
-        study = make_study(model, *(inputs or ("x=batch,4",)), folder=tmp_path, **fields)
-        with undisturbed(study.model):
-            result = behaviour.examine(study)
-        assert isinstance(result, Behaviour)
+    def analyze(model: nn.Module, *inputs: Any, **fields: Any) -> Behavior:
+        context = make_study(model, *(inputs or ("x=batch,4",)), folder=tmp_path, **fields)
+        with preserve_model_state(context.model):
+            result = behavior.analyze(context)
+        assert isinstance(result, Behavior)
         return result
 
-    return examine
+    return analyze

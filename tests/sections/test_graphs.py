@@ -15,8 +15,9 @@ import torch
 from factories import make_study
 from torch import Tensor, nn
 
-from reportgen.chapter import Unable
-from reportgen.sections.graphs import SECTION, Graphs, examine
+from reportgen.context import ModelContext
+from reportgen.errors import SectionError
+from reportgen.sections.graphs import SECTION, Graphs, analyze
 from reportgen.sections.graphs.autograd import (
     autograd_graph,
     full_autograd_graph,
@@ -24,11 +25,10 @@ from reportgen.sections.graphs.autograd import (
 )
 from reportgen.sections.graphs.collapse import readable
 from reportgen.sections.graphs.graph import Graph, Node
-from reportgen.sections.graphs.layout import LayoutError, graphviz
+from reportgen.sections.graphs.graphviz_runner import LayoutError, graphviz
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model, onnx_graph
 from reportgen.sections.graphs.trace import trace_forward
-from reportgen.study import Study
 
 SEED = 0
 
@@ -247,7 +247,7 @@ def test_parameters_no_output_depends_on_are_named() -> None:
 
 def test_a_model_without_gradients_has_no_autograd_graph_and_says_why() -> None:
     model = seed_example().requires_grad_(False)
-    with pytest.raises(Unable, match="no output depends on a parameter"):
+    with pytest.raises(SectionError, match="no output depends on a parameter"):
         autograd_graph(trace_forward(model, (torch.randn(2, 8),), {}))
 
 
@@ -333,17 +333,17 @@ def test_an_onnx_graph_without_metadata_is_flat(tmp_path: Path) -> None:
     assert all(isinstance(m, Node) for m in onnx_graph(tmp_path / "m.onnx").root.members)
 
 
-def study_of(model: nn.Module, *inputs: Any, folder: Path, **fields: Any) -> Study:
+def study_of(model: nn.Module, *inputs: Any, folder: Path, **fields: Any) -> ModelContext:
     return make_study(model, *inputs, folder=folder, **fields)
 
 
 def examined(model: nn.Module, folder: Path, *inputs: Any, **fields: Any) -> Graphs:
-    study = study_of(model, *inputs, folder=folder, **fields)
+    context = study_of(model, *inputs, folder=folder, **fields)
     path = folder / "model.onnx"
     folder.mkdir(exist_ok=True)
     path.write_bytes(onnx_model().SerializeToString())
-    study._once["onnx"] = SimpleNamespace(path=path)
-    return examine(study)
+    context._once["onnx"] = SimpleNamespace(path=path)
+    return analyze(context)
 
 
 SEED_INPUT = {"name": "x", "shape": ["batch", 8]}
@@ -364,13 +364,13 @@ def test_examining_writes_every_file_it_names_and_the_same_bytes_twice(tmp_path:
 
 
 def test_the_section_is_called_graphs_and_its_result_is_plain() -> None:
-    assert (SECTION.name, SECTION.result, SECTION.examine) == ("graphs", Graphs, examine)
+    assert (SECTION.name, SECTION.result, SECTION.analyze) == ("graphs", Graphs, analyze)
 
 
 def test_a_failed_export_costs_only_the_onnx_drawing(tmp_path: Path) -> None:
-    study = study_of(seed_example(), SEED_INPUT, folder=tmp_path)
-    study._once["onnx"] = Unable("the exporter gave up")
-    result = examine(study)
+    context = study_of(seed_example(), SEED_INPUT, folder=tmp_path)
+    context._once["onnx"] = SectionError("the exporter gave up")
+    result = analyze(context)
     assert result.onnx.svg is None
     assert result.onnx.note == "the exporter gave up"
     assert result.modules.svg == "graphs/modules.svg"
@@ -378,9 +378,9 @@ def test_a_failed_export_costs_only_the_onnx_drawing(tmp_path: Path) -> None:
 
 
 def test_a_forward_that_raises_is_told_in_words(tmp_path: Path) -> None:
-    study = study_of(nn.Linear(3, 1), SEED_INPUT, folder=tmp_path)
-    with pytest.raises(Unable, match=r"the model's forward pass raises RuntimeError: .*mat1"):
-        examine(study)
+    context = study_of(nn.Linear(3, 1), SEED_INPUT, folder=tmp_path)
+    with pytest.raises(SectionError, match=r"the model's forward pass raises RuntimeError: .*mat1"):
+        analyze(context)
 
 
 def test_a_model_that_wants_its_batch_gets_the_manifests(tmp_path: Path) -> None:
@@ -394,9 +394,9 @@ def test_a_model_that_wants_its_batch_gets_the_manifests(tmp_path: Path) -> None
 
 def test_a_missing_dot_is_said_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Unable, match="dot is not installed") as caught, graphviz():
+    with pytest.raises(SectionError, match="dot is not installed") as caught, graphviz():
         pass
-    assert "apt install graphviz" in caught.value.failed.hint
+    assert "apt install graphviz" in caught.value.hint
 
 
 def test_ids_of_three_drawings_never_meet_and_each_box_has_a_tooltip(tmp_path: Path) -> None:
@@ -452,9 +452,9 @@ def test_models_people_know_give_a_picture_people_can_read(
     model = getattr(torchvision.models, name)().eval()
     with pytest.raises(LayoutError), graphviz() as programs:
         programs.lay_out("digraph {a -> b}", seconds=0)
-    study = study_of(model, {"name": "x", "shape": ["batch", 3, 224, 224]}, folder=tmp_path)
-    study._once["onnx"] = Unable("not asked here")
-    result = examine(study)
+    context = study_of(model, {"name": "x", "shape": ["batch", 3, 224, 224]}, folder=tmp_path)
+    context._once["onnx"] = SectionError("not asked here")
+    result = analyze(context)
     text = (tmp_path / "graphs/modules.svg").read_text(encoding="utf-8")
     for drawing in (result.modules, result.autograd):
         assert drawing.nodes <= most
@@ -502,20 +502,20 @@ class Bottomless(nn.Module):
         return self.forward(x)
 
 
-def without_onnx(model: nn.Module, folder: Path) -> Study:
-    study = study_of(model, SEED_INPUT, folder=folder)
-    study._once["onnx"] = Unable("not asked here")
-    return study
+def without_onnx(model: nn.Module, folder: Path) -> ModelContext:
+    context = study_of(model, SEED_INPUT, folder=folder)
+    context._once["onnx"] = SectionError("not asked here")
+    return context
 
 
 def test_a_model_that_takes_gradients_itself_is_drawn(tmp_path: Path) -> None:
-    result = examine(without_onnx(Energy(), tmp_path))
+    result = analyze(without_onnx(Energy(), tmp_path))
     assert result.modules.svg
     assert result.autograd.svg
 
 
 def test_a_model_for_inference_alone_has_its_modules_drawn_and_a_reason(tmp_path: Path) -> None:
-    result = examine(without_onnx(ForInference(), tmp_path))
+    result = analyze(without_onnx(ForInference(), tmp_path))
     assert result.modules.svg
     assert result.autograd.svg is None
     assert "the forward pass fails with gradients: RuntimeError: Can't call numpy()" in (
@@ -524,14 +524,14 @@ def test_a_model_for_inference_alone_has_its_modules_drawn_and_a_reason(tmp_path
 
 
 def test_a_generator_is_told_from_a_forward_pass(tmp_path: Path) -> None:
-    with pytest.raises(Unable, match="forward returns a generator that nobody has run"):
-        examine(without_onnx(Yielding(), tmp_path))
+    with pytest.raises(SectionError, match="forward returns a generator that nobody has run"):
+        analyze(without_onnx(Yielding(), tmp_path))
 
 
 def test_only_errors_that_inputs_may_cause_ask_for_them(tmp_path: Path) -> None:
-    with pytest.raises(Unable) as endless:
-        examine(without_onnx(Bottomless(), tmp_path))
-    assert "by hand" in endless.value.failed.hint
-    with pytest.raises(Unable) as misfit:
-        examine(without_onnx(nn.Linear(3, 1), tmp_path))
-    assert "do the manifest's inputs have" in misfit.value.failed.hint
+    with pytest.raises(SectionError) as endless:
+        analyze(without_onnx(Bottomless(), tmp_path))
+    assert "by hand" in endless.value.hint
+    with pytest.raises(SectionError) as misfit:
+        analyze(without_onnx(nn.Linear(3, 1), tmp_path))
+    assert "do the manifest's inputs have" in misfit.value.hint

@@ -13,9 +13,9 @@ from reportgen.sections.graphs.collapse import (
     unwrapped,
     without_minor,
 )
+from reportgen.sections.graphs.edge_ports import with_ports
+from reportgen.sections.graphs.fold_repeats import folded
 from reportgen.sections.graphs.graph import Edge, Graph, Group, Node, make_graph, reachable
-from reportgen.sections.graphs.ports import with_ports
-from reportgen.sections.graphs.repeats import folded
 
 PATTERNS = ("chain", "residual", "dense", "parallel")
 

@@ -17,7 +17,7 @@ from reportgen.sections.graphs import tiles
 from reportgen.sections.graphs.dot import capped, dot_text, plain
 from reportgen.sections.graphs.draw import Drawer
 from reportgen.sections.graphs.graph import Edge, Graph, Group, Node, make_graph
-from reportgen.sections.graphs.layout import Graphviz, LayoutError, graphviz
+from reportgen.sections.graphs.graphviz_runner import Graphviz, LayoutError, graphviz
 from reportgen.sections.graphs.svg import Picture, picture
 
 NASTY = [
@@ -144,7 +144,7 @@ def test_printed_pages_hold_every_box_once_and_none_is_cut(programs: Graphviz, c
             assert height <= 668
 
 
-def test_the_page_can_set_every_colour(programs: Graphviz) -> None:
+def test_the_page_can_set_every_color(programs: Graphviz) -> None:
     shown, _ = pictured(chain(2), programs)
     for kind in ("module", "operation", "parameter", "input", "output", "text", "faint", "edge"):
         assert f"var(--graph-{kind},light-dark(#" in shown.svg

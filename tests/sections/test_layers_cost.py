@@ -274,7 +274,7 @@ LINEAR_ALGEBRA: dict[str, tuple[Callable[..., Any], list[Any], float]] = {
 
 
 @pytest.mark.parametrize("name", LINEAR_ALGEBRA)
-def test_a_factorisation_costs_its_leading_term(look: Examine, name: str) -> None:
+def test_a_factorization_costs_its_leading_term(look: Examine, name: str) -> None:
     function, inputs, each = LINEAR_ALGEBRA[name]
     result = look(Function(lambda _, *given: function(*given)), *inputs, batch=3)
     assert result.flops == 3 * 2 * round(each / 2)
@@ -343,11 +343,11 @@ def test_a_model_on_the_meta_device_is_examined_by_shapes(look: Examine) -> None
 
 
 def test_a_model_without_values_that_needs_them_is_refused_with_the_reason(look: Examine) -> None:
-    from reportgen.chapter import Unable
+    from reportgen.errors import SectionError
 
     with torch.device("meta"):
         model = Function(lambda self, x: self.f(x) * x.sum().item(), f=nn.Linear(4, 4))
-    with pytest.raises(Unable, match="no values to run on: its course depends on the values"):
+    with pytest.raises(SectionError, match="no values to run on: its course depends on the values"):
         look(model, tensor(4))
 
 

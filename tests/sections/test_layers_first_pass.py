@@ -9,8 +9,8 @@ import torch
 from layer_models import Examine, Function, row, tensor
 from torch import Tensor, nn
 
+from reportgen.fake_model import materialize_lazy
 from reportgen.sections.layers import Layers
-from reportgen.twin import awake
 
 
 class Built(nn.Module):
@@ -86,7 +86,7 @@ def test_lazy_layers_with_lazy_buffers_are_woken(
 
 def test_waking_keeps_the_type_of_lazy_buffers_and_every_mode() -> None:
     model = nn.Sequential(nn.LazyBatchNorm1d(dtype=torch.float64), nn.Dropout().eval())
-    double = awake(model, lambda: ((torch.ones(2, 4, dtype=torch.float64),), {}))
+    double = materialize_lazy(model, lambda: ((torch.ones(2, 4, dtype=torch.float64),), {}))
     assert double[0].running_mean.dtype == torch.float64  # type: ignore[index]
     assert [module.training for module in double.modules()] == [True, True, False]
     assert type(model[0]) is nn.LazyBatchNorm1d

@@ -65,7 +65,7 @@ def test_halves_run_at_the_rate_of_halves(look: Examine) -> None:
 def test_a_card_of_ones_own_has_no_rates(look: Examine) -> None:
     (line,) = look(nn.Linear(4, 4), tensor(4), targets=("lab-card",)).rooflines
     assert (line.gpu, line.forward, line.slowest) == ("lab-card", None, ())
-    assert line.reason == "its rates are not known: no card of the catalogue"
+    assert line.reason == "its rates are not known: no card of the catalog"
 
 
 def test_double_precision_has_no_rate(look: Examine) -> None:

@@ -12,7 +12,7 @@ from factories import make_study
 from torch import Tensor, nn
 
 from reportgen.findings import Finding, Severity
-from reportgen.sections.layers import SECTION, examine
+from reportgen.sections.layers import SECTION, analyze
 
 Judge = Callable[..., list[Finding]]
 
@@ -20,8 +20,8 @@ Judge = Callable[..., list[Finding]]
 @pytest.fixture
 def judge(tmp_path: Path) -> Judge:
     def judge(model: nn.Module, *shape: int) -> list[Finding]:
-        study = make_study(model, {"shape": ["batch", *shape]}, folder=tmp_path, batch=2)
-        result = examine(study)
+        context = make_study(model, {"shape": ["batch", *shape]}, folder=tmp_path, batch=2)
+        result = analyze(context)
         return [finding for rule in SECTION.rules for finding in rule.findings(result)]
 
     return judge

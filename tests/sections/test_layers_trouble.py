@@ -256,36 +256,36 @@ class Words(nn.Module):
 
 
 def test_a_recurrent_layer_in_an_exported_program_is_counted(tmp_path: Path) -> None:
-    from reportgen.sections.layers import examine
+    from reportgen.sections.layers import analyze
 
     program = torch.export.export(Words().eval(), (torch.rand(2, 6, 10),)).module()
     for refusal in ("train", "eval"):
         vars(program).pop(refusal, None)
-    result = examine(make_study(program, tensor(6, 10), folder=tmp_path, batch=2))
+    result = analyze(make_study(program, tensor(6, 10), folder=tmp_path, batch=2))
     assert result.macs == 12 * 2 * 80 * 30 + 12 * 200
     assert result.uncounted == ()
     assert result.forward_backward_note.startswith(("counted in the mode", "the backward", "no"))
 
 
 def test_a_program_that_refuses_a_mode_is_counted(tmp_path: Path) -> None:
-    from reportgen.sections.layers import examine
+    from reportgen.sections.layers import analyze
 
     program = torch.export.export(nn.Linear(4, 2), (torch.rand(1, 4),)).module()
-    study = make_study(nn.Linear(4, 2), tensor(4), folder=tmp_path)
-    result = examine(dataclasses.replace(study, model=program))
+    context = make_study(nn.Linear(4, 2), tensor(4), folder=tmp_path)
+    result = analyze(dataclasses.replace(context, model=program))
     assert (result.macs, result.forward_backward_macs) == (8, 16)
     assert result.forward_backward_note == "counted in the mode that the program was exported in"
 
 
 def test_a_train_method_that_returns_nothing_is_called_all_the_same(tmp_path: Path) -> None:
-    from reportgen.sections.layers import examine
+    from reportgen.sections.layers import analyze
 
     class Forgetful(nn.Linear):
         def train(self, mode: bool = True) -> Any:
             super().train(mode)
 
-    study = make_study(nn.Linear(4, 2), tensor(4), folder=tmp_path)
-    result = examine(dataclasses.replace(study, model=Forgetful(4, 2)))
+    context = make_study(nn.Linear(4, 2), tensor(4), folder=tmp_path)
+    result = analyze(dataclasses.replace(context, model=Forgetful(4, 2)))
     assert (result.parameters, result.macs) == (10, 8)
 
 

@@ -12,8 +12,9 @@ import torch
 from factories import make_study
 from torch import nn
 
-from reportgen.chapter import Skipped, Unable
+from reportgen.errors import SectionError
 from reportgen.manifest import Budgets, Loss, Target, Training
+from reportgen.outcome import Skipped
 from reportgen.sections import memory
 from reportgen.sections.memory import Fit, Memory
 
@@ -28,8 +29,8 @@ def small() -> nn.Module:
 
 def examined(folder: Path, model: nn.Module | None = None, **fields: Any) -> Memory:
     defaults: dict[str, Any] = {"batch": 4, "targets": ("T4",), "training": TRAINING}
-    study = make_study(model or small(), "x=batch,256", folder=folder, **{**defaults, **fields})
-    result = memory.examine(study)
+    context = make_study(model or small(), "x=batch,256", folder=folder, **{**defaults, **fields})
+    result = memory.analyze(context)
     assert isinstance(result, Memory)
     return result
 
@@ -106,15 +107,15 @@ def test_a_budget_is_answered_at_its_own_batch(tmp_path: Path) -> None:
 
 
 def test_a_card_of_ones_own_is_fitted(tmp_path: Path) -> None:
-    study = make_study(small(), "x=batch,256", folder=tmp_path)
+    context = make_study(small(), "x=batch,256", folder=tmp_path)
     own = Target(name="lab-card", memory_bytes=2 * 2**30)
-    result = memory.examine(replace(study, targets=(own,)))
+    result = memory.analyze(replace(context, targets=(own,)))
     assert isinstance(result, Memory)
     assert {(fit.gpu, fit.usable_bytes) for fit in result.fits} == {("lab-card", 2 * 2**30)}
 
 
 def test_without_targets_the_section_is_skipped_with_a_reason(tmp_path: Path) -> None:
-    outcome = memory.examine(make_study(small(), "x=batch,256", folder=tmp_path))
+    outcome = memory.analyze(make_study(small(), "x=batch,256", folder=tmp_path))
     assert outcome == Skipped(reason="the manifest names no target GPUs")
 
 
@@ -127,9 +128,9 @@ def test_a_loss_of_ones_own_is_used(tmp_path: Path) -> None:
 
 
 def test_a_model_that_refuses_its_inputs_fails_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(Unable) as caught:
+    with pytest.raises(SectionError) as caught:
         examined(tmp_path, nn.Linear(7, 7))
-    assert "\n" not in caught.value.failed.error + caught.value.failed.hint
+    assert "\n" not in caught.value.error + caught.value.hint
 
 
 def test_a_model_without_parameters_has_an_inference_and_no_training(tmp_path: Path) -> None:
@@ -170,8 +171,8 @@ def test_samples_in_a_list_grow_with_the_batch(tmp_path: Path) -> None:
 
 def test_keyword_inputs_and_dict_outputs_are_traced(tmp_path: Path) -> None:
     item = {"name": "ids", "shape": ["batch", 6], "dtype": "int64", "high": 30, "keyword": True}
-    study = make_study(KeywordNet(), item, folder=tmp_path, targets=("T4",))
-    assert isinstance(memory.examine(study), Memory)
+    context = make_study(KeywordNet(), item, folder=tmp_path, targets=("T4",))
+    assert isinstance(memory.analyze(context), Memory)
 
 
 FIT = Fit(

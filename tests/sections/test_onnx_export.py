@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from reportgen.chapter import Skipped
+from reportgen.context import ModelContext
 from reportgen.manifest import Tolerance
-from reportgen.sections.onnx_export import OnnxExport, examine
-from reportgen.sections.onnx_export.agreement.compare import compare
-from reportgen.sections.onnx_export.agreement.perturb import perturbed
-from reportgen.sections.onnx_export.clock.latency import percentile
-from reportgen.sections.onnx_export.examination import examine_file
-from reportgen.study import Study
+from reportgen.outcome import Skipped
+from reportgen.sections.onnx import OnnxExport, analyze
+from reportgen.sections.onnx.analysis import analyze_file
+from reportgen.sections.onnx.parity.compare import compare
+from reportgen.sections.onnx.parity.perturb import perturbed
+from reportgen.sections.onnx.performance.latency import percentile
 
 Examine = Callable[..., OnnxExport]
 ASKED = Tolerance()
@@ -33,20 +33,20 @@ def look(tmp_path: Path) -> Examine:
     """Examine a model with inputs as the manifest writes them."""
 
     def look(model: nn.Module, *inputs: Any, timings: bool = False, **fields: Any) -> OnnxExport:
-        result = examine(make_study(model, *inputs, folder=tmp_path, timings=timings, **fields))
+        result = analyze(make_study(model, *inputs, folder=tmp_path, timings=timings, **fields))
         assert isinstance(result, OnnxExport)
         return result
 
     return look
 
 
-def examine_edited(study: Study, edit: Callable[[onnx.ModelProto], None]) -> OnnxExport:
-    """The study's verdict on its own file after somebody has changed it."""
-    file = study.onnx_file()
+def examine_edited(context: ModelContext, edit: Callable[[onnx.ModelProto], None]) -> OnnxExport:
+    """The context's verdict on its own file after somebody has changed it."""
+    file = context.onnx_file()
     model = onnx.load(file.path)
     edit(model)
     onnx.save(model, file.path)
-    return examine_file(study, file)
+    return analyze_file(context, file)
 
 
 class Call(nn.Module):
@@ -100,27 +100,27 @@ def test_nodes_in_branches_and_loops_are_counted(tmp_path: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
 
-    result = examine(make_study(Conditional(), "batch,4", folder=tmp_path, timings=False))
+    result = analyze(make_study(Conditional(), "batch,4", folder=tmp_path, timings=False))
     assert isinstance(result, OnnxExport)
     assert {"If", "Sin", "Cos"} <= set(result.operators)
     assert result.parity.passed
 
 
 def test_an_invalid_file_is_told_by_the_checker(tmp_path: Path) -> None:
-    study = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, timings=False)
+    context = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, timings=False)
 
     def spoil(model: onnx.ModelProto) -> None:
         model.graph.node[0].attribute.append(onnx.helper.make_attribute("nonsense", 1))
 
-    result = examine_edited(study, spoil)
+    result = examine_edited(context, spoil)
     assert "nonsense" in result.invalid
     assert "\n" not in result.invalid
     assert str(tmp_path) not in result.invalid
 
 
 def test_a_model_that_is_not_to_be_exported_is_skipped(tmp_path: Path) -> None:
-    study = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, onnx=False)
-    assert isinstance(examine(study), Skipped)
+    context = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, onnx=False)
+    assert isinstance(analyze(context), Skipped)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,7 +155,7 @@ def test_another_dynamic_dim_is_tried_at_another_size(look: Examine) -> None:
 
 
 def test_a_changed_weight_fails(tmp_path: Path) -> None:
-    study = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, timings=False)
+    context = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, timings=False)
 
     def change(model: onnx.ModelProto) -> None:
         weight = next(t for t in model.graph.initializer if t.name == "weight")
@@ -163,21 +163,21 @@ def test_a_changed_weight_fails(tmp_path: Path) -> None:
         changed[0, 0] += 0.1
         weight.CopyFrom(onnx.numpy_helper.from_array(changed, "weight"))
 
-    parity = examine_edited(study, change).parity
+    parity = examine_edited(context, change).parity
     assert parity.passed is False
     assert "values beyond the tolerance" in parity.cases[0].outputs[0].note
 
 
 def test_a_softmax_over_many_classes_cannot_hide_a_wrong_file(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(8, 5000), nn.Softmax(-1))
-    study = make_study(model, "batch,8", folder=tmp_path, timings=False)
+    context = make_study(model, "batch,8", folder=tmp_path, timings=False)
 
     def forget(model: onnx.ModelProto) -> None:
         for tensor in model.graph.initializer:
             zeros = np.zeros_like(onnx.numpy_helper.to_array(tensor))
             tensor.CopyFrom(onnx.numpy_helper.from_array(zeros, tensor.name))
 
-    assert examine_edited(study, forget).parity.passed is False
+    assert examine_edited(context, forget).parity.passed is False
 
 
 def test_outputs_keep_their_keys_and_none_is_passed_over(look: Examine) -> None:
@@ -246,11 +246,11 @@ def test_a_fixed_batch_is_compared_at_that_batch_and_said(look: Examine) -> None
 
 
 def test_dropout_in_train_mode_fails_and_is_named(tmp_path: Path) -> None:
-    study = make_study(
+    context = make_study(
         nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5)), "batch,4", folder=tmp_path, timings=False
     )
-    study.model[1].train()
-    result = examine(study)
+    context.model[1].train()
+    result = analyze(context)
     assert isinstance(result, OnnxExport)
     assert result.parity.passed is False
     assert "in train mode: 1 (Dropout)" in result.parity.note
@@ -297,12 +297,12 @@ def test_a_head_of_zeros_is_compared_again_with_perturbed_parameters(look: Exami
 
 @pytest.mark.slow
 def test_a_wrong_file_behind_a_head_of_zeros_is_found(tmp_path: Path) -> None:
-    study = make_study(zero_headed(), "batch,4", folder=tmp_path, timings=False)
+    context = make_study(zero_headed(), "batch,4", folder=tmp_path, timings=False)
 
     def change(model: onnx.ModelProto) -> None:
         next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Abs"
 
-    parity = examine_edited(study, change).parity
+    parity = examine_edited(context, change).parity
     assert all(case.passed for case in parity.cases if not case.perturbed)
     assert parity.passed is False
 
@@ -480,7 +480,7 @@ def test_a_percentile_lies_between_the_extremes(values: list[float], share: floa
 def test_latency_is_measured_at_the_manifests_batch(
     look: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reportgen.sections.onnx_export.clock.latency._MOST_RUNS", 20)
+    monkeypatch.setattr("reportgen.sections.onnx.performance.latency._MOST_RUNS", 20)
     latency = look(nn.Linear(4, 3), "batch,4", batch=7, timings=True).latency_ms
     assert latency is not None
     assert (latency.batch, latency.runs) == (7, 20)

@@ -9,7 +9,7 @@ import pytest
 from report_values.onnx_file import BAD_FILES
 
 from reportgen.findings import Finding, Severity
-from reportgen.sections.onnx_export import (
+from reportgen.sections.onnx import (
     SECTION,
     Divergence,
     OnnxExport,

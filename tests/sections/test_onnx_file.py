@@ -11,18 +11,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from reportgen.sections.onnx_export.contents.cuda_kernels import CODES, NEWEST_OPSET, cuda_rows
-from reportgen.sections.onnx_export.contents.file import FileFacts, read_facts
-from reportgen.sections.onnx_export.contents.fp16 import (
+from reportgen.onnx.runtime import runtime_line
+from reportgen.sections.onnx.file_result import FileDetails, LackingOperator
+from reportgen.sections.onnx.inspection.cuda_kernels import CODES, NEWEST_OPSET, cuda_rows
+from reportgen.sections.onnx.inspection.file import FileFacts, read_facts
+from reportgen.sections.onnx.inspection.fp16 import (
     BECOMES_INFINITE,
     BECOMES_ZERO,
     SMALLEST_NORMAL,
 )
-from reportgen.sections.onnx_export.contents.nodes import enclosing_path, module_path
-from reportgen.sections.onnx_export.contents.opsets import _RELEASED, opset_month, opset_release
-from reportgen.sections.onnx_export.contents.optimised import LARGEST_BYTES, optimise
-from reportgen.sections.onnx_export.file_result import FileDetails, LackingOperator
-from reportgen.sections.onnx_export.runtime import runtime_line
+from reportgen.sections.onnx.inspection.nodes import enclosing_path, module_path
+from reportgen.sections.onnx.inspection.opsets import _RELEASED, opset_month, opset_release
+from reportgen.sections.onnx.inspection.optimized_graph import LARGEST_BYTES, optimize
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 RANDOM = np.random.default_rng(0)
@@ -234,7 +234,7 @@ def test_nodes_on_stored_values_alone_could_be_folded_as_onnxruntime_does(tmp_pa
     inventory = details.inventory
     assert (inventory.foldable, inventory.foldable_of) == (2, 6)
     assert inventory.foldable_operators == {"Add": 1, "Transpose": 1}
-    assert details.optimised.levels[0].nodes == 6 - inventory.foldable
+    assert details.optimized.levels[0].nodes == 6 - inventory.foldable
 
 
 @pytest.mark.parametrize(("ir_version", "foldable"), [(3, 2), (4, 0)])
@@ -243,10 +243,10 @@ def test_an_initializer_that_a_caller_may_replace_is_not_folded(
 ) -> None:
     details = details_of(folding_model(ir_version, default=True), tmp_path)
     assert details.inventory.foldable == foldable
-    assert details.optimised.levels[0].nodes == 6 - foldable
+    assert details.optimized.levels[0].nodes == 6 - foldable
 
 
-# Optimisation -------------------------------------------------------------------------------
+# Optimization -------------------------------------------------------------------------------
 
 
 def test_what_onnxruntime_fuses_is_named_by_level(tmp_path: Path) -> None:
@@ -254,41 +254,41 @@ def test_what_onnxruntime_fuses_is_named_by_level(tmp_path: Path) -> None:
         helper.make_node("Conv", ["x", "w"], ["v"]),
         helper.make_node("Relu", ["v"], ["y"]),
     ]
-    optimised = details_of(
+    optimized = details_of(
         make_model(nodes, [value("x", 1, 3, 8, 8)], [value("y", 1, 5, 6, 6)],
                    [weight("w", 5, 3, 3, 3)]),
         tmp_path,
-    ).optimised  # fmt: skip
-    assert [(each.level, each.nodes) for each in optimised.levels[:2]] == [
+    ).optimized  # fmt: skip
+    assert [(each.level, each.nodes) for each in optimized.levels[:2]] == [
         ("basic", 2),
         ("extended", 1),
     ]
-    assert optimised.levels[1].fused == {"com.microsoft.FusedConv": 1}
-    assert all(each.bytes > 4 * 5 * 3 * 9 for each in optimised.levels)
+    assert optimized.levels[1].fused == {"com.microsoft.FusedConv": 1}
+    assert all(each.bytes > 4 * 5 * 3 * 9 for each in optimized.levels)
 
 
 def test_a_large_file_has_its_weights_written_apart_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     weights = [weight("w", 64, 64)]
     onnx.save(make_model(products("w"), [value("x", 2, 64)], [value("y", 2, 64)], weights), path)
-    together, apart = optimise(path, 20_000), optimise(path, 2**26)
+    together, apart = optimize(path, 20_000), optimize(path, 2**26)
     for one, other in zip(together.levels, apart.levels, strict=True):
         assert one.nodes == other.nodes
         assert 0.9 < one.bytes / other.bytes < 1.1
         assert other.bytes > 4 * 64 * 64
-    assert optimise(path, LARGEST_BYTES + 1).not_run == "the file takes more than 953.7 MiB"
+    assert optimize(path, LARGEST_BYTES + 1).not_run == "the file takes more than 953.7 MiB"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_onnxruntime_refuses_has_no_optimisation_and_a_reason(tmp_path: Path) -> None:
+def test_a_file_that_onnxruntime_refuses_has_no_optimization_and_a_reason(tmp_path: Path) -> None:
     node = helper.make_node("Fancy", ["x"], ["y"], domain="com.example")
     details = details_of(
         make_model([node], [value("x", 2)], [value("y", 2)],
                    opsets=[helper.make_opsetid("com.example", 1)]),
         tmp_path,
     )  # fmt: skip
-    assert details.optimised.levels == ()
-    assert "Fancy" in details.optimised.not_run
+    assert details.optimized.levels == ()
+    assert "Fancy" in details.optimized.not_run
     assert details.inventory.domains == {"com.example": 1}
     cpu, cuda = details.providers
     assert [(one.operator, one.instead) for one in cpu.lacking] == [("com.example.Fancy", "")]
@@ -359,8 +359,8 @@ def test_a_cpu_kernel_is_said_to_lack_where_onnxruntime_opens_no_session(
 
 
 def test_the_kernels_of_the_cpu_are_told_as_onnxruntime_itself_decides(tmp_path: Path) -> None:
-    from reportgen.sections.onnx_export.contents.node_types import typed_nodes
-    from reportgen.sections.onnx_export.contents.providers import ask_providers
+    from reportgen.sections.onnx.inspection.node_types import typed_nodes
+    from reportgen.sections.onnx.inspection.providers import ask_providers
 
     wrong, asked = [], 0
     for schema in onnx.defs.get_all_schemas():
@@ -459,7 +459,7 @@ def test_int8_covers_products_and_convolutions_but_not_recurrent_layers(tmp_path
     ).int8
     assert (int8.mac_nodes, int8.covered_nodes, int8.weights) == (2, 1, 1)
     assert int8.staying_float == {"Erf": 1, "LSTM": 1}
-    assert int8.verdict.startswith("static quantisation covers 1 of 2 nodes")
+    assert int8.verdict.startswith("static quantization covers 1 of 2 nodes")
     assert "no calibration was run" in int8.verdict
 
 
@@ -491,7 +491,7 @@ def test_the_outlier_ratio_is_that_of_the_output_channels(
     assert widest.outlier_ratio == pytest.approx(max(rows) / float(np.median(rows)), rel=1e-6)
 
 
-def test_a_quantised_file_is_said_to_be_one(tmp_path: Path) -> None:
+def test_a_quantized_file_is_said_to_be_one(tmp_path: Path) -> None:
     nodes = [helper.make_node("MatMulInteger", ["x", "w"], ["y"])]
     model = make_model(
         nodes,
@@ -500,12 +500,12 @@ def test_a_quantised_file_is_said_to_be_one(tmp_path: Path) -> None:
         [numpy_helper.from_array(np.ones((4, 4), np.int8), "w")],
     )
     details = details_of(model, tmp_path)
-    assert (details.int8.quantised_nodes, details.int8.mac_nodes) == (1, 0)
-    assert details.int8.verdict == "1 node of the file is quantised already"
+    assert (details.int8.quantized_nodes, details.int8.mac_nodes) == (1, 0)
+    assert details.int8.verdict == "1 node of the file is quantized already"
     assert details.fp16.verdict == "nothing in the file is wider than float16"
 
 
-def test_a_file_with_packed_weights_alone_is_said_to_be_quantised(tmp_path: Path) -> None:
+def test_a_file_with_packed_weights_alone_is_said_to_be_quantized(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("DequantizeLinear", ["w", "scale"], ["wide"], axis=0, block_size=4),
         helper.make_node("MatMul", ["x", "wide"], ["y"]),
@@ -514,7 +514,7 @@ def test_a_file_with_packed_weights_alone_is_said_to_be_quantised(tmp_path: Path
     scale = numpy_helper.from_array(np.ones((2, 4), np.float32), "scale")
     model = make_model(nodes, [value("x", 2, 8)], [value("y", 2, 4)], [packed, scale], opset=21)
     found = details_of(model, tmp_path).int8
-    assert found.verdict == "1 node of the file is quantised already"
+    assert found.verdict == "1 node of the file is quantized already"
 
 
 # float16 ------------------------------------------------------------------------------------

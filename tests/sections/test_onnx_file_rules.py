@@ -10,15 +10,15 @@ from report_values import onnx
 from report_values.onnx_file import BAD_FILES, clean_details
 
 from reportgen.findings import Finding
-from reportgen.sections.onnx_export import OnnxExport
-from reportgen.sections.onnx_export.file_result import (
+from reportgen.sections.onnx import OnnxExport
+from reportgen.sections.onnx.file_result import (
     Duplicate,
     FileDetails,
     Fp16Tensor,
     LackingOperator,
     StoredTensor,
 )
-from reportgen.sections.onnx_export.file_rules import FILE_RULES
+from reportgen.sections.onnx.file_rules import FILE_RULES
 
 CLEAN = clean_details()
 

@@ -17,8 +17,8 @@ from factories import make_study
 from layer_models import Returning
 from torch import Tensor, nn
 
-from reportgen.sections.onnx_export import OnnxExport
-from reportgen.sections.onnx_export.examination import examine_file
+from reportgen.sections.onnx import OnnxExport
+from reportgen.sections.onnx.analysis import analyze_file
 
 pytestmark = pytest.mark.slow  # every one of them exports and runs a file
 
@@ -26,13 +26,13 @@ pytestmark = pytest.mark.slow  # every one of them exports and runs a file
 def examined(
     answer: Callable[[Tensor], Any], folder: Path, edit: Callable[[Any], None] | None = None
 ) -> OnnxExport:
-    study = make_study(Returning(answer), "batch,4", folder=folder, timings=False)
-    file = study.onnx_file()
+    context = make_study(Returning(answer), "batch,4", folder=folder, timings=False)
+    file = context.onnx_file()
     if edit is not None:
         proto = onnx.load(file.path)
         edit(proto)
         onnx.save(proto, file.path)
-    return examine_file(study, file)
+    return analyze_file(context, file)
 
 
 SIZES: dict[str, Callable[[Tensor], Any]] = {
@@ -117,23 +117,23 @@ def test_a_wider_output_is_held_to_what_it_was_computed_in(
     computed: torch.dtype, given: torch.dtype, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    study = make_study(Widened(computed, given), "batch,128", folder=tmp_path, timings=False)
-    parity = examine_file(study, study.onnx_file()).parity
+    context = make_study(Widened(computed, given), "batch,128", folder=tmp_path, timings=False)
+    parity = analyze_file(context, context.onnx_file()).parity
     assert parity.passed, parity.failure
     assert not parity.vacuous
 
 
 def test_a_wrong_weight_before_a_wider_output_still_fails(tmp_path: Path) -> None:
-    study = make_study(
+    context = make_study(
         Widened(torch.float32, torch.float64), "batch,128", folder=tmp_path, timings=False
     )
-    file = study.onnx_file()
+    file = context.onnx_file()
     proto = onnx.load(file.path)
     stored = next(t for t in proto.graph.initializer if t.name == "body.0.weight")
     array = onnx.numpy_helper.to_array(stored) * 1.05
     stored.CopyFrom(onnx.numpy_helper.from_array(array.astype("float32"), stored.name))
     onnx.save(proto, file.path)
-    assert examine_file(study, file).parity.passed is False
+    assert analyze_file(context, file).parity.passed is False
 
 
 class Gated(nn.Module):
@@ -152,8 +152,8 @@ class Gated(nn.Module):
 
 @pytest.mark.parametrize("branches", [1, 2])  # two gates of one shape are one tensor in the file
 def test_what_gates_of_zeros_hide_is_compared_too(branches: int, tmp_path: Path) -> None:
-    study = make_study(Gated(branches), "batch,4", folder=tmp_path, timings=False)
-    parity = examine_file(study, study.onnx_file()).parity
+    context = make_study(Gated(branches), "batch,4", folder=tmp_path, timings=False)
+    parity = analyze_file(context, context.onnx_file()).parity
     assert parity.passed, parity.failure
     assert [case.perturbed for case in parity.cases] == [False] * 6 + [True] * 6
     assert parity.note.startswith("gates.0")
@@ -161,12 +161,12 @@ def test_what_gates_of_zeros_hide_is_compared_too(branches: int, tmp_path: Path)
 
 
 def test_a_fault_behind_a_gate_of_zeros_is_found(tmp_path: Path) -> None:
-    study = make_study(Gated(1), "batch,4", folder=tmp_path, timings=False)
-    file = study.onnx_file()
+    context = make_study(Gated(1), "batch,4", folder=tmp_path, timings=False)
+    file = context.onnx_file()
     proto = onnx.load(file.path)
     next(node for node in proto.graph.node if node.op_type == "Relu").op_type = "Abs"
     onnx.save(proto, file.path)
-    parity = examine_file(study, file).parity
+    parity = analyze_file(context, file).parity
     assert all(case.passed for case in parity.cases if not case.perturbed)
     assert parity.passed is False
 
@@ -174,16 +174,16 @@ def test_a_fault_behind_a_gate_of_zeros_is_found(tmp_path: Path) -> None:
 def test_biases_of_zeros_hide_nothing(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 3))
     nn.init.zeros_(model[0].bias)
-    study = make_study(model, "batch,4", folder=tmp_path, timings=False)
-    parity = examine_file(study, study.onnx_file()).parity
+    context = make_study(model, "batch,4", folder=tmp_path, timings=False)
+    parity = analyze_file(context, context.onnx_file()).parity
     assert not any(case.perturbed for case in parity.cases)
 
 
 def test_inputs_from_a_file_are_the_same_for_every_seed_and_that_is_said(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(12, dtype=np.float32).reshape(3, 4))
     given = {"name": "x", "file": str(tmp_path / "x.npy")}
-    study = make_study(nn.Linear(4, 3), given, folder=tmp_path, timings=False)
-    parity = examine_file(study, study.onnx_file()).parity
+    context = make_study(nn.Linear(4, 3), given, folder=tmp_path, timings=False)
+    parity = analyze_file(context, context.onnx_file()).parity
     assert parity.passed
     assert parity.note == "every seed gives the same inputs"
     assert not any(case.perturbed for case in parity.cases)
@@ -193,7 +193,7 @@ DRAWING = """
 import sys
 from pathlib import Path
 import numpy as np
-from reportgen.sections.onnx_export.runtime import Runtime
+from reportgen.onnx.runtime import Runtime
 runtime = Runtime(Path(sys.argv[1]))
 print([runtime.run({"x": np.zeros(3, np.float32)})[0].tolist() for _ in range(2)])
 """

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from layer_models import Returning
 from torch import Tensor, nn
 
-from reportgen.sections.onnx_export import SECTION, OnnxExport
-from reportgen.sections.onnx_export.agreement.exposure import look_inside
-from reportgen.sections.onnx_export.agreement.histogram import error_histogram, ulp_distance
-from reportgen.sections.onnx_export.agreement.state import State
-from reportgen.sections.onnx_export.agreement.suspects import _judged as judged
-from reportgen.sections.onnx_export.examination import examine_file
+from reportgen.sections.onnx import SECTION, OnnxExport
+from reportgen.sections.onnx.analysis import analyze_file
+from reportgen.sections.onnx.parity.histogram import error_histogram, ulp_distance
+from reportgen.sections.onnx.parity.intermediates import look_inside
+from reportgen.sections.onnx.parity.state import State
+from reportgen.sections.onnx.parity.suspects import _judged as judged
 
 pytestmark = pytest.mark.slow  # every one of them exports and runs a file
 
@@ -34,13 +34,13 @@ def look(tmp_path: Path) -> Look:
     """Examine a model, after somebody has edited its file."""
 
     def look(model: nn.Module, *inputs: Any, edit: Edit | None = None, **fields: Any) -> OnnxExport:
-        study = make_study(model, *inputs, folder=tmp_path, timings=False, **fields)
-        file = study.onnx_file()
+        context = make_study(model, *inputs, folder=tmp_path, timings=False, **fields)
+        file = context.onnx_file()
         if edit is not None:
             proto = onnx.load(file.path)
             edit(proto)
             onnx.save(proto, file.path)
-        return examine_file(study, file)
+        return analyze_file(context, file)
 
     return look
 
@@ -266,7 +266,7 @@ def test_indices_in_a_wrong_order_fail_though_values_and_set_are_right(look: Loo
 
 def test_an_index_next_to_the_best_of_a_smooth_curve_fails(look: Look) -> None:
     class Peak(nn.Module):
-        """Neighbours of the best differ by far less than the tolerance of a comparison."""
+        """Neighbors of the best differ by far less than the tolerance of a comparison."""
 
         def forward(self, x: Tensor) -> Tensor:
             place = torch.arange(1000) - 500 - 10 * x.mean(-1, keepdim=True)
@@ -563,7 +563,7 @@ def test_the_smallest_failing_output_is_told_first(look: Look) -> None:
     assert parity.failure.startswith("at batch 1, seed 0 output.1 (1 × 5 × 2) is off by up to")
 
 
-def test_what_onnxruntimes_optimiser_does_is_told_apart_from_the_export(look: Look) -> None:
+def test_what_onnxruntimes_optimizer_does_is_told_apart_from_the_export(look: Look) -> None:
     class Scaled(nn.Module):
         """A product of three factors, which a fused convolution multiplies in another order."""
 
@@ -579,8 +579,8 @@ def test_what_onnxruntimes_optimiser_does_is_told_apart_from_the_export(look: Lo
     exact = {"tolerance": {"absolute": 0.0, "relative": 0.0}}
     found = look(Scaled(), "batch,1,8,8", onnx=exact).parity.divergence
     assert found is not None
-    assert found.cause == "optimiser"
-    assert "the difference comes from onnxruntime's optimiser" in found.sentences[0]
+    assert found.cause == "optimizer"
+    assert "the difference comes from onnxruntime's optimizer" in found.sentences[0]
 
 
 def test_the_examination_leaves_no_hook_and_no_file(look: Look, tmp_path: Path) -> None:
@@ -607,9 +607,9 @@ def test_a_weight_perturbed_in_a_resnets_depth_is_named(look: Look) -> None:
 def test_structure_only_is_not_run(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    study = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, timings=False)
-    file = replace(study.onnx_file(), structure_only=True)
-    parity = examine_file(study, file).parity
+    context = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, timings=False)
+    file = replace(context.onnx_file(), structure_only=True)
+    parity = analyze_file(context, file).parity
     assert parity.passed is None
     assert "structure only" in parity.not_run
 
@@ -665,7 +665,7 @@ def test_a_size_at_which_pytorch_fails_is_told_whole(look: Look) -> None:
 # Rounding -----------------------------------------------------------------------------------
 
 
-class Cancelling(nn.Module):
+class Canceling(nn.Module):
     """A small signal beside two large sums that cancel, in float64 to nothing."""
 
     def __init__(self, *, drops: bool = False) -> None:
@@ -687,7 +687,7 @@ def normal(*shape: int) -> Tensor:
 
 
 def test_differences_as_large_as_pytorchs_own_rounding_pass_and_are_told(look: Look) -> None:
-    result = look(Cancelling(), "x=batch,512")
+    result = look(Canceling(), "x=batch,512")
     outputs = [output for case in result.parity.cases for output in case.outputs]
     assert result.parity.passed, result.parity.failure
     assert any(output.within_rounding for output in outputs)
@@ -701,7 +701,7 @@ def test_a_weight_that_is_off_by_less_than_it_shows_is_named_all_the_same(look: 
     def write(array: Any) -> None:
         array.reshape(-1)[0] *= 1.0003
 
-    result = look(Cancelling(), "x=batch,512", edit=change("large", write))
+    result = look(Canceling(), "x=batch,512", edit=change("large", write))
     assert result.parity.passed is False
     assert result.parity.divergence is not None
     assert "the file's large differs" in result.parity.divergence.sentences[-1]
@@ -715,7 +715,7 @@ def test_a_constant_that_is_off_is_more_than_rounding(look: Look) -> None:
                 value = onnx.numpy_helper.to_array(tensor) * np.float32(1.0002)
                 tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
 
-    result = look(Cancelling(), "x=batch,512", edit=edit)
+    result = look(Canceling(), "x=batch,512", edit=edit)
     assert result.parity.passed is False
     assert "more than rounding: from the same model in float64" in result.parity.failure
 
@@ -750,7 +750,7 @@ def test_a_tolerance_that_is_asked_for_holds_whatever_rounding_takes(look: Look)
 
 
 def test_chance_is_not_taken_for_rounding(look: Look) -> None:
-    result = look(Cancelling(drops=True), "x=batch,512")
+    result = look(Canceling(drops=True), "x=batch,512")
     assert result.parity.passed is False
     assert "rounding" not in result.parity.failure
 
@@ -783,7 +783,7 @@ def test_random_operators_are_named_with_module_file_and_line(look: Look) -> Non
     assert any("in the model itself" in where for where in result.random_operators)
 
 
-class Normalising(nn.Module):
+class Normalizing(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(3)
@@ -794,7 +794,7 @@ class Normalising(nn.Module):
 
 
 def test_a_batch_norm_that_forward_runs_as_in_training_is_the_reason(look: Look) -> None:
-    divergence = look(Normalising(), "batch,3,5,5").parity.divergence
+    divergence = look(Normalizing(), "batch,3,5,5").parity.divergence
     assert divergence is not None
     assert "batch norm runs as in training there" in divergence.sentences[-1]
     assert not any("differs from the model's own" in told for told in divergence.sentences)

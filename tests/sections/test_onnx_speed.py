@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from reportgen.sections.onnx_export.clock.latency import measure_latency, percentile, time_runs
-from reportgen.sections.onnx_export.clock.profile import NOWHERE, Places, profile, summarise
-from reportgen.sections.onnx_export.clock.speed import batches_to_time, measure_speed
-from reportgen.sections.onnx_export.result import Latency
-from reportgen.sections.onnx_export.runtime import Runtime
+from reportgen.onnx.runtime import Runtime
+from reportgen.sections.onnx.performance.latency import measure_latency, percentile, time_runs
+from reportgen.sections.onnx.performance.profile import NOWHERE, Places, profile, summarize
+from reportgen.sections.onnx.performance.speed import batches_to_time, measure_speed
+from reportgen.sections.onnx.result import Latency
 
 FLOAT = TensorProto.FLOAT
 
@@ -70,8 +70,8 @@ def test_one_sample_the_batch_and_twice_it_are_timed() -> None:
 def test_every_cell_is_a_latency_and_a_throughput_that_agree(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reportgen.sections.onnx_export.clock.speed._CELL_SECONDS", 0.02)
-    monkeypatch.setattr("reportgen.sections.onnx_export.clock.speed._PROFILE_SECONDS", 0.02)
+    monkeypatch.setattr("reportgen.sections.onnx.performance.speed._CELL_SECONDS", 0.02)
+    monkeypatch.setattr("reportgen.sections.onnx.performance.speed._PROFILE_SECONDS", 0.02)
     runtime = Runtime(path, threads=2)
     seconds = time_runs(runtime, feed(4), box=0.02)
     low, median, high = (1e3 * percentile(seconds, share) for share in (0.1, 0.5, 0.9))
@@ -157,7 +157,7 @@ def test_times_are_per_run_without_the_first_and_without_what_holds_others() -> 
         *(event("c", "Gemm", dur, 3) for dur in (9000, 1000, 1000)),
         *(event("d", "If", dur, 4) for dur in (9000, 7000, 7000)),
     ]
-    found = summarise(events, 3, Places(graph_of(), graph_of()))
+    found = summarize(events, 3, Places(graph_of(), graph_of()))
     assert [(o.name, o.calls, o.milliseconds, o.share) for o in found.operators] == [
         ("Conv", 2, 3.0, 0.75),
         ("Gemm", 1, 1.0, 0.25),

@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from reportgen.sections.onnx_export.weights import find_parameters
+from reportgen.sections.onnx.weights import find_parameters
 
 
 def file_with(folder: Path, tensors: dict[str, np.ndarray]) -> Path:

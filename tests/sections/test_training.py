@@ -1,4 +1,4 @@
-"""The training chapter end to end: logs in, values and files out, valid against the schema."""
+"""The training section end to end: logs in, values and files out, valid against the schema."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from factories import make_spec
 from tensorboardX import SummaryWriter
 
 from reportgen import load_manifest
-from reportgen.chapter import Done, Skipped, Unable, outcome_adapter
+from reportgen.context import Context
+from reportgen.errors import SectionError
 from reportgen.manifest import LogOptions, LogSource, ModelSpec
+from reportgen.outcome import Done, Skipped
 from reportgen.pipeline import build
 from reportgen.report import report_from_json, report_schema, report_to_json
 from reportgen.sections import SECTIONS
+from reportgen.sections.section import outcome_adapter
 from reportgen.sections.training import SECTION, Training, analyze
 from reportgen.sections.training.analysis import _attempts_of, summarize_logs
 from reportgen.sections.training.curve import Curve
@@ -27,22 +30,21 @@ from reportgen.sections.training.files import ChapterFolder, CurvePoints
 from reportgen.sections.training.plots import PlottedRun, _line, _place_of
 from reportgen.sections.training.result import Extremum
 from reportgen.sections.training.scalars import summarize
-from reportgen.study import Subject
 from reportgen.training_logs.log_set import LogSet
 
 
-def context(folder: Path, *logs: Path, **options: Any) -> Subject:
+def context(folder: Path, *logs: Path, **options: Any) -> Context:
     """An entry that names these logs and no model."""
     spec = ModelSpec(
         name="runs",
         logs=tuple(LogSource(path=str(log), text=log.name) for log in logs),
         log_options=LogOptions(**options),
     )
-    return Subject(spec=spec, targets=(), folder=folder)
+    return Context(spec=spec, targets=(), folder=folder)
 
 
 def analyzed(folder: Path, *logs: Path, **options: Any) -> Training:
-    """The chapter of these logs."""
+    """The section of these logs."""
     result = analyze(context(folder, *logs, **options))
     assert isinstance(result, Training)
     return result
@@ -73,11 +75,11 @@ def test_without_logs_it_is_skipped(tmp_path: Path) -> None:
 def test_logs_without_a_run_fail_with_the_reason_for_each(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(Unable) as caught:
+    with pytest.raises(SectionError) as caught:
         analyze(context(tmp_path, tmp_path / "empty", tmp_path / "notes.txt"))
-    assert "'empty'" in caught.value.failed.error
-    assert "'notes.txt'" in caught.value.failed.error
-    assert caught.value.failed.hint
+    assert "'empty'" in caught.value.error
+    assert "'notes.txt'" in caught.value.error
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("tag", ["a\nb", "a\rb", 'a,"b"', "\r\n"])
@@ -299,7 +301,7 @@ def test_hostile_tags_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
     assert "<img src=x" not in page
     for file in built.files:
         assert tmp_path / "out" in file.resolve().parents
-    (plot,) = built.report.models[0].chapters[0].outcome.result.plots  # type: ignore[union-attr]
+    (plot,) = built.report.models[0].sections[0].outcome.result.plots  # type: ignore[union-attr]
     assert ".." not in plot.svg
 
 
@@ -352,7 +354,7 @@ def test_formats_in_the_manifest_are_those_that_have_readers() -> None:
 def test_a_model_keeps_its_other_chapters_beside_its_logs(tmp_path: Path) -> None:
     write_run(tmp_path / "logs")
     spec = make_spec("batch,2", logs=[LogSource(path=str(tmp_path / "logs"), text="logs")])
-    result = analyze(Subject(spec=spec, targets=(), folder=tmp_path / "out"))
+    result = analyze(Context(spec=spec, targets=(), folder=tmp_path / "out"))
     assert isinstance(result, Training)
     assert result.runs[0].source == "logs"
 

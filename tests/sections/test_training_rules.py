@@ -1,4 +1,4 @@
-"""Every rule of the training chapter: runs that break it and runs that must not."""
+"""Every rule of the training section: runs that break it and runs that must not."""
 
 from __future__ import annotations
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from reportgen.chapter import Section
-from reportgen.sections.graphs.examination import examine, examine_file
+from reportgen.sections.graphs.analysis import analyze, analyze_file
 from reportgen.sections.graphs.result import Drawing, Graphs, Tile
+from reportgen.sections.section import Section
 
-__all__ = ["SECTION", "Drawing", "Graphs", "Tile", "examine"]
+__all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze"]
 
 SECTION = Section(
     name="graphs",
     title="Graphs",
     result=Graphs,
-    examine=examine,
-    examine_file=examine_file,
+    analyze=analyze,
+    analyze_file=analyze_file,
     rules=(),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
-from reportgen.chapter import Unable
+from reportgen.errors import SectionError
 from reportgen.sections.graphs.graph import Edge, Graph, Group, Member, Node, make_graph
 from reportgen.sections.graphs.trace import Call, Operation, Trace
 
@@ -28,7 +28,7 @@ def full_autograd_graph(trace: Trace) -> Graph:
     """Every autograd node and every parameter a box of its own, without groups.
 
     Raises:
-        Unable: no output depends on a parameter that requires a gradient.
+        SectionError: no output depends on a parameter that requires a gradient.
     """
     return _Reader(trace, one_box_per_module=False).graph()
 
@@ -37,7 +37,7 @@ def autograd_graph(trace: Trace) -> Graph:
     """Autograd nodes in the groups of the modules that made them, one box per innermost module.
 
     Raises:
-        Unable: no output depends on a parameter that requires a gradient.
+        SectionError: no output depends on a parameter that requires a gradient.
     """
     return _Reader(trace, one_box_per_module=True).graph()
 
@@ -62,7 +62,7 @@ class _Reader:
 
     def graph(self) -> Graph:
         if not self._needed:
-            raise Unable("no output depends on a parameter that requires a gradient")
+            raise SectionError("no output depends on a parameter that requires a gradient")
         members = self._members(self._trace.root)
         known = set(self._boxes)
         rest = [f for f in self._order if f not in known]

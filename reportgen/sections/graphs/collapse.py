@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from reportgen.sections.graphs.fold_repeats import Alike, folded
 from reportgen.sections.graphs.graph import (
     Graph,
     Group,
@@ -17,7 +18,6 @@ from reportgen.sections.graphs.graph import (
     merged,
     rebuild,
 )
-from reportgen.sections.graphs.repeats import Alike, folded
 
 
 def without_minor(graph: Graph) -> Graph:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reportgen.sections.graphs import tiles
+from reportgen.sections.graphs import print_pages
 from reportgen.sections.graphs.collapse import readable
 from reportgen.sections.graphs.dot import dot_text
+from reportgen.sections.graphs.edge_ports import with_ports
 from reportgen.sections.graphs.graph import Graph, Member
-from reportgen.sections.graphs.layout import Deadline, Graphviz, Laid, LayoutError
-from reportgen.sections.graphs.ports import with_ports
+from reportgen.sections.graphs.graphviz_runner import Deadline, Graphviz, Laid, LayoutError
 from reportgen.sections.graphs.result import Drawing, Tile, missing
 from reportgen.sections.graphs.svg import Picture, picture
 
@@ -96,14 +96,14 @@ class Drawer:
 
     def _tiles(self, graph: Graph, laid: Laid, shown: Picture, name: str, label: str,
                deadline: Deadline) -> tuple[Tile, ...]:  # fmt: skip
-        parts = _printed(laid, shown, pages=tiles.MOST_TILES - 1)
+        parts = _printed(laid, shown, pages=print_pages.MOST_TILES - 1)
         coarser = (boxes for boxes in _COARSER if boxes < graph.size)
         whole = parts if len(parts) == 1 else []
         for boxes in coarser if not whole else ():
             attempt = self._coarse(graph, boxes, name, label, deadline)
             if attempt is None:
                 continue
-            parts = parts or _printed(*attempt, pages=tiles.MOST_TILES - 1)
+            parts = parts or _printed(*attempt, pages=print_pages.MOST_TILES - 1)
             whole = _printed(*attempt, pages=1)
             if whole:
                 break
@@ -133,8 +133,8 @@ class Drawer:
 
 def _printed(laid: Laid, shown: Picture, *, pages: int) -> list[bytes]:
     """The picture on at most so many pages; none where that cannot be read."""
-    plan = tiles.plan(shown, pages=pages)
-    return list(tiles.pages(laid.pdf, shown, plan)) if plan is not None else []
+    plan = print_pages.plan(shown, pages=pages)
+    return list(print_pages.pages(laid.pdf, shown, plan)) if plan is not None else []
 
 
 def _remarks(graph: Graph) -> list[str]:
@@ -142,7 +142,7 @@ def _remarks(graph: Graph) -> list[str]:
     members: list[Member] = [*graph.root.nodes(), *graph.root.groups()]
     remarks = []
     if any(member.repeat > 1 for member in members):
-        remarks.append("equal neighbours are drawn once as × n")
+        remarks.append("equal neighbors are drawn once as × n")
     if graph.loops:
         remarks.append("a dashed arrow leads from one repeat into the next")
     return remarks

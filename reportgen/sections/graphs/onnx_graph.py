@@ -9,8 +9,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from reportgen.export.structure import is_weight
-from reportgen.onnx_nodes.origin import origin_of
+from reportgen.onnx.export.weightless import is_weight
+from reportgen.onnx.model.origin import origin_of
 from reportgen.sections.graphs.graph import (
     Edge,
     Graph,

@@ -1,4 +1,4 @@
-"""What the graphs chapter says of one model."""
+"""What the graphs section says of one model."""
 
 from __future__ import annotations
 

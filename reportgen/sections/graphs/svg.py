@@ -1,4 +1,4 @@
-"""Graphviz's SVG made fit for a page: prefixed ids, tooltips, colours for light and dark."""
+"""Graphviz's SVG made fit for a page: prefixed ids, tooltips, colors for light and dark."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _raise_headings(root: ElementTree.Element) -> None:
 
 
 def _unstyle(root: ElementTree.Element) -> None:
-    """Fonts and text colours by class, so that a page can set them."""
+    """Fonts and text colors by class, so that a page can set them."""
     for text in root.iter(f"{{{_SVG}}}text"):
         family = text.attrib.pop("font-family", "")
         text.attrib["class"] = "faint"

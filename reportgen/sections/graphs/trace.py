@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from reportgen.leaves import tensor_leaves
+from reportgen.pytree import named_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,12 +127,12 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     tracer = _Tracer(model)
     for index, value in enumerate(args):
         label = names[index] if index < len(names) else f"input{index}"
-        tracer.introduce(tensor_leaves(value, label))
-    tracer.introduce(tensor_leaves(dict(kwargs)))
+        tracer.introduce(named_tensors(value, label))
+    tracer.introduce(named_tensors(dict(kwargs)))
     keeping = nullcontext() if backward else _drop_saved_tensors()
     with torch.set_grad_enabled(gradients), keeping, _as_written(), tracer.listening():
         result = model(*args, **kwargs)
-    return replace(tracer.trace(tensor_leaves(result)), returned=type(result).__name__)
+    return replace(tracer.trace(named_tensors(result)), returned=type(result).__name__)
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def _as_written() -> Iterator[None]:
     """Without fused attention, which hides the modules inside, and without compiling anything."""
     import torch
 
-    from reportgen.twin import compile_nothing
+    from reportgen.fake_model import compile_nothing
 
     with ExitStack() as undo:
         before = torch.backends.mha.get_fastpath_enabled()
@@ -228,12 +228,12 @@ class _Tracer:
 
     def _close(self, call: Call, given: object, result: object) -> None:
         """Note what a call returned; what came of no torch function came of an unseen one."""
-        tensors = list(tensor_leaves(result).values())
+        tensors = list(named_tensors(result).values())
         call.shapes = [tuple(tensor.shape) for tensor in tensors]
         unseen = [tensor for tensor in tensors if tensor not in self._makers]
         passive = not any(True for _ in call.operations()) and call.parent is not None
         if tensors and (passive or unseen):
-            inputs = list(tensor_leaves(given).values())
+            inputs = list(named_tensors(given).values())
             self._add(Operation("unseen" if unseen else "identity", call,
                                 self._sources(inputs), call.shapes), tensors)  # fmt: skip
 
@@ -242,8 +242,8 @@ class _Tracer:
         if self._deaf or not self._stack:
             return
         name = _name(function)
-        made = list(tensor_leaves(result).values())
-        given = list(tensor_leaves((args, kwargs)).values())
+        made = list(named_tensors(result).values())
+        given = list(named_tensors((args, kwargs)).values())
         changed = name == "setitem" or _in_place(function)
         if changed and given and not made:
             made = [given[0]]

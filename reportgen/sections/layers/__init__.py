@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reportgen.chapter import Section
 from reportgen.sections.layers.result import (
     Experts,
     Layer,
@@ -17,9 +16,10 @@ from reportgen.sections.layers.result import (
     Unregistered,
 )
 from reportgen.sections.layers.rules import RULES
+from reportgen.sections.section import Section
 
 if TYPE_CHECKING:
-    from reportgen.study import FileStudy, Study
+    from reportgen.context import ModelContext, OnnxFileContext
 
 __all__ = [
     "SECTION",
@@ -32,29 +32,29 @@ __all__ = [
     "Roofline",
     "Uncounted",
     "Unregistered",
-    "examine",
+    "analyze",
 ]
 
 
-def examine(study: Study) -> Layers:
+def analyze(context: ModelContext) -> Layers:
     """The layers of a model and the cost of one forward pass; writes the two tables.
 
     Raises:
-        Unable: no forward pass ends on the manifest's inputs.
+        SectionError: no forward pass ends on the manifest's inputs.
     """
-    from reportgen.sections.layers.examination import Examination  # torch only from here on
+    from reportgen.sections.layers.analysis import Analysis  # torch only from here on
 
-    return Examination(study).result()
+    return Analysis(context).result()
 
 
-def examine_file(study: FileStudy) -> Layers:
+def analyze_file(context: OnnxFileContext) -> Layers:
     """The nodes of an ONNX file and their cost; writes the two tables."""
     from reportgen.sections.layers.onnx_layers import examine_onnx, summary_text
     from reportgen.sections.layers.tables import layers_csv
 
-    result = examine_onnx(study)
-    study.write(result.table_file, layers_csv(result.layers))
-    study.write(result.summary_file, summary_text(result))
+    result = examine_onnx(context)
+    context.write(result.table_file, layers_csv(result.layers))
+    context.write(result.summary_file, summary_text(result))
     return result
 
 
@@ -62,7 +62,7 @@ SECTION = Section(
     name="layers",
     title="Layers",
     result=Layers,
-    examine=examine,
-    examine_file=examine_file,
+    analyze=analyze,
+    analyze_file=analyze_file,
     rules=RULES,
 )

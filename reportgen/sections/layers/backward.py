@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reportgen.leaves import tensor_leaves
-from reportgen.sections.layers.meter import Meter, Work
+from reportgen.fake_model import Arguments, countable, set_mode
+from reportgen.pytree import named_tensors
+from reportgen.sections.layers.module_tracker import Watch
 from reportgen.sections.layers.modules import parameters_by_name, walk
+from reportgen.sections.layers.op_counter import Meter, Work
 from reportgen.sections.layers.result import Uncounted
-from reportgen.sections.layers.watch import Watch
-from reportgen.twin import Arguments, countable, set_mode
 
 Borrow = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
 """Lends a model (a twin, or the model itself) with the arguments of one call."""
@@ -166,7 +166,7 @@ def _same_chances() -> Iterator[None]:
 
 
 def _roots(output: object) -> list[Tensor]:
-    roots = [leaf for leaf in tensor_leaves(output).values() if leaf.requires_grad]
+    roots = [leaf for leaf in named_tensors(output).values() if leaf.requires_grad]
     if not roots:
         raise _NoGradientError("no output depends on a parameter that asks for a gradient")
     return list({id(root): root for root in roots}.values())

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from reportgen.fake_model import ValuesNeededError
 from reportgen.sections.layers.formulas import Formula, convolution_backward, own_formulas
 from reportgen.sections.layers.linear_algebra import linear_algebra_formulas
+from reportgen.sections.layers.memory_traffic import tensors_in
 from reportgen.sections.layers.nested import is_nested, nested_flops
 from reportgen.sections.layers.registration import registered
-from reportgen.sections.layers.traffic import tensors_in
-from reportgen.twin import ValuesNeededError
 
 _UNKNOWN = "how much a sparse tensor holds is not in its shape"
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from reportgen.sections.layers.memory_traffic import tensors_in
 from reportgen.sections.layers.operators import name_of
-from reportgen.sections.layers.traffic import tensors_in
 
 if TYPE_CHECKING:
-    from reportgen.sections.layers.meter import Meter
+    from reportgen.sections.layers.op_counter import Meter
 
 
 def run_higher_order(meter: Meter, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""FLOP formulas of transforms, distances and factorisations, to leading order.
+"""FLOP formulas of transforms, distances and factorizations, to leading order.
 
 These are not sums of multiply-adds of two operands, so a convention is needed, and it is said on
 the page: real floating-point operations of the classic algorithm (Golub & Van Loan, *Matrix
@@ -131,7 +131,7 @@ def _qr(a: Tensor, mode: str = "reduced", **_: Any) -> int:
 
 
 def _least_squares(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
-    """A QR factorisation, then Qᵀb and one triangle for every right-hand side."""
+    """A QR factorization, then Qᵀb and one triangle for every right-hand side."""
     rows, columns = int(a.shape[-2]), _n(a)
     sides = 1 if b.ndim < a.ndim else int(b.shape[-1])
     return _times(a, _householder(a) + sides * (4 * rows * columns - columns**2))
@@ -151,6 +151,6 @@ def _svd(a: Tensor, *options: Any, compute_uv: bool = True, **_: Any) -> int:
 
 
 def _symmetric_eigen(a: Tensor, *options: Any, compute_v: bool = True, **_: Any) -> int:
-    """Tridiagonalisation and QR steps: 9·n³ with vectors, 4·n³/3 without."""
+    """Tridiagonalization and QR steps: 9·n³ with vectors, 4·n³/3 without."""
     vectors = options[1] if len(options) > 1 else compute_v  # after which triangle is read
     return _times(a, 9 * _n(a) ** 3 if vectors else 4 * _n(a) ** 3 / 3)

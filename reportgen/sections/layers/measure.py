@@ -13,13 +13,13 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
 )
 
-from reportgen.chapter import Unable
-from reportgen.peer import Peer, ask_torchinfo
-from reportgen.plain_words import one_line, place_in_user_code
+from reportgen.error_text import one_line, user_frame
+from reportgen.errors import SectionError
+from reportgen.fake_model import Arguments, ValuesNeededError, has_data, lent, set_mode, twin
 from reportgen.sections.layers.backward import ForwardBackward, run_forward_backward
-from reportgen.sections.layers.meter import ReachedOriginalError
+from reportgen.sections.layers.op_counter import ReachedOriginalError
 from reportgen.sections.layers.trace import Trace, trace
-from reportgen.twin import Arguments, ValuesNeededError, has_data, lent, set_mode, twin
+from reportgen.torchinfo_summary import TorchinfoSummary, summarize_with_torchinfo
 
 _AFFORDABLE_FLOPS = 50 * 10**9  # a few seconds on one core
 _AFFORDABLE_BYTES = 2 * 2**30
@@ -36,7 +36,7 @@ class Measured:
 
     trace: Trace
     both: ForwardBackward | str  # why not, in words
-    peer: Peer
+    torchinfo: TorchinfoSummary
     batch: int
     method: Literal["fake", "real"]
     note: str
@@ -50,18 +50,18 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     A model that must run for real runs with one sample first, then with `batch` if that is cheap.
 
     Raises:
-        Unable: no forward pass ends; the reason is the model's own.
+        SectionError: no forward pass ends; the reason is the model's own.
     """
     try:
         with twin(model, make(batch)) as (double, arguments):
             set_mode(double, training=False)
             found = trace(double, arguments, model.parameters())
-            peer = _peer(found, double, arguments)
+            torchinfo = _peer(found, double, arguments)
         borrow = partial(twin, model, make(batch))
         return Measured(
             trace=found,
             both=_IN_THREADS if found.threaded else run_forward_backward(borrow, in_words),
-            peer=peer,
+            torchinfo=torchinfo,
             batch=batch,
             method="fake",
             note="counted on shapes alone: run with fake tensors, nothing was computed",
@@ -69,18 +69,18 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     except Exception as error:  # data-dependent, not copyable, or simply broken: a real run tells
         reason = in_words(error)
     if not has_data(model):
-        raise Unable(
+        raise SectionError(
             f"the model does not run on shapes alone, and it has no values to run on: {reason}",
-            hint="examine a smaller configuration of the model, which can be given weights",
+            hint="analyze a smaller configuration of the model, which can be given weights",
         )
     found, ran = _run_for_real(model, make, batch)
     with lent(model, make(ran)) as (borrowed, arguments):
-        peer = _peer(found, borrowed, arguments)
+        torchinfo = _peer(found, borrowed, arguments)
     smaller = "" if ran == batch else f", with {ran} instead of {batch} samples to keep it cheap"
     return Measured(
         trace=found,
         both=_both_for_real(model, make, ran, found),
-        peer=peer,
+        torchinfo=torchinfo,
         batch=ran,
         method="real",
         note=f"counted on a real run{smaller}, because the model does not run on shapes alone: "
@@ -88,10 +88,10 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     )
 
 
-def _peer(found: Trace, model: nn.Module, arguments: Arguments) -> Peer:
+def _peer(found: Trace, model: nn.Module, arguments: Arguments) -> TorchinfoSummary:
     if found.threaded:  # its hooks would race, and say something else each time
-        return Peer(error="not asked: modules run in threads of their own")
-    return ask_torchinfo(model, arguments)
+        return TorchinfoSummary(error="not asked: modules run in threads of their own")
+    return summarize_with_torchinfo(model, arguments)
 
 
 def _both_for_real(
@@ -116,7 +116,7 @@ def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[Tr
         return single, 1
     reason = later_failure or failure
     assert reason is not None
-    raise Unable(
+    raise SectionError(
         f"the model's forward pass fails: {in_words(reason)}",
         hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
     ) from reason
@@ -137,7 +137,7 @@ def _is_affordable(single: Trace, batch: int) -> bool:
 
 def in_words(error: BaseException) -> str:
     """Why a pass ended, with the line of the user's code where that is known."""
-    place = place_in_user_code(error)
+    place = user_frame(error)
     where = f" ({place})" if place else ""
     if isinstance(error, ValuesNeededError | ReachedOriginalError):
         return str(error)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reportgen.leaves import modules_of
+from reportgen.pytree import modules_of
 from reportgen.sections.layers.result import Unregistered
 
 _MOST_VISITS = 20_000  # objects looked at in search of hidden modules

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reportgen.onnx_nodes import Node, Nodes, Weight, read_nodes, symbol_sizes
+from reportgen.onnx.model import Node, Nodes, Weight, read_nodes, symbol_sizes
 from reportgen.sections.layers.result import Layer, Layers, Shape, Uncounted
 
 if TYPE_CHECKING:
-    from reportgen.study import FileStudy
+    from reportgen.context import OnnxFileContext
 
 _QUANTIZED = frozenset({"int8", "uint8", "int4", "uint4", "int2", "uint2", "float4e2m1"})
 _NO_MODULE = "the source is an ONNX file, which holds no PyTorch module"
@@ -18,15 +18,15 @@ _TELLING = ("kernel_shape", "strides", "group", "dilations", "hidden_size", "axi
 _USUAL = {"strides": {1}, "group": {1}, "dilations": {1}}
 
 
-def examine_onnx(study: FileStudy) -> Layers:
+def examine_onnx(context: OnnxFileContext) -> Layers:
     """The layers of a file; no table is written.
 
     A file tells neither parameters from buffers nor what was trained. Stored floating-point and
     quantized tensors count as parameters; stored whole numbers, truth values and single numbers
     (shapes, axes, epsilons) count as buffers, and so do scales and zero points.
     """
-    feed = study.feed()
-    nodes = read_nodes(study.file.path, symbol_sizes(study.file.path, feed), lambda: feed)
+    feed = context.feed()
+    nodes = read_nodes(context.file.path, symbol_sizes(context.file.path, feed), lambda: feed)
     held = {name: weight for name, weight in nodes.weights.items() if is_parameter(weight)}
     other = [weight for name, weight in nodes.weights.items() if name not in held]
     used = {name for node in nodes.nodes for name in node.weights}
@@ -35,7 +35,7 @@ def examine_onnx(study: FileStudy) -> Layers:
         by_dtype[weight.dtype] = by_dtype.get(weight.dtype, 0) + weight.bytes
     layers = tuple(_rows(_tree(nodes.nodes), held, ""))
     return Layers(
-        batch=study.batch,
+        batch=context.batch,
         input_shapes={name: tuple(array.shape) for name, array in feed.items()},
         output_shapes={n: s for n, s in nodes.outputs.items() if s is not None},
         parameters=sum(weight.elements for weight in held.values()),
@@ -59,7 +59,7 @@ def examine_onnx(study: FileStudy) -> Layers:
         quantized_parameters=sum(w.elements for w in held.values() if w.dtype in _QUANTIZED),
         method="file",
         notes=(
-            *study.source_notes,
+            *context.source_notes,
             "counted from the file's nodes and their shapes; a file does not tell parameters "
             "from buffers, so every stored tensor of real numbers counts as parameters",
             *_notes(nodes),

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass_type
 
+from reportgen.sections.layers.memory_traffic import tensors_in
 from reportgen.sections.layers.nested import is_nested
-from reportgen.sections.layers.traffic import tensors_in
 
 _aten = torch.ops.aten
 PICKS = {_aten.topk, _aten.argmax, _aten.max}

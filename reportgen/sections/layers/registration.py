@@ -24,7 +24,7 @@ def register_flops(operator: Any, formula: Formula) -> None:
             rounded up. Give 0 to say that the operator is free.
 
     It goes before every other formula, torch's included. Formulas registered with torch's own
-    `torch.utils.flop_counter.register_flop_formula` are honoured as well.
+    `torch.utils.flop_counter.register_flop_formula` are honored as well.
 
     Raises:
         TypeError: `formula` cannot be called.

@@ -15,7 +15,7 @@ from math import fsum
 from reportgen.cuda_memory.errors import UnknownGpuError
 from reportgen.cuda_memory.gpus import Gpu, find_gpu
 from reportgen.manifest import Target
-from reportgen.sections.layers.meter import Work
+from reportgen.sections.layers.op_counter import Work
 from reportgen.sections.layers.result import LayerTime, PassTime, Roofline
 
 LAUNCH_SECONDS = 5e-6  # that eager PyTorch needs at least to start one kernel
@@ -54,7 +54,7 @@ def _roofline(
     try:
         gpu = find_gpu(target.name)
     except UnknownGpuError:
-        return Roofline(gpu=target.name, reason="its rates are not known: no card of the catalogue")
+        return Roofline(gpu=target.name, reason="its rates are not known: no card of the catalog")
     try:
         times = _times(gpu, forward)
         layers = _working_layers(times)

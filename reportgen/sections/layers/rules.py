@@ -105,7 +105,7 @@ def operators_without_a_flop_formula(result: Layers) -> Iterator[Hit]:
     """Operators ran whose cost nobody has written down; the FLOPs are a lower bound.
 
     Torch's counter has formulas for matrix products, convolutions and attention; we add a few.
-    Elementwise arithmetic, reductions, normalisation, pooling, look-ups and copies are free by
+    Elementwise arithmetic, reductions, normalization, pooling, look-ups and copies are free by
     convention. What remains, mostly custom operators, is named here when it moves at least one
     per cent of the bytes that all operators move.
     """

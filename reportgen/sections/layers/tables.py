@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from reportgen.sections.layers.module_tracker import Call
 from reportgen.sections.layers.modules import (
     own_tensors,
     walk,
 )
 from reportgen.sections.layers.result import Layer, Layers, Shape
-from reportgen.sections.layers.watch import Call
 
 _MIB = 2**20
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

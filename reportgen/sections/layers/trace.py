@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reportgen.leaves import tensor_leaves
-from reportgen.sections.layers.meter import Choice, Meter, Seen, Work
+from reportgen.fake_model import Arguments, countable, set_mode, twin
+from reportgen.pytree import named_tensors
+from reportgen.sections.layers.memory_traffic import shape_of, tensor_bytes
+from reportgen.sections.layers.module_tracker import Call, Watch, shapes_of
 from reportgen.sections.layers.modules import parameters_by_name, walk
+from reportgen.sections.layers.op_counter import Choice, Meter, Seen, Work
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
-from reportgen.sections.layers.traffic import shape_of, tensor_bytes
-from reportgen.sections.layers.watch import Call, Watch, shapes_of
-from reportgen.twin import Arguments, countable, set_mode, twin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +69,7 @@ def trace(model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = 
     meter = watch.meter = Meter(before, watch.place, forbidden)
     with torch.no_grad(), countable(model, meter.note), watch.watching(), meter:
         output = model(*args, **kwargs)
-    leaves = tensor_leaves(output)
+    leaves = named_tensors(output)
     meter.note_used(list(leaves.values()))
     after = parameters_by_name(walk(model))
     return Trace(

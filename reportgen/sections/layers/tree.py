@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reportgen.sections.layers.meter import Seen
+from reportgen.sections.layers.layer_repr import describe, groups_of, kernel_of
+from reportgen.sections.layers.memory_traffic import parts_of, tensor_bytes
+from reportgen.sections.layers.module_tracker import Call
 from reportgen.sections.layers.modules import (
     Node,
     first_visits,
@@ -20,11 +22,9 @@ from reportgen.sections.layers.modules import (
     quantized_tensors,
     walk,
 )
-from reportgen.sections.layers.naming import describe, groups_of, kernel_of
+from reportgen.sections.layers.op_counter import Seen
 from reportgen.sections.layers.result import Layer, Reached
 from reportgen.sections.layers.trace import Trace
-from reportgen.sections.layers.traffic import parts_of, tensor_bytes
-from reportgen.sections.layers.watch import Call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

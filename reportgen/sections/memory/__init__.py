@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reportgen.chapter import Section, Skipped
-from reportgen.sections.memory.examination import as_result, examine, fit_of
+from reportgen.outcome import Skipped
+from reportgen.sections.memory.analysis import analyze, as_result, fit_of
 from reportgen.sections.memory.result import (
     Change,
     Curve,
@@ -21,9 +21,10 @@ from reportgen.sections.memory.rules import (
     a_target_without_room_for_one_sample,
     the_manifest_batch_beyond_a_target,
 )
+from reportgen.sections.section import Section
 
 if TYPE_CHECKING:
-    from reportgen.study import FileStudy
+    from reportgen.context import OnnxFileContext
 
 __all__ = [
     "SECTION",
@@ -36,14 +37,14 @@ __all__ = [
     "Moment",
     "Timeline",
     "a_target_without_room_for_one_sample",
+    "analyze",
     "as_result",
-    "examine",
     "fit_of",
     "the_manifest_batch_beyond_a_target",
 ]
 
 
-def examine_file(_: FileStudy) -> Skipped:
+def analyze_file(_: OnnxFileContext) -> Skipped:
     """Skip: a step of PyTorch is what is estimated here."""
     return Skipped(
         reason="the estimate is of a step of PyTorch, and an ONNX file holds no PyTorch module; "
@@ -55,7 +56,7 @@ SECTION = Section(
     name="memory",
     title="Memory",
     result=Memory,
-    examine=examine,
-    examine_file=examine_file,
+    analyze=analyze,
+    analyze_file=analyze_file,
     rules=RULES,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reportgen.chapter import Section
+from reportgen.sections.section import Section
 from reportgen.sections.training.analysis import analyze
 from reportgen.sections.training.metrics import metrics_of
 from reportgen.sections.training.result import Training
@@ -12,7 +12,7 @@ __all__ = ["SECTION", "Training", "analyze"]
 
 
 def files_of(result: Training) -> list[str]:
-    """The files that the chapter wrote, relative to the model's folder."""
+    """The files that the section wrote, relative to the model's folder."""
     files = [file for plot in result.plots for file in (plot.svg, plot.csv)]
     for run in result.runs:
         files += [image.file for image in run.images]
@@ -24,8 +24,8 @@ SECTION = Section(
     name="training",
     title="Training",
     result=Training,
-    examine=analyze,
-    examine_file=analyze,
+    analyze=analyze,
+    analyze_file=analyze,
     analyze_logs=analyze,
     uses_model=False,
     rules=RULES,

@@ -1,4 +1,4 @@
-"""Builds the training chapter from logs: runs, curves, pictures and diagnoses."""
+"""Builds the training section from logs: runs, curves, pictures and diagnoses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reportgen.chapter import Skipped, Unable
+from reportgen.errors import SectionError
 from reportgen.manifest import LogOptions
+from reportgen.outcome import Skipped
 from reportgen.sections.training import records
 from reportgen.sections.training.curve import Curve, RunCurves
 from reportgen.sections.training.diagnosis import diagnose
@@ -38,7 +39,7 @@ from reportgen.training_logs.log_run import LogRun
 from reportgen.training_logs.log_set import FoundRun, LogSet
 
 if TYPE_CHECKING:
-    from reportgen.study import Subject
+    from reportgen.context import Context
 
 SMOOTHING = (
     "debiased exponential moving average with a half-life of 1 % of the points of a curve; "
@@ -47,11 +48,11 @@ SMOOTHING = (
 _MOST_FILES, _MOST_NOTES, _MOST_DAMAGE = 200, 50, 100
 
 
-def analyze(context: Subject) -> Training | Skipped:
-    """The training chapter of the logs that the manifest names for this model.
+def analyze(context: Context) -> Training | Skipped:
+    """The training section of the logs that the manifest names for this model.
 
     Raises:
-        Unable: there are logs, and none of them could be read.
+        SectionError: there are logs, and none of them could be read.
     """
     if not context.has_logs:
         return Skipped(reason="the manifest names no logs for this model")
@@ -61,14 +62,14 @@ def analyze(context: Subject) -> Training | Skipped:
 
 
 def summarize_logs(logs: LogSet, options: LogOptions, folder: Path) -> Training:
-    """The training chapter of what `logs` has read so far; writes its files to `folder`.
+    """The training section of what `logs` has read so far; writes its files to `folder`.
 
     Raises:
-        Unable: no run was found, with the reason for every log.
+        SectionError: no run was found, with the reason for every log.
     """
     found = logs.runs()
     if not found:
-        raise Unable(
+        raise SectionError(
             "no training log could be read: " + "; ".join(logs.notes[:5] or ["the logs are empty"]),
             hint="name a folder of TensorBoard event files, a visdom environment, a CSV file or "
             "another log that `reportgen schema manifest` lists under logs",
@@ -187,7 +188,7 @@ def unused_options(options: LogOptions, runs: Sequence[AnalyzedRun]) -> Iterator
 
 
 class _Chapter:
-    """Builds the result of the chapter and writes its files."""
+    """Builds the result of the section and writes its files."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The files of the training chapter: plots as SVG, their points as CSV, pictures, charts."""
+"""The files of the training section: plots as SVG, their points as CSV, pictures, charts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CurvePoints:
 
 @dataclass(slots=True)
 class ChapterFolder:
-    """Writes the chapter's files below `root`/training, each under a unique name."""
+    """Writes the section's files below `root`/training, each under a unique name."""
 
     root: Path
     _used: set[str] = field(default_factory=set)

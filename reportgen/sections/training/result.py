@@ -1,4 +1,4 @@
-"""Result of the training chapter: runs with curves, pictures and texts, plots, and diagnoses.
+"""Result of the training section: runs with curves, pictures and texts, plots, and diagnoses.
 
 Plain values only. Series are decimated (extremes kept); the CSV files have every point.
 """
@@ -290,7 +290,7 @@ class LogFileRead:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """The training chapter of one model.
+    """The training section of one model.
 
     Attributes:
         headline: one sentence on the newest run.

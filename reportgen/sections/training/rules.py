@@ -288,7 +288,7 @@ def _spikes(found: Diagnosis) -> str:
 @rule(
     "TRN012",
     Severity.NOTE,
-    advice="decay the learning rate towards the end, which often helps; short fine-tuning needs "
+    advice="decay the learning rate toward the end, which often helps; short fine-tuning needs "
     "no decay",
 )
 def constant_learning_rate(result: Training) -> Iterator[Hit]:

@@ -132,7 +132,7 @@ def smooth(values: Floats, half_life: float) -> Floats:
     """The debiased exponential moving mean over all points.
 
     Debiased: the weights of the points seen so far add up to 1, so that the first points are not
-    drawn towards zero. A value that is not finite is left out, and the mean before it goes on;
+    drawn toward zero. A value that is not finite is left out, and the mean before it goes on;
     before the first finite value the result is NaN.
 
     Args:

@@ -1,4 +1,4 @@
-"""Formats of steps, values and counts in the sentences of the training chapter."""
+"""Formats of steps, values and counts in the sentences of the training section."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from reportgen.error_text import one_line
 from reportgen.errors import ModelError
-from reportgen.plain_words import one_line
 from reportgen.sources.from_transformers.library import config_class, model_types
 from reportgen.sources.from_transformers.names import Named
 

@@ -1,0 +1,143 @@
+"""What is studied: one model or one file, its example inputs, and what its sections share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reportgen.example_inputs import Examples, make_examples, make_feed, text_array
+from reportgen.manifest import ModelSpec, Target, Training
+from reportgen.onnx.export import OnnxFile, export_onnx
+from reportgen.sources import is_weightless
+from reportgen.sources.from_onnx import FileInputs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Context:
+    """What every subject of a report has, a module or a file.
+
+    Attributes:
+        spec: what the manifest says of this model; every path in it is absolute.
+        targets: the GPUs to fit.
+        folder: where a section may write files that belong to this model's report.
+        timings: whether figures of a clock are wanted.
+        source_notes: what a reader must know of how the model was got, a sentence each.
+    """
+
+    spec: ModelSpec
+    targets: tuple[Target, ...]
+    folder: Path
+    timings: bool = True
+    source_notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The model's name in the manifest."""
+        return self.spec.name
+
+    @property
+    def training(self) -> Training:
+        """Optimizers, precisions and checkpointing to estimate."""
+        return self.spec.training
+
+    @property
+    def batch(self) -> int:
+        """The manifest's batch size."""
+        return self.spec.batch
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether the manifest names training logs."""
+        return bool(self.spec.logs)
+
+    def write(self, file: str, text: str) -> str:
+        """Write `text` as UTF-8 to `file` below `folder`; returns `file` for the result."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+        return file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ModelContext(Context):
+    """One model under analysis, and everything a section may ask about it.
+
+    Attributes:
+        model: the module itself, on the CPU, in eval mode; `preserve_model_state` restores it.
+    """
+
+    model: nn.Module
+    _once: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def examples(self, batch: int | None = None, *, seed: int | None = None) -> Examples:
+        """Example inputs for `batch` samples; the same seed gives the same values."""
+        return make_examples(
+            self.spec,
+            self.batch if batch is None else batch,
+            self.spec.seed if seed is None else seed,
+            device="meta" if is_weightless(self.model) else "cpu",
+        )
+
+    def onnx_file(self) -> OnnxFile:
+        """The model as an ONNX file in `folder`, exported once for all sections.
+
+        Raises:
+            SectionError: the model cannot be exported, with the reason in words.
+        """
+        file: OnnxFile = self._compute_once(
+            "onnx", partial(export_onnx, self.model, self.spec, self.folder)
+        )
+        return file
+
+    def _compute_once(self, key: str, compute: Callable[[], Any]) -> Any:
+        if key not in self._once:
+            try:
+                self._once[key] = compute()
+            except Exception as error:  # kept, so that the second asker hears the same
+                self._once[key] = error
+        if isinstance(self._once[key], Exception):
+            raise self._once[key]
+        return self._once[key]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OnnxFileContext(Context):
+    """One ONNX file under analysis, for which there is no PyTorch module.
+
+    Attributes:
+        file: the file, where its owner keeps it: read, never written or moved.
+        inputs: what it wants to be given.
+    """
+
+    file: OnnxFile
+    inputs: FileInputs
+
+    @property
+    def why_not_runnable(self) -> str:
+        """Why the file cannot be given its inputs, and so cannot be run; "" where it can."""
+        if self.inputs.refused:
+            return f"nothing can be made up for its inputs: {', '.join(self.inputs.refused)}"
+        if any(item.dtype == "bfloat16" for item in self.spec.inputs):
+            return "onnxruntime's interface takes no bfloat16 arrays"
+        return ""
+
+    def feed(self, batch: int | None = None, *, seed: int | None = None) -> dict[str, Any]:
+        """Arrays for one run, by input name; the same seed gives the same values.
+
+        Raises:
+            ModelError: the manifest's inputs are not as many as the file's.
+        """
+        batch = self.batch if batch is None else batch
+        examples = make_examples(self.spec, batch, self.spec.seed if seed is None else seed)
+        sizes = {**self.spec.dims, "batch": batch}
+        texts = {
+            name: text_array([sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in shape])
+            for name, shape in self.inputs.strings.items()
+        }
+        return make_feed(examples, self.inputs.names) | texts

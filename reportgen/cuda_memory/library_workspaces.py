@@ -1,0 +1,184 @@
+"""The memory that cuBLAS, cuDNN and the CUDA context take, from a versioned data file.
+
+Every figure of `library.json` carries where it comes from and the range it may lie in; the
+range becomes the printed band. Torch is imported only to learn its version.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata, resources
+from typing import Any
+
+from .cudnn import FORWARD, WEIGHT_GRADIENT, Convolution, cudnn_workspace_bytes
+from .events import Request
+from .gpus import Gpu, find_gpu
+
+_PARTIAL_SUMS_LIMIT = 10 << 20
+_LAST_MEASURED_TORCH = (2, 8)
+"""The measured rows behind the figures for pointwise convolutions are from torch 2.0 to 2.6."""
+
+Level = str
+"""Which end of a range to take: "low", "nominal" or "high"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Platform:
+    """What the size of a library's request depends on besides its numbers.
+
+    `gpu` None stands for a recent data-center card. `torch_version` is (major, minor).
+    """
+
+    gpu: Gpu | None
+    precision: str
+    channels_last: bool
+    torch_version: tuple[int, int]
+    level: Level = "nominal"
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """The compute capability; (8, 0) where it is not known."""
+        return (self.gpu and self.gpu.compute_capability) or (8, 0)
+
+
+@cache
+def library_figures() -> dict[str, Any]:
+    """The data file `library.json`, read once."""
+    text = resources.files(__package__).joinpath("library.json").read_text(encoding="utf-8")
+    figures: dict[str, Any] = json.loads(text)
+    return figures
+
+
+def torch_version(text: str = "") -> tuple[int, int]:
+    """(major, minor) of a version such as "2.6"; of the installed torch where none is given."""
+    found = re.match(r"(\d+)\.(\d+)", text or metadata.version("torch"))
+    return (int(found[1]), int(found[2])) if found else (2, 6)
+
+
+def request_bytes(request: Request, platform: Platform) -> int:
+    """How many bytes a library asks for, 0 for none."""
+    return _RULES[request.rule](request.numbers, platform)
+
+
+def context_bytes(rules: frozenset[str], level: Level) -> int:
+    """The CUDA context and the loaded libraries, outside the allocator.
+
+    `rules` are the rules of the trace's requests: they tell which libraries were loaded.
+    """
+    figures = library_figures()["context_bytes"]
+    total = int(figures["base"][level])
+    if "cublas" in rules:
+        total += int(figures["cublas"][level])
+    if "convolution" in rules:
+        total += int(figures["cudnn"][level])
+    return total
+
+
+def uncertainty() -> float:
+    """The share of reserved memory that unlisted kernels and fragmentation may add or save."""
+    return float(library_figures()["tensor_uncertainty"]["fraction"])
+
+
+def _cublas(_numbers: tuple[int, ...], platform: Platform) -> int:
+    sizes = library_figures()["cublas_workspace_bytes"]
+    major = platform.capability[0]
+    wide = major == 9 or (major >= 10 and platform.torch_version >= (2, 12))
+    return int(sizes["hopper" if wide else "default"])
+
+
+def _cublaslt_call(_numbers: tuple[int, ...], platform: Platform) -> int:
+    """The scratch of one call, which torch asked for anew each time up to 2.8."""
+    if platform.torch_version >= (2, 9):
+        return 0
+    return int(library_figures()["cublaslt_workspace_bytes"]["default"])
+
+
+def _cublaslt_kept(_numbers: tuple[int, ...], platform: Platform) -> int:
+    """The scratch kept per handle in 2.9 and 2.10; later ones share cuBLAS's."""
+    if not (2, 9) <= platform.torch_version < (2, 11):
+        return 0
+    return int(library_figures()["cublaslt_workspace_bytes"]["default"])
+
+
+def _convolution(numbers: tuple[int, ...], platform: Platform) -> int:
+    """What cuDNN itself says for this card; without it, the operands that it would copy."""
+    convolution = _convolution_of(numbers, platform)
+    if convolution.depthwise and convolution.element_bytes == 4:
+        return 0
+    figures = library_figures()["convolution_workspace"]
+    known = platform.torch_version <= _LAST_MEASURED_TORCH
+    family = "pointwise_measured" if known else "pointwise"
+    if convolution.pointwise and figures[family][platform.level] == 0:
+        return 0
+    asked = cudnn_workspace_bytes(convolution, platform.gpu or find_gpu("A100-80GB"))
+    if not convolution.pointwise:
+        family = "asked" if asked is not None else _kernels(convolution.element_bytes, platform)
+    size = _copied_bytes(convolution) if asked is None else asked
+    return int(size * float(figures[family][platform.level]))
+
+
+def _copied_bytes(convolution: Convolution) -> int:
+    """What tensor-core kernels copy into their layout, after cuDNN 9.26's answers for an A100.
+
+    The weight's gradient is summed in parts, some sixty copies of a small weight.
+    """
+    x, weight, y = convolution.operand_bytes
+    if convolution.kind == FORWARD:
+        return x + weight if convolution.x[1] > 4 else x + y
+    if convolution.kind == WEIGHT_GRADIENT:
+        return x + y + min(64 * weight, _PARTIAL_SUMS_LIMIT)
+    return x + weight + y
+
+
+def _kernels(element_bytes: int, platform: Platform) -> str:
+    """Which family of convolution kernels cuDNN takes on this card for this element size."""
+    needed = (8, 0) if element_bytes >= 4 else (7, 0)
+    if element_bytes > 4 or platform.capability < needed:
+        return "cuda_core"
+    return "tensor_core_nhwc" if platform.channels_last else "tensor_core_nchw"
+
+
+def _convolution_of(numbers: tuple[int, ...], platform: Platform) -> Convolution:
+    kind, element_bytes, bfloat16, spatial = numbers[:4]
+    dims = spatial + 2
+    rest = numbers[4:]
+    shapes, steps = rest[: 3 * dims], rest[3 * dims :]
+    return Convolution(
+        kind=kind,
+        x=shapes[:dims],
+        weight=shapes[dims : 2 * dims],
+        y=shapes[2 * dims :],
+        stride=steps[:spatial],
+        padding=steps[spatial : 2 * spatial],
+        dilation=steps[2 * spatial :],
+        element_bytes=element_bytes,
+        bfloat16=bool(bfloat16),
+        channels_last=platform.channels_last,
+        tf32=platform.capability >= (8, 0),
+    )
+
+
+def _embedding_backward(numbers: tuple[int, ...], _platform: Platform) -> int:
+    """`numbers`: indices, rows of the table, its width, bytes of an index.
+
+    Above 3,072 indices torch sorts them (three arrays and the sort's scratch) and sums in fp32
+    segments of ten.
+    """
+    indices, rows, width, index_bytes = numbers
+    if indices <= 3072:
+        return 0
+    segments = indices // 10 + min(indices, rows)
+    return 5 * index_bytes * indices + 4 * segments * width
+
+
+_RULES: dict[str, Callable[[tuple[int, ...], Platform], int]] = {
+    "cublas": _cublas,
+    "cublaslt_call": _cublaslt_call,
+    "cublaslt_kept": _cublaslt_kept,
+    "convolution": _convolution,
+    "embedding_backward": _embedding_backward,
+}

@@ -1,0 +1,324 @@
+"""Inputs of transformers' models: from the configuration, the signature, and what a run says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from reportgen.dummy_inputs.candidate import Choice, Search, filled
+from reportgen.dummy_inputs.embedding_bounds import lowered, says_too_small
+from reportgen.dummy_inputs.error_parsing import (
+    found_and_wanted,
+    read_names,
+    resized,
+    signature_of,
+    spare_dims,
+    wanted_names,
+    wanted_placeholders,
+    wanted_rank,
+    wanted_sizes,
+    wanted_tokens,
+    wants_booleans,
+    wants_floats,
+    wants_integers,
+)
+from reportgen.dummy_inputs.from_config import WANTED
+from reportgen.dummy_inputs.from_docstring import documented_ranks
+from reportgen.dummy_inputs.from_parameters import Parameters
+from reportgen.dummy_inputs.sizes import Sizes
+from reportgen.manifest import InputSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_BESIDES = ("pixel_values", "input_features", "input_values", "audio_values")
+_AS_LONG = ("attention_mask", "mm_token_type_ids", "image_embeds_position_mask")
+_MOST_ALIKE = 10  # passes that die of one cause, whatever they are given
+_PATIENCE = 4  # of them, after which the sizes in their errors no longer come first
+_MOST_OF_A_RANK = 4
+_LAST = 15  # tries in which what was to be tried at first comes before all that errors told
+
+_NEVER = frozenset({
+    "labels", "past_key_values", "use_cache", "return_dict", "output_attentions",
+    "output_hidden_states", "logits_to_keep", "cache_position", "head_mask",
+})  # fmt: skip
+"""Arguments that no example needs, though the code that fails may read them."""
+
+State = tuple[tuple[str, int], ...]
+"""The arguments of one call, each with the number of the option that is taken for it."""
+
+
+class ConfigSearch(Search):
+    """Choices for one model, the most telling first; what a run says leads to the next ones."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._config: Any = model.config
+        self._sizes = Sizes(config=self._config)
+        self._parameters = Parameters(model, self._sizes)
+        self._names = self._parameters.names
+        self._documented = documented_ranks(model.forward)
+        main = getattr(model, "main_input_name", "input_ids")
+        self._main = tuple([main] if isinstance(main, str) else main)
+        self._seen: set[tuple[State, int]] = set()
+        self._deaths: Counter[tuple[str, str]] = Counter()
+        self._last: State = ()
+        self._placeholders = 0  # how many tokens stand for an image or a sound; runs tell
+        self._queue: list[State] = []
+        self._turn = 0
+        self._first = [tuple((name, 0) for name in names) for names in self._beginnings()]
+        for state in self._first:
+            self._enqueue(state)
+
+    def __next__(self) -> Choice:
+        if not self._queue:
+            self._embed()
+        if not self._queue:
+            raise StopIteration
+        self._last = self._drawn()
+        inputs = tuple(self._input(name, index) for name, index in self._last)
+        missing = [name for name in _BESIDES if self._is_left_out(name)]
+        left_out = (
+            (f"the model also takes {' and '.join(missing)}; here it runs without",)
+            if missing
+            else ()
+        )
+        return Choice(inputs=inputs, notes=left_out)
+
+    def _drawn(self) -> State:
+        """The next in the queue; toward the end those that nothing but errors put behind."""
+        self._turn += 1
+        is_late = self._turn > self.tries - _LAST
+        waiting = [state for state in self._first if state in self._queue] if is_late else []
+        state = waiting[0] if waiting else self._queue[0]
+        self._queue.remove(state)
+        return state
+
+    def _embed(self) -> None:
+        """Where no tokens run, the model may be one that only takes their embeddings."""
+        if "input_ids" in self._names and "inputs_embeds" in self._names:
+            needed = [name for name in self._parameters.needed if name != "input_ids"]
+            self._enqueue((("inputs_embeds", 0), *((name, 0) for name in needed)))
+
+    def unwritable(self) -> str:
+        """The first argument that must be an object of a class of its own."""
+        return self._parameters.foreign()
+
+    def learn(self, error: Exception) -> None:
+        """Queue what the error of the last choice suggests: an argument, a size, an option."""
+        cause = signature_of(error)
+        self._deaths[cause] += 1
+        if self._deaths[cause] > _MOST_ALIKE:
+            return
+        count = wanted_placeholders(error)
+        if count is not None:
+            self._count_placeholders(count)
+        self._learn_sizes(error, is_new=self._deaths[cause] <= _PATIENCE)
+        self._learn_names(error)
+        self._learn_kinds(error)
+        if says_too_small(error):
+            self._shorten()
+        self._learn_ranks(error)
+        self._learn_widths(error)
+        self._learn_documented()
+        for place, (name, index) in enumerate(self._last):
+            if index + 1 < len(self._parameters.options(name)):
+                self._enqueue(_with(self._last, place, (name, index + 1)))
+        for name in self._absent():
+            if name in WANTED:
+                self._enqueue((*self._last, (name, 0)))
+
+    def _learn_sizes(self, error: Exception, *, is_new: bool) -> None:
+        given = tuple(self._input(name, index) for name, index in self._last)
+        for size, other in reversed(list(dict.fromkeys(wanted_sizes(error, given)))):
+            changed = [resized(item, size, other) for item in given]
+            places = [n for n, pair in enumerate(zip(given, changed, strict=True)) if _differ(pair)]
+            for place in places if len(places) > 1 else []:
+                alone = [*given[:place], changed[place], *given[place + 1 :]]
+                self._enqueue(self._stating(self._last, alone), first=is_new)
+            self._enqueue(self._stating(self._last, changed), first=is_new)
+
+    def _shorten(self) -> None:
+        """Fewer tokens first: a table of positions is smaller than the configuration says."""
+        for place, (name, index) in enumerate(self._last):
+            if name.endswith("input_ids") and index + 1 < len(self._parameters.options(name)):
+                self._enqueue(_with(self._last, place, (name, index + 1)), first=True)
+        given = tuple(self._input(name, index) for name, index in self._last)
+        for changed in lowered(given, self._parameters.tables):
+            self._enqueue(self._stating(self._last, list(changed)), first=True)
+
+    def _learn_ranks(self, error: Exception) -> None:
+        """Options with as many dimensions as the error says."""
+        rank, spare = wanted_rank(error), spare_dims(error)
+        for place, (name, index) in enumerate(self._last if rank or spare else ()):
+            had = len(self._parameters.options(name)[index].shape or ())
+            for option in reversed(self._of_rank(place, rank or had - spare)):
+                self._enqueue(_with(self._last, place, (name, option)), first=True)
+
+    def _learn_widths(self, error: Exception) -> None:
+        """Options that end in the width which a product of matrices wanted."""
+        for _, wanted in found_and_wanted(error):
+            for place, (name, index) in enumerate(self._last):
+                shapes = [item.shape or ("",) for item in self._parameters.options(name)]
+                fitting = [n for n, shape in enumerate(shapes) if shape[-1] == wanted]
+                if fitting and index not in fitting:
+                    self._enqueue(_with(self._last, place, (name, fitting[0])), first=True)
+
+    def _learn_documented(self) -> None:
+        """The last choice with as many dimensions as the documentation says of each argument."""
+        state = self._last
+        for place, (name, _) in enumerate(state):
+            fitting = self._of_rank(place, self._documented.get(name))
+            state = _with(state, place, (name, fitting[0])) if fitting else state
+        self._enqueue(state, first=True)
+
+    def _of_rank(self, place: int, rank: int | None) -> list[int]:
+        """The first options with `rank` dimensions, none if the last choice has as many."""
+        name, index = self._last[place]
+        ranks = [len(item.shape or ()) for item in self._parameters.options(name)]
+        fitting = [n for n, found in enumerate(ranks) if found == rank != ranks[index]]
+        return fitting[:_MOST_OF_A_RANK]
+
+    def _learn_kinds(self, error: Exception) -> None:
+        if wants_floats(error):
+            self._take("float", self._last)
+        if wants_integers(error):
+            self._take("int", self._read(error) or self._last)
+        if wants_booleans(error):
+            self._take_booleans()
+
+    def _take_booleans(self) -> None:
+        """Masks of booleans in place of masks of ones."""
+        given = [self._input(name, index) for name, index in self._last]
+        self._enqueue(self._stating(self._last, [_of_booleans(item) for item in given]), first=True)
+
+    def _take(self, dtype: str, doubted: State) -> None:
+        """The later options of `dtype`, for each doubted argument that was given another one."""
+        for place, (name, index) in enumerate(self._last):
+            known = self._parameters.options(name)
+            if (name, index) not in doubted or known[index].dtype.startswith(dtype):
+                continue
+            later = [n for n in range(index + 1, len(known)) if known[n].dtype.startswith(dtype)]
+            for option in reversed(later):
+                self._enqueue(_with(self._last, place, (name, option)), first=True)
+
+    def _read(self, error: Exception) -> State:
+        """The given arguments that the code which failed reads, innermost first."""
+        read = read_names(error, [name for name, _ in self._last])
+        return tuple(pair for pair in self._last if pair[0] in read)
+
+    def _stating(self, state: State, inputs: list[InputSpec]) -> State:
+        """`state` with these inputs, each an option of its argument from now on."""
+        pairs = zip(state, inputs, strict=True)
+        return tuple((name, self._parameters.number_of(name, item)) for (name, _), item in pairs)
+
+    def _learn_names(self, error: Exception) -> None:
+        absent = self._absent()
+        known = wanted_names(error, absent)
+        for wanted in (self._unknown(error, known), known):
+            if len(wanted) > 1:
+                self._enqueue((*self._last, *((name, 0) for name in wanted)), first=True)
+            for name in wanted:
+                self._enqueue((*self._last, (name, 0)), first=True)
+        if "NoneType" in str(error):
+            self._enqueue((*self._last, *((name, 0) for name in absent if name in WANTED)))
+        for field in wanted_tokens(error):
+            token = getattr(self._config, field, None)
+            if isinstance(token, int) and "input_ids" in dict(self._last):
+                given = [self._input(name, index) for name, index in self._last]
+                changed = [_all_of(item, token) for item in given]
+                self._enqueue(self._stating(self._last, changed), first=True)
+
+    def _count_placeholders(self, wanted: int) -> None:
+        """Take the count that a run asks for; some models state it times the width of a token."""
+        width = self._sizes.text("hidden_size", "d_model") or 1
+        if wanted == self._placeholders and wanted % width == 0:
+            wanted //= width
+        if wanted:
+            self._placeholders = wanted
+            self._enqueue(self._last, first=True)
+
+    def _input(self, name: str, index: int) -> InputSpec:
+        """One argument; beside an image or a sound, the tokens that stand for it if they must."""
+        beside = any(given in _BESIDES for given, _ in self._last)
+        if beside and self._placeholders:
+            token = self._sizes.placeholder()
+            if name == "input_ids" and token is not None:
+                return filled(name, "batch", self._placeholders, value=token, keyword=True)
+            if name in _AS_LONG:
+                return filled(name, "batch", self._placeholders, value=1, keyword=True)
+        return self._parameters.options(name)[index]
+
+    def _unknown(self, error: Exception, known: list[str]) -> list[str]:
+        """All arguments that the error wants, if one is among them of which nothing is known."""
+        given = dict(self._last)
+        left = [n for n in self._names if n not in given and n not in _NEVER]
+        wanted = wanted_names(error, left)
+        new = [name for name in wanted if name not in known]
+        for name in new:
+            self._parameters.ask(name)
+        return wanted if new else []
+
+    def _absent(self) -> list[str]:
+        given = dict(self._last)
+        return [n for n in self._names if n not in given and self._parameters.options(n)]
+
+    def _beginnings(self) -> Iterator[list[str]]:
+        needed = self._parameters.needed
+        main = [name for name in self._main if name in self._names]
+        first = list(dict.fromkeys([*main, *needed])) or list(self._names[:1])
+        if self._decodes():
+            first.append("decoder_input_ids")
+        beside = [n for n in _BESIDES if n in self._names and n not in first]
+        if "input_ids" in first and beside:
+            more = self._grids(beside)
+            yield [*first, *beside, *more]
+            if len(beside) > 1:
+                yield [*first, beside[0], *self._grids(beside[:1])]
+        yield first
+        if "attention_mask" in self._names:
+            yield [*first, "attention_mask"]
+        if "input_ids" in self._names and "input_ids" not in first:
+            yield [*first, "input_ids"]
+
+    def _grids(self, beside: list[str]) -> list[str]:
+        if "pixel_values" not in beside:
+            return []
+        if "spatial_shapes" in self._names:
+            return [n for n in ("pixel_attention_mask", "spatial_shapes") if n in self._names]
+        return ["image_grid_thw"] if "image_grid_thw" in self._names else []
+
+    def _decodes(self) -> bool:
+        encodes_too = bool(getattr(self._config, "is_encoder_decoder", False))
+        return encodes_too and "decoder_input_ids" in self._names
+
+    def _is_left_out(self, name: str) -> bool:
+        return name in self._names and name not in dict(self._last)
+
+    def _enqueue(self, state: State, *, first: bool = False) -> None:
+        state = tuple((n, i) for n, i in state if i < len(self._parameters.options(n)))
+        key = (state, self._placeholders)
+        if state and key not in self._seen:
+            self._seen.add(key)
+            self._queue.insert(0 if first else len(self._queue), state)
+
+
+def _differ(pair: tuple[InputSpec, InputSpec]) -> bool:
+    return pair[0] != pair[1]
+
+
+def _with(state: State, place: int, entry: tuple[str, int]) -> State:
+    return (*state[:place], entry, *state[place + 1 :])
+
+
+def _of_booleans(item: InputSpec) -> InputSpec:
+    if "mask" not in str(item.name) or item.dtype != "int64":
+        return item
+    return item.model_copy(update={"dtype": "bool", "low": None, "high": None})
+
+
+def _all_of(item: InputSpec, token: int) -> InputSpec:
+    if item.name != "input_ids":
+        return item
+    return item.model_copy(update={"low": token, "high": token + 1})

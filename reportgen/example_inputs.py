@@ -1,0 +1,220 @@
+"""Example inputs for a model, made from what the manifest says of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reportgen.error_text import one_line
+from reportgen.errors import ModelError
+from reportgen.manifest import InputSpec, ModelSpec, split_array_path
+from reportgen.pytree import named_tensors
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+_DEFAULT_INTEGERS = 2  # without `high` only 0 and 1 are safe as indices of whatever they index
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Examples:
+    """Arguments for one call of a model.
+
+    Attributes:
+        args: the positional arguments, any structure of tensors and constants.
+        kwargs: the keyword arguments, by their names.
+        names: a name for each positional argument: the manifest's, else `input0`, `input1`, …
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    names: tuple[str, ...]
+
+    def call(self, model: nn.Module) -> Any:
+        """The model's output for these inputs; gradients follow the caller's grad mode."""
+        return model(*self.args, **self.kwargs)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor among the inputs, by the manifest's name and its key below it."""
+        positional = dict(zip(self.names, self.args, strict=True))
+        return named_tensors(positional | self.kwargs)
+
+
+def make_examples(spec: ModelSpec, batch: int, seed: int, *, device: str = "cpu") -> Examples:
+    """Inputs for `batch` samples; equal for equal arguments, and other seeds give other values.
+
+    On the device `meta` they have shapes and no values, for a model that has none either.
+
+    Floats are standard normal unless the manifest gives `low` or `high`, integers are uniform in
+    their range, booleans are fair coins. The process's random state is neither read nor moved.
+
+    Raises:
+        ModelError: an array file cannot be read, or is not what its shape says.
+    """
+    import torch
+
+    maker = _Maker(
+        sizes={**spec.dims, "batch": batch}, generator=torch.Generator().manual_seed(seed)
+    )
+    made = [(item, _moved(maker.make(item), device)) for item in spec.inputs]
+    positional = [(item, value) for item, value in made if not item.keyword]
+    return Examples(
+        args=tuple(value for _, value in positional),
+        kwargs={str(item.name): value for item, value in made if item.keyword},
+        names=tuple(item.name or f"input{index}" for index, (item, _) in enumerate(positional)),
+    )
+
+
+def _moved(value: Any, device: str) -> Any:
+    import torch
+    from torch.utils._pytree import tree_map_only
+
+    return value if device == "cpu" else tree_map_only(torch.Tensor, lambda t: t.to(device), value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Maker:
+    sizes: Mapping[str, int]
+    generator: torch.Generator
+
+    def make(self, item: InputSpec) -> Any:
+        """The value of one input, structures from the inside out."""
+        if item.value is not None:
+            return item.value.value
+        if item.items is not None:
+            times = self.sizes["batch"] if item.per_sample else 1
+            values = [self.make(part) for part in item.items * times]
+            return tuple(values) if item.as_tuple else values
+        if item.fields is not None:
+            return {key: self.make(part) for key, part in item.fields.items()}
+        return self._from_file(item) if item.file is not None else self._random(item)
+
+    def _shape(self, item: InputSpec) -> tuple[int, ...]:
+        return tuple(self.sizes[dim] if isinstance(dim, str) else dim for dim in item.shape or ())
+
+    def _random(self, item: InputSpec) -> Tensor:
+        import torch
+
+        dtype, shape = getattr(torch, item.dtype), self._shape(item)
+        if item.values is not None:
+            return torch.tensor(item.values, dtype=dtype).expand(shape).clone()
+        if dtype == torch.bool:
+            return torch.randint(0, 2, shape, generator=self.generator).bool()
+        if not (dtype.is_floating_point or dtype.is_complex):
+            low = int(item.low or 0)
+            high = low + _DEFAULT_INTEGERS if item.high is None else int(item.high)
+            return torch.randint(low, high, shape, generator=self.generator, dtype=dtype)
+        if item.low is None and item.high is None:
+            wide = torch.complex64 if dtype.is_complex else torch.float32
+            return torch.randn(shape, generator=self.generator, dtype=wide).to(dtype)
+        low_end = 0.0 if item.low is None else float(item.low)
+        high_end = low_end + 1.0 if item.high is None else float(item.high)
+        uniform = torch.rand(shape, generator=self.generator, dtype=torch.float32)
+        return (low_end + (high_end - low_end) * uniform).to(dtype)
+
+    def _from_file(self, item: InputSpec) -> Tensor:
+        assert item.file is not None
+        path, key = split_array_path(item.file)
+        tensor = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path, key)
+        return tensor if item.shape is None else self._to_shape(tensor, item)
+
+    def _to_shape(self, tensor: Tensor, item: InputSpec) -> Tensor:
+        """Repeat or cut the dims the manifest gives a name; the others must be the file's."""
+        shape = self._shape(item)
+        if tensor.ndim != len(shape):
+            raise self._mismatch(tensor, item)
+        for axis, (dim, size) in enumerate(zip(item.shape or (), shape, strict=True)):
+            if isinstance(dim, str) and tensor.shape[axis]:
+                repeats = -(-size // tensor.shape[axis])
+                tensor = tensor.repeat_interleave(repeats, dim=axis).narrow(axis, 0, size)
+        if tuple(tensor.shape) != shape or str(tensor.dtype) != f"torch.{item.dtype}":
+            raise self._mismatch(tensor, item)
+        return tensor
+
+    def _mismatch(self, tensor: Tensor, item: InputSpec) -> ModelError:
+        found = f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+        wanted = f"{self._shape(item)} {item.dtype}"
+        return ModelError(
+            f"{item.file.name if item.file else 'the file'} holds {found}, not {wanted}",
+            hint="correct shape and dtype in the manifest, or leave them out",
+        )
+
+
+def make_feed(examples: Examples, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of `examples` as arrays for a file's inputs: by name, else by position.
+
+    NumPy has no bfloat16 of its own; the arrays are then those that `onnx` uses.
+
+    Raises:
+        ModelError: there are fewer tensors than inputs.
+    """
+    tensors = examples.tensors()
+    if len(tensors) < len(names):
+        raise ModelError(
+            f"the file takes {len(names)} inputs, the manifest gives {len(tensors)}",
+            hint=f"it takes {', '.join(names)}",
+        )
+    if not set(names) <= set(tensors):
+        tensors = dict(zip(names, tensors.values(), strict=False))
+    return {name: _as_array(tensors[name]) for name in names}
+
+
+def text_array(shape: Sequence[int]) -> np.ndarray[Any, Any]:
+    """An array of short texts, for an input of strings."""
+    import numpy as np
+
+    return np.full(tuple(shape), "text", dtype=object)
+
+
+def _as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    import ml_dtypes
+    import torch
+
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def _read_npy(path: Path) -> Tensor:
+    import numpy as np
+    import torch
+
+    try:
+        array = np.load(path, allow_pickle=False)
+        own_order = np.require(array, array.dtype.newbyteorder("="), ["W", "A"])
+        return torch.from_numpy(own_order)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise ModelError(
+            f"{path.name} is no array of plain numbers",
+            hint="write it with numpy.save(path, array)",
+        ) from error
+
+
+def _read_safetensors(path: Path, key: str | None) -> Tensor:
+    """The tensor called `key`, or the only one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = sorted(file.keys())
+            if key is None and len(keys) == 1:
+                key = keys[0]
+            if key in keys:
+                tensor: Tensor = file.get_tensor(key)
+                return tensor
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path.name} is no whole safetensors file: {one_line(error)}",
+            hint="write it with safetensors.torch.save_file({'x': tensor}, path)",
+        ) from error
+    near = difflib.get_close_matches(key or "", keys, n=1) or keys[:1]
+    found = f"no tensor {key!r}" if key is not None else f"{len(keys)} tensors, not one"
+    raise ModelError(
+        f"{path.name} holds {found}",
+        hint=f"name one, as in {path.name}:{near[0]}" if near else "write a tensor into it",
+    )

@@ -1,0 +1,1 @@
+"""ONNX files: exported from a model, read, and run."""

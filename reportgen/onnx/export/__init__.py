@@ -1,0 +1,252 @@
+"""A model as an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reportgen.errors import SectionError
+from reportgen.example_inputs import make_examples
+from reportgen.onnx.export.arguments import Arguments, bind_arguments, output_names
+from reportgen.onnx.export.capture import capture, exporting, translate
+from reportgen.onnx.export.diagnostics import explain_capture, explain_translation
+from reportgen.onnx.export.explained import Explained
+from reportgen.onnx.export.file_writer import name_parts, write_model
+from reportgen.onnx.export.flattening import flattened_outputs
+from reportgen.onnx.export.model_patches import adapted
+from reportgen.onnx.export.preparation import prepare
+from reportgen.onnx.export.strategy import Strategy, first_strategy, next_strategy
+from reportgen.onnx.export.weightless import is_weightless, weights_to_inputs, without_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reportgen.manifest import ModelSpec
+
+STRUCTURE_ONLY = "the file is a structure only: the weights are inputs of the graph, not in it"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One strategy that was tried; `error` is "" for the one that succeeded."""
+
+    strategy: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnnxFile:
+    """An exported file: where it is, which dimensions are dynamic, and how it was got.
+
+    Attributes:
+        path: the file; weights of more than 2 GB lie in `<name>.data` beside it.
+        dynamic: the named dimensions that are symbolic in the file.
+        strategy: how the export succeeded, in words.
+        warnings: what a reader of the file should know, one sentence each.
+        asked: the named dimensions of the inputs that the manifest wants dynamic.
+        batch: the batch size that a file without a dynamic batch is made for.
+        tried: every strategy in the order tried; the last one succeeded.
+        adaptations: what was changed in the model for the export. A call of the model is
+            comparable with the file within `as_exported` only.
+        structure_only: whether the weights are inputs of the graph instead of being in the file,
+            since they have no memory or too little; nothing can be compared or timed then.
+        written_out: operators that torch's exporter has no form of, and that stand in the file
+            as other operators (`own_forms`).
+    """
+
+    path: Path
+    dynamic: tuple[str, ...]
+    strategy: str
+    warnings: tuple[str, ...]
+    asked: tuple[str, ...] = ()
+    batch: int | None = None
+    tried: tuple[Attempt, ...] = ()
+    adaptations: tuple[str, ...] = ()
+    structure_only: bool = False
+    written_out: tuple[str, ...] = ()
+
+    @contextmanager
+    def as_exported(self, model: nn.Module) -> Iterator[None]:
+        """Lend `model` under the settings that it was exported with (cache off, …)."""
+        with adapted(model, self.adaptations):
+            yield
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Exported:
+    """A program that the exporter gave, before anything is named or written."""
+
+    program: Any
+    arguments: Arguments
+    strategy: Strategy
+    dropped: tuple[str, ...]
+    weights: tuple[str, ...]
+    written_out: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Trail:
+    """What was tried and why it failed, in order."""
+
+    strategies: list[Strategy] = field(default_factory=list)
+    failures: list[Explained] = field(default_factory=list)
+
+    def attempts(self) -> Iterator[Attempt]:
+        for strategy, failure in zip(self.strategies, self.failures, strict=False):
+            yield Attempt(strategy=strategy.words(), error=failure.error)
+
+    def main_failure(self) -> Explained:
+        """What stands in the way: of the strategies that asked for as little as the last one, the
+        plainest one's failure that no other strategy got past.
+        """
+        last = self.strategies[-1]
+        pairs = zip(self.strategies, self.failures, strict=True)
+        level = [why for how, why in pairs if how.dynamic == last.dynamic]
+        return next((why for why in level if why.kind not in _GOT_PAST), level[-1])
+
+
+def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
+    """Export `model` to `folder/model.onnx` with the options of its manifest entry.
+
+    Strategies are tried in order until one succeeds; which comes next depends on why the last
+    one failed (`strategy`). The same model gives the same bytes in every process and on every
+    path. The file appears whole or not at all. The model must be on loan (`preserve_model_state`):
+    tracing calls it. A model with weights on meta is exported as a structure only.
+
+    Raises:
+        SectionError: the exporter gave up, with the reason in words and the whole road-map.
+    """
+    asked = _asked_dims(spec)
+    trail = _Trail()
+    strategy: Strategy | None = first_strategy(asked, spec.batch, weightless=is_weightless(model))
+    with exporting():
+        while strategy is not None:
+            trail.strategies.append(strategy)
+            outcome = _attempt(model, spec, strategy)
+            if isinstance(outcome, _Exported):
+                return _finish(outcome, asked, trail, folder, spec.onnx.opset)
+            trail.failures.append(outcome)
+            strategy = next_strategy(strategy, outcome, model, spec.batch, trail.strategies)
+    raise _unable(trail)
+
+
+def _unable(trail: _Trail) -> SectionError:
+    why = trail.main_failure()
+    told: list[str] = []
+    lines = list(why.details)
+    for attempt in trail.attempts() if len(trail.failures) > 1 else ():
+        error = "the same" if attempt.error in told else attempt.error
+        told.append(attempt.error)
+        lines.append(f"tried {attempt.strategy}: {error}")
+    return SectionError(why.error, hint=why.hint, details=tuple(lines))
+
+
+def _at_batch(why: Explained, batch: int) -> Explained:
+    """The model's own failure, told with the batch that the manifest did not ask for."""
+    said = why.error.replace("fails on its example inputs", f"fails at batch {batch}")
+    return replace(why, error=said) if why.kind == "own" else why
+
+
+def _asked_dims(spec: ModelSpec) -> tuple[str, ...]:
+    used = {dim for item in spec.inputs for dim in item.named_dims()}
+    return tuple(dim for dim in spec.onnx.dynamic if dim in used)
+
+
+def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported | Explained:
+    """One run of torch's exporter; the model is given back before anything is written."""
+    examples = make_examples(spec, strategy.batch, spec.seed)
+    arguments = bind_arguments(model, spec.inputs, examples.args, examples.kwargs, strategy.dynamic)
+    dropped: set[str] = set()
+    with ExitStack() as changes:
+        changes.enter_context(adapted(model, strategy.adaptations))
+        if strategy.weightless:
+            arguments = changes.enter_context(without_weights(model, arguments))
+        if strategy.flattened:
+            dropped = changes.enter_context(flattened_outputs(model))
+        try:
+            captured = capture(model, arguments, strict=strategy.strict)
+        except Exception as error:
+            why = explain_capture(error, model, arguments, runnable=not strategy.weightless)
+            return why if strategy.batch == spec.batch else _at_batch(why, strategy.batch)
+        try:
+            prepare(captured)
+            program, written_out = translate(
+                captured, spec.onnx.opset, optimize=not strategy.weightless
+            )
+            weights = weights_to_inputs(program.model) if strategy.weightless else ()
+            if strategy.weightless:
+                program.optimize()
+        except Exception as error:
+            return explain_translation(error, model, captured, spec.onnx.opset)
+    return _Exported(
+        program=program,
+        arguments=arguments,
+        strategy=strategy,
+        dropped=tuple(sorted(dropped)),
+        weights=weights,
+        written_out=written_out,
+    )
+
+
+def _finish(
+    exported: _Exported, asked: tuple[str, ...], trail: _Trail, folder: Path, opset: int
+) -> OnnxFile:
+    model, strategy = exported.program.model, exported.strategy
+    name_parts(model, exported.arguments, output_names(exported.program.exported_program))
+    dynamic = exported.arguments.symbolic_dims(model)
+    path = write_model(model, folder / "model.onnx")
+    words = strategy.words(dynamic)
+    return OnnxFile(
+        path=path,
+        dynamic=dynamic,
+        strategy=words,
+        warnings=tuple(_warnings(exported, asked, dynamic, trail, opset)),
+        asked=asked,
+        batch=None if "batch" in dynamic else strategy.batch,
+        tried=(*trail.attempts(), Attempt(strategy=words, error="")),
+        adaptations=strategy.adaptations,
+        structure_only=strategy.weightless,
+        written_out=exported.written_out,
+    )
+
+
+def _warnings(
+    exported: _Exported,
+    asked: tuple[str, ...],
+    dynamic: tuple[str, ...],
+    trail: _Trail,
+    opset: int,
+) -> Iterator[str]:
+    found = int(exported.program.model.opset_imports.get("", opset))
+    if found != opset:
+        yield f"asked for opset {opset}, the exporter could give {found}"
+    if exported.strategy.weightless:
+        yield f"{STRUCTURE_ONLY} ({len(exported.weights)} of them)"
+    helped = exported.strategy.adaptations
+    outputs = [why.error for why in trail.failures if why.kind == "output"]
+    if helped or exported.strategy.flattened:
+        yield from dict.fromkeys(outputs)
+    if helped:
+        changes = " and the ".join(_CHANGES[name] for name in helped)
+        compared = "" if exported.strategy.weightless else " and compared"
+        yield f"exported{compared} with the {changes}"
+    if exported.dropped:
+        lost_classes = ", ".join(exported.dropped)
+        yield f"not in the file, since no tensor can be reached in it: {lost_classes}"
+    lost = [dim for dim in asked if dim not in dynamic]
+    if lost:
+        reason = next((f": {why.error}" for why in trail.failures if why.kind in _OF_DIMS), "")
+        yield f"{' and '.join(lost)} could not be made dynamic{reason}"
+
+
+_GOT_PAST = ("output", "attention", "experts")  # for these the next strategy removes the cause
+_OF_DIMS = ("dims", "own", "unknown")  # what makes the next strategy leave fewer of them open
+_CHANGES = {
+    "cache off": "cache off (use_cache=False)",
+    "batched experts": "experts as one batched product (_experts_implementation=batched_mm)",
+    "eager attention": "attention computed by plain operators (_attn_implementation=eager)",
+    "eval mode": "modules in train mode put into eval mode",
+}

@@ -1,0 +1,228 @@
+"""Operators that torch's exporter has no ONNX form of, written out by operators that it has.
+
+Each is exact: it computes what the operator does, up to rounding and to which of equal values
+comes first. An operator that cannot be written so for its arguments is left as it is, and the
+road-map tells of it. `tests/test_export_own_forms.py` holds each against its operator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from reportgen.onnx.export.decompositions.complex_numbers import COMPLEX
+from reportgen.onnx.export.decompositions.linear_algebra import MATRICES
+from reportgen.onnx.export.decompositions.pooling import POOLING
+from reportgen.onnx.export.decompositions.sorting import ORDERS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Form = Callable[..., Any]
+"""Takes what the operator takes, and gives what it gives; NotImplemented where it cannot."""
+
+
+@contextmanager
+def own_forms() -> Iterator[set[str]]:
+    """Let torch's exporter use these forms, below the ones that it has itself.
+
+    Gives a set that fills with the names of the operators that were written out.
+
+    It asks a function of its own for the decompositions to use. That one is wrapped while the
+    context lasts, since a decomposition before the exporter's would trace the model once more.
+    """
+    from torch.onnx._internal.exporter import _decomp
+
+    private: Any = _decomp
+    theirs = private.create_onnx_friendly_decomposition_table
+    used: set[str] = set()
+    own = dict(_operators(_FORMS, used))
+    complex_ones = dict(_operators(COMPLEX, used))
+
+    def extended(registered: set[Any]) -> dict[Any, Form]:
+        missing = {op: form for op, form in own.items() if op not in registered}
+        return {**theirs(registered), **missing, **complex_ones}
+
+    private.create_onnx_friendly_decomposition_table = extended
+    try:
+        yield used
+    finally:
+        private.create_onnx_friendly_decomposition_table = theirs
+
+
+def _operators(forms: dict[str, Form], used: set[str]) -> Iterator[tuple[Any, Form]]:
+    """The operators by themselves; one that this torch does not have is left out."""
+    import torch
+
+    for name, form in forms.items():
+        packet, _, overload = name.partition(".")
+        found = getattr(getattr(torch.ops.aten, packet, None), overload, None)
+        if found is not None:
+            yield found, partial(_noted, used, f"aten.{name}", form)
+
+
+def _noted(used: set[str], name: str, form: Form, *args: Any, **kwargs: Any) -> Any:
+    written = form(*args, **kwargs)
+    if written is not NotImplemented:
+        used.add(name.removesuffix(".default"))
+    return written
+
+
+# Writing to places --------------------------------------------------------------------------
+
+
+def _masked_select(x: Tensor, mask: Tensor) -> Tensor:
+    import torch
+
+    mask = mask & torch.ones_like(x, dtype=torch.bool)
+    return x.expand(mask.shape)[mask]
+
+
+def _unfold_backward(
+    gradient: Tensor, input_size: list[int], dimension: int, size: int, step: int
+) -> Tensor:
+    """Overlap and add, as istft does; torch's own uses indices in int32, which ONNX refuses."""
+    import torch
+
+    dim = dimension % len(input_size)
+    places = torch.arange(input_size[dim], device=gradient.device).unfold(0, size, step).flatten()
+    values = gradient.movedim(-1, dim + 1).flatten(dim, dim + 1)
+    return gradient.new_zeros(input_size).index_add(dim, places, values)
+
+
+_REDUCTIONS = {"add": "sum", "multiply": "prod"}
+
+
+def _scatter_reduced(x: Tensor, dim: int, index: Tensor, given: Any, *, reduce: str) -> Tensor:
+    import torch
+
+    if not isinstance(given, torch.Tensor):
+        given = x.new_full(index.shape, given)
+    return x.scatter_reduce(dim, index, given, _REDUCTIONS[reduce])
+
+
+def _index_reduce(
+    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    shape = [1] * x.ndim
+    shape[dim] = -1
+    places = index.long().reshape(shape).expand_as(source)
+    return x.scatter_reduce(dim, places, source, reduce, include_self=include_self)
+
+
+def _put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    flat, places = x.reshape(-1), index.reshape(-1)
+    return flat.index_put((places,), source.reshape(-1), accumulate).reshape(x.shape)
+
+
+def _as_strided_scatter(
+    x: Tensor, given: Tensor, size: list[int], stride: list[int], offset: int | None = None
+) -> Any:
+    """Values written by their places in memory, as `fill_diagonal_` does."""
+    import torch
+
+    if not x.is_contiguous() or not all(isinstance(each, int) for each in (*size, *stride)):
+        return NotImplemented
+    places = torch.full((), offset or 0, dtype=torch.int64, device=x.device)
+    for length, step in zip(size, stride, strict=True):
+        places = places.unsqueeze(-1) + step * torch.arange(length, device=x.device)
+    flat = x.reshape(-1).index_put((places.reshape(-1),), given.reshape(-1))
+    return flat.reshape(x.shape)
+
+
+# Distances and single functions -------------------------------------------------------------
+
+
+def _norm(difference: Tensor, p: float) -> Tensor:
+    """The p-norm along the last axis."""
+    if p == 0:
+        return (difference != 0).to(difference.dtype).sum(-1)
+    if p == 1:
+        return difference.abs().sum(-1)
+    if p == 2:
+        return (difference * difference).sum(-1).sqrt()
+    if p == math.inf:
+        return difference.abs().amax(-1)
+    return difference.abs().pow(p).sum(-1).pow(1 / p)
+
+
+def _cdist(a: Tensor, b: Tensor, p: float, _mode: int | None) -> Tensor:
+    return _norm(a.unsqueeze(-2) - b.unsqueeze(-3), p)
+
+
+def _pdist(x: Tensor, p: float = 2.0) -> Any:
+    import torch
+
+    if not isinstance(x.shape[0], int):
+        return NotImplemented
+    row, column = torch.triu_indices(x.shape[0], x.shape[0], 1).unbind()
+    return _norm(x[row] - x[column], p)
+
+
+def _hypot(a: Tensor, b: Tensor) -> Tensor:
+    """Scaled by the larger side, so that no square overflows."""
+    import torch
+
+    a, b = a.abs(), b.abs()
+    large = torch.maximum(a, b)
+    share = torch.minimum(a, b) / large.masked_fill(large == 0, 1.0)
+    return large * (1 + share * share).sqrt()
+
+
+def _copysign(x: Tensor, sign: Tensor) -> Tensor:
+    import torch
+
+    return torch.where(sign.signbit(), -x.abs(), x.abs())
+
+
+def _leaky_in_eval(
+    x: Tensor,
+    noise: Tensor,
+    lower: float = 0.125,
+    upper: float = 1 / 3,
+    training: bool = False,
+    *_generator: Any,
+) -> Any:
+    """RReLU outside of training, whose slope is the mean of its bounds."""
+    import torch
+
+    if training:
+        return NotImplemented
+    return torch.nn.functional.leaky_relu(x, (lower + upper) / 2), noise
+
+
+def _widened_product(a: Tensor, b: Tensor, dtype: Any) -> Tensor:
+    return a.to(dtype) @ b.to(dtype)
+
+
+def _integer_product(a: Tensor, b: Tensor) -> Tensor:
+    import torch
+
+    return a.to(torch.int32) @ b.to(torch.int32)
+
+
+_FORMS: dict[str, Form] = {
+    "_cdist_forward.default": _cdist,
+    "_int_mm.default": _integer_product,
+    "_is_all_true.default": lambda x: x.all(),
+    "_is_any_true.default": lambda x: x.any(),
+    "_pdist_forward.default": _pdist,
+    "as_strided_scatter.default": _as_strided_scatter,
+    "bmm.dtype": _widened_product,
+    "copysign.Tensor": _copysign,
+    "hypot.default": _hypot,
+    "index_reduce.default": _index_reduce,
+    "masked_select.default": _masked_select,
+    "mm.dtype": _widened_product,
+    "put.default": _put,
+    "rrelu_with_noise_functional.default": _leaky_in_eval,
+    "scatter.reduce": _scatter_reduced,
+    "scatter.value_reduce": _scatter_reduced,
+    "unfold_backward.default": _unfold_backward,
+    **MATRICES,
+    **ORDERS,
+    **POOLING,
+}

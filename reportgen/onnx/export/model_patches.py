@@ -1,0 +1,111 @@
+"""Small changes to a lent model that let it be exported, each undone afterwards.
+
+What is changed here is changed for the reference as well: an exported file is compared with the
+model under the same settings (`OnnxFile.as_exported`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reportgen.pytree import modules_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CACHE_OFF = "cache off"
+EAGER_ATTENTION = "eager attention"
+BATCHED_EXPERTS = "batched experts"
+EVAL_MODE = "eval mode"
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """An attribute of an object, and the value that it is to have."""
+
+    holder: Any
+    name: str
+    value: Any
+
+
+def is_applicable(name: str, model: nn.Module) -> bool:
+    """Whether the adaptation `name` would change anything in `model`."""
+    return next(_SETTINGS[name](model), None) is not None
+
+
+@contextmanager
+def adapted(model: nn.Module, names: tuple[str, ...]) -> Iterator[None]:
+    """Change `model` by the adaptations `names`, and change it back."""
+    with ExitStack() as undo:
+        for name in names:
+            settings = list(_SETTINGS[name](model))
+            before = [_Setting(s.holder, s.name, getattr(s.holder, s.name)) for s in settings]
+            undo.callback(_set, before)
+            _set(settings)
+        yield
+
+
+def _set(settings: list[_Setting]) -> None:
+    """Outer configurations come first, since they hand a value on to those within them."""
+    for setting in settings:
+        setattr(setting.holder, setting.name, setting.value)
+
+
+def _cache_off(model: nn.Module) -> Iterator[_Setting]:
+    """Transformers' `use_cache`, of the model's configuration and of those within it."""
+    for config in _configurations(model):
+        if getattr(config, "use_cache", None) is True:
+            yield _Setting(config, "use_cache", False)
+
+
+def _eager_attention(model: nn.Module) -> Iterator[_Setting]:
+    """Transformers' plain attention instead of a fused kernel."""
+    for config in _configurations(model):
+        chosen = getattr(config, "_attn_implementation", None)
+        if isinstance(chosen, str) and chosen != "eager":
+            yield _Setting(config, "_attn_implementation", "eager")
+
+
+def _batched_experts(model: nn.Module) -> Iterator[_Setting]:
+    """Transformers' experts by one batched product over gathered weights, instead of grouped ones.
+
+    The grouped product has no ONNX form, and a loop over the experts is steered by values.
+    """
+    for config in _configurations(model):
+        chosen = getattr(config, "_experts_implementation", None)
+        if isinstance(chosen, str) and chosen != "batched_mm":
+            yield _Setting(config, "_experts_implementation", "batched_mm")
+
+
+def _eval_mode(model: nn.Module) -> Iterator[_Setting]:
+    for module in modules_of(model):
+        if module.training:
+            yield _Setting(module, "training", False)
+
+
+_SETTINGS: dict[str, Callable[[nn.Module], Iterator[_Setting]]] = {
+    CACHE_OFF: _cache_off,
+    EAGER_ATTENTION: _eager_attention,
+    BATCHED_EXPERTS: _batched_experts,
+    EVAL_MODE: _eval_mode,
+}
+
+
+def _configurations(model: nn.Module) -> Iterator[Any]:
+    """Every configuration object of the modules, and those held by another, each once."""
+    waiting = [vars(module).get("config") for module in modules_of(model)]
+    seen: set[int] = set()
+    while waiting:
+        config = waiting.pop(0)
+        if config is None or id(config) in seen or not hasattr(config, "__dict__"):
+            continue
+        seen.add(id(config))
+        yield config
+        waiting.extend(part for part in vars(config).values() if _is_configuration(part))
+
+
+def _is_configuration(value: Any) -> bool:
+    return hasattr(value, "use_cache") or hasattr(value, "_attn_implementation")

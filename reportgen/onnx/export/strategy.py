@@ -1,0 +1,130 @@
+"""The ways to export a model, and which one to try after a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from reportgen.onnx.export.model_patches import (
+    BATCHED_EXPERTS,
+    CACHE_OFF,
+    EAGER_ATTENTION,
+    EVAL_MODE,
+    is_applicable,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reportgen.onnx.export.explained import Explained
+
+EXAMPLE_BATCH = 2  # what is traced with a batch of one is easily taken for a constant
+MOST_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strategy:
+    """One way to export.
+
+    Attributes:
+        dynamic: the named dimensions to leave open.
+        batch: the batch size to trace with.
+        strict: whether to capture with TorchDynamo's bytecode analysis instead of running the
+            model's Python.
+        adaptations: what is changed in the lent model, see `adaptation`.
+        flattened: whether the outputs are replaced by their tensors.
+        weightless: whether the weights are left out: the file is a structure only.
+    """
+
+    dynamic: tuple[str, ...]
+    batch: int
+    strict: bool = False
+    adaptations: tuple[str, ...] = ()
+    flattened: bool = False
+    weightless: bool = False
+
+    def words(self, dynamic: tuple[str, ...] | None = None) -> str:
+        """`torch.export, dynamic batch, cache off`; `dynamic` where the outcome is known."""
+        found = self.dynamic if dynamic is None else dynamic
+        parts = [
+            "torch.export",
+            "strict" if self.strict else "",
+            f"dynamic {' and '.join(found)}" if found else "all dimensions fixed",
+            *self.adaptations,
+            "outputs flattened" if self.flattened else "",
+            "structure only" if self.weightless else "",
+        ]
+        return ", ".join(filter(None, parts))
+
+
+def first_strategy(asked: tuple[str, ...], batch: int, *, weightless: bool) -> Strategy:
+    """Everything as asked, nothing changed."""
+    traced = EXAMPLE_BATCH if "batch" in asked else batch
+    return Strategy(dynamic=asked, batch=traced, weightless=weightless)
+
+
+def next_strategy(
+    failed: Strategy, why: Explained, model: nn.Module, batch: int, tried: list[Strategy]
+) -> Strategy | None:
+    """What may help after `failed`, which failed because of `why`; None when nothing is left.
+
+    `batch` is the manifest's, for which alone a model may be made.
+    """
+    for remedy in _REMEDIES[why.kind]:
+        for candidate in remedy(failed, model, batch):
+            if candidate not in tried and len(tried) < MOST_ATTEMPTS:
+                return candidate
+    return None
+
+
+Remedy = Callable[[Strategy, "nn.Module", int], Iterator[Strategy]]
+
+
+def _adapt(name: str) -> Remedy:
+    def remedy(failed: Strategy, model: nn.Module, _batch: int) -> Iterator[Strategy]:
+        if name not in failed.adaptations and is_applicable(name, model):
+            yield replace(failed, strict=False, adaptations=(*failed.adaptations, name))
+
+    return remedy
+
+
+def _flatten(failed: Strategy, _model: nn.Module, _batch: int) -> Iterator[Strategy]:
+    if not failed.flattened:
+        yield replace(failed, strict=False, flattened=True)
+
+
+def _capture_strictly(failed: Strategy, _model: nn.Module, _batch: int) -> Iterator[Strategy]:
+    if not failed.strict:
+        yield replace(failed, strict=True)
+
+
+def _fix_dims(failed: Strategy, _model: nn.Module, batch: int) -> Iterator[Strategy]:
+    """Leave the batch alone open, then nothing."""
+    if "batch" in failed.dynamic and len(failed.dynamic) > 1:
+        yield replace(failed, strict=False, dynamic=("batch",), batch=EXAMPLE_BATCH)
+    elif failed.dynamic:
+        yield replace(failed, strict=False, dynamic=(), batch=batch)
+
+
+def _leave_weights_out(failed: Strategy, _model: nn.Module, _batch: int) -> Iterator[Strategy]:
+    if not failed.weightless:
+        yield replace(failed, weightless=True)
+
+
+_REMEDIES: dict[str, tuple[Remedy, ...]] = {
+    "output": (_adapt(CACHE_OFF), _flatten),
+    "attention": (_adapt(EAGER_ATTENTION),),
+    "experts": (_adapt(BATCHED_EXPERTS),),
+    "dims": (_fix_dims,),
+    "own": (_fix_dims,),
+    "memory": (_leave_weights_out,),
+    "unknown": (
+        _capture_strictly,
+        _adapt(CACHE_OFF),
+        _adapt(EAGER_ATTENTION),
+        _adapt(EVAL_MODE),
+        _fix_dims,
+    ),
+    "final": (),
+}

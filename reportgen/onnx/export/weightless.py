@@ -1,0 +1,127 @@
+"""Exports of models whose weights have no memory: the structure alone.
+
+The weights become inputs of the graph: that is valid ONNX, which checkers, viewers and shape
+inference take, where an initializer without data is refused. Each such input says in its
+metadata that it is a parameter or a buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from reportgen.pytree import modules_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from reportgen.onnx.export.arguments import Arguments
+
+_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+_OWN = "USER_INPUT"
+_SMALL = 1 << 20  # buffers up to this many bytes keep their values: they decide shapes and masks
+
+
+def is_weightless(model: nn.Module) -> bool:
+    """Whether a parameter of the model has no memory."""
+    return any(parameter.device.type == "meta" for parameter in model.parameters())
+
+
+@contextmanager
+def without_weights(model: nn.Module, arguments: Arguments) -> Iterator[Arguments]:
+    """Lend `model` with fake weights; the arguments are made fake in the same mode.
+
+    Fake tensors say that they are on the CPU, so that the model may mix them with tensors that
+    it makes itself; on meta it could not.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+    from torch.utils._pytree import tree_map_only
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+    made: dict[int, Any] = {}
+
+    def fake(tensor: Tensor) -> Tensor:
+        if id(tensor) not in made:
+            with mode:
+                twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+            made[id(tensor)] = twin
+        found: Tensor = made[id(tensor)]
+        return found
+
+    before = [(m, dict(m._parameters), dict(m._buffers)) for m in modules_of(model)]
+    try:
+        for module, parameters, buffers in before:
+            for name, parameter in parameters.items():
+                if parameter is not None:
+                    module._parameters[name] = _parameter(fake(parameter), parameter, made)
+            for name, buffer in buffers.items():
+                if buffer is not None and _has_no_use(buffer):
+                    module._buffers[name] = fake(buffer)
+        yield replace(
+            arguments,
+            args=tree_map_only(torch.Tensor, fake, arguments.args),
+            kwargs=tree_map_only(torch.Tensor, fake, arguments.kwargs),
+        )
+    finally:
+        for module, parameters, buffers in before:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
+
+
+def _parameter(twin: Tensor, parameter: Any, made: dict[int, Any]) -> Any:
+    """`twin` as a parameter; one object for one object, so that tied weights stay tied."""
+    from torch import nn
+
+    if not isinstance(twin, nn.Parameter):
+        made[id(parameter)] = nn.Parameter(twin, requires_grad=False)
+    return made[id(parameter)]
+
+
+def _has_no_use(buffer: Tensor) -> bool:
+    return buffer.device.type == "meta" or buffer.nbytes > _SMALL
+
+
+def kept_of_input(properties: dict[str, str]) -> dict[str, str]:
+    """What is kept of an input's metadata: that it is a parameter or a buffer, if it is one."""
+    kind = properties.get(_KIND, _OWN)
+    return {} if kind == _OWN else {_KIND: kind}
+
+
+def is_weight(value: Any) -> bool:
+    """Whether an input of a graph, an `onnx.ValueInfoProto`, stands for a weight."""
+    return any(entry.key == _KIND and entry.value != _OWN for entry in value.metadata_props)
+
+
+def weights_to_inputs(model: Any) -> tuple[str, ...]:
+    """Turn the initializers without data of an onnx_ir model into inputs; returns their names.
+
+    Tied weights become one input.
+    """
+    import onnx_ir
+
+    moved: dict[int, Any] = {}
+    for name, value in list(model.graph.initializers.items()):
+        tensor = getattr(value.const_value, "raw", None)
+        if not _is_without_data(tensor):
+            continue
+        del model.graph.initializers[name]
+        value.const_value = None
+        first = moved.setdefault(id(tensor), value)
+        if first is value:
+            model.graph.inputs.append(value)
+        else:
+            onnx_ir.convenience.replace_all_uses_with(value, first)
+    return tuple(value.name for value in moved.values())
+
+
+def _is_without_data(tensor: Any) -> bool:
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    if not isinstance(tensor, torch.Tensor):
+        return False
+    return isinstance(tensor, FakeTensor) or tensor.device.type == "meta"

@@ -1,0 +1,172 @@
+"""The shape of every value in an ONNX graph, for given sizes of its named dimensions."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from reportgen.onnx.model.protos import graphs_of
+
+Shape = tuple[int, ...]
+MakeFeed = Callable[[], Mapping[str, Any]]
+"""Makes the arrays for one run of a file, by input name."""
+
+_SMALL = 4096  # constants up to this many bytes may decide shapes; larger ones are weights
+_LONGEST_EXPRESSION = 300
+_MAX_RUN_BYTES = 1_500_000_000
+_OPERATORS: dict[type, Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: lambda a, b: Fraction(a // b),
+    ast.Mod: operator.mod,
+}
+_FUNCTIONS: dict[str, Callable[..., Fraction]] = {
+    "Max": max,
+    "Min": min,
+    "floor": lambda value: Fraction(math.floor(value)),
+    "ceiling": lambda value: Fraction(math.ceil(value)),
+}
+
+
+def value_shapes(model: Any, sizes: Mapping[str, int]) -> dict[str, Shape]:
+    """Shapes by value name, of every value whose shape is known; `model` is changed on the way.
+
+    Expressions of symbols that the exporter wrote (`2*batch`, `s77//16`) are evaluated first,
+    onnx's shape inference fills in the rest. Weights lose their contents, not their shapes.
+    """
+    import onnx
+
+    graph = model.graph
+    known = {each.name: tuple(each.dims) for each in graph.initializer}
+    for tensor in graph.initializer:
+        if len(tensor.raw_data) > _SMALL:
+            tensor.ClearField("raw_data")
+    for each in graphs_of(graph):
+        _settle(each, sizes)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception:  # what cannot be inferred is unknown; the checker says what is invalid
+        inferred = model
+    for each in graphs_of(inferred.graph):
+        for value in (*each.value_info, *each.input, *each.output):
+            shape = _whole_shape(value)
+            if shape is not None:
+                known.setdefault(value.name, shape)
+    return known
+
+
+def _settle(graph: Any, sizes: Mapping[str, int]) -> None:
+    """Write numbers for symbols; forget shapes of values in which some symbol has no size."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param"):
+                size = evaluate(dim.dim_param, sizes)
+                dim.ClearField("dim_param")
+                if size is not None:
+                    dim.dim_value = size
+    whole = [value for value in graph.value_info if _whole_shape(value) is not None]
+    del graph.value_info[:]
+    graph.value_info.extend(whole)
+    for value in graph.output:
+        if _whole_shape(value) is None:
+            value.type.tensor_type.ClearField("shape")
+
+
+def _whole_shape(value: Any) -> Shape | None:
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
+        return None
+    if not all(dim.HasField("dim_value") for dim in kind.shape.dim):
+        return None
+    return tuple(dim.dim_value for dim in kind.shape.dim)
+
+
+def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
+    """The value of a dimension such as `2*batch + 1`; None where a part of it is unknown."""
+    if expression in sizes:
+        return sizes[expression]
+    if len(expression) > _LONGEST_EXPRESSION:
+        return None
+    try:
+        value = _value(ast.parse(expression, mode="eval").body, sizes)
+    except (SyntaxError, KeyError, TypeError, ZeroDivisionError, RecursionError):
+        return None
+    return int(value) if value.denominator == 1 and value >= 0 else None
+
+
+def _value(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return Fraction(node.value)
+    if isinstance(node, ast.Name):
+        return Fraction(sizes[node.id])
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand, sizes)
+    if isinstance(node, ast.BinOp):
+        return _OPERATORS[type(node.op)](_value(node.left, sizes), _value(node.right, sizes))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        arguments = [_value(each, sizes) for each in node.args]
+        return _FUNCTIONS[node.func.id](*arguments)
+    raise KeyError(ast.dump(node))
+
+
+def shapes_by_running(path: Path, names: Iterable[str], make_feed: MakeFeed) -> dict[str, Shape]:
+    """Shapes of the values `names` as onnxruntime computes them; those it cannot, not.
+
+    Files of more than 1.5 GB and files with external weights are not run.
+    """
+    import onnx
+    import onnxruntime
+
+    if path.stat().st_size > _MAX_RUN_BYTES:
+        return {}
+    model = onnx.load(path, load_external_data=False)
+    if any(each.data_location == onnx.TensorProto.EXTERNAL for each in model.graph.initializer):
+        return {}
+    present = {value.name for value in model.graph.output}
+    made = {name for node in model.graph.node for name in node.output}
+    wanted = [name for name in dict.fromkeys(names) if name in made]
+    if not wanted:  # onnxruntime takes none for all
+        return {}
+    model.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in wanted if name not in present
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / path.name
+            onnx.save(model, file)
+            session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+            found = session.run(wanted, dict(make_feed()))
+    except Exception:  # onnxruntime's errors have no class of their own; unknown stays unknown
+        return {}
+    return {
+        name: tuple(value.shape)
+        for name, value in zip(wanted, found, strict=True)
+        if hasattr(value, "shape")
+    }
+
+
+def symbol_sizes(path: Path, feed: Mapping[str, Any]) -> dict[str, int]:
+    """The size of every symbol in the inputs of the file, as the arrays in `feed` have it."""
+    import onnx
+
+    sizes: dict[str, int] = {}
+    for value in onnx.load(path, load_external_data=False).graph.input:
+        if value.name in feed:
+            dims = value.type.tensor_type.shape.dim
+            for dim, size in zip(dims, feed[value.name].shape, strict=False):
+                if dim.dim_param:
+                    sizes[dim.dim_param] = int(size)
+    return sizes

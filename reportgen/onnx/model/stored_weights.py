@@ -1,0 +1,154 @@
+"""What an ONNX file stores: weights, constants, and the scales of quantized ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reportgen.onnx.model.control_flow import CONTROL_FLOW
+from reportgen.onnx.model.protos import (
+    bodies_of,
+    dtype_name,
+    graphs_of,
+    operator_name,
+    tensor_bytes,
+)
+from reportgen.onnx.model.shapes import Shape
+
+_MANY = (1, 2, 4, 5, 6, 7)
+_SCALES: dict[str, tuple[int, ...]] = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "QLinearConv": _MANY,
+    "QLinearMatMul": _MANY,
+    "ConvInteger": (2, 3),
+    "MatMulInteger": (2, 3),
+    "com.microsoft.MatMulNBits": (2, 3),
+    "com.microsoft.DynamicQuantizeMatMul": (2, 3),
+    "com.microsoft.MatMulIntegerToFloat": (2, 3, 4, 5),
+}
+"""Where quantized operators take their scales and zero points."""
+
+_RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weight:
+    """A stored tensor.
+
+    Attributes:
+        is_scale: it serves as scale or zero point of quantized numbers, and as nothing else.
+        kept: of a sparse one, how many of its numbers are stored; None for a dense one.
+    """
+
+    shape: Shape
+    dtype: str
+    bytes: int
+    is_scale: bool = False
+    kept: int | None = None
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it stands for."""
+        return math.prod(self.shape)
+
+
+def stored_tensors(model: Any) -> dict[str, Weight]:
+    """Initializers, dense and sparse, and constants, by name; those of inner graphs too."""
+    graphs = list(graphs_of(model.graph))
+    found = {name: weight for graph in graphs for name, weight in _stored(graph)}
+    scales = _only_scales(graphs)
+    return {
+        name: replace(weight, is_scale=True) if name in scales else weight
+        for name, weight in found.items()
+    }
+
+
+def constants_of(model: Any) -> dict[str, int]:
+    """Single whole numbers and truth values that are stored, by name."""
+    from onnx import TensorProto, numpy_helper
+
+    found: dict[str, int] = {}
+    for graph in graphs_of(model.graph):
+        for name, tensor in _tensors(graph):
+            plain = tensor.data_type in (TensorProto.INT64, TensorProto.BOOL)
+            if plain and math.prod(tensor.dims) == 1:
+                found[name] = int(numpy_helper.to_array(tensor).reshape(-1)[0])
+    return found
+
+
+def carried_weights(model: Any, stored: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Values that are made of stored tensors alone, each with the tensors it is made of.
+
+    A weight that is dequantized, cast or transposed before it is used belongs to what uses it.
+    What leaves the graph, or is read by nobody, is nobody else's.
+    """
+    carried: dict[str, tuple[str, ...]] = {name: (name,) for name in stored}
+    leaving = {value.name for value in model.graph.output}
+    read = {name for graph in graphs_of(model.graph) for node in graph.node for name in node.input}
+    for node in model.graph.node:
+        given = [name for name in node.input if name]
+        fixed = given and all(name in carried for name in given)
+        if not fixed or node.op_type in CONTROL_FLOW or node.op_type.startswith(_RANDOM):
+            continue
+        if all(name in read and name not in leaving for name in node.output if name):
+            made_of = tuple(dict.fromkeys(each for name in given for each in carried[name]))
+            carried |= dict.fromkeys(filter(None, node.output), made_of)
+    return carried
+
+
+def weights_read(node: Any, carried: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The stored tensors that `node`, or a node of a graph within it, makes use of."""
+    names = [*node.input]
+    for body in bodies_of(node):
+        names += [n for graph in graphs_of(body) for inner in graph.node for n in inner.input]
+    return tuple(dict.fromkeys(each for name in names for each in carried.get(name, ())))
+
+
+def _stored(graph: Any) -> Iterator[tuple[str, Weight]]:
+    for name, tensor in _tensors(graph):
+        shape, dtype = tuple(tensor.dims), dtype_name(tensor.data_type)
+        yield name, Weight(shape=shape, dtype=dtype, bytes=tensor_bytes(tensor))
+    for name, sparse in _sparse(graph):
+        values, places = sparse.values, sparse.indices
+        yield (
+            name,
+            Weight(
+                shape=tuple(sparse.dims),
+                dtype=dtype_name(values.data_type),
+                bytes=tensor_bytes(values) + tensor_bytes(places),
+                kept=math.prod(values.dims),
+            ),
+        )
+
+
+def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:
+    yield from ((tensor.name, tensor) for tensor in graph.initializer)
+    for node, attribute in _constants(graph):
+        if attribute.name == "value":
+            yield node.output[0], attribute.t
+
+
+def _sparse(graph: Any) -> Iterator[tuple[str, Any]]:
+    yield from ((sparse.values.name, sparse) for sparse in graph.sparse_initializer)
+    for node, attribute in _constants(graph):
+        if attribute.name == "sparse_value":
+            yield node.output[0], attribute.sparse_tensor
+
+
+def _constants(graph: Any) -> Iterator[tuple[Any, Any]]:
+    for node in graph.node:
+        if node.op_type == "Constant":
+            yield from ((node, attribute) for attribute in node.attribute)
+
+
+def _only_scales(graphs: Iterable[Any]) -> set[str]:
+    scales, others = set[str](), set[str]()
+    for graph in graphs:
+        for node in graph.node:
+            places = _SCALES.get(operator_name(node), ())
+            for place, name in enumerate(node.input):
+                (scales if place in places else others).add(name)
+    return scales - others

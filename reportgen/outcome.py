@@ -1,0 +1,53 @@
+"""What comes of a section: done, skipped with a reason, or failed with an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from reportgen.errors import SectionError
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done(Generic[R]):
+    """The section ran; `result` is what it found."""
+
+    result: R
+    status: Literal["done"] = "done"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped:
+    """The section does not apply to this model; `reason` is a sentence."""
+
+    reason: str
+    status: Literal["skipped"] = "skipped"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """The section applies and could not be done; `error` says why, `hint` what to do.
+
+    `details` is the road-map where there is one: everything that stands in the way, a line each.
+    """
+
+    error: str
+    hint: str = ""
+    details: tuple[str, ...] = ()
+    status: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SectionOutcome:
+    """What one section said of one model, ready for the report."""
+
+    name: str
+    title: str
+    outcome: Done[Any] | Skipped | Failed
+
+
+def as_failed(error: SectionError) -> Failed:
+    """The outcome of a section whose analysis raised `error`."""
+    return Failed(error=error.error, hint=error.hint, details=error.details)

@@ -1,0 +1,266 @@
+"""Samples of one batch: does a sample's result depend on how many and which others there are?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import starmap, zip_longest
+
+import torch
+from torch import Tensor
+
+from reportgen.example_inputs import Examples
+from reportgen.sections.behavior.comparison import is_close, is_same, rounding_of
+from reportgen.sections.behavior.determinism import Repeated
+from reportgen.sections.behavior.result import Probe
+from reportgen.sections.behavior.runner import (
+    Bench,
+    Leaves,
+    NotRunError,
+    Recording,
+    tensors_of,
+)
+from reportgen.sections.behavior.samples import Batches, lost_axis, parts_of
+from reportgen.sections.behavior.wording import capitalized, listed, module_at
+from reportgen.units import format_shape
+
+_CLAIMS = {
+    "batch_of_one": "A sample alone gives the same",
+    "independent": "Samples do not mix",
+}
+_OTHERS = 2  # samples of a batch
+_STRICT = 0.02  # of the tolerance: with equal shapes only a data-dependent course rounds otherwise
+
+Judge = Callable[[Leaves, Leaves, Leaves], Iterator[tuple[str, bool | None]]]
+"""From the results of batch, sample and changed batch to a verdict by key; None is unclear."""
+
+
+def probe_mates(
+    bench: Bench, batches: Batches, repeated: Repeated, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[Probe, ...]:
+    """A sample alone against the batch; then the batch with one sample replaced.
+
+    `repeated` are two passes of the whole batch, `shapes` those of the outputs for one sample.
+    """
+    refusal = _why_not(bench, batches, repeated)
+    if refusal or repeated.outputs is None:
+        return tuple(_not_run(name, refusal) for name in _CLAIMS)
+    mates = _Mates(bench, batches, repeated.outputs, shapes)
+    alone = mates.alone()
+    return alone, mates.replaced(both_ways=alone.verdict != "yes")
+
+
+def _why_not(bench: Bench, batches: Batches, repeated: Repeated) -> str:
+    if repeated.outputs is None:
+        return "not even the two passes over the same batch were run"
+    if not repeated.repeatable:
+        return "the same batch already gives other results each time"
+    if batches.in_lists:
+        return "every sample is an item of a list, and these are not compared"
+    if not batches.has_batch:
+        return "no input has a dim that follows the batch"
+    if bench.batch < 2:
+        return "the model runs with one sample only"
+    return "" if repeated.outputs else "the model returns no tensor to compare"
+
+
+def _not_run(name: str, reason: str) -> Probe:
+    return Probe(
+        name=name, claim=_CLAIMS[name], verdict="not run", sentence=f"{capitalized(reason)}."
+    )
+
+
+@dataclass(slots=True)
+class _Mates:
+    bench: Bench
+    batches: Batches
+    whole: Leaves
+    shapes: Mapping[str, tuple[int, ...]]
+    single: Leaves | None = None
+    rounding: float = 0.0  # of what the model computes in
+
+    def __post_init__(self) -> None:
+        inputs = tensors_of(self.batches.whole)
+        self.rounding = rounding_of((*self.bench.model.parameters(), *inputs))
+
+    def alone(self) -> Probe:
+        """The last sample by itself."""
+        row = self.bench.batch - 1
+        try:
+            self.bench.pay(1)
+            self.single = self.bench.outputs(self.batches.single(row))
+        except NotRunError as reason:
+            return _not_run("batch_of_one", str(reason))
+        surprise = self._surprise(self.single)
+        if surprise:
+            return Probe(
+                name="batch_of_one", claim=_CLAIMS["batch_of_one"], verdict="no", sentence=surprise
+            )
+        seen = dict(self._alone(row)(self.whole, self.single, {}))
+        if False in seen.values():
+            seen |= dict.fromkeys(self._sized_by_values(self.single) & seen.keys(), None)
+        return self._told("batch_of_one", seen, row)
+
+    def _sized_by_values(self, single: Leaves) -> set[str]:
+        """Outputs of which another sample alone gives more or less: nobody knows whose is what."""
+        found: set[str] = set()
+        for batches in (self.batches, replace(self.batches, whole=self.batches.other)):
+            for row in range(min(self.bench.batch, _OTHERS)):
+                with suppress(NotRunError):
+                    self.bench.pay(1)
+                    other = self.bench.outputs(batches.single(row))
+                    found |= {k for k in single if k in other and other[k].shape != single[k].shape}
+        return found
+
+    def _surprise(self, single: Leaves) -> str:
+        """What is wrong with the very shapes of one sample's results; "" for nothing."""
+        batch = self.bench.batch
+        common = [key for key in single if key in self.whole]
+        batched = [
+            k for k in common if self.shapes.get(k, self.whole[k].shape) != self.whole[k].shape
+        ]
+        if batched and all(is_same(single[key], self.whole[key]) for key in batched):
+            return "A sample alone gives the outputs of the batch before it: they are kept."
+        for key in common:
+            if lost_axis(self.whole[key], single[key], batch) is not None:
+                alone, whole = format_shape(single[key].shape), format_shape(self.whole[key].shape)
+                name = f" for {key}" if key else ""
+                return (
+                    f"A sample alone gives {alone}{name}, without the axis of the batch in {whole}."
+                )
+        return ""
+
+    def replaced(self, *, both_ways: bool) -> Probe:
+        """The batch with another last sample: what the first gives must stay.
+
+        That earlier samples do not change the last is what `alone` has shown; where it has not,
+        the first is replaced too.
+        """
+        last = self.bench.batch - 1
+        probe = self._replaced(last, 0)
+        return self._replaced(0, last) if both_ways and probe.verdict == "yes" else probe
+
+    def _replaced(self, other: int, row: int) -> Probe:
+        single = self.single
+        if single is None:
+            single = {key: torch.empty(shape, device="meta") for key, shape in self.shapes.items()}
+        changed = self.batches.with_other_sample(other)
+        if not self.batches.changes(other):
+            return _not_run("independent", "the inputs are the same for every seed")
+        try:
+            self.bench.pay(self.bench.batch)
+            found = self.bench.outputs(changed)
+        except NotRunError as reason:
+            return _not_run("independent", str(reason))
+        seen = dict(self._untouched(row)(self.whole, single, found))
+        return self._told("independent", seen, row, changed)
+
+    def _alone(self, row: int) -> Judge:
+        def judge(whole: Leaves, single: Leaves, _: Leaves) -> Iterator[tuple[str, bool | None]]:
+            for key, parts, like in self._rows(whole, single, row):
+                close = partial(is_close, like, rounding=self.rounding)
+                yield key, any(map(close, parts)) if parts else None
+
+        return judge
+
+    def _untouched(self, row: int) -> Judge:
+        def judge(
+            whole: Leaves, single: Leaves, changed: Leaves
+        ) -> Iterator[tuple[str, bool | None]]:
+            after = {key: parts for key, parts, _ in self._rows(changed, single, row)}
+            for key, parts, _ in self._rows(whole, single, row):
+                pairs = list(zip(parts, after.get(key, ()), strict=False))
+                close = partial(is_close, share=_STRICT, rounding=self.rounding)
+                yield key, any(starmap(close, pairs)) if pairs else None
+
+        return judge
+
+    def _rows(
+        self, whole: Leaves, single: Leaves, row: int
+    ) -> Iterator[tuple[str, list[Tensor], Tensor]]:
+        """Each result of a sample alone, and the parts of the batch's that may be the same."""
+        for key, like in single.items():
+            first, dot, rest = key.partition(".")
+            listed_by_sample = set(whole) != set(single) and first == "0"
+            name = f"{row}{dot}{rest}" if listed_by_sample else key
+            if listed_by_sample and name in whole:
+                yield name, [whole[name]], like
+            elif name in whole:
+                yield key, parts_of(whole[name], like, row, self.bench.batch), like
+
+    def _told(
+        self, name: str, seen: dict[str, bool | None], row: int, changed: Examples | None = None
+    ) -> Probe:
+        wrong = [key for key, verdict in seen.items() if verdict is False]
+        unclear = [key or "the output" for key, verdict in seen.items() if verdict is None]
+        evidence = (
+            (f"{listed(unclear)}: without one axis that follows the batch, not compared",)
+            if unclear
+            else ()
+        )
+        if not seen:
+            return _not_run(name, "no other batch runs, so where the batch lies is not known")
+        if len(unclear) == len(seen):
+            return _not_run(name, "no output has one axis that follows the batch")
+        if not wrong:
+            sentence = _YES[name].format(self.bench.batch)
+            return Probe(
+                name=name, claim=_CLAIMS[name], verdict="yes", sentence=sentence, evidence=evidence
+            )
+        path = self._first_module(row, changed)
+        first = "" if path is None else f", first in {module_at(self.bench.model, path)}"
+        return Probe(
+            name=name,
+            claim=_CLAIMS[name],
+            verdict="no",
+            sentence=_NO[name].format(self.bench.batch, _which(wrong), first),
+            evidence=evidence,
+            where=() if path is None else (path,),
+        )
+
+    def _first_module(self, row: int, changed: Examples | None) -> str | None:
+        """The first module to end with results that break the rule; None where none is seen."""
+        asked = [self.batches.whole, *([changed] if changed else [])]
+        if self.single is not None:
+            asked.append(self.batches.single(self.bench.batch - 1))
+        recordings = [Recording() for _ in asked]
+        try:
+            self.bench.pay(2 * self.bench.batch, copies_of_results=3 * self.bench.batch)
+            for examples, recording in zip(asked, recordings, strict=True):
+                self.bench.outputs(examples, recording)
+        except NotRunError:
+            return None
+        judge = self._alone(row) if changed is None else self._untouched(row)
+        for calls in zip_longest(*(recording.calls for recording in recordings)):
+            if None in calls or len({path for path, _ in calls}) > 1:
+                return None  # another course: what belongs together is not known
+            results = [leaves for _, leaves in calls]
+            single = results[-1] if self.single is not None else self._as_one(results[0])
+            if any(verdict is False for _, verdict in judge(results[0], single, results[1])):
+                return str(calls[0][0])
+        return None
+
+    def _as_one(self, results: Leaves) -> Leaves:
+        """Tensors as large as one sample's share, the batch taken to be the first axis."""
+        return {
+            key: tensor[: len(tensor) // self.bench.batch]
+            for key, tensor in results.items()
+            if tensor.ndim and len(tensor) % self.bench.batch == 0
+        }
+
+
+_YES = {
+    "batch_of_one": "A sample gives alone what it gives in a batch of {}, but for rounding.",
+    "independent": "Replacing one sample in a batch of {} changes nothing for the other.",
+}
+_NO = {
+    "batch_of_one": "A sample alone gives another result than in a batch of {}{}{}.",
+    "independent": "The result of a sample changes with its mates in a batch of {}{}{}.",
+}
+
+
+def _which(outputs: Sequence[str]) -> str:
+    """` (logits, state)`; nothing for a model with one output."""
+    return "" if list(outputs) == [""] else f" ({listed(outputs)})"

@@ -1,0 +1,228 @@
+"""Two evaluation passes over the same inputs: do they agree, and what do they leave behind?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from reportgen.example_inputs import Examples
+from reportgen.pytree import named_tensors
+from reportgen.sections.behavior.comparison import how_far, is_finite, is_same
+from reportgen.sections.behavior.result import Probe, Verdict
+from reportgen.sections.behavior.runner import (
+    Bench,
+    Leaves,
+    NotRunError,
+    Recording,
+    copied,
+    copies,
+)
+from reportgen.sections.behavior.state import Snapshot, version_of
+from reportgen.sections.behavior.wording import capitalized, listed, module_at
+
+_CLAIMS = {
+    "repeatable": "Two evaluation passes agree",
+    "finite": "Outputs are finite",
+    "inputs_kept": "Inputs stay as they were",
+    "stateless": "No state is left behind",
+}
+
+Draws = Mapping[tuple[str, str], int]
+"""Calls of random operators, by operator and path of the module."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Repeated:
+    """The probes of two passes, and the outputs of the first for those that come after."""
+
+    probes: tuple[Probe, ...]
+    outputs: Leaves | None
+    repeatable: bool
+
+
+def probe_repetition(bench: Bench, examples: Examples, draws: Draws) -> Repeated:
+    """Two passes in evaluation mode, the second without a seed of its own."""
+    try:
+        bench.pay(2 * bench.batch)
+        before = Snapshot(bench.model)
+        given = copied(examples)
+        first = copies(named_tensors(bench.evaluate(given)))
+        between = Snapshot(bench.model)
+        finite = _FirstNotFinite()
+        again = bench.evaluate(copied(examples), finite, seeded=False)
+        second = copies(named_tensors(again))
+        after = Snapshot(bench.model)
+    except NotRunError as reason:
+        return Repeated(
+            probes=tuple(
+                _probe(name, "not run", f"{capitalized(str(reason))}.") for name in _CLAIMS
+            ),
+            outputs=None,
+            repeatable=False,
+        )
+    changed = tuple(
+        dict.fromkeys((*between.registered_changed_since(before), *after.changed_since(between)))
+    )
+    apart = how_far(first, second)
+    probes = (
+        _differing(bench, examples, draws, apart, changed) if apart else _agreeing(first, second),
+        _finite(bench, first, finite.path),
+        _inputs_kept(examples, given),
+        _stateless(changed),
+    )
+    return Repeated(probes=probes, outputs=first, repeatable=not apart)
+
+
+class _FirstNotFinite:
+    """Remembers the first module that returned NaN or infinity."""
+
+    def __init__(self) -> None:
+        self.path: str | None = None
+        self._last: tuple[int, ...] = ()
+
+    def __call__(self, path: str, results: Leaves) -> None:
+        for tensor in results.values():
+            if self.path is None and not self._was_last(tensor) and not is_finite(tensor):
+                self.path = path
+
+    def _was_last(self, tensor: Tensor) -> bool:
+        """Whether this is what the module below has just returned, as in a `Sequential`."""
+        this = (id(tensor), version_of(tensor))
+        was, self._last = this == self._last, this
+        return was
+
+
+def _probe(
+    name: str,
+    verdict: Verdict,
+    sentence: str,
+    evidence: tuple[str, ...] = (),
+    where: tuple[str, ...] = (),
+) -> Probe:
+    return Probe(
+        name=name,
+        claim=_CLAIMS[name],
+        verdict=verdict,
+        sentence=sentence,
+        evidence=evidence,
+        where=where,
+    )
+
+
+def _agreeing(first: Leaves, second: Leaves) -> Probe:
+    if not first:
+        return _probe("repeatable", "not run", "The model returns no tensor to compare.")
+    exactly = all(is_same(tensor, second[key]) for key, tensor in first.items())
+    how = "bit for bit" if exactly else "but for rounding"
+    return _probe("repeatable", "yes", f"Two evaluation passes over the same inputs agree {how}.")
+
+
+def _differing(
+    bench: Bench, examples: Examples, draws: Draws, apart: str, changed: tuple[str, ...]
+) -> Probe:
+    path = _first_difference(bench, examples)
+    first = f", first in {module_at(bench.model, path)}" if path is not None else ""
+    evidence = [
+        f"{operator} draws random numbers in {module_at(bench.model, place)}, "
+        f"{times} time{'s' * (times != 1)} in one pass"
+        for (operator, place), times in draws.items()
+    ]
+    if changed:
+        evidence.append(f"a pass changes {listed(changed)}")
+    if not evidence:
+        evidence.append("no random operator of torch runs and no state was seen to change")
+    return _probe(
+        "repeatable",
+        "no",
+        f"Two evaluation passes over the same inputs differ: {apart}{first}.",
+        tuple(evidence[:8]),
+        (path,) if path is not None else tuple(place for _, place in draws),
+    )
+
+
+def _first_difference(bench: Bench, examples: Examples) -> str | None:
+    """The first module to end whose results differ in two more passes; None if none does."""
+    recordings = Recording(), Recording()
+    try:
+        bench.pay(2 * bench.batch, copies_of_results=2 * bench.batch)
+        for number, recording in enumerate(recordings):
+            bench.evaluate(copied(examples), recording, seeded=number == 0)
+    except NotRunError:
+        return None
+    for one, other in zip_longest(*(recording.calls for recording in recordings)):
+        if one is None or other is None or one[0] != other[0] or how_far(one[1], other[1]):
+            return str((one or other)[0])
+    return None
+
+
+def _finite(bench: Bench, outputs: Leaves, path: str | None) -> Probe:
+    bad = [key or "the output" for key, tensor in outputs.items() if not is_finite(tensor)]
+    first = "" if path is None else f"first seen in the result of {module_at(bench.model, path)}"
+    if not bad:
+        inside = (f"NaN or infinity occurs inside and stays there: {first}",) if first else ()
+        return _probe("finite", "yes", "No output holds NaN or infinity.", inside)
+    return _probe(
+        "finite",
+        "no",
+        f"{capitalized(listed(bad))} hold{'s' * (len(bad) == 1)} NaN or infinity"
+        f"{f', {first}' if first else ''}.",
+        _kinds(outputs),
+        (path,) if path is not None else (),
+    )
+
+
+def _kinds(outputs: Leaves) -> tuple[str, ...]:
+    lines = []
+    for key, tensor in outputs.items():
+        if not is_finite(tensor):
+            wide = tensor.to_dense() if tensor.is_sparse else tensor
+            nan, infinite = int(wide.isnan().sum()), int(wide.isinf().sum())
+            lines.append(
+                f"{key or 'the output'}: {nan:,} NaN and {infinite:,} infinite "
+                f"of {tensor.numel():,} numbers"
+            )
+    return tuple(lines[:6])
+
+
+def _inputs_kept(before: Examples, after: Examples) -> Probe:
+    """`after` are the copies that a pass was given."""
+    names = _changed_inputs(before, after)
+    if not names:
+        return _probe("inputs_kept", "yes", "The forward pass leaves its inputs as they were.")
+    return _probe(
+        "inputs_kept",
+        "no",
+        f"The forward pass writes into its input{'s' * (len(names) > 1)} {listed(names)}.",
+        where=tuple(names),
+    )
+
+
+def _changed_inputs(before: Examples, after: Examples) -> list[str]:
+    old, new = before.tensors(), after.tensors()
+    names = [
+        name
+        for name in dict.fromkeys((*old, *new))
+        if name not in old or name not in new or not is_same(old[name], new[name])
+    ]
+    if not names and _structure(before) != _structure(after):
+        names.append("(its lists or dicts)")
+    return names
+
+
+def _structure(examples: Examples) -> Any:
+    return pytree.tree_map_only(Tensor, lambda _: None, (examples.args, examples.kwargs))
+
+
+def _stateless(changed: tuple[str, ...]) -> Probe:
+    if not changed:
+        return _probe(
+            "stateless", "yes", "An evaluation pass changes nothing that the model holds."
+        )
+    return _probe(
+        "stateless", "no", f"An evaluation pass changes {listed(changed)}.", where=changed
+    )

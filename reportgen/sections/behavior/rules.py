@@ -1,0 +1,134 @@
+"""What is judged of how a model behaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reportgen.findings import Hit, Severity, rule
+from reportgen.sections.behavior.result import Behavior
+
+
+def _denied(result: Behavior, *names: str) -> Iterator[Hit]:
+    """A hit for the first of the probes `names` whose answer is no."""
+    for name in names:
+        probe = result.probe(name)
+        if probe is not None and probe.verdict == "no" and probe.expected:
+            yield Hit(where=probe.where[0] if probe.where else "", message=probe.sentence)
+            return
+
+
+@rule(
+    "BEH001",
+    Severity.WARNING,
+    advice="pass training=self.training to functional dropout, or draw the noise outside the model",
+)
+def evaluation_passes_that_differ(result: Behavior) -> Iterator[Hit]:
+    """A model that answers twice differently to the same inputs, in evaluation mode.
+
+    Usually a functional dropout without `training=self.training`, noise drawn inside the
+    forward pass, or state that one pass leaves for the next. Such a model cannot be compared
+    with its export, and its metrics cannot be reproduced.
+    """
+    yield from _denied(result, "repeatable")
+
+
+@rule(
+    "BEH002",
+    Severity.WARNING,
+    advice="keep samples apart: reduce and normalize over every dim but the batch",
+)
+def results_that_depend_on_batch_mates(result: Behavior) -> Iterator[Hit]:
+    """A sample whose result depends on the other samples of its batch, in evaluation mode.
+
+    The usual causes are batch normalization without running statistics, a softmax, mean or
+    cumulative sum over the batch dim, and a reshape that mixes samples. The answer to a request
+    then depends on which other requests happen to share its batch.
+    """
+    yield from _denied(result, "independent", "batch_of_one")
+
+
+@rule(
+    "BEH003",
+    Severity.WARNING,
+    advice="keep state out of the forward pass, or change it only `if self.training`",
+)
+def evaluation_that_changes_state(result: Behavior) -> Iterator[Hit]:
+    """An evaluation pass that changes parameters, buffers or attributes of the model.
+
+    What is filled once and then stays, such as a cache of positions, is not meant. A model that
+    keeps counting or remembering cannot be shared between threads, and a saved copy depends on
+    how often it was called.
+    """
+    yield from _denied(result, "stateless")
+
+
+@rule(
+    "BEH004",
+    Severity.WARNING,
+    advice="look for detach, no_grad, .data or a rounding between it and the output; or freeze it",
+)
+def parameters_without_gradient(result: Behavior) -> Iterator[Hit]:
+    """A trainable parameter that the forward pass reads and that gets no gradient.
+
+    It is read, so it is not idle, but the way from it to the outputs is cut: by `detach`,
+    `no_grad`, `.data`, or an operator without a derivative such as argmax. It will keep its
+    initial value for ever while the optimizer carries it along. A model that does not run in
+    training mode without targets is not judged: its losses are where such gradients come from.
+    """
+    yield from _denied(result, "gradients")
+
+
+@rule(
+    "BEH005",
+    Severity.WARNING,
+    advice="guard logarithms, roots and divisions; or give the input's true range (low, high)",
+)
+def outputs_that_are_not_finite(result: Behavior) -> Iterator[Hit]:
+    """An output that holds NaN or infinity for random inputs of the manifest's range.
+
+    The first module whose result is not finite is named. Where the manifest says nothing of the
+    range, inputs are standard normal numbers, negative ones among them.
+    """
+    yield from _denied(result, "finite")
+
+
+@rule(
+    "BEH006",
+    Severity.WARNING,
+    advice="clone the input first, or use the operator that is not in place",
+)
+def inputs_changed_in_place(result: Behavior) -> Iterator[Hit]:
+    """A forward pass that writes into its own inputs.
+
+    The caller's tensor is another one after the call: a second call on the same batch, an
+    ensemble or a loss that compares with the input then works on changed numbers.
+    """
+    yield from _denied(result, "inputs_kept")
+
+
+@rule(
+    "BEH007",
+    Severity.WARNING,
+    advice="add a small epsilon under roots, norms and divisions, also where `where` hides them",
+)
+def gradients_that_are_not_finite(result: Behavior) -> Iterator[Hit]:
+    """A parameter whose gradient holds NaN or infinity in the first backward pass.
+
+    Typical are the root or the norm of an exact zero, and a `torch.where` that hides a division
+    by zero from the output but not from the gradient. One optimizer step destroys the weights.
+    Where the outputs themselves are not finite, that is the finding.
+    """
+    outputs = result.probe("finite")
+    if outputs is None or outputs.verdict != "no":
+        yield from _denied(result, "finite_gradients")
+
+
+RULES = (
+    evaluation_passes_that_differ,
+    results_that_depend_on_batch_mates,
+    evaluation_that_changes_state,
+    parameters_without_gradient,
+    outputs_that_are_not_finite,
+    inputs_changed_in_place,
+    gradients_that_are_not_finite,
+)

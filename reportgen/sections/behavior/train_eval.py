@@ -1,0 +1,175 @@
+"""Evaluation mode beside training mode: outputs, operators, modules, memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import nn
+
+from reportgen.sections.behavior.fake_runs import CannotRunError, DryRun, Outcome
+from reportgen.sections.behavior.result import Mode, ModuleGroup, OperatorCounts, Probe
+from reportgen.sections.behavior.wording import counted, forms, listed
+
+_OTHER_NUMBERS = "gives other numbers to its operators"
+_BATCH_NORM = nn.modules.batchnorm._NormBase
+
+
+def mode_of(run: Outcome, saved_bytes: int | None = None) -> Mode:
+    """A mode's figures; those of a pass that failed are unknown."""
+    if isinstance(run, CannotRunError):
+        return Mode(
+            outputs=(), operators=None, written_bytes=None, saved_bytes=None, error=run.reason
+        )
+    return Mode(
+        outputs=run.outputs,
+        operators=run.recorder.operators.total(),
+        written_bytes=run.recorder.written_bytes,
+        saved_bytes=saved_bytes,
+    )
+
+
+def different_operators(evaluation: DryRun, training: Outcome) -> tuple[OperatorCounts, ...]:
+    """Operators whose number differs between the modes, by name."""
+    if isinstance(training, CannotRunError):
+        return ()
+    before, after = evaluation.recorder.operators, training.recorder.operators
+    return tuple(
+        OperatorCounts(operator=name, evaluation=before[name], training=after[name])
+        for name in sorted(before | after)
+        if before[name] != after[name]
+    )
+
+
+def different_modules(
+    model: nn.Module, evaluation: DryRun, training: Outcome, *, steady: bool
+) -> tuple[ModuleGroup, ...]:
+    """Modules that run other operators in training mode, or run in one mode only, by reason.
+
+    `steady` is whether two passes in one mode give the same: else other numbers say nothing.
+    """
+    if isinstance(training, CannotRunError):
+        return ()
+    groups: dict[tuple[str, str], list[str]] = {}
+    for path, module in model.named_modules():
+        reason = _difference(path, module, evaluation, training)
+        if reason and (steady or not reason.startswith(_OTHER_NUMBERS)):
+            groups.setdefault((type(module).__name__, reason), []).append(path)
+    return tuple(
+        ModuleGroup(type=kind, reason=reason, paths=tuple(paths))
+        for (kind, reason), paths in groups.items()
+    )
+
+
+def _difference(path: str, module: nn.Module, evaluation: DryRun, training: DryRun) -> str:
+    calls = evaluation.running.calls[path], training.running.calls[path]
+    if calls[0] == 0 or calls[1] == 0:
+        if calls == (0, 0) or _parent_is_idle(path, evaluation if calls[1] else training):
+            return ""
+        return "runs in training mode only" if calls[1] else "runs in evaluation mode only"
+    before = evaluation.recorder.by_module.get(path, Counter())
+    after = training.recorder.by_module.get(path, Counter())
+    if before == after:
+        return ""
+    known = _known_reason(module)
+    if known:
+        return known
+    more = sorted({name for (name, _) in (after - before)})
+    less = sorted({name for (name, _) in (before - after)})
+    if more == less:
+        return f"{_OTHER_NUMBERS}: {listed(more, 3)}"
+    names = listed(more, 3) if more else listed(less, 3)
+    return f"runs {'other' if more and less else 'more' if more else 'fewer'} operators: {names}"
+
+
+def _parent_is_idle(path: str, run: DryRun) -> bool:
+    """Whether the module above has not run either, and so says it for this one."""
+    return path != "" and run.running.calls[path.rpartition(".")[0]] == 0
+
+
+def _known_reason(module: nn.Module) -> str:
+    if isinstance(module, _BATCH_NORM):
+        return _batch_norm_reason(module)
+    rate = drop_rate(module)
+    if rate is None:
+        return ""
+    if "Depth" in type(module).__name__ or "Path" in type(module).__name__:
+        return f"skips its branch with p = {rate:g}"
+    return f"drops with p = {rate:g}"
+
+
+def _batch_norm_reason(module: nn.modules.batchnorm._NormBase) -> str:
+    if module.running_mean is None:
+        return "normalizes with the statistics of the batch"
+    how = "as their average" if module.momentum is None else f"with momentum {module.momentum:g}"
+    return f"normalizes with the statistics of the batch and updates the running ones {how}"
+
+
+def drop_rate(module: nn.Module) -> float | None:
+    """The probability that a module drops something; None where it has none."""
+    for name in ("p", "drop_prob", "dropout"):
+        rate = getattr(module, name, None)
+        if isinstance(rate, float | int) and not isinstance(rate, bool) and 0 <= rate <= 1:
+            return float(rate)
+    return None
+
+
+def remarks_on(model: nn.Module) -> tuple[str, ...]:
+    """Settings of dropout and normalization that surprise, a sentence each."""
+    kinds: dict[str, list[str]] = {}
+    for path, module in model.named_modules():
+        for remark in _remarks(module):
+            kinds.setdefault(remark, []).append(path or "the model")
+    return tuple(
+        f"{counted(len(paths), remark)}: {listed(paths, 4)}" for remark, paths in kinds.items()
+    )
+
+
+def _remarks(module: nn.Module) -> Iterator[str]:
+    kind = type(module).__name__
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        if module.p == 0:
+            yield f"{kind} never drops (p = 0)"
+        elif module.p == 1:
+            yield f"{kind} drops everything in training (p = 1)"
+    if isinstance(module, _BATCH_NORM) and "Instance" not in kind:
+        if not module.track_running_stats:
+            yield f"{kind} keeps no running statistics and uses the batch's in evaluation too"
+        elif module.momentum is None:
+            yield f"{kind} averages its running statistics over all batches (momentum None)"
+
+
+def modes_probe(
+    evaluation: DryRun,
+    training: Outcome,
+    groups: tuple[ModuleGroup, ...],
+    difference: str | None,
+) -> Probe:
+    """Whether the mode makes a difference; `difference` is that of the outputs in words."""
+    name, claim = "modes_agree", "Both modes do the same"
+    if isinstance(training, CannotRunError):
+        return Probe(
+            name=name,
+            claim=claim,
+            verdict="not run",
+            sentence=f"The model cannot run in training mode: {training.reason}.",
+            expected=False,
+        )
+    same_form = [(o.key, o.dtype, o.shape) for o in evaluation.outputs] == [
+        (o.key, o.dtype, o.shape) for o in training.outputs
+    ]
+    count = sum(len(group.paths) for group in groups)
+    if not count and same_form:
+        sentence = "No module behaves differently in training mode."
+    else:
+        changed = "the same form" if same_form else f"another form: {forms(training.outputs)}"
+        sentence = f"{counted(count, 'module')} behave{'s' * (count == 1)} differently in training "
+        sentence += f"mode; the outputs have {changed}{f' and {difference}' if difference else ''}."
+    return Probe(
+        name=name,
+        claim=claim,
+        verdict="no" if count or not same_form else "yes",
+        sentence=sentence,
+        where=tuple(path for group in groups for path in group.paths),
+        expected=False,
+    )

@@ -1,0 +1,267 @@
+"""Which module is running at each moment, and what goes into it and comes out."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reportgen.error_text import user_location
+from reportgen.pytree import modules_of, named_tensors
+from reportgen.sections.layers.memory_traffic import shape_of, tensor_bytes
+from reportgen.sections.layers.modules import Hidden, hidden, is_within, kept_by_functions, walk
+from reportgen.sections.layers.op_counter import Meter
+from reportgen.sections.layers.operators import storage_of
+from reportgen.sections.layers.result import Shape, Unregistered
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One call of one module."""
+
+    path: str
+    inputs: dict[str, Shape]
+    outputs: dict[str, Shape]
+    output_dtypes: tuple[str, ...]
+    output_bytes: int
+    hooked: bool  # False: `.forward()` was called directly, past the hooks
+
+
+def shapes_of(leaves: dict[str, Tensor]) -> dict[str, Shape]:
+    """The shape of every leaf, by its key."""
+    return {key: shape_of(tensor) for key, tensor in leaves.items()}
+
+
+class Watch:
+    """Knows at each moment which module is running, under which of its paths."""
+
+    meter: Meter  # what counts the pass
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._calls: list[Call] = []
+        self.elsewhere: list[Call] = []  # calls in threads of their own
+        self._strangers: list[tuple[nn.Module, Unregistered]] = []
+        self._kept = kept_by_functions(model)
+        self.to_numpy: set[str] = set()  # paths of modules that hand tensors to NumPy
+        self._thread = threading.get_ident()
+        self._local = threading.local()
+        self._stack: list[str] = []
+        self._lock = threading.Lock()
+        self._modules = {id(node.module): node.module for node in walk(model)}
+        self._paths: dict[int, list[str]] = {}
+        for node in walk(model):
+            self._paths.setdefault(id(node.module), []).append(node.path)
+        self._known = {id(module) for item in hidden(model) for module in _modules_of(item)}
+        self._announced: set[int] = set()  # called by `module(...)`, forward not yet entered
+        self._count: Counter[str] = Counter()
+
+    @property
+    def _running(self) -> list[str]:
+        """Paths of the running modules; a thread starts below those that run in ours."""
+        if threading.get_ident() == self._thread:
+            return self._stack
+        if not hasattr(self._local, "stack"):
+            self._local.stack = list(self._stack)
+        stack: list[str] = self._local.stack
+        return stack
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether some module is running."""
+        return bool(self._running)
+
+    def calls_in_order(self) -> list[Call]:
+        """Calls as they ended; those of threads, which end as they will, first and by path."""
+        return [*sorted(self.elsewhere, key=lambda call: call.path), *self._calls]
+
+    def strangers(self) -> tuple[Unregistered, ...]:
+        """Modules that were called and are not the model's, neither before nor after the pass."""
+        own = {id(module) for module in modules_of(self._model)}
+        return tuple(
+            item
+            for module, item in self._strangers
+            if id(module) not in own and not all(map(self._is_copy, module.parameters(False)))
+        )
+
+    def _is_copy(self, parameter: nn.Parameter) -> bool:
+        return storage_of(parameter) in self.meter.copies
+
+    def place(self, parameters: list[str]) -> str:
+        """Path of the running module, or of the module below it whose parameter is read."""
+        running = self._running[-1] if self._running else ""
+        for name in parameters:
+            owner = name.rpartition(".")[0]
+            if is_within(owner, running):
+                return owner
+        return running
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Wrap every module's `forward`, by whatever way it is reached; unwrap at the end."""
+        hooks = nn.modules.module
+        with ExitStack() as undo:
+            undo.callback(hooks.register_module_forward_pre_hook(self._announce).remove)
+            left = hooks.register_module_forward_hook(
+                self._leave, with_kwargs=True, always_call=True
+            )
+            undo.callback(left.remove)
+            undo.enter_context(self._seeing_numpy())
+            for module in self._modules.values():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue  # its forward is compiled and cannot be wrapped: hooks alone see it
+                attributes = vars(module)
+                before = attributes.get("forward", _ABSENT)
+                attributes["forward"] = self._wrapped(module, module.forward)
+                undo.callback(_put_back, attributes, before)
+            yield
+
+    @contextmanager
+    def _seeing_numpy(self) -> Iterator[None]:
+        """What NumPy computes nobody sees; that a tensor goes there is seen."""
+        tensors: Any = Tensor
+        before, take = vars(Tensor).get("numpy", _ABSENT), tensors.numpy
+
+        @wraps(take)
+        def numpy(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            array = take(tensor, *args, **kwargs)
+            self.to_numpy.add(self.place(self.meter.note_used([tensor])))
+            return array
+
+        tensors.numpy = numpy
+        try:
+            yield
+        finally:
+            if before is _ABSENT:
+                del tensors.numpy
+            else:
+                tensors.numpy = before
+
+    def _announce(self, module: nn.Module, _: Any) -> None:
+        if id(module) in self._modules:
+            if isinstance(module, torch.jit.ScriptModule):
+                self._enter(module)
+            else:
+                self._announced.add(id(module))
+        elif id(module) not in self._known and any(True for _ in module.parameters(False)):
+            self._known.add(id(module))
+            item = Unregistered(
+                path=self._kept.get(id(module)) or self._called_at(),
+                type=type(module).__name__,
+                parameters=sum(p.numel() for p in module.parameters(False)),
+            )
+            self._strangers.append((module, item))
+
+    def _called_at(self) -> str:
+        where = (self._running[-1] if self._running else "") or "the model"
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None:
+            if place := user_location(frame.f_code.co_filename, frame.f_lineno):
+                return f"{where}, called at {place}"
+            frame = frame.f_back
+        return f"{where}, held elsewhere"
+
+    def _enter(self, module: nn.Module) -> str:
+        path = self._path_of(module)
+        self._count[path] += 1
+        self._running.append(path)
+        return path
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if id(module) in self._modules and isinstance(module, torch.jit.ScriptModule):
+            inputs = shapes_of(_named(args, kwargs))
+            self._note_call(self._running.pop(), inputs, output, hooked=True)
+
+    def _wrapped(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(forward)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            hooked = id(module) in self._announced
+            self._announced.discard(id(module))
+            inputs = shapes_of(_named(args, kwargs))
+            path = self._enter(module)
+            try:
+                with self._counting():
+                    output = forward(*args, **kwargs)
+            finally:
+                self._running.pop()
+            self._note_call(path, inputs, output, hooked=hooked)
+            return output
+
+        return watched
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Count in this thread too: who watches operators watches those of one thread."""
+        if threading.get_ident() == self._thread or getattr(self._local, "counts", False):
+            yield
+            return
+        meter = self.meter.sibling()
+        self._local.counts = True
+        try:
+            with torch.no_grad(), meter:
+                yield
+        finally:
+            self._local.counts = False
+            with self._lock:
+                self.meter.absorb(meter)
+
+    def _note_call(self, path: str, inputs: dict[str, Shape], output: Any, *, hooked: bool) -> None:
+        leaves = named_tensors(output)
+        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in leaves.values()}
+        calls = self._calls if threading.get_ident() == self._thread else self.elsewhere
+        calls.append(
+            Call(
+                path=path,
+                inputs=inputs,
+                outputs=shapes_of(leaves),
+                output_dtypes=tuple(sorted(dtypes)),
+                output_bytes=sum(map(tensor_bytes, leaves.values())),
+                hooked=hooked,
+            )
+        )
+
+    def _path_of(self, module: nn.Module) -> str:
+        """Under which of its paths a module runs: the nearest below whoever is running.
+
+        Equally near ones take turns, as the items of `Sequential(layer, layer)` do.
+        """
+        paths = self._paths[id(module)]
+        if len(paths) == 1:
+            return paths[0]
+        for above in reversed(self._running):
+            below = [path for path in paths if is_within(path, above)]
+            if below:
+                return min(below, key=lambda path: (path.count("."), self._count[path]))
+        return min(paths, key=lambda path: self._count[path])
+
+
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
+    leaves: dict[str, Tensor] = {}
+    for index, value in enumerate(args):
+        leaves.update(named_tensors(value, str(index)))
+    for name, value in kwargs.items():
+        leaves.update(named_tensors(value, name))
+    return leaves
+
+
+def _modules_of(item: Hidden) -> list[nn.Module]:
+    return list(modules_of(item.value)) if isinstance(item.value, nn.Module) else []
+
+
+_ABSENT = object()
+
+
+def _put_back(attributes: dict[str, Any], forward: Any) -> None:
+    if forward is _ABSENT:
+        attributes.pop("forward", None)
+    else:
+        attributes["forward"] = forward

@@ -1,0 +1,188 @@
+"""Mixtures of experts: which parameters a single token passes through.
+
+Experts are modules of equal structure in one list, or tensors stacked along a first dimension.
+How many of them a token sees is read from the pass itself, a top-k over as many candidates as
+there are experts in the module that holds them, and otherwise from the router's attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from reportgen.sections.layers.modules import (
+    Node,
+    first_visits,
+    is_within,
+    join,
+    own_parameters,
+    walk,
+)
+from reportgen.sections.layers.op_counter import Choice
+from reportgen.sections.layers.result import Experts
+
+_PICKED = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "experts_per_token",
+    "num_selected_experts",
+    "num_selected",
+    "moe_topk",
+    "moe_top_k",
+    "top_k",
+    "topk",
+    "k",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stack:
+    """Parts of a model that could be experts."""
+
+    path: str  # of the list, or of the module that holds the stacked tensors
+    home: str  # of the module in whose pass a router would have to run
+    experts: int
+    parameters: int
+    listed: bool
+    tensors: frozenset[str]  # names of the parameters that only an expert would read
+
+
+def find_experts(
+    model: nn.Module, choices: Iterable[Choice], first_read: Mapping[str, int]
+) -> tuple[Experts, ...]:
+    """Every mixture of experts in `model`, in the order of the modules.
+
+    `first_read` says of every parameter when it was read first: experts run after the choice.
+    """
+    nodes = walk(model)
+    modules = {node.path: node.module for node in nodes}
+    ran = sorted(choices)
+    found = []
+    for node in first_visits(nodes):
+        for stack in _stacks(node, first_read):
+            begun = [when for name, when in first_read.items() if name in stack.tensors]
+            before = [choice for choice in ran if not begun or choice.when <= min(begun)]
+            picked = _picked_in_pass(stack, before) or _picked_by_name(stack, modules)
+            if picked is not None:
+                active, how = picked
+                found.append(
+                    Experts(
+                        path=stack.path,
+                        experts=stack.experts,
+                        active=active,
+                        parameters=stack.parameters,
+                        found=how,
+                    )
+                )
+    return tuple(found)
+
+
+def active_parameters(parameters: int, experts: tuple[Experts, ...]) -> int | None:
+    """Of `parameters`, those that one token passes through; None without experts."""
+    if not experts:
+        return None
+    return parameters - sum(
+        each.parameters - each.parameters * each.active // each.experts for each in experts
+    )
+
+
+def _stacks(node: Node, first_read: Mapping[str, int]) -> Iterator[_Stack]:
+    module = node.module
+    if isinstance(module, nn.ModuleList | nn.ModuleDict):
+        yield from _listed(node)
+    elif not isinstance(module, nn.modules.conv._ConvNd):
+        held = {name: p for name, p in own_parameters(node).items() if p.dim() >= 2}
+        for count in sorted({int(p.shape[0]) for p in held.values() if p.dim() >= 3}):
+            if count > 1:
+                yield _stacked(node, {n: p for n, p in held.items() if p.shape[0] == count},
+                               first_read)  # fmt: skip
+
+
+def _listed(node: Node) -> Iterator[_Stack]:
+    """Modules of equal structure in one list."""
+    children = list(node.module.children())
+    forms = {_form(child) for child in children}
+    if len(children) == len(node.module._modules) >= 2 and len(forms) == 1 and forms != {()}:
+        held = dict(node.module.named_parameters())
+        yield _Stack(
+            path=node.path,
+            home=node.path.rpartition(".")[0],
+            experts=len(children),
+            parameters=sum(p.numel() for p in held.values()),
+            listed=True,
+            tensors=frozenset(join(node.path, name) for name in held),
+        )
+
+
+def _stacked(node: Node, held: dict[str, nn.Parameter], first_read: Mapping[str, int]) -> _Stack:
+    """Tensors with one first dimension; a matrix that is read before the others is the router."""
+    weights = frozenset(name for name, p in held.items() if p.dim() >= 3)
+    begun = min((first_read[name] for name in weights if name in first_read), default=0)
+    experts = [p for name, p in held.items() if first_read.get(name, begun) >= begun]
+    return _Stack(
+        path=node.path,
+        home=node.path.rpartition(".")[0],
+        experts=int(experts[0].shape[0]),
+        parameters=sum(p.numel() for p in experts),
+        listed=False,
+        tensors=weights,
+    )
+
+
+def _form(module: nn.Module) -> tuple[Any, ...]:
+    """What modules of equal structure share; empty for one without parameters."""
+    return tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
+
+
+def _picked_in_pass(stack: _Stack, choices: list[Choice]) -> tuple[int, str] | None:
+    near = [
+        choice
+        for choice in choices
+        if choice.candidates == stack.experts > choice.picked and _is_near(choice.path, stack)
+    ]
+    if not near:
+        return None
+    choice = min(near, key=lambda choice: choice.picked)
+    where = choice.path or "the model"
+    return choice.picked, f"a top-k of {choice.picked} of {choice.candidates} ran in {where}"
+
+
+def _is_near(path: str, stack: _Stack) -> bool:
+    """Whether what runs at `path` could route to `stack`: in its home, not inside an expert."""
+    if stack.listed and (path == stack.path or is_within(path, stack.path)):
+        return False
+    below = path.removeprefix(stack.home).strip(".")
+    return (path == stack.home or is_within(path, stack.home)) and below.count(".") < 2
+
+
+def _picked_by_name(stack: _Stack, modules: dict[str, nn.Module]) -> tuple[int, str] | None:
+    """The number that a router names, where something is as wide as there are experts."""
+    home = modules.get(stack.home)
+    if home is None or not _has_router(home, stack):
+        return None
+    beside = [(stack.home, home), (stack.path, modules[stack.path])]
+    beside += [(f"{stack.home}.{name}".strip("."), child) for name, child in home.named_children()]
+    for path, module in beside:
+        for owner, where in ((module, path or "the model"), (_config(module), "the configuration")):
+            for name in _PICKED if owner is not None else ():
+                value = getattr(owner, name, None)
+                if type(value) is int and 0 < value < stack.experts:
+                    return value, f"{name} of {where} is {value}"
+    return None
+
+
+def _config(module: nn.Module) -> object | None:
+    return getattr(module, "config", None)
+
+
+def _has_router(home: nn.Module, stack: _Stack) -> bool:
+    """Whether a matrix beside the experts gives one score for each of them."""
+    inside = stack.path.removeprefix(stack.home).strip(".")
+    return any(
+        p.dim() == 2 and stack.experts in p.shape
+        for name, p in home.named_parameters()
+        if not (inside and is_within(name, inside)) and name.count(".") < 2
+    )

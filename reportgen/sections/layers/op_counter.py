@@ -1,0 +1,265 @@
+"""Watches the operators of one pass: their cost, their place, the parameters they read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._ops import HigherOrderOperator
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from reportgen.sections.layers.cost import Formulas
+from reportgen.sections.layers.higher_order import run_higher_order
+from reportgen.sections.layers.memory_traffic import (
+    moved_bytes,
+    parts_of,
+    shape_of,
+    tensor_bytes,
+    tensors_in,
+)
+from reportgen.sections.layers.operators import (
+    ABOUT_SHAPES,
+    ASKS,
+    PICKS,
+    can_be_taken_apart,
+    dtype_of,
+    is_wrapper,
+    moves_nothing,
+    name_of,
+    storage_of,
+)
+from reportgen.sections.layers.result import Shape, Uncounted
+from reportgen.sections.layers.zero_cost_ops import is_free
+
+_aten = torch.ops.aten
+
+Place = Callable[[list[str]], str]
+"""From the parameters that an operator reads to the path of the module that it works for."""
+
+
+class Work(NamedTuple):
+    """What one operator does, as far as a roofline needs to know."""
+
+    path: str  # of the module that it works for
+    dtype: str  # in which it computes: "float32"
+    flops: int
+    bytes: int
+
+
+class Choice(NamedTuple):
+    """`picked` of `candidates` were picked by a top-k, in the module at `path`."""
+
+    path: str
+    candidates: int
+    picked: int
+    when: int = 0  # how many operators ran before
+
+
+class ReachedOriginalError(Exception):
+    """A pass of a twin reads a parameter of the model that it is the twin of."""
+
+
+class Seen(NamedTuple):
+    """Shapes that an operator read and wrote, parameters left out."""
+
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+
+
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts every operator that runs inside it.
+
+    Operators without a formula are taken apart where torch can, as its own counter does, and
+    otherwise counted by the convention in `free`. `parameters` are the model's, by name;
+    `place` says for which module an operator works. No operator may read any of `forbidden`.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], place: Place, forbidden: Iterable[Tensor] = ()
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops: Counter[str] = Counter()  # by module path
+        self.work: Counter[Work] = Counter()  # how often each was done, views left out
+        self.used: set[str] = set()  # names of the parameters that an operator read
+        self.first_read: dict[str, int] = {}  # by parameter: how many operators ran before
+        self.copies: dict[int, Tensor] = {}  # of parameters, by storage
+        self.seen: dict[str, Seen] = {}  # the first operator that read a module's parameters
+        self.complex_products = 0
+        self.conventional: set[str] = set()  # operators counted by a classic algorithm's steps
+        self._uncounted: dict[str, Uncounted] = {}
+        self.loops: set[str] = set()  # operators whose bodies ran, where autograd does not see them
+        self._ran = 0
+        self._choices: list[tuple[Choice, list[Tensor]]] = []
+        self._heeded: set[Choice] = set()  # an operator read what was picked
+        self._forbidden = {storage_of(part) for tensor in forbidden for part in parts_of(tensor)}
+        self._formulas = Formulas()
+        self._place = place
+        self._parameters = parameters
+        self._names: dict[int, list[str]] = {}
+        self._alive: list[Tensor] = []  # a storage's address must not be given away
+        for name, parameter in parameters.items():
+            for part in parts_of(parameter):
+                self._alive.append(part)
+                self._names.setdefault(storage_of(part), []).append(name)
+
+    @property
+    def bytes(self) -> int:
+        """Read and written by all operators."""
+        return sum(work.bytes * times for work, times in self.work.items())
+
+    @property
+    def calls(self) -> int:
+        """Operators that ran, views and mere allocation left out."""
+        return self.work.total()
+
+    @property
+    def choices(self) -> frozenset[Choice]:
+        """What was picked and then read by another operator, not only returned."""
+        return frozenset(self._heeded)
+
+    @property
+    def uncounted(self) -> tuple[Uncounted, ...]:
+        """Operators without a formula, those that move most first."""
+        return tuple(sorted(self._uncounted.values(), key=lambda u: (-u.bytes, u.operator)))
+
+    def note_used(self, tensors: list[Tensor]) -> list[str]:
+        """Mark the parameters behind `tensors` as used; returns their names."""
+        parts = (part for tensor in tensors for part in parts_of(tensor))
+        names = [name for part in parts for name in self._names.get(storage_of(part), ())]
+        for name in names:
+            self.first_read.setdefault(name, self._ran)
+        self.used.update(names)
+        return names
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing compiles in here: dynamo need not be imported to be kept out."""
+        return False
+
+    def note(self, read: list[Tensor], written: list[Tensor], flops: int) -> None:
+        """Write down an operator that did not run, but whose cost is known: a fused layer."""
+        path = self._place(self.note_used(read))
+        moved = sum(map(tensor_bytes, [*read, *written]))
+        self.work[Work(path, dtype_of(read, written), flops, moved)] += 1
+        self.flops[path] += flops
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run one operator and write down what it was."""
+        kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return run_higher_order(self, func, args, kwargs)
+        if func in ABOUT_SHAPES or any(map(is_wrapper, types)):
+            return NotImplemented  # a wrapper's own operators come by when it has unwrapped
+        packet = func._overloadpacket
+        if not self.has_formula(packet) and can_be_taken_apart(func, args):
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        self.write_down(func, packet, args, kwargs, result)
+        return result
+
+    def sibling(self) -> Meter:
+        """An empty meter for the same parameters, for a part that runs by itself."""
+        other = Meter(self._parameters, self._place)
+        other._forbidden = self._forbidden
+        return other
+
+    def absorb(self, other: Meter, times: int = 1) -> None:
+        """Add what `other` counted, as if it had run `times` times."""
+        self.flops.update({path: flops * times for path, flops in other.flops.items()})
+        self.work.update({work: count * times for work, count in other.work.items()})
+        self.used |= other.used
+        self._heeded |= {choice._replace(when=self._ran) for choice in other._heeded}
+        for name in other.first_read:
+            self.first_read.setdefault(name, self._ran + 1)
+        self.copies.update(other.copies)
+        self.loops |= other.loops
+        self.seen = {**other.seen, **self.seen}
+        self.complex_products += other.complex_products
+        self.conventional |= other.conventional
+        for item in other.uncounted:
+            self._add_uncounted(replace(item, calls=item.calls * times, bytes=item.bytes * times))
+
+    def has_formula(self, packet: Any) -> bool:
+        """Whether the cost of an operator, of whatever order, is known."""
+        return self._formulas.find(packet) is not None
+
+    def write_down(
+        self, func: Any, formula: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
+        """Note an operator that has run: its cost by that of `formula`, and what it moved."""
+        if moves_nothing(func) or formula in ASKS:
+            return  # nothing moves, and whoever reads the view is seen reading its storage
+        read = [*tensors_in(args), *tensors_in(kwargs)]
+        written = list(tensors_in(result))
+        self._ran += 1
+        self._refuse_forbidden(read)
+        used = self.note_used(read)
+        path = self._place(used)
+        if used and formula is _aten.clone:
+            self.copies[storage_of(written[0])] = written[0]
+        self._heed(read)
+        if used and path not in self.seen:
+            self.seen[path] = self._shapes(read, written)
+        moved = moved_bytes(func, read, written)
+        flops = self._formulas.flops(formula, args, kwargs, result)
+        if flops or moved:
+            self.work[Work(path, dtype_of(read, written), flops or 0, moved)] += 1
+        if flops is not None:
+            self.flops[path] += flops
+            if self._formulas.is_conventional(formula):
+                self.conventional.add(name_of(func))
+            else:
+                self.complex_products += any(tensor.is_complex() for tensor in read)
+        elif not is_free(func, read, written):
+            item = Uncounted(operator=name_of(func), calls=1, bytes=moved, where=path)
+            self._add_uncounted(item)
+        elif formula in PICKS:
+            self._note_choice(path, args, kwargs, formula, written)
+
+    def _refuse_forbidden(self, read: list[Tensor]) -> None:
+        parts = (part for tensor in read for part in parts_of(tensor))
+        if self._forbidden and any(storage_of(part) in self._forbidden for part in parts):
+            raise ReachedOriginalError(
+                "a function of its own (a closure, a hook) holds on to the layers of the model"
+            )
+
+    def _heed(self, read: list[Tensor]) -> None:
+        storages = set(map(storage_of, read)) if self._choices else set()
+        for choice, results in self._choices:
+            if storages & set(map(storage_of, results)):
+                self._heeded.add(choice)
+
+    def _shapes(self, read: list[Tensor], written: list[Tensor]) -> Seen:
+        inputs = [t for t in read if storage_of(t) not in self._names]
+        return Seen(tuple(map(shape_of, inputs)), tuple(map(shape_of, written)))
+
+    def _note_choice(
+        self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], packet: Any,
+        written: list[Tensor],
+    ) -> None:  # fmt: skip
+        scores, *rest = args
+        picked = rest.pop(0) if packet is _aten.topk and rest else kwargs.get("k", 1)
+        along = rest[0] if rest else kwargs.get("dim", -1 if packet is _aten.topk else None)
+        if scores.ndim and along in (-1, scores.ndim - 1) and scores.is_floating_point():
+            choice = Choice(path, int(scores.shape[-1]), int(picked), self._ran)
+            self._choices.append((choice, written))
+
+    def _add_uncounted(self, item: Uncounted) -> None:
+        seen = self._uncounted.get(item.operator)
+        self._uncounted[item.operator] = Uncounted(
+            operator=item.operator,
+            calls=item.calls + (seen.calls if seen else 0),
+            bytes=item.bytes + (seen.bytes if seen else 0),
+            where=seen.where if seen else item.where,
+        )

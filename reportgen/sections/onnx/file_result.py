@@ -1,0 +1,302 @@
+"""What is found of an ONNX file by itself, without the model that it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredTensor:
+    """A tensor whose values stand in the file.
+
+    Attributes:
+        module: path of the module whose node reads it first; "" where the file does not say.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    module: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Duplicate:
+    """Initializers with the same dtype, shape and bytes.
+
+    Attributes:
+        wasted_bytes: what all but one of them take.
+        uniform: every element has one value, as in a layer that was never trained; the copies
+            are then a matter of initialization.
+    """
+
+    names: tuple[str, ...]
+    dtype: str
+    shape: tuple[int, ...]
+    wasted_bytes: int
+    uniform: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inventory:
+    """What the file is made of.
+
+    Attributes:
+        opset_release: the first ONNX version with the file's operator set; None for none.
+        opset_month: when that was released, `December 2022`; None where it is not known.
+        newest_opset: the newest set that the installed onnx knows.
+        opsets_behind: how many versions the file's set is behind that; negative for a newer one.
+        domains: nodes per operator domain, the standard one as `ai.onnx`.
+        local_functions: names of the functions that the file defines.
+        bytes_by_dtype: what the initializers take, the largest share first.
+        largest: the largest initializers, ten at most.
+        external_bytes: initializers that lie in files beside this one.
+        constants: nodes of type Constant, which hold a value in the graph itself.
+        unused: initializers on which no output depends.
+        dead_nodes: nodes of the main graph on which no output depends.
+        duplicates: groups of equal initializers, the most wasteful first; None where the
+            weights were not read, which `not_read` explains.
+        foldable: nodes of the main graph, Constant aside, that depend on stored values alone.
+        foldable_of: the nodes of which these are a part.
+        foldable_operators: how often each operator is among them, most frequent first.
+    """
+
+    opset_release: str | None
+    opset_month: str | None
+    newest_opset: int
+    opsets_behind: int
+    domains: dict[str, int]
+    local_functions: tuple[str, ...]
+    bytes_by_dtype: dict[str, int]
+    largest: tuple[StoredTensor, ...]
+    external_bytes: int
+    constants: int
+    constant_bytes: int
+    unused: tuple[StoredTensor, ...]
+    dead_nodes: int
+    duplicates: tuple[Duplicate, ...] | None
+    foldable: int
+    foldable_of: int
+    foldable_operators: dict[str, int]
+    not_read: str = ""
+
+    @property
+    def unused_bytes(self) -> int:
+        """What the unused initializers take."""
+        return sum(tensor.bytes for tensor in self.unused)
+
+    @property
+    def wasted_bytes(self) -> int:
+        """What the copies take, one of each group aside."""
+        return sum(group.wasted_bytes for group in self.duplicates or ())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LackingOperator:
+    """Nodes of one operator and dtype that a provider has no kernel for.
+
+    Attributes:
+        since: the opset in which the operator last changed, 0 where it is not known.
+        dtypes: those of its inputs and outputs that the kernel's choice depends on.
+        instead: what happens to the nodes, in words; "" when nothing helps: no session opens.
+        place: the path of the first one's module; "" if unknown.
+    """
+
+    operator: str
+    since: int
+    dtypes: tuple[str, ...]
+    nodes: int
+    instead: str
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provider:
+    """What an execution provider of onnxruntime has kernels for.
+
+    Attributes:
+        source: where the list of its kernels comes from.
+        nodes: nodes asked about; Constant and local functions are not.
+        supported: those with a kernel for their dtype.
+        unknown: those for which it cannot be told, mostly since a dtype is not known.
+        lacking: the rest, the most frequent first.
+    """
+
+    name: str
+    source: str
+    nodes: int
+    supported: int
+    unknown: int
+    lacking: tuple[LackingOperator, ...]
+
+    @property
+    def lacking_nodes(self) -> int:
+        """How many nodes that is."""
+        return sum(one.nodes for one in self.lacking)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizedLevel:
+    """The file after onnxruntime has rewritten it for the CPU at one level.
+
+    Attributes:
+        level: `basic`, `extended` or `all`; the last is made for the processor it ran on.
+        bytes: of the graph and its weights as onnxruntime saves them.
+        fused: operators that onnxruntime put in, outside the standard domain, most frequent
+            first.
+    """
+
+    level: str
+    nodes: int
+    bytes: int
+    fused: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimized:
+    """Every level in turn; empty where it was not run, for the reason given."""
+
+    levels: tuple[OptimizedLevel, ...]
+    not_run: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelRange:
+    """How far the channels of one weight differ: the largest magnitude over the median one."""
+
+    name: str
+    operator: str
+    channels: int
+    outlier_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Int8Readiness:
+    """How much of the file onnxruntime's static int8 quantization would cover.
+
+    Attributes:
+        mac_nodes: nodes that multiply and add (convolution, matrix product, recurrent, ...).
+        covered_nodes: those of them whose operator is quantized.
+        staying_float: other operators on floating-point values that are left alone, with how
+            often they occur, most frequent first.
+        quantized_nodes: nodes that work on int8 already.
+        widest: the weights whose channels differ most, five at most.
+        weights: weights whose channels were compared; None where they were not read.
+        verdict: one sentence.
+    """
+
+    mac_nodes: int
+    covered_nodes: int
+    staying_float: dict[str, int]
+    quantized_nodes: int
+    widest: tuple[ChannelRange, ...]
+    weights: int | None
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fp16Tensor:
+    """A tensor with values that float16 cannot hold."""
+
+    name: str
+    overflowing: int
+    flushed: int
+    elements: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fp16Risk:
+    """An operator known to leave float16's range, and from where on it does."""
+
+    operator: str
+    nodes: int
+    reason: str
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fp16Readiness:
+    """What float16 would do to the stored values, and which operators overflow in it.
+
+    Attributes:
+        elements: stored floating-point values wider than float16; None where they were not
+            read.
+        overflowing: those that are finite and would become infinite.
+        flushed: those that are not zero and would become zero.
+        subnormal: those that keep fewer than 11 significant bits.
+        largest_magnitude: of all finite values.
+        tensors: where values overflow, or more than 1 % flush, the worst first, five at most.
+        risks: operators of the file that are known to overflow.
+        verdict: one sentence.
+    """
+
+    elements: int | None
+    overflowing: int
+    flushed: int
+    subnormal: int
+    largest_magnitude: float
+    tensors: tuple[Fp16Tensor, ...]
+    risks: tuple[Fp16Risk, ...]
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileDetails:
+    """All of it."""
+
+    inventory: Inventory
+    providers: tuple[Provider, ...]
+    optimized: Optimized
+    int8: Int8Readiness
+    fp16: Fp16Readiness
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatencyPoint:
+    """One batch size on some threads, milliseconds; None where no run fits in the time box."""
+
+    batch: int
+    threads: int
+    runs: int
+    median: float | None
+    p10: float | None
+    p90: float | None
+    samples_per_second: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeShare:
+    """What one operator, or one module, takes of a run.
+
+    Attributes:
+        name: the operator's type, or the module's path.
+        calls: kernels started per run.
+        milliseconds: per run, on average.
+        share: of the time in all kernels, 0 to 1.
+    """
+
+    name: str
+    calls: int
+    milliseconds: float
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """Measured by a clock on this machine; left out by `--no-timings`.
+
+    Attributes:
+        points: latency by batch size and threads.
+        profiled_batch: the batch that the profile is of; None where there is none, for the
+            reason in `not_profiled`.
+        operators: those that take the time, the slowest first, ten at most.
+        modules: the same by the path of the module.
+    """
+
+    points: tuple[LatencyPoint, ...]
+    profiled_batch: int | None
+    operators: tuple[TimeShare, ...]
+    modules: tuple[TimeShare, ...]
+    not_profiled: str = ""
+    measured: Literal[True] = True

@@ -1,0 +1,187 @@
+"""What an ONNX file is made of: stored tensors, what is unused, doubled or could be folded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from reportgen.onnx.model.protos import STANDARD
+from reportgen.sections.onnx.file_result import Duplicate, Inventory, StoredTensor
+from reportgen.sections.onnx.inspection.nodes import all_nodes, module_path
+from reportgen.sections.onnx.inspection.opsets import newest_opset, opset_month, opset_release
+from reportgen.sections.onnx.inspection.stored_tensors import Stored, subgraphs
+
+_LARGEST = 10
+_END = 1024
+_IR_WITH_CONSTANTS = 4  # from this IR version on an initializer that is an input is a default
+_DRAWING = {
+    "Bernoulli",
+    "Dropout",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+
+
+def take_inventory(
+    model: Any, opset: int, stored: Sequence[Stored], constants: Sequence[Stored], not_read: str
+) -> Inventory:
+    """What the file holds; its weights must still be in `model` unless `not_read` says why not."""
+    live, dead_nodes = _live_names(model.graph)
+    foldable, candidates = _foldable(model)
+    readers = _first_readers(model.graph)
+    sizes = Counter[str]()
+    for tensor in stored:
+        sizes[tensor.dtype] += tensor.bytes
+    return Inventory(
+        opset_release=opset_release(opset),
+        opset_month=opset_month(opset),
+        newest_opset=newest_opset(),
+        opsets_behind=newest_opset() - opset,
+        domains=_ranked(Counter(_domain(node) for node in all_nodes(model))),
+        local_functions=tuple(sorted(function.name for function in model.functions)),
+        bytes_by_dtype=_ranked(sizes),
+        largest=tuple(_with_module(t, readers) for t in sorted(stored, key=_by_size)[:_LARGEST]),
+        external_bytes=sum(tensor.bytes for tensor in stored if tensor.external),
+        constants=len(constants),
+        constant_bytes=sum(tensor.bytes for tensor in constants),
+        unused=tuple(t.told for t in sorted(stored, key=_by_size) if t.name not in live),
+        dead_nodes=dead_nodes,
+        duplicates=None if not_read else find_duplicates(stored),
+        foldable=len(foldable),
+        foldable_of=candidates,
+        foldable_operators=_ranked(Counter(node.op_type for node in foldable)),
+        not_read=not_read,
+    )
+
+
+def _first_readers(graph: Any) -> dict[str, Any]:
+    """For every name the first node of the main graph that reads it."""
+    return {name: node for node in reversed(graph.node) for name in node.input}
+
+
+def _with_module(tensor: Stored, readers: Mapping[str, Any]) -> StoredTensor:
+    """The exporter calls a weight that it transposed `val_17`: the module says which it is."""
+    reader = readers.get(tensor.name)
+    return replace(tensor.told, module="" if reader is None else module_path(reader))
+
+
+def find_duplicates(stored: Iterable[Stored]) -> tuple[Duplicate, ...]:
+    """Groups of equal tensors, the most wasteful first.
+
+    Only tensors of one dtype and shape are compared, and read whole only if their ends agree.
+    """
+    groups = [[tensor for tensor in stored if tensor.bytes and not tensor.sparse]]
+    for key in (_kind, _ends, _digest):
+        groups = [part for group in groups for part in _split(group, key)]
+    found = [_duplicate(group) for group in groups]
+    return tuple(sorted(found, key=lambda one: (-one.wasted_bytes, one.names)))
+
+
+def _split(group: list[Stored], key: Callable[[Stored], object]) -> list[list[Stored]]:
+    """The parts of two and more that agree in `key`; None agrees with nothing."""
+    parts = defaultdict[object, list[Stored]](list)
+    for tensor in group:
+        found = key(tensor)
+        if found is not None:
+            parts[found].append(tensor)
+    return [part for part in parts.values() if len(part) > 1]
+
+
+def _kind(tensor: Stored) -> tuple[str, tuple[int, ...]]:
+    return tensor.dtype, tensor.shape
+
+
+def _ends(tensor: Stored) -> bytes | None:
+    raw = _bytes_of(tensor)
+    return None if raw is None else bytes(raw[:_END]) + bytes(raw[-_END:])
+
+
+def _digest(tensor: Stored) -> bytes | None:
+    raw = _bytes_of(tensor)
+    return None if raw is None else hashlib.blake2b(raw, digest_size=16).digest()
+
+
+def _duplicate(group: list[Stored]) -> Duplicate:
+    first = group[0]
+    values = first.values()
+    uniform = values is not None and bool((values == values[0]).all())
+    return Duplicate(
+        names=tuple(sorted(tensor.name for tensor in group)),
+        dtype=first.dtype,
+        shape=first.shape,
+        wasted_bytes=first.bytes * (len(group) - 1),
+        uniform=uniform,
+    )
+
+
+def _bytes_of(tensor: Stored) -> memoryview | bytes | None:
+    raw = tensor.raw()
+    if raw is not None or tensor.external:
+        return raw
+    if tensor.dtype == "string":
+        return b"\0".join(tensor.tensor.string_data)
+    values = tensor.values()
+    return None if values is None else values.tobytes()
+
+
+def _live_names(graph: Any) -> tuple[set[str], int]:
+    """Names that an output depends on, and how many nodes none depends on.
+
+    What a subgraph names counts as used by the node that holds it.
+    """
+    live = {value.name for value in graph.output}
+    dead = 0
+    for node in reversed(graph.node):  # a valid graph is sorted
+        if not live.intersection(filter(None, node.output)):
+            dead += 1
+            continue
+        live.update(node.input)
+        for inner in subgraphs(node):
+            live.update(value.name for value in inner.output)
+            live.update(name for inside in inner.node for name in inside.input)
+    return live, dead
+
+
+def _foldable(model: Any) -> tuple[list[Any], int]:
+    """Nodes of the main graph that depend on stored values alone, and of how many."""
+    graph = model.graph
+    defaults = {value.name for value in graph.input}
+    known = {tensor.name for tensor in graph.initializer}
+    known |= {tensor.values.name for tensor in graph.sparse_initializer}
+    if model.ir_version >= _IR_WITH_CONSTANTS:
+        known -= defaults
+    found, candidates = [], 0
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in STANDARD:
+            known.update(node.output)
+            continue
+        candidates += 1
+        if _is_pure(node) and all(name in known for name in node.input if name):
+            known.update(node.output)
+            found.append(node)
+    return found, candidates
+
+
+def _is_pure(node: Any) -> bool:
+    """Whether a node gives the same for the same inputs, without looking into what it calls."""
+    if node.domain not in STANDARD or node.op_type in _DRAWING:
+        return False
+    return not any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+
+
+def _domain(node: Any) -> str:
+    return node.domain if node.domain not in STANDARD else "ai.onnx"
+
+
+def _by_size(tensor: Stored) -> tuple[int, str]:
+    return -tensor.bytes, tensor.name
+
+
+def _ranked(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,79 @@
+"""What onnxruntime makes of a file before it runs it: nodes, bytes, fused operators."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from reportgen.onnx.model.protos import STANDARD, operator_name
+from reportgen.onnx.runtime import runtime_line
+from reportgen.sections.onnx.file_result import Optimized, OptimizedLevel
+from reportgen.sections.onnx.inspection.nodes import all_nodes
+from reportgen.units import format_bytes
+
+_PROVIDERS = ["CPUExecutionProvider"]
+_SILENT = 4
+_WEIGHTS_APART = "session.optimized_model_external_initializers_file_name"
+_LEVELS = {
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_LARGE_BYTES = 32 * 2**20  # from here on weights are written apart, which is several times faster
+LARGEST_BYTES = 10**9  # beyond it three more copies on the disk cost more than they tell
+
+
+def optimize(path: Path, file_bytes: int) -> Optimized:
+    """The file at `path` after each of onnxruntime's levels, written to a folder that goes away.
+
+    `file_bytes` is its size with its external data.
+    """
+    if file_bytes > LARGEST_BYTES:
+        size = format_bytes(LARGEST_BYTES)
+        return Optimized(levels=(), not_run=f"the file takes more than {size}")
+    levels = []
+    with tempfile.TemporaryDirectory() as folder:
+        for level in _LEVELS:
+            try:
+                levels.append(_optimize(path, level, Path(folder), apart=file_bytes > _LARGE_BYTES))
+            except Exception as error:  # onnxruntime's classes have no common one of their own
+                return Optimized(levels=(), not_run=f"onnxruntime: {runtime_line(error)}")
+    return Optimized(levels=tuple(levels))
+
+
+def _optimize(path: Path, level: str, folder: Path, *, apart: bool) -> OptimizedLevel:
+    import onnx
+    import onnxruntime
+
+    written = folder / f"{level}.onnx"
+    options = session_options()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[level])
+    options.optimized_model_filepath = str(written)
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    if apart:
+        options.add_session_config_entry(_WEIGHTS_APART, "weights.bin")
+    onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
+    model = onnx.load(written, load_external_data=False)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    for file in folder.iterdir():
+        file.unlink()
+    nodes = list(all_nodes(model))
+    counts = Counter(operator_name(node) for node in nodes if node.domain not in STANDARD)
+    return OptimizedLevel(
+        level=level,
+        nodes=len(nodes),
+        bytes=size,
+        fused=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+    )
+
+
+def session_options(threads: int = 1) -> Any:
+    """Options of a session that keeps quiet, with as many threads within an operator."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = threads
+    return options

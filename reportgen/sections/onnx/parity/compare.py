@@ -1,0 +1,245 @@
+"""One output of the file against one of PyTorch: how far apart, and whether that is too far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reportgen.sections.onnx.result import OutputParity
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from reportgen.manifest import Tolerance
+
+# What rounding may cost, by dtype: absolute (for values around one) and relative.
+_DEFAULTS = {
+    "float64": (1e-7, 1e-6),
+    "float32": (1e-4, 1e-3),
+    "float16": (1e-2, 1e-2),
+    "bfloat16": (5e-2, 5e-2),
+}
+_FLOOR = 0.01  # of the absolute tolerance, however small the values are
+_SAMPLE = 1 << 20  # elements that decide what magnitude is typical
+_TINY = 1e-300  # stands for no tolerance at all, so that a share of it can be told
+_CHUNK = 1 << 22  # elements compared at a time, so that double precision costs no memory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compared:
+    """A comparison, and the range of PyTorch's finite values; None where there is none."""
+
+    parity: OutputParity
+    lowest: float | None
+    highest: float | None
+
+
+def compare(
+    name: str, reference: Tensor, found: Tensor, asked: Tolerance, computed: str = ""
+) -> Compared:
+    """Compare what the file gives, `found`, with what PyTorch gives, `reference`.
+
+    An element passes when `|found - reference| <= absolute + relative * |reference|`, as in
+    `numpy.allclose`; integers and booleans must be equal, NaN and Inf must stand at the same
+    places. `computed` is the dtype that the model computes in, where that may be less exact than
+    the output's. Where the manifest gives no absolute tolerance, that of the dtype is scaled with
+    the typical magnitude (the median of the values that are not zero): 1e-4 would let every wrong
+    softmax over 100,000 classes pass, and no right pixel coordinate. Differences of next to
+    nothing, where values around one cancel out, are let pass by a wider tolerance, which is then
+    the one reported, and against which the output must vary.
+    """
+    reference, found = _real(reference.detach()), _real(found)
+    absolute, relative = tolerances(reference, asked, computed)
+    tally = _tally(reference, found, absolute, relative) if _fits(reference, found) else None
+    least = _least_absolute(reference, asked, computed)
+    if tally is not None and tally.beyond and absolute < least:
+        wider = _tally(reference, found, least, relative)
+        if not wider.beyond:
+            tally, absolute = wider, least
+    passed, note = _verdict(reference, found, tally)
+    shown = tally if tally is not None and tally.misplaced == 0 else None
+    largest = shown.max_difference if shown else None
+    return Compared(
+        parity=OutputParity(
+            name=name,
+            dtype=_dtype_name(reference.dtype),
+            shape=tuple(reference.shape),
+            max_absolute_error=largest,
+            max_relative_error=_relative(largest, tally),
+            absolute_tolerance=absolute,
+            relative_tolerance=relative,
+            passed=passed,
+            vacuous=False,  # decided over all cases together
+            note=note,
+        ),
+        lowest=tally.lowest if tally else None,
+        highest=tally.highest if tally else None,
+    )
+
+
+def tolerances(reference: Tensor, asked: Tolerance, computed: str = "") -> tuple[float, float]:
+    """The absolute and the relative tolerance for `reference`; zero for what is not a float."""
+    absolute, relative = _default(reference, computed)
+    if absolute and asked.absolute is not None:
+        absolute = asked.absolute
+    elif absolute:
+        absolute *= _typical_magnitude(reference)
+    return absolute, asked.relative if relative and asked.relative is not None else relative
+
+
+def is_beyond(reference: Tensor, other: Tensor, absolute: float, relative: float) -> bool:
+    """Whether two tensors of PyTorch differ by more than a tolerance."""
+    reference, other = _real(reference), _real(other)
+    if not _fits(reference, other):
+        return True
+    tally = _tally(reference, other, absolute, relative)
+    return bool(tally.beyond or tally.misplaced)
+
+
+def is_close(a: Tensor, b: Tensor, absolute: float, relative: float) -> Tensor:
+    """Where `b` is within a tolerance of `a`, both in double; NaN and Inf equal themselves."""
+    same = (a == b) | (a.isnan() & b.isnan())
+    finite = a.isfinite() & b.isfinite()
+    return same | (finite & ((a - b).abs() <= absolute + relative * a.abs()))
+
+
+def excess(reference: Tensor, found: Tensor, absolute: float, relative: float) -> float:
+    """The largest error as a multiple of what the tolerance allows there; Inf where one is Inf."""
+    if not _fits(reference, found):
+        return math.inf
+    worst = 0.0
+    for wanted, given in _chunks(_real(reference), _real(found)):
+        a, b = wanted.double(), given.double()
+        allowed = (absolute + relative * a.abs()).clamp(min=_TINY)
+        share = (a - b).abs() / allowed
+        share = share.masked_fill((a == b) | (a.isnan() & b.isnan()), 0.0)
+        worst = max(worst, float(share.nan_to_num(nan=math.inf).max()))
+    return worst
+
+
+def _default(reference: Tensor, computed: str) -> tuple[float, float]:
+    if not reference.dtype.is_floating_point:
+        return 0.0, 0.0
+    own = _DEFAULTS.get(_dtype_name(reference.dtype), _DEFAULTS["float32"])
+    return max(own, _DEFAULTS.get(computed, own))
+
+
+def _least_absolute(reference: Tensor, asked: Tolerance, computed: str) -> float:
+    return _FLOOR * _default(reference, computed)[0] if asked.absolute is None else asked.absolute
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Complex numbers as the exporter writes them: in pairs along a last axis."""
+    import torch
+
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.dtype.is_complex else tensor
+
+
+def varies(lowest: float, highest: float, absolute: float, relative: float) -> bool:
+    """Whether a range is too wide for a constant to pass as all values in it."""
+    return highest - lowest > absolute + relative * max(abs(lowest), abs(highest))
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts and extremes over the chunks of one comparison."""
+
+    elements: int = 0
+    finite: int = 0
+    nans: int = 0
+    infinities: int = 0
+    misplaced: int = 0  # NaN or Inf in one and not, or of the other sign, in the other
+    beyond: int = 0
+    max_difference: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+
+
+def _fits(reference: Tensor, found: Tensor) -> bool:
+    return reference.shape == found.shape
+
+
+def _tally(reference: Tensor, found: Tensor, absolute: float, relative: float) -> _Tally:
+    tally = _Tally(elements=reference.numel())
+    if not tally.elements:
+        tally.max_difference = 0.0
+    is_exact = not (reference.dtype.is_floating_point or found.dtype.is_floating_point)
+    for wanted, given in _chunks(reference, found):
+        a, b = wanted.double(), given.double()
+        finite = a.isfinite() & b.isfinite()
+        odd_a, odd_b = a[~finite], b[~finite]
+        same = (odd_a == odd_b) | (odd_a.isnan() & odd_b.isnan())
+        tally.nans += int(a.isnan().sum())
+        tally.infinities += int(a.isinf().sum())
+        tally.misplaced += int((~same).sum())
+        tally.finite += int(finite.sum())
+        _add_finite(tally, a[finite], b[finite], absolute, relative)
+        if is_exact:  # doubles hold integers up to 2**53 only
+            tally.beyond = max(tally.beyond, int((wanted != given).sum()))
+    return tally
+
+
+def _add_finite(tally: _Tally, a: Tensor, b: Tensor, absolute: float, relative: float) -> None:
+    if a.numel() == 0:
+        return
+    difference = (a - b).abs()
+    tally.beyond += int((difference > absolute + relative * a.abs()).sum())
+    tally.max_difference = max(tally.max_difference or 0.0, float(difference.max()))
+    low, high = float(a.min()), float(a.max())
+    tally.lowest = low if tally.lowest is None else min(tally.lowest, low)
+    tally.highest = high if tally.highest is None else max(tally.highest, high)
+
+
+def _chunks(reference: Tensor, found: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    a, b = reference.reshape(-1), found.reshape(-1)
+    for start in range(0, a.numel(), _CHUNK):
+        yield a[start : start + _CHUNK], b[start : start + _CHUNK]
+
+
+def _verdict(reference: Tensor, found: Tensor, tally: _Tally | None) -> tuple[bool, str]:
+    """Whether the output passes, and what to say of it."""
+    if tally is None:
+        return False, f"PyTorch gives shape {list(reference.shape)}, the file {list(found.shape)}"
+    if tally.elements == 0:
+        return True, "0 elements"
+    if tally.misplaced:
+        return False, f"NaN or Inf at different places, {tally.misplaced} of {tally.elements}"
+    if tally.nans == tally.elements:
+        return False, "every value is NaN, in PyTorch and in the file"
+    notes = []
+    if tally.nans or tally.infinities:
+        notes.append(
+            f"{tally.nans} NaN and {tally.infinities} infinite values, at the same places in both"
+        )
+    if tally.beyond:
+        notes.append(f"{tally.beyond} of {tally.elements} values beyond the tolerance")
+    if reference.dtype != found.dtype:
+        notes.append(f"the file gives {_dtype_name(found.dtype)}")
+    return not tally.beyond, "; ".join(notes)
+
+
+def _relative(largest: float | None, tally: _Tally | None) -> float | None:
+    """The largest error over the largest magnitude; None where that is zero and the error not."""
+    if tally is not None and tally.elements == 0:
+        return 0.0
+    if largest is None or tally is None or tally.lowest is None or tally.highest is None:
+        return None
+    if largest == 0:
+        return 0.0
+    magnitude = max(abs(tally.lowest), abs(tally.highest))
+    share = largest / magnitude if magnitude else math.inf
+    return share if math.isfinite(share) else None
+
+
+def _typical_magnitude(reference: Tensor) -> float:
+    flat = reference.reshape(-1)
+    sample = flat[:: max(1, flat.numel() // _SAMPLE)].double().abs()
+    sample = sample[sample.isfinite() & (sample > 0)]
+    return float(sample.median()) if sample.numel() else 0.0
+
+
+def _dtype_name(dtype: torch.dtype | Any) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,240 @@
+"""Perturbed parameters on both sides, for outputs that do not vary by themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reportgen.errors import SectionError
+from reportgen.onnx.export import export_onnx
+from reportgen.onnx.runtime import CannotRunError, Runtime
+from reportgen.pytree import buffers_of
+from reportgen.sections.onnx.parity.cases import Outcome, run_plans
+from reportgen.sections.onnx.parity.plans import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from reportgen.context import ModelContext
+    from reportgen.onnx.export import OnnxFile
+    from reportgen.onnx.runtime import Feed
+
+_SEED = 20_000
+_SMALLEST = 0.02  # standard deviation of the noise, where the parameter itself has none
+_SHARE = 0.1  # of the parameter's own standard deviation
+_MOST_BYTES = 200_000_000  # of parameters that are changed in the quick way
+
+Key = tuple[str, tuple[int, ...], str]  # dtype, shape, digest of the bytes
+
+
+def hiding_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters other than biases that hold nothing but zeros, by name.
+
+    What they multiply is not in the output: the gate of a residual branch, the second factor of
+    a low-rank adapter.
+    """
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.is_floating_point()
+        and parameter.numel()
+        and "bias" not in name.rpartition(".")[2]
+        and not bool(parameter.any())
+    }
+
+
+def run_perturbed(
+    context: ModelContext, file: OnnxFile, plans: list[Plan], hiding: Collection[Tensor] = ()
+) -> Outcome | None:
+    """The cases on a perturbed model, `hiding` parameters in any case among those perturbed.
+
+    None when no perturbed file could be had.
+
+    First the quick way: parameters that stand in the file as they are, are replaced in an
+    onnxruntime session, at first only those of a single value (a head of zeros is why we are
+    here). A parameter may have been folded into a constant of the file as well; so when that
+    disagrees or shows nothing, the perturbed model is exported anew. Its file then speaks for
+    this one, provided that this one is what the exporter gives for the model.
+    """
+    disagreeing: Outcome | None = None
+    for quick in _with_replaced_weights(context, file, plans, hiding):
+        if quick.passed and not quick.unvarying | quick.deaf:
+            return quick
+        disagreeing = disagreeing or (None if quick.passed else quick)
+    with _aside(context) as folder:
+        anew = _with_second_export(context, plans, folder)
+        if disagreeing and not _is_what_the_exporter_gives(context, file, folder):
+            return disagreeing
+    return anew
+
+
+def _with_replaced_weights(
+    context: ModelContext, file: OnnxFile, plans: list[Plan], hiding: Collection[Tensor]
+) -> Iterator[Outcome]:
+    stored = stored_keys(file.path)
+    usable = stored_parameters(context.model, set(stored.values()))
+    plain = {key: tensor for key, tensor in usable.items() if _is_single_valued(tensor)}
+    for parameters in (plain, usable) if len(plain) < len(usable) else (usable,):
+        held = {id(parameter) for parameter in parameters.values()}
+        if not parameters or not held.issuperset(map(id, hiding)):
+            continue
+        with perturbed(parameters) as values, suppress(CannotRunError):
+            replaced: Feed = {
+                name: values[key].numpy() for name, key in stored.items() if key in values
+            }
+            yield run_plans(context, Runtime(file.path, replaced), plans, perturbed=True)
+
+
+def _with_second_export(context: ModelContext, plans: list[Plan], folder: Path) -> Outcome | None:
+    try:
+        with perturbed(_every_parameter(context.model)):
+            file = export_onnx(context.model, context.spec, folder)
+            return run_plans(context, Runtime(file.path), plans, perturbed=True)
+    except (SectionError, CannotRunError):
+        return None
+
+
+def _is_what_the_exporter_gives(context: ModelContext, file: OnnxFile, folder: Path) -> bool:
+    """Whether exporting the model once more gives the same nodes and weights."""
+    try:
+        again = export_onnx(context.model, context.spec, folder).path
+    except SectionError:
+        return False
+    return _skeleton(again) == _skeleton(file.path) and stored_keys(again) == stored_keys(file.path)
+
+
+def _skeleton(path: Path) -> list[tuple[Any, ...]]:
+    """What every node computes from what, its origin left out."""
+    import onnx
+
+    return [
+        (
+            node.op_type,
+            node.domain,
+            *node.input,
+            "->",
+            *node.output,
+            *(attribute.SerializeToString(deterministic=True) for attribute in node.attribute),
+        )
+        for node in onnx.load(path, load_external_data=False).graph.node
+    ]
+
+
+@contextmanager
+def _aside(context: ModelContext) -> Iterator[Path]:
+    context.folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".perturbed-", dir=context.folder))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stored_keys(path: Path) -> dict[str, Key]:
+    """Dtype, shape and digest of every initializer of a file, by name."""
+    import onnx
+
+    model = onnx.load(path)  # external data too
+    return {
+        tensor.name: _array_key(onnx.numpy_helper.to_array(tensor))
+        for tensor in model.graph.initializer
+    }
+
+
+def stored_parameters(model: nn.Module, stored: set[Key]) -> dict[Key, Tensor]:
+    """Parameters whose exact values stand in the file and belong to no other tensor.
+
+    Equal tensors are stored once, and a bias of zeros is dropped where it changes nothing, so
+    values that several have are left alone. Parameters of a single value come first (a head of
+    zeros is why we are here), then the smaller ones, up to 200 MB in all.
+    """
+    shapes = {(dtype, shape) for dtype, shape, _ in stored}
+    owners: dict[Key, list[Tensor]] = {}
+    for tensor in (*model.parameters(), *buffers_of(model)):
+        if tensor.is_floating_point() and _shape_of(tensor) in shapes:
+            owners.setdefault(_tensor_key(tensor), []).append(tensor)
+    parameters = {id(parameter) for parameter in model.parameters()}
+    usable = {
+        key: tensors[0]
+        for key, tensors in owners.items()
+        if key in stored and len(tensors) == 1 and id(tensors[0]) in parameters
+    }
+    chosen: dict[Key, Tensor] = {}
+    room = _MOST_BYTES
+    for key in sorted(usable, key=lambda key: _priority(key, usable[key])):
+        room -= usable[key].nbytes
+        if room >= 0:
+            chosen[key] = usable[key]
+    return chosen
+
+
+def _priority(key: Key, tensor: Tensor) -> tuple[bool, int, Key]:
+    return not _is_single_valued(tensor), tensor.numel(), key
+
+
+@contextmanager
+def perturbed(parameters: dict[Key, Tensor]) -> Iterator[dict[Key, Tensor]]:
+    """Add seeded noise to parameters; lends the new values by the same keys."""
+    import torch
+
+    undo: list[Callable[[], Any]] = []
+    values: dict[Key, Tensor] = {}
+    generator = torch.Generator().manual_seed(_SEED)
+    try:
+        for key, parameter in parameters.items():
+            undo.append(_put_back(parameter))
+            values[key] = _noisy(parameter, generator)
+            parameter.data.copy_(values[key])
+        yield values
+    finally:
+        for restore in undo:
+            restore()
+
+
+def _put_back(parameter: Tensor) -> Callable[[], Any]:
+    data = parameter.detach()
+    before = data.clone()
+    return lambda: data.copy_(before)
+
+
+def _noisy(parameter: Tensor, generator: Any) -> Tensor:
+    import torch
+
+    data = parameter.detach()
+    spread = float(data.double().std()) if data.numel() > 1 else 0.0
+    noise = torch.randn(data.shape, generator=generator, dtype=torch.float32)
+    deviation = max(_SHARE * spread, _SMALLEST) if spread == spread else _SMALLEST
+    return (data + deviation * noise.to(data.dtype)).contiguous()
+
+
+def _every_parameter(model: nn.Module) -> dict[Key, Tensor]:
+    floats = (parameter for parameter in model.parameters() if parameter.is_floating_point())
+    return {("", (index,), ""): parameter for index, parameter in enumerate(floats)}
+
+
+def _is_single_valued(tensor: Tensor) -> bool:
+    flat = tensor.detach().reshape(-1)
+    return flat.numel() == 0 or bool((flat == flat[0]).all())
+
+
+def _shape_of(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
+    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+
+
+def _tensor_key(tensor: Tensor) -> Key:
+    try:
+        return _array_key(tensor.detach().contiguous().numpy())
+    except TypeError:  # NumPy has no such dtype
+        return (*_shape_of(tensor), "")
+
+
+def _array_key(array: Any) -> Key:
+    import numpy as np
+
+    digest = hashlib.sha1(np.ascontiguousarray(array).data, usedforsecurity=False).hexdigest()
+    return str(array.dtype), tuple(array.shape), digest

@@ -1,0 +1,254 @@
+"""Outputs that differ, and may: indices of equal scores, rows whose order nothing settles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from reportgen.sections.onnx.parity.compare import Compared, is_close
+from reportgen.sections.onnx.parity.tie_recorder import Choice, record_choices
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Scores this close are equal but for rounding: multiples of the dtype's epsilon of the largest
+# score. The tolerance of a comparison would be too wide: the neighbor of the best index of a
+# smooth curve lies within it.
+_ROUNDINGS = {4: 64, 8: 64}
+_FEW_ROUNDINGS = 8
+_MOST_ROWS = 2048  # that stand elsewhere; each is compared with each
+
+Tensors = Sequence["Tensor"]
+
+
+def excuse_ties(
+    compared: list[Compared], reference: Tensors, found: Tensors, call: Callable[[], Any]
+) -> list[Compared]:
+    """`compared` with those outputs passed that differ by the free choice among equals alone.
+
+    An index may point at another score than PyTorch's where the two scores, taken from PyTorch,
+    are equal but for rounding. Rows of outputs may stand in another order where an operator
+    leaves the order open, or where the rows that changed places have equal scores; all outputs
+    with these rows must have moved alike, and one of them must be the scores or the indices that
+    were chosen. Nothing else is excused.
+
+    Args:
+        compared: every output in its order.
+        reference: what PyTorch gave, in the same order.
+        found: what the file gave.
+        call: runs the PyTorch model again, to see what it chooses from.
+    """
+    if not _worth_asking(compared, reference, found):
+        return compared
+    choices = record_choices(call)
+    result = [
+        _excuse_indices(one, wanted, given, choices)
+        for one, wanted, given in zip(compared, reference, found, strict=True)
+    ]
+    for choice in choices:
+        if all(one.parity.passed for one in result):
+            break
+        result = _excuse_order(result, reference, found, choice)
+    return [_hinted(one, *sides) for one, *sides in zip(result, reference, found, strict=True)]
+
+
+def _worth_asking(compared: list[Compared], reference: Tensors, found: Tensors) -> bool:
+    return any(
+        not one.parity.passed
+        and wanted.shape == given.shape
+        and (_holds_indices(wanted) or _same_values(one, wanted, given))
+        for one, wanted, given in zip(compared, reference, found, strict=True)
+    )
+
+
+def _holds_indices(tensor: Tensor) -> bool:
+    """Whether the values could be indices: whole numbers, of whatever dtype."""
+    import torch
+
+    if tensor.dtype.is_floating_point:
+        return bool((tensor == tensor.round()).all())
+    return not (tensor.dtype.is_complex or tensor.dtype == torch.bool)
+
+
+def _same_values(one: Compared, wanted: Tensor, given: Tensor) -> bool:
+    """Whether the sorted values agree, wherever they stand."""
+    if wanted.dtype.is_complex or wanted.shape != given.shape:
+        return False
+    tolerance = one.parity.absolute_tolerance, one.parity.relative_tolerance
+    a, b = (tensor.detach().double().reshape(-1).sort().values for tensor in (wanted, given))
+    return bool(is_close(a, b, *tolerance).all())
+
+
+def _hinted(one: Compared, wanted: Tensor, given: Tensor) -> Compared:
+    if not one.parity.max_absolute_error or one.parity.passed:
+        return one
+    if not _same_values(one, wanted, given):
+        return one
+    return _noted(one, "the same values in another order")
+
+
+def _noted(one: Compared, note: str, **changes: Any) -> Compared:
+    earlier = one.parity.note if not changes.get("passed") else ""
+    text = "; ".join(filter(None, (earlier, note)))
+    return replace(one, parity=replace(one.parity, note=text, **changes))
+
+
+# Indices ------------------------------------------------------------------------------------
+
+
+def _excuse_indices(
+    one: Compared, wanted: Tensor, given: Tensor, choices: list[Choice]
+) -> Compared:
+    if one.parity.passed or wanted.shape != given.shape or not _holds_indices(wanted):
+        return one
+    for choice in choices:
+        other = _as_indices(choice, wanted, given)
+        if other is None or not _is_as_good(choice, other):
+            continue
+        moved = int((wanted != given).sum())
+        note = f"{moved} of {wanted.numel()} indices differ, all between tied scores"
+        note = f"{note} ({choice.operator})"
+        return _noted(one, note, passed=True, max_absolute_error=0.0, max_relative_error=0.0)
+    return one
+
+
+def _as_indices(choice: Choice, wanted: Tensor, given: Tensor) -> Tensor | None:
+    """The file's indices in the form of the choice; None if PyTorch's output is not the choice."""
+    own = choice.indices.movedim(-1, choice.axis)
+    if wanted.numel() != own.numel() or not bool((wanted.reshape(-1) == own.reshape(-1)).all()):
+        return None
+    return given.reshape(own.shape).movedim(choice.axis, -1).long()
+
+
+def _is_as_good(choice: Choice, other: Tensor) -> bool:
+    """Whether other indices point at equal scores, each at one of its own."""
+    size = choice.scores.shape[-1]
+    if bool(((other < 0) | (other >= size)).any()):
+        return False
+    ordered = other.sort(-1).values
+    if bool((ordered[..., 1:] == ordered[..., :-1]).any()):
+        return False
+    if not choice.open_set and not bool((ordered == choice.indices.sort(-1).values).all()):
+        return False
+    before = choice.scores.gather(-1, choice.indices)
+    return bool(_are_tied(choice, before, choice.scores.gather(-1, other)).all())
+
+
+def _are_tied(choice: Choice, a: Tensor, b: Tensor) -> Tensor:
+    return is_close(a.double(), b.double(), _rounding(choice.scores), 0.0)
+
+
+def _rounding(scores: Tensor) -> float:
+    import torch
+
+    if not scores.dtype.is_floating_point:
+        return 0.0
+    size = scores.element_size()
+    finite = scores[scores.isfinite()]
+    largest = float(finite.abs().max()) if finite.numel() else 0.0
+    return _ROUNDINGS.get(size, _FEW_ROUNDINGS) * torch.finfo(scores.dtype).eps * largest
+
+
+# Rows ---------------------------------------------------------------------------------------
+
+
+def _excuse_order(
+    compared: list[Compared], reference: Tensors, found: Tensors, choice: Choice
+) -> list[Compared]:
+    """Pass every output whose rows are those that `choice` chose, in another order."""
+    lead = choice.indices.shape
+    takes_all = lead[-1] == choice.scores.shape[-1]
+    if choice.axis != choice.indices.ndim - 1 or lead[-1] < 2 or (takes_all and not choice.ordered):
+        return compared
+    members = [
+        place
+        for place, (wanted, given) in enumerate(zip(reference, found, strict=True))
+        if wanted.shape == given.shape and wanted.shape[: len(lead)] == lead
+    ]
+    if all(compared[place].parity.passed for place in members):
+        return compared
+    if not any(_is_of_choice(choice, reference[place]) for place in members):
+        return compared
+    rows = [_Rows(compared[place], reference[place], found[place], lead) for place in members]
+    keys = choice.scores.gather(-1, choice.indices).reshape(-1, lead[-1])
+    moved = 0
+    for group in range(keys.shape[0]):
+        places = _matching([row.group(group) for row in rows])
+        if places is None or not _may_move(choice, keys[group], places):
+            return compared
+        moved += sum(place != there for place, there in places.items())
+    why = "all between tied scores" if choice.ordered else f"{choice.operator} leaves it open"
+    note = f"{moved} of {keys.numel()} rows stand elsewhere, {why}"
+    if choice.ordered:
+        note = f"{note} ({choice.operator})"
+    return [
+        _noted(one, note, passed=True, max_absolute_error=0.0, max_relative_error=0.0)
+        if place in members and not one.parity.passed
+        else one
+        for place, one in enumerate(compared)
+    ]
+
+
+def _is_of_choice(choice: Choice, output: Tensor) -> bool:
+    """Whether an output is what was chosen, or rises or falls with its scores."""
+    if output.shape != choice.indices.shape or output.dtype.is_complex:
+        return False
+    own, keys = output.detach().double(), choice.scores.gather(-1, choice.indices).double()
+    if bool((own == choice.indices).all()):
+        return True
+    steps = own.gather(-1, keys.argsort(-1)).diff(dim=-1)
+    return bool((steps >= 0).all() or (steps <= 0).all())
+
+
+class _Rows:
+    """An output as rows by group, each row flat."""
+
+    def __init__(self, one: Compared, wanted: Tensor, given: Tensor, lead: Any) -> None:
+        import torch
+
+        flat = (torch.view_as_real(t) if t.dtype.is_complex else t for t in (wanted, given))
+        self._wanted, self._given = (
+            t.detach().double().reshape(-1, lead[-1], t.numel() // lead.numel()) for t in flat
+        )
+        self._tolerance = one.parity.absolute_tolerance, one.parity.relative_tolerance
+
+    def group(self, index: int) -> tuple[Tensor, Tensor, tuple[float, float]]:
+        return self._wanted[index], self._given[index], self._tolerance
+
+
+def _matching(parts: list[tuple[Tensor, Tensor, tuple[float, float]]]) -> dict[int, int] | None:
+    """For every row that stands elsewhere, where; None if there is no such order of rows.
+
+    Rows that agree where they are stay there.
+    """
+    import torch
+
+    in_place = torch.stack(
+        [is_close(wanted, given, *tolerance).all(-1) for wanted, given, tolerance in parts]
+    ).all(0)
+    astray = (~in_place).nonzero().reshape(-1)
+    if astray.numel() > _MOST_ROWS:
+        return None
+    fits = torch.ones(astray.numel(), astray.numel(), dtype=torch.bool)
+    for wanted, given, tolerance in parts:
+        for row, place in enumerate(astray.tolist()):
+            fits[row] &= is_close(wanted[place].expand_as(given[astray]), given[astray], *tolerance
+                                  ).all(-1)  # fmt: skip
+    places: dict[int, int] = {}
+    for row, place in enumerate(astray.tolist()):
+        free = fits[row].nonzero().reshape(-1)
+        if free.numel() == 0:
+            return None
+        fits[:, free[0]] = False
+        places[place] = int(astray[free[0]])
+    return places
+
+
+def _may_move(choice: Choice, keys: Tensor, places: dict[int, int]) -> bool:
+    if not choice.ordered:
+        return True
+    if not places or bool((keys == keys[0]).all()):  # equal scores alone sort nothing
+        return not places
+    here, there = keys[list(places)], keys[list(places.values())]
+    return bool(_are_tied(choice, here, there).all())

@@ -1,0 +1,149 @@
+"""Which operators and modules take the time, by onnxruntime's own profile of a few runs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reportgen.sections.onnx.file_result import TimeShare
+from reportgen.sections.onnx.inspection.nodes import enclosing_path, module_path
+from reportgen.sections.onnx.inspection.optimized_graph import session_options
+
+if TYPE_CHECKING:
+    from reportgen.onnx.runtime import Feed
+
+_PROVIDERS = ["CPUExecutionProvider"]
+_SUFFIX = "_kernel_time"
+_BLOCKED = "_nchwc"  # onnxruntime names what it lays out in blocks after the value it gives
+_HOLDERS = {"If", "Loop", "Scan"}  # their time is that of the nodes inside, which are told apart
+_MOST_RUNS = 20
+_MOST_FUSED = 6
+_FEW = 4
+_TOP = 10
+NOWHERE = "no module (put in by onnxruntime, or not named in the file)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """Where the time of a run goes, the slowest first."""
+
+    operators: tuple[TimeShare, ...]
+    modules: tuple[TimeShare, ...]
+
+
+def profile(path: Path, feed: Feed, threads: int, box: float) -> Profile:
+    """Run the file for about `box` seconds, after a run to warm up, and read the profile.
+
+    Raises:
+        Exception: whatever onnxruntime raises.
+    """
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder, "optimized.onnx")
+        options = session_options(threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder, "profile"))
+        options.optimized_model_filepath = str(written)
+        session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
+        runs = _run_for(session, feed, box)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        rewritten = onnx.load(written, load_external_data=False).graph
+    places = Places(onnx.load(path, load_external_data=False).graph, rewritten)
+    return summarize(events, runs, places)
+
+
+def _run_for(session: Any, feed: Feed, box: float) -> int:
+    start, runs = time.perf_counter(), 0
+    while runs < 2 or (runs < _MOST_RUNS and time.perf_counter() - start < box):
+        session.run(None, feed)
+        runs += 1
+    return runs
+
+
+def summarize(events: Iterable[dict[str, Any]], runs: int, places: Places) -> Profile:
+    """Sum the kernels' times per run; of each node the first run is left out as warming up."""
+    by_operator, by_module = _Sums(), _Sums()
+    seen: set[str] = set()
+    for event in events:
+        name, details = str(event.get("name", "")), event.get("args", {})
+        if event.get("cat") != "Node" or not name.endswith(_SUFFIX) or "op_name" not in details:
+            continue
+        if details["op_name"] in _HOLDERS:
+            continue
+        key = f"{name}/{details.get('node_index')}"
+        if key not in seen:
+            seen.add(key)
+            continue
+        by_operator.add(str(details["op_name"]), event["dur"])
+        by_module.add(places.module(name.removesuffix(_SUFFIX), details["op_name"]), event["dur"])
+    return Profile(operators=by_operator.top(runs - 1), modules=by_module.top(runs - 1))
+
+
+class _Sums:
+    def __init__(self) -> None:
+        self._microseconds, self._calls = Counter[str](), Counter[str]()
+
+    def add(self, name: str, microseconds: int) -> None:
+        self._microseconds[name] += microseconds
+        self._calls[name] += 1
+
+    def top(self, runs: int) -> tuple[TimeShare, ...]:
+        total = sum(self._microseconds.values()) or 1
+        ranked = sorted(self._microseconds.items(), key=lambda item: (-item[1], item[0]))
+        return tuple(
+            TimeShare(
+                name=name,
+                calls=round(self._calls[name] / runs),
+                milliseconds=spent / runs / 1000,
+                share=spent / total,
+            )
+            for name, spent in ranked[:_TOP]
+        )
+
+
+class Places:
+    """From a node of the rewritten file to the module that it came from.
+
+    onnxruntime drops what the exporter wrote about a node when it fuses it. The name of the node
+    or of its output is still one of the original file, mostly that of the last node fused.
+    """
+
+    def __init__(self, original: Any, rewritten: Any) -> None:
+        self._own_nodes = Counter(map(module_path, original.node))
+        self._by_node = {node.name: node for node in original.node if node.name}
+        self._by_value = {name: node for node in original.node for name in node.output if name}
+        self._outputs = {node.name: list(node.output) for node in rewritten.node if node.name}
+
+    def module(self, name: str, operator: str) -> str:
+        """The path of the module of the kernel called `name`, which runs `operator`."""
+        node = self._by_node.get(name)
+        for value in (name.removesuffix(_BLOCKED), *self._outputs.get(name, ())):
+            node = node or self._by_value.get(value)
+        return (self._path(self._first_of(node, operator)) if node is not None else "") or NOWHERE
+
+    def _path(self, node: Any) -> str:
+        """The module itself where it has several nodes of its own, else the one around it.
+
+        A convolution, its norm and its activation may be one kernel; what they have in common is
+        the block that they stand in.
+        """
+        own = module_path(node)
+        return own if own and self._own_nodes[own] > _FEW else enclosing_path(node)
+
+    def _first_of(self, last: Any, operator: str) -> Any:
+        """The node that gave a fused kernel its name, a few nodes before the last one fused."""
+        wanted, node = operator.removeprefix("Fused"), last
+        for _ in range(_MOST_FUSED):
+            if node is None or node.op_type == wanted:
+                break
+            producers = (self._by_value.get(value) for value in node.input)
+            node = next((found for found in producers if found is not None), None)
+        return last if node is None or node.op_type != wanted else node

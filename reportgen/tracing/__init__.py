@@ -1,0 +1,1 @@
+"""Forward passes, recorded: which module ran, and which operators."""
