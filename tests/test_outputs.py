@@ -16,7 +16,7 @@ from report_values import full_report, small_report, work_folder
 
 from reportgen.errors import OutputError
 from reportgen.outcome import Failed
-from reportgen.outputs import FORMATS, placing, write_report, writing
+from reportgen.outputs import FORMATS, atomic_write, write_report, writing
 from reportgen.outputs import pdf as pdf_module
 from reportgen.outputs.pdf import make_pdf
 from reportgen.outputs.weasyprint_process import layout
@@ -161,16 +161,16 @@ def test_a_failure_of_the_first_report_leaves_nothing(
 
 
 def _fail_after(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
-    replace_one = placing.Staging._replace
+    replace_one = atomic_write.Staging._replace
     done: list[str] = []
 
-    def failing(stage: placing.Staging, file: str) -> None:
+    def failing(stage: atomic_write.Staging, file: str) -> None:
         if len(done) == files:
             raise KeyboardInterrupt
         done.append(file)
         replace_one(stage, file)
 
-    monkeypatch.setattr(placing.Staging, "_replace", failing)
+    monkeypatch.setattr(atomic_write.Staging, "_replace", failing)
 
 
 def _raiser(error: BaseException) -> Callable[..., object]:
@@ -184,13 +184,13 @@ def test_report_json_is_the_last_to_change(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    replace_one = placing.Staging._replace
+    replace_one = atomic_write.Staging._replace
 
-    def noting(stage: placing.Staging, file: str) -> None:
+    def noting(stage: atomic_write.Staging, file: str) -> None:
         order.append(file)
         replace_one(stage, file)
 
-    monkeypatch.setattr(placing.Staging, "_replace", noting)
+    monkeypatch.setattr(atomic_write.Staging, "_replace", noting)
     _write(small_report(), work, tmp_path / "out")
     assert order[-1] == "report.json"
 
@@ -303,10 +303,10 @@ def test_an_output_on_a_read_only_disk_is_told_so(
     class ReadOnly:
         f_flag = os.ST_RDONLY
 
-    monkeypatch.setattr(placing.os, "access", lambda path, mode: False)
-    monkeypatch.setattr(placing.os, "statvfs", lambda path: ReadOnly)
+    monkeypatch.setattr(atomic_write.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(atomic_write.os, "statvfs", lambda path: ReadOnly)
     with pytest.raises(OutputError, match="read-only file system") as caught:
-        placing.check_output(tmp_path)
+        atomic_write.check_output(tmp_path)
     assert caught.value.hint == "the disk is read-only: choose another with --output"
 
 
@@ -327,7 +327,7 @@ def test_a_name_no_disk_can_carry_is_one_line_with_a_hint(work: Path, tmp_path: 
 def test_a_build_that_begins_leaves_the_files_that_another_is_writing(
     work: Path, tmp_path: Path
 ) -> None:
-    with placing.staging(tmp_path / "out") as stage:
+    with atomic_write.staging(tmp_path / "out") as stage:
         stage.write("index.html", b"whole")
         with workshop(tmp_path / "other"):
             pass
@@ -339,7 +339,7 @@ def test_a_build_into_a_volume_whose_parent_may_not_be_written_works_inside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
-    monkeypatch.setattr(placing.os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr(atomic_write.os, "access", lambda path, mode: Path(path) != tmp_path)
     with workshop(tmp_path / "out") as folder:
         assert folder.parent == tmp_path / "out"
     assert _only_output(tmp_path / "out") == []
@@ -392,7 +392,7 @@ def test_a_folder_without_permission_is_one_line_with_a_hint(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out"))
-    monkeypatch.setattr(placing, "home_of_staging", _raiser(denied))
+    monkeypatch.setattr(atomic_write, "home_of_staging", _raiser(denied))
     with pytest.raises(OutputError, match=r"cannot write .*out: permission denied") as caught:
         _write(small_report(), work, tmp_path / "out")
     assert caught.value.hint.startswith("choose a folder")
@@ -402,15 +402,15 @@ def test_a_folder_without_permission_is_one_line_with_a_hint(
 def test_an_output_whose_parent_may_not_be_written_is_staged_inside_itself(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placing.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(atomic_write.os, "access", lambda path, mode: False)
     made: list[object] = []
-    home_of_staging = placing.home_of_staging
+    home_of_staging = atomic_write.home_of_staging
 
     def noting(output: Path) -> Path:
         made.append(home_of_staging(output))
         return home_of_staging(output)
 
-    monkeypatch.setattr(placing, "home_of_staging", noting)
+    monkeypatch.setattr(atomic_write, "home_of_staging", noting)
     _write(small_report(), work, tmp_path / "out")
     assert made == [tmp_path / "out"]
     assert _only_output(tmp_path / "out") == ["index.html", "models", "report.json", "summary.md"]
@@ -423,7 +423,7 @@ def test_a_full_disk_is_one_line_with_a_hint_and_leaves_the_previous_report(
     _write(small_report(), work, output)
     before = _files(output)
     full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(placing.os, "fsync", _raiser(full))
+    monkeypatch.setattr(atomic_write.os, "fsync", _raiser(full))
     with pytest.raises(OutputError, match="no space left on device") as caught:
         _write(replace(small_report(), title="Other"), work, output)
     assert caught.value.hint.startswith("free some room")
@@ -446,18 +446,18 @@ def test_every_file_is_synced_before_any_is_renamed(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    sync, replace_one = os.fsync, placing.Staging._replace
+    sync, replace_one = os.fsync, atomic_write.Staging._replace
 
     def noting_sync(handle: int) -> None:
         events.append("sync")
         sync(handle)
 
-    def noting_rename(stage: placing.Staging, file: str) -> None:
+    def noting_rename(stage: atomic_write.Staging, file: str) -> None:
         events.append("rename")
         replace_one(stage, file)
 
-    monkeypatch.setattr(placing.os, "fsync", noting_sync)
-    monkeypatch.setattr(placing.Staging, "_replace", noting_rename)
+    monkeypatch.setattr(atomic_write.os, "fsync", noting_sync)
+    monkeypatch.setattr(atomic_write.Staging, "_replace", noting_rename)
     written = _write(small_report(), work, tmp_path / "out")
     first = events.index("rename")
     assert events[:first] == ["sync"] * len(written)

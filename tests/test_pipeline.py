@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import torch
 from factories import make_spec, make_study
-from test_loan import snapshot
+from test_model_state import snapshot
 from torch import nn
 
 from reportgen import load_manifest

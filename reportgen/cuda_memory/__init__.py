@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 _NEED_TORCH = {
     "Measurement": "measure",
-    "Plan": "plan",
-    "RealPasses": "values",
-    "estimate": "plan",
+    "Plan": "estimator",
+    "RealPasses": "data_dependent",
+    "estimate": "estimator",
     "measure_step": "measure",
-    "trace_step": "plan",
+    "trace_step": "estimator",
 }
 
 __all__ = [

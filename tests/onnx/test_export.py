@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from reportgen.errors import SectionError
-from reportgen.onnx.export import OnnxFile, writing
+from reportgen.onnx.export import OnnxFile, file_writer
 from reportgen.onnx.export.file_writer import write_model
 
 Export = Callable[..., OnnxFile]
@@ -312,7 +312,7 @@ def test_streamed_weights_are_those_of_the_library_that_writes_them_at_once(
 def test_weights_beyond_the_limit_go_to_a_file_beside(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "_LARGEST_FILE", 1000)
+    monkeypatch.setattr(file_writer, "_LARGEST_FILE", 1000)
     file = export(nn.Linear(64, 64), "batch,64")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     onnx.checker.check_model(str(file.path), full_check=True)
@@ -324,7 +324,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(
 ) -> None:
     file = export(nn.Linear(64, 64), "batch,64")
     before = file.path.read_bytes()
-    monkeypatch.setattr(writing, "_write_exactly", lambda *_: 1 / 0)
+    monkeypatch.setattr(file_writer, "_write_exactly", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_model(onnx_ir.load(file.path), file.path)
     assert file.path.read_bytes() == before

@@ -17,7 +17,7 @@ from factories import make_spec, make_study
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from reportgen import export as export_module
+from reportgen.onnx import export as export_module
 from reportgen.context import ModelContext
 from reportgen.errors import SectionError
 from reportgen.model_state import preserve_model_state
