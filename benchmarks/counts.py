@@ -225,8 +225,8 @@ def examine_case(case: Case, folder: Path) -> Line:
         with preserve_model_state(context.model):
             found = analyze(context)
     except SectionError as err:
-        told = case.refused is not None and case.refused in err.failed.error
-        wrong = () if told else (f"refused: {err.failed.error}",)
+        told = case.refused is not None and case.refused in err.error
+        wrong = () if told else (f"refused: {err.error}",)
     except Exception as err:  # ours: what this benchmark looks for
         wrong = (f"{type(err).__name__}: {str(err).splitlines()[:1]}",)
     else:

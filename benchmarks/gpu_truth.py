@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import nn
 
-from reportgen.cuda_memory import Gpu, Step, find_gpu, measure_step, trace_step, user_gpu
+from reportgen.cuda_memory import Gpu, MemoryEstimator, Step, find_gpu, measure_step, user_gpu
 from reportgen.cuda_memory.cudnn import (
     FORWARD,
     INPUT_GRADIENT,
@@ -229,7 +229,7 @@ def run_one(name: str, simulate: bool) -> Outcome:
     chosen = next(c for c in configurations() if c.name == name)
     outcome = Outcome(name=name, batch=chosen.batch)
     model, gpu = chosen.build(), this_gpu(simulate)
-    plan = trace_step(model, chosen.inputs, chosen.step, gpu)
+    plan = MemoryEstimator(model, chosen.inputs, chosen.step, gpu)
     found = plan.estimate(chosen.batch)
     keep = (
         "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes", "band_low_bytes",

@@ -22,7 +22,7 @@ import torch
 import torchvision
 from torch import nn
 
-from reportgen.cuda_memory import Plan, Step, estimate, find_gpu, trace_step
+from reportgen.cuda_memory import MemoryEstimator, Step, estimate, find_gpu
 
 CARDS = ("T4", "RTX 3090", "A100-80GB", "H100")
 GIB = 1 << 30
@@ -111,7 +111,7 @@ def matrix() -> None:
                     precision=precision,
                     checkpointing=checkpointing,
                 )
-                plan = trace_step(model, images, step)
+                plan = MemoryEstimator(model, images, step)
                 for card in CARDS:
                     plan.largest_batch(find_gpu(card))
 
@@ -124,7 +124,7 @@ def llm() -> None:
         Step(precision="bf16"),
         Step(mode="train", optimizer="adamw", precision="bf16", checkpointing=True),
     ):
-        plan = trace_step(model, ids, step)
+        plan = MemoryEstimator(model, ids, step)
         found = plan.estimate(1)
         fit = plan.largest_batch(find_gpu("A100-80GB"))
         print(
@@ -133,7 +133,7 @@ def llm() -> None:
         )
 
 
-def next_batch(plan: Plan) -> None:
+def next_batch(plan: MemoryEstimator) -> None:
     plan.estimate(77)
 
 
@@ -146,7 +146,7 @@ def main() -> None:
     timed("trace and replay resnet50", 2, lambda: one_shot("resnet50"))
     timed("trace and replay vit_b_16", 3, lambda: one_shot("vit_b_16"))
     timed("trace and replay densenet201", 6, lambda: one_shot("densenet201"))
-    plan = trace_step(vision("resnet50"), images, train())
+    plan = MemoryEstimator(vision("resnet50"), images, train())
     plan.estimate(32)
     timed("one further batch size, resnet50", 0.05, lambda: next_batch(plan))
     timed("fits matrix, resnet50", 15, matrix)

@@ -43,10 +43,9 @@ import torch
 from memory_models import LITGPT, BertLarge, FcnD8, LitGpt, litgpt_loss
 from torch import nn
 
-from reportgen.cuda_memory import Estimate, Step, estimate, find_gpu, trace_step
-from reportgen.cuda_memory.events import Trace
+from reportgen.cuda_memory import Estimate, MemoryEstimator, Step, estimate, find_gpu
 from reportgen.cuda_memory.library_workspaces import uncertainty
-from reportgen.cuda_memory.replay import live_at, replay
+from reportgen.cuda_memory.memory_trace import MemoryTrace, live_at, replay
 
 MIB = 1 << 20
 OLD_TORCH = "2.6"
@@ -117,7 +116,7 @@ def vision_estimate(name: str, batch: int, side: int, step: Step, gpu: str) -> E
     def inputs(size: int) -> Any:
         return (torch.empty(size, 3, side, side),), {}
 
-    plan = trace_step(vision_model(name), inputs, step, find_gpu(gpu))
+    plan = MemoryEstimator(vision_model(name), inputs, step, find_gpu(gpu))
     plan.trace(batch)
     return plan.estimate(batch)
 
@@ -191,7 +190,9 @@ def issue_144() -> Row:
     def inputs(batch: int) -> Any:
         return (torch.empty(10240 * batch, 1024),), {}
 
-    trace = trace_step(Repeated(), inputs, Step(mode="train", loss="sum", iterations=1)).trace(1)
+    trace = MemoryEstimator(Repeated(), inputs, Step(mode="train", loss="sum", iterations=1)).trace(
+        1
+    )
     position = trace.position_of("loss")
     assert position is not None
     live = live_at(trace, position - 1)
@@ -236,7 +237,7 @@ def bert_rows() -> list[Row]:
             torch_version="1.10",
             **step,
         )
-        plan = trace_step(model, inputs, full, find_gpu("V100-16GB"))
+        plan = MemoryEstimator(model, inputs, full, find_gpu("V100-16GB"))
         if not found:
             found.append(bert_loaded(plan.trace(batch)))
         made = plan.estimate(batch)
@@ -252,7 +253,7 @@ def bert_rows() -> list[Row]:
     return found
 
 
-def bert_loaded(trace: Trace) -> Row:
+def bert_loaded(trace: MemoryTrace) -> Row:
     """The weights alone, before the first batch."""
     position = trace.position_of("inputs")
     assert position is not None
@@ -309,7 +310,7 @@ def fcn_rows() -> list[Row]:
             zero_grad="in_place",
             torch_version="1.5",
         )
-        plan = trace_step(model, inputs, step, find_gpu("V100-32GB"))
+        plan = MemoryEstimator(model, inputs, step, find_gpu("V100-32GB"))
         plan.trace(2)
         name = f"FCN R-{depth}-D8 {side[0]} x {side[1]}"
         found.append(allocated(name, plan.estimate(2), tenths * 1024 * MIB // 10))
@@ -351,7 +352,7 @@ def litgpt_rows() -> tuple[list[Row], list[str]]:
             zero_grad="after_step",
             torch_version="2.1",
         )
-        plan = trace_step(model, inputs, step, card)
+        plan = MemoryEstimator(model, inputs, step, card)
         plan.trace(micro_batch)
         title = f"{name} LoRA micro-batch {micro_batch}"
         if measured is None:

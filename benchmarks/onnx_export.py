@@ -41,7 +41,7 @@ from reportgen.manifest import ModelSpec, Source
 from reportgen.model_state import preserve_model_state
 from reportgen.onnx.export import export_onnx
 from reportgen.onnx.runtime import Runtime
-from reportgen.sections.onnx.inspection.file import check_file, read_facts
+from reportgen.sections.onnx.inspection.analysis import check_file, inspect_file
 from reportgen.sections.onnx.parity.analysis import check_parity
 
 MODELS = ("resnet50", "mobilenet_v3_small", "convnext_tiny", "vit_b_16")
@@ -108,7 +108,8 @@ def ours(context: ModelContext, clock: Clock) -> None:
         with clock.stage("onnx checker"):
             check_file(file.path)
         with clock.stage("file facts"):
-            read_facts(file.path)
+            proto = onnx.load(file.path, load_external_data=False)
+            inspect_file(proto, file.path)
 
 
 def watch(clock: Clock) -> None:
@@ -142,7 +143,7 @@ def watch(clock: Clock) -> None:
     timed(_core, "_exported_program_to_onnx_program", "translation")
     timed(_core.onnxscript_apis, "convert_version", "opset conversion")
     timed(_core.onnxscript_apis, "optimize", "optimization")
-    timed(ours_module, "name_parts", "naming")
+    timed(ours_module, "name_values", "naming")
     timed(ours_module, "write_model", "writing")
     timed(_onnx_program.ONNXProgram, "save", "writing")
 

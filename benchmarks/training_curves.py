@@ -45,7 +45,7 @@ class Case:
     ranges: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
 
-def curve(
+def make_curve(
     tag: str,
     values: Any,
     *,
@@ -66,7 +66,7 @@ def curve(
     )
 
 
-def run_of(*curves: Curve, planned: int | None = None, **histograms: Any) -> RunCurves:
+def make_run(*curves: Curve, planned: int | None = None, **histograms: Any) -> RunCurves:
     """A run of `curves`."""
     return RunCurves(
         name="run",
@@ -296,8 +296,8 @@ class CurveSet:
             yield Case(
                 family="losses",
                 name=f"{name}, {length} points",
-                run=run_of(
-                    curve("train/loss", noise(clean, rng)),
+                run=make_run(
+                    make_curve("train/loss", noise(clean, rng)),
                     _validation(clean, rng),
                 ),
             )
@@ -316,15 +316,17 @@ class CurveSet:
             yield Case(
                 family="scores",
                 name=f"{name}, {length} points",
-                run=run_of(
-                    curve("train/acc", accuracy),
-                    curve("val/acc", rng.binomial(samples, np.clip(share - 0.03, 0, 1)) / samples),
+                run=make_run(
+                    make_curve("train/acc", accuracy),
+                    make_curve(
+                        "val/acc", rng.binomial(samples, np.clip(share - 0.03, 0, 1)) / samples
+                    ),
                 ),
             )
             yield Case(
                 family="scores",
                 name=f"{name}, return, {length} points",
-                run=run_of(curve("rollout/ep_rew_mean", returns)),
+                run=make_run(make_curve("rollout/ep_rew_mean", returns)),
             )
 
     def _all(self) -> Iterator[tuple[str, Shape, Noise, int, Rng]]:
@@ -346,7 +348,9 @@ def _validation(clean: Floats, rng: Rng, noise: float = 0.02) -> Curve:
     # A gap never outgrows what the shape itself gains: that would be overfitting.
     costs = np.minimum.accumulate(clean)[places] + gap * np.ptp(clean) * 0.1
     costs = costs + (clean - np.minimum.accumulate(clean))[places]
-    return curve("val/loss", costs * (1 + noise * rng.standard_normal(len(places))), steps=places)
+    return make_curve(
+        "val/loss", costs * (1 + noise * rng.standard_normal(len(places))), steps=places
+    )
 
 
 # Sick losses and scores. `shape` and `noise` are those of the set.
@@ -369,7 +373,7 @@ def sick_curves(of: CurveSet) -> Iterator[Case]:
             yield Case(
                 family=fault,
                 name=f"{fault} of {shape_name}, {noise_name}, {length} points",
-                run=run_of(*curves),
+                run=make_run(*curves),
                 rule=rule,
                 expected=_WITHOUT_VALIDATION if _is_alone(curves) else frozenset(),
             )
@@ -387,7 +391,7 @@ Maker = Callable[[Floats, Floats, Noise, Rng], Sequence[Curve]]
 
 
 def _train(values: Floats) -> Sequence[Curve]:
-    return (curve("train/loss", values),)
+    return (make_curve("train/loss", values),)
 
 
 def _blow_up(x: Floats, clean: Floats, noise: Noise, rng: Rng) -> Sequence[Curve]:
@@ -421,11 +425,11 @@ _NOT_LEARNING: dict[tuple[str, str], Maker] = {
         noise(np.where(np.arange(len(x)) < 1, 3.0, 2.3), rng)
     ),
     ("not-learning-in-warm-up", "flat in warm-up"): lambda x, clean, noise, rng: (
-        curve("train/loss", noise(np.full(len(x), 2.3), rng)),
-        curve("lr", 1e-3 * x),
+        make_curve("train/loss", noise(np.full(len(x), 2.3), rng)),
+        make_curve("lr", 1e-3 * x),
     ),
     ("not-learning", "accuracy at chance"): lambda x, clean, noise, rng: (
-        curve("train/acc", rng.binomial(256, 0.1, len(x)) / 256),
+        make_curve("train/acc", rng.binomial(256, 0.1, len(x)) / 256),
     ),
 }
 _PLATEAU: dict[tuple[str, str], Maker] = {
@@ -433,7 +437,7 @@ _PLATEAU: dict[tuple[str, str], Maker] = {
         noise(_decay(x, 60, 0.8), rng)
     ),
     ("plateau", "accuracy stuck"): lambda x, clean, noise, rng: (
-        curve("val/acc", rng.binomial(5_000, np.minimum(0.1 + 5 * x, 0.91)) / 5_000),
+        make_curve("val/acc", rng.binomial(5_000, np.minimum(0.1 + 5 * x, 0.91)) / 5_000),
     ),
 }
 
@@ -442,8 +446,8 @@ def _pair(x: Floats, train: Floats, validation: Floats, noise: Noise, rng: Rng) 
     places = np.unique(np.linspace(0, len(x) - 1, int(rng.choice((12, 30, 100)))).astype(int))
     costs = validation[places] * (1 + 0.02 * rng.standard_normal(len(places)))
     return (
-        curve("train/loss", noise(train, rng)),
-        curve("val/loss", costs, steps=places),
+        make_curve("train/loss", noise(train, rng)),
+        make_curve("val/loss", costs, steps=places),
     )
 
 
@@ -462,7 +466,7 @@ _OVERFITTING: dict[tuple[str, str], Maker] = {
     ("overfitting", "valley"): _u_shape,
     ("overfitting", "worse from the start"): _from_the_start,
     ("past-the-best", "score falls"): lambda x, clean, noise, rng: (
-        curve(
+        make_curve(
             "val/acc",
             (0.9 - np.exp(-20 * x) * 0.8 - 0.12 * np.maximum(x - 0.4, 0))[:: max(1, len(x) // 50)]
             + 0.003 * rng.standard_normal(len(x[:: max(1, len(x) // 50)])),
@@ -598,11 +602,11 @@ def healthy_rates(schedules: Mapping[str, Schedule], seed: int) -> Iterator[Case
                 x = np.linspace(offset, 1, length)
                 tags = ("lr/pg0", "lr/pg1") if draw % 2 else ("learning_rate",)
                 rates = [
-                    curve(tag, peak * schedule(x) * scale)
+                    make_curve(tag, peak * schedule(x) * scale)
                     for tag, scale in zip(tags, (1, 0.1), strict=False)
                 ]
                 yield Case(
-                    family="learning rates", name=f"{name}, {length} points", run=run_of(*rates)
+                    family="learning rates", name=f"{name}, {length} points", run=make_run(*rates)
                 )
 
 
@@ -616,7 +620,7 @@ def sick_rates(schedules: Mapping[str, Schedule], seed: int) -> Iterator[Case]:
         at = int(length * rng.uniform(0.4, 0.7))
         jump = np.where(np.arange(length) < at, 1e-4, 1e-4 * rng.uniform(5, 100))
         yield Case(family="one jump", name=f"jump, {length} points", rule="learning-rate-jump",
-                   run=run_of(curve("lr", jump)))  # fmt: skip
+                   run=make_run(make_curve("lr", jump)))  # fmt: skip
         rates = smooth[number % len(smooth)](x) * 1e-3
         peak = int(np.argmax(rates))
         late = np.flatnonzero((rates < rates.max() / 4) & (np.arange(length) > peak))
@@ -626,10 +630,10 @@ def sick_rates(schedules: Mapping[str, Schedule], seed: int) -> Iterator[Case]:
             resume = Resume(step=float(start), last_step=float(start), superseded=0)
             yield Case(family="reset at a resume", name=f"reset, {length} points",
                        rule="learning-rate-jump", expected=frozenset({"resumed"}),
-                       run=run_of(curve("lr", again, resumes=[resume])))  # fmt: skip
+                       run=make_run(make_curve("lr", again, resumes=[resume])))  # fmt: skip
         flat = np.full(length, 10 ** rng.uniform(-5, -1))
         yield Case(family="constant", name=f"constant, {length} points",
-                   rule="constant-learning-rate", run=run_of(curve("lr", flat)))  # fmt: skip
+                   rule="constant-learning-rate", run=make_run(make_curve("lr", flat)))  # fmt: skip
 
 
 # Wall times.
@@ -692,7 +696,7 @@ TIME_LENGTHS = (45, 100, 500, 5_000)
 def _timed(gaps: Floats) -> RunCurves:
     times = 1.7e9 + np.concatenate([[0], np.cumsum(gaps)])
     steps = 50.0 * np.arange(len(times))
-    return run_of(curve("time/step", np.ones(len(times)), steps=steps, times=times))
+    return make_run(make_curve("time/step", np.ones(len(times)), steps=steps, times=times))
 
 
 def healthy_times(gaps: Mapping[str, Gaps], seed: int) -> Iterator[Case]:
@@ -743,7 +747,7 @@ def histogram(tag: str, step: float, values: Floats, bins: int = 30) -> LoggedHi
 def _gradient_run(scales: Sequence[float], draw: Callable[[Rng], Floats], rng: Rng) -> RunCurves:
     records = [histogram("w.grad", i, scale * draw(rng)) for i, scale in enumerate(scales)]
     rates = np.linspace(0.1, 0.01, len(scales))
-    return run_of(curve("lr", rates), **{"w.grad": records})
+    return make_run(make_curve("lr", rates), **{"w.grad": records})
 
 
 def _sparse(rng: Rng) -> Floats:
@@ -794,7 +798,7 @@ def healthy_gradients(kinds: Sequence[str], seed: int) -> Iterator[Case]:
             for draw in range(2 * SEEDS):
                 rng = np.random.default_rng(seed + 1_000 * number + 10 * draw + length)
                 norms = _scales(kind, length, rng) * np.exp(0.5 * rng.standard_normal(length))
-                run = run_of(curve("grad_norm", norms))
+                run = make_run(make_curve("grad_norm", norms))
                 yield Case(family="gradient norms", name=f"{kind}, {length} norms", run=run)
 
 
@@ -807,7 +811,7 @@ def healthy_weights(seed: int, noise: float) -> Iterator[Case]:
             weights = weights + noise * 0.3**i * rng.standard_normal(300)
             records.append(histogram("layer.weight", i, weights))
         yield Case(family="weights", name=f"weights that move by {noise}",
-                   run=run_of(**{"layer.weight": records}))  # fmt: skip
+                   run=make_run(**{"layer.weight": records}))  # fmt: skip
 
 
 def sick_gradients(seed: int) -> Iterator[Case]:
@@ -826,10 +830,10 @@ def sick_gradients(seed: int) -> Iterator[Case]:
         for fault, rule, run in (
             ("gradient of zeros", "vanishing-gradient", _gradient_run(dead, _normal, rng)),
             ("gradient of 1e-12", "vanishing-gradient", _gradient_run(tiny, _normal, rng)),
-            ("norm of 0", "vanishing-gradient", run_of(curve("grad_norm", stopped))),
+            ("norm of 0", "vanishing-gradient", make_run(make_curve("grad_norm", stopped))),
             ("histogram explodes", "exploding-gradient", _gradient_run(burst, _normal, rng)),
-            ("norm explodes", "exploding-gradient", run_of(curve("grad_norm", exploded))),
-            ("frozen weight", "unchanged-weight", run_of(**{"fc.weight": frozen})),
+            ("norm explodes", "exploding-gradient", make_run(make_curve("grad_norm", exploded))),
+            ("frozen weight", "unchanged-weight", make_run(**{"fc.weight": frozen})),
         ):
             yield Case(family=fault, name=fault, run=run, rule=rule)
 
@@ -840,7 +844,7 @@ def sick_gradients(seed: int) -> Iterator[Case]:
 def resumes(of: CurveSet) -> Iterator[Case]:
     """Runs that were resumed, with and without a jump in the loss there."""
     shapes, noises = list(of.shapes.items()), list(of.noises.items())
-    no_validation = curve("val/loss", [1.0])
+    no_validation = make_curve("val/loss", [1.0])
     number = of.seed + 90_000
     for i in range(360):
         number += 1
@@ -855,7 +859,9 @@ def resumes(of: CurveSet) -> Iterator[Case]:
         yield Case(
             family="resumes",
             name=f"resume in {name}, {noise_name}, {length} points",
-            run=run_of(curve("train/loss", noise(clean, rng), resumes=[resume]), no_validation),
+            run=make_run(
+                make_curve("train/loss", noise(clean, rng), resumes=[resume]), no_validation
+            ),
             expected=frozenset({"resumed"}),
         )
         factor, share = ((2.0, 0.05), (1.2, 0.015))[i % 2]
@@ -866,8 +872,9 @@ def resumes(of: CurveSet) -> Iterator[Case]:
             family=f"resume with loss × {factor}",
             name=f"jump, {length} points",
             rule="jump-at-resume",
-            run=run_of(
-                curve("train/loss", _white(share)(jumped, rng), resumes=[resume]), no_validation
+            run=make_run(
+                make_curve("train/loss", _white(share)(jumped, rng), resumes=[resume]),
+                no_validation,
             ),
             expected=frozenset({"resumed"}),
         )
@@ -879,17 +886,17 @@ def plans(seed: int) -> Iterator[Case]:
         rng = np.random.default_rng(seed + draw)
         interval = int(rng.choice((1, 10, 50)))
         steps = np.arange(0, 1_000, interval)
-        whole = curve("val/acc", rng.uniform(0.2, 0.9, len(steps)), steps=steps)
-        cut = curve("val/acc", whole.values[: len(steps) // 2], steps=steps[: len(steps) // 2])
+        whole = make_curve("val/acc", rng.uniform(0.2, 0.9, len(steps)), steps=steps)
+        cut = make_curve("val/acc", whole.values[: len(steps) // 2], steps=steps[: len(steps) // 2])
         beyond = whole.values.copy()
         beyond[int(rng.integers(len(steps)))] = 1.2
         ranges = {"val/acc": (0.0, 1.0)}
         yield Case(family="plans and ranges", name="complete", ranges=ranges,
-                   run=run_of(whole, planned=1_000))  # fmt: skip
+                   run=make_run(whole, planned=1_000))  # fmt: skip
         yield Case(family="half of the plan", name="half", rule="ended-before-plan",
-                   run=run_of(cut, planned=1_000))  # fmt: skip
+                   run=make_run(cut, planned=1_000))  # fmt: skip
         yield Case(family="accuracy of 1.2", name="beyond", rule="out-of-range", ranges=ranges,
-                   run=run_of(curve("val/acc", beyond, steps=steps)))  # fmt: skip
+                   run=make_run(make_curve("val/acc", beyond, steps=steps)))  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

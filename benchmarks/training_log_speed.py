@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event
 
-from reportgen.training_logs.tensorboard_frames import mask_crc, masked_crc
+from reportgen.training_logs.tensorboard.frames import mask_crc, masked_crc
 
 RUNS, TAGS, STEPS = 20, 50, 1_000
 IMAGE_LOG_SCALARS = 20_000
@@ -88,7 +88,7 @@ def write_images(folder: Path, images: int, size: int) -> None:
 
 
 def read_reportgen(folder: Path) -> tuple[int, float]:
-    from reportgen.training_logs.tensorboard import EventFolderReader
+    from reportgen.training_logs.tensorboard.folder_reader import EventFolderReader
 
     start = time.perf_counter()
     reader = EventFolderReader(folder)

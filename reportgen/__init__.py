@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reportgen.manifest import Manifest, load_manifest
     from reportgen.pipeline import build
     from reportgen.report import Report, Verdict
-    from reportgen.sections.layers.registration import register_flops
+    from reportgen.sections.layers.cost.registration import register_flops
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _HOMES = {
     "Verdict": "report",
     "build": "pipeline",
     "load_manifest": "manifest",
-    "register_flops": "sections.layers.registration",
+    "register_flops": "sections.layers.cost.registration",
 }
 
 

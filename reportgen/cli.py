@@ -144,16 +144,16 @@ def init(
     """Print a manifest for the model at SOURCE, for training logs, or for both."""
     if source is None and logs is None:
         raise ReportgenError("nothing to write a manifest for", hint="name a SOURCE or --logs DIR")
-    from reportgen.dummy_inputs.log_template import draft_logs, logs_manifest
+    from reportgen.dummy_inputs.manifest_template import log_entries, manifest_for_logs
 
     if source is None:
         assert logs is not None
-        typer.echo(logs_manifest(logs), nl=False)
+        typer.echo(manifest_for_logs(logs), nl=False)
         return
-    from reportgen.dummy_inputs.manifest_template import draft_manifest
+    from reportgen.dummy_inputs.manifest_template import manifest_for_source
 
-    entry = draft_logs(logs) if logs is not None else ""
-    typer.echo(draft_manifest(source) + entry, nl=False)
+    entry = log_entries(logs) if logs is not None else ""
+    typer.echo(manifest_for_source(source) + entry, nl=False)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What is studied: one model or one file, its example inputs, and what its sections share."""
+"""The model or file under analysis, its example inputs, and what is computed once for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reportgen.error_text import one_line
 from reportgen.example_inputs import Examples, make_examples, make_feed, text_array
 from reportgen.manifest import ModelSpec, Target, Training
 from reportgen.onnx.export import OnnxFile, export_onnx
@@ -16,6 +17,8 @@ from reportgen.sources.from_onnx import FileInputs
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from reportgen.torchinfo_summary import TorchinfoSummary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -26,8 +29,8 @@ class Context:
         spec: what the manifest says of this model; every path in it is absolute.
         targets: the GPUs to fit.
         folder: where a section may write files that belong to this model's report.
-        timings: whether figures of a clock are wanted.
-        source_notes: what a reader must know of how the model was got, a sentence each.
+        timings: whether to measure durations.
+        source_notes: how the model was loaded, a sentence each.
     """
 
     spec: ModelSpec
@@ -66,7 +69,7 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ModelContext(Context):
-    """One model under analysis, and everything a section may ask about it.
+    """One model, and everything that several sections need of it, computed once.
 
     Attributes:
         model: the module itself, on the CPU, in eval mode; `preserve_model_state` restores it.
@@ -95,11 +98,29 @@ class ModelContext(Context):
         )
         return file
 
+    def torchinfo(self, batch: int) -> TorchinfoSummary:
+        """Torchinfo's summary at `batch`, made on a fake copy; only `error` if that fails."""
+        found: TorchinfoSummary = self._compute_once(
+            f"torchinfo {batch}", partial(self._summarize, batch)
+        )
+        return found
+
+    def _summarize(self, batch: int) -> TorchinfoSummary:
+        from reportgen.fake_model import fake_copy
+        from reportgen.torchinfo_summary import TorchinfoSummary, summarize_with_torchinfo
+
+        examples = self.examples(batch)
+        try:
+            with fake_copy(self.model, (examples.args, examples.kwargs)) as (copied, arguments):
+                return summarize_with_torchinfo(copied, arguments)
+        except Exception as error:  # the model cannot be copied, or needs values
+            return TorchinfoSummary(error=f"{type(error).__name__}: {one_line(error)}")
+
     def _compute_once(self, key: str, compute: Callable[[], Any]) -> Any:
         if key not in self._once:
             try:
                 self._once[key] = compute()
-            except Exception as error:  # kept, so that the second asker hears the same
+            except Exception as error:  # kept: a second call raises the same
                 self._once[key] = error
         if isinstance(self._once[key], Exception):
             raise self._once[key]
@@ -108,11 +129,11 @@ class ModelContext(Context):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class OnnxFileContext(Context):
-    """One ONNX file under analysis, for which there is no PyTorch module.
+    """One ONNX file without a PyTorch module.
 
     Attributes:
-        file: the file, where its owner keeps it: read, never written or moved.
-        inputs: what it wants to be given.
+        file: the user's own file: read, never written or moved.
+        inputs: its inputs.
     """
 
     file: OnnxFile
@@ -120,9 +141,9 @@ class OnnxFileContext(Context):
 
     @property
     def why_not_runnable(self) -> str:
-        """Why the file cannot be given its inputs, and so cannot be run; "" where it can."""
+        """Why the file cannot be run; "" if it can."""
         if self.inputs.refused:
-            return f"nothing can be made up for its inputs: {', '.join(self.inputs.refused)}"
+            return f"no values can be made for its inputs {', '.join(self.inputs.refused)}"
         if any(item.dtype == "bfloat16" for item in self.spec.inputs):
             return "onnxruntime's interface takes no bfloat16 arrays"
         return ""

@@ -1,11 +1,11 @@
-"""The answer of `reportgen estimate`: one step of one model on any number of cards."""
+"""`reportgen estimate`: the peak memory of one step of one model, and the GPUs it fits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reportgen.cuda_memory.errors import CudaMemoryError
 from reportgen.cuda_memory.gpus import Gpu, find_gpu
@@ -19,12 +19,14 @@ from reportgen.sources import Loaded, load_model
 from reportgen.units import format_bytes, format_integer, format_share
 
 if TYPE_CHECKING:
-    from reportgen.cuda_memory import Measurement, Plan
+    from reportgen.cuda_memory import Measurement, MemoryEstimator
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """Whether the step fits one card at the batch that was asked about."""
+    """Whether the step fits one GPU at the requested batch size."""
 
     fits: bool
     fit: Fit
@@ -32,7 +34,7 @@ class Room:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What one step needs, and on which of the cards it fits."""
+    """The peak memory of one step, and on which of the GPUs it fits."""
 
     source: str
     estimate: MemoryEstimate
@@ -42,7 +44,7 @@ class Answer:
 
     @property
     def fits_everywhere(self) -> bool:
-        """Whether no card that was named is too small."""
+        """Whether the step fits every requested GPU."""
         return all(room.fits for room in self.rooms)
 
 
@@ -57,24 +59,27 @@ def estimate_step(
 ) -> Answer:
     """Estimate `step` of the model at `source`; files are looked up from the current folder.
 
-    The model is built without memory for its weights where its constructor allows that.
+    The model is loaded once, on meta. Only if its constructor or the trace requires values, or if
+    `measure` is set, is it loaded a second time with real weights.
 
     Raises:
-        ReportgenError: the source, an input, the batch or a card is not what it should be.
+        ReportgenError: the source, an input, the batch or a GPU name is invalid.
     """
     try:
         cards = tuple(map(find_gpu, gpus))
-        spec, notes = _with_inputs(_spec(source, inputs))
-        plan = _plan(spec, step, batch, cards[0] if cards else None)
-        found = plan.estimate(batch)
+        model = _LazyModel(spec=_spec(source, inputs))
+        spec, notes = model.with_inputs()
+        estimator = model.estimator(spec, step, batch, cards[0] if cards else None)
+        found = estimator.estimate(batch)
         return Answer(
             source=source,
             estimate=as_result(found),
             notes=(*notes, *found.notes),
             rooms=tuple(
-                Room(fits=plan.fits(batch, card), fit=fit_of(plan, card)) for card in cards
+                Room(fits=estimator.fits(batch, card), fit=fit_of(estimator, card))
+                for card in cards
             ),
-            measurement=_measure(spec, step, batch) if measure else None,
+            measurement=model.measure(spec, step, batch) if measure else None,
         )
     except CudaMemoryError as error:
         raise ReportgenError(str(error), hint=error.hint) from error
@@ -84,59 +89,82 @@ def _spec(source: str, inputs: tuple[InputSpec, ...]) -> ModelSpec:
     parsed = parse_source(source, Path.cwd())
     if parsed.kind == "onnx":
         raise ReportgenError(
-            f"{source!r} holds no PyTorch module, and a step of PyTorch is what is estimated",
-            hint="name the source that the file was exported from",
+            f"{source!r} is not a PyTorch module; only PyTorch steps can be estimated",
+            hint="use the source from which the file was exported",
         )
     return ModelSpec(name="model", source=parsed, inputs=inputs)
 
 
-def _with_inputs(spec: ModelSpec) -> tuple[ModelSpec, tuple[str, ...]]:
-    """`spec` with the inputs that its source knows, where none were given, and notes of both."""
-    if spec.inputs:
-        return spec, ()
-    if not knows_inputs(spec):
-        raise ReportgenError(
-            f"the inputs of {spec.source.text!r} are not known",
-            hint="name them, as in --input batch,3,224,224",
-        )
-    try:
-        found, notes = with_dummy_inputs(spec, _without_weights(spec))
-    except Exception:  # a real run is slower and says it better
-        found, notes = with_dummy_inputs(spec, load_model(spec))
-    shapes = " ".join(_in_words(item) for item in found.inputs)
-    return found, (*notes, f"inputs: {shapes}")
+@dataclass(kw_only=True, slots=True)
+class _LazyModel:
+    """The model of `spec`: on meta at first, with real weights once a step requires them."""
+
+    spec: ModelSpec
+    _on_meta: Loaded | None = None
+    _real: Loaded | None = None
+
+    def with_inputs(self) -> tuple[ModelSpec, tuple[str, ...]]:
+        """`spec` with inputs derived from the model where none are given, and notes on them."""
+        if self.spec.inputs:
+            return self.spec, ()
+        if not knows_inputs(self.spec):
+            raise ReportgenError(
+                f"the inputs of {self.spec.source.text!r} are unknown",
+                hint="specify them, as in --input batch,3,224,224",
+            )
+        found, notes = self._first_success(lambda loaded: with_dummy_inputs(self.spec, loaded))
+        shapes = " ".join(_in_words(item) for item in found.inputs)
+        return found, (*notes, f"inputs: {shapes}")
+
+    def estimator(
+        self, spec: ModelSpec, step: Step, batch: int, gpu: Gpu | None
+    ) -> MemoryEstimator:
+        """The estimator of the step, checked at `batch`."""
+        from reportgen.cuda_memory import MemoryEstimator
+
+        def checked(loaded: Loaded) -> MemoryEstimator:
+            estimator = MemoryEstimator(loaded.model, _maker(spec), step, gpu)
+            estimator.estimate(batch)  # traces the step: without weights this may fail
+            return estimator
+
+        return self._first_success(checked)
+
+    def measure(self, spec: ModelSpec, step: Step, batch: int) -> Measurement:
+        """Run the step on the GPU with real weights."""
+        from reportgen.cuda_memory import measure_step
+
+        return measure_step(self._with_weights().model, _maker(spec), batch=batch, step=step)
+
+    def _first_success(self, compute: Callable[[Loaded], T]) -> T:
+        """`compute` of the model on meta; of the real one, from then on, if that fails."""
+        import torch
+
+        if self._real is None:
+            try:
+                if self._on_meta is None:
+                    with torch.device("meta"):
+                        self._on_meta = load_model(self.spec)
+                return compute(self._on_meta)
+            except Exception:  # the error of the real model is the one to report
+                self._on_meta = None
+        return compute(self._with_weights())
+
+    def _with_weights(self) -> Loaded:
+        if self._real is None:
+            self._real = load_model(self.spec)
+        return self._real
 
 
 def _in_words(item: InputSpec) -> str:
-    """An input as `--input` takes it, as far as that can say it."""
+    """An input in the syntax of `--input`, as far as that can express it."""
     return f"{item.name or 'input'}={_form_in_words(item)}"
 
 
 def _form_in_words(item: InputSpec) -> str:
     if item.items is not None:
         parts = ", ".join(map(_form_in_words, item.items))
-        return f"[{parts}{' for every sample' if item.per_sample else ''}]"
+        return f"[{parts}{' per sample' if item.per_sample else ''}]"
     return f"{','.join(map(str, item.shape))}:{item.dtype}" if item.shape else item.kind
-
-
-def _plan(spec: ModelSpec, step: Step, batch: int, card: Gpu | None) -> Plan:
-    """A plan that is known to answer: of a model without weights, else of the real one."""
-    from reportgen.cuda_memory import trace_step
-
-    make_inputs = _maker(spec)
-    try:
-        plan = trace_step(_without_weights(spec).model, make_inputs, step, card)
-        plan.estimate(batch)
-    except Exception:  # whatever it is: the real model says it better, or does not say it
-        plan = trace_step(load_model(spec).model, make_inputs, step, card)
-    return plan
-
-
-def _without_weights(spec: ModelSpec) -> Loaded:
-    import torch
-
-    with torch.device("meta"):
-        return load_model(spec)
 
 
 def _maker(spec: ModelSpec) -> Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]:
@@ -147,14 +175,8 @@ def _maker(spec: ModelSpec) -> Callable[[int], tuple[tuple[Any, ...], dict[str, 
     return make
 
 
-def _measure(spec: ModelSpec, step: Step, batch: int) -> Measurement:
-    from reportgen.cuda_memory import measure_step
-
-    return measure_step(load_model(spec).model, _maker(spec), batch=batch, step=step)
-
-
 def answer_lines(answer: Answer) -> Iterator[str]:
-    """The answer as a table for people."""
+    """The answer as lines of text."""
     found = answer.estimate
     trained = f" with {found.optimizer}" if found.mode == "train" else ""
     checkpointed = ", checkpointed" if found.checkpointing else ""
@@ -196,7 +218,7 @@ def _three_figures(answer: Answer) -> Iterator[str]:
 
 def _card_lines(answer: Answer) -> Iterator[str]:
     batch = f"batch {answer.estimate.batch}"
-    yield f"  {'card':<22}{'usable':>10}  {batch:>14}  {'largest':>9}  {'first that fails':>16}"
+    yield f"  {'GPU':<22}{'usable':>10}  {batch:>14}  {'largest':>9}  {'first failing':>16}"
     for room in answer.rooms:
         fit = room.fit
         first = "-" if fit.first_batch_that_fails is None else f"{fit.first_batch_that_fails:,}"
@@ -208,7 +230,7 @@ def _card_lines(answer: Answer) -> Iterator[str]:
 
 
 def answer_data(answer: Answer) -> dict[str, Any]:
-    """The answer as JSON-ready data, in the form of `estimates[]` with `fits[]`."""
+    """The answer as JSON-ready data: an entry of `estimates[]`, with `fits[]`."""
     from pydantic_core import to_jsonable_python
 
     data: dict[str, Any] = to_jsonable_python(answer.estimate)

@@ -1,7 +1,7 @@
-"""A model's twin: the same modules over tensors without data, for questions about shapes.
+"""Fake copies of a model: the same modules over tensors that have a shape and no data.
 
-What runs on a twin costs no arithmetic and no memory, and the model itself is not touched.
-A model whose course depends on values has no such twin; it can be lent instead.
+A pass of a fake copy costs no arithmetic and no memory, and leaves the model alone. A model whose
+control flow depends on values cannot run on one; `eval_mode` runs the model itself instead.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode
 from torch.distributions import Distribution
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-from reportgen.cuda_memory.fake_copy import quiet
-from reportgen.cuda_memory.fake_mode import FakeMode
+from reportgen.cuda_memory.tracing.fake_copy import FakeMode, suppress_warnings
 from reportgen.model_state import preserve_model_state
 from reportgen.pytree import modules_of, named_tensors
 from reportgen.tracing.fused_recurrent import Note, whole_layers
@@ -34,10 +33,10 @@ class ValuesNeededError(Exception):
 
 
 @contextmanager
-def twin(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
-    """A copy of model and arguments with fake tensors, in which fake arithmetic is on.
+def fake_copy(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
+    """A copy of model and arguments with fake tensors; the block runs in their fake mode.
 
-    What is on the meta device, as very large models are, stands on the CPU in the twin.
+    Tensors on the meta device, as in very large models, are fake CPU tensors in the copy.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model)):
         raise ValuesNeededError(
@@ -116,8 +115,8 @@ def _asleep(model: nn.Module) -> dict[int, Any]:
 
 
 @contextmanager
-def lent(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
-    """The model itself, in evaluation mode, and copied arguments; given back as it was."""
+def eval_mode(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
+    """The model itself in evaluation mode, and copied arguments; its state is restored."""
     with preserve_model_state(model), _quiet():
         set_mode(model, training=False)
         yield model, copy.deepcopy(arguments)
@@ -135,14 +134,14 @@ def _quiet() -> Iterator[None]:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
     try:
-        with quiet(), torch.random.fork_rng(devices=[]):
+        with suppress_warnings(), torch.random.fork_rng(devices=[]):
             yield
     finally:
         sys.setrecursionlimit(limit)
 
 
 @contextmanager
-def countable(model: nn.Module, note: Note = lambda *_: None) -> Iterator[None]:
+def unfused_kernels(model: nn.Module, note: Note = lambda *_: None) -> Iterator[None]:
     """Fused attention and recurrent kernels off: what they do is then seen.
 
     On fake tensors a recurrent layer is one operator instead, and `note` is told of it.

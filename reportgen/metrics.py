@@ -1,8 +1,9 @@
-"""A figure that others may use: budgets, tables, comparisons and `publish` work on these."""
+"""Figures that others may use: budgets, tables, comparisons, cross-checks and `publish`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -12,11 +13,16 @@ class Metric:
 
     Attributes:
         key: unique in the model, with its section first: `training.val/acc.best`.
-        label: what a table calls it.
-        value: None where it is unknown.
-        unit: "" for a bare number.
+        label: the column or row heading.
+        value: None if it is unknown.
+        unit: "" for a count, "bytes", "ms", or a word such as "batch".
         direction: which way is better.
         exact: whether it is a count or read from a file, as opposed to measured with a spread.
+        text: replaces the formatted value where a number says too little: "vacuous", "≥ 4,096".
+        quality: how `text` is to be read; "" for neither good nor bad.
+        table: heading of the table on the first page that shows it; "" to leave it out.
+        note: the setting that it holds for: "fp32, adamw".
+        definition: what is counted and what is left out, one sentence.
     """
 
     key: str
@@ -25,3 +31,41 @@ class Metric:
     unit: str = ""
     direction: Literal["lower", "higher", "none"] = "none"
     exact: bool = True
+    text: str = ""
+    quality: Literal["", "good", "doubt", "bad"] = ""
+    table: str = ""
+    note: str = ""
+    definition: str = ""
+
+
+COMPARISON = "Comparison"
+"""Heading of the first page's main table; its metrics also head the page of each model."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FigureCount:
+    """One way of counting a figure, for checks against ways that share no code with it.
+
+    Attributes:
+        figure: `parameters` or `macs`.
+        by: how it was counted.
+        value: the count.
+        batch: samples that a count of operations is for; None for counts that do not depend on it.
+        accounted: what the count leaves out for reasons that `notes` give.
+        notes: what it leaves out and why, a clause each.
+        uncounted: operators without a formula -> why; not empty for a lower bound.
+        by_module: module path -> the part counted there, to locate a difference.
+        absent: names of parameters that this way of counting did not find.
+        unused: names of parameters that the forward pass never reads.
+    """
+
+    figure: Literal["parameters", "macs"]
+    by: str
+    value: int
+    batch: int | None = None
+    accounted: int = 0
+    notes: tuple[str, ...] = ()
+    uncounted: Mapping[str, str] = field(default_factory=dict)
+    by_module: Mapping[str, int] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()

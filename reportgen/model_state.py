@@ -1,4 +1,4 @@
-"""The loan of a model: whoever borrows it, it comes back bit for bit as it was."""
+"""Preserves the state of a model: after a block it is bit for bit as it was before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reportgen.pytree import modules_of
 
@@ -18,28 +18,48 @@ Restore = Callable[[], None]
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 
 
+class _Saved(Protocol):
+    """State of one object: whether it still is as it was, and the way back."""
+
+    def is_unchanged(self) -> bool: ...
+
+    def restore(self) -> None: ...
+
+
+_active: dict[int, list[_Saved]] = {}  # by id of the model: what the outermost block has saved
+
+
 @contextmanager
 def preserve_model_state(model: nn.Module) -> Iterator[nn.Module]:
-    """Lend `model` and give it back as it was, also after an exception.
+    """Restore `model` and the process state at the end of the block, also after an exception.
 
     Restored bit for bit: parameters, buffers and plain tensor attributes (values, dtype, device,
     `requires_grad`, the tensor objects themselves), gradients, the training flag of every single
-    module, hooks, children and every other attribute, and what plain lists, tuples, dicts and
-    sets among the attributes hold, at any depth; the random state of Python, NumPy and torch; the
-    autograd switch, the default dtype and the fused-attention switch.
-    Costs one copy of the weights while the loan lasts; tensors without data (meta, fake)
-    are put back, not copied.
+    module, hooks, children and every other attribute, and the contents of plain lists, tuples,
+    dicts and sets among the attributes, at any depth; the random state of Python, NumPy and torch;
+    grad mode, the default dtype and the fused-attention switch.
+
+    The outermost block copies the weights once; a block inside it copies nothing as long as the
+    model is unchanged since. Comparing costs one read of the weights: version counters would be
+    cheaper, but writes through `.data` do not move them. Tensors without data (meta, fake) are
+    put back, not copied.
     """
-    with ExitStack() as debts:
+    with ExitStack() as undo:
         for restore in _process_state():
-            debts.callback(restore)
-        for held in _held(model):
-            debts.callback(_state(held))
+            undo.callback(restore)
+        saved = _active.get(id(model))
+        if saved is None:
+            saved = _active[id(model)] = [_save(held) for held in _held(model)]
+            undo.callback(_active.pop, id(model))
+        elif not all(each.is_unchanged() for each in saved):
+            saved = [_save(held) for held in _held(model)]
+        for each in saved:
+            undo.callback(each.restore)
         yield model
 
 
 def _held(model: nn.Module) -> list[Any]:
-    """Every module, tensor and container that `model` holds, each once, owners first."""
+    """Every module, tensor and container of `model`, each once, owners first."""
     import torch
 
     found: dict[int, Any] = {}
@@ -64,12 +84,22 @@ def _held(model: nn.Module) -> list[Any]:
     return list(found.values())
 
 
-def _state(held: Any) -> Restore:
+def _save(held: Any) -> _Saved:
     import torch
 
     if isinstance(held, torch.nn.Module):
-        return _module_state(held)
-    return _tensor_state(held) if isinstance(held, torch.Tensor) else _container_state(held)
+        return _SavedModule(held)
+    return _save_tensor(held) if isinstance(held, torch.Tensor) else _save_container(held)
+
+
+class _Unchangeable:
+    """Objects that have nothing to restore."""
+
+    def is_unchanged(self) -> bool:
+        return True
+
+    def restore(self) -> None:
+        pass
 
 
 def _process_state() -> list[Restore]:
@@ -99,39 +129,53 @@ def _set_grad_enabled(enabled: bool) -> None:
     torch.set_grad_enabled(enabled)
 
 
-def _module_state(module: nn.Module) -> Restore:
-    """A closure that puts every attribute back.
+class _SavedModule:
+    """Class and attributes of a module; a lazy one changes its class when it is materialized."""
 
-    A lazy module changes its class when it wakes; that is undone too.
-    """
-    kind = type(module)
-    attributes = dict(vars(module))
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._kind = type(module)
+        self._attributes = dict(vars(module))
 
-    def restore() -> None:
-        if type(module) is not kind:
-            module.__class__ = kind
-        vars(module).clear()
-        vars(module).update(attributes)
+    def is_unchanged(self) -> bool:
+        now = vars(self._module)
+        return (
+            type(self._module) is self._kind
+            and now.keys() == self._attributes.keys()
+            and all(now[name] is value for name, value in self._attributes.items())
+        )
 
-    return restore
+    def restore(self) -> None:
+        if type(self._module) is not self._kind:
+            self._module.__class__ = self._kind
+        vars(self._module).clear()
+        vars(self._module).update(self._attributes)
 
 
-def _container_state(held: Any) -> Restore:
-    """A closure that refills a container rather than replaces it.
+def _save_container(held: Any) -> _Saved:
+    return _Unchangeable() if isinstance(held, tuple | frozenset) else _SavedContainer(held)
 
-    A hook's handle refers to the very dictionary that it is in.
-    """
-    if isinstance(held, tuple | frozenset):
-        return lambda: None
-    content, before = held.copy(), _identities(held)
 
-    def restore() -> None:
-        if _identities(held) == before:
+class _SavedContainer:
+    """Contents of a container, which is refilled, not replaced: a hook's handle refers to it."""
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+        self._content = held.copy()
+        self._identities = _identities(held)
+
+    def is_unchanged(self) -> bool:
+        return _identities(self._held) == self._identities
+
+    def restore(self) -> None:
+        if self.is_unchanged():
             return  # some containers, those of transformers' outputs, refuse to be refilled
+        held = self._held
         held.clear()
-        held.extend(content) if isinstance(held, list | deque) else held.update(content)
-
-    return restore
+        if isinstance(held, list | deque):
+            held.extend(self._content)
+        else:
+            held.update(self._content)
 
 
 def _identities(held: Any) -> list[int]:
@@ -139,74 +183,106 @@ def _identities(held: Any) -> list[int]:
     return [id(part) for part in parts]
 
 
-def _tensor_state(tensor: torch.Tensor) -> Restore:
-    import torch
+def _save_tensor(tensor: torch.Tensor) -> _Saved:
     from torch.nn.parameter import is_lazy
 
     if is_lazy(tensor):
-        return _sleep_again(tensor)
-    if not _has_data(tensor):
-        return lambda: None
-    grad = tensor.grad if tensor.is_leaf else None
-    needs_grad = tensor.requires_grad
-    contents = [_content(held) for held in (tensor, grad) if held is not None]
+        return _SavedLazyTensor(tensor)
+    return _SavedTensor(tensor) if _has_data(tensor) else _Unchangeable()
 
-    def restore() -> None:
+
+class _SavedTensor:
+    """Values, gradient and `requires_grad` of a tensor."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._grad = tensor.grad if tensor.is_leaf else None
+        self._needs_grad = tensor.requires_grad
+        self._contents = [_content(held) for held in (tensor, self._grad) if held is not None]
+
+    def is_unchanged(self) -> bool:
+        tensor = self._tensor
+        return (
+            tensor.requires_grad == self._needs_grad
+            and (not tensor.is_leaf or tensor.grad is self._grad)
+            and all(content.is_unchanged() for content in self._contents)
+        )
+
+    def restore(self) -> None:
+        import torch
+
+        tensor = self._tensor
         if tensor.is_leaf:
-            tensor.grad = None  # a gradient must fit its tensor at every moment
+            tensor.grad = None  # a gradient must match its tensor at every moment
         with torch.no_grad():
-            for put_back in contents:
-                put_back()
+            for content in self._contents:
+                content.restore()
         if tensor.is_leaf:
-            if tensor.requires_grad != needs_grad:  # an inference tensor refuses even the same
-                tensor.requires_grad_(needs_grad)
-            tensor.grad = grad
-
-    return restore
+            if tensor.requires_grad != self._needs_grad:  # an inference tensor refuses even this
+                tensor.requires_grad_(self._needs_grad)
+            tensor.grad = self._grad
 
 
-def _content(tensor: torch.Tensor) -> Restore:
-    """Point `tensor` at its first storage again, and undo what was written there."""
+def _content(tensor: torch.Tensor) -> _Saved:
     import torch
 
     if tensor.layout != torch.strided or tensor.is_nested:
-        return _content_of_parts(tensor)
-    alias, memory = tensor.detach(), _memory(tensor)
-    copy = memory.clone()
+        return _SavedParts(tensor)
+    return _SavedContent(tensor)
 
-    def restore() -> None:
-        with torch.inference_mode(tensor.is_inference()):  # else nobody may write to it
-            if not _same_place(tensor, alias):
-                tensor.data = alias
-            if not _same_bits(memory, copy):
-                memory.copy_(copy)
 
-    return restore
+class _SavedContent:
+    """Where a dense tensor's storage lies, and a copy of it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._alias = tensor.detach()
+        self._memory = _memory(tensor)
+        self._copy = self._memory.clone()
+
+    def is_unchanged(self) -> bool:
+        return _same_place(self._tensor, self._alias) and _same_bits(self._memory, self._copy)
+
+    def restore(self) -> None:
+        import torch
+
+        with torch.inference_mode(self._tensor.is_inference()):  # else writing is refused
+            if not _same_place(self._tensor, self._alias):
+                self._tensor.data = self._alias
+            if not _same_bits(self._memory, self._copy):
+                self._memory.copy_(self._copy)
+
+
+class _SavedParts:
+    """A sparse tensor is its indices and values, a nested one its rows, all of them dense."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._alias = tensor.detach()
+        self._parts = _parts(self._alias)
+        self._contents = [_content(part) for part in self._parts]
+
+    def _in_place(self) -> bool:
+        return all(map(_same_place, _parts(self._tensor.detach()), self._parts))
+
+    def is_unchanged(self) -> bool:
+        return self._in_place() and all(content.is_unchanged() for content in self._contents)
+
+    def restore(self) -> None:
+        if not self._in_place():
+            self._tensor.data = self._alias
+        for content in self._contents:
+            content.restore()
 
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:
-    """The numbers behind `tensor`, each once: an expanded tensor shows one of them many times."""
+    """The storage of `tensor` as a flat tensor: an expanded tensor shows an element many times."""
     import torch
 
     if tensor.is_contiguous():
         return tensor.detach()
     numbers = tensor.untyped_storage().nbytes() // tensor.element_size()
     return torch.as_strided(tensor.detach(), (numbers,), (1,), 0)
-
-
-def _content_of_parts(tensor: torch.Tensor) -> Restore:
-    """A sparse tensor is its indices and values, a nested one its rows, all plain tensors."""
-    alias = tensor.detach()
-    parts = _parts(alias)
-    contents = [_content(part) for part in parts]
-
-    def restore() -> None:
-        if not all(map(_same_place, _parts(tensor.detach()), parts)):
-            tensor.data = alias
-        for put_back in contents:
-            put_back()
-
-    return restore
 
 
 def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
@@ -220,18 +296,23 @@ def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    return []  # a layout with no parts to be seen is not written to in place either
+    return []  # other layouts are not written to in place
 
 
-def _sleep_again(tensor: torch.Tensor) -> Restore:
-    """A lazy parameter wakes by changing its class and its data in place."""
-    kind, empty = type(tensor), tensor.data
+class _SavedLazyTensor:
+    """A lazy parameter changes its class and its data in place when it is materialized."""
 
-    def restore() -> None:
-        tensor.data = empty
-        tensor.__class__ = kind
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._kind = type(tensor)
+        self._empty = tensor.data
 
-    return restore
+    def is_unchanged(self) -> bool:
+        return type(self._tensor) is self._kind
+
+    def restore(self) -> None:
+        self._tensor.data = self._empty
+        self._tensor.__class__ = self._kind
 
 
 def _has_data(tensor: torch.Tensor) -> bool:

@@ -22,7 +22,7 @@ from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, OutputError
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec
-from reportgen.metrics import Metric
+from reportgen.metrics import FigureCount, Metric
 from reportgen.outcome import Done
 from reportgen.outputs import check_output, home_of_staging, unused_folder, write_report
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
@@ -144,7 +144,8 @@ def judge_model(spec: ModelSpec, examined: ModelOutcomes) -> ModelReport:
         else replace(finding, ignored=spec.ignore[finding.code])
         for finding in _findings(examined)
     )
-    budgets = check_budgets(spec.budgets, examined.sections)
+    metrics = tuple(_metrics(examined))
+    budgets = check_budgets(spec.budgets, metrics)
     return ModelReport(
         name=spec.name,
         source=spec.source.text,
@@ -155,8 +156,8 @@ def judge_model(spec: ModelSpec, examined: ModelOutcomes) -> ModelReport:
         budgets=budgets,
         findings=findings,
         sections=examined.sections,
-        cross_checks=cross_check(examined.sections),
-        metrics=tuple(_metrics(examined)),
+        cross_checks=cross_check(_counts(examined)),
+        metrics=metrics,
         headlines=tuple(_headlines(examined)),
     )
 
@@ -184,6 +185,11 @@ def _done(examined: ModelOutcomes) -> Iterator[tuple[AnySection, Any]]:
 def _metrics(examined: ModelOutcomes) -> Iterator[Metric]:
     for section, result in _done(examined):
         yield from section.metrics(result)
+
+
+def _counts(examined: ModelOutcomes) -> Iterator[FigureCount]:
+    for section, result in _done(examined):
+        yield from section.counts(result)
 
 
 def _headlines(examined: ModelOutcomes) -> Iterator[Headline]:

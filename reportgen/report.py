@@ -28,17 +28,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetCheck:
-    """One budget of the manifest against what was found; `value` is None where it is unknown."""
+    """One budget of the manifest and the metric that it limits; `value` is None if unknown."""
 
     name: str
     limit: float
     value: float | None
     passed: bool | None
+    unit: str = ""  # of both, as in `Metric`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Count:
-    """One way of counting and what came of it."""
+    """One way of counting a figure, and its result."""
 
     by: str
     value: int
@@ -50,10 +51,10 @@ class CrossCheck:
 
     Attributes:
         figure: `parameters` or `macs`.
-        counts: the ways that could be gone; the first is the figure that the report states.
-        agree: whether they are equal, or differ by what `note` accounts for to the last one;
-            None where there is only one, or the lower one left out what it has no formula for.
-        note: what lies between them, or where they part.
+        counts: the first is the figure that the report states.
+        agree: whether they are equal, or differ by exactly what `note` accounts for; None if the
+            lower count has operators without a formula, and so is a lower bound.
+        note: what accounts for a difference, or the module that it is in.
     """
 
     figure: str

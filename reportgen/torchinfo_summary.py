@@ -1,21 +1,25 @@
-"""torchinfo's own figures, beside ours: people know them."""
+"""torchinfo's own figures, shown beside ours because people know them."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from reportgen.error_text import one_line
-from reportgen.fake_model import Arguments, countable
+from reportgen.fake_model import Arguments, unfused_kernels
 
+# torchinfo formats `Units`, a str enum, in an f-string; since Python 3.11 that prints its name.
+_UNIT = re.compile(r"Units\.(TERABYTES|GIGABYTES|MEGABYTES|NONE)")
+_LETTERS = {"TERABYTES": "T", "GIGABYTES": "G", "MEGABYTES": "M", "NONE": ""}
 _DEEPEST = 18  # measured: a second at 18 levels, five at 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TorchinfoSummary:
-    """What torchinfo says; only `error` where it fails."""
+    """torchinfo's totals and table; only `error` if it fails."""
 
     parameters: int | None = None
     macs: int | None = None
@@ -26,16 +30,16 @@ class TorchinfoSummary:
 
 
 def summarize_with_torchinfo(model: nn.Module, arguments: Arguments) -> TorchinfoSummary:
-    """The summary torchinfo makes of a twin or a lent model: it does not give back what it got."""
+    """Torchinfo's summary of `model`, whose state it changes: pass a fake copy or preserve it."""
     depth = max(name.count(".") + 1 for name, _ in model.named_modules())
     if depth > _DEEPEST:
         return TorchinfoSummary(
-            error=f"not asked: its time doubles with each level of nesting, here {depth}"
+            error=f"not run: its time doubles with each level of nesting, here {depth}"
         )
     try:
-        with torch.no_grad(), countable(model):
+        with torch.no_grad(), unfused_kernels(model):
             return _summary(model, arguments)
-    except Exception as error:  # the torchinfo's misfortune is a line of the report, not ours
+    except Exception as error:  # its failure is a line of the report
         cause = error.__cause__ or error
         return TorchinfoSummary(error=f"{type(cause).__name__}: {one_line(cause)}")
 
@@ -53,5 +57,5 @@ def _summary(model: nn.Module, arguments: Arguments) -> TorchinfoSummary:
         macs=found.total_mult_adds,
         activation_bytes=found.total_output_bytes,
         total_bytes=(found.total_input or 0) + found.total_output_bytes + found.total_param_bytes,
-        table=str(found),
+        table=_UNIT.sub(lambda match: _LETTERS[match[1]], str(found)),
     )

@@ -25,6 +25,7 @@ const curvePlots = (() => {
   const formatValue = (value, digits = 5) => {
     const size = Math.abs(value);
     if (value !== 0 && (size < 1e-3 || size >= 1e6)) return scientific(value, digits - 1);
+    if (size >= 10 ** (digits - 1)) return grouped(value, 0, 0);
     return minus(value.toLocaleString("en-US", { maximumSignificantDigits: digits }));
   };
   const formatDuration = (seconds) => {

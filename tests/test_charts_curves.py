@@ -30,14 +30,14 @@ from reportgen.charts.axes import (
 )
 from reportgen.charts.curves import (
     CurveLine,
-    ReferenceLine,
+    HorizontalMark,
     VerticalMark,
     curve_plot,
     plot_range,
 )
 from reportgen.charts.paths import area_path, clipped, dots_path, line_path, simplified
 from reportgen.charts.sparkline import sparkline
-from reportgen.charts.svg_file import bare, inline, standalone
+from reportgen.charts.svg import bare, inline, standalone
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</metadata><script>alert(1)</script> & \"quoted\" 'single' 😀 עברית \u202e \x00 \ud800"
@@ -128,7 +128,7 @@ def test_a_log_axis_has_powers_of_ten_and_falls_back_to_linear_within_one() -> N
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.0, "0"), (1e6, "1e6"), (0.91234, "0.9123"), (12346.0, "12,350"), (1.5e-6, "1.5e-6"),
+        (0.0, "0"), (1e6, "1e6"), (0.91234, "0.9123"), (12346.0, "12,346"), (1.5e-6, "1.5e-6"),
         (-0.5, "−0.5"), (3.0, "3"), (math.nan, "NaN"), (math.inf, "Inf"), (0.00099996, "0.001"),
     ],
 )  # fmt: skip
@@ -455,7 +455,7 @@ def test_references_marks_and_ranges_are_drawn_or_named() -> None:
     svg = curve_plot(
         "t", [line],
         references=[
-            ReferenceLine(label="baseline", value=1.5), ReferenceLine(label="far", value=90),
+            HorizontalMark(label="baseline", value=1.5), HorizontalMark(label="far", value=90),
         ],
         marks=[VerticalMark(label="resumed", x=50)], valid=(1.2, None),
     ).svg  # fmt: skip
@@ -546,7 +546,7 @@ def test_hostile_names_stay_text_in_xml_and_in_html() -> None:
     line = _line([1.0, 2.0, 3.0], name=HOSTILE, role="train")
     svg = curve_plot(
         HOSTILE, [line], x_title=HOSTILE, marks=[VerticalMark(label=HOSTILE, x=1)],
-        references=[ReferenceLine(label=HOSTILE, value=2)],
+        references=[HorizontalMark(label=HOSTILE, value=2)],
     ).svg  # fmt: skip
     for markup in (svg, standalone(svg), sparkline(HOSTILE, [line])):
         assert "<script" not in markup.lower()

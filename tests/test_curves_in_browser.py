@@ -16,7 +16,7 @@ import pytest
 from markupsafe import escape
 from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
-from reportgen.charts.curves import CurveLine, ReferenceLine, VerticalMark, curve_plot
+from reportgen.charts.curves import CurveLine, HorizontalMark, VerticalMark, curve_plot
 from reportgen.charts.sparkline import sparkline
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ def _plots() -> list[tuple[str, str]]:
     drawn = {
         "train/loss": curve_plot(
             "train/loss", losses, marks=[VerticalMark(label="resumed", x=1000)],
-            references=[ReferenceLine(label="target", value=0.6)], valid=(0.55, None),
+            references=[HorizontalMark(label="target", value=0.6)], valid=(0.55, None),
         ),
         "train/spike": curve_plot("train/spike", [_line("run a", spike=True)]),
         "train/nan": curve_plot("train/nan", [lost]),

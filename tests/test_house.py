@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from reportgen.sections import SECTIONS
+from reportgen.sections.section import AnySection
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "reportgen"
+_MOST_FILES = 15
 FLOORS = [
-    {"errors", "units", "cuda_memory"},
+    {"errors", "units", "visible_text", "cuda_memory"},
     {"charts", "metrics", "training_logs"},
     {"findings", "manifest", "fonts"},
     {"outcome", "pytree", "error_text"},
@@ -25,7 +31,7 @@ FLOORS = [
     {"dummy_inputs"},
     {"context"},
     {"sections"},
-    {"report", "compare"},
+    {"report"},
     {"budgets", "cross_checks", "environment"},
     {"render", "estimation"},
     {"outputs"},
@@ -33,8 +39,7 @@ FLOORS = [
     {"pipeline"},
     {"watching", "publish"},
     {"progress"},
-    {"cli"},
-    {"__init__", "__main__"},
+    {"cli", "__init__", "__main__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -52,33 +57,65 @@ def files_of(room: str) -> list[Path]:
     return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{room}.py"]
 
 
-def own_imports(file: Path) -> Iterator[str]:
-    """Dotted names below `reportgen` that `file` imports at run time, wherever in the file."""
-    yield from _run_time_imports(ast.parse(file.read_text(encoding="utf-8")))
+def module_name(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _run_time_imports(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+MODULES = {module_name(file) for file in PACKAGE.rglob("*.py")}
+
+
+def own_imports(file: Path) -> set[str]:
+    """Modules of `reportgen` that `file` imports, wherever in the file, type-only ones included."""
+    package = module_name(file) if file.name == "__init__.py" else module_name(file.parent / "x")
+    package = package if file.name == "__init__.py" else package.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names if name.name.startswith("reportgen.")}
+        elif isinstance(node, ast.ImportFrom):
+            found |= set(_imported(node, package))
+    return found
+
+
+def _imported(node: ast.ImportFrom, package: str) -> Iterator[str]:
+    parts = package.split(".")
+    start = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+    module = ".".join(filter(None, [start, node.module or ""]))
+    if module.partition(".")[0] != "reportgen":
         return
-    if isinstance(node, ast.Import):
-        yield from (n.name for n in node.names if n.name.startswith("reportgen."))
-    elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("reportgen."):
-        yield str(node.module)
-    for child in ast.iter_child_nodes(node):
-        yield from _run_time_imports(child)
+    for name in node.names:
+        inner = f"{module}.{name.name}"
+        yield inner if inner in MODULES else module
 
 
-def test_every_room_stands_on_a_floor() -> None:
-    assert set(rooms()) <= set(FLOOR_OF)
+def test_the_rooms_are_those_on_the_floors() -> None:
+    assert set(rooms()) == set(FLOOR_OF)
 
 
 @pytest.mark.parametrize("room", [r for r in rooms() if r not in ("__init__", "__main__")])
 def test_imports_only_go_down(room: str) -> None:
     for file in files_of(room):
         for name in own_imports(file):
-            other = name.split(".")[1]
+            other = [*name.split("."), "__init__"][1]
             if other != room:
                 assert FLOOR_OF[other] <= FLOOR_OF[room], f"{file.name} imports {name}"
+
+
+def test_no_imports_form_a_cycle() -> None:
+    """Type-only imports count: a reader follows them as well."""
+    graph = {module_name(file): own_imports(file) for file in PACKAGE.rglob("*.py")}
+    graph = {module: others - {module} for module, others in graph.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError with the cycle
+
+
+def test_no_folder_has_too_many_files() -> None:
+    counts = {
+        str(folder.relative_to(PACKAGE)): len(list(folder.glob("*.py")))
+        for folder in PACKAGE.rglob("*")
+        if folder.is_dir()
+    }
+    assert {folder: number for folder, number in counts.items() if number > _MOST_FILES} == {}
 
 
 def test_cuda_memory_imports_nothing_from_the_rest() -> None:
@@ -88,22 +125,79 @@ def test_cuda_memory_imports_nothing_from_the_rest() -> None:
 
 
 def test_sections_never_meet() -> None:
+    shared = {"reportgen.sections.section"}
     for section in (PACKAGE / "sections").iterdir():
         own = f"reportgen.sections.{section.stem}"
-        if section.name in ("__init__.py", "__pycache__"):
-            continue
-        for file in [section] if section.is_file() else section.rglob("*.py"):
-            others = {n for n in own_imports(file) if n.startswith("reportgen.sections")}
-            assert all(n.startswith(own) for n in others), f"{file}: {others}"
+        if section.is_dir() and section.name != "__pycache__":
+            for file in section.rglob("*.py"):
+                others = {n for n in own_imports(file) if n.startswith("reportgen.sections")}
+                assert all(n.startswith(own) for n in others - shared), f"{file}: {others}"
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
-def test_a_section_has_its_template_and_its_tests(section: object) -> None:
-    name = section.name  # type: ignore[attr-defined]
-    home = Path(sys.modules[section.analyze.__module__].__file__ or "")  # type: ignore[attr-defined]
-    room = home.relative_to(PACKAGE / "sections").parts[0].removesuffix(".py")
-    assert (ROOT / "templates" / "sections" / f"{name}.html.j2").is_file()
-    assert list((ROOT / "tests" / "sections").glob(f"test_{room}*.py"))
+def test_a_section_is_a_folder_a_template_and_tests_of_its_name(section: AnySection) -> None:
+    assert (PACKAGE / "sections" / section.name / "__init__.py").is_file()
+    assert (ROOT / "templates" / "sections" / f"{section.name}.html.j2").is_file()
+    assert list((ROOT / "tests" / "sections").glob(f"test_{section.name}*.py"))
+
+
+@pytest.mark.slow
+def test_a_new_section_needs_a_folder_a_template_and_one_line(tmp_path: Path) -> None:
+    """Adds the section `greeting` to a copy of the package and builds a report with it."""
+    for name in ("reportgen", "templates"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / "reportgen" / "sections" / "greeting"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(_GREETING)
+    (tmp_path / "templates/sections/greeting.html.j2").write_text("<p>{{ result.text }}</p>\n")
+    line = tmp_path / "reportgen" / "sections" / "__init__.py"
+    text = line.read_text()
+    text = text.replace("import behavior,", "import greeting, behavior,")
+    line.write_text(
+        text.replace("(\n    layers.SECTION", "(\n    greeting.SECTION,\n    layers.SECTION")
+    )
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef make():\n    return nn.Linear(2, 2)\n"
+    )
+    (tmp_path / "m.yaml").write_text(
+        "version: 1\ntitle: New\nbudgets: {greeting.length: 3}\nmodels:\n"
+        "  - {name: m, source: 'net.py:make', inputs: [{shape: [batch, 2]}]}\n"
+    )
+    subprocess.run(
+        [sys.executable, "-m", "reportgen", "build", "m.yaml", "--section", "greeting",
+         "--format", "html,md", "--output", "out", "--quiet"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=False,
+    )  # fmt: skip
+    [model] = json.loads((tmp_path / "out/report.json").read_text())["models"]
+    assert model["sections"]["greeting"]["result"] == {"text": "hello"}
+    assert [metric["value"] for metric in model["metrics"]] == [5]
+    assert [(check["value"], check["passed"]) for check in model["budgets"]] == [(5, False)]
+    assert "<p>hello</p>" in (tmp_path / "out/models/m/index.html").read_text()
+    assert "Letters" in (tmp_path / "out/summary.md").read_text()
+
+
+_GREETING = """
+from dataclasses import dataclass
+
+from reportgen.metrics import COMPARISON, Metric
+from reportgen.sections.section import Section
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Greeting:
+    text: str
+
+
+def metrics_of(result):
+    length = len(result.text)
+    return (Metric(key="greeting.length", label="Letters", value=length, table=COMPARISON),)
+
+
+SECTION = Section(
+    name="greeting", title="Greeting", result=Greeting, rules=(), metrics=metrics_of,
+    analyze=lambda context: Greeting(text="hello"),
+)
+"""
 
 
 def test_rule_codes_are_unique_and_every_rule_is_documented() -> None:

@@ -44,7 +44,7 @@ models:
     loss: cross_entropy
     onnx: {opset: 20, dynamic: [batch], save: true, tolerance: {absolute: 1.0e-4, relative: 1.0e-3}}
     logs: {tensorboard: runs/vgg16, visdom: vgg16_env.json}
-    ignore: {SUM001: "classifier head is kept for transfer learning"}
+    ignore: {LAY001: "classifier head is kept for transfer learning"}
 """
 
 EVERYTHING = """\
@@ -545,16 +545,16 @@ WRONG: dict[str, tuple[str, str]] = {
         "7: models[0].onnx.tolerance.absolut: unknown key; did you mean 'absolute'?",
     ),
     "code of a rule": (
-        with_model("ignore: {SUM1: why}"),
-        "7: models[0].ignore.SUM1: must be a code such as SUM001, not 'SUM1'",
+        with_model("ignore: {LAY1: why}"),
+        "7: models[0].ignore.LAY1: must be a code such as LAY001, not 'LAY1'",
     ),
     "reason empty": (
-        with_model("ignore: {SUM001: ' '}"),
-        "7: models[0].ignore.SUM001: needs a reason in words",
+        with_model("ignore: {LAY001: ' '}"),
+        "7: models[0].ignore.LAY001: needs a reason in words",
     ),
     "reason missing": (
-        with_model("ignore: {SUM001: }"),
-        "7: models[0].ignore.SUM001: must be text, not null",
+        with_model("ignore: {LAY001: }"),
+        "7: models[0].ignore.LAY001: must be text, not null",
     ),
     "a dim misspelled": (
         with_input("{shape: [bacth, 3]}"),

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reportgen import load_manifest
 from reportgen.cuda_memory.step import Step
-from reportgen.dummy_inputs.manifest_template import draft_manifest
+from reportgen.dummy_inputs.manifest_template import manifest_for_source
 from reportgen.errors import ManifestError, ModelError, ReportgenError
 from reportgen.estimation import estimate_step
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
@@ -202,7 +202,7 @@ def test_a_manifest_is_drafted_for_a_file_that_reads_text(tmp_path: Path) -> Non
     texts = helper.make_tensor_value_info("s", TensorProto.STRING, [2])
     graph = helper.make_graph([helper.make_node("Identity", ["s"], ["y"])], "g", [texts], [texts])
     onnx.save(helper.make_model(graph), tmp_path / "texts.onnx")
-    assert "the file names its own inputs" in draft_manifest(str(tmp_path / "texts.onnx"))
+    assert "the file names its own inputs" in manifest_for_source(str(tmp_path / "texts.onnx"))
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ from report_values import model, onnx, sections, small_report
 from report_values.parity import DIVERGENCE, HISTOGRAM
 
 from reportgen.render import render_model
-from reportgen.render.figures import error_bins, parity_rows
-from reportgen.sections.onnx import OnnxExport
+from reportgen.sections.onnx import OnnxResult
+from reportgen.sections.onnx.page import error_bins, parity_rows
 
 
-def failing() -> OnnxExport:
+def failing() -> OnnxResult:
     """An export of which the last output of the last case fails."""
     good = onnx()
     *others, last = good.parity.cases

@@ -41,19 +41,19 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from reportgen.errors import PublishError
 from reportgen.publish import Published, publish_to_tensorboard, publish_to_visdom
-from reportgen.publish.contents import ModelContents, Run, read_contents, slug
+from reportgen.publish.contents import ModelContents, PublishedRun, read_contents, slug
 from reportgen.publish.event_files import (
     Point,
     Recorded,
     RunFolder,
-    Series,
+    TagSeries,
     find_change,
     write_changes,
 )
-from reportgen.publish.published import Counts
+from reportgen.publish.published import PublishedCounts
 from reportgen.publish.tables import table
 from reportgen.publish.tensorboard import run_folders
-from reportgen.publish.visdom import parse_address
+from reportgen.publish.visdom.client import parse_address
 
 SUNDAY = "2026-11-22T03:15:00+00:00"
 MONDAY, TUESDAY = "2026-11-23T03:15:00+00:00", "2026-11-24T03:15:00+00:00"
@@ -184,7 +184,7 @@ def event_files(folder: Path) -> dict[Path, bytes]:
 
 
 TITLE = "my-nets-문장"
-ALL = Counts(metrics=2, points=10, images=2, texts=6, graphs=1)
+ALL = PublishedCounts(metrics=2, points=10, images=2, texts=6, graphs=1)
 
 
 # The report -----------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_what_was_published_is_not_published_again(
 ) -> None:
     if growth in ("builds", "changes"):
         points = points[:1]
-    series = Series(tag="t", kind="points", growth=growth, metadata=b"", points=points)
+    series = TagSeries(tag="t", kind="points", growth=growth, metadata=b"", points=points)
     change = find_change(Recorded(metadata=b"", points=there), series)
     steps = [point.step for point in change.all]
     assert steps == sorted(steps)
@@ -287,7 +287,7 @@ def test_what_was_published_is_not_published_again(
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     points = [Point(0, 1.0, b""), Point(1, 1.0, b"\xff")]  # the second is no message
-    series = Series(tag="t", kind="points", growth="training", metadata=b"", points=points)
+    series = TagSeries(tag="t", kind="points", growth="training", metadata=b"", points=points)
     with pytest.raises(DecodeError):
         write_changes(RunFolder(folder=tmp_path), [find_change(None, series)])
     assert list(tmp_path.iterdir()) == []
@@ -298,7 +298,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_tensorboard_holds_every_point_and_figure(tmp_path: Path) -> None:
     published = publish_to_tensorboard(write_report(tmp_path / "r"), tmp_path / "tb")
-    assert (published.written, published.already_there) == (ALL, Counts())
+    assert (published.written, published.already_there) == (ALL, PublishedCounts())
     assert published.notes == ()
     run = reader(tmp_path / "tb" / TITLE / "net" / "b" / "c")
     events = run.Scalars("loss")
@@ -351,7 +351,7 @@ def test_publishing_twice_writes_no_file(tmp_path: Path) -> None:
     publish_to_tensorboard(report, tmp_path / "tb")
     before = event_files(tmp_path / "tb")
     published = publish_to_tensorboard(report, tmp_path / "tb")
-    assert (published.written, published.already_there) == (Counts(), ALL)
+    assert (published.written, published.already_there) == (PublishedCounts(), ALL)
     assert event_files(tmp_path / "tb") == before
     assert all("tfevents" in path.name for path in before)
 
@@ -361,7 +361,7 @@ def test_the_next_build_adds_a_point_per_metric(tmp_path: Path) -> None:
     before = event_files(tmp_path / "tb")
     report = write_report(tmp_path / "r", built=TUESDAY, loss=[*LOSS, (7, 0.05)], accuracy=0.6)
     published = publish_to_tensorboard(report, tmp_path / "tb")
-    assert published.written == Counts(metrics=2, points=2, texts=1)  # texts: the figures
+    assert published.written == PublishedCounts(metrics=2, points=2, texts=1)  # texts: the figures
     builds = reader(tmp_path / "tb" / TITLE).Scalars("net/training.acc.best")
     assert [(e.step, e.value) for e in builds] == [(20261123, 0.5), (20261124, np.float32(0.6))]
     assert loss_of(tmp_path / "tb")[-2:] == [(4, np.float32(0.1)), (7, np.float32(0.05))]
@@ -400,7 +400,7 @@ def test_a_training_repeated_under_its_name_replaces_the_first(tmp_path: Path) -
     session = HParamsPluginData.FromString(content).session_start_info
     assert session.hparams["lr"].number_value == 0.2
     again = publish_to_tensorboard(report, tmp_path / "tb")
-    assert again.written == Counts()
+    assert again.written == PublishedCounts()
 
 
 def test_files_of_other_writers_stay(tmp_path: Path) -> None:
@@ -481,7 +481,7 @@ def test_run_names_become_folders_that_differ_and_stay_inside(tmp_path: Path) ->
     names = ["", "a", "a/", "../x", "a\\b", "c:d", "a/./b"]
     model = ModelContents(
         name="net", folder=tmp_path, verdict="pass", headlines=(), metrics=(), findings=(),
-        runs=tuple(Run(name=name) for name in names), plots=(), graphs=(),
+        runs=tuple(PublishedRun(name=name) for name in names), plots=(), graphs=(),
     )  # fmt: skip
     folders = run_folders(model)
     assert folders == [
@@ -569,7 +569,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.mark.slow
 def test_visdom_holds_the_report(tmp_path: Path, server: Server) -> None:
     published = publish_to_visdom(write_report(tmp_path), server.url, None)
-    assert published.written == Counts(metrics=2, points=10, images=2, texts=4, graphs=1)
+    assert published.written == PublishedCounts(metrics=2, points=10, images=2, texts=4, graphs=1)
     windows = server.windows(TITLE)
     (trace,) = windows["reportgen:net:layers.parameters"]["content"]["data"]
     monday = datetime.fromisoformat(MONDAY).timestamp() * 1000
@@ -599,8 +599,10 @@ def test_visdom_twice_sends_nothing(tmp_path: Path, server: Server) -> None:
     publish_to_visdom(report, server.url, "twice")
     before = server.windows("twice")
     published = publish_to_visdom(report, server.url, "twice")
-    assert published.written == Counts()
-    assert published.already_there == Counts(metrics=2, points=10, images=2, texts=4, graphs=1)
+    assert published.written == PublishedCounts()
+    assert published.already_there == PublishedCounts(
+        metrics=2, points=10, images=2, texts=4, graphs=1
+    )
     assert server.windows("twice") == before  # contentID, which every change renews, included
 
 
@@ -611,7 +613,7 @@ def test_visdom_gets_a_point_per_build_in_the_order_of_builds(
     for built, accuracy in ((MONDAY, 0.5), (TUESDAY, 0.6), (SUNDAY, 0.4), (TUESDAY, 0.6)):
         report = write_report(tmp_path, built=built, accuracy=accuracy)
         published = publish_to_visdom(report, server.url, "builds/a")
-    assert published.written == Counts(texts=1)  # the figures of the build
+    assert published.written == PublishedCounts(texts=1)  # the figures of the build
     (trace,) = server.windows("builds_a")["reportgen:net:training.acc.best"]["content"]["data"]
     times = [datetime.fromisoformat(day).timestamp() * 1000 for day in (SUNDAY, MONDAY, TUESDAY)]
     assert (trace["x"], trace["y"]) == (times, [0.4, 0.5, 0.6])
@@ -623,7 +625,7 @@ def test_visdom_windows_change_only_where_the_report_did(tmp_path: Path, server:
     before = server.windows("changes")
     report = write_report(tmp_path, loss=[*LOSS, (5, 0.2)], images=(0, 5, 9))
     published = publish_to_visdom(report, server.url, "changes")
-    assert published.written == Counts(points=12, images=1)
+    assert published.written == PublishedCounts(points=12, images=1)
     after = server.windows("changes")
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {"reportgen:net:curves:loss", "reportgen:net:images:a:x"}
@@ -694,13 +696,16 @@ def test_addresses_that_are_none(url: str) -> None:
 
 def test_the_outcome_is_a_line_and_a_line_per_note() -> None:
     some = Published(
-        target="x", written=Counts(metrics=1), already_there=Counts(points=1200), notes=("n",)
+        target="x",
+        written=PublishedCounts(metrics=1),
+        already_there=PublishedCounts(points=1200),
+        notes=("n",),
     )
     assert list(some.lines()) == [
         "published to x: 1 metric; already there: 1,200 points",
         "note: n",
     ]
-    none = Published(target="x", written=Counts(), already_there=Counts())
+    none = Published(target="x", written=PublishedCounts(), already_there=PublishedCounts())
     assert list(none.lines()) == ["published to x: nothing new"]
 
 

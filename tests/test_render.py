@@ -16,6 +16,7 @@ import pytest
 from fontTools.ttLib import TTFont
 from jinja2 import UndefinedError
 from report_values import HOSTILE, full_report, hostile_report, model, small_report, work_folder
+from reportgen.render.outline import outline, pruned, rows
 
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.render import (
@@ -31,7 +32,6 @@ from reportgen.render.environment import page_environment
 from reportgen.render.figures import common_path
 from reportgen.render.filters import milliseconds, ports, ratio
 from reportgen.render.fonts import _woff2
-from reportgen.render.outline import outline, pruned, rows
 from reportgen.render.text import markdown, shortened, visible
 from reportgen.report import ModelReport, Report, Verdict
 from reportgen.sections import SECTIONS

@@ -34,7 +34,7 @@ class Case:
     trainable: int | None = None
     training_macs: int | None = None  # forward and backward
     active: int | None = None  # parameters that a token passes through; None: no experts
-    never_ran: int | None = 0  # parameters
+    unused_parameters: int | None = 0  # parameters
     unregistered: int | None = 0  # parameters
     parameter_bytes: int | None = None
     buffers_bytes: int | None = None
@@ -76,10 +76,10 @@ def _compared(case: Case, found: Layers) -> Iterator[tuple[str, Any, Any]]:
     yield "FLOPs", found.flops, None if case.macs is None else 2 * case.macs
     if case.macs is None:
         yield "counted or named", bool(found.macs or found.uncounted), True
-    yield "MACs of forward and backward", found.forward_backward_macs, case.training_macs
+    yield "MACs of forward and backward", found.forward_backward.macs, case.training_macs
     yield "active parameters of experts", found.active_parameters or 0, case.active or 0
     yield "trainable parameters", found.trainable_parameters, case.trainable
-    yield "never ran", root.never_ran_parameters, case.never_ran
+    yield "never ran", root.unused_parameters, case.unused_parameters
     yield "unregistered", sum(item.parameters for item in found.unregistered), case.unregistered
     yield "bytes of parameters", found.parameter_bytes, case.parameter_bytes
     yield "bytes of buffers", found.buffers_bytes, case.buffers_bytes
@@ -92,7 +92,7 @@ def _compared(case: Case, found: Layers) -> Iterator[tuple[str, Any, Any]]:
         yield f"calls of {path}", calls.get(path), times
     yield "MACs of the root's row", root.macs, found.macs
     yield "MACs of all rows", sum(row.own_macs for row in found.layers), found.macs
-    if found.forward_backward_macs is not None:
+    if found.forward_backward.macs is not None:
         own = sum(row.own_forward_backward_macs or 0 for row in found.layers)
-        yield "MACs of all rows, forward and backward", own, found.forward_backward_macs
+        yield "MACs of all rows, forward and backward", own, found.forward_backward.macs
     yield "parameters of the root's row", root.parameters, found.parameters

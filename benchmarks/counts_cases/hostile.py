@@ -238,14 +238,14 @@ CASES = (
     _odd("forward stands on the instance", ForwardOnTheInstance),
     _odd("changes seeds, dtype, grad mode and environment", ChangesTheWorld),
     _odd("changes its input, its weight and a buffer", InPlace, buffers_bytes=4),
-    _odd("another course in every second call", Alternates, parameters=25, never_ran=15),
+    _odd("another course in every second call", Alternates, parameters=25, unused_parameters=15),
     _odd("raises in evaluation mode", RaisesInEval, refused="can only be trained"),
     _odd("loops until a value is reached", Loops, macs=8 * 8),
     _odd("goes through NumPy", ThroughNumpy),
     _odd("keeps rows by a coin", Sampled, batch=5, macs=40),
     _odd("weights made in inference mode", inference_weights),
     _odd("weights on the meta device", on_meta),
-    _odd("an unused layer on the meta device", half_on_meta, parameters=66, never_ran=56),
+    _odd("an unused layer on the meta device", half_on_meta, parameters=66, unused_parameters=56),
     _odd(
         "a custom operator without a fake form",
         lambda: Lambda(

@@ -277,7 +277,7 @@ CASES = (
         parameters=28 + 4 * 42,
         macs=16 * (24 + 36),
         active=28 + 42,
-        never_ran=None,
+        unused_parameters=None,
     ),
     Case(
         name="dense experts",
@@ -417,7 +417,7 @@ CASES = (
         inputs=("batch,8",),
         parameters=36,
         macs=0,
-        never_ran=None,
+        unused_parameters=None,
         outputs={"": (0, 4)},
     ),
     Case(
@@ -443,7 +443,7 @@ CASES = (
         inputs=("batch,4",),
         parameters=10 + 30,
         macs=16 + 8,
-        never_ran=None,
+        unused_parameters=None,
     ),
     Case(
         name="spectra are counted or named",

@@ -280,7 +280,7 @@ CASES = (
         inputs=("batch,4",),
         parameters=35,
         macs=16,
-        never_ran=15,
+        unused_parameters=15,
     ),
     Case(
         name="int8 parameters that are cast",

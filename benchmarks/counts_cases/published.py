@@ -176,7 +176,7 @@ CASES = (
             parameters=24_328_704 if tied else 43_528_704,
             # no encoder's states are given: the attention to them stays idle, with its norm
             macs=2 * (4 * 5 * 384**2 + 2 * 5 * 5 * 384 + 2 * 5 * 384 * 1536) + 5 * 384 * 50_000,
-            never_ran=2 * (591_360 + 768),
+            unused_parameters=2 * (591_360 + 768),
         )
         for tied in (True, False)
     ),
@@ -311,7 +311,7 @@ CASES = (
         inputs=("batch,4",),
         parameters=10_140,
         macs=16,
-        never_ran=10_120,
+        unused_parameters=10_120,
     ),
     Case(
         name="one Linear(5, 5) applied four times",

@@ -297,6 +297,6 @@ CASES = (
         inputs=("batch,4",),
         parameters=60,
         macs=32,
-        never_ran=20,
+        unused_parameters=20,
     ),
 )

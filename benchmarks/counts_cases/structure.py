@@ -333,7 +333,7 @@ CASES = (
         inputs=("batch,4",),
         parameters=35,
         macs=16,
-        never_ran=15,
+        unused_parameters=15,
     ),
     Case(
         name="hooks that change keywords and multiply the output",

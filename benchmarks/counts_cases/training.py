@@ -235,7 +235,7 @@ CASES = (
             parameters=48 + 7 * 64,
             macs=10 * (48 + 64 + (2 if loop else 6) * 64),
             active=48 + 3 * 64,
-            never_ran=None,
+            unused_parameters=None,
         )
         for loop, words in ((True, "by rows"), (False, "all computed"))
     ),

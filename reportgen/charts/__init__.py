@@ -6,8 +6,15 @@ that the same markup serves paper, a light screen and a dark one.
 
 from __future__ import annotations
 
-from reportgen.charts.areas import Stage, stacked_areas
-from reportgen.charts.bars import Bar, Part, Stack, bar_list, stacked_bars
+from reportgen.charts.bars_and_areas import (
+    Bar,
+    Part,
+    Stack,
+    Stage,
+    bar_list,
+    stacked_areas,
+    stacked_bars,
+)
 from reportgen.charts.lines import Level, Line, line_chart, thinned
 
 __all__ = [

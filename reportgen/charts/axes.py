@@ -268,17 +268,21 @@ def log_label(tick: float) -> str:
     return tick_labels([tick])[0]
 
 
-def format_value(value: float) -> str:
-    """`value` with four significant digits: `0.9123`, `12,340`, `1.5e-6`; `1e6` in short."""
+def format_value(value: float, digits: int = 4) -> str:
+    """`value` with `digits` significant digits, and whole where those are not enough.
+
+    With four digits: `0.9123`, `12,346`, `1.5e-6`; `1e6` and `Inf` in short. Used by plots, tables
+    and sentences; `formatValue` in `templates/curve_plot.js` has the same rules.
+    """
     if value == 0:
         return "0"
     if not math.isfinite(value):
         return {math.inf: "Inf", -math.inf: "−Inf"}.get(value, "NaN")
-    rounded = float(f"{value:.4g}")
+    rounded = float(f"{value:.{digits}g}")
     if not 1e-3 <= abs(rounded) < 1e6:
-        return _scientific(value, 3)
-    places = max(0, 3 - math.floor(math.log10(abs(rounded))))
-    text = f"{rounded:,.{places}f}"
+        return _scientific(value, digits - 1)
+    places = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    text = f"{value:,.{places}f}"
     return _minus(text.rstrip("0").rstrip(".") if "." in text else text)
 
 

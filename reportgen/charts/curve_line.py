@@ -10,7 +10,7 @@ import numpy as np
 
 from reportgen.charts.axes import Floats, YRange, as_floats
 from reportgen.charts.paths import simplified
-from reportgen.charts.svg_file import numbers
+from reportgen.charts.svg import numbers
 
 CurveRole = Literal["train", "validation", "none"]
 Values = Sequence[float | None] | Floats
@@ -54,7 +54,7 @@ class CurveLine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReferenceLine:
+class HorizontalMark:
     """A horizontal line: a baseline, chance, a budget."""
 
     label: str

@@ -23,18 +23,26 @@ from reportgen.charts.axes import (
     format_value,
     robust_range,
 )
-from reportgen.charts.bars import legend
-from reportgen.charts.curve_line import CurveLine, ReferenceLine, VerticalMark, plot_data
-from reportgen.charts.frame import BOTTOM, RIGHT, TOP, draw_frame, draw_notes, gutter
-from reportgen.charts.labels import Box, Labels, crowd_of
+from reportgen.charts.bars_and_areas import legend
+from reportgen.charts.curve_line import CurveLine, HorizontalMark, VerticalMark, plot_data
+from reportgen.charts.frame import (
+    BOTTOM,
+    RIGHT,
+    TOP,
+    LabelBox,
+    Labels,
+    crowd_of,
+    draw_frame,
+    draw_notes,
+    gutter,
+)
 from reportgen.charts.paths import area_path, clipped, dots_path, line_path, simplified
-from reportgen.charts.svg import PALETTE, color, fitted
-from reportgen.charts.svg_file import plot, printable, tenth
+from reportgen.charts.svg import PALETTE, color, fitted, plot, printable, tenth
 
 __all__ = [
     "CurveLine",
     "CurvePlot",
-    "ReferenceLine",
+    "HorizontalMark",
     "VerticalMark",
     "curve_plot",
     "plot_range",
@@ -62,7 +70,7 @@ class CurvePlot:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Curve:
+class _DrawnCurve:
     """A line with its arrays."""
 
     line: CurveLine
@@ -89,7 +97,7 @@ class _Curve:
         return f' stroke-dasharray="{_DASH}"' if self.line.role == "validation" else ""
 
 
-def plot_range(lines: Sequence[CurveLine], references: Sequence[ReferenceLine] = (),
+def plot_range(lines: Sequence[CurveLine], references: Sequence[HorizontalMark] = (),
                scale: ScaleChoice = "auto") -> YRange:  # fmt: skip
     """The vertical range of a plot of `lines`; see `robust_range` for its rules.
 
@@ -102,7 +110,7 @@ def plot_range(lines: Sequence[CurveLine], references: Sequence[ReferenceLine] =
 def curve_plot(
     title: str, lines: Sequence[CurveLine], *, x_title: str = "step",
     y_range: YRange | None = None, scale: ScaleChoice = "auto",
-    references: Sequence[ReferenceLine] = (), marks: Sequence[VerticalMark] = (),
+    references: Sequence[HorizontalMark] = (), marks: Sequence[VerticalMark] = (),
     valid: tuple[float | None, float | None] = (None, None), wide: bool = False,
 ) -> CurvePlot:  # fmt: skip
     """A plot of `lines`, 360 × 210 pixels or, `wide`, 760 × 300, and more for a long legend.
@@ -148,8 +156,8 @@ def curve_plot(
     return CurvePlot(svg=svg, outside=limits.outside, y=limits)
 
 
-def _curve(line: CurveLine) -> _Curve:
-    return _Curve(
+def _curve(line: CurveLine) -> _DrawnCurve:
+    return _DrawnCurve(
         line,
         as_floats(line.xs),
         *(as_floats(each) for each in (line.values, line.smoothed, line.low, line.high)),
@@ -157,7 +165,7 @@ def _curve(line: CurveLine) -> _Curve:
 
 
 def _range(
-    curves: Sequence[_Curve], references: Sequence[ReferenceLine], scale: ScaleChoice
+    curves: Sequence[_DrawnCurve], references: Sequence[HorizontalMark], scale: ScaleChoice
 ) -> YRange:
     keep = [point[1] for curve in curves for point in (curve.line.best, curve.line.last) if point]
     # A band whose ends lie far out must not squeeze its mean, so it is wanted and not required.
@@ -170,7 +178,7 @@ def _range(
 
 
 def _axes(
-    curves: Sequence[_Curve], limits: YRange, width: float, height: float
+    curves: Sequence[_DrawnCurve], limits: YRange, width: float, height: float
 ) -> tuple[Axis, Axis]:
     y = Axis(low=limits.low, high=limits.high, log=limits.log, start=height - BOTTOM, end=TOP)
     marked = as_floats([x for curve in curves for x, _ in curve.line.non_finite])
@@ -197,7 +205,7 @@ def _invalid(valid: tuple[float | None, float | None], x: Axis, y: Axis) -> str:
     return body
 
 
-def _band(curve: _Curve, x: Axis, y: Axis) -> str:
+def _band(curve: _DrawnCurve, x: Axis, y: Axis) -> str:
     if not len(curve.low) or not len(curve.high):
         return ""
     low, high = (np.clip(edge, y.low, y.high) for edge in (curve.low, curve.high))
@@ -205,7 +213,7 @@ def _band(curve: _Curve, x: Axis, y: Axis) -> str:
     return f'<path d="{path}" {curve.fill} fill-opacity=".18"/>' if path else ""
 
 
-def _strokes(curve: _Curve, x: Axis, y: Axis) -> str:
+def _strokes(curve: _DrawnCurve, x: Axis, y: Axis) -> str:
     """The raw line, thin where a smoothed one is drawn over it, and dots where points are few."""
     across, down = x.at(curve.xs), y.at(curve.ys)
     smooth = bool(len(curve.smoothed))
@@ -232,7 +240,7 @@ def _path(data: str, width: str, more: str = "") -> str:
     return f'<path d="{data}" stroke-width="{width}"{more}/>' if data else ""
 
 
-def _edge_marks(curve: _Curve, x: Axis, y: Axis) -> str:
+def _edge_marks(curve: _DrawnCurve, x: Axis, y: Axis) -> str:
     """Triangles where points lie outside; crosses and triangles for NaN and infinities."""
     across = x.at(curve.xs)
     lost = {kind: x.at(as_floats([at for at, each in curve.line.non_finite if each == kind]))
@@ -284,7 +292,7 @@ def _vertical(marks: Sequence[VerticalMark], x: Axis, y: Axis, labels: Labels) -
     return _dashed([f"M{tenth(x.pixel(m.x))} {tenth(y.end)}V{tenth(end)}" for m in inside], "2 3")
 
 
-def _across(references: Sequence[ReferenceLine], x: Axis, y: Axis, labels: Labels) -> str:
+def _across(references: Sequence[HorizontalMark], x: Axis, y: Axis, labels: Labels) -> str:
     inside = [reference for reference in references if y.low <= reference.value <= y.high]
     for reference in inside:
         labels.on_horizontal(y.pixel(reference.value), reference.label)
@@ -297,7 +305,7 @@ def _dashed(lines: Sequence[str], dash: str) -> str:
     return f'<path d="{"".join(lines)}" class="rule" {shape}/>' if lines else ""
 
 
-def _extremes(curves: Sequence[_Curve], x: Axis, y: Axis, labels: Labels, most: int) -> str:
+def _extremes(curves: Sequence[_DrawnCurve], x: Axis, y: Axis, labels: Labels, most: int) -> str:
     """A ring at each best value and a dot at each last one; `most` of the best get labels."""
     body = ""
     for curve in curves:
@@ -309,7 +317,7 @@ def _extremes(curves: Sequence[_Curve], x: Axis, y: Axis, labels: Labels, most: 
             f'<circle cx="{tenth(across)}" cy="{tenth(down)}" r="3.6" {curve.stroke} '
             f'fill="none" stroke-width="1.6"/>'
         )
-        labels.taken.append(Box(across - 5, down - 5, across + 5, down + 5))
+        labels.taken.append(LabelBox(across - 5, down - 5, across + 5, down + 5))
     ringed.sort(key=lambda pair: pair[0].line.role != "validation")
     for curve, at in ringed[:most]:
         labels.beside(at, format_value(curve.line.best[1]) if curve.line.best else "")
@@ -324,7 +332,7 @@ def _inside_point(
     return x.pixel(point[0]), y.pixel(point[1])
 
 
-def _legend(curves: Sequence[_Curve], x: Axis, top: float, width: float) -> tuple[str, float]:
+def _legend(curves: Sequence[_DrawnCurve], x: Axis, top: float, width: float) -> tuple[str, float]:
     """Names with their colors, and which line is train and which validation; and its height."""
     entries = list(dict.fromkeys((c.line.name, c.stroke) for c in curves if c.line.name))
     entries += _role_entries(curves)
@@ -345,7 +353,7 @@ def _legend(curves: Sequence[_Curve], x: Axis, top: float, width: float) -> tupl
     return "".join(body), used
 
 
-def _role_entries(curves: Sequence[_Curve]) -> list[tuple[str, str]]:
+def _role_entries(curves: Sequence[_DrawnCurve]) -> list[tuple[str, str]]:
     """Legend entries for solid (train) and dashed (validation) lines, if a plot has both."""
     roles = {curve.line.role: curve for curve in curves if curve.line.role != "none"}
     if len(roles) < 2:
@@ -356,7 +364,10 @@ def _role_entries(curves: Sequence[_Curve]) -> list[tuple[str, str]]:
 
 
 def _notes(
-    curves: Sequence[_Curve], limits: YRange, references: Sequence[ReferenceLine], x_title: str
+    curves: Sequence[_DrawnCurve],
+    limits: YRange,
+    references: Sequence[HorizontalMark],
+    x_title: str,
 ) -> list[str]:
     """Short notes below the plot: points outside the range, NaN, lines left out."""
     notes = ["log scale"] if limits.log else []
@@ -380,7 +391,7 @@ def _far_points(limits: YRange) -> Iterable[tuple[str, tuple[float, float]]]:
             yield name, point
 
 
-def _non_finite_note(curves: Sequence[_Curve], x_title: str) -> Iterable[str]:
+def _non_finite_note(curves: Sequence[_DrawnCurve], x_title: str) -> Iterable[str]:
     points = [point for curve in curves for point in curve.line.non_finite]
     if not points:
         return

@@ -11,8 +11,7 @@ from markupsafe import Markup, escape
 from reportgen.charts.axes import Axis, as_floats, format_position
 from reportgen.charts.frame import BOTTOM, draw_frame
 from reportgen.charts.paths import line_path
-from reportgen.charts.svg import drawing, text
-from reportgen.charts.svg_file import plot, printable, text_group, words
+from reportgen.charts.svg import drawing, plot, printable, text, text_group, words
 
 SHADES = 8
 """Colors of ridges from the oldest to the newest, classes `r0` to `r7` in `curves.css`."""

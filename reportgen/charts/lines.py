@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from reportgen.charts.bars import legend
+from reportgen.charts.bars_and_areas import legend
 from reportgen.charts.svg import color, drawing, number, rule, text, width_of
 
 _SIZE = 11

@@ -9,11 +9,22 @@ import numpy as np
 from markupsafe import Markup
 
 from reportgen.charts.axes import Axis, Floats, as_floats, format_value, nice_ticks, tick_labels
-from reportgen.charts.bars import Bar, bar_list, legend
+from reportgen.charts.bars_and_areas import Bar, bar_list, legend
 from reportgen.charts.frame import BOTTOM, RIGHT, TOP, Ticks, draw_frame, draw_notes, gutter
 from reportgen.charts.paths import dots_path
-from reportgen.charts.svg import PALETTE, bar, color, drawing, fitted, text
-from reportgen.charts.svg_file import plot, printable, tenth, text_group, words
+from reportgen.charts.svg import (
+    PALETTE,
+    bar,
+    color,
+    drawing,
+    fitted,
+    plot,
+    printable,
+    tenth,
+    text,
+    text_group,
+    words,
+)
 
 Coordinate = float | str
 

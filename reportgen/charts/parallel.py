@@ -10,8 +10,17 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from reportgen.charts.axes import Axis, as_floats, format_value
-from reportgen.charts.svg import drawing, fitted, text, width_of
-from reportgen.charts.svg_file import plot, printable, tenth, text_group, words
+from reportgen.charts.svg import (
+    drawing,
+    fitted,
+    plot,
+    printable,
+    tenth,
+    text,
+    text_group,
+    width_of,
+    words,
+)
 
 Setting = str | float | int | bool | None
 

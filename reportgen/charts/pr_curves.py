@@ -9,11 +9,10 @@ import numpy as np
 from markupsafe import Markup
 
 from reportgen.charts.axes import Axis, Floats, as_floats
-from reportgen.charts.bars import legend
+from reportgen.charts.bars_and_areas import legend
 from reportgen.charts.frame import BOTTOM, draw_frame
 from reportgen.charts.paths import line_path
-from reportgen.charts.svg import PALETTE, color, fitted
-from reportgen.charts.svg_file import plot, printable, tenth, text_group, words
+from reportgen.charts.svg import PALETTE, color, fitted, plot, printable, tenth, text_group, words
 
 _LEFT, _TOP = 44.0, 12.0
 _WIDTH, _HEIGHT = 320.0, 300.0

@@ -13,8 +13,7 @@ from reportgen.charts.axes import Axis, YRange, as_floats, decimate
 from reportgen.charts.curve_line import CurveLine, plot_data
 from reportgen.charts.curves import plot_range
 from reportgen.charts.paths import clipped, line_path, simplified
-from reportgen.charts.svg import PALETTE, color
-from reportgen.charts.svg_file import plot, tenth
+from reportgen.charts.svg import PALETTE, color, plot, tenth
 
 _WIDTH, _HEIGHT, _EDGE = 240.0, 36.0, 4.0
 _FEWEST_POINTS, _MOST_LINES = 12, 8

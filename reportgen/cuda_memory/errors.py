@@ -19,5 +19,5 @@ class StepError(CudaMemoryError):
     """The step asked for does not exist: mode, precision, optimizer, batch, loss."""
 
 
-class ModelRefusedError(CudaMemoryError):
+class UntraceableModelError(CudaMemoryError):
     """The model cannot be traced with these inputs, and neither can a real run on the CPU."""

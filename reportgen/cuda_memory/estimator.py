@@ -1,41 +1,48 @@
-"""A model and a step, traced once: then any batch and any card is answered in milliseconds."""
+"""Estimate a step at any batch size and on any GPU from a few traces of it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .alloc_conf import allocator_options
-from .allocator import AllocatorOptions
-from .batch_polynomial import FIRST_BATCHES, BatchLaw, find_law, own_sizes
-from .binary_search import largest
-from .breakdown import by_category, by_module, timeline
-from .data_dependent import RealPasses
-from .errors import ModelRefusedError
-from .estimates import Estimate, Fit
-from .events import Trace
-from .extrapolation import ScaledRun, scaled, scaled_run
-from .gpus import Gpu
+from .allocator import AllocatorOptions, allocator_options
+from .errors import UntraceableModelError
+from .estimates import Estimate, LargestBatch, by_category, by_module, timeline
+from .extrapolation import (
+    FIRST_BATCHES,
+    BatchPolynomial,
+    ScaledTrace,
+    extrapolate,
+    fit_pair,
+    fit_polynomial,
+    scale_trace,
+    traced_sizes,
+)
+from .gpus import Gpu, find_gpu
 from .library_workspaces import Platform, context_bytes, uncertainty
-from .replay import Replay, replay
+from .memory_trace import MemoryTrace, Replay, replay
 from .step import Step, check_batch
-from .trace import Tracer
+from .tracing.step_tracer import StepTracer, TraceCache
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .fake_copy import MakeInputs
+    from .tracing.fake_copy import MakeInputs
 
 SEARCH_LIMIT = 1 << 20
 _LONGEST_LIST = 32
 
 
-class Plan:
-    """Answers about one model in one step; made by `trace_step`.
+class MemoryEstimator:
+    """Estimates of one model in one step, from traces that are made when first needed.
 
-    `gpu` is the card taken where a question names none. Traces are made when first needed, once
-    for cards of the Ampere generation and later, once for older ones, whose kernels differ.
+    `make_inputs(batch)` returns the positional and keyword arguments of the model; their tensors
+    may be nested, and real, fake or on `meta`. `gpu` is the default of the methods. The step is
+    traced once for GPUs of the Ampere generation and later, and once for older ones if their
+    kernels differ. `options` default to those of PYTORCH_ALLOC_CONF. Estimators of one model and
+    its inputs may share a `cache`.
     """
 
     def __init__(
@@ -44,21 +51,26 @@ class Plan:
         make_inputs: MakeInputs,
         step: Step,
         gpu: Gpu | None = None,
+        *,
         options: AllocatorOptions | None = None,
-        passes: RealPasses | None = None,
+        cache: TraceCache | None = None,
     ) -> None:
         self.step = step
         self.gpu = gpu
-        self._passes = passes or RealPasses()
+        self._cache = cache or TraceCache()
         self._model = model
         self._make_inputs = make_inputs
         self._options = options if options is not None else allocator_options()
-        self._tracers: dict[bool, Tracer] = {}
-        self._laws: dict[Tracer, BatchLaw | ScaledRun | None] = {}
-        self._traces: dict[tuple[bool, int], Trace] = {}
+        self._tracers: dict[bool, StepTracer] = {}
+        self._scalings: dict[StepTracer, BatchPolynomial | ScaledTrace | None] = {}
+        self._traces: dict[tuple[bool, int], MemoryTrace] = {}
 
     def estimate(self, batch: int, gpu: Gpu | None = None) -> Estimate:
-        """What the step needs at this batch. Raises `CudaMemoryError` on what cannot be done."""
+        """The memory of the step at this batch.
+
+        Raises:
+            CudaMemoryError: the batch is not valid, or the model cannot be traced at it.
+        """
         check_batch(batch)
         gpu = gpu or self.gpu
         platform = self._platform(gpu)
@@ -75,177 +87,206 @@ class Plan:
         return self._estimate(batch, gpu, trace, nominal, runs)
 
     def fits(self, batch: int, gpu: Gpu | None = None) -> bool:
-        """Whether this batch runs on the card, the safety margin kept free."""
+        """Whether this batch runs on the GPU with the safety margin left free."""
         check_batch(batch)
-        return self._run_at_capacity(batch, self._card(gpu)).failed_position is None
+        return self._run_at_capacity(batch, self._gpu_or_default(gpu)).failed_position is None
 
-    def largest_batch(self, gpu: Gpu | None = None) -> Fit:
-        """The largest batch that fits the card, and the first that does not.
+    def largest_batch(self, gpu: Gpu | None = None) -> LargestBatch:
+        """The largest batch that fits the GPU.
 
-        A batch that the model itself refuses does not fit: it is limited by `model` then.
+        A batch at which the model raises does not fit: `limited_by` is "model" then.
         """
-        card = self._card(gpu)
+        gpu = self._gpu_or_default(gpu)
         runs: dict[int, Replay] = {}
 
         def fits(batch: int) -> bool:
             try:
-                runs[batch] = self._run_at_capacity(batch, card)
-            except ModelRefusedError:
+                runs[batch] = self._run_at_capacity(batch, gpu)
+            except UntraceableModelError:
                 return False
             return runs[batch].failed_position is None
 
-        boundary = largest(fits, limit=SEARCH_LIMIT, guess=self._guess(card))
+        boundary = find_boundary(fits, limit=SEARCH_LIMIT, guess=self._guess(gpu))
         failed = boundary.first_failing
-        return Fit(
-            gpu=card.name,
-            usable_bytes=card.usable_bytes,
+        return LargestBatch(
+            gpu=gpu.name,
+            usable_bytes=gpu.usable_bytes,
             mode=self.step.mode,
             precision=self.step.precision,
             optimizer=self.step.optimizer,
             checkpointing=self.step.checkpoints,
             largest_batch=boundary.largest,
-            first_batch_that_fails=boundary.first_failing,
-            limited_by="" if failed is None else self._limit(failed, runs.get(failed), card),
-            safety_margin_bytes=self._margin(card),
+            first_batch_that_fails=failed,
+            limited_by="" if failed is None else self._limit(failed, runs.get(failed), gpu),
+            safety_margin_bytes=self._margin(gpu),
         )
 
-    def trace(self, batch: int, gpu: Gpu | None = None) -> Trace:
-        """The step's events traced at this very batch, whatever the law says.
+    def trace(self, batch: int, gpu: Gpu | None = None) -> MemoryTrace:
+        """The events of the step, traced at this batch.
 
-        A model that reads values is traced at a batch of two at most.
+        A data-dependent model is traced at a batch of two at most.
         """
         key = (self._generation(gpu or self.gpu), batch)
         if key not in self._traces:
             self._traces[key] = self._tracer(gpu or self.gpu).trace(batch)
         return self._traces[key]
 
-    def _card(self, gpu: Gpu | None) -> Gpu:
-        from .gpus import find_gpu
-
+    def _gpu_or_default(self, gpu: Gpu | None) -> Gpu:
         return gpu or self.gpu or find_gpu("A100-80GB")
 
     def _platform(self, gpu: Gpu | None) -> Platform:
         return replace(self._tracer(gpu).platform, gpu=gpu)
 
-    def _tracer(self, gpu: Gpu | None) -> Tracer:
+    def _tracer(self, gpu: Gpu | None) -> StepTracer:
         generation = self._generation(gpu)
         if generation not in self._tracers:
-            self._tracers[generation] = Tracer(
-                self._model, self._make_inputs, self.step, gpu, self._passes
+            self._tracers[generation] = StepTracer(
+                self._model, self._make_inputs, self.step, gpu, self._cache
             )
         return self._tracers[generation]
 
     def _generation(self, gpu: Gpu | None) -> bool:
-        """Whose kernels: Ampere and later, or older; any traced one where they do not differ."""
+        """True for Ampere and later; the traced generation if its kernels are those of the other."""
         for generation, tracer in self._tracers.items():
-            if tracer.was_traced and not tracer.depends_on_card:
+            if tracer.was_traced and not tracer.depends_on_gpu:
                 return generation
         capability = None if gpu is None else gpu.compute_capability
         return capability is None or capability >= (8, 0)
 
-    def _law(self, gpu: Gpu | None) -> BatchLaw | ScaledRun | None:
+    def _scaling(self, gpu: Gpu | None) -> BatchPolynomial | ScaledTrace | None:
+        """How sizes depend on the batch; None if the step must be traced at every batch."""
         tracer = self._tracer(gpu)
-        if tracer not in self._laws:
+        if tracer not in self._scalings:
             try:
-                self._laws[tracer] = self._found_law(tracer, gpu)
-            except ModelRefusedError:  # it does not run at every small batch
-                self._laws[tracer] = None
-        return self._laws[tracer]
+                self._scalings[tracer] = self._find_scaling(tracer, gpu)
+            except UntraceableModelError:  # the model raises at one of the small batches
+                self._scalings[tracer] = None
+        return self._scalings[tracer]
 
-    def _found_law(self, tracer: Tracer, gpu: Gpu | None) -> BatchLaw | ScaledRun | None:
-        first = self.trace(FIRST_BATCHES[0], gpu)
-        if not tracer.needs_values:
-            starts = (self.trace(batch, gpu) for batch in FIRST_BATCHES)
-            laws = (find_law(full, partial(tracer.trace, light=True)) for full in starts)
-            law = next((law for law in laws if law is not None), None)
-            return law or self._scaled_if_longer(gpu)
+    def _find_scaling(
+        self, tracer: StepTracer, gpu: Gpu | None
+    ) -> BatchPolynomial | ScaledTrace | None:
+        for batch in FIRST_BATCHES:
+            polynomial = self._polynomial_from(batch, tracer, gpu)
+            if tracer.data_dependent:
+                return self._extrapolate_small_batches(gpu)
+            if polynomial is not None:
+                return polynomial
+        return self._scale_if_longer(gpu)
+
+    def _polynomial_from(
+        self, batch: int, tracer: StepTracer, gpu: Gpu | None
+    ) -> BatchPolynomial | None:
+        pair = None if self._has_trace(batch, gpu) else tracer.trace_pair(batch)
+        if pair is None:
+            full = self.trace(batch, gpu)
+            if tracer.data_dependent:
+                return None
+            return fit_polynomial(full, partial(tracer.trace, light=True))
+        self._traces[self._generation(gpu), batch] = pair.trace
+        # Precision, checkpointing and optimizer change neither operators nor shapes, so a step
+        # that was verified to be linear in one of them is linear in all of them.
+        key = (self.step.mode, self.step.loss, batch)
+        found = fit_pair(pair, tracer.trace_iteration, known_linear=key in self._cache.linear)
+        if found is not None and found.is_linear:
+            self._cache.linear.add(key)
+        return found
+
+    def _extrapolate_small_batches(self, gpu: Gpu | None) -> BatchPolynomial | ScaledTrace:
+        larger = self.trace(FIRST_BATCHES[0], gpu)
         try:
-            return scaled(self.trace(1, gpu), first)
-        except ModelRefusedError:  # batch norm does not train on one sample
-            return ScaledRun(trace=first)
+            return extrapolate(self.trace(1, gpu), larger)
+        except UntraceableModelError:  # batch norm does not train on one sample
+            return ScaledTrace(trace=larger)
 
-    def _scaled_if_longer(self, gpu: Gpu | None) -> ScaledRun | None:
-        """A step that does more for every sample, as with a list of images, takes too long to trace
-        at every batch: beyond a middling one it is scaled.
+    def _scale_if_longer(self, gpu: Gpu | None) -> ScaledTrace | None:
+        """Scale a step that runs more operators for more samples, as with a list of images.
+
+        Tracing it at every batch would take too long, so batches above `_LONGEST_LIST` are scaled.
         """
         events = [len(self.trace(batch, gpu).events) for batch in FIRST_BATCHES]
         if events[-1] <= events[0]:
             return None
         note = (
-            "the step runs more operators the more samples there are; "
-            f"batches above {_LONGEST_LIST} are scaled from that one"
+            f"the number of operators grows with the batch: batches above {_LONGEST_LIST} are "
+            f"extrapolated from batch {_LONGEST_LIST}"
         )
         longest = self.trace(_LONGEST_LIST, gpu)
-        run = scaled_run(self.trace(FIRST_BATCHES[-1], gpu), longest)
+        run = scale_trace(self.trace(FIRST_BATCHES[-1], gpu), longest)
         noted = replace(longest, notes=(*longest.notes, note))
         return replace(run, trace=noted, smallest=_LONGEST_LIST + 1)
 
-    def _sized(self, batch: int, gpu: Gpu | None, platform: Platform) -> tuple[Trace, list[int]]:
-        """The events and their sizes: traced at this batch if it was, else by the law."""
-        law = None if self._known(batch, gpu) else self._law(gpu)
-        traced = self._known(batch, gpu)  # the search for a law may have traced this very batch
-        if traced is None:
-            if law is not None and batch >= law.smallest:
-                return law.trace, law.sizes(batch, platform)
-            traced = self.trace(batch, gpu)
+    def _sized(
+        self, batch: int, gpu: Gpu | None, platform: Platform
+    ) -> tuple[MemoryTrace, list[int]]:
+        """The events and sizes: of a trace at this batch if there is one, else scaled."""
+        if not self._has_trace(batch, gpu):
+            scaling = self._scaling(gpu)
+            # the search for the scaling may have traced this batch
+            if (
+                scaling is not None
+                and batch >= scaling.smallest
+                and not self._has_trace(batch, gpu)
+            ):
+                return scaling.trace, scaling.sizes(batch, platform)
+        traced = self.trace(batch, gpu)
         if traced.batch != batch:
-            return traced, ScaledRun(trace=traced).sizes(batch, platform)
-        return traced, own_sizes(traced, platform)
+            return traced, ScaledTrace(trace=traced).sizes(batch, platform)
+        return traced, traced_sizes(traced, platform)
 
-    def _known(self, batch: int, gpu: Gpu | None) -> Trace | None:
-        return self._traces.get((self._generation(gpu), batch))
+    def _has_trace(self, batch: int, gpu: Gpu | None) -> bool:
+        return (self._generation(gpu), batch) in self._traces
 
-    def _run_at_capacity(self, batch: int, card: Gpu) -> Replay:
-        platform = self._platform(card)
-        trace, sizes = self._sized(batch, card, platform)
-        capacity = card.usable_bytes - context_bytes(_rules(trace), "high")
+    def _run_at_capacity(self, batch: int, gpu: Gpu) -> Replay:
+        platform = self._platform(gpu)
+        trace, sizes = self._sized(batch, gpu, platform)
+        capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high")
         return replay(trace, sizes, capacity_bytes=max(capacity, 0), options=self._options)
 
-    def _guess(self, card: Gpu) -> int:
+    def _guess(self, gpu: Gpu) -> int:
         """Where the line through the peaks of two batches meets the capacity."""
-        platform = self._platform(card)
-        law = self._law(card)
-        if law is None:
-            return self._traced_batch(card)
+        platform = self._platform(gpu)
+        scaling = self._scaling(gpu)
+        if scaling is None:
+            return self._largest_traced_batch(gpu)
         few, many = 8, 64
         peaks = [
-            replay(law.trace, law.sizes(batch, platform), options=self._options)
+            replay(scaling.trace, scaling.sizes(batch, platform), options=self._options)
             for batch in (few, many)
         ]
         low, high = (peak.peak_reserved_bytes for peak in peaks)
         slope = max((high - low) / (many - few), 1)
-        capacity = card.usable_bytes - context_bytes(_rules(law.trace), "high")
+        capacity = gpu.usable_bytes - context_bytes(_request_rules(scaling.trace), "high")
         return int(few + (capacity - low) / slope)
 
-    def _margin(self, card: Gpu) -> int:
-        rules = _rules(self._events_at(self._traced_batch(card), card))
+    def _margin(self, gpu: Gpu) -> int:
+        rules = _request_rules(self._events_at(self._largest_traced_batch(gpu), gpu))
         return context_bytes(rules, "high") - context_bytes(rules, "nominal")
 
-    def _events_at(self, batch: int, card: Gpu) -> Trace:
-        law = self._law(card)
-        return self.trace(batch, card) if law is None else law.trace
+    def _events_at(self, batch: int, gpu: Gpu) -> MemoryTrace:
+        scaling = self._scaling(gpu)
+        return self.trace(batch, gpu) if scaling is None else scaling.trace
 
-    def _traced_batch(self, card: Gpu) -> int:
-        """The largest batch that was traced, which the model runs at; one where none was."""
-        generation = self._generation(card)
+    def _largest_traced_batch(self, gpu: Gpu) -> int:
+        generation = self._generation(gpu)
         return max((batch for key, batch in self._traces if key == generation), default=1)
 
-    def _limit(self, batch: int, run: Replay | None, card: Gpu) -> str:
-        """The category that held most when the batch did not fit; `model` if that refused it."""
+    def _limit(self, batch: int, run: Replay | None, gpu: Gpu) -> str:
+        """The largest category where the batch failed; "model" if the model raised."""
         if run is None:
             return "model"
-        held = by_category(self._events_at(batch, card), run.granted, run.failed_position or 0)
+        held = by_category(self._events_at(batch, gpu), run.granted, run.failed_position or 0)
         return max(held, key=lambda name: held[name]) if held else "parameter"
 
     def _estimate(
         self,
         batch: int,
         gpu: Gpu | None,
-        trace: Trace,
+        trace: MemoryTrace,
         run: Replay,
         ends: dict[str, Replay],
     ) -> Estimate:
-        rules, slack = _rules(trace), uncertainty()
+        rules, slack = _request_rules(trace), uncertainty()
         context = context_bytes(rules, "nominal")
         low = int(min(run.peak_reserved_bytes, ends["low"].peak_reserved_bytes) * (1 - slack))
         high = int(max(run.peak_reserved_bytes, ends["high"].peak_reserved_bytes) * (1 + slack))
@@ -278,25 +319,6 @@ class Plan:
         )
 
 
-def trace_step(
-    model: nn.Module,
-    make_inputs: MakeInputs,
-    step: Step,
-    gpu: Gpu | None = None,
-    *,
-    options: AllocatorOptions | None = None,
-    passes: RealPasses | None = None,
-) -> Plan:
-    """A plan for this model and step.
-
-    `make_inputs(batch)` returns the positional and keyword arguments of the model; their tensors
-    may be nested, and real, fake or on `meta`. Allocator options default to PYTORCH_ALLOC_CONF.
-    Plans of one model and its inputs may share `passes`, so that a model that reads values is
-    computed once.
-    """
-    return Plan(model, make_inputs, step, gpu, options, passes)
-
-
 def estimate(
     model: nn.Module,
     make_inputs: MakeInputs,
@@ -308,17 +330,60 @@ def estimate(
 ) -> Estimate:
     """The memory of one step at one batch, traced at that batch."""
     check_batch(batch)
-    plan = trace_step(model, make_inputs, step, gpu, options=options)
-    plan.trace(batch)
-    return plan.estimate(batch)
+    estimator = MemoryEstimator(model, make_inputs, step, gpu, options=options)
+    estimator.trace(batch)
+    return estimator.estimate(batch)
 
 
-def _rules(trace: Trace) -> frozenset[str]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Boundary:
+    """`largest` fits (0: no batch does); `first_failing` does not (None: the limit fits)."""
+
+    largest: int
+    first_failing: int | None
+
+
+def find_boundary(fits: Callable[[int], bool], *, limit: int, guess: int = 1) -> Boundary:
+    """Find a batch up to `limit` that fits while the next one does not.
+
+    Steps of growing width lead away from the guess until both sides are known; then the gap is
+    halved. The closer the guess, the fewer calls of `fits`.
+    """
+    guess = min(max(guess, 1), limit)
+    step = max(guess // 64, 1)
+    if fits(guess):
+        good, bad = guess, None
+        while bad is None and good < limit:
+            batch = min(good + step, limit)
+            if fits(batch):
+                good, step = batch, step * 4
+            else:
+                bad = batch
+        if bad is None:
+            return Boundary(largest=good, first_failing=None)
+    else:
+        good, bad = 0, guess
+        while good == 0 and bad > 1:
+            batch = max(bad - step, 1)
+            if fits(batch):
+                good = batch
+            else:
+                bad, step = batch, step * 4
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if fits(middle):
+            good = middle
+        else:
+            bad = middle
+    return Boundary(largest=good, first_failing=bad)
+
+
+def _request_rules(trace: MemoryTrace) -> frozenset[str]:
     return frozenset(a.request.rule for a in trace.allocations if a.request is not None)
 
 
-def _after_forward(trace: Trace, run: Replay) -> int:
-    """Allocated when the last forward pass has returned, before the loss."""
+def _after_forward(trace: MemoryTrace, run: Replay) -> int:
+    """Allocated bytes when the last forward pass has returned, before the loss."""
     starts = [
         trace.marks[at + 1][0]
         for at in range(len(trace.marks) - 1)

@@ -1,28 +1,330 @@
-"""Sizes of a step whose events depend on values or on the number of samples.
+"""Allocation sizes at batch sizes that were not traced.
 
-No law is exact then. Where two traces have the same events, lines are drawn through their sizes;
-where they differ, what grows with the batch is scaled up from the larger one and the rest kept.
+Sizes are polynomials of the batch: linear in most models, quadratic where every sample meets every
+other, as in a contrastive loss. Traces at two batches give the polynomials, a third verifies them.
+Where the events depend on values or on the number of samples, no polynomial is exact: what grows
+with the batch is scaled in proportion and the rest kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from .batch_polynomial import BatchLaw, law_through
-from .events import Allocation, Request, Trace
 from .library_workspaces import Platform, request_bytes
+from .memory_trace import Allocation, MemoryTrace, Request
 
+FIRST_BATCHES = (2, 5)
+"""A polynomial starts at one of them: some kernels behave differently at a batch of 2 or 4."""
+_OFFSETS = (1, 5, 9)
+"""From the first batch to those that determine the polynomial and verify it."""
 _CONSTANT = ("parameter", "buffer", "gradient", "optimizer_state")
+Coefficients = tuple[int, int, int]
+"""Of 1, batch and batch squared."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScaledRun:
-    """Allocations of `trace` that depend on the batch grow in proportion to it.
+class BatchPolynomial:
+    """Allocation i of `trace` takes the bytes of `sizes_by_batch[i]` at a batch.
 
-    `constant` are those that a smaller trace has as well, as many of a kind and of this size.
+    Library requests have polynomials of their own: each entry of `requests` is a rule, the
+    coefficients of its numbers, and the indices of the allocations that make this request. The
+    polynomials hold for batches from `smallest` on.
     """
 
-    trace: Trace
+    trace: MemoryTrace
+    smallest: int
+    sizes_by_batch: tuple[Coefficients, ...]
+    requests: tuple[tuple[str, tuple[Coefficients, ...], tuple[int, ...]], ...]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether no size depends on the square of the batch."""
+        numbers = (number for _, numbers, _ in self.requests for number in numbers)
+        return not any(square for _, _, square in (*self.sizes_by_batch, *numbers))
+
+    def sizes(self, batch: int, platform: Platform) -> list[int]:
+        """The bytes of every allocation at this batch on this platform."""
+        sizes = [_value_at(coefficients, batch) for coefficients in self.sizes_by_batch]
+        for rule, polynomials, indices in self.requests:
+            numbers = tuple(_value_at(coefficients, batch) for coefficients in polynomials)
+            size = request_bytes(Request(rule=rule, numbers=numbers), platform)
+            for index in indices:
+                sizes[index] = size
+        return sizes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _StepEvents:
+    """The part of a trace that depends on the batch; `kept` are indices into the whole trace."""
+
+    batch: int
+    events: tuple[int, ...]
+    kept: tuple[int, ...]
+    allocations: tuple[Allocation, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairedTrace:
+    """A trace of two iterations at two batch sizes; `trace` is the trace with both at `batch`."""
+
+    trace: MemoryTrace
+    first: _StepEvents  # at batch + 1
+    second: _StepEvents  # at batch
+
+
+def pair_iterations(traced: MemoryTrace) -> PairedTrace | None:
+    """Read a trace whose first iteration ran at `batch + 1` and whose second ran at `batch`.
+
+    None if the two iterations differ in more than sizes, optimizer steps aside.
+    """
+    iterations = _iterations(traced)
+    if len(iterations) != 2:
+        return None
+    first, second = replace(iterations[0], batch=traced.batch + 1), iterations[1]
+    if not _same_events(first, second):
+        return None
+    allocations = list(traced.allocations)
+    for index, same in zip(first.kept, second.allocations, strict=True):
+        allocations[index] = replace(
+            allocations[index], size_bytes=same.size_bytes, request=same.request
+        )
+    return PairedTrace(
+        trace=replace(traced, allocations=tuple(allocations)), first=first, second=second
+    )
+
+
+def fit_pair(
+    pair: PairedTrace, trace_iteration: Callable[[int], MemoryTrace], *, known_linear: bool = False
+) -> BatchPolynomial | None:
+    """The polynomials of a paired trace, or None where its sizes follow none.
+
+    `trace_iteration(batch)` traces one iteration without optimizer. `known_linear` skips the
+    verification, for a step whose operators and shapes were verified in another precision.
+    """
+
+    def events_at(batch: int) -> _StepEvents | None:
+        trace = trace_iteration(batch)
+        return _iterations(trace)[0] if trace.batch == batch else None
+
+    if known_linear:
+        coefficients = _coefficients(pair.second, pair.first)
+    else:
+        coefficients = _verified_coefficients(pair.second, pair.first, events_at)
+    if coefficients is None:
+        return None
+    by_index = dict(
+        zip((*pair.first.kept, *pair.second.kept), (*coefficients, *coefficients), strict=True)
+    )
+    return _polynomial(pair.trace, by_index)
+
+
+def fit_polynomial(
+    full: MemoryTrace, light_trace_at: Callable[[int], MemoryTrace]
+) -> BatchPolynomial | None:
+    """The polynomials of a step, or None where its events or sizes follow none.
+
+    `full` is traced at one of `FIRST_BATCHES`. Light traces leave out the optimizer, whose memory
+    does not depend on the batch. A light trace made at another batch than the requested one, as
+    for a data-dependent model, cannot be used.
+    """
+
+    def events_at(batch: int) -> _StepEvents | None:
+        trace = light_trace_at(batch)
+        return _without_optimizer(trace) if trace.batch == batch else None
+
+    first = _without_optimizer(full)
+    second = events_at(full.batch + _OFFSETS[0])
+    if second is None:
+        return None
+    coefficients = _verified_coefficients(first, second, events_at)
+    if coefficients is None:
+        return None
+    return _polynomial(full, dict(zip(first.kept, coefficients, strict=True)))
+
+
+def polynomial_through(first: MemoryTrace, second: MemoryTrace) -> BatchPolynomial | None:
+    """The lines through two whole traces, or None where they differ in more than sizes."""
+    events = _without_optimizer(first)
+    coefficients = _coefficients(events, _without_optimizer(second))
+    if coefficients is None:
+        return None
+    return _polynomial(first, dict(zip(events.kept, coefficients, strict=True)))
+
+
+def traced_sizes(trace: MemoryTrace, platform: Platform) -> list[int]:
+    """The bytes of every allocation as traced, library requests included."""
+    known: dict[Request, int] = {}
+    sizes = []
+    for allocation in trace.allocations:
+        request = allocation.request
+        if request is None:
+            sizes.append(allocation.size_bytes)
+            continue
+        if request not in known:
+            known[request] = request_bytes(request, platform)
+        sizes.append(known[request])
+    return sizes
+
+
+def _verified_coefficients(
+    first: _StepEvents, second: _StepEvents, events_at: Callable[[int], _StepEvents | None]
+) -> list[tuple[Coefficients, ...]] | None:
+    """Lines that a third batch confirms, else parabolas that a fourth one confirms, else None."""
+    lines = _coefficients(first, second)
+    if lines is None or (third := events_at(first.batch + _OFFSETS[1])) is None:
+        return None
+    if _agree(first, lines, third):
+        return lines
+    parabolas = _coefficients(first, second, third)
+    if parabolas is None or (fourth := events_at(first.batch + _OFFSETS[2])) is None:
+        return None
+    return parabolas if _agree(first, parabolas, fourth) else None
+
+
+def _iterations(trace: MemoryTrace) -> list[_StepEvents]:
+    """Each iteration from its inputs to its optimizer step.
+
+    Requests without numbers are left out: they do not depend on the batch, and some happen only
+    in the first iteration. So are the frees of what an earlier iteration allocated.
+    """
+    names = [name for _, name in trace.marks]
+    found = []
+    for at, (start, name) in enumerate(trace.marks[:-1]):
+        if name == "inputs" and names[at + 1] == "forward":
+            later = trace.marks[at + 2 :]
+            end = next(
+                position
+                for i, (position, mark) in enumerate(later, at + 2)
+                if mark in ("optimizer", "end") or names[i : i + 2] == ["inputs", "forward"]
+            )
+            events = range(start, end)
+            found.append(
+                _step_events(trace, events, lambda a: a.request is None or a.request.numbers)
+            )
+    return found
+
+
+def _without_optimizer(trace: MemoryTrace) -> _StepEvents:
+    phases = trace.phases()
+    positions = [i for i, event in enumerate(trace.events) if event < 0 or phases[i] != "optimizer"]
+    return _step_events(trace, positions)
+
+
+def _step_events(
+    trace: MemoryTrace, positions: Iterable[int], is_kept: Callable[[Allocation], object] = bool
+) -> _StepEvents:
+    """The events at these positions, renumbered; a free is kept with its allocation only."""
+    number: dict[int, int] = {}
+    events: list[int] = []
+    for position in positions:
+        event = trace.events[position]
+        if event < 0:
+            if ~event in number:
+                events.append(~number[~event])
+        elif is_kept(trace.allocations[event]):
+            number[event] = len(number)
+            events.append(number[event])
+    return _StepEvents(
+        batch=trace.batch,
+        events=tuple(events),
+        kept=tuple(number),
+        allocations=tuple(trace.allocations[index] for index in number),
+    )
+
+
+def _coefficients(*traced: _StepEvents) -> list[tuple[Coefficients, ...]] | None:
+    """For every allocation the polynomial of its size, or those of its request's numbers.
+
+    Two traces give lines, three give parabolas; None where there are none with whole coefficients.
+    """
+    if not all(_same_events(traced[0], other) for other in traced[1:]):
+        return None
+    batches = [each.batch for each in traced]
+    found = []
+    for allocations in zip(*(each.allocations for each in traced), strict=True):
+        numbers = zip(*map(_numbers, allocations), strict=True)
+        fitted = [_interpolate(batches, values) for values in numbers]
+        whole = tuple(coefficients for coefficients in fitted if coefficients is not None)
+        if len(whole) < len(fitted):
+            return None
+        found.append(whole)
+    return found
+
+
+def _interpolate(batches: list[int], values: tuple[int, ...]) -> Coefficients | None:
+    """Newton's polynomial through two or three points; None if a coefficient is not whole."""
+    row, heads = list(values), [values[0]]
+    for width in range(1, len(batches)):
+        gaps = [end - start for start, end in zip(batches, batches[width:], strict=False)]
+        if any((b - a) % gap for (a, b), gap in zip(pairwise(row), gaps, strict=True)):
+            return None
+        row = [(b - a) // gap for (a, b), gap in zip(pairwise(row), gaps, strict=True)]
+        heads.append(row[0])
+    (x0, x1), (value, slope, square) = batches[:2], (*heads, 0)[:3]
+    return value - x0 * slope + x0 * x1 * square, slope - (x0 + x1) * square, square
+
+
+def _value_at(coefficients: Coefficients, batch: int) -> int:
+    constant, slope, square = coefficients
+    return constant + (slope + square * batch) * batch
+
+
+def _agree(
+    first: _StepEvents, coefficients: list[tuple[Coefficients, ...]], other: _StepEvents
+) -> bool:
+    """Whether another trace has the same events and the sizes that the polynomials predict."""
+    return _same_events(first, other) and all(
+        tuple(_value_at(each, other.batch) for each in own) == _numbers(allocation)
+        for own, allocation in zip(coefficients, other.allocations, strict=True)
+    )
+
+
+def _polynomial(
+    full: MemoryTrace, by_index: dict[int, tuple[Coefficients, ...]]
+) -> BatchPolynomial:
+    """The polynomials of the whole trace; allocations that `by_index` lacks are constant."""
+    sizes = [(allocation.size_bytes, 0, 0) for allocation in full.allocations]
+    requests: dict[tuple[str, tuple[Coefficients, ...]], list[int]] = {}
+    for index, allocation in enumerate(full.allocations):
+        if allocation.request is not None:
+            own = by_index.get(index) or tuple((n, 0, 0) for n in allocation.request.numbers)
+            requests.setdefault((allocation.request.rule, own), []).append(index)
+        elif index in by_index:
+            sizes[index] = by_index[index][0]
+    return BatchPolynomial(
+        trace=full,
+        smallest=1 if full.batch == FIRST_BATCHES[0] else full.batch,
+        sizes_by_batch=tuple(sizes),
+        requests=tuple((*key, tuple(indices)) for key, indices in requests.items()),
+    )
+
+
+def _numbers(allocation: Allocation) -> tuple[int, ...]:
+    request = allocation.request
+    return (allocation.size_bytes,) if request is None else request.numbers
+
+
+def _same_events(one: _StepEvents, other: _StepEvents) -> bool:
+    return one.events == other.events and all(
+        a.op == b.op and _rule(a) == _rule(b) and len(_numbers(a)) == len(_numbers(b))
+        for a, b in zip(one.allocations, other.allocations, strict=True)
+    )
+
+
+def _rule(allocation: Allocation) -> str | None:
+    return None if allocation.request is None else allocation.request.rule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScaledTrace:
+    """Allocations of `trace` that depend on the batch grow in proportion to it.
+
+    `constant` are the indices of those that a smaller trace has in the same number and size.
+    """
+
+    trace: MemoryTrace
     smallest: int = 1
     constant: frozenset[int] = frozenset()
 
@@ -36,32 +338,34 @@ class ScaledRun:
 
     def _size(self, allocation: Allocation, phase: str, batch: int, platform: Platform) -> int:
         if allocation.request is not None:
-            return request_bytes(_grown(allocation.request, batch, self.trace.batch), platform)
+            return request_bytes(
+                _scale_request(allocation.request, batch, self.trace.batch), platform
+            )
         if allocation.category in _CONSTANT or phase in ("load", "optimizer"):
             return allocation.size_bytes
         return allocation.size_bytes * batch // self.trace.batch
 
 
-def scaled(small: Trace, larger: Trace) -> BatchLaw | ScaledRun:
-    """The lines through two traces, or the larger one scaled where they differ."""
-    law = law_through(small, larger)
-    return law if law is not None else scaled_run(small, larger)
+def extrapolate(small: MemoryTrace, larger: MemoryTrace) -> BatchPolynomial | ScaledTrace:
+    """The lines through two traces, or the larger one scaled if they differ in their events."""
+    return polynomial_through(small, larger) or scale_trace(small, larger)
 
 
-def scaled_run(small: Trace, larger: Trace) -> ScaledRun:
-    """The larger trace, scaled but for what the smaller one has in the same number and size."""
+def scale_trace(small: MemoryTrace, larger: MemoryTrace) -> ScaledTrace:
+    """The larger trace, scaled except for what both traces have in the same number and size."""
     few, many = _by_kind(small), _by_kind(larger)
     constant = {
         index
         for kind, indices in many.items()
         if len(indices) == len(few.get(kind, ()))
         for index, other in zip(indices, few[kind], strict=True)
-        if _asks_for(larger.allocations[index]) == _asks_for(small.allocations[other])
+        if _size_and_request(larger.allocations[index])
+        == _size_and_request(small.allocations[other])
     }
-    return ScaledRun(trace=larger, constant=frozenset(constant))
+    return ScaledTrace(trace=larger, constant=frozenset(constant))
 
 
-def _by_kind(trace: Trace) -> dict[tuple[str, str, str], list[int]]:
+def _by_kind(trace: MemoryTrace) -> dict[tuple[str, str, str], list[int]]:
     """The allocations of each module, operator and category, in order."""
     kinds: dict[tuple[str, str, str], list[int]] = {}
     for index, each in enumerate(trace.allocations):
@@ -69,12 +373,12 @@ def _by_kind(trace: Trace) -> dict[tuple[str, str, str], list[int]]:
     return kinds
 
 
-def _asks_for(allocation: Allocation) -> tuple[int, Request | None]:
+def _size_and_request(allocation: Allocation) -> tuple[int, Request | None]:
     return allocation.size_bytes, allocation.request
 
 
-def _grown(request: Request, batch: int, traced_batch: int) -> Request:
-    """A convolution's input and output grow by their first dimension; the rest stays."""
+def _scale_request(request: Request, batch: int, traced_batch: int) -> Request:
+    """Scale the first dimension of a convolution's input and output."""
     if request.rule != "convolution":
         return request
     numbers = list(request.numbers)
@@ -84,7 +388,7 @@ def _grown(request: Request, batch: int, traced_batch: int) -> Request:
     return replace(request, numbers=tuple(numbers))
 
 
-def _phase_of_allocation(trace: Trace) -> list[str]:
+def _phase_of_allocation(trace: MemoryTrace) -> list[str]:
     found = [""] * len(trace.allocations)
     for event, phase in zip(trace.events, trace.phases(), strict=True):
         if event >= 0:

@@ -15,8 +15,8 @@ from importlib import metadata, resources
 from typing import Any
 
 from .cudnn import FORWARD, WEIGHT_GRADIENT, Convolution, cudnn_workspace_bytes
-from .events import Request
 from .gpus import Gpu, find_gpu
+from .memory_trace import Request
 
 _PARTIAL_SUMS_LIMIT = 10 << 20
 _LAST_MEASURED_TORCH = (2, 8)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpointing import apply_checkpointing
 from .errors import CudaMemoryError
-from .fake_copy import LOW_PRECISION, MakeInputs
 from .step import Step, check_batch
-from .train_loop import Batch, run_inference, run_training
+from .tracing.checkpointing import enable_checkpointing
+from .tracing.fake_copy import LOW_PRECISION, MakeInputs
+from .tracing.train_loop import Batch, run_inference, run_training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class Measurement:
     context_bytes: int
 
 
-class _Silent:
+class _NullObserver:
     """An observer that takes no notes."""
 
     def mark(self, phase: str) -> None:
@@ -80,7 +80,7 @@ def _run(model: nn.Module, make_inputs: MakeInputs, batch: int, step: Step) -> N
     if step.channels_last:
         lent = lent.to(memory_format=torch.channels_last)
     if step.checkpoints:
-        apply_checkpointing(lent, step)
+        enable_checkpointing(lent, step)
 
     def next_batch() -> Batch:
         args, kwargs = example
@@ -91,7 +91,7 @@ def _run(model: nn.Module, make_inputs: MakeInputs, batch: int, step: Step) -> N
         torch.backends.cudnn.benchmark = step.cudnn_benchmark
         torch.backends.cuda.matmul.allow_tf32 = step.precision == "tf32"
         run = run_training if step.trains else run_inference
-        run(_Silent(), lent, next_batch, step, "cuda")
+        run(_NullObserver(), lent, next_batch, step, "cuda")
     finally:
         torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32 = before
 

@@ -1,4 +1,4 @@
-"""Inputs for a model whose manifest names none: proposed from what is known, kept if they run."""
+"""Inputs for a model whose manifest specifies none: candidates are tried until one runs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from reportgen.dummy_inputs.candidate import Choice, Search
-from reportgen.dummy_inputs.dynamic_dims import has_free_batch
+from reportgen.dummy_inputs.candidate import Candidate, CandidateSearch
 from reportgen.dummy_inputs.from_signature import SignatureSearch
-from reportgen.dummy_inputs.from_timm import timm_choices
-from reportgen.dummy_inputs.from_torchvision import torchvision_choices
 from reportgen.dummy_inputs.from_transformers import ConfigSearch
-from reportgen.dummy_inputs.trial_run import needs_values, trial, why_not, with_choice
-from reportgen.dummy_inputs.vocab_range import over_whole_tables
+from reportgen.dummy_inputs.from_vision_libraries import timm_candidates, torchvision_candidates
+from reportgen.dummy_inputs.trial_run import (
+    has_batch_dim,
+    is_meta_failure,
+    run_error,
+    trial_mode,
+    widen_to_vocabulary,
+    with_candidate,
+)
 from reportgen.error_text import one_line
 from reportgen.errors import ModelError
 from reportgen.sources import is_weightless
@@ -22,124 +26,128 @@ from reportgen.sources.loaded import Loaded
 if TYPE_CHECKING:
     from reportgen.manifest import ModelSpec
 
-__all__ = ["Choice", "guess_inputs", "knows_inputs", "with_dummy_inputs"]
+__all__ = ["Candidate", "guess_inputs", "knows_inputs", "with_dummy_inputs"]
 
 
 def knows_inputs(spec: ModelSpec) -> bool:
-    """Whether the manifest may leave the inputs out: the source says enough of them."""
+    """Whether the manifest may leave the inputs out because the source describes them."""
     return spec.source.kind in ("torchvision", "timm", "transformers", "pt2")
 
 
 def with_dummy_inputs(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, tuple[str, ...]]:
-    """`spec` with inputs that the model ran on, and a note of them, where it names none.
+    """`spec` with inputs on which the model ran, and notes; `spec` itself if it specifies inputs.
 
     Raises:
-        ModelError: nothing that was tried runs.
+        ModelError: no candidate runs.
     """
     if spec.inputs or not knows_inputs(spec):
         return spec, ()
-    choice = guess_inputs(spec, loaded)
-    kept = with_choice(spec, choice)
+    candidate = guess_inputs(spec, loaded)
+    kept = with_candidate(spec, candidate)
     if loaded.inputs and loaded.batch is not None:
-        kept = kept.model_copy(update={"batch": _taken(kept, loaded)})
-    return kept, (*choice.notes, "no inputs are named; the model's own were taken")
+        kept = kept.model_copy(update={"batch": _usable_batch(kept, loaded)})
+    return kept, (
+        *candidate.notes,
+        "the manifest specifies no inputs; they were derived from the model",
+    )
 
 
-def guess_inputs(spec: ModelSpec, loaded: Loaded) -> Choice:
-    """Inputs that the model of `spec` runs on, found by trying; the same for the same model.
+def guess_inputs(spec: ModelSpec, loaded: Loaded) -> Candidate:
+    """The first candidate on which the model of `spec` runs; deterministic.
 
     Raises:
-        ModelError: nothing that was tried runs; the message quotes the first refusal.
+        ModelError: no candidate runs; the message quotes the first error.
     """
     batch = min(2, spec.batch) if loaded.batch is None else loaded.batch
     search = _search(spec, loaded)
-    tries = _Tries(spec=spec, loaded=loaded)
-    with trial(loaded.model):
-        for choice in islice(search, search.tries):
-            refusal = tries.refusal_of(choice, batch)
-            if refusal is None and search.varies_batch and has_free_batch(choice):
-                refusal = tries.refusal_of(choice, batch + 2, alone=choice)
-            if refusal is None:
-                whole = over_whole_tables(loaded.model, spec, choice, batch)
-                return _noted(whole, *((_BY_TRYING,) if tries.first is not None else ()))
-            search.learn(refusal)
-    return tries.second_best(search)
+    trials = _Trials(spec=spec, loaded=loaded)
+    with trial_mode(loaded.model):
+        for candidate in islice(search, search.tries):
+            error = trials.try_candidate(candidate, batch)
+            if error is None and search.varies_batch and has_batch_dim(candidate):
+                error = trials.try_candidate(candidate, batch + 2, alone=candidate)
+            if error is None:
+                whole = widen_to_vocabulary(loaded.model, spec, candidate, batch)
+                return _noted(whole, *((_BY_TRIAL,) if trials.first is not None else ()))
+            search.learn(error)
+    return trials.fallback(search)
 
 
-_BY_TRYING = "the inputs were found by trying"
-_UNTRIED = "the inputs could not be tried, for the weights have no values"
+_BY_TRIAL = "the inputs were found by trial"
+_UNTRIED = "the inputs could not be tried because the model has no weight values"
 
 
 @dataclass(kw_only=True, slots=True)
-class _Tries:
-    """What was tried so far: the first refusal, and choices that are better than nothing.
+class _Trials:
+    """The first error so far, and candidates to fall back on.
 
     Attributes:
-        alone: choices that ran with one batch and with no other.
-        untried: choices of which shapes alone could not tell.
+        one_batch_size: candidates that ran with one batch size only.
+        untried: candidates that a pass on meta cannot check, because it reads values.
     """
 
     spec: ModelSpec
     loaded: Loaded
     first: Exception | None = None
-    alone: list[Choice] = field(default_factory=list)
-    untried: list[Choice] = field(default_factory=list)
+    one_batch_size: list[Candidate] = field(default_factory=list)
+    untried: list[Candidate] = field(default_factory=list)
 
-    def refusal_of(
-        self, choice: Choice, batch: int, alone: Choice | None = None
+    def try_candidate(
+        self, candidate: Candidate, batch: int, alone: Candidate | None = None
     ) -> Exception | None:
-        """What a pass raises; `alone` is kept if it does."""
-        refusal = why_not(self.loaded.model, with_choice(self.spec, choice), batch)
-        if refusal is not None:
-            self.first = self.first or refusal
-            self.alone += [alone] if alone is not None else []
-            if is_weightless(self.loaded.model) and needs_values(refusal):
-                self.untried.append(choice)
-        return refusal
+        """The error of a pass; on an error, `alone` is recorded in `one_batch_size`."""
+        error = run_error(self.loaded.model, with_candidate(self.spec, candidate), batch)
+        if error is not None:
+            self.first = self.first or error
+            self.one_batch_size += [alone] if alone is not None else []
+            if is_weightless(self.loaded.model) and is_meta_failure(error):
+                self.untried.append(candidate)
+        return error
 
-    def second_best(self, search: Search) -> Choice:
-        """What runs with one batch alone, or could not be tried.
+    def fallback(self, search: CandidateSearch) -> Candidate:
+        """A candidate that runs with one batch size only, or that could not be checked.
 
         Raises:
-            ModelError: there is neither.
+            ModelError: there is none.
         """
-        if self.alone:
-            return _noted(self.alone[0], _BY_TRYING)
+        if self.one_batch_size:
+            return _noted(self.one_batch_size[0], _BY_TRIAL)
         if self.untried:
-            return _noted(min(self.untried, key=lambda choice: len(choice.inputs)), _UNTRIED)
-        foreign = search.unwritable()
-        if foreign:
+            return _noted(min(self.untried, key=lambda candidate: len(candidate.inputs)), _UNTRIED)
+        unsupported = search.unsupported_argument()
+        if unsupported:
             raise ModelError(
-                f"forward's argument {foreign}, which no manifest can write",
-                hint="name as source a function that returns a module whose forward takes tensors "
-                "and makes it of them",
+                f"forward's argument {unsupported}; a manifest can describe only tensors and "
+                "constants",
+                hint="use as source a function that returns a module whose forward takes tensors "
+                "and builds that object from them",
             )
         words = f": {type(self.first).__name__}: {one_line(self.first)}" if self.first else ""
         raise ModelError(
-            f"no inputs were found that {self.spec.source.text!r} runs on{words}",
-            hint="name them in the manifest under 'inputs'",
+            f"no inputs were found on which {self.spec.source.text!r} runs{words}",
+            hint="specify them in the manifest under 'inputs'",
         )
 
 
-def _noted(choice: Choice, *notes: str) -> Choice:
-    return replace(choice, notes=(*choice.notes, *notes))
+def _noted(candidate: Candidate, *notes: str) -> Candidate:
+    return replace(candidate, notes=(*candidate.notes, *notes))
 
 
-def _search(spec: ModelSpec, loaded: Loaded) -> Search:
+def _search(spec: ModelSpec, loaded: Loaded) -> CandidateSearch:
     model, kind = loaded.model, spec.source.kind
     if loaded.inputs:
-        return Search([Choice(inputs=loaded.inputs, dims=dict(loaded.dims))])
+        return CandidateSearch([Candidate(inputs=loaded.inputs, dims=dict(loaded.dims))])
     if kind == "torchvision":
-        return Search(torchvision_choices(spec.source.target, model))
+        return CandidateSearch(torchvision_candidates(spec.source.target, model))
     if kind == "timm":
-        return Search(timm_choices(model, dict(spec.arguments)))
+        return CandidateSearch(timm_candidates(model, dict(spec.arguments)))
     if hasattr(model, "config") and hasattr(model, "main_input_name"):
         return ConfigSearch(model)
     return SignatureSearch(model)
 
 
-def _taken(spec: ModelSpec, loaded: Loaded) -> int:
-    """The manifest's batch if the program takes it, else the one it was exported with."""
-    with trial(loaded.model):
-        runs = why_not(loaded.model, spec, spec.batch) is None
+def _usable_batch(spec: ModelSpec, loaded: Loaded) -> int:
+    """The manifest's batch if the program accepts it, else the batch it was exported with."""
+    with trial_mode(loaded.model):
+        runs = run_error(loaded.model, spec, spec.batch) is None
     return spec.batch if runs or loaded.batch is None else loaded.batch

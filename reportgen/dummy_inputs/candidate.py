@@ -1,8 +1,8 @@
-"""One set of inputs that might be right: what is tried, and written down when it runs."""
+"""One candidate set of inputs, builders of its parts, and changes to nested parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from reportgen.manifest import Constant, InputSpec
@@ -11,7 +11,7 @@ Dims = tuple[int | str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class Candidate:
     """Inputs that might be right, with the sizes of the dims they name.
 
     Attributes:
@@ -25,27 +25,27 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-class Search(Iterator[Choice]):
+class CandidateSearch(Iterator[Candidate]):
     """Choices for one model, the likeliest first; one that learns overrides `learn`.
 
     Attributes:
         tries: how many are worth trying.
-        varies_batch: whether a choice that runs with one batch alone is put behind the others.
+        varies_batch: whether a candidate that runs with one batch alone is put behind the others.
     """
 
     tries = 60
     varies_batch = False
 
-    def __init__(self, choices: Iterable[Choice] = ()) -> None:
-        self._choices = iter(choices)
+    def __init__(self, candidates: Iterable[Candidate] = ()) -> None:
+        self._choices = iter(candidates)
 
-    def __next__(self) -> Choice:
+    def __next__(self) -> Candidate:
         return next(self._choices)
 
     def learn(self, error: Exception) -> None:
-        """Let the error of the last choice lead to the next ones."""
+        """Let the error of the last candidate lead to the next ones."""
 
-    def unwritable(self) -> str:
+    def unsupported_argument(self) -> str:
         """Why no manifest can hold the inputs; "" where one may."""
         return ""
 
@@ -76,7 +76,7 @@ def filled(
     return tensor(name, *dims, dtype=dtype, low=value, high=value + 1, keyword=keyword)
 
 
-def given(name: str | None, *dims: int | str, values: tuple[int, ...]) -> InputSpec:
+def fixed_values(name: str | None, *dims: int | str, values: tuple[int, ...]) -> InputSpec:
     """Whole numbers that stand along the last dim, passed by name."""
     return InputSpec.model_validate(
         {"name": name, "shape": dims, "dtype": "int64", "values": values, "keyword": True}
@@ -88,3 +88,46 @@ def constant(
 ) -> InputSpec:
     """A constant argument."""
     return InputSpec(name=name, keyword=keyword, value=Constant(value=value))
+
+
+Inputs = tuple[InputSpec, ...]
+
+
+def parts_of(inputs: Inputs) -> list[tuple[str, InputSpec]]:
+    """Every tensor and constant, with its key, or its name, or that of what holds it."""
+    return [pair for item in inputs for pair in _below(item.name or "", item)]
+
+
+def _below(name: str, item: InputSpec) -> Iterator[tuple[str, InputSpec]]:
+    if item.items is None and item.fields is None:
+        yield name, item
+    for part in item.items or ():
+        yield from _below(name, part)
+    for key, part in (item.fields or {}).items():
+        yield from _below(key, part)
+
+
+def with_part(inputs: Inputs, place: int, part: InputSpec) -> Inputs:
+    """`inputs` with `part` as the `place`-th of `parts_of`, called and passed as that one was."""
+    count = iter(range(len(parts_of(inputs))))
+
+    def change(item: InputSpec) -> InputSpec:
+        if next(count) != place:
+            return item
+        return part.model_copy(update={"name": item.name, "keyword": item.keyword})
+
+    return every_part(inputs, change)
+
+
+def every_part(inputs: Inputs, change: Callable[[InputSpec], InputSpec]) -> Inputs:
+    """`inputs` with every tensor and constant in them as `change` makes it."""
+    return tuple(_changed(item, change) for item in inputs)
+
+
+def _changed(item: InputSpec, change: Callable[[InputSpec], InputSpec]) -> InputSpec:
+    if item.items is not None:
+        return item.model_copy(update={"items": every_part(item.items, change)})
+    if item.fields is not None:
+        fields = {key: _changed(part, change) for key, part in item.fields.items()}
+        return item.model_copy(update={"fields": fields})
+    return change(item)

@@ -1,12 +1,13 @@
-"""What the error of a forward pass teaches about the inputs that the pass wanted."""
+"""Parse the error of a forward pass: what it says about the inputs, and inputs changed to match."""
 
 from __future__ import annotations
 
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
-from reportgen.dummy_inputs.candidate import Dims
+from reportgen.dummy_inputs.candidate import Dims, Inputs, every_part, parts_of, with_part
 from reportgen.manifest import InputSpec
 
 _NUMBER = re.compile(r"(?<![A-WYZa-wyz_.\d])\d+(?!\.?\d)")  # a size: no mat1, conv2d or 0.25
@@ -28,7 +29,7 @@ _LONGEST = 2048  # a size that an error states and is longer grew out of one of 
 _MOST_DIMS = 6  # other sizes tried after one error
 
 
-def wanted_names(error: Exception, absent: Iterable[str]) -> list[str]:
+def expected_names(error: Exception, absent: Iterable[str]) -> list[str]:
     """Arguments left out that the error names, or that the code which met a None reads."""
     names, text = list(absent), str(error)
     said = [name for name in names if re.search(rf"\b{re.escape(name)}\b", text)]
@@ -49,7 +50,7 @@ def _met_none(error: Exception) -> bool:
     return "NoneType" in text or "not None" in text or "is None" in text
 
 
-def wanted_placeholders(error: Exception) -> int | None:
+def expected_placeholders(error: Exception) -> int | None:
     """How many tokens must stand for an image or a sound, where the error counts them."""
     text = str(error)
     if _TOKENS.search(text) is None:
@@ -59,12 +60,12 @@ def wanted_placeholders(error: Exception) -> int | None:
     return max(numbers, default=0) or None
 
 
-def wanted_tokens(error: Exception) -> list[str]:
+def expected_tokens(error: Exception) -> list[str]:
     """The fields of a configuration that hold a token which the error misses in the text."""
     return [f"{word.lower()}_token_id" for word in _NAMED_TOKEN.findall(str(error))]
 
 
-def wanted_sizes(error: Exception, inputs: tuple[InputSpec, ...]) -> Iterator[tuple[int, int]]:
+def expected_sizes(error: Exception, inputs: tuple[InputSpec, ...]) -> Iterator[tuple[int, int]]:
     """A size that an input has and the error states, with another that it states.
 
     Whatever words an error is in, the size that was found and the size that was expected both
@@ -73,11 +74,11 @@ def wanted_sizes(error: Exception, inputs: tuple[InputSpec, ...]) -> Iterator[tu
     stated = list(dict.fromkeys(int(number) for number in _NUMBER.findall(str(error))))
     had = {dim for item in inputs for dim in item.shape or () if isinstance(dim, int)}
     pairs = [(a, b) for a in stated if a in had and a > 1 for b in stated if _may_be(b, a)]
-    yield from (pair for pair in found_and_wanted(error) if pair[0] in had)
+    yield from (pair for pair in found_and_expected(error) if pair[0] in had)
     yield from pairs[:_MOST_DIMS]
 
 
-def found_and_wanted(error: Exception) -> Iterator[tuple[int, int]]:
+def found_and_expected(error: Exception) -> Iterator[tuple[int, int]]:
     """The size that an error found and the one it wanted, where its words tell which is which."""
     text = str(error)
     product, channels = _PRODUCT.search(text), _CHANNELS.search(text)
@@ -87,18 +88,18 @@ def found_and_wanted(error: Exception) -> Iterator[tuple[int, int]]:
         yield int(channels[2]), int(channels[1])
 
 
-def wants_floats(error: Exception) -> bool:
+def expects_floats(error: Exception) -> bool:
     """Whether whole numbers were given where a layer has weights of floats."""
     text = str(error)
-    return "Long" in text and "Float" in text and not wants_integers(error)
+    return "Long" in text and "Float" in text and not expects_integers(error)
 
 
-def wants_integers(error: Exception) -> bool:
+def expects_integers(error: Exception) -> bool:
     """Whether floats were given where something is looked up by them."""
     return _INTEGERS.search(str(error)) is not None
 
 
-def wants_booleans(error: Exception) -> bool:
+def expects_booleans(error: Exception) -> bool:
     """Whether whole numbers were given where a mask has to be of booleans."""
     return _BOOLEANS.search(str(error)) is not None
 
@@ -109,7 +110,7 @@ def missing_arguments(error: Exception) -> list[str]:
     return re.findall(r"'(\w+)'", text.partition("required positional argument")[2])
 
 
-def wanted_rank(error: Exception) -> int | None:
+def expected_rank(error: Exception) -> int | None:
     """How many dimensions a tensor should have had, where the error says so."""
     text = str(error)
     for pattern, rank_of in _RANKS:
@@ -118,13 +119,13 @@ def wanted_rank(error: Exception) -> int | None:
     return None
 
 
-def spare_dims(error: Exception) -> int:
-    """How many dimensions too many a tensor had that was joined with another; 0 if not told."""
+def excess_dims(error: Exception) -> int:
+    """By how many dimensions a concatenated tensor exceeds the other; 0 if not stated."""
     match = _JOINED.search(str(error))
     return int(match[1]) - int(match[2]) if match else 0
 
 
-def wanted_key(error: Exception) -> str | None:
+def expected_key(error: Exception) -> str | None:
     """The key that a dict of inputs lacks."""
     missing = error.args[0] if isinstance(error, KeyError) and error.args else None
     return missing if isinstance(missing, str) else None
@@ -143,9 +144,126 @@ def resized(item: InputSpec, size: int, other: int) -> InputSpec:
     return item.model_copy(update={"shape": shape})
 
 
-def signature_of(error: Exception) -> tuple[str, str]:
+def error_signature(error: Exception) -> tuple[str, str]:
     """Where and of what a pass died, whatever the sizes were: equal for errors of one cause."""
     frames = traceback.extract_tb(error.__traceback__)
     outside = [f for f in frames if "/torch/" not in f.filename] or frames
     place = f"{outside[-1].filename}:{outside[-1].lineno}" if outside else ""
     return place, _NUMBER.sub("#", str(error))
+
+
+_LONGEST_SIDE = 100_000
+_ROUND = (32, 16, 8, 4, 2, 1)
+
+
+class SizeChanges:
+    """What the sizes in errors teach; it remembers how much came of which side."""
+
+    def __init__(self) -> None:
+        self._points: dict[tuple[int, int], list[tuple[int, float]]] = {}
+
+    def after(self, error: Exception, inputs: Inputs) -> list[Inputs]:
+        """The inputs to try after `error`, the likeliest first."""
+        suggested = [*_exchanged(error, inputs)]
+        for found, wanted in found_and_expected(error):
+            shifted = [*_shifted(inputs, wanted - found)]
+            sides = [*self._of_sides(inputs, found, wanted)]
+            suggested += [*shifted, *sides] if len(parts_of(inputs)) > 1 else [*sides, *shifted]
+        return list({repr(one): one for one in suggested if one != inputs}.values())
+
+    def _of_sides(self, inputs: Inputs, found: int, wanted: int) -> Iterator[Inputs]:
+        """Another side where a flattened picture, volume or sound has the wrong number of values.
+
+        The root of that number is linear in the side, but for rounding in the layers.
+        """
+        for place, (_, part) in enumerate(parts_of(inputs)):
+            side, rank = _side_of(part)
+            if not side:
+                continue
+            points = self._points.setdefault((place, wanted), [])
+            points.append((side, found ** (1 / rank)))
+            other = _rounder(_meeting(points, wanted ** (1 / rank)), {s for s, _ in points})
+            if 1 <= other <= _LONGEST_SIDE:
+                yield with_part(inputs, place, resized_sides(part, side, other))
+
+
+def _exchanged(error: Exception, inputs: Inputs) -> Iterator[Inputs]:
+    """A size that stands in the inputs and the error, for another one that the error states."""
+    given = tuple(part for _, part in parts_of(inputs))
+    for size, other in dict.fromkeys(expected_sizes(error, given)):
+        yield every_part(inputs, partial(resized, size=size, other=other))
+        places = [place for place, part in enumerate(given) if size in (part.shape or ())]
+        for place in places if len(places) > 1 else ():
+            yield with_part(inputs, place, resized(given[place], size, other))
+
+
+def _shifted(inputs: Inputs, more: int) -> Iterator[Inputs]:
+    """So many features more or fewer in one input of several, as what is concatenated needs."""
+    for place, (_, part) in enumerate(parts_of(inputs)):
+        shape = part.shape or ()
+        axis = 1 if len(shape) > 3 else len(shape) - 1
+        size = shape[axis] if shape and part.dtype.startswith("float") else None
+        if isinstance(size, int) and size + more > 0:
+            longer = (*shape[:axis], size + more, *shape[axis + 1 :])
+            yield with_part(inputs, place, part.model_copy(update={"shape": longer}))
+
+
+def _side_of(part: InputSpec) -> tuple[int, int]:
+    """The side of a picture, a volume or a sound behind its channels, and in how many directions.
+
+    (0, 0) for anything else.
+    """
+    sides = [dim for dim in (part.shape or ())[2:] if isinstance(dim, int)]
+    if not sides or part.dtype == "int64":
+        return 0, 0
+    return sides[-1], sum(side == sides[-1] for side in sides)
+
+
+def resized_sides(part: InputSpec, side: int, other: int) -> InputSpec:
+    """`part` with `other` for every side of the length `side`; its channels stay."""
+    shape = part.shape or ()
+    changed = tuple(other if dim == side else dim for dim in shape[2:])
+    return part.model_copy(update={"shape": (*shape[:2], *changed)})
+
+
+def _meeting(points: list[tuple[int, float]], wanted: float) -> int:
+    """The side at which the line through the two nearest points reaches `wanted`."""
+    nearest = sorted(points, key=lambda point: abs(point[1] - wanted))[:2]
+    (side, found), *others = nearest
+    if others and others[0][1] != found:
+        return round(side + (wanted - found) * (others[0][0] - side) / (others[0][1] - found))
+    return round(side * wanted / found) if found else side + 1
+
+
+def _rounder(side: int, tried: set[int]) -> int:
+    """The roundest number near `side` that was not tried."""
+    near = [side, side + 1, side - 1, side + 2, side - 2]
+    left = [number for number in near if number not in tried] or [side]
+    return next(n for step in _ROUND for n in left if n % step == 0)
+
+
+def is_index_out_of_range(error: Exception) -> bool:
+    """Whether an index lay beyond the end of what it looks up."""
+    return "out of range" in str(error) or "out of bounds" in str(error)
+
+
+def lower_indices(inputs: Inputs, tables: list[int]) -> Iterator[Inputs]:
+    """Whole numbers below the next smaller of `tables`; fewer of them, as they are positions."""
+    highs = {int(part.high) for _, part in parts_of(inputs) if part.high and part.high > 1}
+    for high in sorted(highs, reverse=True):
+        smaller = max((size for size in tables if size < high), default=1)
+        yield every_part(inputs, partial(_lower, high=high, smaller=smaller))
+    if highs:
+        yield every_part(inputs, _halved)
+
+
+def _lower(part: InputSpec, *, high: int, smaller: int) -> InputSpec:
+    is_of_it = part.high == high and smaller > (part.low or 0)
+    return part.model_copy(update={"high": smaller}) if is_of_it else part
+
+
+def _halved(part: InputSpec) -> InputSpec:
+    if part.shape is None or part.dtype != "int64":
+        return part
+    shape = tuple(dim // 2 if isinstance(dim, int) and dim > 1 else dim for dim in part.shape)
+    return part.model_copy(update={"shape": shape})

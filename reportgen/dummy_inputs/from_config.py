@@ -1,12 +1,12 @@
-"""What each argument of a transformers model may be given, by the sizes of its configuration."""
+"""Candidate values for each argument of a transformers model, by the sizes in its configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from reportgen.dummy_inputs.candidate import constant, filled, indices, tensor
+from reportgen.dummy_inputs.config_sizes import Sizes
 from reportgen.dummy_inputs.from_images import BY_NAME, pixels, rows
-from reportgen.dummy_inputs.sizes import Sizes
 from reportgen.manifest import InputSpec
 
 _LENGTH = 128
@@ -301,7 +301,7 @@ _BY_NAME: dict[str, Callable[[str, Sizes], Iterator[InputSpec]]] = {
     **BY_NAME,
 }
 
-WANTED = frozenset(_BY_NAME) - {
+OPTIONAL_INPUTS = frozenset(_BY_NAME) - {
     "attention_mask", "decoder_attention_mask", "inputs_embeds", "return_loss",
     "encoder_outputs", "position_ids"
 }  # fmt: skip

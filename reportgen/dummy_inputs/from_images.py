@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from reportgen.dummy_inputs.candidate import filled, given, tensor
-from reportgen.dummy_inputs.sizes import Sizes
+from reportgen.dummy_inputs.candidate import filled, fixed_values, tensor
+from reportgen.dummy_inputs.config_sizes import Sizes
 from reportgen.manifest import InputSpec
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def grid(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
         yield filled(name, 1, 2, value=_GRID, keyword=True)
         return
     yield filled(name, 1, 3, value=_GRID, keyword=True)
-    yield given(name, 1, 3, values=(1, _GRID, _GRID**2))
+    yield fixed_values(name, 1, 3, values=(1, _GRID, _GRID**2))
 
 
 def image_sizes(name: str, sizes: Sizes) -> Iterator[InputSpec]:

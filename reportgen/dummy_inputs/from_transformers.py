@@ -1,43 +1,136 @@
-"""Inputs of transformers' models: from the configuration, the signature, and what a run says."""
+"""Candidate inputs of transformers models, from the configuration, the signature and errors."""
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from reportgen.dummy_inputs.candidate import Choice, Search, filled
-from reportgen.dummy_inputs.embedding_bounds import lowered, says_too_small
+from reportgen.dummy_inputs.argument_hints import (
+    documented_ranks,
+    options_of_name,
+    prefers,
+    usages_of,
+)
+from reportgen.dummy_inputs.candidate import Candidate, CandidateSearch, filled
+from reportgen.dummy_inputs.config_sizes import Sizes
 from reportgen.dummy_inputs.error_parsing import (
-    found_and_wanted,
+    error_signature,
+    excess_dims,
+    expected_names,
+    expected_placeholders,
+    expected_rank,
+    expected_sizes,
+    expected_tokens,
+    expects_booleans,
+    expects_floats,
+    expects_integers,
+    found_and_expected,
+    is_index_out_of_range,
+    lower_indices,
     read_names,
     resized,
-    signature_of,
-    spare_dims,
-    wanted_names,
-    wanted_placeholders,
-    wanted_rank,
-    wanted_sizes,
-    wanted_tokens,
-    wants_booleans,
-    wants_floats,
-    wants_integers,
 )
-from reportgen.dummy_inputs.from_config import WANTED
-from reportgen.dummy_inputs.from_docstring import documented_ranks
-from reportgen.dummy_inputs.from_parameters import Parameters
-from reportgen.dummy_inputs.sizes import Sizes
+from reportgen.dummy_inputs.from_config import OPTIONAL_INPUTS, anything, options
+from reportgen.dummy_inputs.from_images import entry_rows, merged_patches, packed
+from reportgen.dummy_inputs.from_layers import table_sizes
 from reportgen.manifest import InputSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+_AS_ROWS = ("pixel_values", "pixel_values_videos", "hidden_states")
+
+
+class ForwardParameters:
+    """The parameters of one forward, each with what it may be given.
+
+    Attributes:
+        names: of all but `*args` and `**kwargs`.
+        needed: those that have no default.
+        tables: how many rows each embedding of the model has.
+    """
+
+    def __init__(self, model: nn.Module, sizes: Sizes) -> None:
+        self._model = model
+        self._sizes = sizes
+        self._found = _parameters(model)
+        self._options: dict[str, list[InputSpec]] = {}
+        self._requested: set[str] = set()
+        self.names = tuple(self._found)
+        self.needed = [name for name, p in self._found.items() if p.default is p.empty]
+        self.tables = table_sizes(model)
+
+    def options(self, name: str) -> list[InputSpec]:
+        """What may be given for an argument so far; [] if it can be left out and is not known."""
+        if name not in self._options:
+            known = [*self._patch_rows(name), *options(name, self._sizes)]
+            is_needed = name in self.needed or name in self._requested
+            self._options[name] = known if known or not is_needed else self._options_by_name(name)
+        return self._options[name]
+
+    def request(self, name: str) -> None:
+        """Have options for an argument that can be left out and of which nothing is known."""
+        if not self.options(name):
+            self._requested.add(name)
+            del self._options[name]
+
+    def unsupported_argument(self) -> str:
+        """The first needed argument that must be an object of a class of its own; "" for none."""
+        usages = usages_of(self._model.forward, self.names)
+        wanted = ((name, usages[name].unsupported_class) for name in self.needed)
+        return next(
+            (
+                f"{name!r} is a {unsupported_class}"
+                for name, unsupported_class in wanted
+                if unsupported_class
+            ),
+            "",
+        )
+
+    def number_of(self, name: str, item: InputSpec) -> int:
+        """Which option of an argument `item` is; it is one from now on."""
+        known = self.options(name)
+        if item not in known:
+            known.append(item)
+        return known.index(item)
+
+    def _options_by_name(self, name: str) -> list[InputSpec]:
+        """What the name of an argument, its declaration or nothing at all suggests."""
+        named = options_of_name(name, self.tables)
+        called = [item.model_copy(update={"name": name, "keyword": True}) for item in named]
+        rest = anything(name, self._sizes, beside_images="pixel_values" in self._found)
+        suits = prefers("ids" if self._is_of_integers(name) else name)
+        known = list(dict.fromkeys([*called, *rest]))
+        return sorted(known, key=lambda item: suits is not None and not suits(item))
+
+    def _is_of_integers(self, name: str) -> bool:
+        declared = str(self._found[name].annotation)
+        return "LongTensor" in declared and "FloatTensor" not in declared
+
+    def _patch_rows(self, name: str) -> list[InputSpec]:
+        """Beside a grid that must be given, images are rows of patches, of whichever width."""
+        if "spatial_shapes" in self._found:
+            return list(packed(name, self._sizes))
+        if not any("grid" in other for other in self.needed) or name not in _AS_ROWS:
+            return []
+        return [*entry_rows(self._model, name), *merged_patches(name, self._sizes)]
+
+
+def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
+    forward: Any = model.forward
+    found = inspect.signature(forward).parameters
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {name: p for name, p in found.items() if p.kind not in variadic}
+
 
 _BESIDES = ("pixel_values", "input_features", "input_values", "audio_values")
 _AS_LONG = ("attention_mask", "mm_token_type_ids", "image_embeds_position_mask")
 _MOST_ALIKE = 10  # passes that die of one cause, whatever they are given
 _PATIENCE = 4  # of them, after which the sizes in their errors no longer come first
 _MOST_OF_A_RANK = 4
-_LAST = 15  # tries in which what was to be tried at first comes before all that errors told
+_LAST = 15  # tries in which what was to be tried at first comes before all that errors suggested
 
 _NEVER = frozenset({
     "labels", "past_key_values", "use_cache", "return_dict", "output_attentions",
@@ -49,34 +142,34 @@ State = tuple[tuple[str, int], ...]
 """The arguments of one call, each with the number of the option that is taken for it."""
 
 
-class ConfigSearch(Search):
+class ConfigSearch(CandidateSearch):
     """Choices for one model, the most telling first; what a run says leads to the next ones."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._config: Any = model.config
         self._sizes = Sizes(config=self._config)
-        self._parameters = Parameters(model, self._sizes)
+        self._parameters = ForwardParameters(model, self._sizes)
         self._names = self._parameters.names
         self._documented = documented_ranks(model.forward)
         main = getattr(model, "main_input_name", "input_ids")
         self._main = tuple([main] if isinstance(main, str) else main)
         self._seen: set[tuple[State, int]] = set()
-        self._deaths: Counter[tuple[str, str]] = Counter()
+        self._failures: Counter[tuple[str, str]] = Counter()
         self._last: State = ()
         self._placeholders = 0  # how many tokens stand for an image or a sound; runs tell
         self._queue: list[State] = []
         self._turn = 0
-        self._first = [tuple((name, 0) for name in names) for names in self._beginnings()]
+        self._first = [tuple((name, 0) for name in names) for names in self._first_candidates()]
         for state in self._first:
             self._enqueue(state)
 
-    def __next__(self) -> Choice:
+    def __next__(self) -> Candidate:
         if not self._queue:
             self._embed()
         if not self._queue:
             raise StopIteration
-        self._last = self._drawn()
+        self._last = self._next_inputs()
         inputs = tuple(self._input(name, index) for name, index in self._last)
         missing = [name for name in _BESIDES if self._is_left_out(name)]
         left_out = (
@@ -84,9 +177,9 @@ class ConfigSearch(Search):
             if missing
             else ()
         )
-        return Choice(inputs=inputs, notes=left_out)
+        return Candidate(inputs=inputs, notes=left_out)
 
-    def _drawn(self) -> State:
+    def _next_inputs(self) -> State:
         """The next in the queue; toward the end those that nothing but errors put behind."""
         self._turn += 1
         is_late = self._turn > self.tries - _LAST
@@ -101,23 +194,23 @@ class ConfigSearch(Search):
             needed = [name for name in self._parameters.needed if name != "input_ids"]
             self._enqueue((("inputs_embeds", 0), *((name, 0) for name in needed)))
 
-    def unwritable(self) -> str:
+    def unsupported_argument(self) -> str:
         """The first argument that must be an object of a class of its own."""
-        return self._parameters.foreign()
+        return self._parameters.unsupported_argument()
 
     def learn(self, error: Exception) -> None:
-        """Queue what the error of the last choice suggests: an argument, a size, an option."""
-        cause = signature_of(error)
-        self._deaths[cause] += 1
-        if self._deaths[cause] > _MOST_ALIKE:
+        """Queue what the error of the last candidate suggests: an argument, a size, an option."""
+        cause = error_signature(error)
+        self._failures[cause] += 1
+        if self._failures[cause] > _MOST_ALIKE:
             return
-        count = wanted_placeholders(error)
+        count = expected_placeholders(error)
         if count is not None:
             self._count_placeholders(count)
-        self._learn_sizes(error, is_new=self._deaths[cause] <= _PATIENCE)
+        self._learn_sizes(error, is_new=self._failures[cause] <= _PATIENCE)
         self._learn_names(error)
         self._learn_kinds(error)
-        if says_too_small(error):
+        if is_index_out_of_range(error):
             self._shorten()
         self._learn_ranks(error)
         self._learn_widths(error)
@@ -126,12 +219,12 @@ class ConfigSearch(Search):
             if index + 1 < len(self._parameters.options(name)):
                 self._enqueue(_with(self._last, place, (name, index + 1)))
         for name in self._absent():
-            if name in WANTED:
+            if name in OPTIONAL_INPUTS:
                 self._enqueue((*self._last, (name, 0)))
 
     def _learn_sizes(self, error: Exception, *, is_new: bool) -> None:
         given = tuple(self._input(name, index) for name, index in self._last)
-        for size, other in reversed(list(dict.fromkeys(wanted_sizes(error, given)))):
+        for size, other in reversed(list(dict.fromkeys(expected_sizes(error, given)))):
             changed = [resized(item, size, other) for item in given]
             places = [n for n, pair in enumerate(zip(given, changed, strict=True)) if _differ(pair)]
             for place in places if len(places) > 1 else []:
@@ -145,12 +238,12 @@ class ConfigSearch(Search):
             if name.endswith("input_ids") and index + 1 < len(self._parameters.options(name)):
                 self._enqueue(_with(self._last, place, (name, index + 1)), first=True)
         given = tuple(self._input(name, index) for name, index in self._last)
-        for changed in lowered(given, self._parameters.tables):
+        for changed in lower_indices(given, self._parameters.tables):
             self._enqueue(self._stating(self._last, list(changed)), first=True)
 
     def _learn_ranks(self, error: Exception) -> None:
         """Options with as many dimensions as the error says."""
-        rank, spare = wanted_rank(error), spare_dims(error)
+        rank, spare = expected_rank(error), excess_dims(error)
         for place, (name, index) in enumerate(self._last if rank or spare else ()):
             had = len(self._parameters.options(name)[index].shape or ())
             for option in reversed(self._of_rank(place, rank or had - spare)):
@@ -158,7 +251,7 @@ class ConfigSearch(Search):
 
     def _learn_widths(self, error: Exception) -> None:
         """Options that end in the width which a product of matrices wanted."""
-        for _, wanted in found_and_wanted(error):
+        for _, wanted in found_and_expected(error):
             for place, (name, index) in enumerate(self._last):
                 shapes = [item.shape or ("",) for item in self._parameters.options(name)]
                 fitting = [n for n, shape in enumerate(shapes) if shape[-1] == wanted]
@@ -166,7 +259,7 @@ class ConfigSearch(Search):
                     self._enqueue(_with(self._last, place, (name, fitting[0])), first=True)
 
     def _learn_documented(self) -> None:
-        """The last choice with as many dimensions as the documentation says of each argument."""
+        """The last candidate with as many dimensions as the documentation says of each argument."""
         state = self._last
         for place, (name, _) in enumerate(state):
             fitting = self._of_rank(place, self._documented.get(name))
@@ -174,18 +267,18 @@ class ConfigSearch(Search):
         self._enqueue(state, first=True)
 
     def _of_rank(self, place: int, rank: int | None) -> list[int]:
-        """The first options with `rank` dimensions, none if the last choice has as many."""
+        """The first options with `rank` dimensions, none if the last candidate has as many."""
         name, index = self._last[place]
         ranks = [len(item.shape or ()) for item in self._parameters.options(name)]
         fitting = [n for n, found in enumerate(ranks) if found == rank != ranks[index]]
         return fitting[:_MOST_OF_A_RANK]
 
     def _learn_kinds(self, error: Exception) -> None:
-        if wants_floats(error):
+        if expects_floats(error):
             self._take("float", self._last)
-        if wants_integers(error):
+        if expects_integers(error):
             self._take("int", self._read(error) or self._last)
-        if wants_booleans(error):
+        if expects_booleans(error):
             self._take_booleans()
 
     def _take_booleans(self) -> None:
@@ -215,15 +308,15 @@ class ConfigSearch(Search):
 
     def _learn_names(self, error: Exception) -> None:
         absent = self._absent()
-        known = wanted_names(error, absent)
+        known = expected_names(error, absent)
         for wanted in (self._unknown(error, known), known):
             if len(wanted) > 1:
                 self._enqueue((*self._last, *((name, 0) for name in wanted)), first=True)
             for name in wanted:
                 self._enqueue((*self._last, (name, 0)), first=True)
         if "NoneType" in str(error):
-            self._enqueue((*self._last, *((name, 0) for name in absent if name in WANTED)))
-        for field in wanted_tokens(error):
+            self._enqueue((*self._last, *((name, 0) for name in absent if name in OPTIONAL_INPUTS)))
+        for field in expected_tokens(error):
             token = getattr(self._config, field, None)
             if isinstance(token, int) and "input_ids" in dict(self._last):
                 given = [self._input(name, index) for name, index in self._last]
@@ -254,17 +347,17 @@ class ConfigSearch(Search):
         """All arguments that the error wants, if one is among them of which nothing is known."""
         given = dict(self._last)
         left = [n for n in self._names if n not in given and n not in _NEVER]
-        wanted = wanted_names(error, left)
+        wanted = expected_names(error, left)
         new = [name for name in wanted if name not in known]
         for name in new:
-            self._parameters.ask(name)
+            self._parameters.request(name)
         return wanted if new else []
 
     def _absent(self) -> list[str]:
         given = dict(self._last)
         return [n for n in self._names if n not in given and self._parameters.options(n)]
 
-    def _beginnings(self) -> Iterator[list[str]]:
+    def _first_candidates(self) -> Iterator[list[str]]:
         needed = self._parameters.needed
         main = [name for name in self._main if name in self._names]
         first = list(dict.fromkeys([*main, *needed])) or list(self._names[:1])

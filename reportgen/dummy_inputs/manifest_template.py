@@ -1,20 +1,24 @@
-"""A manifest for one source, written for people to go on with: `reportgen init` prints it."""
+"""Manifest text for a model source or for training logs; `reportgen init` prints it."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.dummy_inputs import guess_inputs
-from reportgen.dummy_inputs.candidate import Choice
-from reportgen.dummy_inputs.dynamic_dims import has_free_batch, with_free_dims
-from reportgen.dummy_inputs.trial_run import trial
-from reportgen.errors import ModelError
+from reportgen.dummy_inputs.candidate import Candidate
+from reportgen.dummy_inputs.trial_run import has_batch_dim, name_dynamic_dims, trial_mode
+from reportgen.errors import LogError, ModelError
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
 from reportgen.sources import Loaded, load_model
 from reportgen.sources.weightless import weight_bytes
+from reportgen.training_logs.log_run import LogRun
+from reportgen.training_logs.log_set import LogSet
+from reportgen.units import format_integer
 
 if TYPE_CHECKING:
     from reportgen.manifest import Source
@@ -26,7 +30,7 @@ _LARGEST_CARD = "H200"
 _BATCHES = (1, 2)  # some models refuse one sample
 
 
-def draft_manifest(text: str) -> str:
+def manifest_for_source(text: str) -> str:
     """A manifest that builds a report of the source `text`, with inputs that the model ran on.
 
     Args:
@@ -40,12 +44,14 @@ def draft_manifest(text: str) -> str:
     if source.kind == "onnx":
         return _of_file(spec)
     loaded = load_model(spec)
-    spec, choice = _found(spec, loaded)
-    with trial(loaded.model):
-        choice = with_free_dims(loaded.model, spec, choice)
+    spec, candidate = _found(spec, loaded)
+    with trial_mode(loaded.model):
+        candidate = name_dynamic_dims(loaded.model, spec, candidate)
     card = _card(weight_bytes(loaded.model))
-    notes = (*loaded.notes, *choice.notes)
-    return "\n".join([*_head(spec, card, notes), *_inputs(choice), *_tail(spec, choice)]) + "\n"
+    notes = (*loaded.notes, *candidate.notes)
+    return (
+        "\n".join([*_head(spec, card, notes), *_inputs(candidate), *_tail(spec, candidate)]) + "\n"
+    )
 
 
 def _of_file(spec: ModelSpec) -> str:
@@ -55,7 +61,7 @@ def _of_file(spec: ModelSpec) -> str:
     return "\n".join(_head(spec, "T4", ("the file names its own inputs",))) + "\n"
 
 
-def _found(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, Choice]:
+def _found(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, Candidate]:
     batches = _BATCHES if loaded.batch is None else (loaded.batch,)
     first: ModelError | None = None
     for batch in batches:
@@ -100,22 +106,22 @@ def _head(spec: ModelSpec, card: str, notes: tuple[str, ...]) -> Iterator[str]:
         yield f"    # {note}"
 
 
-def _inputs(choice: Choice) -> Iterator[str]:
-    if not choice.inputs:
+def _inputs(candidate: Candidate) -> Iterator[str]:
+    if not candidate.inputs:
         yield "    inputs: []  # forward takes none"
         return
     yield "    inputs:  # the model ran on these"
-    for item in choice.inputs:
+    for item in candidate.inputs:
         yield f"      - {_flow(_as_written(item))}"
-    if choice.dims:
-        yield f"    dims: {_flow(dict(choice.dims))}  # these may change"
+    if candidate.dims:
+        yield f"    dims: {_flow(dict(candidate.dims))}  # these may change"
 
 
-def _tail(spec: ModelSpec, choice: Choice) -> Iterator[str]:
-    if has_free_batch(choice):
+def _tail(spec: ModelSpec, candidate: Candidate) -> Iterator[str]:
+    if has_batch_dim(candidate):
         yield f"    batch: {spec.batch}"
         yield "    onnx: {dynamic: [batch]}  # a batch of another size ran as well"
-    elif any(item.per_sample for item in choice.inputs):
+    elif any(item.per_sample for item in candidate.inputs):
         yield f"    batch: {spec.batch}"
         yield "    onnx: {dynamic: []}  # a file takes a list of one length"
     else:
@@ -163,3 +169,70 @@ def _flow(value: Any) -> str:
         value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6
     )
     return text.removesuffix("...\n").strip()
+
+
+_MOST_TAGS = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    text: str
+    format: str | None = None
+
+    def matches(self) -> list[Path]:
+        path = Path(self.text)
+        return [path] if path.exists() else []
+
+
+def manifest_for_logs(path: Path) -> str:
+    """A manifest whose report holds the training section of the logs at `path` alone.
+
+    Raises:
+        LogError: nothing is there, or no log in a known format.
+    """
+    name = re.sub(r"[^\w.-]", "_", path.resolve().name).strip(".-")[:64] or "training"
+    head = [
+        "version: 1",
+        f"title: {json.dumps(f'Training of {name}', ensure_ascii=False)}",
+        "models:",
+        f"  - name: {json.dumps(name, ensure_ascii=False)}",
+        "    # source: torchvision:resnet50  # the model; `reportgen init SOURCE` finds its inputs",
+    ]
+    return "\n".join(head) + "\n" + log_entries(path)
+
+
+def log_entries(path: Path) -> str:
+    """The keys `logs` and `log_options` of a model, with what was found there as comments.
+
+    Raises:
+        LogError: nothing is there, or no log in a known format.
+    """
+    if not path.exists():
+        raise LogError(f"no file or folder {str(path)!r}")
+    logs = LogSet(places=(_Place(text=str(path)),))
+    logs.update()
+    found = logs.runs()
+    if not found:
+        raise LogError("; ".join(logs.notes) or f"no training logs were found in {str(path)!r}")
+    runs = [each.run for each in found]
+    tags = sorted({tag for run in runs for tag in run.scalars})
+    shown = ", ".join(tags[:_MOST_TAGS]) + (", …" if len(tags) > _MOST_TAGS else "")
+    lines = [
+        f"    logs: [{json.dumps(str(path), ensure_ascii=False)}]  # {_what(runs)}",
+        *([f"    # metrics: {re.sub(r'[^ -~]', '?', shown)}"] if tags else []),
+        "    # log_options:",
+        "    #   x: step  # or epoch, relative time, wall time, order, or the tag of a metric",
+        "    #   planned_steps: 10000  # to see whether a run ended early",
+        "    #   directions: {my_score: higher}  # for metrics whose name does not say it",
+        "    #   ranges: {val/acc: [0, 1]}  # values outside are reported",
+        "    #   reference_lines: [{metric: val/acc, value: 0.1, label: chance}]",
+        "    #   average: seed_*  # runs to show as a mean with a band",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _what(runs: list[LogRun]) -> str:
+    formats = ", ".join(sorted({run.format for run in runs}))
+    points = sum(len(series) for run in runs for series in run.scalars.values())
+    plural = "s" if len(runs) != 1 else ""
+    return f"{len(runs)} run{plural}, {formats}, {format_integer(points)} points"

@@ -165,7 +165,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "less_than_equal": lambda context: f"at most {context['le']}",
     "model_type": lambda context: _LONG_FORMS.get(context["class_name"], "a mapping"),
     "path_type": lambda _: "a path",
-    "string_pattern_mismatch": lambda _: "a code such as SUM001",
+    "string_pattern_mismatch": lambda _: "a code such as LAY001",
     "string_too_long": lambda context: f"at most {context['max_length']} characters",
     "string_type": lambda _: "text",
     "too_short": lambda _: "a list with at least one item",

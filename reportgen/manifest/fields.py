@@ -96,6 +96,14 @@ def _bytes(value: object) -> object:
     raise ValueError(f"{quote(value)} is no size: write it as 24 GiB or 512 MB")
 
 
+def _limit(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.strip().endswith(("B", "b")):
+        return _bytes(value)
+    return _count(value)
+
+
 def _one(value: object) -> object:
     """Also keep `true` and `1.0` from passing as 1, which they equal in Python."""
     if isinstance(value, bool | float) or value != 1:
@@ -142,6 +150,24 @@ Bytes = Annotated[
             "anyOf": [
                 _WHOLE_OR_TEXT,
                 {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kKMGTP]?i?[bB]\s*$"},
+            ]
+        }
+    ),
+]
+
+
+Limit = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(_limit),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {
+                    "type": "string",
+                    "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*([kMGT]|[kKMGTP]?i?[bB])?\s*$",
+                },
             ]
         }
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from reportgen.manifest.input_spec import FORMS
-from reportgen.manifest.values import PEAK_MEMORY, Document
+from reportgen.manifest.values import METRICS, PEAK_MEMORY, Document
 
 Schema = dict[str, Any]
 
@@ -52,7 +52,7 @@ def manifest_schema() -> Schema:
     """The JSON Schema of a manifest file; `reportgen schema manifest` prints it."""
     schema = Document.model_json_schema(by_alias=True, ref_template="#/definitions/{model}")
     definitions: Schema = schema.pop("$defs")
-    _open_peak_memory(definitions["Budgets"])
+    _open_budget_keys(definitions["Budgets"])
     definitions["ModelSpec"]["properties"]["ignore"]["additionalProperties"] = False
     definitions["InputSpec"]["anyOf"] = [{"required": [form]} for form in FORMS]
     definitions["LogSource"]["properties"].pop("text")
@@ -77,13 +77,14 @@ def manifest_schema() -> Schema:
     }
 
 
-def _open_peak_memory(budgets: Schema) -> None:
-    """Say `peak_memory@64`, and any batch, where the model has one dict."""
-    peaks = budgets["properties"].pop(PEAK_MEMORY)
-    described = {"description": peaks["description"]}
-    budgets["patternProperties"] = {
-        f"^{PEAK_MEMORY}[1-9][0-9]{{0,8}}$": {**peaks["additionalProperties"], **described}
-    }
+def _open_budget_keys(budgets: Schema) -> None:
+    """Keys by pattern where the model has one dict: `peak_memory@64`, `onnx.bytes`."""
+    patterns = {PEAK_MEMORY: f"^{PEAK_MEMORY}[1-9][0-9]{{0,8}}$", METRICS: r"^[a-z]\w*\.\S+$"}
+    budgets["patternProperties"] = {}
+    for name, pattern in patterns.items():
+        keys = budgets["properties"].pop(name)
+        described = {"description": keys["description"]}
+        budgets["patternProperties"][pattern] = {**keys["additionalProperties"], **described}
 
 
 def _for_editors(part: Any) -> Any:

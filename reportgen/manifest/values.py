@@ -23,6 +23,7 @@ from reportgen.manifest.fields import (
     ExistingPath,
     Flag,
     Identifier,
+    Limit,
     Line,
     NotNegative,
     OneOrMany,
@@ -45,6 +46,8 @@ Precision = Literal["fp32", "tf32", "amp-bf16", "amp-fp16", "bf16", "fp16"]
 
 PEAK_MEMORY = "peak_memory@"
 _PEAK_KEY = re.compile(r"peak_memory@([1-9][0-9]{0,8})")
+METRICS = "metrics."
+_METRIC_KEY = re.compile(r"[a-z]\w*\.\S+")
 _PICKLE = "; anything else may hold pickled code"
 V = TypeVar("V", bound=Value)
 
@@ -103,17 +106,37 @@ class Budgets(Value):
     )
     """Highest peak memory by batch size; written as "peak_memory@64": 12 GiB."""
 
+    metrics: dict[str, Limit | None] = Field(default_factory=dict, validation_alias=METRICS)
+    """Highest value of a metric, by its key: "onnx.bytes": 40 MiB."""
+
     @model_validator(mode="before")
     @classmethod
-    def _gather_peaks(cls, data: object, info: ValidationInfo) -> object:
-        """Collect `peak_memory@64` and its like under one name, which a file cannot spell."""
+    def _gather_keys(cls, data: object, info: ValidationInfo) -> object:
+        """Collect `peak_memory@64` and `onnx.bytes` under names that a file cannot contain."""
         if not isinstance(data, dict) or reading_folder(info) is None:
             return data
         peaks = {int(m[1]): v for k, v in data.items() if (m := _PEAK_KEY.fullmatch(k))}
-        rest = {k: v for k, v in data.items() if not _PEAK_KEY.fullmatch(k)}
+        metrics = {k: v for k, v in data.items() if _METRIC_KEY.fullmatch(k)}
+        rest = {k: v for k, v in data.items() if not _PEAK_KEY.fullmatch(k) and k not in metrics}
         if PEAK_MEMORY in rest:
             raise ValueError(f'"{PEAK_MEMORY}" needs a batch size, such as "{PEAK_MEMORY}64"')
-        return {**rest, PEAK_MEMORY: peaks} if peaks else rest
+        if peaks:
+            rest[PEAK_MEMORY] = peaks
+        return {**rest, METRICS: metrics} if metrics else rest
+
+    def limits(self) -> dict[str, float]:
+        """Every limit that was set, by the name that it has in the manifest."""
+        peaks = sorted(self.peak_memory_bytes.items())
+        named = {
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "flops": self.flops,
+            "model_bytes": self.model_bytes,
+            "latency_ms": self.latency_ms,
+            **{f"{PEAK_MEMORY}{batch}": limit for batch, limit in peaks},
+            **self.metrics,
+        }
+        return {name: limit for name, limit in named.items() if limit is not None}
 
 
 class Tolerance(Value):
@@ -232,8 +255,9 @@ class Manifest(Document):
 def overlay(base: V, own: V) -> V:
     """`base` with every key that was written in `own`; peak memory is overlaid batch by batch."""
     written = {field: getattr(own, field) for field in own.model_fields_set}
-    if isinstance(base, Budgets) and "peak_memory_bytes" in written:
-        written["peak_memory_bytes"] = base.peak_memory_bytes | written["peak_memory_bytes"]
+    if isinstance(base, Budgets):
+        for field in {"peak_memory_bytes", "metrics"} & written.keys():
+            written[field] = getattr(base, field) | written[field]
     return base.model_copy(update=written)
 
 

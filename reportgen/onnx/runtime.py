@@ -30,8 +30,8 @@ _LONGEST = 240
 _SEED = 20_000
 
 
-class CannotRunError(Exception):
-    """onnxruntime cannot take this file or these inputs at all, with the reason in words."""
+class OnnxRuntimeError(Exception):
+    """onnxruntime cannot load this file or accept these inputs."""
 
 
 class Runtime:
@@ -44,7 +44,7 @@ class Runtime:
         optimization: how far onnxruntime rewrites the graph: `all`, `extended`, `basic`, `none`.
 
     Raises:
-        CannotRunError: the CPU has no kernel for a node, or the file is refused.
+        OnnxRuntimeError: the CPU has no kernel for a node, or onnxruntime rejects the file.
     """
 
     def __init__(
@@ -77,15 +77,15 @@ class Runtime:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
         except Exception as error:  # onnxruntime's classes have no common one of their own
-            raise CannotRunError(_why_not(error)) from error
+            raise OnnxRuntimeError(_why_not(error)) from error
 
     def feed(self, tensors: dict[str, Tensor]) -> Feed:
-        """`tensors` as the session wants them: by name where the names fit, else by position.
+        """`tensors` as a feed of the session: by name if the names match, else by position.
 
         The arrays are copies, since a model may write into its inputs.
 
         Raises:
-            CannotRunError: a dtype cannot be handed over, or there are too few tensors.
+            OnnxRuntimeError: a dtype is not supported by NumPy, or there are too few tensors.
         """
         return feed_for([port.name for port in self._session.get_inputs()], tensors)
 
@@ -99,13 +99,15 @@ class Runtime:
 
 
 def feed_for(names: Sequence[str], tensors: dict[str, Tensor]) -> Feed:
-    """`tensors` for a file's inputs: by name where the names fit, else by position.
+    """`tensors` as a feed for the inputs `names`: by name if the names match, else by position.
 
     Raises:
-        CannotRunError: a dtype cannot be handed over, or there are too few tensors.
+        OnnxRuntimeError: a dtype is not supported by NumPy, or there are too few tensors.
     """
     if len(names) > len(tensors):
-        raise CannotRunError(f"the file wants {len(names)} inputs, the model takes {len(tensors)}")
+        raise OnnxRuntimeError(
+            f"the file has {len(names)} inputs, the model call has {len(tensors)} tensors"
+        )
     if not set(names) <= set(tensors):
         tensors = dict(zip(names, tensors.values(), strict=False))
     return {name: as_array(tensors[name]) for name in names}
@@ -115,7 +117,7 @@ def as_array(tensor: Tensor) -> npt.NDArray[Any]:
     """A copy of `tensor` for onnxruntime; complex numbers as the exporter writes them, in pairs.
 
     Raises:
-        CannotRunError: NumPy, and so onnxruntime's interface, has no such dtype.
+        OnnxRuntimeError: NumPy, and so onnxruntime's interface, has no such dtype.
     """
     import torch
 
@@ -126,12 +128,12 @@ def as_array(tensor: Tensor) -> npt.NDArray[Any]:
         array: np.ndarray[Any, Any] = tensor.cpu().contiguous().numpy().copy()
     except TypeError as error:
         dtype = str(tensor.dtype).removeprefix("torch.")
-        raise CannotRunError(f"onnxruntime on the CPU cannot take {dtype} inputs") from error
+        raise OnnxRuntimeError(f"onnxruntime on the CPU cannot take {dtype} inputs") from error
     return array
 
 
-def runtime_line(error: Exception) -> str:
-    """Onnxruntime's complaint in one line, without the paths of its own build."""
+def session_error_text(error: Exception) -> str:
+    """An onnxruntime error in one line, without paths of its build machine."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = _PATHS.sub(r"\1", _PREFIX.sub("", lines[0] if lines else "no reason given"))
     text = _SOURCES.sub("", text)
@@ -145,4 +147,4 @@ def _why_not(error: Exception) -> str:
             f"onnxruntime on the CPU has no kernel for {missing[1]} (opset {missing[2]}) "
             "in the dtype the model uses"
         )
-    return f"onnxruntime cannot load the file: {runtime_line(error)}"
+    return f"onnxruntime cannot load the file: {session_error_text(error)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from reportgen.errors import OutputError
@@ -14,9 +13,6 @@ from reportgen.outputs.stale_files import stale_files
 from reportgen.render import OTHER_FILES, render_index, render_model, render_print, render_summary
 from reportgen.report import ModelReport, Report
 from reportgen.sections import SECTIONS
-from reportgen.sections.graphs import Graphs
-from reportgen.sections.layers import Layers
-from reportgen.sections.onnx import OnnxExport
 
 FORMATS = frozenset({"html", "pdf", "json", "md"})
 """What a report can be written as; `report.json` is always written."""
@@ -92,21 +88,8 @@ def published_files(model: ModelReport) -> tuple[str, ...]:
         file
         for section in model.sections
         if isinstance(section.outcome, Done)
-        for file in (
-            *_files_of(section.outcome.result),
-            *files_of[section.name](section.outcome.result),
-        )
+        for file in files_of[section.name](section.outcome.result)
     )
-
-
-def _files_of(result: object) -> Iterator[str]:
-    if isinstance(result, Layers):
-        yield from (result.table_file, result.summary_file)
-    elif isinstance(result, OnnxExport):
-        yield from filter(None, [result.file, result.external_file if result.file else None])
-    elif isinstance(result, Graphs):
-        drawings = (result.modules, result.autograd, result.onnx)
-        yield from (drawing.svg for drawing in drawings if drawing.svg is not None)
 
 
 def _check_names(models: tuple[ModelReport, ...]) -> None:

@@ -25,7 +25,7 @@ def publish_to_visdom(report_dir: Path, url: str, env: str | None) -> Published:
             server cannot be reached or rejects the request.
     """
     from reportgen.publish.contents import read_contents
-    from reportgen.publish.visdom import publish
+    from reportgen.publish.visdom.windows import publish
 
     return publish(read_contents(report_dir), url, env)
 

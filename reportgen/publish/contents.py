@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,34 +16,16 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from reportgen.errors import PublishError
+from reportgen.findings import Finding
 from reportgen.metrics import Metric
+from reportgen.report import Headline
 
 _FORMAT = 1
 _LONGEST_SLUG = 80
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Headline:
-    """One section's result in a sentence."""
-
-    section: str
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What a rule reports; `ignored` is the manifest's reason to ignore it."""
-
-    code: str
-    severity: str
-    where: str
-    message: str
-    advice: str = ""
-    ignored: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
+class PublishedCurve:
     """One tag of one run as report.json has it: decimated; `csv` has every point."""
 
     steps: tuple[float, ...]
@@ -52,7 +36,7 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
+class PublishedImage:
     """A logged picture; `file` is relative to the model's folder."""
 
     tag: str
@@ -62,7 +46,7 @@ class Image:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
+class PublishedTable:
     """A logged table of text."""
 
     tag: str
@@ -71,20 +55,20 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class PublishedRun:
     """One run of the training logs."""
 
     name: str
     summary: str = ""
-    scalars: dict[str, Curve] = field(default_factory=dict)
-    images: tuple[Image, ...] = ()
-    tables: tuple[Table, ...] = ()
+    scalars: dict[str, PublishedCurve] = field(default_factory=dict)
+    images: tuple[PublishedImage, ...] = ()
+    tables: tuple[PublishedTable, ...] = ()
     hyperparameters: dict[str, str | float | int | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plot:
-    """A plot that several curves share, by `Curve.plot`."""
+class PublishedPlot:
+    """A plot that several curves share, by `PublishedCurve.plot`."""
 
     key: str
     title: str
@@ -92,7 +76,7 @@ class Plot:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Graph:
+class PublishedGraph:
     """A drawing of the model: its kind (modules, autograd, onnx) and its SVG file."""
 
     kind: str
@@ -109,9 +93,9 @@ class ModelContents:
     headlines: tuple[Headline, ...]
     metrics: tuple[Metric, ...]  # those with a finite value
     findings: tuple[Finding, ...]
-    runs: tuple[Run, ...]
-    plots: tuple[Plot, ...]
-    graphs: tuple[Graph, ...]
+    runs: tuple[PublishedRun, ...]
+    plots: tuple[PublishedPlot, ...]
+    graphs: tuple[PublishedGraph, ...]
 
     def file(self, name: str) -> Path | None:
         """The path of a file of this model; None if it does not exist or lies elsewhere."""
@@ -160,62 +144,62 @@ def slug(title: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Training:
-    runs: tuple[Run, ...] = ()
-    plots: tuple[Plot, ...] = ()
+class _TrainingJson:
+    runs: tuple[PublishedRun, ...] = ()
+    plots: tuple[PublishedPlot, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _TrainingOutcome:
-    result: _Training = field(default_factory=_Training)
+class _TrainingOutcomeJson:
+    result: _TrainingJson = field(default_factory=_TrainingJson)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Drawing:
+class _DrawingJson:
     svg: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Graphs:
-    modules: _Drawing = field(default_factory=_Drawing)
-    autograd: _Drawing = field(default_factory=_Drawing)
-    onnx: _Drawing = field(default_factory=_Drawing)
+class _GraphsJson:
+    modules: _DrawingJson = field(default_factory=_DrawingJson)
+    autograd: _DrawingJson = field(default_factory=_DrawingJson)
+    onnx: _DrawingJson = field(default_factory=_DrawingJson)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _GraphsOutcome:
-    result: _Graphs = field(default_factory=_Graphs)
+class _GraphsOutcomeJson:
+    result: _GraphsJson = field(default_factory=_GraphsJson)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Sections:
-    training: _TrainingOutcome = field(default_factory=_TrainingOutcome)
-    graphs: _GraphsOutcome = field(default_factory=_GraphsOutcome)
+class _SectionsJson:
+    training: _TrainingOutcomeJson = field(default_factory=_TrainingOutcomeJson)
+    graphs: _GraphsOutcomeJson = field(default_factory=_GraphsOutcomeJson)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Model:
+class _ModelJson:
     name: str
     verdict: str
     headlines: tuple[Headline, ...] = ()
     metrics: tuple[Metric, ...] = ()
     findings: tuple[Finding, ...] = ()
-    sections: _Sections = field(default_factory=_Sections)
+    sections: _SectionsJson = field(default_factory=_SectionsJson)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Timings:
+class _TimingsJson:
     built: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Report:
+class _ReportJson:
     title: str
-    models: tuple[_Model, ...]
-    timings: _Timings = field(default_factory=_Timings)
+    models: tuple[_ModelJson, ...]
+    timings: _TimingsJson = field(default_factory=_TimingsJson)
 
 
-def _parse(file: Path) -> _Report:
+def _parse(file: Path) -> _ReportJson:
     data = _load(file)
     found = data.get("format") if isinstance(data, dict) else None
     if found != _FORMAT:
@@ -224,7 +208,7 @@ def _parse(file: Path) -> _Report:
             hint="build the report again with this version of reportgen",
         )
     try:
-        return TypeAdapter(_Report).validate_python(data)
+        return TypeAdapter(_ReportJson).validate_python(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -252,7 +236,7 @@ def _load(file: Path) -> Any:
         ) from error
 
 
-def _build_time(report: _Report, file: Path) -> datetime:
+def _build_time(report: _ReportJson, file: Path) -> datetime:
     """When the report was built; a report without timings was built when its file was written."""
     if not report.timings.built:
         return datetime.fromtimestamp(int(file.stat().st_mtime), UTC)
@@ -266,7 +250,7 @@ def _build_time(report: _Report, file: Path) -> datetime:
     return built.astimezone(UTC) if built.tzinfo else built.replace(tzinfo=UTC)
 
 
-def _model(model: _Model, report_dir: Path) -> ModelContents:
+def _model(model: _ModelJson, report_dir: Path) -> ModelContents:
     return ModelContents(
         name=model.name,
         folder=report_dir / "models" / model.name,
@@ -280,8 +264,85 @@ def _model(model: _Model, report_dir: Path) -> ModelContents:
     )
 
 
-def _graphs(graphs: _Graphs) -> Iterator[Graph]:
+def _graphs(graphs: _GraphsJson) -> Iterator[PublishedGraph]:
     for kind in ("modules", "autograd", "onnx"):
         svg: str | None = getattr(graphs, kind).svg
         if svg:
-            yield Graph(kind=kind, svg=svg)
+            yield PublishedGraph(kind=kind, svg=svg)
+
+
+def _doubles() -> array[float]:
+    return array("d")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoints:
+    """The points of one tag of one run, in three arrays of equal length.
+
+    Attributes:
+        wall_times: seconds since 1970, NaN where the log has none.
+        complete: whether they are all that were logged.
+    """
+
+    steps: array[float] = field(default_factory=_doubles)
+    wall_times: array[float] = field(default_factory=_doubles)
+    values: array[float] = field(default_factory=_doubles)
+    complete: bool = True
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(slots=True)
+class CurveFiles:
+    """Reads the CSV files of one model, each once: a file holds many curves."""
+
+    model: ModelContents
+    _files: dict[Path, dict[tuple[str, str], CurvePoints]] = field(default_factory=dict)
+
+    def read(self, run: str, tag: str, curve: PublishedCurve) -> CurvePoints:
+        """The points of `curve`.
+
+        Raises:
+            PublishError: the CSV file is damaged.
+        """
+        path = self.model.file(curve.csv)
+        if path is not None:
+            if path not in self._files:
+                self._files[path] = _read_csv(path)
+            if points := self._files[path].get((run, tag)):
+                return points
+        return decimated(curve)
+
+
+def decimated(curve: PublishedCurve) -> CurvePoints:
+    """The points in report.json; non-finite values are NaN, as report.json has null for all."""
+    count = min(len(curve.steps), len(curve.values))
+    times = curve.times if len(curve.times) == len(curve.steps) else [math.nan] * count
+    return CurvePoints(
+        steps=array("d", curve.steps[:count]),
+        wall_times=array("d", times[:count]),
+        values=array("d", (math.nan if v is None else v for v in curve.values[:count])),
+        complete=False,
+    )
+
+
+def _read_csv(path: Path) -> dict[tuple[str, str], CurvePoints]:
+    found: dict[tuple[str, str], CurvePoints] = {}
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        next(rows, None)
+        try:
+            for run, tag, step, time, value in rows:
+                points = found.get((run, tag))
+                if points is None:
+                    points = found[run, tag] = CurvePoints()
+                points.steps.append(float(step))
+                points.wall_times.append(float(time or "nan"))
+                points.values.append(float(value))
+        except (ValueError, csv.Error) as error:
+            raise PublishError(
+                f"{path}, line {rows.line_num}: expected run,tag,step,wall_time,value ({error})",
+                hint="build the report again",
+            ) from error
+    return found

@@ -22,7 +22,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from reportgen.publish.published import Kind
-from reportgen.training_logs.tensorboard_frames import HEADER_SIZE, masked_crc, payload_length
+from reportgen.training_logs.tensorboard.frames import HEADER_SIZE, masked_crc, payload_length
 
 _SUFFIX = ".reportgen"
 _SECONDS_IN_NAME = re.compile(r"events\.out\.tfevents\.(\d+)")
@@ -51,7 +51,7 @@ sample: some points of a training run; new are the steps that are not there.
 
 
 @dataclass(kw_only=True, slots=True)
-class Series:
+class TagSeries:
     """The points of one tag, steps never falling.
 
     Attributes:
@@ -134,7 +134,7 @@ def _record(run: RunFolder, event: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class TagChange:
     """What `series` adds to a tag.
 
     Attributes:
@@ -143,25 +143,25 @@ class Change:
         appends: whether `new` can be written after what is there.
     """
 
-    series: Series
+    series: TagSeries
     new: Sequence[Point]
     all: Sequence[Point]
     appends: bool
 
 
-def find_change(recorded: Recorded | None, series: Series) -> Change:
+def find_change(recorded: Recorded | None, series: TagSeries) -> TagChange:
     """What of `series` is not recorded yet."""
     there = recorded.points if recorded else []
     if recorded and _was_repeated(recorded, series):
-        return Change(series=series, new=series.points, all=series.points, appends=False)
+        return TagChange(series=series, new=series.points, all=series.points, appends=False)
     new = _new_points(there, series)
     by_build = series.growth in ("builds", "changes")
     merged = sorted([*there, *new], key=_by_build if by_build else _by_step)
     appends = not new or merged[: len(there)] == there
-    return Change(series=series, new=new, all=merged, appends=appends)
+    return TagChange(series=series, new=new, all=merged, appends=appends)
 
 
-def _new_points(there: Sequence[Point], series: Series) -> list[Point]:
+def _new_points(there: Sequence[Point], series: TagSeries) -> list[Point]:
     if series.growth == "training":
         known = Counter((p.step, p.value) for p in there)
         return list(_not_in(known, series.points))
@@ -191,7 +191,7 @@ def _before(there: Sequence[Point], point: Point) -> bytes | None:
     return max(earlier, key=_by_build).value if earlier else None
 
 
-def _was_repeated(recorded: Recorded, series: Series) -> bool:
+def _was_repeated(recorded: Recorded, series: TagSeries) -> bool:
     if series.growth != "training" or not recorded.points:
         return False
     steps = {p.step for p in recorded.points}
@@ -211,7 +211,7 @@ def _by_step(point: Point) -> int:
 # Writing --------------------------------------------------------------------------------------
 
 
-def write_changes(run: RunFolder, changes: Sequence[Change]) -> None:
+def write_changes(run: RunFolder, changes: Sequence[TagChange]) -> None:
     """Write one file with what is new; replace this package's files where it cannot be appended.
 
     Nothing is written where nothing is new.

@@ -11,7 +11,7 @@ Kind = Literal["metrics", "points", "images", "texts", "graphs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Counts:
+class PublishedCounts:
     """The number of items of each kind.
 
     Attributes:
@@ -42,8 +42,8 @@ class Published:
     """What was written to `target`, what was there before, and what could not be published."""
 
     target: str
-    written: Counts
-    already_there: Counts
+    written: PublishedCounts
+    already_there: PublishedCounts
     notes: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
@@ -54,7 +54,7 @@ class Published:
 
 
 @dataclass(slots=True)
-class Tally:
+class PublishTally:
     """Counts while publishing goes on."""
 
     written: Counter[str] = field(default_factory=Counter)
@@ -74,7 +74,7 @@ class Tally:
         """The outcome so far."""
         return Published(
             target=target,
-            written=Counts(**self.written),
-            already_there=Counts(**self.already_there),
+            written=PublishedCounts(**self.written),
+            already_there=PublishedCounts(**self.already_there),
             notes=tuple(self.notes),
         )

@@ -14,7 +14,7 @@ from typing import Any
 import weasyprint
 from weasyprint.urls import URLFetcher
 
-from reportgen.publish.svg_to_png import view_box
+from reportgen.publish.pictures import view_box
 
 # It sets colors for dark pages by functions that WeasyPrint lacks; elements carry the light ones.
 _STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)

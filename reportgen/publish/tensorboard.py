@@ -27,20 +27,26 @@ from tensorboard.plugins.text import metadata as text_metadata
 
 from reportgen.errors import PublishError
 from reportgen.metrics import Metric
-from reportgen.publish.contents import Contents, Graph, Image, ModelContents, Run
-from reportgen.publish.curve_points import CurveFiles, CurvePoints
+from reportgen.publish.contents import (
+    Contents,
+    CurveFiles,
+    CurvePoints,
+    ModelContents,
+    PublishedGraph,
+    PublishedImage,
+    PublishedRun,
+)
 from reportgen.publish.event_files import (
     Growth,
     Point,
     RunFolder,
-    Series,
+    TagSeries,
     find_change,
     read_run,
     write_changes,
 )
-from reportgen.publish.pictures import read_picture
-from reportgen.publish.published import Kind, Published, Tally
-from reportgen.publish.svg_to_png import CannotDraw, mark_of, svg_to_png
+from reportgen.publish.pictures import CannotDraw, mark_of, read_picture, svg_to_png
+from reportgen.publish.published import Kind, Published, PublishTally
 from reportgen.publish.tables import text_items
 
 _LARGEST_STEP = 2**63 - 1
@@ -54,7 +60,7 @@ def publish(contents: Contents, folder: Path) -> Published:
     Raises:
         PublishError: a file of the report is damaged, or `folder` cannot be read or written to.
     """
-    tally = Tally()
+    tally = PublishTally()
     top = folder / contents.slug
     try:
         _publish_run(top, _Builds(contents, tally).series, tally)
@@ -89,7 +95,7 @@ def _safe(part: str) -> str:
 
 
 def _publish_run(
-    folder: Path, series_of: Callable[[RunFolder], Iterator[Series]], tally: Tally
+    folder: Path, series_of: Callable[[RunFolder], Iterator[TagSeries]], tally: PublishTally
 ) -> None:
     run = read_run(folder)
     changes = [
@@ -110,9 +116,9 @@ class _Builds:
     """Metrics, texts and graphs of all models at the date of their build."""
 
     contents: Contents
-    tally: Tally
+    tally: PublishTally
 
-    def series(self, there: RunFolder) -> Iterator[Series]:
+    def series(self, there: RunFolder) -> Iterator[TagSeries]:
         """What the run should hold of this build; `there` is what it holds."""
         for model in self.contents.models:
             for metric in model.metrics:
@@ -124,7 +130,7 @@ class _Builds:
             for graph in model.graphs:
                 yield from self._graph(model, graph, there)
 
-    def _metric(self, model: ModelContents, metric: Metric) -> Series:
+    def _metric(self, model: ModelContents, metric: Metric) -> TagSeries:
         unit = f" in {metric.unit}" if metric.unit else ""
         better = f", {metric.direction} is better" if metric.direction != "none" else ""
         return self._one(
@@ -135,7 +141,9 @@ class _Builds:
             _scalar(float(metric.value or 0)),
         )
 
-    def _graph(self, model: ModelContents, graph: Graph, there: RunFolder) -> Iterator[Series]:
+    def _graph(
+        self, model: ModelContents, graph: PublishedGraph, there: RunFolder
+    ) -> Iterator[TagSeries]:
         tag = f"{model.name}/graphs/{graph.kind}"
         svg = model.file(graph.svg)
         if svg is None:
@@ -153,10 +161,12 @@ class _Builds:
                 return
         yield self._one(tag, "graphs", "changes", _IMAGE, value)
 
-    def _one(self, tag: str, kind: Kind, growth: Growth, metadata: bytes, value: bytes) -> Series:
+    def _one(
+        self, tag: str, kind: Kind, growth: Growth, metadata: bytes, value: bytes
+    ) -> TagSeries:
         built = self.contents.built
         point = Point(int(f"{built:%Y%m%d}"), built.timestamp(), value)
-        return Series(tag=tag, kind=kind, growth=growth, metadata=metadata, points=[point])
+        return TagSeries(tag=tag, kind=kind, growth=growth, metadata=metadata, points=[point])
 
 
 # Training logs --------------------------------------------------------------------------------
@@ -167,18 +177,18 @@ class _Logs:
     """Curves, pictures and hyperparameters of one training run."""
 
     model: ModelContents
-    run: Run
+    run: PublishedRun
     files: CurveFiles
     built: float  # seconds since 1970, for points whose log has no times
-    tally: Tally
+    tally: PublishTally
 
-    def series(self, _: RunFolder) -> Iterator[Series]:
+    def series(self, _: RunFolder) -> Iterator[TagSeries]:
         """What the run should hold."""
         start = math.inf
         for tag, curve in self.run.scalars.items():
             logged = self.files.read(self.run.name, tag, curve)
             start = min([start, *logged.wall_times[:1]])
-            yield Series(
+            yield TagSeries(
                 tag=tag,
                 kind="points",
                 growth="training" if logged.complete else "sample",
@@ -207,8 +217,8 @@ class _Logs:
         )
         return list(range(len(steps)))
 
-    def _images(self) -> Iterator[Series]:
-        by_tag: dict[str, list[Image]] = {}
+    def _images(self) -> Iterator[TagSeries]:
+        by_tag: dict[str, list[PublishedImage]] = {}
         for image in sorted(self.run.images, key=lambda image: image.step):
             by_tag.setdefault(image.tag, []).append(image)
         for tag, images in by_tag.items():
@@ -220,16 +230,18 @@ class _Logs:
                 for step, image in zip(steps, images, strict=True)
                 if (value := self._picture(image))
             ]
-            yield Series(tag=name, kind="images", growth="training", metadata=_IMAGE, points=points)
+            yield TagSeries(
+                tag=name, kind="images", growth="training", metadata=_IMAGE, points=points
+            )
 
-    def _picture(self, image: Image) -> bytes | None:
+    def _picture(self, image: PublishedImage) -> bytes | None:
         try:
             return _picture(read_picture(self.model.file(image.file)))
         except ValueError as error:
             self.tally.note(f"{self.model.name}: {image.file} {error}")
             return None
 
-    def _hyperparameters(self, start: float) -> Series:
+    def _hyperparameters(self, start: float) -> TagSeries:
         session = SessionStartInfo(start_time_secs=start)
         for name, value in sorted(self.run.hyperparameters.items()):
             if isinstance(value, bool):
@@ -245,7 +257,7 @@ class _Logs:
         plugin = SummaryMetadata.PluginData(
             plugin_name=hparams_metadata.PLUGIN_NAME, content=content
         )
-        return Series(
+        return TagSeries(
             tag=hparams_metadata.SESSION_START_INFO_TAG,
             kind="texts",
             growth="training",

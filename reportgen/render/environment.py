@@ -1,4 +1,4 @@
-"""The Jinja environment: strict, escaping, and with the words that templates may use."""
+"""The Jinja environment: strict, escaping, and with the filters that templates may use."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reportgen import units
-from reportgen.render import figures, filters, outline, overview, training
+from reportgen.render import figures, filters, overview, training
 from reportgen.render.drawings import Place, inline_svg, place
 from reportgen.render.fonts import drawable
-from reportgen.render.text import drawn, markdown, shortened, visible
+from reportgen.render.text import drawn, markdown, shortened
 from reportgen.report import failures
+from reportgen.sections import SECTIONS
+from reportgen.visible_text import visible
 
-Words = dict[str, Callable[..., Any]]
+Filters = dict[str, Callable[..., Any]]
 
 
 @cache
@@ -78,7 +80,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
-    environment.filters.update(_words())
+    environment.filters.update(_filters())
     environment.globals["source_of"] = source_of
     return environment
 
@@ -88,7 +90,7 @@ def source_of(file: str) -> Markup:
     return Markup((templates_dir() / file).read_text(encoding="utf-8"))  # noqa: S704 - our own
 
 
-def _words() -> Words:
+def _filters() -> Filters:
     return {
         "bytes": units.format_bytes,
         "count": units.format_count,
@@ -100,14 +102,12 @@ def _words() -> Words:
         "short": shortened,
         "href": lambda path: quote(path),
         "hash": _source_hash,
-        "outline": outline.outline,
-        "pruned": outline.pruned,
-        "rows": outline.rows,
         "in_order": overview.in_order,
         "failures": failures,
-        **filters.WORDS,
-        **figures.WORDS,
+        **filters.FILTERS,
+        **figures.FILTERS,
         **training.WORDS,
+        **{name: f for section in SECTIONS for name, f in section.filters.items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""Words that templates use to choose, arrange and name; each is a pure function."""
+"""The filters of the templates: pure functions that choose, arrange and format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reportgen import units
-from reportgen.report import BudgetCheck
+from reportgen.metrics import Metric
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a whole part of a dotted name
 _FEW = 3
@@ -103,14 +103,18 @@ def milliseconds(value: float) -> str:
     return f"{value:,.{digits}f} ms"
 
 
-def budget(value: float | None, check: BudgetCheck) -> str:
-    """A budget's figure in the unit that its name asks for."""
+def metric_value(metric: Metric) -> str:
+    """A metric as a table shows it."""
+    return metric.text or in_unit(metric.value, metric.unit)
+
+
+def in_unit(value: float | None, unit: str) -> str:
+    """A figure in the unit of its metric."""
     if value is None:
         return "unknown"
-    name = check.name.partition("@")[0]
-    if "memory" in name or "bytes" in name:
+    if unit == "bytes":
         return units.format_bytes(round(value))
-    if name.endswith("_ms"):
+    if unit == "ms":
         return milliseconds(value)
     return units.format_count(value)
 
@@ -125,7 +129,7 @@ def shapes(many: Sequence[tuple[int, ...]]) -> str:
     return ", ".join(map(units.format_shape, many)) or "–"
 
 
-WORDS: dict[str, Callable[..., Any]] = {
+FILTERS: dict[str, Callable[..., Any]] = {
     "most_frequent": most_frequent,
     "pivot": pivot,
     "unlike": unlike,
@@ -134,7 +138,8 @@ WORDS: dict[str, Callable[..., Any]] = {
     "ports": ports,
     "ratio": ratio,
     "milliseconds": milliseconds,
-    "budget": budget,
+    "in_unit": in_unit,
+    "metric_value": metric_value,
     "dimensions": dimensions,
     "shapes": shapes,
 }

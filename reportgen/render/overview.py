@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 from urllib.parse import quote
 
 from reportgen.findings import Finding, Severity
-from reportgen.outcome import Done, SectionOutcome
+from reportgen.metrics import COMPARISON, Metric
+from reportgen.outcome import SectionOutcome
 from reportgen.report import BudgetCheck, Headline, ModelReport, Report, Verdict, failures
-from reportgen.sections.layers import Layers
-from reportgen.sections.memory import Fit, Memory
-from reportgen.sections.onnx import OnnxExport
 
-T = TypeVar("T")
+_MOST_FIGURES = 4  # of a second table, on the page of a model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +26,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelOverview:
-    """One model in the comparison; None where a section has no result."""
+    """One model on the first page."""
 
     name: str
     anchor: str  # its id in print
@@ -40,13 +37,46 @@ class ModelOverview:
     counts: Counts
     sections: tuple[SectionOutcome, ...]
     headlines: tuple[Headline, ...]
-    layers: Layers | None
-    onnx: OnnxExport | None
-    memory: Memory | None
-    parity: str | None  # "passed" | "vacuous" | "failed" | "not run"
-    macs_per_sample: float | None
-    training_fits: dict[str, Fit]  # GPU -> fit of the plainest training step
-    inference_fits: dict[str, Fit]
+    metrics: dict[str, Metric]  # by key
+
+    @property
+    def figures(self) -> tuple[Metric, ...]:
+        """The figures that head the model's page: those of the comparison, and of one table more."""
+        tables: dict[str, list[Metric]] = {}
+        for metric in self.metrics.values():
+            if metric.table:
+                tables.setdefault(metric.table, []).append(metric)
+        others = [metrics for title, metrics in tables.items() if title != COMPARISON]
+        return (*tables.get(COMPARISON, ()), *(others[0][:_MOST_FIGURES] if others else ()))
+
+    def section_of(self, key: str) -> SectionOutcome | None:
+        """The section that the metric `key` belongs to; None if it was not asked for."""
+        name = key.partition(".")[0]
+        return next((section for section in self.sections if section.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricTable:
+    """A table of the first page: one column for each metric that a section shows in it."""
+
+    title: str
+    columns: tuple[Metric, ...]  # a metric of the first model that has it
+
+    @property
+    def setting(self) -> str:
+        """What all its columns hold for, if it is a table of one setting: "fp32, adamw"."""
+        return "" if self.title == COMPARISON else " / ".join(self._distinct("note"))
+
+    @property
+    def definitions(self) -> tuple[str, ...]:
+        """What is counted, a sentence for each column or one for all."""
+        lines = {c.definition: c.label for c in reversed(self.columns) if c.definition}
+        if len(lines) == 1:
+            return (_sentence(next(iter(lines))),)
+        return tuple(f"{label}: {line}." for line, label in reversed(lines.items()))
+
+    def _distinct(self, attribute: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(getattr(column, attribute) for column in self.columns))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +90,7 @@ class Overview:
     exceeded_budgets: int
     models: tuple[ModelOverview, ...]
     sections: dict[str, str]  # name -> title of every section that some model has
-    gpus: tuple[str, ...]
-    training_setting: str  # what the plainest training step is: "fp32, adamw"
-    inference_setting: str
+    tables: tuple[MetricTable, ...]  # the comparison first
 
     @property
     def with_source(self) -> tuple[ModelOverview, ...]:
@@ -70,9 +98,14 @@ class Overview:
         return tuple(model for model in self.models if model.source)
 
     @property
-    def trains(self) -> bool:
-        """Whether a training step of some model was estimated; else inference is shown."""
-        return bool(self.training_setting)
+    def comparison(self) -> MetricTable | None:
+        """The main table."""
+        return next((table for table in self.tables if table.title == COMPARISON), None)
+
+    @property
+    def other_tables(self) -> tuple[MetricTable, ...]:
+        """All tables but the main one."""
+        return tuple(table for table in self.tables if table.title != COMPARISON)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,20 +128,12 @@ def overview(report: Report) -> Overview:
         exceeded_budgets=sum(len(broken_budgets(m.budgets)) for m in report.models),
         models=models,
         sections={c.name: c.title for m in models for c in m.sections},
-        gpus=_unique(gpu for m in models for gpu in (*m.training_fits, *m.inference_fits)),
-        training_setting=_setting(fit for m in models for fit in m.training_fits.values()),
-        inference_setting=_setting(fit for m in models for fit in m.inference_fits.values()),
+        tables=_tables(models),
     )
 
 
 def model_overview(model: ModelReport, number: int = 1) -> ModelOverview:
     """What the comparison says of `model`, the `number`th of the report."""
-    layers, onnx, memory = (
-        _result(model, Layers),
-        _result(model, OnnxExport),
-        _result(model, Memory),
-    )
-    fits = memory.fits if memory else ()
     return ModelOverview(
         name=model.name,
         anchor=f"model-{number}",
@@ -119,14 +144,25 @@ def model_overview(model: ModelReport, number: int = 1) -> ModelOverview:
         counts=count(model.findings),
         sections=model.sections,
         headlines=model.headlines,
-        layers=layers,
-        onnx=onnx,
-        memory=memory,
-        parity=_parity(onnx),
-        macs_per_sample=layers.macs / layers.batch if layers and layers.batch else None,
-        training_fits=_plainest(fits, "train"),
-        inference_fits=_plainest(fits, "inference"),
+        metrics={metric.key: metric for metric in model.metrics},
     )
+
+
+def _tables(models: Sequence[ModelOverview]) -> tuple[MetricTable, ...]:
+    columns: dict[str, dict[str, Metric]] = {COMPARISON: {}}
+    for model in models:
+        for metric in model.metrics.values():
+            if metric.table:
+                columns.setdefault(metric.table, {}).setdefault(metric.key, metric)
+    return tuple(
+        MetricTable(title=title, columns=tuple(metrics.values()))
+        for title, metrics in columns.items()
+        if metrics
+    )
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[0].upper()}{clause[1:]}."
 
 
 def verdict_sentence(models: Sequence[ModelReport]) -> str:
@@ -198,46 +234,6 @@ def all_found(report: Report) -> tuple[Found, ...]:
         for finding in in_order(m.findings)
     ]
     return tuple(sorted(found, key=lambda each: order.index(each.finding.severity)))
-
-
-def _result(model: ModelReport, kind: type[T]) -> T | None:
-    for section in model.sections:
-        if isinstance(section.outcome, Done) and isinstance(section.outcome.result, kind):
-            return section.outcome.result
-    return None
-
-
-def _parity(onnx: OnnxExport | None) -> str | None:
-    if onnx is None:
-        return None
-    if onnx.parity.not_run:
-        return "not run"
-    if not onnx.parity.passed:
-        return "failed"
-    return "vacuous" if onnx.parity.vacuous else "passed"
-
-
-def _plainest(fits: Sequence[Fit], mode: str) -> dict[str, Fit]:
-    """The first fit of each GPU without checkpointing, in the precision that comes first."""
-    plain = [fit for fit in fits if fit.mode == mode and not fit.checkpointing]
-    first: dict[str, Fit] = {}
-    for fit in plain:
-        if fit.precision == plain[0].precision:
-            first.setdefault(fit.gpu, fit)
-    return first
-
-
-def _setting(fits: Iterable[Fit]) -> str:
-    settings = _unique(", ".join(filter(None, (fit.precision, _optimizer(fit)))) for fit in fits)
-    return " / ".join(settings)
-
-
-def _optimizer(fit: Fit) -> str:
-    return fit.optimizer if fit.mode == "train" else ""
-
-
-def _unique(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(words))
 
 
 def _all(number: int) -> str:

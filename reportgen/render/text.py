@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from reportgen.visible_text import visible
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#+!|~&$]")
 _BREAKS = re.compile(r"\s*[\r\n\t\u2028\u2029\v\f]\s*")
-_KEPT = frozenset("\n\t")
-
-
-def visible(text: str) -> str:
-    """`text` with control and direction-changing characters written out as `\\u202e`."""
-    if text.isprintable():
-        return text
-    return "".join(_written_out(char) if _is_hidden(char) else char for char in text)
 
 
 def drawn(text: str, drawable: frozenset[str]) -> str:
@@ -45,11 +38,3 @@ def shortened(text: str, length: int) -> str:
         return text
     head = (length - 1) // 2
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
-
-
-def _is_hidden(char: str) -> bool:
-    return char not in _KEPT and unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-
-
-def _written_out(char: str) -> str:
-    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\u{{{ord(char):x}}}"

@@ -10,16 +10,16 @@ from typing import Any
 
 from markupsafe import Markup
 
+from reportgen.charts.axes import format_position, format_value
 from reportgen.charts.curves import CurveLine
 from reportgen.charts.histograms import ridgelines
 from reportgen.charts.parallel import ParallelColumn, parallel_coordinates
 from reportgen.charts.pr_curves import PrLine, pr_curve_plot
 from reportgen.charts.sparkline import sparkline
-from reportgen.charts.svg_file import bare, inline
+from reportgen.charts.svg import bare, inline
 from reportgen.sections.training import Training
 from reportgen.sections.training.plots import OTHER
 from reportgen.sections.training.result import Histogram, Image, Plot, Run, Scalar
-from reportgen.sections.training.wording import format_step
 
 _FULL_PLOTS, _PLOTS_IN_PRINT = 120, 40
 _LINES_OF_SMALL_PLOT = 4
@@ -39,24 +39,12 @@ _TYPES = {
 ShownScalar = tuple[Run, str, Scalar]
 
 
-# Numbers ------------------------------------------------------------------------------------
-
-
-def number(value: float) -> str:
-    """A logged value with four digits: `0.9123`, `2.31`, `1.2e-05`, `12,345`."""
-    if value == 0:
-        return "0"
-    if 1e-3 <= abs(value) < 1e5:
-        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
-    return f"{value:.3g}"
-
-
 def last_step(run: Run) -> str:
     """The last step of any curve, and how many were planned."""
     steps = [scalar.last_step for scalar in run.scalars.values()]
     if not steps:
         return "–"
-    return format_step(max(steps)) + (f" of {run.planned_steps:,}" if run.planned_steps else "")
+    return format_position(max(steps)) + (f" of {run.planned_steps:,}" if run.planned_steps else "")
 
 
 def state_class(run: Run) -> str:
@@ -131,7 +119,7 @@ def _last(scalars: Sequence[ShownScalar]) -> str:
     if not scalars:
         return ""
     last = scalars[0][2].last
-    return "last value non-finite" if last is None else f"last {number(last)}"
+    return "last value non-finite" if last is None else f"last {format_value(last)}"
 
 
 def plots_left_out(result: Training, on_paper: bool) -> int:
@@ -174,7 +162,7 @@ def pr_charts(result: Training) -> list[PrChart]:
             start = f"{run.name}, " if len(result.runs) > 1 else ""
             lines.setdefault(curve.tag, []).append(
                 PrLine(
-                    name=f"{start}step {format_step(curve.step)}",
+                    name=f"{start}step {format_position(curve.step)}",
                     precision=curve.precision,
                     recall=curve.recall,
                     color=color,
@@ -282,7 +270,7 @@ def _best_row(runs: Sequence[Run]) -> list[SettingRow]:
     if metric is None:
         return []
     bests = [run.scalars[metric].best for run in runs]
-    values = tuple(number(best.value) if best is not None else "–" for best in bests)
+    values = tuple(format_value(best.value) if best is not None else "–" for best in bests)
     return [SettingRow(name=f"best {metric}", values=values, differs=True)]
 
 
@@ -381,8 +369,8 @@ def _run_notes(run: Run, several: bool) -> Iterator[str]:
     for gone in run.superseded[:_MOST_SUPERSEDED]:
         points = f"{gone.points:,} point{'s' if gone.points != 1 else ''}"
         yield (
-            f"{start}{gone.tag}: {points} of steps {format_step(gone.from_step)} to "
-            f"{format_step(gone.to_step)} were replaced by a resumed session."
+            f"{start}{gone.tag}: {points} of steps {format_position(gone.from_step)} to "
+            f"{format_position(gone.to_step)} were replaced by a resumed session."
         )
     if len(run.superseded) > _MOST_SUPERSEDED:
         yield f"{start}{len(run.superseded) - _MOST_SUPERSEDED:,} more tags with replaced points."
@@ -393,8 +381,8 @@ def _run_notes(run: Run, several: bool) -> Iterator[str]:
 
 
 WORDS: dict[str, Callable[..., Any]] = {
-    "number": number,
-    "step": format_step,
+    "number": format_value,
+    "step": format_position,
     "last_step": last_step,
     "state_class": state_class,
     "plot_groups": plot_groups,

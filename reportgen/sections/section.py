@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
 from reportgen.context import Context, ModelContext, OnnxFileContext
 from reportgen.findings import Rule
-from reportgen.metrics import Metric
+from reportgen.metrics import FigureCount, Metric
 from reportgen.outcome import Done, Failed, Skipped
 
 R = TypeVar("R")
 
 
-def _no_metrics(_: object) -> tuple[Metric, ...]:
-    return ()
-
-
-def _no_files(_: object) -> tuple[str, ...]:
+def _none(_: object) -> tuple[Any, ...]:
     return ()
 
 
@@ -30,15 +26,23 @@ def _no_headline(_: object) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section(Generic[R]):
-    """One section of the report: its result type, how it is examined, and how it is judged.
+    """One section of the report. Nothing else in the package knows its name or its result.
 
-    `analyze_file` examines an ONNX file that comes without a module; None where there is nothing
-    to say of one. `analyze_logs` analyzes an entry that consists of training logs alone; None
-    where a section needs a model. A section that does not use the model says so with
-    `uses_model`, and the model's state is then not saved around it.
-
-    `metrics`, `files` and `headline` are what others may use of a result: figures, the files that
-    it names below the model's folder, and one sentence for the first page ("" for none).
+    Attributes:
+        name: key in `report.json`, and the name of its folder, its template and its tests.
+        title: heading of its chapter.
+        result: a frozen dataclass of plain values.
+        analyze: result of a model, or why the section does not apply.
+        rules: what is judged in a result.
+        analyze_file: result of an ONNX file without a module; None if the section needs a module.
+        analyze_logs: result of an entry that has training logs and no model; None if the section
+            needs a model.
+        uses_model: whether the model's state must be preserved around `analyze`.
+        metrics: figures for budgets, the first page, comparisons and `publish`.
+        counts: figures counted independently, for cross-checks between sections.
+        files: the files of a result, relative to the model's folder.
+        headline: one sentence for the first page; "" for none.
+        filters: functions that the section's template may call, by name.
     """
 
     name: str
@@ -49,9 +53,11 @@ class Section(Generic[R]):
     analyze_file: Callable[[OnnxFileContext], R | Skipped] | None = None
     analyze_logs: Callable[[Context], R | Skipped] | None = None
     uses_model: bool = True
-    metrics: Callable[[R], tuple[Metric, ...]] = _no_metrics
-    files: Callable[[R], Iterable[str]] = _no_files
+    metrics: Callable[[R], tuple[Metric, ...]] = _none
+    counts: Callable[[R], tuple[FigureCount, ...]] = _none
+    files: Callable[[R], Iterable[str]] = _none
     headline: Callable[[R], str] = _no_headline
+    filters: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
 AnySection = Section[Any]

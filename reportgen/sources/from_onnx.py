@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from reportgen.errors import ModelError
 from reportgen.manifest import Dtype, InputSpec, ModelSpec
-from reportgen.onnx.model import load_graph
+from reportgen.onnx.model import load_onnx
 from reportgen.onnx.model.protos import type_name
 
 _KNOWN = get_args(Dtype)
@@ -20,10 +20,10 @@ def read_onnx_source(path: Path) -> Any:
     """The model in the file at `path`, its external weights left where they are.
 
     Raises:
-        ModelError: the file cannot be read, or is no ONNX model.
+        ModelError: the file cannot be read, or is not an ONNX model.
     """
     try:
-        return load_graph(path)
+        return load_onnx(path).inlined()
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{path.name} cannot be read as an ONNX model",
@@ -33,7 +33,7 @@ def read_onnx_source(path: Path) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileInputs:
-    """What a file wants to be given.
+    """The inputs of an ONNX file, by kind.
 
     Attributes:
         names: the inputs for which arrays of numbers can be made, in order.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from reportgen.errors import LogError
-from reportgen.training_logs.growing_file import Line, LineLogReader
+from reportgen.training_logs.growing_file import LineLogReader, TextLine
 from reportgen.training_logs.log_run import UNKNOWN_TIME, LogRun
 from reportgen.training_logs.points import (
     PointLog,
@@ -142,7 +142,7 @@ class CsvReader(LineLogReader):
             self._rows -= 1
             self.account.file.records -= 1
 
-    def _read(self, line: Line, content: bytes) -> None:
+    def _read(self, line: TextLine, content: bytes) -> None:
         # A name that is cut off would become a tag: such a header comes again when it is complete.
         if self._header is None and not line.complete:
             return
@@ -154,7 +154,7 @@ class CsvReader(LineLogReader):
         except csv.Error as error:
             self._refuse(line, str(error))
 
-    def _refuse(self, line: Line, reason: str) -> None:
+    def _refuse(self, line: TextLine, reason: str) -> None:
         if self._header is None:
             raise LogError(
                 f"{self.path}: not a table: its first line is {reason}",
@@ -162,7 +162,7 @@ class CsvReader(LineLogReader):
             )
         self._lose(line, reason)
 
-    def _read_text(self, line: Line, text: str) -> None:
+    def _read_text(self, line: TextLine, text: str) -> None:
         if not text.strip():
             return
         if "\0" in text:
@@ -192,7 +192,7 @@ class CsvReader(LineLogReader):
             {key: value for key, value in facts.items() if key != "t_start"}
         )
 
-    def _set_header(self, line: Line, text: str) -> None:
+    def _set_header(self, line: TextLine, text: str) -> None:
         header = read_header(text)
         if all(cell_number(cell, header.delimiter) is not None for cell in header.cells):
             self._refuse(line, "all numbers")
@@ -214,7 +214,7 @@ class CsvReader(LineLogReader):
         names = self._header.names if self._header else ()
         return names.index("t") if self._monitor_start is not None and "t" in names else None
 
-    def _read_row(self, line: Line, cells: list[str], header: Header) -> None:
+    def _read_row(self, line: TextLine, cells: list[str], header: Header) -> None:
         width = len(header.names)
         # Some writers end each row, but not the header, with a separator.
         if len(cells) == width + 1 and not cells[-1]:

@@ -16,7 +16,7 @@ from reportgen.training_logs.csv_log import Header, cell_number, read_header, sp
 from reportgen.training_logs.growing_file import unreadable
 from reportgen.training_logs.points import number, step_name
 from reportgen.training_logs.sqlite_file import DATABASE_ERRORS, MAGIC, columns_of, open_database
-from reportgen.training_logs.visdom_client_log import is_message
+from reportgen.training_logs.visdom.client_log import is_message
 
 _FIRST_BYTES = 4096
 _HEAD_BYTES = 64 << 10

@@ -1,4 +1,4 @@
-"""Reads a growing text file line by line, and records the bytes that are not readable."""
+"""Files that grow or are rewritten: readers of lines and of whole documents, and damage in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROBE_BYTES = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class TextLine:
     """One line of a file.
 
     Attributes:
@@ -113,7 +113,7 @@ class GrowingFile:
         self.offset = self.size_bytes = 0
         self._head = self._last = b""
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[TextLine]:
         """The lines behind `offset`; an incomplete last one comes again when the file has grown."""
         try:
             with self.path.open("rb") as stream:
@@ -123,11 +123,11 @@ class GrowingFile:
         except OSError as error:
             raise unreadable(self.path, error) from error
 
-    def keep(self, line: Line) -> None:
+    def keep(self, line: TextLine) -> None:
         """Count an incomplete line as complete: it does not come again."""
         self.offset = line.offset + line.size_bytes
 
-    def _lines(self, stream: BinaryIO) -> Iterator[Line]:
+    def _lines(self, stream: BinaryIO) -> Iterator[TextLine]:
         while content := stream.readline(LONGEST_LINE_BYTES):
             start, size = self.offset, len(content)
             long = size == LONGEST_LINE_BYTES and not content.endswith(b"\n")
@@ -141,7 +141,7 @@ class GrowingFile:
             if complete:
                 self.offset = start + size
             self.size_bytes = start + size
-            yield Line(
+            yield TextLine(
                 offset=start,
                 size_bytes=size,
                 content=None if too_long else content.rstrip(b"\r\n"),
@@ -254,13 +254,13 @@ class LineLogReader(ABC):
             run.notes.append(deletion_note(self.path))
         return True
 
-    def _read_line(self, line: Line) -> None:
+    def _read_line(self, line: TextLine) -> None:
         if line.content is None:
             self._lose(line, f"line longer than {LONGEST_LINE_BYTES >> 20} MB")
         else:
             self._read(line, line.content)
 
-    def _lose(self, line: Line, reason: str) -> None:
+    def _lose(self, line: TextLine, reason: str) -> None:
         suffix = "" if line.complete else " (incomplete last line)"
         self.account.lose(line.offset, line.size_bytes, reason + suffix)
 
@@ -273,7 +273,7 @@ class LineLogReader(ABC):
         """Undo the points of an incomplete last line, which will be read again."""
 
     @abstractmethod
-    def _read(self, line: Line, content: bytes) -> None:
+    def _read(self, line: TextLine, content: bytes) -> None:
         """Add a line to the runs, or record it as damage."""
 
     @abstractmethod
@@ -284,3 +284,79 @@ class LineLogReader(ABC):
 def deletion_note(path: Path) -> str:
     """The note on a log that was deleted after it had been read."""
     return f"{path.name} was deleted; the points read before are kept."
+
+
+MAX_DOCUMENT_BYTES = 512 << 20
+"""A larger document is refused: it has to be in memory while it is parsed."""
+
+
+class DocumentReader(ABC):
+    """Reads a log that is a single document, and rereads it whenever it changes."""
+
+    format: ClassVar[str]
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        self.name = name
+        self._changes = FileChanges(path)
+        self._run = LogRun(name=name, format=self.format)
+        self._gone = False
+
+    @property
+    def runs(self) -> list[LogRun]:
+        """As in `LogReader`: one run."""
+        return [self._run]
+
+    def update(self) -> bool:
+        """As in `LogReader`."""
+        change = self._changes.poll()
+        if change == "same":
+            return False
+        if change == "gone":
+            return self._note_deletion()
+        self._gone = False
+        account = FileAccount(self.path, self.path.name, self.format)
+        run = LogRun(
+            name=self.name, format=self.format, files=[account.file], damage=account.damage
+        )
+        text = read_document(self.path)
+        if text and not text.isspace():  # an empty file is one that its writer has only created
+            self._decode(text, run, account)
+        account.close(len(text))
+        self._run = run
+        return True
+
+    def _note_deletion(self) -> bool:
+        if self._gone:
+            return False
+        self._gone = True
+        self._run.notes.append(deletion_note(self.path))
+        return True
+
+    @abstractmethod
+    def _decode(self, text: str, run: LogRun, account: FileAccount) -> None:
+        """Fill `run` from a document that is not empty, one character per byte.
+
+        Raises:
+            LogError: it is not a document of this format.
+        """
+
+
+def read_document(path: Path) -> str:
+    """The content of a file, one character per byte.
+
+    So an index into the text is an offset in the file, and it takes one byte per character.
+
+    Raises:
+        LogError: it cannot be read, or is larger than `MAX_DOCUMENT_BYTES`.
+    """
+    try:
+        with path.open("rb") as stream:
+            if path.stat().st_size > MAX_DOCUMENT_BYTES:
+                raise LogError(
+                    f"{path}: larger than the limit of {MAX_DOCUMENT_BYTES >> 20} MB",
+                    hint="split it, or log fewer pictures into it",
+                )
+            return stream.read(MAX_DOCUMENT_BYTES).decode("latin-1")
+    except OSError as error:
+        raise unreadable(path, error) from error

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 
-from reportgen.training_logs.growing_file import Line, LineLogReader
+from reportgen.training_logs.growing_file import LineLogReader, TextLine
 from reportgen.training_logs.json_scan import json_error
 from reportgen.training_logs.log_run import UNKNOWN_TIME, LogRun
 from reportgen.training_logs.points import (
@@ -50,7 +50,7 @@ class JsonLinesReader(LineLogReader):
     def _resume(self) -> None:
         """Nothing to undo: a line that is a complete JSON object cannot grow."""
 
-    def _read(self, line: Line, content: bytes) -> None:
+    def _read(self, line: TextLine, content: bytes) -> None:
         text = content.removeprefix(b"\xef\xbb\xbf").strip()
         if not text:
             return

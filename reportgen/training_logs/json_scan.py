@@ -24,7 +24,7 @@ _DEEP_NESTING_COST = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class JsonMember:
     """A member of the document itself; bytes `start` to `end` hold its value."""
 
     key: str
@@ -56,7 +56,7 @@ class Gap:
     reason: str
 
 
-Part = Member | Entry | Gap
+Part = JsonMember | Entry | Gap
 
 
 class JsonScan:
@@ -108,7 +108,7 @@ class JsonScan:
             except (ValueError, RecursionError) as error:
                 position = yield from self._recover(position, json_error(error))
                 continue
-            yield Member(key=key, value=value, start=start, end=end)
+            yield JsonMember(key=key, value=value, start=start, end=end)
             position = end
 
     def _entries(self, position: int) -> Generator[Part, None, int]:

@@ -142,7 +142,8 @@ class LogSet:
 
     def _logs_at(self, path: Path, place: LogPlace) -> Iterator[tuple[Path, str]]:
         """The logs at `path` with their formats; what is none is noted."""
-        from reportgen.training_logs.detect import detect_format, find_logs, unsupported_store
+        from reportgen.training_logs.detect import find_logs
+        from reportgen.training_logs.file_format import detect_format, unsupported_store
 
         shown = _shown(path, place)
         if place.format is not None:

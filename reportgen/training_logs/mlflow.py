@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.errors import LogError
-from reportgen.training_logs.growing_file import FileAccount, GrowingFile, Line, unreadable
+from reportgen.training_logs.growing_file import FileAccount, GrowingFile, TextLine, unreadable
 from reportgen.training_logs.log_run import UNKNOWN_TIME, Hyperparameter, LogRun
 from reportgen.training_logs.points import (
     PointLog,
@@ -190,7 +190,7 @@ class _MetricFile:
         self.account.file.records = len(self.rows)
         return True
 
-    def _read(self, line: Line) -> None:
+    def _read(self, line: TextLine) -> None:
         cells = (line.content or b"").decode("utf-8", "replace").split()
         row = _metric_row(cells)
         if row is not None:

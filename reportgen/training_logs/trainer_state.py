@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections import Counter
 
 from reportgen.errors import LogError
-from reportgen.training_logs.document import DocumentReader
-from reportgen.training_logs.growing_file import FileAccount
-from reportgen.training_logs.json_scan import Entry, Gap, JsonScan, Member
+from reportgen.training_logs.growing_file import DocumentReader, FileAccount
+from reportgen.training_logs.json_scan import Entry, Gap, JsonMember, JsonScan
 from reportgen.training_logs.log_run import UNKNOWN_TIME, LogRun
 from reportgen.training_logs.points import PointLog, finite_number, flat_settings, listed, number
 
@@ -31,11 +30,11 @@ class TrainerStateReader(DocumentReader):
 
     def _decode(self, text: str, run: LogRun, account: FileAccount) -> None:
         scan = JsonScan(text, "log_history", "[", _is_row)
-        rows = _Rows(run, account.file.name)
+        rows = _HistoryRows(run, account.file.name)
         for part in scan.parts():
             if isinstance(part, Gap):
                 account.lose(part.start, part.end - part.start, part.reason)
-            elif isinstance(part, Member):
+            elif isinstance(part, JsonMember):
                 _add_member(part, run, account)
             elif isinstance(part.value, dict):
                 rows.add(part.value)
@@ -51,11 +50,11 @@ def _is_row(value: object) -> bool:
     return isinstance(value, dict) and ("step" in value or "epoch" in value)
 
 
-def _lose(part: Member | Entry, account: FileAccount, reason: str) -> None:
+def _lose(part: JsonMember | Entry, account: FileAccount, reason: str) -> None:
     account.lose(part.start, part.end - part.start, reason)
 
 
-def _add_member(member: Member, run: LogRun, account: FileAccount) -> None:
+def _add_member(member: JsonMember, run: LogRun, account: FileAccount) -> None:
     if member.key == "log_history":
         _lose(member, account, "log_history is not a list")
     elif member.key == "max_steps":
@@ -67,7 +66,7 @@ def _add_member(member: Member, run: LogRun, account: FileAccount) -> None:
         run.hyperparameters |= flat_settings(member.value)
 
 
-class _Rows:
+class _HistoryRows:
     """The rows of log_history as points."""
 
     def __init__(self, run: LogRun, file: str) -> None:

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,12 +85,26 @@ def analyze(job: Job, reporter: Reporter) -> None:
     """
     context = load_context(job)
     job.outcomes.mkdir(parents=True, exist_ok=True)
-    for section in SECTIONS:
-        if section.name in job.sections:
-            with reporter.section(section.name):
-                outcome = outcome_of(section, context)
-                reporter.end_if_forked()
-                save(job, section, outcome)
+    with model_state_preserved(context):
+        for section in SECTIONS:
+            if section.name in job.sections:
+                with reporter.section(section.name):
+                    outcome = outcome_of(section, context)
+                    reporter.end_if_forked()
+                    save(job, section, outcome)
+
+
+def model_state_preserved(context: Any) -> AbstractContextManager[Any]:
+    """Preserves the model of `context`, if it has one, at the cost of one copy of its weights.
+
+    The blocks around single sections then compare with this copy and make none of their own.
+    """
+    model = getattr(context, "model", None)
+    if model is None:
+        return nullcontext()
+    from reportgen.model_state import preserve_model_state
+
+    return preserve_model_state(model)
 
 
 def load_context(job: Job) -> Any:
@@ -174,7 +188,7 @@ def load_onnx_file_context(job: Job) -> Any:
 
 
 def outcome_of(section: AnySection, context: Any) -> Done[Any] | Skipped | Failed:
-    """What `section` says of `context`; the model is lent to it and given back as it was."""
+    """The outcome of `section`; the state of the model is restored after it."""
     try:
         result = examined(section, context)
     except SectionError as section_error:

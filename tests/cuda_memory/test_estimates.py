@@ -10,18 +10,18 @@ from torch import nn
 
 from reportgen.cuda_memory import (
     CudaMemoryError,
-    ModelRefusedError,
+    MemoryEstimator,
+    MemoryTrace,
     Step,
     StepError,
-    Trace,
+    UntraceableModelError,
     estimate,
     find_gpu,
     replay,
-    trace_step,
     user_gpu,
 )
 from reportgen.cuda_memory.library_workspaces import context_bytes, torch_version
-from reportgen.cuda_memory.replay import live_at
+from reportgen.cuda_memory.memory_trace import live_at
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -55,14 +55,14 @@ def rounded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def tensors_only(trace: Trace, position: int) -> int:
+def tensors_only(trace: MemoryTrace, position: int) -> int:
     """Allocated bytes without library workspaces."""
     return sum(rounded(trace.allocations[i].size_bytes) for i in live_at(trace, position))
 
 
 def test_torchinfo_issue_144_is_right_to_the_byte() -> None:
     step = Step(mode="train", loss="sum", iterations=1)
-    plan = trace_step(Repeated(1024, 100), rows(1024, 10240), step)
+    plan = MemoryEstimator(Repeated(1024, 100), rows(1024, 10240), step)
     trace = plan.trace(1)
     after_forward = trace.position_of("loss")
     assert after_forward is not None
@@ -87,9 +87,9 @@ def test_resnet50_at_batch_8_has_the_byte_counts_derived_for_torchinfo_issue_187
     def inputs(batch: int) -> Inputs:
         return (torch.empty(batch, 3, 224, 224),), {}
 
-    inference = trace_step(model, inputs, Step(iterations=1)).trace(8)
+    inference = MemoryEstimator(model, inputs, Step(iterations=1)).trace(8)
     assert replay(inference).peak_requested_bytes == 190_750_792
-    trace = trace_step(model, inputs, Step(mode="train", optimizer="adam")).trace(8)
+    trace = MemoryEstimator(model, inputs, Step(mode="train", optimizer="adam")).trace(8)
     held = {
         category: sum(a.size_bytes for a in trace.allocations if a.category == category)
         for category in ("parameter", "buffer", "optimizer_state")
@@ -108,7 +108,7 @@ def test_optimizer_state_is_so_many_times_the_parameters(optimizer: str, states:
     step = Step(mode="train", optimizer=optimizer, loss="sum")
     found = estimate(model, rows(1024), batch=4, step=step)
     parameters = 2 * (1024 * 1024 * 4 + 1024 * 4)
-    trace = trace_step(model, rows(1024), step).trace(4)
+    trace = MemoryEstimator(model, rows(1024), step).trace(4)
     state = sum(
         rounded(allocation.size_bytes)
         for allocation in trace.allocations
@@ -158,7 +158,7 @@ def test_the_band_surrounds_the_estimate() -> None:
 def test_dropout_keeps_a_mask_of_one_byte_an_element() -> None:
     step = Step(mode="train", loss="sum", iterations=1)
     model = nn.Sequential(nn.Linear(512, 512), nn.Dropout(0.5))
-    trace = trace_step(model, rows(512), step).trace(1024)
+    trace = MemoryEstimator(model, rows(512), step).trace(1024)
     sizes = [a.size_bytes for a in trace.allocations if a.op.startswith("native_dropout.")]
     assert sizes == [1024 * 512 * 4, 1024 * 512]
 
@@ -166,7 +166,7 @@ def test_dropout_keeps_a_mask_of_one_byte_an_element() -> None:
 def test_autocast_keeps_a_low_copy_of_each_saved_weight_and_an_fp32_layer_norm() -> None:
     model = nn.Sequential(nn.Linear(512, 512), nn.LayerNorm(512), nn.Linear(512, 512))
     step = Step(mode="train", precision="amp-bf16", loss="sum", iterations=1)
-    trace = trace_step(model, rows(512), step).trace(64)
+    trace = MemoryEstimator(model, rows(512), step).trace(64)
     position = trace.position_of("backward")
     assert position is not None
     live = [trace.allocations[i] for i in live_at(trace, position)]
@@ -206,7 +206,7 @@ def test_attention_takes_the_kernel_of_the_card(precision: str, card: str, kerne
     def inputs(batch: int) -> Inputs:
         return (torch.empty(batch, 128, 256),), {}
 
-    trace = trace_step(Attention(256, 4), inputs, step, find_gpu(card)).trace(2)
+    trace = MemoryEstimator(Attention(256, 4), inputs, step, find_gpu(card)).trace(2)
     ops = {a.op.split(".")[0] for a in trace.allocations}
     assert kernel in ops
     assert f"{kernel}_backward" in ops
@@ -248,7 +248,7 @@ def test_gradients_summed_at_a_fork_go_into_the_first_one() -> None:
             return self.end(x + self.two(x).relu())
 
     step = Step(mode="train", loss="sum", iterations=1)
-    trace = trace_step(Fork(), rows(64), step).trace(1024)
+    trace = MemoryEstimator(Fork(), rows(64), step).trace(1024)
     start = trace.position_of("backward")
     made = [e for e in trace.events[start:] if e >= 0]
     assert not any(trace.allocations[e].op.startswith("add.") for e in made)
@@ -262,14 +262,14 @@ def test_a_law_from_small_batches_gives_the_very_sizes_of_a_large_one() -> None:
         return (torch.empty(batch, 3, 32, 32),), {}
 
     step = Step(mode="train", optimizer="adam", loss="sum")
-    by_law = trace_step(model, inputs, step).estimate(400)
+    by_law = MemoryEstimator(model, inputs, step).estimate(400)
     traced = estimate(model, inputs, batch=400, step=step)
     assert by_law == traced
 
 
 def test_the_largest_batch_is_a_true_boundary() -> None:
     step = Step(mode="train", optimizer="adam", loss="sum")
-    plan = trace_step(Repeated(1024, 20), rows(1024, 64), step)
+    plan = MemoryEstimator(Repeated(1024, 20), rows(1024, 64), step)
     card = user_gpu("small", 4 * GIB)
     fit = plan.largest_batch(card)
     assert fit.first_batch_that_fails == fit.largest_batch + 1
@@ -282,7 +282,7 @@ def test_the_largest_batch_is_a_true_boundary() -> None:
 
 
 def test_weights_that_do_not_fit_leave_no_batch() -> None:
-    plan = trace_step(
+    plan = MemoryEstimator(
         Repeated(8192, 1), rows(8192), Step(mode="train", optimizer="adam", loss="sum")
     )
     fit = plan.largest_batch(user_gpu("tiny", 1 * GIB))
@@ -345,21 +345,21 @@ def test_a_model_that_reads_values_says_so() -> None:
     step = Step(mode="train", loss="sum", optimizer="sgd")
     model = ReadsValues()
     before = model.linear.weight.clone()
-    found = trace_step(model, lambda b: ((torch.ones(b, 8),), {}), step).estimate(16)
+    found = MemoryEstimator(model, lambda b: ((torch.ones(b, 8),), {}), step).estimate(16)
     assert found.method == "cpu values"
     assert any("_local_scalar_dense" in note for note in found.notes)
     assert torch.equal(model.linear.weight, before)
 
 
 def test_wrong_shapes_are_refused_in_one_line_with_a_hint() -> None:
-    with pytest.raises(ModelRefusedError, match="refuses batch 4") as caught:
+    with pytest.raises(UntraceableModelError, match="fails at batch 4") as caught:
         estimate(nn.Linear(8, 8), rows(9), batch=4, step=Step())
     assert caught.value.hint
     assert "\n" not in str(caught.value)
 
 
 def test_inputs_that_cannot_be_made_are_the_callers_to_fix() -> None:
-    with pytest.raises(ModelRefusedError, match="inputs for batch 4 cannot be made"):
+    with pytest.raises(UntraceableModelError, match="inputs for batch 4 cannot be made"):
         estimate(nn.Linear(8, 8), lambda batch: 1 / 0, batch=4, step=Step())
 
 
@@ -367,7 +367,7 @@ def test_layers_quantized_for_cpus_are_refused_with_the_reason() -> None:
     from torch.ao.quantization import quantize_dynamic
 
     model = quantize_dynamic(nn.Sequential(nn.Linear(64, 64)), {nn.Linear})
-    with pytest.raises(ModelRefusedError, match="quantized layer for CPUs"):
+    with pytest.raises(UntraceableModelError, match="quantized layer for CPUs"):
         estimate(model, rows(64), batch=4, step=Step())
 
 
@@ -411,7 +411,7 @@ def test_a_model_that_needs_values_is_estimated_from_one_trace_at_every_level() 
             return x
 
     step = Step(mode="inference")
-    plan = trace_step(Uneven(), lambda batch: ((torch.ones(batch, 4),), {}), step)
+    plan = MemoryEstimator(Uneven(), lambda batch: ((torch.ones(batch, 4),), {}), step)
     found = plan.estimate(1)
     assert found.band_low_bytes <= found.peak_device_bytes <= found.band_high_bytes
     assert found == plan.estimate(1)

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from reportgen.cuda_memory import Request, Step, find_gpu, trace_step
-from reportgen.cuda_memory.autocast import LOWER
+from reportgen.cuda_memory import MemoryEstimator, Request, Step, find_gpu
 from reportgen.cuda_memory.cudnn import (
     FORWARD,
     INPUT_GRADIENT,
@@ -19,6 +18,7 @@ from reportgen.cuda_memory.cudnn import (
     cudnn_workspace_bytes,
 )
 from reportgen.cuda_memory.library_workspaces import Platform, library_figures, request_bytes
+from reportgen.cuda_memory.tracing.autocast import LOWER
 
 MIB = 1 << 20
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
@@ -64,7 +64,7 @@ def test_forward_and_backward_threads_have_a_cublas_workspace_each() -> None:
 
     for mode, count in (("inference", 1), ("train", 2)):
         step = Step(mode=mode, loss="sum")
-        trace = trace_step(nn.Linear(8, 8), inputs, step).trace(4)
+        trace = MemoryEstimator(nn.Linear(8, 8), inputs, step).trace(4)
         requests = [a.request.rule for a in trace.allocations if a.request is not None]
         assert requests.count("cublas") == count
 
@@ -169,7 +169,7 @@ def test_recurrent_layers_are_one_cudnn_call_with_a_reserve(
 
     model = Recurrent(kind, bidirectional=bidirectional)
     step = Step(mode="train", loss="sum", iterations=1)
-    trace = trace_step(model, inputs, step).trace(8)
+    trace = MemoryEstimator(model, inputs, step).trace(8)
     reserve = gates * 2 * (1 + bidirectional) * 50 * 8 * 64 * 4
     assert reserve in [a.size_bytes for a in trace.allocations]
     weights = sum(p.numel() for p in model.parameters()) * 4
@@ -182,7 +182,7 @@ def test_a_recurrent_layer_under_autocast_runs_in_the_low_type() -> None:
         return (torch.empty(batch, 50, 32),), {}
 
     step = Step(mode="train", loss="sum", iterations=1, precision="amp-fp16")
-    trace = trace_step(Recurrent("LSTM"), inputs, step).trace(8)
+    trace = MemoryEstimator(Recurrent("LSTM"), inputs, step).trace(8)
     assert 6 * 2 * 50 * 8 * 64 * 2 in [a.size_bytes for a in trace.allocations]
 
 
@@ -190,7 +190,7 @@ def test_the_operators_of_the_process_are_torchs_own_again_after_a_trace() -> No
     x = torch.ones(2, 4, 8, 16)
     before = torch.nn.functional.scaled_dot_product_attention(x, x, x)
     step = Step(mode="train", loss="sum", precision="amp-bf16")
-    trace_step(nn.Linear(8, 8), lambda b: ((torch.empty(b, 8),), {}), step).trace(2)
+    MemoryEstimator(nn.Linear(8, 8), lambda b: ((torch.empty(b, 8),), {}), step).trace(2)
     assert torch.equal(torch.nn.functional.scaled_dot_product_attention(x, x, x), before)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16

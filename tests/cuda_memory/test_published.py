@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reportgen.cuda_memory import Step, find_gpu, trace_step
+from reportgen.cuda_memory import MemoryEstimator, Step, find_gpu
 
 pytestmark = pytest.mark.slow  # they export, trace or load models, one after the other
 
@@ -46,7 +46,7 @@ def test_lora_finetuning_takes_what_litgpt_measured(models, name, micro_batch, g
         zero_grad="after_step",
         torch_version="2.1",
     )
-    plan = trace_step(model, inputs, step, find_gpu("A100-40GB"))
+    plan = MemoryEstimator(model, inputs, step, find_gpu("A100-40GB"))
     plan.trace(micro_batch)
     found = plan.estimate(micro_batch).peak_allocated_bytes
     assert found == pytest.approx(gigabytes * 1e9, rel=0.002)
@@ -64,7 +64,7 @@ def test_a_softmax_of_before_1_11_holds_its_input_until_its_backward(models):
             return models.OldSoftmax.apply(x, -1) if self.old else x.softmax(-1)
 
     held = {
-        old: trace_step(
+        old: MemoryEstimator(
             Attention(old), lambda batch: ((torch.empty(batch, 1024),), {}), Step(mode="train")
         )
         .estimate(1024)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reportgen.cuda_memory import Estimate, Step, estimate, find_gpu
-from reportgen.fake_model import twin
+from reportgen.fake_model import fake_copy
 
 BRANCHES = 3
 SAMPLES, WIDTH = 64, 512
@@ -62,7 +62,7 @@ def estimated(model: nn.Module, mode: str) -> Estimate:
 def test_a_fake_pass_in_threads_never_fails() -> None:
     model = Branches(BRANCHES)
     for _ in range(20):  # with torch's own mode, one of three hundred passed
-        with twin(model, inputs(2)) as (double, (args, kwargs)):
+        with fake_copy(model, inputs(2)) as (double, (args, kwargs)):
             assert double(*args, **kwargs).shape == (BRANCHES, 2, WIDTH)
 
 

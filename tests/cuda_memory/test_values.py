@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reportgen.cuda_memory import ModelRefusedError, RealPasses, Step, Trace, trace_step
+from reportgen.cuda_memory import (
+    MemoryEstimator,
+    MemoryTrace,
+    Step,
+    TraceCache,
+    UntraceableModelError,
+)
+from reportgen.cuda_memory.tracing.data_dependent import CpuValues
 
 ROWS, WIDTH = 32, 64
 KEPT = ROWS // 2  # of a sample
@@ -36,12 +43,12 @@ def rows(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (x,), {}
 
 
-def traced(course: Callable[[nn.Linear, Tensor], Any], step: Step = INFERENCE) -> Trace:
+def traced(course: Callable[[nn.Linear, Tensor], Any], step: Step = INFERENCE) -> MemoryTrace:
     torch.manual_seed(0)
-    return trace_step(Reader(course), rows, step).trace(1)
+    return MemoryEstimator(Reader(course), rows, step).trace(1)
 
 
-def sizes(trace: Trace, operator: str) -> list[int]:
+def sizes(trace: MemoryTrace, operator: str) -> list[int]:
     return [
         each.size_bytes
         for each in trace.allocations
@@ -49,7 +56,7 @@ def sizes(trace: Trace, operator: str) -> list[int]:
     ]
 
 
-def asked(trace: Trace) -> list[Any]:
+def asked(trace: MemoryTrace) -> list[Any]:
     return [(each.size_bytes, each.category, each.path) for each in trace.allocations]
 
 
@@ -103,7 +110,7 @@ def test_what_is_heard_makes_the_allocations_of_a_real_run(monkeypatch: Any) -> 
 
     step = Step(mode="train", loss="sum", optimizer="sgd", iterations=1)
     told = traced(course, step)
-    monkeypatch.setattr(RealPasses, "answers", lambda *_: None)
+    monkeypatch.setattr(CpuValues, "at", lambda *_: None)
     real = traced(course, step)
     assert (told.method, real.method) == ("cpu values", "cpu run")
     assert asked(told) == asked(real)
@@ -130,18 +137,18 @@ def test_plans_that_share_passes_compute_the_model_once() -> None:
         ran.append(type(x) is Tensor)
         return picked(linear, x)
 
-    model, passes = Reader(course), RealPasses()
+    model, cache = Reader(course), TraceCache()
     for precision in ("fp32", "amp-bf16", "bf16"):
         step = Step(iterations=1, precision=precision)
-        assert trace_step(model, rows, step, passes=passes).trace(1).method == "cpu values"
+        assert MemoryEstimator(model, rows, step, cache=cache).trace(1).method == "cpu values"
     assert ran.count(True) == 1
 
 
 def test_a_course_that_depends_on_values_is_not_guessed_from_weights_that_are_not_there() -> None:
     with torch.device("meta"):
         model = Reader(picked)
-    with pytest.raises(ModelRefusedError, match="no weights to run on"):
-        trace_step(model, rows, INFERENCE).trace(1)
+    with pytest.raises(UntraceableModelError, match="no weights for a CPU run"):
+        MemoryEstimator(model, rows, INFERENCE).trace(1)
 
 
 def test_values_that_the_real_pass_did_not_read_make_the_step_run_for_real() -> None:
@@ -154,17 +161,17 @@ def test_values_that_the_real_pass_did_not_read_make_the_step_run_for_real() -> 
 
     found = traced(course, Step(mode="train", loss="sum", optimizer="sgd"))
     assert found.method == "cpu run"
-    assert any("for real" in note for note in found.notes)
+    assert any("CPU run" in note for note in found.notes)
 
 
 def test_an_attribute_called_buffers_hides_nothing_of_a_model_that_reads_values() -> None:
     model = Reader(picked)
     model.buffers = ["a ring of them"]  # type: ignore[assignment]
-    assert trace_step(model, rows, INFERENCE).trace(1).method == "cpu values"
+    assert MemoryEstimator(model, rows, INFERENCE).trace(1).method == "cpu values"
 
 
 def test_a_step_that_ended_halfway_does_not_spoil_the_next_one() -> None:
-    passes = RealPasses()
+    cache = TraceCache()
     broken: list[bool] = []
 
     def course(linear: nn.Linear, x: Tensor) -> Any:
@@ -176,15 +183,15 @@ def test_a_step_that_ended_halfway_does_not_spoil_the_next_one() -> None:
 
     model, step = Reader(course), Step(iterations=1)
     broken.append(True)
-    assert trace_step(model, rows, step, passes=passes).trace(1).method == "cpu run"
+    assert MemoryEstimator(model, rows, step, cache=cache).trace(1).method == "cpu run"
     broken.clear()
-    assert trace_step(model, rows, step, passes=passes).trace(1).method == "cpu values"
+    assert MemoryEstimator(model, rows, step, cache=cache).trace(1).method == "cpu values"
 
 
 def test_the_model_and_the_random_state_are_left_alone() -> None:
     model = Reader(lambda linear, x: linear(x)[torch.rand(len(x)) > 0.5])
     before, weight = torch.get_rng_state(), model.linear.weight.clone()
-    trace_step(model, rows, Step(mode="train", loss="sum", optimizer="sgd")).trace(1)
+    MemoryEstimator(model, rows, Step(mode="train", loss="sum", optimizer="sgd")).trace(1)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(model.linear.weight, weight)
     assert (model.passes, model.linear.weight.grad) == (0, None)

@@ -10,11 +10,10 @@ import torch
 from factories import make_spec
 from torch import Tensor, nn
 
-from reportgen.dummy_inputs.candidate import Choice, indices, tensor
-from reportgen.dummy_inputs.embedding_bounds import lowered
-from reportgen.dummy_inputs.error_parsing import wanted_rank
-from reportgen.dummy_inputs.manifest_template import draft_manifest
-from reportgen.dummy_inputs.vocab_range import over_whole_tables
+from reportgen.dummy_inputs.candidate import Candidate, indices, tensor
+from reportgen.dummy_inputs.error_parsing import expected_rank, lower_indices
+from reportgen.dummy_inputs.manifest_template import manifest_for_source
+from reportgen.dummy_inputs.trial_run import widen_to_vocabulary
 from reportgen.errors import ModelError
 from reportgen.example_inputs import make_examples
 from reportgen.manifest import InputSpec, ModelSpec, load_manifest
@@ -163,7 +162,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def found(folder: Path, factory: str) -> ModelSpec:
-    text = draft_manifest(f"own.py:{factory}")
+    text = manifest_for_source(f"own.py:{factory}")
     (folder / "drafted.yaml").write_text(text)
     (spec,) = load_manifest(folder / "drafted.yaml").models
     return spec
@@ -252,7 +251,7 @@ def test_what_no_manifest_can_write_is_refused_with_a_way_round(
     folder: Path, factory: str, kind: str
 ) -> None:
     with pytest.raises(ModelError, match=f"'data' is a {kind}") as caught:
-        draft_manifest(f"own.py:{factory}")
+        manifest_for_source(f"own.py:{factory}")
     assert "a function that returns a module" in caught.value.hint
 
 
@@ -268,19 +267,19 @@ def test_what_no_manifest_can_write_is_refused_with_a_way_round(
     ],
 )
 def test_an_error_tells_how_many_dimensions_it_wanted(words: str, rank: int | None) -> None:
-    assert wanted_rank(RuntimeError(words)) == rank
+    assert expected_rank(RuntimeError(words)) == rank
 
 
 def test_an_index_beyond_a_table_leads_to_the_next_smaller_one_then_to_fewer() -> None:
     ids, x = indices("ids", "batch", 16, count=100), tensor("x", "batch", 6)
-    first, fewer = lowered((ids, x), [30, 100, 400])
+    first, fewer = lower_indices((ids, x), [30, 100, 400])
     assert (first[0].high, first[1]) == (30, x)
     assert (fewer[0].shape, fewer[1]) == (("batch", 8), x)
 
 
 def test_a_number_with_a_floor_is_not_lowered_below_it() -> None:
     mask = tensor("mask", "batch", 16, dtype="int64", low=4, high=5)
-    assert [one[0].high for one in lowered((mask,), [3])] == [5, 5]
+    assert [one[0].high for one in lower_indices((mask,), [3])] == [5, 5]
 
 
 # Whole tables ---------------------------------------------------------------------------------
@@ -303,5 +302,5 @@ def test_whole_numbers_run_over_the_whole_of_the_table_that_they_look_up() -> No
     narrow = [tensor(n, "batch", 6, dtype="int64", high=2) for n in ("words", "types")]
     steps = tensor("steps", "batch", dtype="int64", high=10)
     spec = make_spec(batch=2)
-    found = over_whole_tables(Words(), spec, Choice(inputs=(*narrow, steps)), 2)
+    found = widen_to_vocabulary(Words(), spec, Candidate(inputs=(*narrow, steps)), 2)
     assert [item.high for item in found.inputs] == [500, 3, 10]

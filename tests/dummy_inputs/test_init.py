@@ -13,13 +13,18 @@ from factories import make_spec
 from torch import nn
 
 from reportgen.dummy_inputs import guess_inputs, with_dummy_inputs
+from reportgen.dummy_inputs.argument_hints import documented_ranks
 from reportgen.dummy_inputs.candidate import tensor
-from reportgen.dummy_inputs.error_parsing import resized, spare_dims, wanted_names, wanted_sizes
+from reportgen.dummy_inputs.config_sizes import Sizes
+from reportgen.dummy_inputs.error_parsing import (
+    excess_dims,
+    expected_names,
+    expected_sizes,
+    resized,
+)
 from reportgen.dummy_inputs.from_config import options
-from reportgen.dummy_inputs.from_docstring import documented_ranks
-from reportgen.dummy_inputs.from_parameters import Parameters
-from reportgen.dummy_inputs.manifest_template import _as_written, draft_manifest
-from reportgen.dummy_inputs.sizes import Sizes
+from reportgen.dummy_inputs.from_transformers import ForwardParameters
+from reportgen.dummy_inputs.manifest_template import _as_written, manifest_for_source
 from reportgen.errors import ModelError
 from reportgen.example_inputs import make_examples
 from reportgen.manifest import InputSpec, Manifest, ModelSpec, load_manifest, parse_source
@@ -79,7 +84,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def drafted(folder: Path, source: str) -> tuple[str, Manifest]:
-    text = draft_manifest(source)
+    text = manifest_for_source(source)
     path = folder / "drafted.yaml"
     path.write_text(text)
     return text, load_manifest(path)
@@ -120,7 +125,7 @@ def test_inputs_of_any_factory_are_found_by_its_layers(
     assert spec.onnx.dynamic == ("batch",)
     assert runs(spec, 1)
     assert runs(spec, 4)
-    assert text == draft_manifest(f"nets.py:{factory}")
+    assert text == manifest_for_source(f"nets.py:{factory}")
 
 
 def test_ids_stay_below_the_size_of_their_table(folder: Path) -> None:
@@ -145,7 +150,7 @@ def test_a_forward_without_arguments_has_no_inputs(folder: Path) -> None:
 
 def test_a_model_that_runs_on_nothing_is_refused_with_its_own_words(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"no inputs were found .* ValueError: never") as caught:
-        draft_manifest("nets.py:Never")
+        manifest_for_source("nets.py:Never")
     assert "under 'inputs'" in caught.value.hint
 
 
@@ -242,7 +247,7 @@ def test_transformers_of_text_pictures_and_sound_need_no_inputs_in_the_manifest(
 ) -> None:
     spec, notes = guessed(source, **arguments)
     assert [item.name for item in spec.inputs] == names
-    assert "no inputs are named; the model's own were taken" in notes
+    assert "the manifest specifies no inputs; they were derived from the model" in notes
 
 
 def test_sizes_come_from_the_configuration() -> None:
@@ -454,13 +459,13 @@ def test_what_a_family_wants_beside_the_usual_is_learned(
 def test_an_error_teaches_the_size_it_expected_and_swaps_what_is_transposed() -> None:
     sound = tensor("input_features", "batch", 160, 80, keyword=True)
     error = RuntimeError("expected input[1, 160, 80] to have 80 channels, but got 160 channels")
-    assert next(iter(wanted_sizes(error, (sound,)))) == (160, 80)
+    assert next(iter(expected_sizes(error, (sound,)))) == (160, 80)
     assert resized(sound, 160, 80).shape == ("batch", 80, 160)
     product = RuntimeError("mat1 and mat2 shapes cannot be multiplied (672x224 and 768x64)")
-    assert next(iter(wanted_sizes(product, (tensor("x", "batch", 672, 224),)))) == (224, 768)
+    assert next(iter(expected_sizes(product, (tensor("x", "batch", 672, 224),)))) == (224, 768)
     image = tensor("pixel_values", "batch", 3, 224, 224)
-    assert {size for size, _ in wanted_sizes(product, (image,))} == {224}
-    assert {other for _, other in wanted_sizes(product, (image,))} == {672, 768, 64}
+    assert {size for size, _ in expected_sizes(product, (image,))} == {224}
+    assert {other for _, other in expected_sizes(product, (image,))} == {672, 768, 64}
 
 
 class Session:
@@ -480,11 +485,14 @@ class Tracker(torch.nn.Module):
 def test_a_size_that_grew_out_of_one_of_our_own_is_not_followed() -> None:
     mask = tensor("mask", "batch", 1, 96, dtype="int64", keyword=True)
     error = RuntimeError("The size of tensor a (96) must match the size of tensor b (2304)")
-    assert list(wanted_sizes(error, (mask,))) == []
+    assert list(expected_sizes(error, (mask,))) == []
 
 
 def test_an_argument_that_is_an_object_of_a_class_is_named() -> None:
-    assert Parameters(Tracker(), Sizes(config=None)).foreign() == "'session' is a Session"
+    assert (
+        ForwardParameters(Tracker(), Sizes(config=None)).unsupported_argument()
+        == "'session' is a Session"
+    )
 
 
 def test_a_draft_writes_values_that_no_range_can_hold() -> None:
@@ -494,8 +502,8 @@ def test_a_draft_writes_values_that_no_range_can_hold() -> None:
 
 def test_a_tensor_that_was_joined_with_another_had_too_many_dimensions() -> None:
     error = RuntimeError("Tensors must have same number of dimensions: got 4 and 3")
-    assert spare_dims(error) == 1
-    assert spare_dims(RuntimeError("got 4 and 3")) == 0
+    assert excess_dims(error) == 1
+    assert excess_dims(RuntimeError("got 4 and 3")) == 0
 
 
 def test_the_documentation_of_a_forward_says_how_many_dimensions_an_argument_has() -> None:
@@ -518,9 +526,9 @@ def test_an_argument_that_the_failing_code_reads_is_wanted() -> None:
 
     with pytest.raises(AttributeError) as caught:
         forward()
-    assert wanted_names(caught.value, ["unread", "grid"]) == ["grid"]
-    assert wanted_names(ValueError("you must specify grid"), ["unread", "grid"]) == ["grid"]
-    assert wanted_names(ValueError("something else"), ["unread", "grid"]) == []
+    assert expected_names(caught.value, ["unread", "grid"]) == ["grid"]
+    assert expected_names(ValueError("you must specify grid"), ["unread", "grid"]) == ["grid"]
+    assert expected_names(ValueError("something else"), ["unread", "grid"]) == []
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_the_opset_is_the_manifests(export: Export, opset: int) -> None:
 
 def test_an_opset_the_exporter_cannot_give_is_a_warning(export: Export) -> None:
     file = export(nn.Linear(4, 3), "batch,4", onnx={"opset": 30})
-    assert file.warnings[0].startswith("asked for opset 30, the exporter could give")
+    assert file.warnings[0].startswith("asked for opset 30, the exporter produced")
 
 
 def test_a_branch_on_values_is_told_with_its_line(export: Export) -> None:

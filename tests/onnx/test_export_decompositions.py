@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from reportgen.errors import SectionError
 from reportgen.model_state import preserve_model_state
 from reportgen.onnx.export import export_onnx
-from reportgen.onnx.export.decompositions import _FORMS, own_forms
+from reportgen.onnx.export.decompositions import _FORMS, use_decompositions
 from reportgen.onnx.export.decompositions.complex_numbers import COMPLEX
 from reportgen.pytree import named_tensors
 from reportgen.sections.onnx import analyze
@@ -161,7 +161,7 @@ def test_the_exporter_is_given_back_as_it_was() -> None:
     from torch.onnx._internal.exporter import _decomp
 
     before = _decomp.create_onnx_friendly_decomposition_table
-    with own_forms():
+    with use_decompositions():
         assert _decomp.create_onnx_friendly_decomposition_table is not before
     assert _decomp.create_onnx_friendly_decomposition_table is before
 
@@ -218,10 +218,12 @@ def test_the_forms_go_into_a_file_that_agrees_with_pytorch(
         Everything(), "x=batch,4,6", folder=tmp_path, timings=False, onnx={"dynamic": dynamic}
     )
     result: Any = analyze(context)
-    assert result.dynamic == tuple(dynamic)
+    assert result.export.dynamic == tuple(dynamic)
     assert result.parity.passed, result.parity.failure
-    assert result.custom_operators == ()
-    assert {"aten._is_all_true", "aten.cumprod", "aten.kthvalue"} <= set(result.written_out)
+    assert result.file.custom_operators == ()
+    assert {"aten._is_all_true", "aten.cumprod", "aten.kthvalue"} <= set(
+        result.export.decomposed_operators
+    )
 
 
 @pytest.mark.slow

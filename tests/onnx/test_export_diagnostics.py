@@ -1,4 +1,4 @@
-"""Failures as road-maps: all that stands in the way, each with its place and a way round."""
+"""Failures of an export: every cause, with its source location and a workaround."""
 
 from __future__ import annotations
 
@@ -68,22 +68,22 @@ class Forces(nn.Module):
         return torch.autograd.grad(x.pow(2).sum(), x)[0]
 
 
-def test_all_unsupported_operators_are_told_with_places_counts_and_ways_round(
+def test_all_unsupported_operators_are_listed_with_locations_counts_and_workarounds(
     tmp_path: Path,
 ) -> None:
     model = nn.Sequential(nn.Linear(4, 4), Frequent(), Decomposing())
     failed = failure(model, tmp_path, "batch,4,4")
     assert failed.error == (
-        "2 unsupported operators: there is no ONNX form of "
+        "2 unsupported operators: ONNX has no equivalent of "
         "aten.mode.default, aten._linalg_svd.default"
     )
     line = Frequent.forward.__code__.co_firstlineno + 1
     assert failed.details[0].startswith(
-        f"aten.mode.default ×2 in 1 at test_export_roadmap.py:{line}: count with"
+        f"aten.mode.default ×2 in 1 at test_export_diagnostics.py:{line}: count with"
     )
     line = Decomposing.forward.__code__.co_firstlineno + 1
     assert failed.details[1].startswith(
-        f"aten._linalg_svd.default in 2 at test_export_roadmap.py:{line}: ONNX has no matrix"
+        f"aten._linalg_svd.default in 2 at test_export_diagnostics.py:{line}: ONNX has no matrix"
     )
 
 
@@ -92,10 +92,12 @@ def test_every_data_dependent_branch_is_told_and_no_log_is_left(tmp_path: Path) 
     before = set(os.listdir(logs))
     failed = failure(nn.Sequential(Branches()).eval(), tmp_path, "batch,4")
     first = Branches.forward.__code__.co_firstlineno + 2
-    assert f"data-dependent branch at test_export_roadmap.py:{first} (and 1 more)" in failed.error
+    assert (
+        f"data-dependent branch at test_export_diagnostics.py:{first} (and 1 more)" in failed.error
+    )
     assert failed.details == (
-        f"test_export_roadmap.py:{first}: if x.sum() > 0:",
-        f"test_export_roadmap.py:{first + 2}: while x.mean() < 1:",
+        f"test_export_diagnostics.py:{first}: if x.sum() > 0:",
+        f"test_export_diagnostics.py:{first + 2}: while x.mean() < 1:",
     )
     left = set(os.listdir(logs)) - before
     assert not {name for name in left if name.startswith("reportgen-export-")}
@@ -112,7 +114,7 @@ def test_a_number_taken_out_of_a_tensor_is_told_as_that(take: Any, tmp_path: Pat
             return y
 
     failed = failure(Taking().eval(), tmp_path, "batch,4")
-    assert failed.error.startswith("data-dependent number at test_export_roadmap.py:")
+    assert failed.error.startswith("data-dependent number at test_export_diagnostics.py:")
     assert "keep it a tensor" in failed.hint
 
 
@@ -137,7 +139,7 @@ def test_a_packed_sequence_is_told_by_the_module_that_takes_it(tmp_path: Path) -
 
 
 def test_a_forward_with_gradients_of_its_own_is_told_as_such(tmp_path: Path) -> None:
-    assert "forward takes gradients of its own" in failure(Forces(), tmp_path, "batch,4").error
+    assert "forward computes gradients" in failure(Forces(), tmp_path, "batch,4").error
 
 
 def test_a_custom_operator_without_a_fake_kernel_is_told_how_to_get_one(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ class Yielding(nn.Module):
 
 def test_a_generator_that_nobody_ran_is_the_reason(tmp_path: Path) -> None:
     section_error = failure(Yielding(), tmp_path, "batch,4")
-    assert section_error.error.startswith("forward returns a generator that nobody has run")
+    assert section_error.error.startswith("forward returns a generator that was never consumed")
 
 
 class Fixed(nn.Module):

@@ -17,14 +17,14 @@ from factories import make_spec, make_study
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from reportgen.onnx import export as export_module
 from reportgen.context import ModelContext
 from reportgen.errors import SectionError
 from reportgen.model_state import preserve_model_state
+from reportgen.onnx import export as export_module
 from reportgen.onnx.export import OnnxFile, export_onnx
-from reportgen.onnx.export.model_patches import adapted
+from reportgen.onnx.export.model_patches import patched
 from reportgen.sections.onnx import analyze
-from reportgen.sections.onnx.export_rules import dim_fixed_inside
+from reportgen.sections.onnx.rules_export import dim_fixed_inside
 from reportgen.workers.child import with_lazy_layers_materialized
 
 pytestmark = pytest.mark.slow  # they export, trace or load models, one after the other
@@ -119,14 +119,14 @@ def test_a_tied_llama_with_its_cache_on_is_exported_without_and_parity_passes(
     with preserve_model_state(model):
         result = analyze(context)
     assert result.parity.passed
-    assert [attempt.strategy for attempt in result.tried] == [
+    assert [attempt.strategy for attempt in result.export.attempts] == [
         "torch.export, dynamic batch",
         "torch.export, dynamic batch, cache off",
     ]
-    assert "turn the cache off" in result.tried[0].error
-    assert result.tried[1].error == ""
+    assert "turn the cache off" in result.export.attempts[0].error
+    assert result.export.attempts[1].error == ""
     assert model.config.use_cache is True
-    assert len(result.outputs) == 1
+    assert len(result.file.outputs) == 1
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_every_dynamic_dim_of_a_llama_is_proven_by_running_other_sizes(tmp_path:
     )
     result = analyze(context)
     assert result.parity.passed
-    assert result.dynamic == result.proven_dynamic == ("batch", "time")
+    assert result.export.dynamic == result.export.proven_dynamic == ("batch", "time")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,9 @@ def test_outputs_that_the_exporter_cannot_look_into_are_flattened(
 
 def test_what_flattening_leaves_out_is_named(tmp_path: Path) -> None:
     file = export(Answering(lambda y: (y, {y.sum()})).eval(), tmp_path, "batch,4")
-    assert file.warnings[-1] == "not in the file, since no tensor can be reached in it: set"
+    assert (
+        file.warnings[-1] == "left out of the file, because they contain no reachable tensor: set"
+    )
 
 
 def test_an_output_without_any_tensor_is_a_failure_that_names_its_class(tmp_path: Path) -> None:
@@ -181,10 +183,10 @@ def test_an_output_without_any_tensor_is_a_failure_that_names_its_class(tmp_path
 def test_the_cache_is_turned_off_for_the_export_and_the_comparison_alone(tmp_path: Path) -> None:
     model = Configured(use_cache=True).eval()
     file = export(model, tmp_path, "batch,4")
-    assert file.adaptations == ("cache off",)
+    assert file.model_patches == ("cache off",)
     assert file.warnings[-1] == "exported and compared with the cache off (use_cache=False)"
     assert model.config.use_cache is True
-    with file.as_exported(model):
+    with file.apply_patches(model):
         assert isinstance(model(torch.ones(1, 4)), Tensor)
     assert model.config.use_cache is True
 
@@ -192,12 +194,12 @@ def test_the_cache_is_turned_off_for_the_export_and_the_comparison_alone(tmp_pat
 def test_attention_is_exported_in_its_plain_form_where_the_fused_one_fails(tmp_path: Path) -> None:
     model = Configured(_attn_implementation="sdpa").eval()
     file = export(model, tmp_path, "batch,4")
-    assert [attempt.strategy for attempt in file.tried] == [
+    assert [attempt.strategy for attempt in file.attempts] == [
         "torch.export, dynamic batch",
         "torch.export, strict, dynamic batch",
         "torch.export, dynamic batch, eager attention",
     ]
-    assert "this kernel cannot be traced" in file.tried[0].error
+    assert "this kernel cannot be traced" in file.attempts[0].error
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -211,7 +213,7 @@ def test_a_mixture_of_experts_is_exported_by_a_batched_product(tmp_path: Path) -
     )  # fmt: skip
     model = transformers.OlmoeForCausalLM(config).eval()
     result = analyze(make_study(model, IDS, folder=tmp_path, timings=False))
-    assert result.adaptations == ("cache off", "batched experts")
+    assert result.export.model_patches == ("cache off", "batched experts")
     assert (result.parity.passed, result.parity.vacuous) == (True, False)
     assert config._experts_implementation == "grouped_mm"
 
@@ -229,7 +231,7 @@ def test_configurations_within_another_get_their_own_values_back() -> None:
     vars(outer).update(inner=inner, use_cache=False, _experts_implementation="grouped_mm")
     model = Configured()
     model.config = outer
-    with adapted(model, ("batched experts",)):
+    with patched(model, ("batched experts",)):
         assert {c._experts_implementation for c in (outer, inner)} == {"batched_mm"}
     assert (outer._experts_implementation, inner._experts_implementation) == ("grouped_mm", "eager")
 
@@ -237,7 +239,7 @@ def test_configurations_within_another_get_their_own_values_back() -> None:
 def test_a_module_left_in_train_mode_is_exported_in_eval_mode_where_it_must(tmp_path: Path) -> None:
     model = RefusesTraining().train()
     file = export(model, tmp_path, "batch,4")
-    assert file.adaptations == ("eval mode",)
+    assert file.model_patches == ("eval mode",)
     assert model.training
     assert model.dropout.training
 
@@ -255,7 +257,7 @@ def test_strict_capture_is_named_where_it_alone_succeeds(
     monkeypatch.setattr(export_module, "capture", only_strict)
     file = export(nn.Linear(4, 3).eval(), tmp_path, "batch,4")
     assert file.strategy == "torch.export, strict, dynamic batch"
-    assert file.tried[0].error.endswith("RuntimeError: not this way")
+    assert file.attempts[0].error.endswith("RuntimeError: not this way")
 
 
 def test_dims_are_given_up_one_by_one_and_the_reason_stays(tmp_path: Path) -> None:
@@ -274,7 +276,7 @@ def test_dims_are_given_up_one_by_one_and_the_reason_stays(tmp_path: Path) -> No
         dims={"time": 5},
         onnx={"dynamic": ["batch", "time"]},
     )
-    assert [attempt.strategy for attempt in file.tried] == [
+    assert [attempt.strategy for attempt in file.attempts] == [
         "torch.export, dynamic batch and time",
         "torch.export, dynamic batch",
     ]
@@ -315,7 +317,7 @@ def test_a_dim_that_is_dynamic_in_name_only_fails_by_its_name(tmp_path: Path) ->
     bake_a_size_into(context.onnx_file().path, 6)
     hits = list(dim_fixed_inside.check(analyze(context)))
     assert [hit.where for hit in hits] == ["time"]
-    assert hits[0].message.startswith("time is dynamic in name only: at time 5 the file fails")
+    assert hits[0].message.startswith("time is declared dynamic, but at time 5 the file fails")
 
 
 def bake_a_size_into(path: Path, size: int) -> None:
@@ -383,7 +385,7 @@ def test_fused_attention_without_heads_is_exported(
     context = make_study(model, "batch,5,4", folder=tmp_path, timings=False)
     result = analyze(context)
     assert result.parity.passed
-    assert result.strategy == "torch.export, dynamic batch"
+    assert result.export.strategy == "torch.export, dynamic batch"
 
 
 @pytest.mark.parametrize("shape", ["batch,2,3,5,4", "3,batch,2,2,5,4"])
@@ -391,7 +393,7 @@ def test_fused_attention_over_windows_is_exported(shape: str, tmp_path: Path) ->
     torch.manual_seed(0)
     context = make_study(Attending(masked=False), shape, folder=tmp_path, timings=False)
     result = analyze(context)
-    assert (result.parity.passed, result.dynamic) == (True, ("batch",))
+    assert (result.parity.passed, result.export.dynamic) == (True, ("batch",))
 
 
 # Structure only -----------------------------------------------------------------------------
@@ -438,11 +440,11 @@ def test_tied_weights_without_memory_are_one_input(tmp_path: Path) -> None:
 def test_a_structure_only_file_is_neither_compared_nor_timed(tmp_path: Path) -> None:
     context = dataclasses.replace(weightless_study(tmp_path), timings=True)
     result = analyze(context)
-    assert result.structure_only
+    assert result.export.structure_only
     assert result.parity.passed is None
     assert "structure" in result.parity.not_run
-    assert result.latency_ms is None
-    assert [port.name for port in result.inputs] == ["input"]
+    assert result.performance is None
+    assert [port.name for port in result.file.inputs] == ["input"]
 
 
 def test_a_model_too_large_to_export_with_its_weights_is_exported_without(
@@ -459,7 +461,7 @@ def test_a_model_too_large_to_export_with_its_weights_is_exported_without(
     model = nn.Linear(4, 3).eval()
     file = export(model, tmp_path, "batch,4")
     assert file.structure_only
-    assert file.tried[0].error == "ran out of memory"
+    assert file.attempts[0].error == "ran out of memory"
     assert model(torch.ones(1, 4)).shape == (1, 3)
 
 
@@ -471,5 +473,5 @@ def test_a_llama_of_full_width_is_exported_without_a_byte_of_its_weights(tmp_pat
         model = transformers.LlamaForCausalLM(config).eval()
     file = export(model, tmp_path, IDS)
     assert file.structure_only
-    assert file.adaptations == ("cache off",)
+    assert file.model_patches == ("cache off",)
     assert file.path.stat().st_size < 1_000_000

@@ -110,7 +110,7 @@ def test_a_shape_that_inference_cannot_know_is_found_by_running(tmp_path: Path) 
     ]
     path = written(tmp_path, nodes, {"x": [12], "shape": [2]}, {"w": (4, 5)})
     unknown = read_nodes(path, {})
-    assert unknown.uncounted == {"MatMul": "a shape that it needs is not known"}
+    assert unknown.uncounted == {"MatMul": "a required shape is unknown"}
     feed = {"x": np.ones(12, np.float32), "shape": np.array([3, 4], np.float32)}
     assert read_nodes(path, {}, lambda: feed).macs == 3 * 4 * 5
 
@@ -119,7 +119,7 @@ def test_a_node_outside_the_standard_domain_is_uncounted_not_free(tmp_path: Path
     node = helper.make_node("Mystery", ["x"], ["y"], domain="com.microsoft")
     found = read_nodes(written(tmp_path, [node], {"x": [3]}), {})
     assert found.nodes[0].macs is None
-    assert found.uncounted == {"com.microsoft.Mystery": "it is not of the standard domain"}
+    assert found.uncounted == {"com.microsoft.Mystery": "not in the standard ONNX domain"}
 
 
 def product_in_a_loop(trips: str, **constants: Any) -> Any:
@@ -155,7 +155,7 @@ def test_products_in_a_loop_of_unknown_length_are_uncounted_and_their_weights_us
     nodes = [constant("five", 5), constant("stop", value=False), loop]
     path = written(tmp_path, nodes, {"x": ["batch", 3]}, {"w": (3, 3)})
     found = read_nodes(path, {"batch": 3})
-    assert "MatMul inside run a number of times" in found.uncounted["Loop"]
+    assert "loop trip count of MatMul is unknown" in found.uncounted["Loop"]
     assert "w" in found.nodes[0].weights
 
 
@@ -216,7 +216,7 @@ def test_a_sparse_weight_takes_what_it_stores(tmp_path: Path) -> None:
 def test_a_shape_that_only_a_run_could_tell_and_no_node_makes_stays_unknown(tmp_path: Path) -> None:
     path = written(tmp_path, [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["batch", 6]})
     found = read_nodes(path, {"batch": 2}, lambda: {"x": np.ones((2, 6), np.float32)})
-    assert found.uncounted == {"MatMul": "a shape that it needs is not known"}
+    assert found.uncounted == {"MatMul": "a required shape is unknown"}
 
 
 def test_a_weight_that_is_dequantized_first_belongs_to_its_reader(tmp_path: Path) -> None:
@@ -269,10 +269,10 @@ def test_symbols_have_the_sizes_of_the_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no protobuf \xff\xff", b"\x08\x0a"])
-def test_what_is_no_onnx_model_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_onnx_model_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"m\.onnx is no ONNX model"):
+    with pytest.raises(ValueError, match=r"m\.onnx is not an ONNX model"):
         read_nodes(path, {})
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from reportgen.findings import Finding, Severity
+from reportgen.onnx.export import ExportAttempt
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.report import (
     BudgetCheck,
@@ -25,32 +26,28 @@ from reportgen.report import (
 from reportgen.sections.graphs import Drawing, Graphs, Tile
 from reportgen.sections.layers import (
     Experts,
+    ForwardBackwardCost,
     Layers,
     LayerTime,
     PassTime,
     Roofline,
+    TorchinfoTotals,
     Uncounted,
     Unregistered,
 )
 from reportgen.sections.memory import (
-    Change,
-    Curve,
+    BatchCurve,
     Fit,
-    Holder,
     Memory,
     MemoryEstimate,
-    Moment,
     Timeline,
+    TimelineSample,
+    TopModule,
+    WhatIf,
 )
-from reportgen.sections.onnx import (
-    Latency,
-    OnnxExport,
-    OutputParity,
-    Parity,
-    ParityCase,
-    Port,
-    Tried,
-)
+from reportgen.sections.onnx import OnnxResult
+from reportgen.sections.onnx.parity_result import OutputParity, Parity, ParityCase
+from reportgen.sections.onnx.result import ExportResult
 
 from . import onnx_file, parity
 from .architectures import Node, lstm, resnet50, tanh, transformer, vgg16, vit_b_16
@@ -82,10 +79,8 @@ def layers(root: Node, *, batch: int, inputs: dict[str, tuple[int, ...]],
         "uncounted": (),
         "layers": tuple(root.walk(batch)),
         "tied": (),
-        "never_ran": (),
-        "torchinfo_macs": root.macs * batch,
-        "torchinfo_activation_bytes": 229_404_672,
-        "torchinfo_error": None,
+        "unused_parameters": (),
+        "torchinfo": TorchinfoTotals(macs=root.macs * batch, activation_bytes=229_404_672),
         "table_file": "layers.csv",
         "summary_file": "summary.txt",
         "parameters_by_path": total,
@@ -94,10 +89,12 @@ def layers(root: Node, *, batch: int, inputs: dict[str, tuple[int, ...]],
         "ideal_bytes": 5 * total,
         "flops_per_byte": 2 * root.macs * batch / (40 * total),
         "ideal_flops_per_byte": 2 * root.macs * batch / (5 * total),
-        "forward_backward_macs": 3 * root.macs * batch,
-        "forward_backward_flops": 6 * root.macs * batch,
-        "forward_backward_operator_bytes": 110 * total,
-        "forward_backward_note": "counted in training mode",
+        "forward_backward": ForwardBackwardCost(
+            macs=3 * root.macs * batch,
+            flops=6 * root.macs * batch,
+            operator_bytes=110 * total,
+            note="counted in training mode",
+        ),
         "parameters_of_rows": total,
         "macs_of_rows": root.macs * batch,
         "rooflines": _rooflines(root, batch),
@@ -126,16 +123,16 @@ def _rooflines(root: Node, batch: int) -> tuple[Roofline, ...]:
         )
         for gpu, rate in RATES.items()
     )  # fmt: skip
-    reason = "its rates are not known: no card of the catalog"
+    reason = "unknown rates: the GPU is not in the catalog"
     return (*known, Roofline(gpu="lab-card", reason=reason))
 
 
 def _pass_time(seconds: float, batch: int) -> PassTime:
     return PassTime(seconds=seconds, samples_per_second=batch / seconds, memory_bound_share=0.437,
-                    launched_seconds=seconds + 4e-4)  # fmt: skip
+                    seconds_with_launch_overhead=seconds + 4e-4)  # fmt: skip
 
 
-def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxExport:
+def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxResult:
     """An export that worked, compared at two batches under two seeds."""
     cases = tuple(
         ParityCase(
@@ -163,40 +160,23 @@ def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxExport:
         for batch in (1, 8)
         for seed in (0, 1)
     )
-    return OnnxExport(
-        file="model.onnx",
-        bytes=102_441_984,
-        opset=20,
-        ir_version=10,
-        producer="pytorch 2.15.0",
-        nodes=124,
-        operators={
-            "Conv": 53,
-            "Relu": 49,
-            "Add": 16,
-            "MaxPool": 1,
-            "ReduceMean": 1,
-            "Reshape": 1,
-            "Gemm": 1,
-            "Shape": 1,
-            "Concat": 1,
-        },
-        initializers=108,
-        initializer_bytes=102_228_128,
-        inputs=(Port(name="x", dtype="float32", shape=("batch", 3, 224, 224)),),
-        outputs=(Port(name="logits", dtype="float32", shape=("batch", 1000)),),
-        dynamic=("batch",),
-        strategy="torch.export, dynamic batch",
-        tried=(
-            Tried(
-                strategy="torch.export, dynamic batch and time",
-                error="the model fixes axis 1 of x at 16 at transformer.py:88",
-            ),
-            Tried(strategy="torch.export, dynamic batch", error=""),
-        )
-        if vacuous
-        else (Tried(strategy="torch.export, dynamic batch", error=""),),
-        proven_dynamic=("batch",),
+    return OnnxResult(
+        file=onnx_file.full_file(),
+        export=ExportResult(
+            dynamic=("batch",),
+            proven_dynamic=("batch",),
+            strategy="torch.export, dynamic batch",
+            attempts=(
+                ExportAttempt(
+                    strategy="torch.export, dynamic batch and time",
+                    error="the model fixes axis 1 of x at 16 at transformer.py:88",
+                ),
+                ExportAttempt(strategy="torch.export, dynamic batch", error=""),
+            )
+            if vacuous
+            else (ExportAttempt(strategy="torch.export, dynamic batch", error=""),),
+            warnings=("2 constants were folded into the graph",),
+        ),
         parity=Parity(
             passed=True,
             vacuous=vacuous,
@@ -206,10 +186,7 @@ def onnx(*, vacuous: bool = False, error: float = 1.43e-06) -> OnnxExport:
             second_call=parity.REPEATS,
             histograms=(parity.HISTOGRAM,),
         ),
-        latency_ms=Latency(batch=1, runs=30, threads=2, median=38.42, p10=36.9, p90=44.17),
-        details=onnx_file.file_details(),
-        speed=onnx_file.speed(),
-        warnings=("2 constants were folded into the graph",),
+        performance=onnx_file.performance(),
     )
 
 
@@ -227,19 +204,24 @@ def memory(parameter_bytes: int, sample_bytes: int) -> Memory:
             for gpu, mib in CARDS.items()
         ),
         curves=tuple(_curve(parameter_bytes, sample_bytes, *step) for step in steps),
-        changes=tuple(
-            Change(gpu=gpu, change=change, largest_batch=round(40 * more), before=40)
+        what_if=tuple(
+            WhatIf(
+                gpu=gpu,
+                change=change,
+                largest_batch=round(40 * more),
+                baseline_largest_batch=40,
+            )
             for change, more in (("mixed precision", 1.9), ("checkpointing", 2.6))
             for gpu in CARDS
         ),
         timeline=_timeline(parameter_bytes, sample_bytes),
-        holders=(
-            Holder(
+        top_modules=(
+            TopModule(
                 path="",
                 total_bytes=3 * parameter_bytes,
                 at_peak={"optimizer_state": 2 * parameter_bytes},
             ),
-            Holder(
+            TopModule(
                 path="features.2",
                 total_bytes=sample_bytes,
                 at_peak={"saved_activation": sample_bytes},
@@ -260,8 +242,8 @@ def _timeline(weights: int, sample: int) -> Timeline:
     return Timeline(
         mode="train", precision="fp32", optimizer="adamw", checkpointing=False, batch=8,
         categories=("parameter", "optimizer_state", "saved_activation"),
-        moments=tuple(
-            Moment(progress=index / (2 * steps - 1),
+        samples=tuple(
+            TimelineSample(progress=index / (2 * steps - 1),
                    phase="forward" if index < steps else "backward",
                    allocated_bytes=(weights, 2 * weights, 8 * sample * height // steps))
             for index, height in enumerate(heights)
@@ -312,9 +294,9 @@ def _fit(weights: int, sample: int, gpu: str, usable: int, mode: str, precision:
     )  # fmt: skip
 
 
-def _curve(weights: int, sample: int, mode: str, precision: str, checkpointing: bool) -> Curve:
+def _curve(weights: int, sample: int, mode: str, precision: str, checkpointing: bool) -> BatchCurve:
     batches = tuple(2**power for power in range(12))
-    return Curve(
+    return BatchCurve(
         mode=mode, precision=precision, checkpointing=checkpointing, batches=batches,
         peak_device_bytes=tuple(
             _device_bytes(weights, sample, batch, mode, precision, checkpointing)
@@ -453,8 +435,8 @@ def hostile_report() -> Report:
         sections=(SectionOutcome(name="layers", title="Layers",
                           outcome=Failed(error=HOSTILE, hint=long, details=(HOSTILE, long))),
                   NO_LOGS),
-        findings=(finding("SUM001", Severity.WARNING, long, HOSTILE, HOSTILE),
-                  finding("SUM002", Severity.NOTE, "x", "y", "z", ignored=HOSTILE)),
+        findings=(finding("LAY001", Severity.WARNING, long, HOSTILE, HOSTILE),
+                  finding("LAY002", Severity.NOTE, "x", "y", "z", ignored=HOSTILE)),
         budgets=(BudgetCheck(name="parameters", limit=1e6, value=None, passed=None),),
     )  # fmt: skip
     return Report(title=HOSTILE, environment={"torch": HOSTILE}, timings=None, models=(bad,))
@@ -505,7 +487,7 @@ def _vit() -> ModelReport:
         "vit_b_16", Verdict.FAIL, comment="Head initialized to zero, as torchvision does.",
         sections=sections(
             layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)}, outputs={"": (8, 1000)},
-                          torchinfo_macs=1_385_840_640,
+                          torchinfo=TorchinfoTotals(macs=1_385_840_640),
                           uncounted=(Uncounted(operator="mylib.attend", calls=12,
                                                bytes=241_000_000),)),
             behavior=behavior(baked_in=True),
@@ -543,15 +525,15 @@ def _lstm() -> ModelReport:
             layers=layers(root, batch=16, inputs={"ids": (16, 128), "lengths": (16,)},
                           outputs={"logits": (16, 2), "state.0": (16, 256)},
                           tied=(("embedding.weight", "decoder.weight"),),
-                          never_ran=("unused.weight", "unused.bias"), torchinfo_macs=None,
-                          torchinfo_error="TypeError: forward() got an unexpected argument",
+                          unused_parameters=("unused.weight", "unused.bias"),
+                          torchinfo=TorchinfoTotals(
+                              error="TypeError: forward() got an unexpected argument"),
                           input_constants={"mode": "'fast'"}, frozen=("embedding.weight",),
                           parameters_by_path=2 * root.parameters,
                           unregistered=(Unregistered(path="extra[0]", type="Linear",
                                                      parameters=20),),
-                          forward_backward_macs=None, forward_backward_flops=None,
-                          forward_backward_note="no output depends on a parameter that asks for "
-                                                "a gradient"),
+                          forward_backward=ForwardBackwardCost(
+                              note="no output depends on a parameter that asks for a gradient")),
             graphs=graphs(nodes=12),
             onnx=Skipped(reason="the manifest turns the export of this model off"),
             memory=memory(4 * root.parameters, 3_400_000),
@@ -574,12 +556,13 @@ def _transformer() -> ModelReport:
         comment="A small encoder-decoder.",
         sections=sections(
             layers=layers(root, batch=4, inputs={"src": (4, 64), "tgt": (4, 48)},
-                          outputs={"": (4, 48, 4000)}, torchinfo_macs=None,
-                          torchinfo_error="RuntimeError: failed to run torchinfo",
+                          outputs={"": (4, 48, 4000)},
+                          torchinfo=TorchinfoTotals(
+                              error="RuntimeError: failed to run torchinfo"),
                           active_parameters=root.parameters // 3,
                           experts=(Experts(path="encoder.experts", experts=8, active=2,
                                            parameters=root.parameters * 8 // 9,
-                                           found="a top-k of 2 of 8 ran in encoder.gate"),)),
+                                           detected_by="a top-k of 2 of 8 ran in encoder.gate"),)),
             behavior=behavior(trouble=True), graphs=graphs(nodes=18, onnx_too=False),
             onnx=Failed(error="the branch at transformer.py:41 depends on the data: "
                               "`if mask.any():` has no fixed answer while the graph is captured",
@@ -615,8 +598,8 @@ def _write_files(home: Path, result: object) -> None:
         rows = "".join(f"{x.path},{x.type!r},{x.parameters}\n" for x in result.layers)
         (home / result.table_file).write_text("path,type,parameters\n" + rows, encoding="utf-8")
         (home / result.summary_file).write_text("Total params: …\n", encoding="utf-8")
-    if isinstance(result, OnnxExport) and result.file:
-        (home / result.file).write_bytes(b"onnx" * 1000)
+    if isinstance(result, OnnxResult) and result.file:
+        (home / result.file.path).write_bytes(b"onnx" * 1000)
     if isinstance(result, Graphs):
         for drawing in (result.modules, result.autograd, result.onnx):
             _draw(home, drawing)

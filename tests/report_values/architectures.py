@@ -53,7 +53,7 @@ class Node:
             own_forward_backward_macs=3 * self.own_macs * batch,
             trainable=True,
             leaf=not self.children,
-            repeats=None,
+            shared_with=None,
         )
         for child in self.children:
             yield from child.walk(batch, f"{path}.{child.name}" if path else child.name, depth + 1)

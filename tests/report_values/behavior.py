@@ -48,7 +48,7 @@ def _probes(*, baked_in: bool) -> tuple[Probe, ...]:
     return (
         Probe(
             name="modes_agree",
-            claim="Both modes do the same",
+            claim="Same output in train and eval mode",
             verdict="no",
             sentence="2 modules behave differently in training mode; the outputs have the same "
             "form and differ: logits by up to 0.44.",
@@ -57,15 +57,15 @@ def _probes(*, baked_in: bool) -> tuple[Probe, ...]:
         ),
         Probe(
             name="repeatable",
-            claim="Two evaluation passes agree",
+            claim="Two evaluation passes give the same output",
             verdict="yes",
             sentence="Two evaluation passes over the same inputs agree bit for bit.",
         ),
         Probe(
             name="batch_of_one",
-            claim="A sample alone gives the same",
+            claim="Batch size 1 matches batch size n",
             verdict="yes",
-            sentence="A sample gives alone what it gives in a batch of 2, but for rounding.",
+            sentence="A sample gives the same output alone and in a batch of 2, within rounding.",
         ),
         Probe(
             name="batches",
@@ -78,8 +78,7 @@ def _probes(*, baked_in: bool) -> tuple[Probe, ...]:
             name="gradients",
             claim="Every parameter gets a gradient",
             verdict="not run",
-            sentence="It would take 1.2 T operations, and 310.0 G are left for the probes of this "
-            "model.",
+            sentence="It would need 1.2 T operations, and 310.0 G are left in this model's budget.",
         ),
     )
 
@@ -91,7 +90,7 @@ def _resolution(*, baked_in: bool) -> Probe:
             name=name,
             claim=claim,
             verdict="no",
-            sentence="Height and width are baked in: only 224 runs, not 192, 225 and 256.",
+            sentence="Height and width are fixed: only 224 runs, not 192, 225 and 256.",
             evidence=(
                 "192: fails, AssertionError: Wrong image height! Expected 224 but got 192! "
                 "(in the model's own forward, vision_transformer.py:268)",
@@ -111,11 +110,11 @@ def _troubled(found: Behavior) -> Behavior:
     """A model that wants targets in training mode and mixes its samples."""
     mixing = Probe(
         name="independent",
-        claim="Samples do not mix",
+        claim="Samples are independent",
         verdict="no",
-        sentence="The result of a sample changes with its mates in a batch of 2, first in "
+        sentence="The output for a sample depends on the other samples in the batch of 2, first in "
         "decoder.layers.1.norm3 (BatchNorm1d).",
-        evidence=("loss: without one axis that follows the batch, not compared",),
+        evidence=("loss: not compared, since no single axis scales with the batch",),
         where=("decoder.layers.1.norm3",),
     )
     mode = Mode(

@@ -7,32 +7,43 @@ from dataclasses import replace
 from reportgen.sections.onnx.file_result import (
     ChannelRange,
     Duplicate,
-    FileDetails,
+    FileResult,
     Fp16Readiness,
     Fp16Risk,
     Fp16Tensor,
+    GraphValue,
     Int8Readiness,
     Inventory,
-    LackingOperator,
-    LatencyPoint,
+    MissingKernel,
     Optimized,
     OptimizedLevel,
     Provider,
-    Speed,
     StoredTensor,
-    TimeShare,
 )
+from reportgen.sections.onnx.result import Latency, LatencyPoint, Performance, TimeShare
 
 _VERDICT_END = "(static evidence: no calibration was run)"
 
 
-def file_details() -> FileDetails:
+def full_file() -> FileResult:
     """A file with something to say in every table."""
     weight = StoredTensor(
         name="layer4.0.conv2.weight", dtype="float32", shape=(512, 512, 3, 3), bytes=9_437_184
     )
     mask = StoredTensor(name="old_mask", dtype="float32", shape=(1024, 1024), bytes=4_194_304)
-    return FileDetails(
+    return FileResult(
+        path="model.onnx",
+        bytes=102_441_984,
+        opset=20,
+        ir_version=10,
+        producer="pytorch 2.15.0",
+        nodes=124,
+        operators={"Conv": 53, "Relu": 49, "Add": 16, "MaxPool": 1, "ReduceMean": 1,
+                   "Reshape": 1, "Gemm": 1, "Shape": 1, "Concat": 1},
+        initializers=108,
+        initializer_bytes=102_228_128,
+        inputs=(GraphValue(name="x", dtype="float32", shape=("batch", 3, 224, 224)),),
+        outputs=(GraphValue(name="logits", dtype="float32", shape=("batch", 1000)),),
         inventory=Inventory(
             opset_release="1.15.0",
             opset_month="October 2023",
@@ -64,25 +75,25 @@ def file_details() -> FileDetails:
                 ),
             ),
             foldable=3,
-            foldable_of=122,
+            foldable_candidates=122,
             foldable_operators={"Transpose": 2, "Slice": 1},
         ),
         providers=(
             Provider(
-                name="CPU", source="onnxruntime 1.32.0 asked for its kernels", nodes=122,
+                name="CPU", source="kernels listed by onnxruntime 1.32.0", nodes=122,
                 supported=120, unknown=1,
-                lacking=(
-                    LackingOperator(operator="Conv", since=11, dtypes=("bfloat16",), nodes=1,
-                                    instead="", place="layer1.0.conv1"),
+                missing_kernels=(
+                    MissingKernel(operator="Conv", since=11, dtypes=("bfloat16",), nodes=1,
+                                    fallback="", module="layer1.0.conv1"),
                 ),
             ),
             Provider(
                 name="CUDA", source="onnxruntime's OperatorKernels.md, commit d31426f", nodes=122,
                 supported=121, unknown=0,
-                lacking=(
-                    LackingOperator(
+                missing_kernels=(
+                    MissingKernel(
                         operator="GridSample", since=20, dtypes=("float16",), nodes=1,
-                        instead="run on the CPU, with copies between the devices",
+                        fallback="run on the CPU, with copies between the devices",
                     ),
                 ),
             ),
@@ -119,7 +130,7 @@ def file_details() -> FileDetails:
                 Fp16Tensor(name="old_mask", overflowing=2, flushed=0, elements=1_048_576),
             ),
             risks=(
-                Fp16Risk(operator="ReduceSum", nodes=2, place="pool",
+                Fp16Risk(operator="ReduceSum", nodes=2, module="pool",
                          reason="infinite once the mean of 64 elements passes 1,024"),
             ),
             verdict="2 stored values would become infinite; keep ReduceSum in float32 "
@@ -128,10 +139,21 @@ def file_details() -> FileDetails:
     )  # fmt: skip
 
 
-def clean_details() -> FileDetails:
+def clean_file() -> FileResult:
     """A file of one weight of 60 bytes in which nothing is to be found."""
     weight = StoredTensor(name="weight", dtype="float32", shape=(5, 3), bytes=60)
-    return FileDetails(
+    return FileResult(
+        path="model.onnx",
+        bytes=1000,
+        opset=20,
+        ir_version=10,
+        producer="pytorch 2.15.0",
+        nodes=1,
+        operators={"Gemm": 1},
+        initializers=2,
+        initializer_bytes=60,
+        inputs=(GraphValue(name="x", dtype="float32", shape=("batch", 4)),),
+        outputs=(GraphValue(name="logits", dtype="float32", shape=("batch", 3)),),
         inventory=Inventory(
             opset_release="1.15.0",
             opset_month="October 2023",
@@ -148,12 +170,16 @@ def clean_details() -> FileDetails:
             dead_nodes=0,
             duplicates=(),
             foldable=0,
-            foldable_of=1,
+            foldable_candidates=1,
             foldable_operators={},
         ),
         providers=(
-            Provider(name="CPU", source="asked", nodes=1, supported=1, unknown=0, lacking=()),
-            Provider(name="CUDA", source="table", nodes=1, supported=1, unknown=0, lacking=()),
+            Provider(
+                name="CPU", source="asked", nodes=1, supported=1, unknown=0, missing_kernels=()
+            ),
+            Provider(
+                name="CUDA", source="table", nodes=1, supported=1, unknown=0, missing_kernels=()
+            ),
         ),
         optimized=Optimized(levels=(OptimizedLevel(level="basic", nodes=1, bytes=100, fused={}),)),
         int8=Int8Readiness(
@@ -178,22 +204,22 @@ def clean_details() -> FileDetails:
     )
 
 
-def _bad_files() -> dict[str, FileDetails]:
-    good = clean_details()
+def _bad_files() -> dict[str, FileResult]:
+    good = clean_file()
     unused = StoredTensor(name="leftover", dtype="float32", shape=(5,), bytes=20)
     copy = Duplicate(names=("a", "b"), dtype="float32", shape=(5,), wasted_bytes=20, uniform=False)
-    lacking = LackingOperator(
-        operator="Conv", since=11, dtypes=("bfloat16",), nodes=2, instead="", place="stem"
+    missing = MissingKernel(
+        operator="Conv", since=11, dtypes=("bfloat16",), nodes=2, fallback="", module="stem"
     )
     cpu, cuda = good.providers
-    elsewhere = replace(lacking, instead="run on the CPU, with copies between the devices")
+    elsewhere = replace(missing, fallback="run on the CPU, with copies between the devices")
     beyond = Fp16Tensor(name="scale", overflowing=3, flushed=0, elements=5)
     return {
         "ONX014": replace(good, inventory=replace(good.inventory, unused=(unused,))),
         "ONX015": replace(good, inventory=replace(good.inventory, duplicates=(copy,))),
-        "ONX016": replace(good, providers=(replace(cpu, lacking=(lacking,)), cuda)),
+        "ONX016": replace(good, providers=(replace(cpu, missing_kernels=(missing,)), cuda)),
         "ONX017": replace(good, fp16=replace(good.fp16, overflowing=3, tensors=(beyond,))),
-        "ONX018": replace(good, providers=(cpu, replace(cuda, lacking=(elsewhere,)))),
+        "ONX018": replace(good, providers=(cpu, replace(cuda, missing_kernels=(elsewhere,)))),
     }
 
 
@@ -201,10 +227,11 @@ BAD_FILES = _bad_files()
 """By rule: what breaks it, and no other."""
 
 
-def speed() -> Speed:
+def performance() -> Performance:
     """Three batch sizes on one thread and on two, the largest too slow for one thread."""
     cells = ((1, 1, 71.2), (1, 2, 38.42), (8, 1, 560.0), (8, 2, 301.5), (16, 1, None))
-    return Speed(
+    return Performance(
+        latency_ms=Latency(batch=1, runs=30, threads=2, median=38.42, p10=36.9, p90=44.17),
         points=tuple(
             LatencyPoint(
                 batch=batch,

@@ -37,7 +37,7 @@ def look(tmp_path: Path) -> Examine:
 
 
 @pytest.fixture(name="analyze")
-def examine_behavior(tmp_path: Path) -> ExamineBehavior:
+def analyze_behavior(tmp_path: Path) -> ExamineBehavior:
     """Examine the behavior of a model, with four numbers as input unless others are named."""
 
     def analyze(model: nn.Module, *inputs: Any, **fields: Any) -> Behavior:

@@ -188,7 +188,7 @@ def test_an_infinity_that_stays_inside_is_only_evidence(analyze: ExamineBehavior
     mask = Function(lambda _, x: x.masked_fill(x < 0, float("-inf")))
     found = probe(analyze(nn.Sequential(nn.Linear(4, 16), mask, nn.Sigmoid())), "finite")
     assert found.verdict == "yes"
-    assert "stays there: first seen in the result of 1" in found.evidence[0]
+    assert "infinity: first seen in the result of 1" in found.evidence[0]
 
 
 # -- samples of one batch -------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_outputs_without_a_batch_axis_are_said_not_to_be_compared(
     model = Function(lambda self, x: {"y": self.l(x), "loss": self.l(x).mean()}, l=nn.Linear(4, 2))
     found = probe(analyze(model), "batch_of_one")
     assert found.verdict == "yes"
-    assert found.evidence == ("loss: without one axis that follows the batch, not compared",)
+    assert found.evidence == ("loss: not compared, since no single axis scales with the batch",)
 
 
 def test_a_model_without_a_batch_dim_is_not_asked(analyze: ExamineBehavior) -> None:
@@ -278,7 +278,7 @@ def test_a_batch_norm_over_one_value_cannot_be_trained_with_one_sample(
 def test_a_fully_convolutional_model_follows_the_resolution(analyze: ExamineBehavior) -> None:
     found = probe(analyze(nn.Conv2d(3, 16, 3), "x=batch,3,224,224"), "size_height_and_width")
     assert found.sentence == (
-        "Height and width can be 192, 225 and 256 too; the outputs' shapes follow."
+        "Height and width can be 192, 225 and 256 too; the output shapes change too."
     )
     assert "192: runs, on shapes alone, output 2 × 16 × 190 × 190" in found.evidence
 
@@ -286,7 +286,7 @@ def test_a_fully_convolutional_model_follows_the_resolution(analyze: ExamineBeha
 def test_a_flattened_head_bakes_the_resolution_in(analyze: ExamineBehavior) -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 14 * 14, 5))
     found = probe(analyze(model, "x=batch,3,16,16"), "size_height_and_width")
-    assert found.sentence == "Height and width are baked in: only 16 runs, not 8, 17 and 32."
+    assert found.sentence == "Height and width are fixed: only 16 runs, not 8, 17 and 32."
     assert "(in 2)" in found.evidence[0]
 
 
@@ -296,7 +296,7 @@ def test_a_table_of_positions_ends_somewhere(analyze: ExamineBehavior) -> None:
 
     model = Function(forward, words=nn.Embedding(10, 4), places=nn.Embedding(12, 4))
     found = probe(analyze(model, "ids=batch,8:int64<10"), "size_length")
-    assert found.sentence == "Length can be 4 and 9 and not 16; the outputs' shapes follow."
+    assert found.sentence == "Length can be 4 and 9 and not 16; the output shapes change too."
     assert "IndexError" in found.evidence[2]
     assert "in places" in found.evidence[2]
 
@@ -413,7 +413,7 @@ def test_another_size_runs_for_real_where_that_is_cheaper_than_shapes(
 def test_without_a_twin_the_largest_size_is_left_out(analyze: ExamineBehavior) -> None:
     model = Function(lambda self, x: self.a(x) if x.sum() > 0 else -self.a(x), a=nn.Conv2d(3, 4, 3))
     found = probe(analyze(model, "x=batch,3,16,16"), "size_height_and_width")
-    assert found.sentence == ("Height and width can be 8 and 17 too; the outputs' shapes follow.")
+    assert found.sentence == ("Height and width can be 8 and 17 too; the output shapes change too.")
 
 
 def test_a_size_that_fails_for_real_leaves_no_state_for_the_next(analyze: ExamineBehavior) -> None:

@@ -87,20 +87,20 @@ def test_a_batch_axis_that_one_sample_loses_is_told_with_its_shapes(
     result = analyze(Squeezed(), "x=batch,12")
     alone = probe(result, "batch_of_one")
     assert alone.verdict == "no"
-    assert alone.sentence == "A sample alone gives 7, without the axis of the batch in 2 × 7."
+    assert alone.sentence == "A sample alone gives 7, without the batch axis of 2 × 7."
     assert probe(result, "independent").verdict == "yes"
 
 
 def test_an_output_kept_from_an_earlier_pass_is_told(analyze: ExamineBehavior) -> None:
     alone = probe(analyze(Kept(), "x=batch,12"), "batch_of_one")
     assert alone.verdict == "no"
-    assert alone.sentence.startswith("A sample alone gives the outputs of the batch before it")
+    assert alone.sentence.startswith("A sample alone gives the outputs of the previous batch")
 
 
 def test_where_no_other_batch_runs_nothing_is_said_of_its_axis(analyze: ExamineBehavior) -> None:
     independent = probe(analyze(Halves(), "x=batch,12"), "independent")
     assert independent.verdict == "not run"
-    assert independent.sentence == "No other batch runs, so where the batch lies is not known."
+    assert independent.sentence == "No other batch size runs, so the batch axis is unknown."
 
 
 def test_another_sample_is_sought_until_it_is_another(analyze: ExamineBehavior) -> None:

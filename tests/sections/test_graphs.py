@@ -24,7 +24,7 @@ from reportgen.sections.graphs.autograd import (
     no_gradient,
 )
 from reportgen.sections.graphs.collapse import readable
-from reportgen.sections.graphs.graph import Graph, Node
+from reportgen.sections.graphs.graph import DrawnGraph, GraphNode
 from reportgen.sections.graphs.graphviz_runner import LayoutError, graphviz
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model, onnx_graph
@@ -70,16 +70,16 @@ class Block(nn.Module):
         return x + self.linear(self.norm(x))
 
 
-def modules_of(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
+def modules_of(model: nn.Module, *args: Any, **kwargs: Any) -> DrawnGraph:
     return module_graph(trace_forward(model.eval(), args, kwargs))
 
 
-def named_edges(graph: Graph) -> set[tuple[str, str]]:
+def named_edges(graph: DrawnGraph) -> set[tuple[str, str]]:
     names = {n.key: f"{n.title} {n.name}".strip() for n in graph.root.nodes()}
     return {(names[a], names[b]) for a, b in graph.edges}
 
 
-def titles(graph: Graph) -> list[str]:
+def titles(graph: DrawnGraph) -> list[str]:
     return sorted(node.title for node in graph.root.nodes())
 
 
@@ -330,7 +330,7 @@ def test_a_size_that_the_file_does_not_tell_is_no_zero() -> None:
 
 def test_an_onnx_graph_without_metadata_is_flat(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(onnx_model(scoped=False).SerializeToString())
-    assert all(isinstance(m, Node) for m in onnx_graph(tmp_path / "m.onnx").root.members)
+    assert all(isinstance(m, GraphNode) for m in onnx_graph(tmp_path / "m.onnx").root.members)
 
 
 def study_of(model: nn.Module, *inputs: Any, folder: Path, **fields: Any) -> ModelContext:

@@ -15,17 +15,24 @@ from reportgen.sections.graphs.collapse import (
 )
 from reportgen.sections.graphs.edge_ports import with_ports
 from reportgen.sections.graphs.fold_repeats import folded
-from reportgen.sections.graphs.graph import Edge, Graph, Group, Node, make_graph, reachable
+from reportgen.sections.graphs.graph import (
+    DrawnGraph,
+    Edge,
+    GraphGroup,
+    GraphNode,
+    make_graph,
+    reachable,
+)
 
 PATTERNS = ("chain", "residual", "dense", "parallel")
 
 
-def make_node(key: int, title: str = "op", **fields: object) -> Node:
-    return Node(key=key, kind="operation", title=title, **fields)  # type: ignore[arg-type]
+def make_node(key: int, title: str = "op", **fields: object) -> GraphNode:
+    return GraphNode(key=key, kind="operation", title=title, **fields)  # type: ignore[arg-type]
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> Graph:
+def graphs(draw: st.DrawFn) -> DrawnGraph:
     """Acyclic graphs in nested groups: order of keys is order of running, as in a trace."""
     count = draw(st.integers(2, 24))
     names = draw(st.lists(st.sampled_from("ab"), min_size=count, max_size=count))
@@ -33,17 +40,17 @@ def graphs(draw: st.DrawFn) -> Graph:
     nodes = [make_node(k, n, minor=m) for k, (n, m) in enumerate(zip(names, minor, strict=True), 1)]
     pairs = st.tuples(st.integers(1, count), st.integers(1, count))
     edges = {(min(p), max(p)) for p in draw(st.lists(pairs, max_size=40)) if p[0] != p[1]}
-    members: list[Node | Group] = list(nodes)
+    members: list[GraphNode | GraphGroup] = list(nodes)
     key = count + 1
     for _ in range(draw(st.integers(0, 8))):
         start = draw(st.integers(0, len(members) - 1))
         stop = draw(st.integers(start + 1, len(members)))
-        members[start:stop] = [Group(key=key, title="G", members=tuple(members[start:stop]))]
+        members[start:stop] = [GraphGroup(key=key, title="G", members=tuple(members[start:stop]))]
         key += 1
-    return make_graph(Group(key=0, title="root", members=tuple(members)), edges)
+    return make_graph(GraphGroup(key=0, title="root", members=tuple(members)), edges)
 
 
-def repeated(pattern: str, copies: int) -> Graph:
+def repeated(pattern: str, copies: int) -> DrawnGraph:
     """`copies` blocks `in, mid, out` behind one another in one of the ways models use."""
     blocks, edges = [], set()
     for i in range(copies):
@@ -55,15 +62,15 @@ def repeated(pattern: str, copies: int) -> Graph:
         if pattern == "dense":
             edges |= {(2 + 3 * j + 2, first) for j in range(i)}
         inside = tuple(make_node(first + n, t) for n, t in enumerate(("in", "mid", "out")))
-        blocks.append(Group(key=1000 + i, title="Block", name=str(i), members=inside))
+        blocks.append(GraphGroup(key=1000 + i, title="Block", name=str(i), members=inside))
     end = make_node(2 + 3 * copies, "end")
     edges |= {(2 + 3 * i + 2, end.key) for i in range(copies) if pattern == "parallel"}
     edges.add((end.key - 1, end.key))
-    root = Group(key=0, title="root", members=(make_node(1, "start"), *blocks, end))
+    root = GraphGroup(key=0, title="root", members=(make_node(1, "start"), *blocks, end))
     return make_graph(root, edges)
 
 
-def keeps_every_path(before: Graph, after: Graph) -> bool:
+def keeps_every_path(before: DrawnGraph, after: DrawnGraph) -> bool:
     """Whether what reached what still does, wherever both ends are still drawn."""
     both = after.edges | after.loops
     for start in before.home:
@@ -78,7 +85,7 @@ def keeps_every_path(before: Graph, after: Graph) -> bool:
 
 @given(graphs())
 @settings(max_examples=60, deadline=None)
-def test_every_step_keeps_every_path(graph: Graph) -> None:
+def test_every_step_keeps_every_path(graph: DrawnGraph) -> None:
     for smaller in (
         without_minor(graph),
         unwrapped(graph),
@@ -93,7 +100,7 @@ def test_every_step_keeps_every_path(graph: Graph) -> None:
 
 @given(graphs())
 @settings(max_examples=30, deadline=None)
-def test_no_edge_leads_to_a_box_that_is_not_drawn(graph: Graph) -> None:
+def test_no_edge_leads_to_a_box_that_is_not_drawn(graph: DrawnGraph) -> None:
     smaller = readable(graph, 4)
     drawn = {node.key for node in smaller.root.nodes()}
     assert {key for edge in smaller.edges | smaller.loops for key in edge} <= drawn
@@ -120,7 +127,7 @@ def test_two_members_that_only_run_after_one_another_are_no_block() -> None:
     nodes = [make_node(k, "ab"[k % 2]) for k in range(2, 10)]
     edges = {(1, n.key) for n in nodes}
     members = (make_node(1, "start"), *nodes)
-    root = Group(key=0, title="root", members=members)
+    root = GraphGroup(key=0, title="root", members=members)
     assert folded(make_graph(root, edges), loose=True).size == 9
 
 
@@ -129,7 +136,9 @@ def test_a_second_block_with_one_more_input_is_not_the_same_block() -> None:
     parts = ("attention", "add", "norm") * 2
     nodes = [make_node(k, title) for k, title in enumerate(parts, start=3)]
     chain: set[Edge] = {(k, k + 1) for k in range(3, 8)} | {(1, 3), (2, 6)}
-    root = Group(key=0, title="root", members=(make_node(1, "x"), make_node(2, "memory"), *nodes))
+    root = GraphGroup(
+        key=0, title="root", members=(make_node(1, "x"), make_node(2, "memory"), *nodes)
+    )
     assert folded(make_graph(root, chain), loose=True).size == 8
 
 
@@ -148,14 +157,16 @@ def test_groups_of_other_sizes_fold_only_when_that_is_asked_for() -> None:
 
 
 def test_each_kind_of_block_is_open_once_and_the_others_say_where_to_look() -> None:
-    def block(first: int, path: str) -> Group:
+    def block(first: int, path: str) -> GraphGroup:
         inside = tuple(make_node(first + n) for n in range(6))
-        return Group(key=1000 + first, title="Block", path=path, members=inside)
+        return GraphGroup(key=1000 + first, title="Block", path=path, members=inside)
 
     between = [make_node(100 + i, f"other {i}") for i in range(3)]
     blocks = [block(10, "one"), block(20, "two"), block(30, "three")]
     members = [each for pair in zip(blocks, between, strict=True) for each in pair]
-    graph = opened_within(make_graph(Group(key=0, title="m", members=tuple(members)), set()), 12)
+    graph = opened_within(
+        make_graph(GraphGroup(key=0, title="m", members=tuple(members)), set()), 12
+    )
     assert [g.path for g in graph.root.groups()] == ["one"]
     closed = [n for n in graph.root.nodes() if n.title == "Block"]
     assert all("inside as one" in n.lines for n in closed)
@@ -166,7 +177,7 @@ def test_many_long_edges_become_numbered_ports() -> None:
     chain: set[Edge] = {(k, k + 1) for k in range(1, 60)}
     skips: set[Edge] = {(k, k + 30) for k in range(1, 20)}
     nodes = tuple(make_node(k) for k in range(1, 61))
-    graph = make_graph(Group(key=0, title="m", members=nodes), chain | skips)
+    graph = make_graph(GraphGroup(key=0, title="m", members=nodes), chain | skips)
     cut = with_ports(graph)
     assert sum(n.kind == "port" for n in cut.root.nodes()) == 2 * len(skips)
     assert chain <= cut.edges

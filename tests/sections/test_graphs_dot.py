@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from reportgen.sections.graphs import print_pages
 from reportgen.sections.graphs.dot import capped, dot_text, plain
 from reportgen.sections.graphs.draw import Drawer
-from reportgen.sections.graphs.graph import Edge, Graph, Group, Node, make_graph
+from reportgen.sections.graphs.graph import DrawnGraph, Edge, GraphGroup, GraphNode, make_graph
 from reportgen.sections.graphs.graphviz_runner import Graphviz, LayoutError, graphviz
-from reportgen.sections.graphs.svg import Picture, picture
+from reportgen.sections.graphs.svg import SvgPicture, picture
 
 NASTY = [
     "<b>", "<<x>", "a\\", "\\N\\G", '"', "'", "a\0b", "\x1b[31m", "\u202eevil", "&amp;", "&#0;",
@@ -34,17 +34,17 @@ def programs() -> Iterator[Graphviz]:
         yield found
 
 
-def chain(count: int, titles: list[str] | None = None) -> Graph:
+def chain(count: int, titles: list[str] | None = None) -> DrawnGraph:
     nodes = tuple(
-        Node(key=k, kind="module", title=titles[k - 1] if titles else f"Layer{k}",
+        GraphNode(key=k, kind="module", title=titles[k - 1] if titles else f"Layer{k}",
              name=titles[k - 1] if titles else "", lines=("1 × 2",))
         for k in range(1, count + 1)
     )  # fmt: skip
     edges: set[Edge] = {(k, k + 1) for k in range(1, count)}
-    return make_graph(Group(key=0, title="m", members=nodes), edges)
+    return make_graph(GraphGroup(key=0, title="m", members=nodes), edges)
 
 
-def pictured(graph: Graph, programs: Graphviz) -> tuple[Picture, bytes]:
+def pictured(graph: DrawnGraph, programs: Graphviz) -> tuple[SvgPicture, bytes]:
     laid = programs.lay_out(dot_text(graph, prefix="t-"), seconds=20)
     return picture(laid.svg, graph, prefix="t-", label="t"), laid.pdf
 
@@ -68,10 +68,10 @@ def test_no_label_breaks_graphviz_or_the_page(programs: Graphviz, titles: list[s
 
 
 def test_every_nasty_label_survives_as_plain_text(programs: Graphviz) -> None:
-    group = Group(
+    group = GraphGroup(
         key=50, title='<a href="x">', name="\\", members=tuple(chain(2, NASTY).root.nodes())
     )
-    graph = make_graph(Group(key=0, title="m", members=(group,)), {(1, 2)})
+    graph = make_graph(GraphGroup(key=0, title="m", members=(group,)), {(1, 2)})
     shown, _ = pictured(graph, programs)
     assert "&lt;b&gt;" in shown.svg
     shown, _ = pictured(chain(len(NASTY), NASTY), programs)
@@ -92,9 +92,9 @@ def test_capped_text_is_never_longer_than_its_cap(text: str, longest: int) -> No
 
 
 def test_a_layout_ends_at_its_time_limit(programs: Graphviz) -> None:
-    nodes = tuple(Node(key=k, kind="module", title="x") for k in range(1, 400))
+    nodes = tuple(GraphNode(key=k, kind="module", title="x") for k in range(1, 400))
     edges = {(a, b) for a in range(1, 400) for b in range(a + 1, 400, 7)}
-    graph = make_graph(Group(key=0, title="m", members=nodes), edges)
+    graph = make_graph(GraphGroup(key=0, title="m", members=nodes), edges)
     begun = time.monotonic()
     with pytest.raises(LayoutError, match="did not finish"):
         programs.lay_out(dot_text(graph, prefix="t-"), seconds=1)

@@ -58,9 +58,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], list[Any], int]] = {
 def test_forward_and_backward_cost_their_closed_form(look: Examine, name: str) -> None:
     make, inputs, macs = MODELS[name]
     result = look(make(), *inputs, batch=3)
-    assert (result.forward_backward_macs, result.forward_backward_flops) == (macs, 2 * macs)
-    assert result.forward_backward_uncounted == ()
-    assert result.forward_backward_note == "counted in training mode"
+    assert (result.forward_backward.macs, result.forward_backward.flops) == (macs, 2 * macs)
+    assert result.forward_backward.uncounted == ()
+    assert result.forward_backward.note == "counted in training mode"
 
 
 def both(result: Layers, *paths: str) -> list[int | None]:
@@ -94,7 +94,7 @@ def test_gradients_belong_to_the_place_where_a_layer_ran(look: Examine) -> None:
     assert both(look(outside, tensor(4), batch=3), "", "f") == [2 * 48, 3 * 48]
 
 
-def test_what_a_function_of_ones_own_does_backward_belongs_to_its_module(look: Examine) -> None:
+def test_a_custom_autograd_function_counts_in_its_module(look: Examine) -> None:
     class Product(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -112,9 +112,7 @@ def test_what_a_function_of_ones_own_does_backward_belongs_to_its_module(look: E
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_what_is_computed_again_belongs_to_the_layer_that_computes(
-    look: Examine, reentrant: bool
-) -> None:
+def test_recomputation_counts_in_the_recomputed_layer(look: Examine, reentrant: bool) -> None:
     block = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
     model = Function(lambda self, x: self.c(checkpoint(self.b, self.a(x), use_reentrant=reentrant)),
                      a=nn.Linear(4, 4), b=block, c=nn.Linear(4, 4))  # fmt: skip
@@ -127,26 +125,26 @@ def test_a_recurrent_layer_on_shapes_has_its_gradients_in_its_row(look: Examine)
     model = Function(lambda self, x: self.g(self.r(self.f(x))[0]),
                      f=nn.Linear(4, 4), r=nn.LSTM(4, 6), g=nn.Linear(6, 2))  # fmt: skip
     result = look(model, tensor(5, 4), batch=3)
-    alone = look(nn.LSTM(4, 6), tensor(5, 4), batch=3).forward_backward_macs
+    alone = look(nn.LSTM(4, 6), tensor(5, 4), batch=3).forward_backward.macs
     assert alone is not None
     to_input = 15 * 4 * 6 * 4  # which the layer alone need not compute
     assert both(result, "f", "r", "g") == [2 * 15 * 16, alone + to_input, 3 * 15 * 12]
 
 
-def test_without_a_backward_pass_no_row_says_what_it_would_cost(look: Examine) -> None:
+def test_without_a_backward_pass_rows_have_no_backward_cost(look: Examine) -> None:
     result = look(nn.Sequential(nn.Linear(4, 4).requires_grad_(False)), tensor(4))
     assert {layer.forward_backward_macs for layer in result.layers} == {None}
     assert both(result, "", "0") == [None, None]
 
 
-def test_a_checkpointed_block_pays_for_its_second_forward_pass(look: Examine) -> None:
+def test_a_checkpointed_block_counts_its_recomputation(look: Examine) -> None:
     first, block = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
     plain = Function(lambda self, x: self.b(self.a(x)), a=first, b=block)
     again = Function(lambda self, x: checkpoint(self.b, self.a(x), use_reentrant=True),
                      a=first, b=block)  # fmt: skip
     without, with_it = look(plain, tensor(4), batch=3), look(again, tensor(4), batch=3)
-    assert without.forward_backward_macs is not None
-    assert with_it.forward_backward_macs == without.forward_backward_macs + 2 * 3 * 16
+    assert without.forward_backward.macs is not None
+    assert with_it.forward_backward.macs == without.forward_backward.macs + 2 * 3 * 16
     assert with_it.macs == without.macs
 
 
@@ -167,7 +165,7 @@ def with_one_trainable(model: nn.Module, name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", RECURRENT)
-def test_a_whole_recurrent_layer_costs_what_its_steps_add_up_to(look: Examine, name: str) -> None:
+def test_a_recurrent_layer_costs_the_sum_of_its_steps(look: Examine, name: str) -> None:
     """The one kernel of the shapes-only pass against the real pass, operator by operator."""
     model = RECURRENT[name]()
     whole = look(model, tensor(5, 4), batch=3)
@@ -175,7 +173,7 @@ def test_a_whole_recurrent_layer_costs_what_its_steps_add_up_to(look: Examine, n
                  tensor(5, 4), batch=3)  # fmt: skip
     assert (whole.method, steps.method) == ("fake", "real")
     assert whole.macs == steps.macs
-    assert whole.forward_backward_macs == steps.forward_backward_macs
+    assert whole.forward_backward.macs == steps.forward_backward.macs
     assert whole.output_shapes == steps.output_shapes
     assert whole.operator_calls < steps.operator_calls / 10
 
@@ -200,21 +198,21 @@ def test_without_a_gradient_there_is_no_backward_pass(
     look: Examine, model: nn.Module, reason: str
 ) -> None:
     result = look(model, tensor(4))
-    assert (result.forward_backward_macs, result.forward_backward_flops) == (None, None)
-    assert reason in result.forward_backward_note
+    assert (result.forward_backward.macs, result.forward_backward.flops) == (None, None)
+    assert reason in result.forward_backward.note
 
 
-def test_a_model_that_refuses_to_train_on_one_sample_is_counted_in_evaluation_mode(
+def test_a_model_that_cannot_train_on_one_sample_is_counted_in_eval_mode(
     look: Examine,
 ) -> None:
     result = look(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), tensor(4))
-    assert result.forward_backward_macs == 2 * 16
+    assert result.forward_backward.macs == 2 * 16
     assert "in evaluation mode, because the pass fails in training mode" in (
-        result.forward_backward_note
+        result.forward_backward.note
     )
 
 
-def test_a_backward_pass_that_raises_is_told_with_its_reason(look: Examine) -> None:
+def test_a_backward_pass_that_raises_is_reported(look: Examine) -> None:
     class Stubborn(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -226,15 +224,15 @@ def test_a_backward_pass_that_raises_is_told_with_its_reason(look: Examine) -> N
 
     model = Function(lambda self, x: Stubborn.apply(self.f(x)), f=nn.Linear(4, 4))
     result = look(model, tensor(4))
-    assert (result.macs, result.forward_backward_macs) == (16, None)
-    assert result.forward_backward_note.startswith("the backward pass cannot be traced")
-    assert "inference only" in result.forward_backward_note
+    assert (result.macs, result.forward_backward.macs) == (16, None)
+    assert result.forward_backward.note.startswith("the backward pass cannot be traced")
+    assert "inference only" in result.forward_backward.note
 
 
 def test_a_real_backward_pass_leaves_no_gradient(look: Examine) -> None:
     model = Function(lambda self, x: self.f(x) * x.sum().item(), f=nn.Linear(4, 4))
     result = look(model, tensor(4), batch=3)
-    assert (result.method, result.forward_backward_macs) == ("real", 2 * 3 * 16)
+    assert (result.method, result.forward_backward.macs) == ("real", 2 * 3 * 16)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -252,7 +250,7 @@ class OnTheClass(nn.Module):
 
 
 @pytest.mark.parametrize("grad", [None, torch.ones(4, 4)], ids=["no gradient", "a gradient"])
-def test_a_layer_outside_the_model_is_given_back_without_our_gradient(
+def test_gradients_of_a_layer_outside_the_model_are_restored(
     look: Examine, grad: Tensor | None
 ) -> None:
     OnTheClass.shared.weight.grad = None if grad is None else grad.clone()
@@ -276,4 +274,4 @@ def test_layers_dropped_at_random_are_the_same_ones_every_time(look: Examine) ->
     assert random.getstate() == before
     random.seed(5)
     assert look(model, tensor(4)) == first
-    assert first.forward_backward_macs != 3 * first.macs - 16
+    assert first.forward_backward.macs != 3 * first.macs - 16

@@ -35,7 +35,7 @@ class Blocks(nn.Module):
         return x
 
 
-def past_its_hooks() -> nn.Module:
+def bypassed_hooks() -> nn.Module:
     wrapper = Function(lambda self, x: self.inner.forward(x), inner=nn.Linear(3, 5))
     return nn.Sequential(wrapper, nn.Linear(5, 5))
 
@@ -88,7 +88,7 @@ CASES: dict[str, tuple[Any, Case]] = {
         Case(inputs=[tensor(4)], right={"parameters": 120, "macs": 96}),
     ),
     "a layer reached by .forward()": (
-        past_its_hooks,
+        bypassed_hooks,
         Case(
             inputs=[tensor(3)],
             batch=32,
@@ -167,7 +167,7 @@ CASES: dict[str, tuple[Any, Case]] = {
             right={
                 "parameters": 10_140,
                 "macs": 16,
-                "never_ran": ("a.weight", "a.bias", "unused.weight", "unused.bias"),
+                "unused_parameters": ("a.weight", "a.bias", "unused.weight", "unused.bias"),
             },
         ),
     ),
@@ -183,7 +183,7 @@ CASES: dict[str, tuple[Any, Case]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_known_trap_has_its_right_answer(look: Examine, name: str) -> None:
+def test_a_known_trap_is_counted_right(look: Examine, name: str) -> None:
     make, case = CASES[name]
     result = look(make(), *case.inputs, batch=case.batch)
     assert {key: getattr(result, key) for key in case.right} == case.right
@@ -192,11 +192,11 @@ def test_a_known_trap_has_its_right_answer(look: Examine, name: str) -> None:
     assert result.uncounted == ()
 
 
-def test_the_traps_are_told_in_the_rows_too(look: Examine) -> None:
+def test_known_traps_are_right_in_the_rows(look: Examine) -> None:
     blocks = look(Blocks(), tensor(4))
     assert [row(blocks, f"blocks.{i}.relu").calls for i in range(3)] == [2, 2, 2]
-    hooks = look(past_its_hooks(), tensor(3))
-    assert row(hooks, "0.inner").reached == "forward"
+    hooks = look(bypassed_hooks(), tensor(3))
+    assert row(hooks, "0.inner").executed_via == "forward"
     again = look(four_times(), tensor(5))
     assert row(again, "f").calls == 4
     hidden = look(plain_list(), tensor(4))
@@ -205,7 +205,7 @@ def test_the_traps_are_told_in_the_rows_too(look: Examine) -> None:
 
 def test_the_row_of_an_attentions_projection_has_shapes_and_cost(look: Examine) -> None:
     projection = row(look(attention(), tensor(300, 448)), "a.out_proj")
-    assert (projection.macs, projection.reached) == (300 * 448 * 448, "weights")
+    assert (projection.macs, projection.executed_via) == (300 * 448 * 448, "weights")
     assert (projection.input_shapes, projection.output_shapes) == (((300, 448),), ((300, 448),))
 
 
@@ -234,13 +234,13 @@ def test_a_tied_decoder_is_smaller_than_an_untied_one(
     assert result.method == "fake"
 
 
-def test_resnet50_holds_what_people_know(look: Examine) -> None:
+def test_resnet50_has_its_known_figures(look: Examine) -> None:
     torchvision = pytest.importorskip("torchvision")
     with torch.device("meta"):
         model = torchvision.models.resnet50()
     result: Layers = look(model, tensor(3, 224, 224), batch=8)
     assert (result.parameters, result.parameter_bytes) == (25_557_032, 102_228_128)
     assert (result.buffers_bytes, result.macs) == (212_904, 8 * 4_089_184_256)
-    assert result.forward_backward_macs is not None
+    assert result.forward_backward.macs is not None
     first = 8 * 112 * 112 * 64 * 3 * 49  # nobody asks for the picture's gradient
-    assert result.forward_backward_macs == 3 * result.macs - first
+    assert result.forward_backward.macs == 3 * result.macs - first

@@ -28,23 +28,30 @@ class Built(nn.Module):
         return self.head(x)
 
 
-def told(result: Layers, start: str) -> list[str]:
+def notes_starting_with(result: Layers, start: str) -> list[str]:
     return [note for note in result.notes if note.startswith(start)]
 
 
-def test_a_layer_that_the_first_pass_builds_is_counted_and_told(look: Examine) -> None:
+def test_a_layer_created_by_the_first_pass_is_counted_and_noted(look: Examine) -> None:
     model = Built()
     result = look(model, tensor(4), batch=3)
     assert (result.parameters, result.macs) == (20 + 15, 3 * (16 + 12))
-    assert result.forward_backward_macs == 3 * (16 + 12) * 2 + 3 * 12
+    assert result.forward_backward.macs == 3 * (16 + 12) * 2 + 3 * 12
     assert (row(result, "head.0").own_parameters, row(result, "head.0").own_macs) == (15, 36)
-    assert (result.never_ran, result.unregistered, result.torchinfo_parameters) == ((), (), 35)
-    (note,) = told(result, "the first forward pass builds parameters")
-    assert "head.0.weight (12), head.0.bias (3); before that pass no optimizer sees them" in note
+    assert (result.unused_parameters, result.unregistered, result.torchinfo.parameters) == (
+        (),
+        (),
+        35,
+    )
+    (note,) = notes_starting_with(result, "the first forward pass creates parameters")
+    assert (
+        "head.0.weight (12), head.0.bias (3); optimizers and checkpoints miss them before that pass"
+        in note
+    )
     assert model.head is None
 
 
-def test_a_layer_that_the_first_pass_replaces_counts_as_it_is_afterwards(look: Examine) -> None:
+def test_a_layer_replaced_by_the_first_pass_counts_as_replaced(look: Examine) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         if self.head.in_features != x.shape[-1]:
             self.head = nn.Linear(x.shape[-1], 3)
@@ -52,13 +59,13 @@ def test_a_layer_that_the_first_pass_replaces_counts_as_it_is_afterwards(look: E
 
     model = Function(forward, head=nn.Linear(7, 3))
     result = look(model, tensor(4))
-    assert (result.parameters, result.macs, result.never_ran) == (15, 12, ())
-    (note,) = told(result, "the first forward pass builds parameters")
+    assert (result.parameters, result.macs, result.unused_parameters) == (15, 12, ())
+    (note,) = notes_starting_with(result, "the first forward pass creates parameters")
     assert "head.weight (12)" in note
     assert model.head.in_features == 7
 
 
-def test_a_model_that_only_lives_through_one_pass_is_counted_in_its_first(look: Examine) -> None:
+def test_a_model_that_runs_only_once_is_counted_in_its_first_pass(look: Examine) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         if hasattr(self, "head"):
             raise RuntimeError("one pass is enough")
@@ -67,7 +74,7 @@ def test_a_model_that_only_lives_through_one_pass_is_counted_in_its_first(look: 
 
     result = look(Function(forward), tensor(4))
     assert (result.parameters, result.macs) == (0, 12)
-    assert told(result, "a forward pass adds parameters, which are in no figure here")
+    assert notes_starting_with(result, "every forward pass adds parameters, which are not counted")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,7 @@ def test_a_model_that_only_lives_through_one_pass_is_counted_in_its_first(look: 
     [(nn.LazyBatchNorm1d(), (4,), 8), (nn.LazyInstanceNorm1d(affine=True), (2, 4), 4)],
     ids=["batch norm", "instance norm"],
 )
-def test_lazy_layers_with_lazy_buffers_are_woken(
+def test_lazy_layers_with_lazy_buffers_are_materialized(
     look: Examine, layer: nn.Module, shape: tuple[int, ...], parameters: int
 ) -> None:
     result = look(nn.Sequential(layer, nn.Flatten(), nn.LazyLinear(2)), tensor(*shape), batch=2)
@@ -84,7 +91,7 @@ def test_lazy_layers_with_lazy_buffers_are_woken(
     assert result.macs == 2 * 2 * width
 
 
-def test_waking_keeps_the_type_of_lazy_buffers_and_every_mode() -> None:
+def test_materializing_keeps_buffer_dtypes_and_modes() -> None:
     model = nn.Sequential(nn.LazyBatchNorm1d(dtype=torch.float64), nn.Dropout().eval())
     double = materialize_lazy(model, lambda: ((torch.ones(2, 4, dtype=torch.float64),), {}))
     assert double[0].running_mean.dtype == torch.float64  # type: ignore[index]

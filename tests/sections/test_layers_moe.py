@@ -72,12 +72,12 @@ def by_name() -> nn.Module:
     ],
     ids=["in a loop", "stacked", "router beside", "by name", "further in"],
 )  # fmt: skip
-def test_a_token_passes_through_the_experts_that_are_picked(
+def test_active_parameters_follow_the_top_k(
     look: Examine, make: Callable[[], nn.Module], active: int, found: str
 ) -> None:
     result = look(make(), tensor(4), batch=3)
     assert result.active_parameters == active
-    assert [experts.found for experts in result.experts] == [found]
+    assert [experts.detected_by for experts in result.experts] == [found]
 
 
 def ensemble() -> nn.Module:

@@ -45,11 +45,11 @@ def test_a_small_operator_takes_at_least_its_launch(look: Examine) -> None:
     result = look(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), tensor(2), targets=("H200",))
     (line,) = result.rooflines
     assert line.forward is not None
-    assert line.forward.launched_seconds == pytest.approx(2 * 5e-6)
+    assert line.forward.seconds_with_launch_overhead == pytest.approx(2 * 5e-6)
     assert line.forward.seconds < 1e-9
 
 
-def test_halves_run_at_the_rate_of_halves(look: Examine) -> None:
+def test_bfloat16_runs_at_the_bfloat16_rate(look: Examine) -> None:
     model = nn.Linear(WIDE, WIDE, bias=False).to(torch.bfloat16)
     given = tensor(WIDE, dtype="bfloat16")
     result = look(model, given, batch=WIDE, targets=("A100-80GB", "T4"))
@@ -59,19 +59,19 @@ def test_halves_run_at_the_rate_of_halves(look: Examine) -> None:
     assert rate is not None
     assert ampere.forward.seconds == pytest.approx(2 * WIDE**3 / rate)
     assert turing.forward is None
-    assert turing.reason == "no rate of T4 in bfloat16 is known"
+    assert turing.reason == "the bfloat16 rate of T4 is unknown"
 
 
-def test_a_card_of_ones_own_has_no_rates(look: Examine) -> None:
+def test_an_unknown_gpu_has_no_rates(look: Examine) -> None:
     (line,) = look(nn.Linear(4, 4), tensor(4), targets=("lab-card",)).rooflines
     assert (line.gpu, line.forward, line.slowest) == ("lab-card", None, ())
-    assert line.reason == "its rates are not known: no card of the catalog"
+    assert line.reason == "unknown rates: the GPU is not in the catalog"
 
 
 def test_double_precision_has_no_rate(look: Examine) -> None:
     given = tensor(4, dtype="float64")
     (line,) = look(nn.Linear(4, 4).double(), given, targets=("T4",)).rooflines
-    assert (line.forward, line.reason) == (None, "no rate of T4 in float64 is known")
+    assert (line.forward, line.reason) == (None, "the float64 rate of T4 is unknown")
 
 
 def test_shares_of_layers_are_of_the_whole_pass(look: Examine) -> None:

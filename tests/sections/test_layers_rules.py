@@ -50,7 +50,7 @@ def test_a_plain_model_has_no_findings(judge: Judge) -> None:
 def test_a_layer_with_most_parameters_is_a_note(judge: Judge) -> None:
     big = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 4), nn.Linear(4, 4))
     (finding,) = judge(big, 100)
-    assert (finding.code, finding.severity, finding.where) == ("SUM001", Severity.NOTE, "0")
+    assert (finding.code, finding.severity, finding.where) == ("LAY001", Severity.NOTE, "0")
     assert "10,100 of 10,524" in finding.message
 
 
@@ -62,72 +62,72 @@ def test_tied_layers_with_most_parameters_are_one_note(judge: Judge) -> None:
         table=table, middle=middle, head=head,
     )  # fmt: skip
     (finding,) = judge(model, 4)
-    assert (finding.code, finding.where) == ("SUM001", "table")
+    assert (finding.code, finding.where) == ("LAY001", "table")
     assert "Embedding(50, 8), tied with head, holds" in finding.message
     assert "400 of 472" in finding.message
 
 
-def test_the_larger_of_two_layers_is_not_remarkable(judge: Judge) -> None:
+def test_the_larger_of_two_layers_is_no_finding(judge: Judge) -> None:
     assert judge(nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 4)), 100) == []
 
 
-def test_parameters_that_never_ran_are_gathered_by_module(judge: Judge) -> None:
+def test_unused_parameters_are_grouped_by_module(judge: Judge) -> None:
     unused = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model = Function(lambda self, x: self.f(x), f=nn.Linear(4, 4), unused=unused)
     (finding,) = judge(model, 4)
-    assert (finding.code, finding.severity) == ("SUM002", Severity.WARNING)
+    assert (finding.code, finding.severity) == ("LAY002", Severity.WARNING)
     assert finding.where == "unused"
-    assert finding.message == "all 40 parameters never ran in the forward pass"
+    assert finding.message == "all 40 parameters are not used in the forward pass"
 
 
-def test_a_single_idle_parameter_is_named(judge: Judge) -> None:
+def test_a_single_unused_parameter_is_named(judge: Judge) -> None:
     model = Function(lambda self, x: x @ self.f.weight, f=nn.Linear(4, 4))
     (finding,) = judge(model, 4)
-    assert (finding.code, finding.where) == ("SUM002", "f")
+    assert (finding.code, finding.where) == ("LAY002", "f")
     assert finding.message.startswith("f.bias")
 
 
-def test_a_model_none_of_whose_parameters_run_is_one_finding(judge: Judge) -> None:
+def test_a_model_without_any_used_parameter_is_one_finding(judge: Judge) -> None:
     model = Function(lambda self, x: x, f=nn.Linear(4, 4), g=nn.Linear(4, 4))
-    assert [(f.code, f.where) for f in judge(model, 4)] == [("SUM002", "")]
+    assert [(f.code, f.where) for f in judge(model, 4)] == [("LAY002", "")]
 
 
 def test_unregistered_parameters_are_an_error(judge: Judge) -> None:
     model = Function(lambda self, x: self.extra[0](x), extra=[nn.Linear(4, 4)])
     (finding,) = judge(model, 4)
-    assert (finding.code, finding.severity) == ("SUM003", Severity.ERROR)
+    assert (finding.code, finding.severity) == ("LAY003", Severity.ERROR)
     assert finding.where == "extra[0]"
     assert "20 parameters of Linear are not registered" in finding.message
 
 
-def test_registered_ones_are_none(judge: Judge) -> None:
+def test_registered_parameters_are_no_finding(judge: Judge) -> None:
     model = Function(lambda self, x: self.f[0](x), f=nn.ModuleList([nn.Linear(4, 4)]))
     assert judge(model, 4) == []
 
 
 def test_a_substantial_uncounted_operator_is_a_note(judge: Judge) -> None:
     model = Function(lambda self, x: torch.linalg.matrix_exp(self.f(x)), f=nn.Linear(4, 4))
-    assert codes(judge(model, 4, 4)) == ["SUM004"]
+    assert codes(judge(model, 4, 4)) == ["LAY004"]
 
 
-def test_a_trifling_one_is_not(judge: Judge) -> None:
+def test_a_negligible_uncounted_operator_is_no_finding(judge: Judge) -> None:
     model = Function(
         lambda self, x: self.f(x) + torch.linalg.det(x[0, :2, :2]), f=nn.Linear(99, 99)
     )
     assert judge(model, 500, 99) == []
 
 
-def test_a_training_head_is_a_note_and_no_warning(judge: Judge) -> None:
+def test_a_training_head_is_a_note(judge: Judge) -> None:
     model = Function(lambda self, x: self.f(x) if not self.training else (self.f(x), self.aux(x)),
                      f=nn.Linear(4, 9), aux=nn.Linear(4, 4))  # fmt: skip
-    assert [(f.code, f.where) for f in judge(model, 4)] == [("SUM005", "aux")]
+    assert [(f.code, f.where) for f in judge(model, 4)] == [("LAY005", "aux")]
 
 
 def test_a_direct_forward_is_a_note(judge: Judge) -> None:
     model = Function(lambda self, x: self.f.forward(x), f=nn.Linear(4, 4))
-    assert [(f.code, f.where) for f in judge(model, 4)] == [("SUM006", "f")]
+    assert [(f.code, f.where) for f in judge(model, 4)] == [("LAY006", "f")]
 
 
 def test_double_precision_is_a_warning(judge: Judge) -> None:
     model = Function(lambda self, x: self.f(x.double()), f=nn.Linear(4, 4).double())
-    assert [(f.code, f.where) for f in judge(model, 4)] == [("SUM007", "f")]
+    assert [(f.code, f.where) for f in judge(model, 4)] == [("LAY007", "f")]

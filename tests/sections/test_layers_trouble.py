@@ -79,7 +79,7 @@ def classes_known_first() -> nn.Module:
      classes_known_first],
     ids=["two blocks, two classes", "six of each", "task heads", "an ensemble", "a label first"],
 )  # fmt: skip
-def test_a_pick_that_routes_nothing_makes_no_experts(
+def test_a_top_k_without_routing_is_no_mixture_of_experts(
     look: Examine, make: Callable[[], nn.Module]
 ) -> None:
     result = look(make(), tensor(8), batch=3)
@@ -102,16 +102,16 @@ def closed_over_weights() -> Any:
 
 
 @pytest.mark.parametrize("make", [closed_over, closed_over_weights])
-def test_a_closure_over_the_model_runs_the_models_own_layers(
+def test_a_closure_over_the_model_uses_its_layers(
     look: Examine, make: Callable[[], nn.Module]
 ) -> None:
     result = look(make(), tensor(4))
     assert (result.method, result.parameters, result.macs) == ("real", 10, 8)
-    assert (result.unregistered, result.never_ran, findings(result)) == ((), (), [])
+    assert (result.unregistered, result.unused_parameters, findings(result)) == ((), (), [])
     assert "holds on to the layers of the model" in result.notes[0]
 
 
-def test_a_layer_that_the_pass_registers_is_no_stranger(look: Examine) -> None:
+def test_a_layer_registered_by_the_pass_is_not_unregistered(look: Examine) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         if self.head is None:
             self.head = nn.Linear(x.shape[1], 10)
@@ -123,17 +123,17 @@ def test_a_layer_that_the_pass_registers_is_no_stranger(look: Examine) -> None:
     result = look(model, tensor(4))
     assert result.macs == 16 + 40
     assert (result.unregistered, findings(result)) == ((), [])
-    (note,) = [line for line in result.notes if line.startswith("a forward pass adds")]
+    (note,) = [line for line in result.notes if line.startswith("every forward pass adds")]
     assert "more.0.weight (16), more.0.bias (4), head.weight (40)" in note
 
 
 def test_a_copy_of_a_layer_is_that_layer(look: Examine) -> None:
     model = Function(lambda self, x: copy.deepcopy(self.f)(x), f=nn.Linear(4, 4))
     result = look(model, tensor(4))
-    assert (result.macs, result.unregistered, result.never_ran) == (16, (), ())
+    assert (result.macs, result.unregistered, result.unused_parameters) == (16, (), ())
 
 
-def test_layers_held_by_a_queue_a_partial_an_object_or_a_closure_are_told_apart(
+def test_unregistered_layers_in_containers_and_closures_are_located(
     look: Examine,
 ) -> None:
     class Doer:
@@ -157,14 +157,14 @@ def test_layers_held_by_a_queue_a_partial_an_object_or_a_closure_are_told_apart(
 SOMEWHERE = [nn.Linear(4, 4), nn.Linear(4, 4)]
 
 
-def test_a_layer_that_nobody_holds_is_named_by_the_line_that_calls_it(look: Examine) -> None:
+def test_a_global_layer_is_located_by_the_line_that_calls_it(look: Examine) -> None:
     result = look(Function(lambda self, x: SOMEWHERE[1](SOMEWHERE[0](x))), tensor(4))
     (message,) = [text for text in messages(result) if "not registered" in text]
     assert message.endswith("(2 such modules)")
     assert result.unregistered[0].path.startswith("the model, called at test_layers_trouble.py:")
 
 
-def test_parameters_in_one_memory_that_are_not_tied_are_told(look: Examine) -> None:
+def test_parameters_that_share_memory_without_tying_are_noted(look: Examine) -> None:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     second.weight = nn.Parameter(first.weight)
     result = look(nn.Sequential(first, second), tensor(4))
@@ -192,11 +192,11 @@ def test_modules_in_threads_are_counted(look: Examine) -> None:
 
     model = Function(forward, branches=nn.ModuleList(nn.Linear(4, 4) for _ in range(3)))
     first, second = look(model, tensor(4)), look(model, tensor(4))
-    assert (first.macs, first.never_ran, findings(first)) == (48, (), [])
+    assert (first.macs, first.unused_parameters, findings(first)) == (48, (), [])
     assert first.method == "fake"
     assert [row(first, f"branches.{i}").macs for i in range(3)] == [16, 16, 16]
-    assert first.forward_backward_macs is None
-    assert "threads" in first.forward_backward_note
+    assert first.forward_backward.macs is None
+    assert "threads" in first.forward_backward.note
     assert first == second
 
 
@@ -224,9 +224,9 @@ def mapped(self: Any, x: Tensor) -> Any:
 @pytest.mark.parametrize("loop", [scanned, mapped])
 def test_the_body_of_a_loop_counts_for_every_item(look: Examine, loop: Callable[..., Any]) -> None:
     result = look(Function(loop, w=nn.Parameter(torch.rand(4, 4))), {"shape": [5, 2, 4]})
-    assert (result.macs, result.uncounted, result.never_ran) == (5 * 2 * 16, (), ())
-    assert result.forward_backward_macs is None
-    assert result.forward_backward_note.startswith("the backward pass of ")
+    assert (result.macs, result.uncounted, result.unused_parameters) == (5 * 2 * 16, (), ())
+    assert result.forward_backward.macs is None
+    assert result.forward_backward.note.startswith("the backward pass of ")
 
 
 def test_a_loop_of_unknown_length_is_uncounted_and_its_parameters_ran(look: Examine) -> None:
@@ -238,7 +238,7 @@ def test_a_loop_of_unknown_length_is_uncounted_and_its_parameters_ran(look: Exam
         return run(lambda i, _: i < 3, lambda i, s: (i + 1, s @ self.w), start)[1]
 
     result = look(Function(forward, w=nn.Parameter(torch.rand(4, 4))), {"shape": [2, 4]})
-    assert result.never_ran == ()
+    assert result.unused_parameters == ()
     assert [item.operator for item in result.uncounted] == ["while_loop"]
 
 
@@ -264,7 +264,7 @@ def test_a_recurrent_layer_in_an_exported_program_is_counted(tmp_path: Path) -> 
     result = analyze(make_study(program, tensor(6, 10), folder=tmp_path, batch=2))
     assert result.macs == 12 * 2 * 80 * 30 + 12 * 200
     assert result.uncounted == ()
-    assert result.forward_backward_note.startswith(("counted in the mode", "the backward", "no"))
+    assert result.forward_backward.note.startswith(("counted in the mode", "the backward", "no"))
 
 
 def test_a_program_that_refuses_a_mode_is_counted(tmp_path: Path) -> None:
@@ -273,8 +273,8 @@ def test_a_program_that_refuses_a_mode_is_counted(tmp_path: Path) -> None:
     program = torch.export.export(nn.Linear(4, 2), (torch.rand(1, 4),)).module()
     context = make_study(nn.Linear(4, 2), tensor(4), folder=tmp_path)
     result = analyze(dataclasses.replace(context, model=program))
-    assert (result.macs, result.forward_backward_macs) == (8, 16)
-    assert result.forward_backward_note == "counted in the mode that the program was exported in"
+    assert (result.macs, result.forward_backward.macs) == (8, 16)
+    assert result.forward_backward.note == "counted in the mode that the program was exported in"
 
 
 def test_a_train_method_that_returns_nothing_is_called_all_the_same(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_complex_convolution_is_three_real_ones_and_the_note_says_so(look: Exa
     model = nn.Conv2d(2, 3, 3, bias=False, dtype=torch.complex64)
     result = look(model, tensor(2, 5, 5, dtype="complex64"))
     assert result.macs == 3 * 3 * 9 * 2 * 9
-    assert "a complex convolution counts as the three real ones that torch makes of it" in (
+    assert "a complex convolution counts as the three real ones that PyTorch runs for it" in (
         result.notes
     )
 
@@ -307,11 +307,11 @@ def test_questions_about_shapes_are_no_operators(look: Examine) -> None:
     assert (result.macs, result.uncounted) == (12 + 12 + 12, ())
 
 
-def test_a_parametrized_weight_is_told_as_its_layers(look: Examine) -> None:
+def test_a_parametrized_weight_is_reported_at_its_layer(look: Examine) -> None:
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(40, 40))
     result = look(nn.Sequential(layer, nn.Linear(40, 2), nn.Linear(2, 2)), tensor(40))
     (message,) = messages(result)
-    assert findings(result) == [("SUM001", "0")]
+    assert findings(result) == [("LAY001", "0")]
     assert message.startswith("weight of Linear(40, 40) parametrized holds 92.8 %")
 
 

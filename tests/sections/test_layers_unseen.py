@@ -9,7 +9,7 @@ import torch
 from layer_models import Examine, Function, quantized, row, tensor
 from torch import Tensor, nn
 
-from reportgen.sections.layers.memory_traffic import parts_of
+from reportgen.sections.layers.cost.memory_traffic import parts_of
 
 
 def script(model: nn.Module, *, frozen: bool) -> nn.Module:
@@ -17,7 +17,7 @@ def script(model: nn.Module, *, frozen: bool) -> nn.Module:
     return torch.jit.freeze(made) if frozen else made  # type: ignore[no-any-return]
 
 
-def test_a_parameter_in_the_closure_of_a_score_function_ran(look: Examine) -> None:
+def test_a_parameter_in_the_closure_of_a_score_function_is_used(look: Examine) -> None:
     from torch.nn.attention.flex_attention import flex_attention
 
     def forward(self: Any, q: Tensor) -> Any:
@@ -25,19 +25,19 @@ def test_a_parameter_in_the_closure_of_a_score_function_ran(look: Examine) -> No
 
     model = Function(forward, bias=nn.Parameter(torch.zeros(2)), idle=nn.Parameter(torch.zeros(3)))
     result = look(model, tensor(2, 16, 8))
-    assert (result.method, result.never_ran, result.uncounted) == ("fake", ("idle",), ())
+    assert (result.method, result.unused_parameters, result.uncounted) == ("fake", ("idle",), ())
     assert result.macs == 2 * 2 * 16 * 16 * 8  # the score function computes no product
 
 
-def test_a_packed_layer_that_is_never_called_never_ran(look: Examine) -> None:
+def test_a_packed_layer_that_is_not_called_is_unused(look: Examine) -> None:
     model = Function(lambda self, x: self.a(x), a=nn.Linear(4, 4), b=nn.Linear(4, 3))
     result = look(quantized(model, nn.Linear), tensor(4))
     assert (result.parameters, result.macs) == (35, 16)
-    assert result.never_ran == ("b.weight", "b.bias")
-    assert [row(result, path).never_ran_parameters for path in ("", "a", "b")] == [15, 0, 15]
+    assert result.unused_parameters == ("b.weight", "b.bias")
+    assert [row(result, path).unused_parameters for path in ("", "a", "b")] == [15, 0, 15]
 
 
-def test_torchscript_runs_as_it_is_written(look: Examine) -> None:
+def test_torchscript_runs_unoptimized(look: Examine) -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -51,18 +51,18 @@ def test_torchscript_runs_as_it_is_written(look: Examine) -> None:
     assert (result.parameters, result.macs) == (40, 48)
 
 
-def test_weights_that_freezing_made_constants_are_told(look: Examine) -> None:
+def test_weights_frozen_into_torchscript_constants_are_noted(look: Examine) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
     (note,) = [
         line for line in look(script(model, frozen=True), tensor(4)).notes if "constants" in line
     ]
-    assert note.startswith("TorchScript keeps 58 numbers as constants of its code")
+    assert note.startswith("TorchScript holds 58 numbers as constants of its code")
     assert not [
         line for line in look(script(model, frozen=False), tensor(4)).notes if "constants" in line
     ]
 
 
-def test_a_product_sampled_at_places_costs_by_their_number(look: Examine) -> None:
+def test_a_sampled_product_costs_its_number_of_samples(look: Examine) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         return torch.sparse.sampled_addmm(self.places, x, self.weight).to_dense()
 
@@ -72,7 +72,7 @@ def test_a_product_sampled_at_places_costs_by_their_number(look: Examine) -> Non
     assert (result.macs, result.uncounted) == (4 * 3, ())
 
 
-def test_a_weight_that_numpy_multiplies_by_ran_and_a_note_says_what_is_missing(
+def test_a_weight_used_by_numpy_is_used_and_noted(
     look: Examine,
 ) -> None:
     def forward(self: Any, x: Tensor) -> Any:
@@ -80,8 +80,8 @@ def test_a_weight_that_numpy_multiplies_by_ran_and_a_note_says_what_is_missing(
 
     inner = Function(forward, weight=nn.Parameter(torch.ones(4, 3)))
     result = look(nn.Sequential(nn.Linear(4, 4), inner), tensor(4))
-    assert (result.method, result.macs, result.never_ran) == ("real", 16, ())
-    assert "tensors go to NumPy in 1: what it computes is in no count" in result.notes
+    assert (result.method, result.macs, result.unused_parameters) == ("real", 16, ())
+    assert "NumPy computes with tensors in 1; its operations are not counted" in result.notes
     assert "numpy" not in vars(Tensor)
 
 
@@ -121,7 +121,7 @@ class Placed(Tensor):
         return Placed(parts["inner"])
 
 
-def test_of_a_wrapped_tensor_the_parts_are_its_tensors() -> None:
+def test_parts_of_a_wrapped_tensor_are_its_tensors() -> None:
     inner = torch.ones(3)
     (part,) = parts_of(Placed(inner))
     assert part is inner

@@ -68,7 +68,7 @@ def test_of_a_model_of_one_batch_nothing_else_is_said(tmp_path: Path) -> None:
     result = examined(tmp_path, AtFour())
     assert {e.batch for e in result.estimates} == {4}
     assert {(f.largest_batch, f.limited_by) for f in result.fits} == {(4, "model")}
-    assert (result.curves, result.changes) == ((), ())
+    assert (result.curves, result.what_if) == ((), ())
     assert any(line.startswith("no curve over batches") for line in result.assumptions)
 
 
@@ -193,7 +193,7 @@ def result_with(folder: Path, fit: Fit, batch: int) -> Memory:
 
 
 def test_mem001_tells_of_a_card_without_room_for_one_sample(tmp_path: Path) -> None:
-    check = memory.a_target_without_room_for_one_sample.findings
+    check = memory.single_sample_exceeds_target_memory.findings
     none = replace(FIT, largest_batch=0, first_batch_that_fails=1)
     (found,) = check(result_with(tmp_path, none, 4))
     assert found.where == "T4"
@@ -202,7 +202,7 @@ def test_mem001_tells_of_a_card_without_room_for_one_sample(tmp_path: Path) -> N
 
 
 def test_mem002_tells_of_a_batch_that_is_too_large_for_a_card(tmp_path: Path) -> None:
-    check = memory.the_manifest_batch_beyond_a_target.findings
+    check = memory.batch_exceeds_target_memory.findings
     (found,) = check(result_with(tmp_path, FIT, 13))
     assert "at most batch 12, not 13" in found.message
     assert check(result_with(tmp_path, FIT, 12)) == ()

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from reportgen.context import ModelContext
 from reportgen.manifest import Tolerance
 from reportgen.outcome import Skipped
-from reportgen.sections.onnx import OnnxExport, analyze
-from reportgen.sections.onnx.analysis import analyze_file
+from reportgen.sections.onnx import OnnxResult, analyze
+from reportgen.sections.onnx.analysis import analyze_exported
 from reportgen.sections.onnx.parity.compare import compare
 from reportgen.sections.onnx.parity.perturb import perturbed
 from reportgen.sections.onnx.performance.latency import percentile
 
-Examine = Callable[..., OnnxExport]
+Examine = Callable[..., OnnxResult]
 ASKED = Tolerance()
 
 
@@ -32,21 +32,21 @@ ASKED = Tolerance()
 def look(tmp_path: Path) -> Examine:
     """Examine a model with inputs as the manifest writes them."""
 
-    def look(model: nn.Module, *inputs: Any, timings: bool = False, **fields: Any) -> OnnxExport:
+    def look(model: nn.Module, *inputs: Any, timings: bool = False, **fields: Any) -> OnnxResult:
         result = analyze(make_study(model, *inputs, folder=tmp_path, timings=timings, **fields))
-        assert isinstance(result, OnnxExport)
+        assert isinstance(result, OnnxResult)
         return result
 
     return look
 
 
-def examine_edited(context: ModelContext, edit: Callable[[onnx.ModelProto], None]) -> OnnxExport:
+def examine_edited(context: ModelContext, edit: Callable[[onnx.ModelProto], None]) -> OnnxResult:
     """The context's verdict on its own file after somebody has changed it."""
     file = context.onnx_file()
     model = onnx.load(file.path)
     edit(model)
     onnx.save(model, file.path)
-    return analyze_file(context, file)
+    return analyze_exported(context, file)
 
 
 class Call(nn.Module):
@@ -66,33 +66,33 @@ class Call(nn.Module):
 
 def test_the_facts_of_a_small_file_are_right(look: Examine) -> None:
     result = look(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), "batch,4")
-    assert result.operators == {"Gemm": 2, "Relu": 1}
-    assert (result.nodes, result.functions, result.custom_operators) == (3, 0, ())
-    assert (result.initializers, result.initializer_bytes) == (4, 4 * (12 + 3 + 6 + 2))
-    assert (result.opset, result.producer.split()[0]) == (20, "pytorch")
-    assert [(p.name, p.dtype, p.shape) for p in result.inputs] == [
+    assert result.file.operators == {"Gemm": 2, "Relu": 1}
+    assert (result.file.nodes, result.file.functions, result.file.custom_operators) == (3, 0, ())
+    assert (result.file.initializers, result.file.initializer_bytes) == (4, 4 * (12 + 3 + 6 + 2))
+    assert (result.file.opset, result.file.producer.split()[0]) == (20, "pytorch")
+    assert [(p.name, p.dtype, p.shape) for p in result.file.inputs] == [
         ("input", "float32", ("batch", 4))
     ]
-    assert [(p.name, p.dtype, p.shape) for p in result.outputs] == [
+    assert [(p.name, p.dtype, p.shape) for p in result.file.outputs] == [
         ("output", "float32", ("batch", 2))
     ]
-    assert (result.values, result.shaped_values) == (3, 3)
-    assert (result.invalid, result.external_file) == ("", None)
+    assert (result.file.values, result.file.shaped_values) == (3, 3)
+    assert (result.file.invalid, result.file.external_file) == ("", None)
 
 
 @pytest.mark.slow
 def test_a_shape_that_only_a_run_can_tell_is_had_by_a_run(look: Examine) -> None:
     """The second layer reads a Reshape to sizes that the graph computes."""
     result = look(nn.LSTM(4, 6, num_layers=2, batch_first=True), "batch,5,4", batch=3)
-    assert result.cost is not None
-    assert (result.cost.uncounted, result.cost.batch) == ({}, 3)
-    assert result.cost.macs == 3 * 5 * 4 * 6 * (4 + 6) + 3 * 5 * 4 * 6 * (6 + 6)
+    assert result.file.cost is not None
+    assert (result.file.cost.uncounted, result.file.cost.batch) == ({}, 3)
+    assert result.file.cost.macs == 3 * 5 * 4 * 6 * (4 + 6) + 3 * 5 * 4 * 6 * (6 + 6)
 
 
 def test_the_bytes_are_those_on_disk(look: Examine, tmp_path: Path) -> None:
     result = look(nn.Linear(64, 64), "batch,64")
-    assert result.file == "model.onnx"
-    assert result.bytes == (tmp_path / "model.onnx").stat().st_size
+    assert result.file.path == "model.onnx"
+    assert result.file.bytes == (tmp_path / "model.onnx").stat().st_size
 
 
 def test_nodes_in_branches_and_loops_are_counted(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_nodes_in_branches_and_loops_are_counted(tmp_path: Path) -> None:
             return torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,))
 
     result = analyze(make_study(Conditional(), "batch,4", folder=tmp_path, timings=False))
-    assert isinstance(result, OnnxExport)
-    assert {"If", "Sin", "Cos"} <= set(result.operators)
+    assert isinstance(result, OnnxResult)
+    assert {"If", "Sin", "Cos"} <= set(result.file.operators)
     assert result.parity.passed
 
 
@@ -113,9 +113,9 @@ def test_an_invalid_file_is_told_by_the_checker(tmp_path: Path) -> None:
         model.graph.node[0].attribute.append(onnx.helper.make_attribute("nonsense", 1))
 
     result = examine_edited(context, spoil)
-    assert "nonsense" in result.invalid
-    assert "\n" not in result.invalid
-    assert str(tmp_path) not in result.invalid
+    assert "nonsense" in result.file.invalid
+    assert "\n" not in result.file.invalid
+    assert str(tmp_path) not in result.file.invalid
 
 
 def test_a_model_that_is_not_to_be_exported_is_skipped(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_model_that_is_not_to_be_exported_is_skipped(tmp_path: Path) -> None:
 
 def test_a_file_not_to_be_kept_is_not_named(look: Examine) -> None:
     result = look(nn.Linear(4, 3), "batch,4", onnx={"save": False})
-    assert (result.file, result.parity.passed) == (None, True)
+    assert (result.file.path, result.parity.passed) == (None, True)
 
 
 # Parity -------------------------------------------------------------------------------------
@@ -251,12 +251,12 @@ def test_dropout_in_train_mode_fails_and_is_named(tmp_path: Path) -> None:
     )
     context.model[1].train()
     result = analyze(context)
-    assert isinstance(result, OnnxExport)
+    assert isinstance(result, OnnxResult)
     assert result.parity.passed is False
     assert "in train mode: 1 (Dropout)" in result.parity.note
     assert "differs between two calls" in result.parity.note
-    assert result.training_modules == ("1 (Dropout)",)
-    assert result.random_operators == ("Dropout in 1",)
+    assert result.export.training_modules == ("1 (Dropout)",)
+    assert result.file.random_operators == ("Dropout in 1",)
 
 
 @pytest.mark.slow
@@ -264,7 +264,7 @@ def test_bfloat16_is_not_timed_and_the_reason_is_told(look: Examine) -> None:
     model = nn.Linear(4, 3).bfloat16()
     result = look(model, "x=batch,4:bfloat16", timings=True)
     assert "onnxruntime on the CPU" in result.parity.note
-    assert result.latency_ms is None
+    assert result.performance is None
 
 
 def test_the_manifest_sets_the_tolerance(look: Examine) -> None:
@@ -320,7 +320,7 @@ def test_a_bias_alone_does_not_pass_for_dependence_on_the_input(look: Examine) -
 def test_an_output_without_parameters_stays_vacuous(look: Examine) -> None:
     parity = look(Call(lambda layer, x: layer(x) * 0), "batch,4").parity
     assert (parity.passed, parity.vacuous) == (True, True)
-    assert parity.note.endswith("with these, too, output does not vary")
+    assert parity.note.endswith("with these, still output does not vary")
 
 
 @pytest.mark.slow
@@ -481,8 +481,9 @@ def test_latency_is_measured_at_the_manifests_batch(
     look: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reportgen.sections.onnx.performance.latency._MOST_RUNS", 20)
-    latency = look(nn.Linear(4, 3), "batch,4", batch=7, timings=True).latency_ms
-    assert latency is not None
+    performance = look(nn.Linear(4, 3), "batch,4", batch=7, timings=True).performance
+    assert performance is not None
+    latency = performance.latency_ms
     assert (latency.batch, latency.runs) == (7, 20)
     assert 0 < latency.p10 <= latency.median <= latency.p90
 
@@ -493,4 +494,4 @@ def test_two_examinations_without_timings_are_equal(look: Examine) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
     first, second = look(model, "batch,3,8,8"), look(model, "batch,3,8,8")
     assert first == second
-    assert first.latency_ms is None
+    assert first.performance is None

@@ -6,20 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from report_values.onnx_file import BAD_FILES
+from report_values.onnx_file import BAD_FILES, clean_file
 
 from reportgen.findings import Finding, Severity
-from reportgen.sections.onnx import (
-    SECTION,
+from reportgen.onnx.export import ExportAttempt
+from reportgen.sections.onnx import SECTION, OnnxResult
+from reportgen.sections.onnx.parity_result import (
     Divergence,
-    OnnxExport,
     OutputParity,
     Parity,
     ParityCase,
-    Port,
     SecondCall,
-    Tried,
 )
+from reportgen.sections.onnx.result import ExportResult
 
 OUTPUT = OutputParity(
     name="logits",
@@ -42,29 +41,28 @@ CASE = ParityCase(
     passed=True,
     outputs=(OUTPUT,),
 )
-GOOD = OnnxExport(
-    file="model.onnx",
-    bytes=1000,
-    opset=20,
-    ir_version=10,
-    producer="pytorch 2.15.0",
-    nodes=1,
-    operators={"Gemm": 1},
-    initializers=2,
-    initializer_bytes=60,
-    inputs=(Port(name="x", dtype="float32", shape=("batch", 4)),),
-    outputs=(Port(name="logits", dtype="float32", shape=("batch", 3)),),
-    dynamic=("batch",),
-    strategy="torch.export, dynamic batch",
+GOOD = OnnxResult(
+    file=clean_file(),
+    export=ExportResult(
+        dynamic=("batch",),
+        strategy="torch.export, dynamic batch",
+        requested_dynamic=("batch",),
+        requested_opset=20,
+    ),
     parity=Parity(passed=True, vacuous=False, cases=(CASE, replace(CASE, batch=3)), note=""),
-    latency_ms=None,
-    warnings=(),
-    asked_dynamic=("batch",),
-    asked_opset=20,
+    performance=None,
 )
 
 
-def with_output(passed: bool = True, **changes: Any) -> OnnxExport:
+def with_file(**changes: Any) -> OnnxResult:
+    return replace(GOOD, file=replace(GOOD.file, **changes))
+
+
+def with_export(result: OnnxResult = GOOD, **changes: Any) -> OnnxResult:
+    return replace(result, export=replace(result.export, **changes))
+
+
+def with_output(passed: bool = True, **changes: Any) -> OnnxResult:
     """GOOD with a second case of batch 3 that has a changed output."""
     output = replace(OUTPUT, **{"passed": passed, **changes})
     case = replace(CASE, batch=3, outputs=(output,), passed=passed)
@@ -74,13 +72,13 @@ def with_output(passed: bool = True, **changes: Any) -> OnnxExport:
     return replace(GOOD, parity=parity)
 
 
-def judge(result: OnnxExport) -> list[Finding]:
+def judge(result: OnnxResult) -> list[Finding]:
     return [finding for rule in SECTION.rules for finding in rule.findings(result)]
 
 
 STATEFUL = SecondCall(pytorch_repeats=False, file_repeats=True, state=("steps (buffer)",))
 
-TIMED = replace(GOOD, dynamic=("batch", "time"))
+TIMED = with_export(dynamic=("batch", "time"))
 STOPPED = replace(
     CASE,
     batch=3,
@@ -100,46 +98,47 @@ BAD = {
         passed=False, max_absolute_error=0.5, note="7 of 9 values beyond the tolerance"
     ),
     "ONX002": with_output(vacuous=True),
-    "ONX003": replace(GOOD, dynamic=(), warnings=("batch could not be made dynamic: axis 0",)),
-    "ONX004": replace(GOOD, opset=13, asked_opset=13),
-    "ONX005": replace(GOOD, invalid="Unrecognized attribute: nonsense"),
-    "ONX006": replace(GOOD, custom_operators=("com.example.Fancy",)),
-    "ONX007": replace(GOOD, random_operators=("Dropout in head.drop",)),
+    "ONX003": with_export(
+        dynamic=(), fixed_dims={"batch": "batch could not be made dynamic: axis 0"}
+    ),
+    "ONX004": with_export(with_file(opset=13), requested_opset=13),
+    "ONX005": with_file(invalid="Unrecognized attribute: nonsense"),
+    "ONX006": with_file(custom_operators=("com.example.Fancy",)),
+    "ONX007": with_file(random_operators=("Dropout in head.drop",)),
     "ONX008": replace(
         GOOD, parity=Parity(passed=None, vacuous=False, cases=(), note="", not_run="bfloat16")
     ),
-    "ONX009": with_output(note="2 NaN and 0 infinite values, at the same places in both"),
-    "ONX010": replace(GOOD, training_modules=("head.drop (Dropout)",)),
-    "ONX011": replace(GOOD, external_file="model.onnx.data"),
-    "ONX012": replace(GOOD, opset=18),
+    "ONX009": with_output(
+        nan_values=2, note="2 NaN and 0 infinite values, at the same places in both"
+    ),
+    "ONX010": with_export(training_modules=("head.drop (Dropout)",)),
+    "ONX011": with_file(external_file="model.onnx.data"),
+    "ONX012": with_file(opset=18),
     "ONX013": replace(
         GOOD,
         parity=Parity(
             passed=True, vacuous=False, cases=(CASE, CASE), note="PyTorch itself fails at batch 3"
         ),
     ),
-    **{code: replace(GOOD, details=details) for code, details in BAD_FILES.items()},
+    **{code: replace(GOOD, file=file) for code, file in BAD_FILES.items()},
     **{code: replace(GOOD, parity=parity) for code, parity in BAD_PARITIES.items()},
     "ONX023": with_output(within_rounding=True, note="within PyTorch's own rounding error: …"),
     "ONX030": replace(
-        TIMED,
+        with_export(TIMED, proven_dynamic=("batch",)),
         parity=replace(GOOD.parity, passed=False, cases=(*GOOD.parity.cases, STOPPED)),
-        proven_dynamic=("batch",),
     ),
-    "ONX031": replace(TIMED, proven_dynamic=("batch",)),
-    "ONX032": replace(GOOD, structure_only=True),
-    "ONX033": replace(
-        GOOD,
-        adaptations=("cache off",),
-        tried=(
-            Tried(strategy="torch.export", error="the model returns a DynamicCache"),
-            Tried(strategy="torch.export, cache off", error=""),
+    "ONX031": with_export(TIMED, proven_dynamic=("batch",)),
+    "ONX032": with_export(structure_only=True),
+    "ONX033": with_export(
+        model_patches=("cache off",),
+        attempts=(
+            ExportAttempt(strategy="torch.export", error="the model returns a DynamicCache"),
+            ExportAttempt(strategy="torch.export, cache off", error=""),
         ),
     ),
-    "ONX034": replace(GOOD, written_out=("aten.cdist",)),
+    "ONX034": with_export(decomposed_operators=("aten.cdist",)),
     "ONX035": replace(
-        GOOD,
-        exported=False,
+        with_export(from_module=False),
         parity=Parity(passed=None, vacuous=False, cases=(), note="", not_run="no such operator"),
     ),
 }
@@ -204,7 +203,7 @@ def test_a_dim_that_is_dynamic_in_name_only_is_named_with_its_size() -> None:
     finding = judge(BAD["ONX030"])[-1]
     assert finding.where == "time"
     assert finding.message == (
-        "time is dynamic in name only: at time 5 the file fails: onnxruntime fails: "
+        "time is declared dynamic, but at time 5 the file fails: onnxruntime fails: "
         "the input cannot be reshaped"
     )
 
@@ -219,7 +218,7 @@ def test_a_batch_that_stops_the_file_is_dynamic_in_name_only() -> None:
 def test_a_dim_that_agreed_at_another_size_is_no_finding() -> None:
     moved = replace(CASE, batch=3, dims={"time": 5})
     parity = replace(GOOD.parity, cases=(*GOOD.parity.cases, moved))
-    assert judge(replace(TIMED, parity=parity, proven_dynamic=("batch", "time"))) == []
+    assert judge(replace(with_export(TIMED, proven_dynamic=("batch", "time")), parity=parity)) == []
 
 
 def test_infinite_values_alone_are_no_finding() -> None:
@@ -233,7 +232,7 @@ def test_a_dim_given_up_is_told_with_the_exporters_reason() -> None:
 
 
 def test_a_fixed_batch_that_was_asked_for_is_no_finding() -> None:
-    assert judge(replace(GOOD, dynamic=(), asked_dynamic=())) == []
+    assert judge(with_export(dynamic=(), requested_dynamic=())) == []
 
 
 def test_a_model_that_keeps_state_is_not_said_to_fix_a_dim() -> None:
@@ -244,9 +243,9 @@ def test_a_model_that_keeps_state_is_not_said_to_fix_a_dim() -> None:
 
 
 def test_an_operator_of_another_domain_of_onnx_is_not_called_foreign() -> None:
-    result = replace(GOOD, custom_operators=("ai.onnx.ml.Scaler", "com.example.Fancy"))
+    result = with_file(custom_operators=("ai.onnx.ml.Scaler", "com.example.Fancy"))
     rule = next(rule for rule in SECTION.rules if rule.code == "ONX006")
     assert [hit.message for hit in rule.check(result)] == [
-        "ai.onnx.ml.Scaler is of a domain of ONNX that many runtimes leave out",
-        "com.example.Fancy is no standard operator",
+        "ai.onnx.ml.Scaler is in an ONNX domain that many runtimes do not implement",
+        "com.example.Fancy is not a standard operator",
     ]

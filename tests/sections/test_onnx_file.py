@@ -11,17 +11,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from reportgen.onnx.runtime import runtime_line
-from reportgen.sections.onnx.file_result import FileDetails, LackingOperator
+from reportgen.onnx.runtime import session_error_text
+from reportgen.sections.onnx.file_result import FileResult, MissingKernel
+from reportgen.sections.onnx.inspection.analysis import check_file, inspect_file
 from reportgen.sections.onnx.inspection.cuda_kernels import CODES, NEWEST_OPSET, cuda_rows
-from reportgen.sections.onnx.inspection.file import FileFacts, read_facts
 from reportgen.sections.onnx.inspection.fp16 import (
     BECOMES_INFINITE,
     BECOMES_ZERO,
     SMALLEST_NORMAL,
 )
-from reportgen.sections.onnx.inspection.nodes import enclosing_path, module_path
-from reportgen.sections.onnx.inspection.opsets import _RELEASED, opset_month, opset_release
+from reportgen.sections.onnx.inspection.graph import enclosing_path, module_path
+from reportgen.sections.onnx.inspection.inventory import _RELEASED, opset_month, opset_release
 from reportgen.sections.onnx.inspection.optimized_graph import LARGEST_BYTES, optimize
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -50,14 +50,10 @@ def make_model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=10, **fields)
 
 
-def facts_of(model: onnx.ModelProto, folder: Path, **saving: Any) -> FileFacts:
+def inspect(model: onnx.ModelProto, folder: Path, **saving: Any) -> FileResult:
     path = folder / "model.onnx"
     onnx.save(model, path, **saving)
-    return read_facts(path)
-
-
-def details_of(model: onnx.ModelProto, folder: Path, **saving: Any) -> FileDetails:
-    return facts_of(model, folder, **saving).details
+    return inspect_file(onnx.load(path, load_external_data=False), path)
 
 
 def products(*names: str) -> list[onnx.NodeProto]:
@@ -73,7 +69,7 @@ def products(*names: str) -> list[onnx.NodeProto]:
 
 
 def test_an_opset_is_told_with_its_release_and_its_month(tmp_path: Path) -> None:
-    inventory = details_of(
+    inventory = inspect(
         make_model(products("w"), [value("x", 2, 4)], [value("y", 2, 4)], [weight("w", 4, 4)],
                    opset=18),
         tmp_path,
@@ -101,17 +97,17 @@ def test_initializers_are_told_by_dtype_and_by_size(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["x", "w"], ["v"]),
         helper.make_node("Reshape", ["v", "shape"], ["y"]),
     ]
-    facts = facts_of(
+    result = inspect(
         make_model(nodes, [value("x", 2, 4)], [value("y", 2, 8)], [shape, weight("w", 4, 8)]),
         tmp_path,
     )
-    inventory = facts.details.inventory
+    inventory = result.inventory
     assert inventory.bytes_by_dtype == {"float32": 4 * 32, "int64": 8 * 2}
     assert [(t.name, t.dtype, t.shape, t.bytes) for t in inventory.largest] == [
         ("w", "float32", (4, 8), 128),
         ("shape", "int64", (2,), 16),
     ]
-    assert (facts.initializers, facts.initializer_bytes) == (2, 144)
+    assert (result.initializers, result.initializer_bytes) == (2, 144)
     assert (inventory.unused, inventory.duplicates, inventory.external_bytes) == ((), (), 0)
 
 
@@ -121,41 +117,41 @@ def test_a_large_initializer_is_told_with_the_module_that_reads_it(tmp_path: Pat
         node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(["", scope, "linear"]))
     weights = [weight("val_3", 4, 8), weight("w", 8, 4), weight("idle", 4, 4)]
     model = make_model(nodes, [value("x", 2, 4)], [value("y", 2, 4)], weights)
-    largest = details_of(model, tmp_path).inventory.largest
+    largest = inspect(model, tmp_path).inventory.largest
     assert {t.name: t.module for t in largest} == {"val_3": "encoder.mlp", "w": "", "idle": ""}
 
 
 def test_external_data_counts_and_is_compared_where_it_lies(tmp_path: Path) -> None:
     twin = weight("w1", 64, 64)
     weights = [twin, numpy_helper.from_array(numpy_helper.to_array(twin), "w2")]
-    facts = facts_of(
+    result = inspect(
         make_model(products("w1", "w2"), [value("x", 2, 64)], [value("y", 2, 64)], weights),
         tmp_path,
         save_as_external_data=True,
         location="weights.bin",
         size_threshold=0,
     )
-    inventory = facts.details.inventory
-    assert facts.external_file == "weights.bin"
-    assert facts.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
+    inventory = result.inventory
+    assert result.external_file == "weights.bin"
+    assert result.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
     assert inventory.external_bytes == 2 * 4 * 64 * 64
     assert inventory.duplicates is not None
     assert [(d.names, d.wasted_bytes) for d in inventory.duplicates] == [(("w1", "w2"), 16384)]
-    assert facts.details.fp16.elements == 2 * 64 * 64
+    assert result.fp16.elements == 2 * 64 * 64
 
 
 def test_the_values_of_constant_nodes_are_counted_apart(tmp_path: Path) -> None:
     held = weight("held", 4, 4)
     nodes = [helper.make_node("Constant", [], ["c"], value=held), *products("c")]
-    details = details_of(make_model(nodes, [value("x", 2, 4)], [value("y", 2, 4)]), tmp_path)
-    assert (details.inventory.constants, details.inventory.constant_bytes) == (1, 64)
-    assert (details.inventory.bytes_by_dtype, details.fp16.elements) == ({}, 16)
-    assert (details.inventory.foldable, details.inventory.foldable_of) == (0, 1)
+    result = inspect(make_model(nodes, [value("x", 2, 4)], [value("y", 2, 4)]), tmp_path)
+    assert (result.inventory.constants, result.inventory.constant_bytes) == (1, 64)
+    assert (result.inventory.bytes_by_dtype, result.fp16.elements) == ({}, 16)
+    assert (result.inventory.foldable, result.inventory.foldable_candidates) == (0, 1)
 
 
 def test_an_initializer_that_leads_to_no_output_is_unused(tmp_path: Path) -> None:
     nodes = [*products("w"), helper.make_node("MatMul", ["x", "dead"], ["nowhere"])]
-    inventory = details_of(
+    inventory = inspect(
         make_model(nodes, [value("x", 2, 4)], [value("y", 2, 4)],
                    [weight("w", 4, 4), weight("dead", 4, 4), weight("loose", 4)]),
         tmp_path,
@@ -179,13 +175,13 @@ def test_what_a_branch_reads_is_used(tmp_path: Path) -> None:
         )
     }
     node = helper.make_node("If", ["c"], ["y"], **branches)
-    facts = facts_of(
+    result = inspect(
         make_model([node], [value("c", dtype=TensorProto.BOOL), value("x", 2, 4)],
                    [value("y", 2, 4)], [weight("outer", 4, 4)]),
         tmp_path,
     )  # fmt: skip
-    assert (facts.details.inventory.unused, facts.initializers) == ((), 2)
-    assert (facts.details.int8.mac_nodes, facts.details.providers[0].supported) == (2, 3)
+    assert (result.inventory.unused, result.initializers) == ((), 2)
+    assert (result.int8.mac_nodes, result.providers[0].supported) == (2, 3)
 
 
 def test_equal_tensors_of_other_shape_or_dtype_are_no_duplicates(tmp_path: Path) -> None:
@@ -200,7 +196,7 @@ def test_equal_tensors_of_other_shape_or_dtype_are_no_duplicates(tmp_path: Path)
         numpy_helper.from_array(np.zeros(3, np.float32), "g"),
         numpy_helper.from_array(np.zeros(3, np.float32), "h"),
     ]
-    duplicates = details_of(
+    duplicates = inspect(
         make_model(products("a"), [value("x", 2, 4)], [value("y", 2, 4)], weights), tmp_path
     ).inventory.duplicates
     assert duplicates is not None
@@ -230,20 +226,20 @@ def folding_model(ir_version: int = 10, *, default: bool = False) -> onnx.ModelP
 
 
 def test_nodes_on_stored_values_alone_could_be_folded_as_onnxruntime_does(tmp_path: Path) -> None:
-    details = details_of(folding_model(), tmp_path)
-    inventory = details.inventory
-    assert (inventory.foldable, inventory.foldable_of) == (2, 6)
+    result = inspect(folding_model(), tmp_path)
+    inventory = result.inventory
+    assert (inventory.foldable, inventory.foldable_candidates) == (2, 6)
     assert inventory.foldable_operators == {"Add": 1, "Transpose": 1}
-    assert details.optimized.levels[0].nodes == 6 - inventory.foldable
+    assert result.optimized.levels[0].nodes == 6 - inventory.foldable
 
 
 @pytest.mark.parametrize(("ir_version", "foldable"), [(3, 2), (4, 0)])
 def test_an_initializer_that_a_caller_may_replace_is_not_folded(
     ir_version: int, foldable: int, tmp_path: Path
 ) -> None:
-    details = details_of(folding_model(ir_version, default=True), tmp_path)
-    assert details.inventory.foldable == foldable
-    assert details.optimized.levels[0].nodes == 6 - foldable
+    result = inspect(folding_model(ir_version, default=True), tmp_path)
+    assert result.inventory.foldable == foldable
+    assert result.optimized.levels[0].nodes == 6 - foldable
 
 
 # Optimization -------------------------------------------------------------------------------
@@ -254,7 +250,7 @@ def test_what_onnxruntime_fuses_is_named_by_level(tmp_path: Path) -> None:
         helper.make_node("Conv", ["x", "w"], ["v"]),
         helper.make_node("Relu", ["v"], ["y"]),
     ]
-    optimized = details_of(
+    optimized = inspect(
         make_model(nodes, [value("x", 1, 3, 8, 8)], [value("y", 1, 5, 6, 6)],
                    [weight("w", 5, 3, 3, 3)]),
         tmp_path,
@@ -282,16 +278,18 @@ def test_a_large_file_has_its_weights_written_apart_and_counted(tmp_path: Path) 
 
 def test_a_file_that_onnxruntime_refuses_has_no_optimization_and_a_reason(tmp_path: Path) -> None:
     node = helper.make_node("Fancy", ["x"], ["y"], domain="com.example")
-    details = details_of(
+    result = inspect(
         make_model([node], [value("x", 2)], [value("y", 2)],
                    opsets=[helper.make_opsetid("com.example", 1)]),
         tmp_path,
     )  # fmt: skip
-    assert details.optimized.levels == ()
-    assert "Fancy" in details.optimized.not_run
-    assert details.inventory.domains == {"com.example": 1}
-    cpu, cuda = details.providers
-    assert [(one.operator, one.instead) for one in cpu.lacking] == [("com.example.Fancy", "")]
+    assert result.optimized.levels == ()
+    assert "Fancy" in result.optimized.not_run
+    assert result.inventory.domains == {"com.example": 1}
+    cpu, cuda = result.providers
+    assert [(one.operator, one.fallback) for one in cpu.missing_kernels] == [
+        ("com.example.Fancy", "")
+    ]
     assert cuda.unknown == 1
 
 
@@ -348,19 +346,19 @@ def test_a_cpu_kernel_is_said_to_lack_where_onnxruntime_opens_no_session(
     operator: str, dtype: int, opset: int, instead: str | None, tmp_path: Path
 ) -> None:
     model = lone(operator, dtype, opset=opset)
-    cpu = details_of(model, tmp_path).providers[0]
-    hopeless = any(not one.instead for one in cpu.lacking)
+    cpu = inspect(model, tmp_path).providers[0]
+    hopeless = any(not one.fallback for one in cpu.missing_kernels)
     assert opens(model) is not hopeless
-    assert cpu.nodes == cpu.supported + cpu.lacking_nodes
+    assert cpu.nodes == cpu.supported + cpu.missing_nodes
     if instead == "":
-        assert cpu.lacking == ()
+        assert cpu.missing_kernels == ()
     else:
-        assert [one.instead for one in cpu.lacking] == [instead or ""]
+        assert [one.fallback for one in cpu.missing_kernels] == [instead or ""]
 
 
 def test_the_kernels_of_the_cpu_are_told_as_onnxruntime_itself_decides(tmp_path: Path) -> None:
-    from reportgen.sections.onnx.inspection.node_types import typed_nodes
-    from reportgen.sections.onnx.inspection.providers import ask_providers
+    from reportgen.sections.onnx.inspection.graph import typed_nodes
+    from reportgen.sections.onnx.inspection.providers import check_providers
 
     wrong, asked = [], 0
     for schema in onnx.defs.get_all_schemas():
@@ -369,17 +367,17 @@ def test_the_kernels_of_the_cpu_are_told_as_onnxruntime_itself_decides(tmp_path:
         for dtype in (FLOAT, HALF, BFLOAT, DOUBLE, INT64):
             model = lone(schema.name, dtype)
             loads = opens(model)
-            cpu = ask_providers(typed_nodes(model), set())[0]
+            cpu = check_providers(typed_nodes(model), set())[0]
             if loads is None or cpu.unknown:
                 continue
             asked += 1
-            if loads is any(not one.instead for one in cpu.lacking):
+            if loads is any(not one.fallback for one in cpu.missing_kernels):
                 wrong.append((schema.name, dtype))
     assert (wrong, asked > 200) == ([], True)
 
 
-def cuda_lacking(model: onnx.ModelProto, folder: Path) -> tuple[LackingOperator, ...]:
-    return details_of(model, folder).providers[1].lacking
+def cuda_lacking(model: onnx.ModelProto, folder: Path) -> tuple[MissingKernel, ...]:
+    return inspect(model, folder).providers[1].missing_kernels
 
 
 def test_the_cuda_table_tells_dtypes_and_versions_apart(tmp_path: Path) -> None:
@@ -394,8 +392,8 @@ def test_the_cuda_table_tells_dtypes_and_versions_apart(tmp_path: Path) -> None:
 
 def test_a_node_without_a_cuda_kernel_runs_on_the_cpu(tmp_path: Path) -> None:
     on_cpu = cuda_lacking(lone("Tan", FLOAT), tmp_path)
-    assert on_cpu[0].instead == "run on the CPU, with copies between the devices"
-    assert cuda_lacking(lone("Mish", FLOAT), tmp_path)[0].instead.startswith("expanded")
+    assert on_cpu[0].fallback == "run on the CPU, with copies between the devices"
+    assert cuda_lacking(lone("Mish", FLOAT), tmp_path)[0].fallback.startswith("expanded")
 
 
 def test_the_cuda_table_names_operators_and_type_parameters_that_onnx_has() -> None:
@@ -421,8 +419,8 @@ def test_the_cuda_table_names_operators_and_type_parameters_that_onnx_has() -> N
 
 def test_the_cuda_table_says_nothing_of_operators_newer_than_itself(tmp_path: Path) -> None:
     assert opset_release(NEWEST_OPSET + 1)
-    cuda = details_of(lone("Mod", FLOAT, opset=28, inputs=2), tmp_path).providers[1]
-    assert (cuda.unknown, cuda.lacking) == (1, ())
+    cuda = inspect(lone("Mod", FLOAT, opset=28, inputs=2), tmp_path).providers[1]
+    assert (cuda.unknown, cuda.missing_kernels) == (1, ())
 
 
 def test_a_dtype_that_nobody_knows_is_neither_supported_nor_lacking(tmp_path: Path) -> None:
@@ -437,9 +435,9 @@ def test_a_dtype_that_nobody_knows_is_neither_supported_nor_lacking(tmp_path: Pa
         opsets=[helper.make_opsetid("mine", 1)],
         functions=[function],
     )
-    details = details_of(model, tmp_path)
-    assert [(one.nodes, one.unknown) for one in details.providers] == [(1, 1), (1, 1)]
-    assert details.inventory.local_functions == ("Twice",)
+    result = inspect(model, tmp_path)
+    assert [(one.nodes, one.unknown) for one in result.providers] == [(1, 1), (1, 1)]
+    assert result.inventory.local_functions == ("Twice",)
 
 
 # int8 ---------------------------------------------------------------------------------------
@@ -454,7 +452,7 @@ def test_int8_covers_products_and_convolutions_but_not_recurrent_layers(tmp_path
     ]
     weights = [weight("w", 1, 16, 3), weight("r", 1, 16, 4), weight("m", 4, 2)]
     axis = numpy_helper.from_array(np.array([0]), "axis")
-    int8 = details_of(
+    int8 = inspect(
         make_model(nodes, [value("x", 5, 2, 3)], [value("y", 2, 2)], [*weights, axis]), tmp_path
     ).int8
     assert (int8.mac_nodes, int8.covered_nodes, int8.weights) == (2, 1, 1)
@@ -486,7 +484,7 @@ def test_the_outlier_ratio_is_that_of_the_output_channels(
         [value("y", *(None for _ in wide))],
         [numpy_helper.from_array(array, "w")],
     )
-    widest = details_of(model, tmp_path).int8.widest[0]
+    widest = inspect(model, tmp_path).int8.widest[0]
     assert (widest.channels, widest.operator) == (6, operator)
     assert widest.outlier_ratio == pytest.approx(max(rows) / float(np.median(rows)), rel=1e-6)
 
@@ -499,10 +497,10 @@ def test_a_quantized_file_is_said_to_be_one(tmp_path: Path) -> None:
         [value("y", 2, 4, dtype=TensorProto.INT32)],
         [numpy_helper.from_array(np.ones((4, 4), np.int8), "w")],
     )
-    details = details_of(model, tmp_path)
-    assert (details.int8.quantized_nodes, details.int8.mac_nodes) == (1, 0)
-    assert details.int8.verdict == "1 node of the file is quantized already"
-    assert details.fp16.verdict == "nothing in the file is wider than float16"
+    result = inspect(model, tmp_path)
+    assert (result.int8.quantized_nodes, result.int8.mac_nodes) == (1, 0)
+    assert result.int8.verdict == "1 node of the file is quantized already"
+    assert result.fp16.verdict == "nothing in the file is wider than float16"
 
 
 def test_a_file_with_packed_weights_alone_is_said_to_be_quantized(tmp_path: Path) -> None:
@@ -513,7 +511,7 @@ def test_a_file_with_packed_weights_alone_is_said_to_be_quantized(tmp_path: Path
     packed = helper.make_tensor("w", TensorProto.INT4, [8, 4], list(range(-8, 8)) * 2)
     scale = numpy_helper.from_array(np.ones((2, 4), np.float32), "scale")
     model = make_model(nodes, [value("x", 2, 8)], [value("y", 2, 4)], [packed, scale], opset=21)
-    found = details_of(model, tmp_path).int8
+    found = inspect(model, tmp_path).int8
     assert found.verdict == "1 node of the file is quantized already"
 
 
@@ -545,7 +543,7 @@ def test_what_float16_cannot_hold_is_counted_as_numpy_rounds(dtype: Any, tmp_pat
         [value("y", *shape, dtype=number)],
         [tensor],
     )
-    fp16 = details_of(model, tmp_path).fp16
+    fp16 = inspect(model, tmp_path).fp16
     assert (fp16.elements, fp16.overflowing, fp16.flushed) == (len(array), overflowing, flushed)
     assert (overflowing, flushed, fp16.subnormal) == (4, 2, int(small.sum()))
     assert fp16.largest_magnitude == pytest.approx(1e38)
@@ -561,7 +559,7 @@ def test_bfloat16_values_are_wider_than_float16_too(tmp_path: Path) -> None:
         [value("y", 3, dtype=BFLOAT)],
         [tensor],
     )
-    fp16 = details_of(model, tmp_path).fp16
+    fp16 = inspect(model, tmp_path).fp16
     assert (fp16.elements, fp16.overflowing, fp16.flushed) == (3, 1, 1)
 
 
@@ -573,7 +571,7 @@ def test_a_sum_is_a_risk_from_the_mean_on_at_which_it_is_infinite(tmp_path: Path
         [value("y", "batch")],
         [axes],
     )
-    risks = details_of(model, tmp_path).fp16.risks
+    risks = inspect(model, tmp_path).fp16.risks
     assert [(risk.operator, risk.nodes) for risk in risks] == [("ReduceSum", 1)]
     assert risks[0].reason == "infinite once the mean of 1,024 elements passes 64"
     with np.errstate(over="ignore"):
@@ -585,7 +583,7 @@ def test_a_norm_is_a_risk_only_where_its_statistics_are_kept_in_float16(tmp_path
     def risks(**attributes: Any) -> list[str]:
         node = helper.make_node("LayerNormalization", ["x", "s"], ["y"], **attributes)
         model = make_model([node], [value("x", 2, 8)], [value("y", 2, 8)], [weight("s", 8)])
-        return [risk.operator for risk in details_of(model, tmp_path).fp16.risks]
+        return [risk.operator for risk in inspect(model, tmp_path).fp16.risks]
 
     assert risks() == []
     assert risks(stash_type=HALF) == ["LayerNormalization"]
@@ -612,7 +610,7 @@ def test_a_node_is_placed_by_what_the_exporter_wrote(scopes: str, own: str, arou
 
 def test_the_same_file_gives_the_same_details(tmp_path: Path) -> None:
     model = folding_model()
-    assert details_of(model, tmp_path) == details_of(model, tmp_path)
+    assert inspect(model, tmp_path) == inspect(model, tmp_path)
 
 
 def test_a_sequence_without_a_kernel_is_told_by_what_it_holds(tmp_path: Path) -> None:
@@ -625,7 +623,7 @@ def test_a_sequence_without_a_kernel_is_told_by_what_it_holds(tmp_path: Path) ->
 # Files of others ----------------------------------------------------------------------------
 
 
-def external(folder: Path, location: str) -> FileFacts:
+def external(folder: Path, location: str) -> FileResult:
     """A model that says its weight lies at `location`."""
     model = make_model(products("w"), [value("x", 2, 4)], [value("y", 2, 4)], [weight("w", 4, 4)])
     onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="w.data",
@@ -634,14 +632,15 @@ def external(folder: Path, location: str) -> FileFacts:
     entry = next(e for e in model.graph.initializer[0].external_data if e.key == "location")
     entry.value = location
     (folder / "model.onnx").write_bytes(model.SerializeToString())
-    return read_facts(folder / "model.onnx")
+    path = folder / "model.onnx"
+    return inspect_file(onnx.load(path, load_external_data=False), path)
 
 
 def test_hard_linked_weights_are_checked_like_others(tmp_path: Path) -> None:
-    facts = external(tmp_path, "w.data")
-    assert facts.invalid == ""
+    result = external(tmp_path, "w.data")
+    assert result.invalid == ""
     (tmp_path / "elsewhere").hardlink_to(tmp_path / "w.data")
-    assert read_facts(tmp_path / "model.onnx").invalid == ""
+    assert check_file(tmp_path / "model.onnx") == ""
 
 
 def test_weights_outside_of_the_folder_are_not_looked_at(tmp_path: Path) -> None:
@@ -649,15 +648,15 @@ def test_weights_outside_of_the_folder_are_not_looked_at(tmp_path: Path) -> None
     secret.write_bytes(b"\xff" * 64)
     (tmp_path / "model").mkdir()
     for location in ("../secret", str(secret)):
-        facts = external(tmp_path / "model", location)
-        assert facts.invalid
-        assert facts.details.fp16.elements == 0, "no value of it was read"
+        result = external(tmp_path / "model", location)
+        assert result.invalid
+        assert result.fp16.elements == 0, "no value of it was read"
 
 
 def test_the_checker_tells_no_folder_of_this_machine(tmp_path: Path) -> None:
-    facts = external(tmp_path, "gone.data")
-    assert "gone.data" in facts.invalid
-    assert str(tmp_path) not in facts.invalid
+    result = external(tmp_path, "gone.data")
+    assert "gone.data" in result.invalid
+    assert str(tmp_path) not in result.invalid
 
 
 def test_types_that_are_no_tensors_are_told_and_unknown_ranks_are_no_scalars(
@@ -674,8 +673,8 @@ def test_types_that_are_no_tensors_are_told_and_unknown_ranks_are_no_scalars(
         helper.make_value_info("perhaps", maybe),
         helper.make_tensor_value_info("y", FLOAT, None),
     ]
-    facts = facts_of(make_model(nodes, [value("x", 2, 4)], outputs), tmp_path)
-    assert [(port.dtype, port.shape) for port in facts.outputs] == [
+    result = inspect(make_model(nodes, [value("x", 2, 4)], outputs), tmp_path)
+    assert [(port.dtype, port.shape) for port in result.outputs] == [
         ("sequence of float32", ("…",)),
         ("optional float32", ("…",)),
         ("float32", ("…",)),
@@ -684,10 +683,10 @@ def test_types_that_are_no_tensors_are_told_and_unknown_ranks_are_no_scalars(
 
 def test_an_initializer_that_is_an_input_too_is_none_that_must_be_given(tmp_path: Path) -> None:
     inputs = [value("x", 2, 4), value("w", 4, 4)]
-    facts = facts_of(
+    result = inspect(
         make_model(products("w"), inputs, [value("y", 2, 4)], [weight("w", 4, 4)]), tmp_path
     )
-    assert [port.name for port in facts.inputs] == ["x"]
+    assert [port.name for port in result.inputs] == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -707,4 +706,4 @@ def test_an_initializer_that_is_an_input_too_is_none_that_must_be_given(tmp_path
     ],
 )
 def test_what_onnxruntime_says_is_told_without_its_own_source(told: str, line: str) -> None:
-    assert runtime_line(RuntimeError(told)) == line
+    assert session_error_text(RuntimeError(told)) == line

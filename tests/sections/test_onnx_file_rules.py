@@ -7,32 +7,28 @@ from typing import Any
 
 import pytest
 from report_values import onnx
-from report_values.onnx_file import BAD_FILES, clean_details
+from report_values.onnx_file import BAD_FILES, clean_file
 
 from reportgen.findings import Finding
-from reportgen.sections.onnx import OnnxExport
 from reportgen.sections.onnx.file_result import (
     Duplicate,
-    FileDetails,
+    FileResult,
     Fp16Tensor,
-    LackingOperator,
+    MissingKernel,
     StoredTensor,
 )
-from reportgen.sections.onnx.file_rules import FILE_RULES
+from reportgen.sections.onnx.rules_file import FILE_RULES
 
-CLEAN = clean_details()
+CLEAN = clean_file()
 
 
-def judge(details: FileDetails | None, **changes: Any) -> list[Finding]:
-    result: OnnxExport = replace(
-        onnx(), **{"initializer_bytes": 1000, **changes, "details": details}
-    )
+def judge(file: FileResult, **changes: Any) -> list[Finding]:
+    result = replace(onnx(), file=replace(file, **{"initializer_bytes": 1000, **changes}))
     return [finding for rule in FILE_RULES for finding in rule.findings(result)]
 
 
-def test_a_clean_file_and_one_without_details_are_no_finding() -> None:
+def test_a_clean_file_has_no_finding() -> None:
     assert judge(CLEAN) == []
-    assert judge(None) == []
 
 
 @pytest.mark.parametrize("code", BAD_FILES)
@@ -48,7 +44,7 @@ def test_every_rule_on_the_file_has_its_bad_file() -> None:
     ("code", "message"),
     [
         ("ONX014", "20 B (2.0 %) are never used: leftover"),
-        ("ONX015", "20 B (2.0 %) are copies, first of a, b"),
+        ("ONX015", "20 B (2.0 %) are duplicates, first of a, b"),
         ("ONX016", "no CPU kernel for 2 nodes of Conv (opset 11) in bfloat16, first in stem"),
         ("ONX017", "3 of 5 values would become infinite in float16"),
         (
@@ -79,11 +75,11 @@ def test_weights_that_were_not_read_are_no_finding() -> None:
 
 
 def test_a_node_that_onnxruntime_helps_itself_with_is_no_finding() -> None:
-    cast = LackingOperator(
-        operator="Relu", since=14, dtypes=("float16",), nodes=1, instead="cast to float32 and back"
+    cast = MissingKernel(
+        operator="Relu", since=14, dtypes=("float16",), nodes=1, fallback="cast to float32 and back"
     )
     cpu, cuda = CLEAN.providers
-    assert judge(replace(CLEAN, providers=(replace(cpu, lacking=(cast,)), cuda))) == []
+    assert judge(replace(CLEAN, providers=(replace(cpu, missing_kernels=(cast,)), cuda))) == []
 
 
 def test_the_fill_of_a_mask_may_become_infinite() -> None:

@@ -17,22 +17,22 @@ from factories import make_study
 from layer_models import Returning
 from torch import Tensor, nn
 
-from reportgen.sections.onnx import OnnxExport
-from reportgen.sections.onnx.analysis import analyze_file
+from reportgen.sections.onnx import OnnxResult
+from reportgen.sections.onnx.analysis import analyze_exported
 
 pytestmark = pytest.mark.slow  # every one of them exports and runs a file
 
 
 def examined(
     answer: Callable[[Tensor], Any], folder: Path, edit: Callable[[Any], None] | None = None
-) -> OnnxExport:
+) -> OnnxResult:
     context = make_study(Returning(answer), "batch,4", folder=folder, timings=False)
     file = context.onnx_file()
     if edit is not None:
         proto = onnx.load(file.path)
         edit(proto)
         onnx.save(proto, file.path)
-    return analyze_file(context, file)
+    return analyze_exported(context, file)
 
 
 SIZES: dict[str, Callable[[Tensor], Any]] = {
@@ -55,7 +55,9 @@ def test_sizes_that_the_file_gives_are_compared_with_the_models(
     assert result.parity.passed, result.parity.failure
     assert result.parity.note == ""
     for case in result.parity.cases:
-        assert [output.name for output in case.outputs] == [port.name for port in result.outputs]
+        assert [output.name for output in case.outputs] == [
+            port.name for port in result.file.outputs
+        ]
 
 
 def test_a_size_that_is_wrong_in_the_file_fails_by_its_name(tmp_path: Path) -> None:
@@ -75,9 +77,9 @@ def test_a_size_that_is_wrong_in_the_file_fails_by_its_name(tmp_path: Path) -> N
 
 def test_what_traces_a_size_is_no_part_of_the_output(tmp_path: Path) -> None:
     result = examined(lambda y: (y, y.shape, y.shape[0], torch.float32, {"y": y + 1}), tmp_path)
-    assert [port.name for port in result.outputs] == ["output.0", "output.4.y"]
+    assert [port.name for port in result.file.outputs] == ["output.0", "output.4.y"]
     assert result.parity.passed
-    assert any("dtype" in warning for warning in result.warnings)
+    assert any("dtype" in warning for warning in result.export.warnings)
 
 
 def test_outputs_that_prove_little_are_told_each_with_its_reason(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_outputs_that_prove_little_are_told_each_with_its_reason(tmp_path: Path)
 
     little = "zeros does not vary, anchors and grid do not depend on the input"
     assert examined(answer, tmp_path).parity.note == (
-        f"{little}, so all was compared again with perturbed parameters; with these, too, {little}"
+        f"{little}, so the comparison was repeated with perturbed parameters; with these, too, {little}"
     )
 
 
@@ -118,7 +120,7 @@ def test_a_wider_output_is_held_to_what_it_was_computed_in(
 ) -> None:
     torch.manual_seed(0)
     context = make_study(Widened(computed, given), "batch,128", folder=tmp_path, timings=False)
-    parity = analyze_file(context, context.onnx_file()).parity
+    parity = analyze_exported(context, context.onnx_file()).parity
     assert parity.passed, parity.failure
     assert not parity.vacuous
 
@@ -133,7 +135,7 @@ def test_a_wrong_weight_before_a_wider_output_still_fails(tmp_path: Path) -> Non
     array = onnx.numpy_helper.to_array(stored) * 1.05
     stored.CopyFrom(onnx.numpy_helper.from_array(array.astype("float32"), stored.name))
     onnx.save(proto, file.path)
-    assert analyze_file(context, file).parity.passed is False
+    assert analyze_exported(context, file).parity.passed is False
 
 
 class Gated(nn.Module):
@@ -153,7 +155,7 @@ class Gated(nn.Module):
 @pytest.mark.parametrize("branches", [1, 2])  # two gates of one shape are one tensor in the file
 def test_what_gates_of_zeros_hide_is_compared_too(branches: int, tmp_path: Path) -> None:
     context = make_study(Gated(branches), "batch,4", folder=tmp_path, timings=False)
-    parity = analyze_file(context, context.onnx_file()).parity
+    parity = analyze_exported(context, context.onnx_file()).parity
     assert parity.passed, parity.failure
     assert [case.perturbed for case in parity.cases] == [False] * 6 + [True] * 6
     assert parity.note.startswith("gates.0")
@@ -166,7 +168,7 @@ def test_a_fault_behind_a_gate_of_zeros_is_found(tmp_path: Path) -> None:
     proto = onnx.load(file.path)
     next(node for node in proto.graph.node if node.op_type == "Relu").op_type = "Abs"
     onnx.save(proto, file.path)
-    parity = analyze_file(context, file).parity
+    parity = analyze_exported(context, file).parity
     assert all(case.passed for case in parity.cases if not case.perturbed)
     assert parity.passed is False
 
@@ -175,7 +177,7 @@ def test_biases_of_zeros_hide_nothing(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 3))
     nn.init.zeros_(model[0].bias)
     context = make_study(model, "batch,4", folder=tmp_path, timings=False)
-    parity = analyze_file(context, context.onnx_file()).parity
+    parity = analyze_exported(context, context.onnx_file()).parity
     assert not any(case.perturbed for case in parity.cases)
 
 
@@ -183,7 +185,7 @@ def test_inputs_from_a_file_are_the_same_for_every_seed_and_that_is_said(tmp_pat
     np.save(tmp_path / "x.npy", np.arange(12, dtype=np.float32).reshape(3, 4))
     given = {"name": "x", "file": str(tmp_path / "x.npy")}
     context = make_study(nn.Linear(4, 3), given, folder=tmp_path, timings=False)
-    parity = analyze_file(context, context.onnx_file()).parity
+    parity = analyze_exported(context, context.onnx_file()).parity
     assert parity.passed
     assert parity.note == "every seed gives the same inputs"
     assert not any(case.perturbed for case in parity.cases)

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from layer_models import Returning
 from torch import Tensor, nn
 
-from reportgen.sections.onnx import SECTION, OnnxExport
-from reportgen.sections.onnx.analysis import analyze_file
+from reportgen.sections.onnx import SECTION, OnnxResult
+from reportgen.sections.onnx.analysis import analyze_exported
 from reportgen.sections.onnx.parity.histogram import error_histogram, ulp_distance
-from reportgen.sections.onnx.parity.intermediates import look_inside
+from reportgen.sections.onnx.parity.intermediates import load_file_graph
 from reportgen.sections.onnx.parity.state import State
-from reportgen.sections.onnx.parity.suspects import _judged as judged
+from reportgen.sections.onnx.parity.suspects import _assess as judged
 
 pytestmark = pytest.mark.slow  # every one of them exports and runs a file
 
-Look = Callable[..., OnnxExport]
+Look = Callable[..., OnnxResult]
 Edit = Callable[[onnx.ModelProto], None]
 
 
@@ -33,19 +33,19 @@ Edit = Callable[[onnx.ModelProto], None]
 def look(tmp_path: Path) -> Look:
     """Examine a model, after somebody has edited its file."""
 
-    def look(model: nn.Module, *inputs: Any, edit: Edit | None = None, **fields: Any) -> OnnxExport:
+    def look(model: nn.Module, *inputs: Any, edit: Edit | None = None, **fields: Any) -> OnnxResult:
         context = make_study(model, *inputs, folder=tmp_path, timings=False, **fields)
         file = context.onnx_file()
         if edit is not None:
             proto = onnx.load(file.path)
             edit(proto)
             onnx.save(proto, file.path)
-        return analyze_file(context, file)
+        return analyze_exported(context, file)
 
     return look
 
 
-def codes(result: OnnxExport) -> set[str]:
+def codes(result: OnnxResult) -> set[str]:
     return {hit.code for rule in SECTION.rules for hit in rule.findings(result)}
 
 
@@ -213,8 +213,8 @@ def test_every_case_meets_the_parameters_that_were_exported(look: Look, *, shrin
     assert result.parity.passed, result.parity.failure
     assert result.parity.second_call is not None
     assert "table.weight (parameter)" in result.parity.second_call.state
-    assert result.stored is not None
-    assert "table.weight" not in result.stored.absent
+    assert result.export.stored_parameters is not None
+    assert "table.weight" not in result.export.stored_parameters.absent
 
 
 # Ties and order -----------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def reversed_rows(output: str) -> Edit:
 def test_indices_that_differ_between_ties_pass_and_are_said(look: Look) -> None:
     outputs = look(Chosen(), "batch,4").parity.cases[0].outputs
     assert [output.passed for output in outputs] == [True, True]
-    assert "all between tied scores (topk)" in outputs[1].note
+    assert "all between equal scores (topk)" in outputs[1].note
 
 
 def test_indices_in_a_wrong_order_fail_though_values_and_set_are_right(look: Look) -> None:
@@ -327,7 +327,7 @@ def test_rows_whose_order_is_open_may_stand_elsewhere(look: Look) -> None:
         Detector(is_ordered=False), "batch,12,4", edit=swap_first_two("boxes", "scores")
     ).parity
     assert parity.passed, parity.failure
-    assert "topk leaves it open" in parity.cases[0].outputs[0].note
+    assert "topk does not define the order" in parity.cases[0].outputs[0].note
 
 
 def test_rows_that_did_not_all_move_alike_fail(look: Look) -> None:
@@ -443,7 +443,7 @@ def test_a_copy_that_fails_too_leaves_parity_not_run(look: Look) -> None:
 
     parity = look(Stubborn(4, 3).bfloat16(), "x=batch,4:bfloat16").parity
     assert parity.passed is None
-    assert "nor as a copy in float32" in parity.not_run
+    assert "a float32 copy fails too" in parity.not_run
 
 
 # Where a broken file leaves PyTorch ---------------------------------------------------------
@@ -609,7 +609,7 @@ def test_structure_only_is_not_run(tmp_path: Path) -> None:
 
     context = make_study(nn.Linear(4, 3), "batch,4", folder=tmp_path, timings=False)
     file = replace(context.onnx_file(), structure_only=True)
-    parity = analyze_file(context, file).parity
+    parity = analyze_exported(context, file).parity
     assert parity.passed is None
     assert "structure only" in parity.not_run
 
@@ -626,10 +626,10 @@ def test_two_broken_examinations_are_equal(look: Look) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (lambda _: None, "the model returns no tensor, there is nothing to compare"),
+        (lambda _: None, "the model returns no tensor to compare"),
         (
             lambda y: y.detach().numpy(),
-            "forward returns ndarray, not a tensor: there is nothing to compare",
+            "forward returns ndarray, not a tensor: nothing to compare",
         ),
     ],
 )
@@ -693,7 +693,7 @@ def test_differences_as_large_as_pytorchs_own_rounding_pass_and_are_told(look: L
     assert any(output.within_rounding for output in outputs)
     note = next(output.note for output in outputs if output.within_rounding)
     assert note.startswith("within PyTorch's own rounding error: from the same model in float64")
-    assert "that is rounding" in result.parity.note
+    assert "this is rounding" in result.parity.note
     assert "ONX023" in codes(result)
 
 
@@ -717,7 +717,7 @@ def test_a_constant_that_is_off_is_more_than_rounding(look: Look) -> None:
 
     result = look(Canceling(), "x=batch,512", edit=edit)
     assert result.parity.passed is False
-    assert "more than rounding: from the same model in float64" in result.parity.failure
+    assert "more than rounding: compared with the model in float64" in result.parity.failure
 
 
 def test_a_wrong_epsilon_where_values_are_small_is_more_than_rounding(look: Look) -> None:
@@ -775,12 +775,12 @@ class Drawing(nn.Module):
 def test_random_operators_are_named_with_module_file_and_line(look: Look) -> None:
     result = look(Drawing(), "batch,4")
     line = Noisy.forward.__code__.co_firstlineno + 1
-    rand, drop = result.parity.draws
+    rand, drop = result.parity.random_operators
     assert rand == f"aten.rand_like in noise.1 at test_onnx_parity.py:{line}"
     line = Drawing.forward.__code__.co_firstlineno + 1
     assert drop == f"aten.bernoulli_ at test_onnx_parity.py:{line}"
     assert rand in result.parity.note
-    assert any("in the model itself" in where for where in result.random_operators)
+    assert any("in the model itself" in where for where in result.file.random_operators)
 
 
 class Normalizing(nn.Module):
@@ -801,7 +801,10 @@ def test_a_batch_norm_that_forward_runs_as_in_training_is_the_reason(look: Look)
 
 
 def test_a_model_that_draws_nothing_names_no_draws(look: Look) -> None:
-    assert look(nn.Sequential(nn.Linear(4, 4), nn.Dropout()).eval(), "batch,4").parity.draws == ()
+    assert (
+        look(nn.Sequential(nn.Linear(4, 4), nn.Dropout()).eval(), "batch,4").parity.random_operators
+        == ()
+    )
 
 
 @pytest.mark.parametrize(("off", "cause"), [(0.0, "file"), (0.5, "kernel")])
@@ -810,11 +813,11 @@ def test_a_node_that_onnxruntime_computes_otherwise_is_its_kernels_fault(
 ) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(of_one_node(), path)
-    inside = look_inside(path)
+    inside = load_file_graph(path)
     x = torch.arange(4.0)
     values = {"y": x.exp() + off}  # what onnxruntime is said to have given
     found = judged(inside, inside.nodes, values, {"x": x.numpy()}, nn.Module(), nearly)
-    assert (found.cause, found.node.told, found.is_certain) == (cause, "Exp e", cause == "kernel")
+    assert (found.cause, found.node.label, found.is_certain) == (cause, "Exp e", cause == "kernel")
     assert ("so its kernel is at fault" in found.sentences[0]) == (cause == "kernel")
 
 

@@ -11,9 +11,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from reportgen.onnx.runtime import Runtime
-from reportgen.sections.onnx.performance.latency import measure_latency, percentile, time_runs
-from reportgen.sections.onnx.performance.profile import NOWHERE, Places, profile, summarize
-from reportgen.sections.onnx.performance.speed import batches_to_time, measure_speed
+from reportgen.sections.onnx.performance.latency import (
+    batches_to_time,
+    measure_latency,
+    measure_performance,
+    percentile,
+    time_runs,
+)
+from reportgen.sections.onnx.performance.profile import (
+    UNATTRIBUTED,
+    NodeOrigins,
+    profile,
+    summarize,
+)
 from reportgen.sections.onnx.result import Latency
 
 FLOAT = TensorProto.FLOAT
@@ -70,13 +80,13 @@ def test_one_sample_the_batch_and_twice_it_are_timed() -> None:
 def test_every_cell_is_a_latency_and_a_throughput_that_agree(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reportgen.sections.onnx.performance.speed._CELL_SECONDS", 0.02)
-    monkeypatch.setattr("reportgen.sections.onnx.performance.speed._PROFILE_SECONDS", 0.02)
+    monkeypatch.setattr("reportgen.sections.onnx.performance.latency._CELL_SECONDS", 0.02)
+    monkeypatch.setattr("reportgen.sections.onnx.performance.latency._PROFILE_SECONDS", 0.02)
     runtime = Runtime(path, threads=2)
     seconds = time_runs(runtime, feed(4), box=0.02)
     low, median, high = (1e3 * percentile(seconds, share) for share in (0.1, 0.5, 0.9))
     latency = Latency(batch=4, runs=len(seconds), threads=2, median=median, p10=low, p90=high)
-    speed = measure_speed(path, feed, runtime, latency, dynamic=True)
+    speed = measure_performance(path, onnx.load(path), feed, runtime, latency, dynamic=True)
     assert [(p.batch, p.threads) for p in speed.points] == [
         (batch, threads) for batch in (1, 4, 8) for threads in (1, 2)
     ]
@@ -89,12 +99,14 @@ def test_every_cell_is_a_latency_and_a_throughput_that_agree(
     known = next(p for p in speed.points if (p.batch, p.threads) == (4, 2))
     assert (known.median, known.runs) == (latency.median, latency.runs)
     assert speed.measured
-    assert {one.name for one in speed.modules} <= {"block", "head", NOWHERE}
+    assert {one.name for one in speed.modules} <= {"block", "head", UNATTRIBUTED}
 
 
 def test_a_run_that_does_not_fit_into_the_time_box_is_not_started(path: Path) -> None:
     slow = Latency(batch=4, runs=1, threads=1, median=9e6, p10=9e6, p90=9e6)
-    speed = measure_speed(path, feed, Runtime(path, threads=1), slow, dynamic=True)
+    speed = measure_performance(
+        path, onnx.load(path), feed, Runtime(path, threads=1), slow, dynamic=True
+    )
     assert [(p.batch, p.runs, p.median) for p in speed.points] == [
         (1, 0, None),
         (4, 1, 9e6),
@@ -111,7 +123,9 @@ def test_a_fixed_batch_is_timed_and_profiled_at_that_alone(path: Path) -> None:
         return feed(batch)
 
     known = Latency(batch=4, runs=1, threads=1, median=9e6, p10=9e6, p90=9e6)
-    speed = measure_speed(path, note, Runtime(path, threads=1), known, dynamic=False)
+    speed = measure_performance(
+        path, onnx.load(path), note, Runtime(path, threads=1), known, dynamic=False
+    )
     assert (asked, speed.profiled_batch) == ([4], 4)
 
 
@@ -122,7 +136,7 @@ def test_a_batch_that_cannot_run_has_no_latency(path: Path) -> None:
     runtime = Runtime(path, threads=1)
     assert measure_latency(runtime, nothing, 4) is None
     known = Latency(batch=4, runs=1, threads=1, median=1.0, p10=1.0, p90=1.0)
-    speed = measure_speed(path, nothing, runtime, known, dynamic=False)
+    speed = measure_performance(path, onnx.load(path), nothing, runtime, known, dynamic=False)
     assert speed.profiled_batch is None
     assert speed.not_profiled.startswith("onnxruntime: ")
 
@@ -157,13 +171,13 @@ def test_times_are_per_run_without_the_first_and_without_what_holds_others() -> 
         *(event("c", "Gemm", dur, 3) for dur in (9000, 1000, 1000)),
         *(event("d", "If", dur, 4) for dur in (9000, 7000, 7000)),
     ]
-    found = summarize(events, 3, Places(graph_of(), graph_of()))
+    found = summarize(events, 3, NodeOrigins(graph_of(), graph_of()))
     assert [(o.name, o.calls, o.milliseconds, o.share) for o in found.operators] == [
         ("Conv", 2, 3.0, 0.75),
         ("Gemm", 1, 1.0, 0.25),
     ]
     assert [(o.name, o.calls, o.milliseconds, o.share) for o in found.modules] == [
-        (NOWHERE, 3, 4.0, 1.0)
+        (UNATTRIBUTED, 3, 4.0, 1.0)
     ]
 
 
@@ -174,12 +188,12 @@ def test_a_fused_kernel_is_placed_by_the_node_that_does_its_work() -> None:
         node("Add", ["r", "r"], "s", "['', 'joint', 'add']"),
     )
     fused = helper.make_node("FusedConv", ["x", "w"], ["r"], name="anything")
-    places = Places(original, graph_of(fused))
-    assert places.module("anything", "FusedConv") == "stem"
-    assert places.module("r_nchwc", "Conv") == "stem"
-    assert places.module("node_s", "Add") == "joint"
-    assert places.module("s", "Gelu") == "joint"  # no such node before it: the last one fused
-    assert places.module("ReorderOutput_7", "ReorderOutput") == NOWHERE
+    origins = NodeOrigins(original, graph_of(fused))
+    assert origins.module("anything", "FusedConv") == "stem"
+    assert origins.module("r_nchwc", "Conv") == "stem"
+    assert origins.module("node_s", "Add") == "joint"
+    assert origins.module("s", "Gelu") == "joint"  # no such node before it: the last one fused
+    assert origins.module("ReorderOutput_7", "ReorderOutput") == UNATTRIBUTED
 
 
 def test_a_module_with_several_nodes_of_its_own_stands_for_itself() -> None:
@@ -188,13 +202,13 @@ def test_a_module_with_several_nodes_of_its_own_stands_for_itself() -> None:
         for index in range(5)
     ]
     single = node("Gemm", ["v5", "w"], "y", "['', 'layer', 'layer.out', 'linear']")
-    places = Places(graph_of(*attention, single), graph_of())
-    assert places.module("node_v3", "MatMul") == "layer.attn"
-    assert places.module("node_y", "Gemm") == "layer"
+    origins = NodeOrigins(graph_of(*attention, single), graph_of())
+    assert origins.module("node_v3", "MatMul") == "layer.attn"
+    assert origins.module("node_y", "Gemm") == "layer"
 
 
 def test_a_real_profile_names_the_operators_and_modules_of_the_file(path: Path) -> None:
-    found = profile(path, feed(2), threads=1, box=0.1)
+    found = profile(path, onnx.load(path), feed(2), threads=1, box=0.1)
     assert {"Conv", "ReduceMean", "MatMul"} <= {one.name for one in found.operators}
     assert {"block", "head"} <= {one.name for one in found.modules}
     assert sum(one.share for one in found.operators) == pytest.approx(1)

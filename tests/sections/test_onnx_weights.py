@@ -10,10 +10,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from reportgen.sections.onnx.weights import find_parameters
+from reportgen.sections.onnx.stored_parameters import find_parameters
 
 
-def file_with(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
+def file_with(folder: Path, tensors: dict[str, np.ndarray]) -> onnx.ModelProto:
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["y"])],
@@ -22,8 +22,7 @@ def file_with(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
         [numpy_helper.from_array(array, name) for name, array in tensors.items()],
     )
-    onnx.save(helper.make_model(graph), folder / "m.onnx")
-    return folder / "m.onnx"
+    return helper.make_model(graph)
 
 
 def test_a_parameter_is_found_by_name_or_transposed_under_another_name(tmp_path: Path) -> None:

@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from reportgen.sections.training.curve import Curve, MetricName
-from reportgen.sections.training.groups import Member, group_runs, mean_curve, summarize_group
-from reportgen.sections.training.horizontal import place_points
-from reportgen.sections.training.pictures import (
+from reportgen.sections.training.curve import Curve, MetricName, place_points
+from reportgen.sections.training.files import (
     MOST_PER_TAG,
     Normalization,
     choose_images,
@@ -22,6 +20,7 @@ from reportgen.sections.training.pictures import (
     encode,
     spread,
 )
+from reportgen.sections.training.groups import Member, group_runs, mean_curve, summarize_group
 from reportgen.sections.training.records import resample, summarize_histograms
 from reportgen.training_logs.log_run import UNKNOWN_TIME, LoggedHistogram, LoggedImage, Payload
 

@@ -12,46 +12,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.training_curves import make_curve, make_run
 from reportgen.findings import Finding, Severity
-from reportgen.sections.training.curve import Curve, Floats, Resume, RunCurves
+from reportgen.sections.training.curve import Floats, Resume, RunCurves
 from reportgen.sections.training.diagnosis import diagnose
-from reportgen.sections.training.headline import headline, main_metric, run_state, step_unit
-from reportgen.sections.training.metric_names import describe_tag
+from reportgen.sections.training.headline import (
+    headline,
+    main_metric,
+    newest_run,
+    run_state,
+    step_unit,
+)
+from reportgen.sections.training.metrics import metrics_of
 from reportgen.sections.training.result import DamagedStretch, Diagnosis, Run, Training
-from reportgen.sections.training.rules import RULES, repeated_steps
+from reportgen.sections.training.rules import RULES
+from reportgen.sections.training.rules.logs import repeated_steps
+from reportgen.sections.training.scalars import as_scalar, summarize
 from reportgen.training_logs.log_run import LoggedHistogram
 
 RNG = np.random.default_rng
 T = np.arange(2_000.0)
 RESUME_AT_100 = [Resume(step=100, last_step=150, superseded=51)]
-
-
-def make_curve(
-    tag: str,
-    values: Any,
-    steps: Any = None,
-    times: Any = None,
-    resumes: Sequence[Resume] = (),
-) -> Curve:
-    values = np.asarray(values, dtype=np.float64)
-    count = len(values)
-    return Curve(
-        tag=tag,
-        name=describe_tag(tag),
-        steps=np.arange(float(count)) if steps is None else np.asarray(steps, dtype=np.float64),
-        values=values,
-        times=np.full(count, math.nan) if times is None else np.asarray(times, dtype=np.float64),
-        resumes=tuple(resumes),
-    )
-
-
-def make_run(*curves: Curve, planned: int | None = None, **histograms: Any) -> RunCurves:
-    return RunCurves(
-        name="run",
-        curves={curve.tag: curve for curve in curves},
-        histograms=histograms,
-        planned_steps=planned,
-    )
 
 
 def train(values: Any, **fields: Any) -> RunCurves:
@@ -878,11 +859,23 @@ def test_steps_are_epochs_where_the_log_says_so() -> None:
     assert step_unit(make_run(make_curve("val/acc", steps), batches)) == "step"
 
 
-def test_several_runs_are_counted_and_the_newest_is_said() -> None:
+def judged(run: RunCurves) -> Run:
+    """The entry of the report for `run`, the only attempt."""
+    state, summary = run_state(run, diagnose(run))
+    scalars = {
+        tag: as_scalar(summarize(curve, 100), csv="", plot="") for tag, curve in run.curves.items()
+    }
+    entry = training(()).runs[0]
+    return replace(entry, name=run.name, state=state, summary=summary, scalars=scalars)
+
+
+def test_several_runs_are_counted_and_the_newest_is_named() -> None:
     old = train(decay(), times=1e9 + T)
     new = replace(train(noisy(np.full(2_000, 2.3)), times=2e9 + T), name="second")
-    said = headline([(new, diagnose(new)), (old, diagnose(old))])
-    assert said.startswith("2 runs: 1 not learning, 1 healthy; newest run 'second': not learning: ")
+    sentence = headline([judged(new), judged(old)])
+    assert sentence.startswith(
+        "2 runs: 1 not learning, 1 healthy; newest run 'second': not learning: "
+    )
 
 
 def test_no_run_and_no_scalar_have_no_verdict() -> None:
@@ -917,5 +910,17 @@ def test_a_short_curve_that_only_gets_worse_has_no_verdict() -> None:
 def test_the_newest_run_with_a_verdict_is_named() -> None:
     good = make_run(make_curve("val/loss", decay(np.arange(100.0))))
     bare = make_run(make_curve("x", [1.0, 2.0], times=[2e9, 2e9 + 1]))
-    sentence = headline([(good, ()), (bare, ())])
+    runs = (judged(good), replace(judged(bare), name="just begun"))
+    sentence = headline(runs)
     assert sentence.startswith("2 runs: 1 healthy, 1 without a verdict; newest run 'run': healthy")
+    metrics = metrics_of(replace(training(()), runs=runs))
+    assert {metric.key for metric in metrics} == {
+        "training.val/loss.best",
+        "training.val/loss.last",
+    }
+
+
+def test_an_earlier_attempt_is_never_the_newest_run() -> None:
+    last = judged(make_run(make_curve("x", [1.0])))
+    earlier = replace(judged(train(decay())), attempts=2)
+    assert newest_run((replace(last, attempt=2, attempts=2), earlier)).state == "no verdict"

@@ -20,13 +20,11 @@ from test_sqlite_logs import MLFLOW, TRACKIO, mlflow_folder
 from reportgen.errors import LogError
 from reportgen.training_logs.detect import (
     FORMATS,
-    detect_format,
+    MAX_DEPTH,
     find_logs,
     open_reader,
-    unsupported_store,
 )
-from reportgen.training_logs.file_format import masked_crc
-from reportgen.training_logs.log_search import MAX_DEPTH
+from reportgen.training_logs.file_format import detect_format, masked_crc, unsupported_store
 
 EVENT = (
     (24).to_bytes(8, "little")

@@ -33,9 +33,9 @@ from training_logs_events import (
 )
 
 from reportgen.errors import LogError
-from reportgen.training_logs.event_file import LARGE_RECORD_BYTES, EventFile
 from reportgen.training_logs.log_run import Damage
-from reportgen.training_logs.tensorboard_frames import find_headers, masked_crc
+from reportgen.training_logs.tensorboard.event_file import LARGE_RECORD_BYTES, EventFile
+from reportgen.training_logs.tensorboard.frames import find_headers, masked_crc
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGE_PICTURE = PNG + np.random.default_rng(0).bytes(LARGE_RECORD_BYTES + 1000)

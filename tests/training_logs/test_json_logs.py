@@ -14,7 +14,7 @@ from log_checks import FILES, Point, assert_accounted, assert_survives, mutated,
 
 from reportgen.errors import LogError
 from reportgen.training_logs.json_lines import JsonLinesReader
-from reportgen.training_logs.json_scan import Entry, Gap, JsonScan, Member
+from reportgen.training_logs.json_scan import Entry, Gap, JsonMember, JsonScan
 from reportgen.training_logs.log_run import LogRun
 from reportgen.training_logs.trainer_state import TrainerStateReader
 
@@ -144,7 +144,7 @@ def test_an_intact_document_is_what_json_reads(
     scan = JsonScan(content.decode("latin-1"), "inside", "{", lambda _: False)
     parts = list(scan.parts())
     assert {p.key: p.value for p in parts if isinstance(p, Entry)} == members.pop("inside")
-    assert {p.key: p.value for p in parts if isinstance(p, Member)} == members
+    assert {p.key: p.value for p in parts if isinstance(p, JsonMember)} == members
     assert not [part for part in parts if isinstance(part, Gap)]
 
 

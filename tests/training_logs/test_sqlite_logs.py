@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from log_checks import assert_accounted, assert_survives, points
 
 from reportgen.errors import LogError
-from reportgen.training_logs.detect import detect_format
+from reportgen.training_logs.file_format import detect_format
 from reportgen.training_logs.mlflow import MlflowFolderReader, MlflowReader
 from reportgen.training_logs.trackio import TrackioReader
 

@@ -36,8 +36,8 @@ from reportgen.training_logs.log_run import (
     Series,
     Session,
 )
-from reportgen.training_logs.tensorboard import EventFolderReader
-from reportgen.training_logs.tensorboard_tensors import MalformedTensor, tensor_array
+from reportgen.training_logs.tensorboard.folder_reader import EventFolderReader
+from reportgen.training_logs.tensorboard.tensors import MalformedTensor, tensor_array
 
 PNG = b"\x89PNG\r\n\x1a\n"
 KEEP_ALL = dict.fromkeys(

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from log_checks import FILES, assert_accounted, assert_survives, mutated, points, read
 
 from reportgen.errors import LogError
-from reportgen.training_logs.html_text import plain_text
 from reportgen.training_logs.log_run import LogRun
-from reportgen.training_logs.visdom import VisdomReader
-from reportgen.training_logs.visdom_client_log import VisdomClientLogReader
+from reportgen.training_logs.visdom.client_log import VisdomClientLogReader
+from reportgen.training_logs.visdom.environment import VisdomReader
+from reportgen.training_logs.visdom.html_text import plain_text
 
 ENVIRONMENT = FILES / "visdom_environment.json"
 CLIENT_LOG = FILES / "visdom_client_log.jsonl"

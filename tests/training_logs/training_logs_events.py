@@ -10,7 +10,7 @@ from typing import Any
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from reportgen.training_logs.event_file import EventFile
+from reportgen.training_logs.tensorboard.event_file import EventFile
 
 START = 1_700_000_000.0
 FILE = "events.out.tfevents.1700000000.host"

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.errors import SectionError
 from reportgen.example_inputs import make_examples
-from reportgen.onnx.export.arguments import Arguments, bind_arguments, output_names
-from reportgen.onnx.export.capture import capture, exporting, translate
-from reportgen.onnx.export.diagnostics import explain_capture, explain_translation
-from reportgen.onnx.export.explained import Explained
-from reportgen.onnx.export.file_writer import name_parts, write_model
-from reportgen.onnx.export.flattening import flattened_outputs
-from reportgen.onnx.export.model_patches import adapted
-from reportgen.onnx.export.preparation import prepare
+from reportgen.onnx.export.arguments import ExportArguments, bind_arguments, output_names
+from reportgen.onnx.export.capture import capture, export_mode, rewrite_for_export, translate
+from reportgen.onnx.export.diagnostics import ExportFailure, explain_capture, explain_translation
+from reportgen.onnx.export.file_writer import name_values, write_model
+from reportgen.onnx.export.model_patches import flattened_outputs, patched
 from reportgen.onnx.export.strategy import Strategy, first_strategy, next_strategy
 from reportgen.onnx.export.weightless import is_weightless, weights_to_inputs, without_weights
 
@@ -30,7 +27,7 @@ STRUCTURE_ONLY = "the file is a structure only: the weights are inputs of the gr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
+class ExportAttempt:
     """One strategy that was tried; `error` is "" for the one that succeeded."""
 
     strategy: str
@@ -39,22 +36,23 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnnxFile:
-    """An exported file: where it is, which dimensions are dynamic, and how it was got.
+    """An exported file: location, dynamic dimensions, and how the export succeeded.
 
     Attributes:
         path: the file; weights of more than 2 GB lie in `<name>.data` beside it.
         dynamic: the named dimensions that are symbolic in the file.
-        strategy: how the export succeeded, in words.
-        warnings: what a reader of the file should know, one sentence each.
-        asked: the named dimensions of the inputs that the manifest wants dynamic.
-        batch: the batch size that a file without a dynamic batch is made for.
+        strategy: the strategy that succeeded, as text.
+        warnings: differences from what the manifest requested, one sentence each.
+        asked: the named input dimensions that the manifest requests as dynamic.
+        fixed_dims: why a dimension of `asked` is not symbolic, by its name.
+        batch: the batch size of a file without a dynamic batch.
         tried: every strategy in the order tried; the last one succeeded.
-        adaptations: what was changed in the model for the export. A call of the model is
-            comparable with the file within `as_exported` only.
+        model_patches: changes made to the model for the export. Outputs of the model are
+            comparable with the file only within `apply_patches`.
         structure_only: whether the weights are inputs of the graph instead of being in the file,
             since they have no memory or too little; nothing can be compared or timed then.
-        written_out: operators that torch's exporter has no form of, and that stand in the file
-            as other operators (`own_forms`).
+        decomposed_operators: operators without a translation in torch's exporter, replaced by
+            other operators in the file (`use_decompositions`).
     """
 
     path: Path
@@ -62,16 +60,17 @@ class OnnxFile:
     strategy: str
     warnings: tuple[str, ...]
     asked: tuple[str, ...] = ()
+    fixed_dims: dict[str, str] = field(default_factory=dict)
     batch: int | None = None
-    tried: tuple[Attempt, ...] = ()
-    adaptations: tuple[str, ...] = ()
+    attempts: tuple[ExportAttempt, ...] = ()
+    model_patches: tuple[str, ...] = ()
     structure_only: bool = False
-    written_out: tuple[str, ...] = ()
+    decomposed_operators: tuple[str, ...] = ()
 
     @contextmanager
-    def as_exported(self, model: nn.Module) -> Iterator[None]:
-        """Lend `model` under the settings that it was exported with (cache off, …)."""
-        with adapted(model, self.adaptations):
+    def apply_patches(self, model: nn.Module) -> Iterator[None]:
+        """Apply the patches that `model` was exported with (cache off, …), undone on exit."""
+        with patched(model, self.model_patches):
             yield
 
 
@@ -80,11 +79,11 @@ class _Exported:
     """A program that the exporter gave, before anything is named or written."""
 
     program: Any
-    arguments: Arguments
+    arguments: ExportArguments
     strategy: Strategy
     dropped: tuple[str, ...]
     weights: tuple[str, ...]
-    written_out: tuple[str, ...]
+    decomposed_operators: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -92,13 +91,13 @@ class _Trail:
     """What was tried and why it failed, in order."""
 
     strategies: list[Strategy] = field(default_factory=list)
-    failures: list[Explained] = field(default_factory=list)
+    failures: list[ExportFailure] = field(default_factory=list)
 
-    def attempts(self) -> Iterator[Attempt]:
+    def attempts(self) -> Iterator[ExportAttempt]:
         for strategy, failure in zip(self.strategies, self.failures, strict=False):
-            yield Attempt(strategy=strategy.words(), error=failure.error)
+            yield ExportAttempt(strategy=strategy.words(), error=failure.error)
 
-    def main_failure(self) -> Explained:
+    def main_failure(self) -> ExportFailure:
         """What stands in the way: of the strategies that asked for as little as the last one, the
         plainest one's failure that no other strategy got past.
         """
@@ -113,16 +112,16 @@ def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
 
     Strategies are tried in order until one succeeds; which comes next depends on why the last
     one failed (`strategy`). The same model gives the same bytes in every process and on every
-    path. The file appears whole or not at all. The model must be on loan (`preserve_model_state`):
-    tracing calls it. A model with weights on meta is exported as a structure only.
+    path. The file appears whole or not at all. Call it within `preserve_model_state`:
+    tracing runs the model. A model with weights on meta is exported as a structure only.
 
     Raises:
-        SectionError: the exporter gave up, with the reason in words and the whole road-map.
+        SectionError: no strategy succeeded; the error lists every attempt and its cause.
     """
     asked = _asked_dims(spec)
     trail = _Trail()
     strategy: Strategy | None = first_strategy(asked, spec.batch, weightless=is_weightless(model))
-    with exporting():
+    with export_mode():
         while strategy is not None:
             trail.strategies.append(strategy)
             outcome = _attempt(model, spec, strategy)
@@ -144,7 +143,7 @@ def _unable(trail: _Trail) -> SectionError:
     return SectionError(why.error, hint=why.hint, details=tuple(lines))
 
 
-def _at_batch(why: Explained, batch: int) -> Explained:
+def _at_batch(why: ExportFailure, batch: int) -> ExportFailure:
     """The model's own failure, told with the batch that the manifest did not ask for."""
     said = why.error.replace("fails on its example inputs", f"fails at batch {batch}")
     return replace(why, error=said) if why.kind == "own" else why
@@ -155,13 +154,13 @@ def _asked_dims(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(dim for dim in spec.onnx.dynamic if dim in used)
 
 
-def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported | Explained:
+def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported | ExportFailure:
     """One run of torch's exporter; the model is given back before anything is written."""
     examples = make_examples(spec, strategy.batch, spec.seed)
     arguments = bind_arguments(model, spec.inputs, examples.args, examples.kwargs, strategy.dynamic)
     dropped: set[str] = set()
     with ExitStack() as changes:
-        changes.enter_context(adapted(model, strategy.adaptations))
+        changes.enter_context(patched(model, strategy.model_patches))
         if strategy.weightless:
             arguments = changes.enter_context(without_weights(model, arguments))
         if strategy.flattened:
@@ -172,8 +171,8 @@ def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported
             why = explain_capture(error, model, arguments, runnable=not strategy.weightless)
             return why if strategy.batch == spec.batch else _at_batch(why, strategy.batch)
         try:
-            prepare(captured)
-            program, written_out = translate(
+            rewrite_for_export(captured)
+            program, decomposed_operators = translate(
                 captured, spec.onnx.opset, optimize=not strategy.weightless
             )
             weights = weights_to_inputs(program.model) if strategy.weightless else ()
@@ -187,7 +186,7 @@ def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported
         strategy=strategy,
         dropped=tuple(sorted(dropped)),
         weights=weights,
-        written_out=written_out,
+        decomposed_operators=decomposed_operators,
     )
 
 
@@ -195,7 +194,7 @@ def _finish(
     exported: _Exported, asked: tuple[str, ...], trail: _Trail, folder: Path, opset: int
 ) -> OnnxFile:
     model, strategy = exported.program.model, exported.strategy
-    name_parts(model, exported.arguments, output_names(exported.program.exported_program))
+    name_values(model, exported.arguments, output_names(exported.program.exported_program))
     dynamic = exported.arguments.symbolic_dims(model)
     path = write_model(model, folder / "model.onnx")
     words = strategy.words(dynamic)
@@ -205,11 +204,12 @@ def _finish(
         strategy=words,
         warnings=tuple(_warnings(exported, asked, dynamic, trail, opset)),
         asked=asked,
+        fixed_dims=_fixed_dims(asked, dynamic, trail),
         batch=None if "batch" in dynamic else strategy.batch,
-        tried=(*trail.attempts(), Attempt(strategy=words, error="")),
-        adaptations=strategy.adaptations,
+        attempts=(*trail.attempts(), ExportAttempt(strategy=words, error="")),
+        model_patches=strategy.model_patches,
         structure_only=strategy.weightless,
-        written_out=exported.written_out,
+        decomposed_operators=exported.decomposed_operators,
     )
 
 
@@ -222,10 +222,10 @@ def _warnings(
 ) -> Iterator[str]:
     found = int(exported.program.model.opset_imports.get("", opset))
     if found != opset:
-        yield f"asked for opset {opset}, the exporter could give {found}"
+        yield f"asked for opset {opset}, the exporter produced {found}"
     if exported.strategy.weightless:
         yield f"{STRUCTURE_ONLY} ({len(exported.weights)} of them)"
-    helped = exported.strategy.adaptations
+    helped = exported.strategy.model_patches
     outputs = [why.error for why in trail.failures if why.kind == "output"]
     if helped or exported.strategy.flattened:
         yield from dict.fromkeys(outputs)
@@ -235,11 +235,14 @@ def _warnings(
         yield f"exported{compared} with the {changes}"
     if exported.dropped:
         lost_classes = ", ".join(exported.dropped)
-        yield f"not in the file, since no tensor can be reached in it: {lost_classes}"
+        yield f"left out of the file, because they contain no reachable tensor: {lost_classes}"
+    yield from dict.fromkeys(_fixed_dims(asked, dynamic, trail).values())
+
+
+def _fixed_dims(asked: tuple[str, ...], dynamic: tuple[str, ...], trail: _Trail) -> dict[str, str]:
     lost = [dim for dim in asked if dim not in dynamic]
-    if lost:
-        reason = next((f": {why.error}" for why in trail.failures if why.kind in _OF_DIMS), "")
-        yield f"{' and '.join(lost)} could not be made dynamic{reason}"
+    reason = next((f": {why.error}" for why in trail.failures if why.kind in _OF_DIMS), "")
+    return dict.fromkeys(lost, f"{' and '.join(lost)} could not be made dynamic{reason}")
 
 
 _GOT_PAST = ("output", "attention", "experts")  # for these the next strategy removes the cause

@@ -18,8 +18,8 @@ Axes = dict[int, str]  # axis -> the name of the dynamic dimension there
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Arguments:
-    """One call, as torch.export wants to hear of it.
+class ExportArguments:
+    """The arguments of one call, in the form that torch.export expects.
 
     Attributes:
         args: the positional arguments.
@@ -58,7 +58,7 @@ def bind_arguments(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     dynamic: tuple[str, ...],
-) -> Arguments:
+) -> ExportArguments:
     """The call `model(*args, **kwargs)`, made of `inputs`, with the dims `dynamic` left open.
 
     Raises:
@@ -79,7 +79,7 @@ def bind_arguments(
     ]
     bound = signature.bind(*trees, **keyword_trees).arguments
     leaves = _named(zip([*names, *kwargs], [*args, *kwargs.values()], strict=True))
-    return Arguments(
+    return ExportArguments(
         args=args,
         kwargs=kwargs,
         dynamic_shapes=dict(bound) if dynamic else None,

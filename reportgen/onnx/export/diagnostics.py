@@ -1,25 +1,50 @@
-"""Why an export failed, in words: the cause, the place, and the way round."""
+"""Why an export failed: the cause, the source location, and a workaround."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from reportgen.error_text import is_out_of_memory
-from reportgen.onnx.export.explained import Explained, Kind
-from reportgen.onnx.export.of_modules import closed_modules, quoted_names, takes_packed_sequences
-from reportgen.onnx.export.source_location import chain_of, place_of_error, telling_line
-from reportgen.onnx.export.unsupported_ops import (
-    Obstacle,
-    data_dependent_places,
-    unsupported_operators,
+from reportgen.onnx.export.source_location import (
+    exception_chain,
+    first_error_line,
+    location_of_error,
 )
-from reportgen.onnx.export.workarounds import way_round
+from reportgen.onnx.export.unsupported_ops import (
+    UnsupportedOperator,
+    data_dependent_branches,
+    unsupported_operators,
+    workaround,
+)
+from reportgen.pytree import modules_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from reportgen.onnx.export.arguments import Arguments
+    from reportgen.onnx.export.arguments import ExportArguments
+
+Kind = Literal["own", "output", "attention", "experts", "dims", "memory", "unknown", "final"]
+"""What may help: see `strategy`. `final` when nothing can."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportFailure:
+    """A failure of the exporter.
+
+    Attributes:
+        error: the cause and the place, a sentence.
+        hint: what the user can do.
+        kind: what may help without the user.
+        details: everything that prevents the export, one line each.
+    """
+
+    error: str
+    hint: str
+    kind: Kind
+    details: tuple[str, ...] = ()
+
 
 _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)', overload='(\w+)'")
 _UNTRANSLATED = re.compile(
@@ -43,11 +68,12 @@ _FIXED = re.compile(
 )
 _UNRUN = {"generator": "a generator", "coroutine": "a coroutine"}
 _SPECIALIZED = ("inferred a static shape", "Constraints violated", "specialized")
+_MOST_NAMES = 3
 
 
 def explain_capture(
-    error: Exception, model: nn.Module, arguments: Arguments, *, runnable: bool
-) -> Explained:
+    error: Exception, model: nn.Module, arguments: ExportArguments, *, runnable: bool
+) -> ExportFailure:
     """Say in a sentence why torch.export could not capture `model` with `arguments`.
 
     Args:
@@ -58,44 +84,46 @@ def explain_capture(
     """
     if is_out_of_memory(error):
         return _out_of_memory()
-    if closed := closed_modules(model):
+    if closed := opaque_modules(model):
         return closed
     if runnable and (own := _own_failure(model, arguments)):
         return own
-    chain = chain_of(error)
-    if quoted := quoted_names(model, chain):
+    chain = exception_chain(error)
+    if quoted := unquotable_names(model, chain):
         return quoted
     text = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
     if unknown := _UNKNOWN_TYPE.search(text):
         return _unknown_output(unknown[1])
-    place = place_of_error(chain, text)
+    place = location_of_error(chain, text)
     if missing := _NO_FAKE.search(text):
         return _untraceable(missing[1] or missing[2].replace("::", "."), place)
     if any(phrase in text for phrase in _DATA_DEPENDENT):
         is_number = bool(_NUMBER.search(text))
         return _branch(place, model, arguments, runnable=runnable, is_number=is_number)
     if any(phrase in text for phrase in _SPECIALIZED):
-        return Explained(
+        return ExportFailure(
             error=f"the model fixes {_fixed_dims(text, arguments) or 'a dimension'}{place}",
             hint="derive sizes from x.shape instead of writing them as numbers",
             kind="dims",
         )
-    if runnable and (packed := takes_packed_sequences(model, arguments)):
-        return Explained(
-            error=f"{packed} takes a packed sequence, which has no ONNX form: its layout depends "
-            "on the lengths",
+    if runnable and (packed := find_packed_sequence(model, arguments)):
+        return ExportFailure(
+            error=f"{packed} takes a packed sequence, which ONNX cannot express: its layout "
+            "depends on the lengths",
             hint="run the RNN on the padded sequence, and mask its output with the lengths",
             kind="final",
         )
     return _unknown(chain, place)
 
 
-def explain_translation(error: Exception, model: nn.Module, program: Any, opset: int) -> Explained:
+def explain_translation(
+    error: Exception, model: nn.Module, program: Any, opset: int
+) -> ExportFailure:
     """Say which operators of a captured `program` have no ONNX form, all of them at once."""
     if is_out_of_memory(error):
         return _out_of_memory()
-    chain = chain_of(error)
-    if quoted := quoted_names(model, chain):
+    chain = exception_chain(error)
+    if quoted := unquotable_names(model, chain):
         return quoted
     text = "\n".join(f"{type(cause).__name__}: {cause}" for cause in chain)
     obstacles = unsupported_operators(program, opset)
@@ -103,30 +131,33 @@ def explain_translation(error: Exception, model: nn.Module, program: Any, opset:
         return _unsupported(obstacles)
     if missing := _NO_FUNCTION.search(text):
         name = f"{missing[1]}.{missing[2]}"
-        return _unsupported((Obstacle(operator=name, places=("",), way_round=way_round(name)),))
+        return _unsupported(
+            (UnsupportedOperator(operator=name, places=("",), workaround=workaround(name)),)
+        )
     if refused := _UNTRANSLATED.search(text):
         return _refused(refused[2], chain)
     return _unknown(chain, "")
 
 
-def _out_of_memory() -> Explained:
-    return Explained(
+def _out_of_memory() -> ExportFailure:
+    return ExportFailure(
         error="ran out of memory",
         hint="raise limits.memory in the manifest, or lower the model's batch",
         kind="memory",
     )
 
 
-def _unknown(chain: list[BaseException], place: str) -> Explained:
+def _unknown(chain: list[BaseException], place: str) -> ExportFailure:
     cause = chain[-1]
-    return Explained(
-        error=f"the exporter gave up{place}: {type(cause).__name__}: {telling_line(cause)}",
-        hint="try torch.onnx.export(model, args, dynamo=True, report=True) for the whole story",
+    return ExportFailure(
+        error=f"the exporter gave up{place}: {type(cause).__name__}: {first_error_line(cause)}",
+        hint="try torch.onnx.export(model, args, dynamo=True, report=True) for the exporter's "
+        "full report",
         kind="unknown",
     )
 
 
-def _fixed_dims(text: str, arguments: Arguments) -> str:
+def _fixed_dims(text: str, arguments: ExportArguments) -> str:
     """`axis 0 of x at 2 and axis 1 of ids at 16`, as torch.export found them."""
     found = dict.fromkeys(
         f"axis {axis} of {arguments.called.get(name, name)}{keys} at {size}"
@@ -135,7 +166,7 @@ def _fixed_dims(text: str, arguments: Arguments) -> str:
     return " and ".join(found)
 
 
-def _own_failure(model: nn.Module, arguments: Arguments) -> Explained | None:
+def _own_failure(model: nn.Module, arguments: ExportArguments) -> ExportFailure | None:
     """The model's own error when it cannot run on these inputs even without an exporter."""
     import torch
 
@@ -145,39 +176,39 @@ def _own_failure(model: nn.Module, arguments: Arguments) -> Explained | None:
     except Exception as error:
         if is_out_of_memory(error):
             return _out_of_memory()
-        place = place_of_error([error], "")
+        place = location_of_error([error], "")
         if "does not require grad" in str(error):
-            return Explained(
-                error=f"forward takes gradients of its own{place}, which ONNX cannot express",
-                hint="write the derivative out, or compute it outside of the model",
+            return ExportFailure(
+                error=f"forward computes gradients{place}, which ONNX cannot express",
+                hint="write the derivative as a formula, or compute it outside the model",
                 kind="final",
             )
-        return Explained(
+        return ExportFailure(
             error=f"the model itself fails on its example inputs{place}: "
-            f"{type(error).__name__}: {telling_line(error)}",
+            f"{type(error).__name__}: {first_error_line(error)}",
             hint="check the shapes and dtypes of the inputs in the manifest",
             kind="own",  # it may be made for the manifest's batch alone
         )
     return None
 
 
-def _unknown_output(type_name: str) -> Explained:
+def _unknown_output(type_name: str) -> ExportFailure:
     short = type_name.rsplit(".", 1)[-1]
     if short in _UNRUN:
-        return Explained(
-            error=f"forward returns {_UNRUN[short]} that nobody has run, and no tensor",
+        return ExportFailure(
+            error=f"forward returns {_UNRUN[short]} that was never consumed, not a tensor",
             hint="return what it yields, in a list or a tuple",
             kind="final",
         )
     article = "an" if short[0] in "AEIOU" else "a"
     if "cache" in short.lower():
-        return Explained(
+        return ExportFailure(
             error=f"the model returns {article} {short}, which has no place in an ONNX graph: "
             "turn the cache off",
             hint="turn the cache off: use_cache=False in the model's arguments or configuration",
             kind="output",
         )
-    return Explained(
+    return ExportFailure(
         error=f"the model returns {article} {short}, which the exporter cannot look into",
         hint="return tensors, tuples, lists or dicts, or register the class with "
         "torch.utils._pytree.register_pytree_node",
@@ -186,25 +217,25 @@ def _unknown_output(type_name: str) -> Explained:
 
 
 def _branch(
-    place: str, model: nn.Module, arguments: Arguments, *, runnable: bool, is_number: bool
-) -> Explained:
+    place: str, model: nn.Module, arguments: ExportArguments, *, runnable: bool, is_number: bool
+) -> ExportFailure:
     if is_number:
         return _number(place)
-    places = data_dependent_places(model, arguments) if runnable else ()
+    places = data_dependent_branches(model, arguments) if runnable else ()
     others = len(places) - 1
     also = f" (and {others} more)" if others > 0 else ""
-    return Explained(
+    return ExportFailure(
         error=f"data-dependent branch{place}{also}: what runs next depends on a tensor's values, "
         "which an ONNX graph cannot follow",
         hint="replace the branch by torch.where or torch.cond, or keep it out of forward; "
-        "torch.onnx.export(dynamo=False) writes a file that always takes its example's course",
+        "torch.onnx.export(dynamo=False) exports only the branch that the example input takes",
         kind="final",
         details=places if others > 0 else (),
     )
 
 
-def _number(place: str) -> Explained:
-    return Explained(
+def _number(place: str) -> ExportFailure:
+    return ExportFailure(
         error=f"data-dependent number{place}: forward makes a Python number of a tensor's value, "
         "which an ONNX graph cannot hold",
         hint="keep it a tensor (x * x.max(), not x * float(x.max())), or pass it in as an input",
@@ -212,15 +243,15 @@ def _number(place: str) -> Explained:
     )
 
 
-def _untraceable(operator: str, place: str) -> Explained:
+def _untraceable(operator: str, place: str) -> ExportFailure:
     """An operator that torch.export cannot even trace: no fake kernel, or a size from values."""
     is_own = operator.partition(".")[0] not in ("aten", "prims")
-    return Explained(
+    return ExportFailure(
         error=f"unsupported operator {operator}{place}: torch.export cannot tell what it returns",
         hint="give it a fake kernel (torch.library.register_fake), the exporter a translation "
         "(custom_translation_table), and every runtime a kernel"
         if is_own
-        else way_round(operator),
+        else workaround(operator),
         kind="final",
     )
 
@@ -232,34 +263,131 @@ def _kind_of(*operators: str) -> Kind:
     return "experts" if any("grouped_mm" in operator for operator in operators) else "final"
 
 
-def _unsupported(obstacles: tuple[Obstacle, ...]) -> Explained:
+def _unsupported(obstacles: tuple[UnsupportedOperator, ...]) -> ExportFailure:
     kind = _kind_of(*(obstacle.operator for obstacle in obstacles))
     if len(obstacles) == 1:
         only = obstacles[0]
         where, total = only.places[0], len(only.places)
         count = f", {total} times in all" if total > 1 else ""
-        return Explained(
-            error=f"unsupported operator {only.operator}{where}{count}: there is no ONNX form "
-            "of it",
-            hint=only.way_round,
+        return ExportFailure(
+            error=f"unsupported operator {only.operator}{where}{count}: ONNX has no equivalent",
+            hint=only.workaround,
             kind=kind,
             details=(only.line(),) if total > 1 else (),
         )
     names = ", ".join(obstacle.operator for obstacle in obstacles[:5])
     more = f" and {len(obstacles) - 5} more" if len(obstacles) > 5 else ""
-    return Explained(
-        error=f"{len(obstacles)} unsupported operators: there is no ONNX form of {names}{more}",
-        hint="each of them must go, or be given a translation (custom_translation_table)",
+    return ExportFailure(
+        error=f"{len(obstacles)} unsupported operators: ONNX has no equivalent of {names}{more}",
+        hint="remove or replace each of them, or register a translation (custom_translation_table)",
         kind=kind,
         details=tuple(obstacle.line() for obstacle in obstacles),
     )
 
 
-def _refused(operator: str, chain: list[BaseException]) -> Explained:
+def _refused(operator: str, chain: list[BaseException]) -> ExportFailure:
     """An operator that has an ONNX form, but not with these arguments."""
     cause = chain[-1]
-    return Explained(
-        error=f"unsupported use of {operator}: {type(cause).__name__}: {telling_line(cause)}",
-        hint=way_round(operator),
+    return ExportFailure(
+        error=f"unsupported use of {operator}: {type(cause).__name__}: {first_error_line(cause)}",
+        hint=workaround(operator),
         kind=_kind_of(operator),
     )
+
+
+def opaque_modules(model: nn.Module) -> ExportFailure | None:
+    """TorchScript and packed quantized modules: torch.export cannot look into them."""
+    script = [n for n, m in model.named_modules() if _is_script(m, is_root=not n)]
+    if script:
+        outer = [name for name in script if not _is_below(name, script)]
+        return ExportFailure(
+            error=f"{_names(outer)} {_is_or_are(outer)} TorchScript (torch.jit), which the "
+            "exporter cannot look into",
+            hint="export the Python module that it was scripted or traced from",
+            kind="final",
+        )
+    packed = {
+        name: f"{type(m).__module__}.{type(m).__name__}"
+        for name, m in model.named_modules()
+        if ".quantized" in type(m).__module__ and hasattr(m, "_packed_params")
+    }
+    if packed:
+        outer = [name for name in packed if not _is_below(name, list(packed))]
+        return ExportFailure(
+            error=f"{_names(outer)} {_is_or_are(outer)} quantized: packed weights cannot be "
+            "exported",
+            hint=workaround("quantized.linear"),
+            kind="final",
+            details=tuple(f"{name or 'the model'}: {packed[name]}" for name in outer),
+        )
+    return None
+
+
+def unquotable_names(model: nn.Module, chain: list[BaseException]) -> ExportFailure | None:
+    """Names that do not fit between quotes, where torch writes them into its own code."""
+    if not any(isinstance(error, SyntaxError) for error in chain):
+        return None
+    odd = [
+        key
+        for module in modules_of(model)
+        for key in module._modules
+        if '"' in key or "\\" in key or not key.isprintable()
+    ]
+    if not odd:
+        return None
+    names = ", ".join(map(repr, dict.fromkeys(odd[:_MOST_NAMES])))
+    return ExportFailure(
+        error=f"torch.export cannot write these names of modules into its code: {names}",
+        hint="name modules without quotes, backslashes and line ends",
+        kind="final",
+    )
+
+
+def _is_script(module: nn.Module, *, is_root: bool) -> bool:
+    """Traced modules within another are followed by torch.export; scripted ones are not."""
+    import torch
+    from torch.jit._trace import TracedModule
+
+    is_script = isinstance(module, torch.jit.ScriptModule)
+    return is_script and (is_root or not isinstance(module, TracedModule))
+
+
+def _is_below(name: str, others: list[str]) -> bool:
+    return any(name != other and (not other or name.startswith(f"{other}.")) for other in others)
+
+
+def _names(paths: list[str]) -> str:
+    """`the model`, `module 0`, `modules 0, 2 and 7 more`."""
+    if paths == [""]:
+        return "the model"
+    shown = ", ".join(paths[:_MOST_NAMES])
+    more = f" and {len(paths) - _MOST_NAMES} more" if len(paths) > _MOST_NAMES else ""
+    return f"{'module' if len(paths) == 1 else 'modules'} {shown}{more}"
+
+
+def _is_or_are(items: list[Any]) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+def find_packed_sequence(model: nn.Module, arguments: ExportArguments) -> str:
+    """The first recurrent module that is called with a packed sequence; "" for none."""
+    import torch
+    from torch.nn.utils.rnn import PackedSequence
+
+    found: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _module, given, name=name: (
+                found.append(name) if isinstance(given[0], PackedSequence) else None
+            )
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.RNNBase)
+    ]
+    try:
+        if handles:
+            model(*arguments.args, **arguments.kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _names(found[:1]) if found else ""

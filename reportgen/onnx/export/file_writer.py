@@ -11,11 +11,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from reportgen.onnx.export.weightless import kept_of_input
+from reportgen.onnx.export.weightless import weight_metadata
 from reportgen.onnx.model.origin import CLASSES, NAME_SCOPES
 
 if TYPE_CHECKING:
-    from reportgen.onnx.export.arguments import Arguments
+    from reportgen.onnx.export.arguments import ExportArguments
 
 # What the exporter knows of a node's origin: the path of its module and the classes on the way.
 _KEPT = (NAME_SCOPES, CLASSES)
@@ -28,7 +28,7 @@ _GRAPH_INITIALIZER = b"\x2a"
 _TENSOR_RAW_DATA = b"\x4a"
 
 
-def name_parts(model: Any, arguments: Arguments, outputs: tuple[str, ...]) -> None:
+def name_values(model: Any, arguments: ExportArguments, outputs: tuple[str, ...]) -> None:
     """Name inputs as the manifest or the signature does, outputs by key, dims as the manifest.
 
     What computes a value of that name gets another one. An output whose key is the name of an
@@ -59,7 +59,7 @@ def _make_way(names: set[str], model: Any) -> None:
             value.name = fresh
 
 
-def _name_dims(model: Any, arguments: Arguments) -> None:
+def _name_dims(model: Any, arguments: ExportArguments) -> None:
     symbols: dict[str, str] = {}
     for value, axes in zip(model.graph.inputs, arguments.axes, strict=False):
         for axis, name in axes.items():
@@ -127,7 +127,7 @@ def _forget_this_machine(model: Any) -> None:
             for value in node.outputs:
                 value.metadata_props.clear()
     for value in model.graph.inputs:
-        kept = kept_of_input(dict(value.metadata_props))
+        kept = weight_metadata(dict(value.metadata_props))
         value.metadata_props.clear()
         value.metadata_props.update(kept)
     for value in model.graph.initializers.values():

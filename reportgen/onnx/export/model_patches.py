@@ -1,7 +1,7 @@
-"""Small changes to a lent model that let it be exported, each undone afterwards.
+"""Temporary changes to a model that make it exportable, each undone on exit.
 
 What is changed here is changed for the reference as well: an exported file is compared with the
-model under the same settings (`OnnxFile.as_exported`).
+model under the same settings (`OnnxFile.apply_patches`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reportgen.pytree import modules_of
+from reportgen.pytree import modules_of, named_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,13 +32,13 @@ class _Setting:
 
 
 def is_applicable(name: str, model: nn.Module) -> bool:
-    """Whether the adaptation `name` would change anything in `model`."""
+    """Whether the patch `name` would change anything in `model`."""
     return next(_SETTINGS[name](model), None) is not None
 
 
 @contextmanager
-def adapted(model: nn.Module, names: tuple[str, ...]) -> Iterator[None]:
-    """Change `model` by the adaptations `names`, and change it back."""
+def patched(model: nn.Module, names: tuple[str, ...]) -> Iterator[None]:
+    """Apply the patches `names` to `model`, and undo them on exit."""
     with ExitStack() as undo:
         for name in names:
             settings = list(_SETTINGS[name](model))
@@ -109,3 +109,44 @@ def _configurations(model: nn.Module) -> Iterator[Any]:
 
 def _is_configuration(value: Any) -> bool:
     return hasattr(value, "use_cache") or hasattr(value, "_attn_implementation")
+
+
+# Outputs ------------------------------------------------------------------------------------
+
+
+_CONSTANTS = (type(None), bool, int, float, str)
+
+
+@contextmanager
+def flattened_outputs(model: nn.Module) -> Iterator[set[str]]:
+    """Let `model` return a dict of its output's tensors; lends the classes that are dropped.
+
+    A hook does it rather than a module around the model, so that parameters and module paths
+    keep their names. An output without a tensor that can be reached is left as it is.
+    """
+    dropped: set[str] = set()
+
+    def flatten(_module: nn.Module, _arguments: Any, output: Any) -> Any:
+        tensors = named_tensors(output)
+        if not tensors:
+            return output
+        dropped.update(_dropped(output))
+        return tensors
+
+    handle = model.register_forward_hook(flatten)
+    try:
+        yield dropped
+    finally:
+        handle.remove()
+
+
+def _dropped(output: Any) -> Iterator[str]:
+    """The classes in `output` of which no tensor can be reached."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    for leaf in tree_leaves(output):
+        traced = (torch.SymInt, torch.SymFloat, torch.SymBool)
+        is_plain = isinstance(leaf, (torch.Tensor, *_CONSTANTS, *traced))
+        if not is_plain and not named_tensors(leaf):
+            yield type(leaf).__name__

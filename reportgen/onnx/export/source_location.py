@@ -12,7 +12,7 @@ _PATHS = re.compile(r"(?:/[^\s/:'\"]+)+/([^\s/:'\"]+)")
 _LONGEST = 240
 
 
-def chain_of(error: BaseException) -> list[BaseException]:
+def exception_chain(error: BaseException) -> list[BaseException]:
     """The error and what caused it, the first cause last."""
     found: list[BaseException] = []
     current: BaseException | None = error
@@ -22,21 +22,21 @@ def chain_of(error: BaseException) -> list[BaseException]:
     return found
 
 
-def place_of_error(chain: list[BaseException], text: str) -> str:
+def location_of_error(chain: list[BaseException], text: str) -> str:
     """` at net.py:12`, the innermost line of the model's code on the way to the error."""
     for error in reversed(chain):
         frames = [
             (frame.filename, frame.lineno)
             for frame in traceback.extract_tb(error.__traceback__)
-            if not is_machinery(frame.filename)
+            if not is_library_file(frame.filename)
         ]
         if frames:
-            return f" at {relative(frames[-1][0])}:{frames[-1][1]}"
+            return f" at {short_path(frames[-1][0])}:{frames[-1][1]}"
     found = _own_lines(text)
     return f" at {found[-1]}" if found else ""
 
 
-def place_of_node(node: Any) -> str:
+def location_of_node(node: Any) -> str:
     """` in encoder.fft at net.py:12`, where a node of a traced graph comes from."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     module = str(stack[-1][0]).removeprefix("L['self']").strip(".") if stack else ""
@@ -46,23 +46,25 @@ def place_of_node(node: Any) -> str:
 
 
 def _own_lines(text: str) -> list[str]:
-    return [f"{relative(f)}:{line}" for f, line in _FILE_LINE.findall(text) if not is_machinery(f)]
+    return [
+        f"{short_path(f)}:{line}" for f, line in _FILE_LINE.findall(text) if not is_library_file(f)
+    ]
 
 
-def is_machinery(file: str) -> bool:
+def is_library_file(file: str) -> bool:
     """Whether a file is torch's, Python's or ours rather than the model's."""
     if file.startswith(("<", str(Path(__file__).parents[1]))):
         return True
     return "/site-packages/torch/" in file or ("/lib/python" in file and "-packages/" not in file)
 
 
-def relative(file: str) -> str:
+def short_path(file: str) -> str:
     """A file below site-packages with its package, any other by its name alone."""
     _, found, below = file.replace("\\", "/").rpartition("-packages/")
     return below if found else Path(file).name
 
 
-def telling_line(error: BaseException) -> str:
+def first_error_line(error: BaseException) -> str:
     """The error's first telling line, without addresses of this machine, cut to size."""
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.endswith(":")] or lines

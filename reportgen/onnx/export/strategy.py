@@ -17,7 +17,7 @@ from reportgen.onnx.export.model_patches import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from reportgen.onnx.export.explained import Explained
+    from reportgen.onnx.export.diagnostics import ExportFailure
 
 EXAMPLE_BATCH = 2  # what is traced with a batch of one is easily taken for a constant
 MOST_ATTEMPTS = 8
@@ -32,7 +32,7 @@ class Strategy:
         batch: the batch size to trace with.
         strict: whether to capture with TorchDynamo's bytecode analysis instead of running the
             model's Python.
-        adaptations: what is changed in the lent model, see `adaptation`.
+        model_patches: temporary changes to the model, see `model_patches`.
         flattened: whether the outputs are replaced by their tensors.
         weightless: whether the weights are left out: the file is a structure only.
     """
@@ -40,7 +40,7 @@ class Strategy:
     dynamic: tuple[str, ...]
     batch: int
     strict: bool = False
-    adaptations: tuple[str, ...] = ()
+    model_patches: tuple[str, ...] = ()
     flattened: bool = False
     weightless: bool = False
 
@@ -51,7 +51,7 @@ class Strategy:
             "torch.export",
             "strict" if self.strict else "",
             f"dynamic {' and '.join(found)}" if found else "all dimensions fixed",
-            *self.adaptations,
+            *self.model_patches,
             "outputs flattened" if self.flattened else "",
             "structure only" if self.weightless else "",
         ]
@@ -65,7 +65,7 @@ def first_strategy(asked: tuple[str, ...], batch: int, *, weightless: bool) -> S
 
 
 def next_strategy(
-    failed: Strategy, why: Explained, model: nn.Module, batch: int, tried: list[Strategy]
+    failed: Strategy, why: ExportFailure, model: nn.Module, batch: int, tried: list[Strategy]
 ) -> Strategy | None:
     """What may help after `failed`, which failed because of `why`; None when nothing is left.
 
@@ -83,8 +83,8 @@ Remedy = Callable[[Strategy, "nn.Module", int], Iterator[Strategy]]
 
 def _adapt(name: str) -> Remedy:
     def remedy(failed: Strategy, model: nn.Module, _batch: int) -> Iterator[Strategy]:
-        if name not in failed.adaptations and is_applicable(name, model):
-            yield replace(failed, strict=False, adaptations=(*failed.adaptations, name))
+        if name not in failed.model_patches and is_applicable(name, model):
+            yield replace(failed, strict=False, model_patches=(*failed.model_patches, name))
 
     return remedy
 

@@ -1,4 +1,4 @@
-"""Everything in a model that has no ONNX form, found in one pass rather than one by one."""
+"""All operators of a model that the exporter cannot translate, each with a workaround."""
 
 from __future__ import annotations
 
@@ -8,44 +8,43 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reportgen.onnx.export.decompositions import own_forms
-from reportgen.onnx.export.source_location import is_machinery, place_of_node, relative
-from reportgen.onnx.export.workarounds import way_round
+from reportgen.onnx.export.decompositions import use_decompositions
+from reportgen.onnx.export.source_location import is_library_file, location_of_node, short_path
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from reportgen.onnx.export.arguments import Arguments
+    from reportgen.onnx.export.arguments import ExportArguments
 
 _MOST_PLACES = 4
 _EFFECTS = "with_effects"  # keeps an operator's check of its result in order; it is no operator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Obstacle:
+class UnsupportedOperator:
     """An operator without an ONNX form, and everywhere that it occurs.
 
     Attributes:
         operator: as torch names it, `aten._linalg_svd.default`.
         places: ` in encoder.fft at net.py:12`, in the order of execution, repeats kept.
-        way_round: what to do about it.
+        workaround: what to do about it.
     """
 
     operator: str
     places: tuple[str, ...]
-    way_round: str
+    workaround: str
 
     def line(self) -> str:
-        """One line of the road-map."""
+        """One line of a failure's details."""
         different = list(dict.fromkeys(place for place in self.places if place))
         shown = ";".join(different[:_MOST_PLACES])
         more = len(different) - _MOST_PLACES
         also = f"; and at {more} other places" if more > 0 else ""
         count = f" ×{len(self.places)}" if len(self.places) > 1 else ""
-        return f"{self.operator}{count}{shown}{also}: {self.way_round}"
+        return f"{self.operator}{count}{shown}{also}: {self.workaround}"
 
 
-def unsupported_operators(program: Any, opset: int) -> tuple[Obstacle, ...]:
+def unsupported_operators(program: Any, opset: int) -> tuple[UnsupportedOperator, ...]:
     """Every operator of an ExportedProgram that the exporter cannot translate, worst first.
 
     The program is decomposed as the exporter does it, and every node is looked up in the
@@ -57,12 +56,12 @@ def unsupported_operators(program: Any, opset: int) -> tuple[Obstacle, ...]:
         return ()
     places: dict[tuple[str, bool], list[str]] = {}
     for node, is_complex in found:
-        places.setdefault((str(node.target), is_complex), []).append(place_of_node(node))
+        places.setdefault((str(node.target), is_complex), []).append(location_of_node(node))
     obstacles = [
-        Obstacle(
+        UnsupportedOperator(
             operator=operator,
             places=tuple(where),
-            way_round=way_round(operator, is_complex=is_complex),
+            workaround=workaround(operator, is_complex=is_complex),
         )
         for (operator, is_complex), where in places.items()
     ]
@@ -81,7 +80,7 @@ def _missing_nodes(program: Any, opset: int) -> Iterator[tuple[Any, bool]]:
     )
 
     registry = _registration.ONNXRegistry.from_torchlib(max(opset, _constants.TORCHLIB_OPSET))
-    with own_forms():
+    with use_decompositions():
         decomposed = _core._prepare_exported_program_for_export(program, registry=registry)
     for module in decomposed.graph_module.modules():
         for node in getattr(module, "graph", _NO_GRAPH).nodes:
@@ -101,7 +100,7 @@ class _NoGraph:
 _NO_GRAPH = _NoGraph()
 
 
-def data_dependent_places(model: nn.Module, arguments: Arguments) -> tuple[str, ...]:
+def data_dependent_branches(model: nn.Module, arguments: ExportArguments) -> tuple[str, ...]:
     """`net.py:12: if x.sum() > 0:` for every branch on values that one forward pass meets.
 
     Torch's draft export goes on with the example's own values where the exporter stops.
@@ -128,9 +127,9 @@ def data_dependent_places(model: nn.Module, arguments: Arguments) -> tuple[str, 
 def _innermost(stack: list[dict[str, Any]], files: dict[Any, str]) -> str:
     for frame in reversed(stack):
         file = files.get(frame["filename"], str(frame["filename"]))
-        if not is_machinery(file):
+        if not is_library_file(file):
             code = str(frame.get("loc") or "").strip().partition("\n")[0]
-            return f"{relative(file)}:{frame['line']}" + (f": {code[:100]}" if code else "")
+            return f"{short_path(file)}:{frame['line']}" + (f": {code[:100]}" if code else "")
     return ""
 
 
@@ -144,3 +143,90 @@ def _log_files_aside() -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = before
+
+
+# Workarounds --------------------------------------------------------------------------------
+
+
+_LINEAR_ALGEBRA = (
+    "ONNX has no matrix factorizations: compute it outside the model and pass the result in, "
+    "or write it for the sizes that occur (closed form, or a fixed number of iterations)"
+)
+_INVERSE = (
+    "matrices up to 4×4 have a closed form; for constant matrices, invert once in __init__ and "
+    "use matmul"
+)
+_WINDOWS = (
+    "leave height and width out of onnx.dynamic, or pool with fixed windows (max_pool2d, "
+    "avg_pool3d): which values an adaptive window covers depends on the size"
+)
+_RUNNING = "cast to float first: the exporter supports only float inputs here"
+_PRIMITIVE = "no runtime implements this function: approximate it with exp, log and powers"
+_VALUES_DECIDE = "its output size depends on values: move it out of the model"
+
+_WORKAROUNDS: dict[str, str] = {
+    "_pdist_forward": "leave the number of rows out of onnx.dynamic: each pair has a place",
+    "_adaptive_avg_pool3d": _WINDOWS,
+    "adaptive_max_pool2d": _WINDOWS,
+    "adaptive_max_pool3d": _WINDOWS,
+    "rrelu_with_noise_functional": "call model.eval(): in eval mode it is a leaky ReLU",
+    "cummax": _RUNNING,
+    "cummin": _RUNNING,
+    "fractional_max_pool2d": "use max_pool2d: the regions are drawn at random",
+    "inverse": _INVERSE,
+    "linalg_inv": _INVERSE,
+    "linalg_inv_ex": _INVERSE,
+    "linalg_solve": _INVERSE,
+    "_linalg_solve_ex": _INVERSE,
+    "linalg_solve_triangular": "for constant matrices, invert once in __init__ and use matmul",
+    "linalg_pinv": "for constant matrices compute it once in __init__ and use matmul",
+    "linalg_matrix_exp": "write the Taylor series out to a fixed degree",
+    "linalg_lstsq": "for constant matrices compute pinv once in __init__ and use matmul",
+    "histogram": "use torch.histc, which can be exported",
+    "nanmedian": "sort with torch.topk and take the element in the middle",
+    "mode": "count with (x.unsqueeze(-1) == x.unsqueeze(-2)).sum(-1) and take the argmax",
+    "erf_inv": _PRIMITIVE,
+    "lgamma": _PRIMITIVE,
+    "digamma": _PRIMITIVE,
+    "polygamma": _PRIMITIVE,
+    "igamma": _PRIMITIVE,
+    "poisson": "sample outside the model and pass the result as an input",
+    "segment_reduce": "use scatter_reduce with the index of each element's segment",
+    "roi_pool": "use torchvision.ops.roi_align, which can be exported",
+    "ps_roi_align": "use torchvision.ops.roi_align and a reshape of the channels",
+    "ps_roi_pool": "use torchvision.ops.roi_align and a reshape of the channels",
+    "_to_sparse": "keep the tensor dense: ONNX has no sparse values",
+    "_nested_tensor_from_tensor_list": "pad to one size and pass a mask",
+    "_ctc_loss": "keep the loss out of forward: it is not needed for inference",
+    "equal": "compare element by element (a == b); a branch on it needs torch.cond",
+    "nonzero_static": "write the indices as a constant where the size is fixed",
+    "_unique2": _VALUES_DECIDE,
+    "bincount": "use scatter_add on zeros of a fixed length",
+}
+_COMPLEX = "complex numbers have no dtype in ONNX: compute with real and imaginary parts"
+_CUSTOM = (
+    "a custom operator: give torch.onnx.export a translation (custom_translation_table), and "
+    "every runtime a kernel"
+)
+_OTHERS = (
+    "replace it by supported operations, or give the exporter a translation "
+    "(custom_translation_table)"
+)
+_PYTORCH = ("aten", "prims", "torchvision", "quantized", "higher_order")
+
+
+def workaround(operator: str, *, is_complex: bool = False) -> str:
+    """What to do about `operator`, written as in `aten._cdist_forward.default`."""
+    namespace, _, rest = operator.partition(".")
+    name = rest.partition(".")[0]
+    if name in _WORKAROUNDS and not is_complex:
+        return _WORKAROUNDS[name]
+    if is_complex:
+        return _COMPLEX
+    if name.removeprefix("_").startswith("linalg"):
+        return _LINEAR_ALGEBRA
+    if name.startswith("bessel"):
+        return _PRIMITIVE
+    if namespace == "quantized":
+        return "export the float model, and quantize the ONNX file (onnxruntime.quantization)"
+    return _OTHERS if namespace in _PYTORCH else _CUSTOM

@@ -17,7 +17,7 @@ from reportgen.pytree import modules_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from reportgen.onnx.export.arguments import Arguments
+    from reportgen.onnx.export.arguments import ExportArguments
 
 _KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _OWN = "USER_INPUT"
@@ -30,8 +30,8 @@ def is_weightless(model: nn.Module) -> bool:
 
 
 @contextmanager
-def without_weights(model: nn.Module, arguments: Arguments) -> Iterator[Arguments]:
-    """Lend `model` with fake weights; the arguments are made fake in the same mode.
+def without_weights(model: nn.Module, arguments: ExportArguments) -> Iterator[ExportArguments]:
+    """Replace the weights of `model` by fake tensors; yields the arguments as fake tensors.
 
     Fake tensors say that they are on the CPU, so that the model may mix them with tensors that
     it makes itself; on meta it could not.
@@ -85,7 +85,7 @@ def _has_no_use(buffer: Tensor) -> bool:
     return buffer.device.type == "meta" or buffer.nbytes > _SMALL
 
 
-def kept_of_input(properties: dict[str, str]) -> dict[str, str]:
+def weight_metadata(properties: dict[str, str]) -> dict[str, str]:
     """What is kept of an input's metadata: that it is a parameter or a buffer, if it is one."""
     kind = properties.get(_KIND, _OWN)
     return {} if kind == _OWN else {_KIND: kind}

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from reportgen.onnx.model.protos import subgraphs
 from reportgen.onnx.model.shapes import Shape
 
 Attributes = Mapping[str, Any]
@@ -55,7 +56,7 @@ def _einsum(inputs: list[Shape], _: list[Shape], given: Attributes) -> int:
     if len(left) == 1:
         return 0
     if len(left) != 2:
-        raise ValueError("the order in which more than two operands are contracted is open")
+        raise ValueError("the contraction order of more than two operands is not specified")
     sizes: dict[str, int] = {}
     for labels, shape in zip(left, inputs, strict=True):
         head, dots, tail = labels.partition("...")
@@ -118,3 +119,77 @@ _FORMULAS: dict[str, Formula] = {
     "com.microsoft.DynamicQuantizeMatMul": _product,
     "com.microsoft.MatMulNBits": _packed_product,
 }
+
+# Control flow ------------------------------------------------------------------------------
+
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+"""Operators that run the nodes of graphs within them."""
+
+Cost = tuple[int | None, str]
+"""Multiply-adds; None with the reason where they cannot be counted."""
+
+
+def cost_inside(
+    node: Any,
+    cost_of: Callable[[Any], Cost],
+    shapes: Mapping[str, Shape],
+    constants: Mapping[str, int],
+) -> Cost:
+    """The cost of a node that runs others.
+
+    Args:
+        node: of one of the types in `CONTROL_FLOW`.
+        cost_of: of a node within.
+        shapes: those that are known, by value name.
+        constants: whole numbers and truth values that are stored, by value name.
+    """
+    totals = [_total(body, cost_of) for body in subgraphs(node)]
+    unknown = next((why for macs, why in totals if macs is None), "")
+    if unknown:
+        return None, f"inside, {unknown}"
+    dearest = max((macs or 0 for macs, _ in totals), default=0)
+    if not dearest or node.op_type == "If":
+        return dearest, ""
+    turns = _turns(node, shapes, constants)
+    if turns is None:
+        heavy = sorted({n.op_type for body in subgraphs(node) for n in body.node if cost_of(n)[0]})
+        return None, f"loop trip count of {', '.join(heavy)} is unknown"
+    return turns * dearest, ""
+
+
+def _total(graph: Any, cost_of: Callable[[Any], Cost]) -> Cost:
+    total = 0
+    for node in graph.node:
+        macs, why = cost_of(node)
+        if macs is None:
+            return None, f"{node.op_type}: {why}"
+        total += macs
+    return total, ""
+
+
+def _turns(node: Any, shapes: Mapping[str, Shape], constants: Mapping[str, int]) -> int | None:
+    if node.op_type == "Scan":
+        return _length(node, shapes)
+    if node.op_type != "Loop" or not _goes_on(node, constants):
+        return None
+    return constants.get(node.input[0])
+
+
+def _goes_on(node: Any, constants: Mapping[str, int]) -> bool:
+    """Whether nothing but the trip count ends a loop."""
+    start = len(node.input) < 2 or not node.input[1] or constants.get(node.input[1]) == 1
+    body = next(subgraphs(node))
+    name = body.output[0].name
+    makers = {each: made for made in body.node for each in made.output}
+    while name in makers and makers[name].op_type == "Identity":
+        name = makers[name].input[0]
+    return start and (name == body.input[1].name or constants.get(name) == 1)
+
+
+def _length(node: Any, shapes: Mapping[str, Shape]) -> int | None:
+    """How long what a Scan reads is, along its first axis or the one that it names."""
+    given = {attribute.name: attribute for attribute in node.attribute}
+    scanned = given["num_scan_inputs"].i
+    axes = given["scan_input_axes"].ints if "scan_input_axes" in given else [0]
+    shape = shapes.get(node.input[len(node.input) - scanned])
+    return None if shape is None else shape[axes[0]]

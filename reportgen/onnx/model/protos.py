@@ -20,18 +20,18 @@ def operator_name(node: Any) -> str:
     return str(node.op_type) if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
 
 
-def bodies_of(node: Any) -> Iterator[Any]:
+def subgraphs(node: Any) -> Iterator[Any]:
     """The graphs within a node."""
     for attribute in node.attribute:
         yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
-def graphs_of(graph: Any) -> Iterator[Any]:
+def all_graphs(graph: Any) -> Iterator[Any]:
     """`graph` and every graph within one of its nodes, however deep."""
     yield graph
     for node in graph.node:
-        for body in bodies_of(node):
-            yield from graphs_of(body)
+        for body in subgraphs(node):
+            yield from all_graphs(body)
 
 
 def dtype_name(data_type: int) -> str:

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reportgen.onnx.model.control_flow import CONTROL_FLOW, Cost, cost_inside
-from reportgen.onnx.model.cost import UNCOUNTED, formula_of
+from reportgen.onnx.model.cost import CONTROL_FLOW, UNCOUNTED, Cost, cost_inside, formula_of
 from reportgen.onnx.model.origin import origin_of
 from reportgen.onnx.model.protos import STANDARD, operator_name
-from reportgen.onnx.model.shapes import MakeFeed, Shape, shapes_by_running, value_shapes
+from reportgen.onnx.model.shapes import (
+    MakeFeed,
+    Shape,
+    drop_large_contents,
+    shapes_by_running,
+    symbol_sizes_of,
+    value_shapes,
+)
 from reportgen.onnx.model.stored_weights import (
     Weight,
     carried_weights,
@@ -22,7 +28,7 @@ from reportgen.onnx.model.stored_weights import (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
+class OnnxNode:
     """One operation of the file.
 
     Attributes:
@@ -30,8 +36,8 @@ class Node:
         operator: its type, with the domain before it unless that is the standard one.
         module: path of the module it comes from, as the exporter wrote it; "" if unknown.
         attributes: its whole numbers, floats, texts and tuples of them.
-        inputs: shapes of what it reads other than stored tensors; None where unknown.
-        outputs: shapes of what it gives; None where unknown.
+        inputs: shapes of its inputs other than stored tensors; None if unknown.
+        outputs: shapes of its outputs; None if unknown.
         weights: names of the stored tensors it makes use of, also of those that come to it cast,
             dequantized or transposed, and of those that nodes within it read.
         macs: multiply-adds; None where they cannot be counted, `uncounted` then says why.
@@ -49,14 +55,14 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Nodes:
+class OnnxNodes:
     """All operations of a file in the order they stand there, and what is stored in it.
 
     Constants count as stored; nodes that only make them are not among `nodes`. What is made of
     stored tensors alone has no weights itself: they are those of the nodes that read it.
     """
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[OnnxNode, ...]
     weights: dict[str, Weight]
     inputs: dict[str, Shape | None]
     outputs: dict[str, Shape | None]
@@ -72,32 +78,103 @@ class Nodes:
         return {node.operator: node.uncounted for node in self.nodes if node.uncounted}
 
 
-def read_nodes(path: Path, sizes: Mapping[str, int], make_feed: MakeFeed | None = None) -> Nodes:
-    """The nodes of the file at `path`, with shapes for the given `sizes` of its symbols.
+@dataclass(frozen=True, slots=True, eq=False)
+class OnnxModel:
+    """An ONNX file, parsed once.
 
-    Local functions are put in place of their calls. Where shapes that a cost needs cannot be
-    inferred, the file is run once on what `make_feed` gives.
+    Attributes:
+        path: the file.
+        proto: the `onnx.ModelProto` as written, without the contents of external tensors and of
+            initializers above 4 KiB: their names, shapes and dtypes remain.
+    """
+
+    path: Path
+    proto: Any
+
+    def inlined(self) -> Any:
+        """The `onnx.ModelProto` with calls of local functions replaced by the functions' nodes."""
+        import onnx.inliner
+
+        has_functions = bool(self.proto.functions)
+        return onnx.inliner.inline_local_functions(self.proto) if has_functions else self.proto
+
+    def symbol_sizes(self, feed: Mapping[str, Any]) -> dict[str, int]:
+        """The size of every symbolic dimension of the inputs, taken from the arrays in `feed`."""
+        return symbol_sizes_of(self.proto, feed)
+
+    def nodes(
+        self,
+        sizes: Mapping[str, int],
+        make_feed: MakeFeed | None = None,
+        *,
+        costs_only: bool = False,
+    ) -> OnnxNodes:
+        """The nodes, with shapes for the given `sizes` of symbolic dimensions.
+
+        Local functions are inlined. If shape inference does not give a shape that a cost needs,
+        the file is run once on the arrays that `make_feed` returns. With `costs_only`, shape
+        inference is skipped where the model declares all shapes that costs need.
+        """
+        return _read(self.path, self.inlined(), sizes, make_feed, costs_only=costs_only)
+
+
+def load_onnx(path: Path) -> OnnxModel:
+    """Parse the file at `path`.
 
     Raises:
-        ValueError: the file is no ONNX model.
+        ValueError: the file is not an ONNX model.
     """
-    model = load_graph(path)
+    import onnx
+
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError, and whatever a truncated file causes
+        raise ValueError(f"{path.name} is not an ONNX model") from error
+    if not proto.graph.node and not proto.graph.input and not proto.graph.output:
+        raise ValueError(f"{path.name} is not an ONNX model: its graph is empty")
+    drop_large_contents(proto.graph)
+    return OnnxModel(path, proto)
+
+
+def read_nodes(
+    path: Path, sizes: Mapping[str, int], make_feed: MakeFeed | None = None
+) -> OnnxNodes:
+    """`load_onnx(path).nodes(sizes, make_feed)`."""
+    return load_onnx(path).nodes(sizes, make_feed)
+
+
+def symbol_sizes(path: Path, feed: Mapping[str, Any]) -> dict[str, int]:
+    """`load_onnx(path).symbol_sizes(feed)`."""
+    return load_onnx(path).symbol_sizes(feed)
+
+
+def _read(
+    path: Path,
+    model: Any,
+    sizes: Mapping[str, int],
+    make_feed: MakeFeed | None,
+    *,
+    costs_only: bool,
+) -> OnnxNodes:
     nodes = list(model.graph.node)
     stored = stored_tensors(model)
     attributes = [_attributes(node) for node in nodes]
-    shapes = value_shapes(model, sizes) | {name: each.shape for name, each in stored.items()}
-    missing = [
+    stored_shapes = {name: each.shape for name, each in stored.items()}
+    costly = [
         name
         for node in nodes
         if formula_of(operator_name(node)) is not None
         for name in (*node.input, *node.output)
-        if name and name not in shapes
+        if name and name not in stored_shapes
     ]
+    is_plain = costs_only and not any(operator_name(node) in CONTROL_FLOW for node in nodes)
+    shapes = value_shapes(model, sizes, costly if is_plain else None) | stored_shapes
+    missing = [name for name in costly if name not in shapes]
     if missing and make_feed is not None:
         shapes |= shapes_by_running(path, missing, make_feed)
     initial = {each.name for each in model.graph.initializer}
     carried, constants = carried_weights(model, stored), constants_of(model)
-    return Nodes(
+    return OnnxNodes(
         nodes=tuple(
             _node(node, place, given, _Known(shapes, carried, constants))
             for place, (node, given) in enumerate(zip(nodes, attributes, strict=True))
@@ -109,24 +186,6 @@ def read_nodes(path: Path, sizes: Mapping[str, int], make_feed: MakeFeed | None 
     )
 
 
-def load_graph(path: Path) -> Any:
-    """The model at `path`, local functions inlined, external weights left where they are.
-
-    Raises:
-        ValueError: the file is no ONNX model.
-    """
-    import onnx
-    import onnx.inliner
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError, and whatever a truncated file causes
-        raise ValueError(f"{path.name} is no ONNX model") from error
-    if not model.graph.node and not model.graph.input and not model.graph.output:
-        raise ValueError(f"{path.name} is no ONNX model: its graph is empty")
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
-
-
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What is known of the values of a graph, by name."""
@@ -136,11 +195,11 @@ class _Known:
     constants: Mapping[str, int]
 
 
-def _node(node: Any, place: int, attributes: dict[str, Any], known: _Known) -> Node:
+def _node(node: Any, place: int, attributes: dict[str, Any], known: _Known) -> OnnxNode:
     operator, shapes, carried = operator_name(node), known.shapes, known.carried
     macs, why = _macs(node, attributes, known)
     is_carried = all(name in carried for name in node.output if name)
-    return Node(
+    return OnnxNode(
         name=node.name or f"{node.op_type}_{place}",
         operator=operator,
         module=origin_of(node).module,
@@ -168,17 +227,17 @@ def _macs(node: Any, attributes: dict[str, Any], known: _Known) -> Cost:
     known_inputs = [shape for shape in inputs if shape is not None]
     known_outputs = [shape for shape in outputs if shape is not None]
     if len(known_inputs) < len(inputs) or outputs[0] is None:
-        return None, "a shape that it needs is not known"
+        return None, "a required shape is unknown"
     try:
         return int(formula(known_inputs, known_outputs, attributes)), ""
     except (ValueError, IndexError, KeyError) as error:
-        return None, str(error) or "its inputs have an unexpected form"
+        return None, str(error) or "its inputs have unexpected shapes"
 
 
 def _why_uncounted(node: Any, operator: str) -> str:
     if operator in UNCOUNTED or node.domain.startswith("ai.onnx."):
         return "there is no formula for it"
-    return "" if node.domain in STANDARD else "it is not of the standard domain"
+    return "" if node.domain in STANDARD else "not in the standard ONNX domain"
 
 
 def _attributes(node: Any) -> dict[str, Any]:

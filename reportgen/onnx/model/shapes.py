@@ -6,12 +6,13 @@ import ast
 import math
 import operator
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from reportgen.onnx.model.protos import graphs_of
+from reportgen.onnx.model.protos import all_graphs
 
 Shape = tuple[int, ...]
 MakeFeed = Callable[[], Mapping[str, Any]]
@@ -36,26 +37,34 @@ _FUNCTIONS: dict[str, Callable[..., Fraction]] = {
 }
 
 
-def value_shapes(model: Any, sizes: Mapping[str, int]) -> dict[str, Shape]:
-    """Shapes by value name, of every value whose shape is known; `model` is changed on the way.
+def value_shapes(
+    model: Any, sizes: Mapping[str, int], needed: Collection[str] | None = None
+) -> dict[str, Shape]:
+    """Shapes by value name, of every value whose shape is known.
 
     Expressions of symbols that the exporter wrote (`2*batch`, `s77//16`) are evaluated first,
-    onnx's shape inference fills in the rest. Weights lose their contents, not their shapes.
+    onnx's shape inference fills in the rest, unless the shapes of all `needed` values are known by
+    then: in a model that went through inference before, they mostly are.
     """
     import onnx
 
-    graph = model.graph
-    known = {each.name: tuple(each.dims) for each in graph.initializer}
-    for tensor in graph.initializer:
-        if len(tensor.raw_data) > _SMALL:
-            tensor.ClearField("raw_data")
-    for each in graphs_of(graph):
-        _settle(each, sizes)
+    known = {each.name: tuple(each.dims) for each in model.graph.initializer}
+    model = deepcopy(model)
+    for each in all_graphs(model.graph):
+        _substitute_sizes(each, sizes)
+    declared = known | _declared_shapes(model)
+    if needed is not None and all(name in declared for name in needed):
+        return declared
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception:  # what cannot be inferred is unknown; the checker says what is invalid
         inferred = model
-    for each in graphs_of(inferred.graph):
+    return known | _declared_shapes(inferred)
+
+
+def _declared_shapes(model: Any) -> dict[str, Shape]:
+    known: dict[str, Shape] = {}
+    for each in all_graphs(model.graph):
         for value in (*each.value_info, *each.input, *each.output):
             shape = _whole_shape(value)
             if shape is not None:
@@ -63,8 +72,15 @@ def value_shapes(model: Any, sizes: Mapping[str, int]) -> dict[str, Shape]:
     return known
 
 
-def _settle(graph: Any, sizes: Mapping[str, int]) -> None:
-    """Write numbers for symbols; forget shapes of values in which some symbol has no size."""
+def drop_large_contents(graph: Any) -> None:
+    """Clear the contents of initializers that cannot decide a shape; shapes and dtypes remain."""
+    for tensor in graph.initializer:
+        if len(tensor.raw_data) > _SMALL:
+            tensor.ClearField("raw_data")
+
+
+def _substitute_sizes(graph: Any, sizes: Mapping[str, int]) -> None:
+    """Replace symbols by numbers, and drop shapes with a symbol of unknown size."""
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_param"):
@@ -90,7 +106,10 @@ def _whole_shape(value: Any) -> Shape | None:
 
 
 def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
-    """The value of a dimension such as `2*batch + 1`; None where a part of it is unknown."""
+    """The value of a dimension such as `2*batch + 1`; None if a part of it is unknown.
+
+    `sympy.sympify` would be shorter, but it calls `eval`: a file could run code.
+    """
     if expression in sizes:
         return sizes[expression]
     if len(expression) > _LONGEST_EXPRESSION:
@@ -158,12 +177,10 @@ def shapes_by_running(path: Path, names: Iterable[str], make_feed: MakeFeed) -> 
     }
 
 
-def symbol_sizes(path: Path, feed: Mapping[str, Any]) -> dict[str, int]:
-    """The size of every symbol in the inputs of the file, as the arrays in `feed` have it."""
-    import onnx
-
+def symbol_sizes_of(model: Any, feed: Mapping[str, Any]) -> dict[str, int]:
+    """The size of every symbolic dimension of the inputs, taken from the arrays in `feed`."""
     sizes: dict[str, int] = {}
-    for value in onnx.load(path, load_external_data=False).graph.input:
+    for value in model.graph.input:
         if value.name in feed:
             dims = value.type.tensor_type.shape.dim
             for dim, size in zip(dims, feed[value.name].shape, strict=False):

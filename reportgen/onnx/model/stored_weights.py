@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reportgen.onnx.model.control_flow import CONTROL_FLOW
+from reportgen.onnx.model.cost import CONTROL_FLOW
 from reportgen.onnx.model.protos import (
-    bodies_of,
+    all_graphs,
     dtype_name,
-    graphs_of,
     operator_name,
+    subgraphs,
     tensor_bytes,
 )
 from reportgen.onnx.model.shapes import Shape
@@ -57,7 +57,7 @@ class Weight:
 
 def stored_tensors(model: Any) -> dict[str, Weight]:
     """Initializers, dense and sparse, and constants, by name; those of inner graphs too."""
-    graphs = list(graphs_of(model.graph))
+    graphs = list(all_graphs(model.graph))
     found = {name: weight for graph in graphs for name, weight in _stored(graph)}
     scales = _only_scales(graphs)
     return {
@@ -71,7 +71,7 @@ def constants_of(model: Any) -> dict[str, int]:
     from onnx import TensorProto, numpy_helper
 
     found: dict[str, int] = {}
-    for graph in graphs_of(model.graph):
+    for graph in all_graphs(model.graph):
         for name, tensor in _tensors(graph):
             plain = tensor.data_type in (TensorProto.INT64, TensorProto.BOOL)
             if plain and math.prod(tensor.dims) == 1:
@@ -87,7 +87,7 @@ def carried_weights(model: Any, stored: Iterable[str]) -> dict[str, tuple[str, .
     """
     carried: dict[str, tuple[str, ...]] = {name: (name,) for name in stored}
     leaving = {value.name for value in model.graph.output}
-    read = {name for graph in graphs_of(model.graph) for node in graph.node for name in node.input}
+    read = {name for graph in all_graphs(model.graph) for node in graph.node for name in node.input}
     for node in model.graph.node:
         given = [name for name in node.input if name]
         fixed = given and all(name in carried for name in given)
@@ -102,8 +102,8 @@ def carried_weights(model: Any, stored: Iterable[str]) -> dict[str, tuple[str, .
 def weights_read(node: Any, carried: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The stored tensors that `node`, or a node of a graph within it, makes use of."""
     names = [*node.input]
-    for body in bodies_of(node):
-        names += [n for graph in graphs_of(body) for inner in graph.node for n in inner.input]
+    for body in subgraphs(node):
+        names += [n for graph in all_graphs(body) for inner in graph.node for n in inner.input]
     return tuple(dict.fromkeys(each for name in names for each in carried.get(name, ())))
 
 

@@ -37,9 +37,9 @@ def analyze(context: ModelContext) -> Behavior | Skipped:
     Raises:
         SectionError: no forward pass ends on the manifest's inputs.
     """
-    from reportgen.sections.behavior.analysis import examine_model  # torch from here on
+    from reportgen.sections.behavior.analysis import analyze_model  # torch from here on
 
-    return examine_model(context)
+    return analyze_model(context)
 
 
 SECTION = Section(name="behavior", title="Behavior", result=Behavior, analyze=analyze, rules=RULES)

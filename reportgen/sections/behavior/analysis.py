@@ -15,7 +15,7 @@ from reportgen.errors import SectionError
 from reportgen.example_inputs import Examples, make_examples
 from reportgen.manifest import ModelSpec
 from reportgen.outcome import Skipped
-from reportgen.sections.behavior.batch_independence import probe_mates
+from reportgen.sections.behavior.batch_independence import probe_batch_independence
 from reportgen.sections.behavior.determinism import probe_repetition
 from reportgen.sections.behavior.dimensions import Dimension, dimensions_of
 from reportgen.sections.behavior.dynamic_shapes import (
@@ -27,11 +27,11 @@ from reportgen.sections.behavior.dynamic_shapes import (
 )
 from reportgen.sections.behavior.fake_runs import (
     CannotRunError,
-    DryRun,
+    FakeRun,
     Outcome,
     Wish,
-    run_all_dry,
-    run_dry,
+    run_all_fake,
+    run_fake,
     run_real,
 )
 from reportgen.sections.behavior.gradients import Trained, probe_training, reach_on_shapes
@@ -54,14 +54,14 @@ _LARGEST_BATCH = 33
 """Beyond it the manifest's batch and one is not tried: its inputs alone would take long."""
 
 
-def examine_model(context: ModelContext) -> Behavior | Skipped:
+def analyze_model(context: ModelContext) -> Behavior | Skipped:
     """Everything the section says of a model.
 
     Raises:
         SectionError: no forward pass ends on the manifest's inputs.
     """
     if any(parameter.is_meta for parameter in context.model.parameters()):
-        return Skipped(reason="the model's weights are not in memory, so nothing of it can be run")
+        return Skipped(reason="the model's weights are not in memory, so it cannot be run")
     with _uncompiled():
         return Analysis(context, _first_runs(context)).result()
 
@@ -87,7 +87,7 @@ class FirstRuns:
 
     batch: int
     fake: bool
-    evaluation: DryRun
+    evaluation: FakeRun
     runs: dict[str, Outcome]
     wishes: dict[str, Wish]
 
@@ -97,12 +97,12 @@ def _first_runs(context: ModelContext) -> FirstRuns:
     failure: CannotRunError | None = None
     for batch in dict.fromkeys((_BATCH, context.batch)):
         wishes = _wishes(context, batch)
-        runs = run_all_dry(context.model, wishes)
+        runs = run_all_fake(context.model, wishes)
         fake = bool(runs)
         if not fake:
             runs = {"evaluation": run_real(context.model, wishes["evaluation"])}
         evaluation = runs["evaluation"]
-        if isinstance(evaluation, DryRun):
+        if isinstance(evaluation, FakeRun):
             return FirstRuns(
                 batch=batch, fake=fake, evaluation=evaluation, runs=runs, wishes=wishes
             )
@@ -166,10 +166,10 @@ class Analysis:
         first, bench = self._first, self._bench
         repeated = probe_repetition(bench, self._usual, first.evaluation.recorder.random)
         batches = self._samples()
-        mates = probe_mates(bench, batches, repeated, self._single_forms())
+        comparison = probe_batch_independence(bench, batches, repeated, self._single_forms())
         training = self._training()
         trained = probe_training(
-            bench, self._usual, repeated.outputs, training=isinstance(training, DryRun)
+            bench, self._usual, repeated.outputs, training=isinstance(training, FakeRun)
         )
         trained = self._without_values(trained, training)
         groups = different_modules(
@@ -189,7 +189,7 @@ class Analysis:
             probes=(
                 modes_probe(first.evaluation, training, groups, difference),
                 *repeated.probes,
-                *mates,
+                *comparison,
                 *self._other_sizes(batches, training),
                 *trained.probes,
             ),
@@ -214,7 +214,7 @@ class Analysis:
         """The shape that each output has for one sample, by comparing two batches."""
         batch = self._first.batch
         others = (self._first.runs.get(f"batch {n}") for n in _batches(self._study, batch))
-        larger = next((run for run in others if isinstance(run, DryRun)), None)
+        larger = next((run for run in others if isinstance(run, FakeRun)), None)
         if larger is None:
             return {}
         shapes = {form.key: form.shape for form in larger.outputs}
@@ -228,9 +228,9 @@ class Analysis:
         }
 
     def _training(self) -> Outcome:
-        """The pass in training mode; for real where the twin could not."""
+        """The pass in training mode; for real where the fake copy could not."""
         found = self._first.runs.get("training")
-        if isinstance(found, DryRun):
+        if isinstance(found, FakeRun):
             return found
         try:
             self._bench.pay(self._first.batch)
@@ -283,7 +283,7 @@ class Analysis:
         if known or isinstance(training, CannotRunError):
             return trained
         backward = Wish(examples=self._usual, kind="backward", counted=False)
-        return reach_on_shapes(self._model, trained, training, run_dry(self._model, backward))
+        return reach_on_shapes(self._model, trained, training, run_fake(self._model, backward))
 
     def _sizes_of(self, dimension: Dimension) -> tuple[int, ...]:
         """Sizes to try; the largest only where shapes can answer."""

@@ -27,8 +27,8 @@ from reportgen.sections.behavior.wording import capitalized, listed, module_at
 from reportgen.units import format_shape
 
 _CLAIMS = {
-    "batch_of_one": "A sample alone gives the same",
-    "independent": "Samples do not mix",
+    "batch_of_one": "Batch size 1 matches batch size n",
+    "independent": "Samples are independent",
 }
 _OTHERS = 2  # samples of a batch
 _STRICT = 0.02  # of the tolerance: with equal shapes only a data-dependent course rounds otherwise
@@ -37,7 +37,7 @@ Judge = Callable[[Leaves, Leaves, Leaves], Iterator[tuple[str, bool | None]]]
 """From the results of batch, sample and changed batch to a verdict by key; None is unclear."""
 
 
-def probe_mates(
+def probe_batch_independence(
     bench: Bench, batches: Batches, repeated: Repeated, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[Probe, ...]:
     """A sample alone against the batch; then the batch with one sample replaced.
@@ -47,20 +47,20 @@ def probe_mates(
     refusal = _why_not(bench, batches, repeated)
     if refusal or repeated.outputs is None:
         return tuple(_not_run(name, refusal) for name in _CLAIMS)
-    mates = _Mates(bench, batches, repeated.outputs, shapes)
-    alone = mates.alone()
-    return alone, mates.replaced(both_ways=alone.verdict != "yes")
+    comparison = _BatchComparison(bench, batches, repeated.outputs, shapes)
+    alone = comparison.alone()
+    return alone, comparison.replaced(both_ways=alone.verdict != "yes")
 
 
 def _why_not(bench: Bench, batches: Batches, repeated: Repeated) -> str:
     if repeated.outputs is None:
-        return "not even the two passes over the same batch were run"
+        return "the two passes over the same batch were not run"
     if not repeated.repeatable:
-        return "the same batch already gives other results each time"
+        return "two passes over the same batch give different outputs"
     if batches.in_lists:
-        return "every sample is an item of a list, and these are not compared"
+        return "each sample is an item of a list; list items are not compared"
     if not batches.has_batch:
-        return "no input has a dim that follows the batch"
+        return "no input has a batch dimension"
     if bench.batch < 2:
         return "the model runs with one sample only"
     return "" if repeated.outputs else "the model returns no tensor to compare"
@@ -73,7 +73,7 @@ def _not_run(name: str, reason: str) -> Probe:
 
 
 @dataclass(slots=True)
-class _Mates:
+class _BatchComparison:
     bench: Bench
     batches: Batches
     whole: Leaves
@@ -122,14 +122,12 @@ class _Mates:
             k for k in common if self.shapes.get(k, self.whole[k].shape) != self.whole[k].shape
         ]
         if batched and all(is_same(single[key], self.whole[key]) for key in batched):
-            return "A sample alone gives the outputs of the batch before it: they are kept."
+            return "A sample alone gives the outputs of the previous batch: the model caches them."
         for key in common:
             if lost_axis(self.whole[key], single[key], batch) is not None:
                 alone, whole = format_shape(single[key].shape), format_shape(self.whole[key].shape)
                 name = f" for {key}" if key else ""
-                return (
-                    f"A sample alone gives {alone}{name}, without the axis of the batch in {whole}."
-                )
+                return f"A sample alone gives {alone}{name}, without the batch axis of {whole}."
         return ""
 
     def replaced(self, *, both_ways: bool) -> Probe:
@@ -148,7 +146,7 @@ class _Mates:
             single = {key: torch.empty(shape, device="meta") for key, shape in self.shapes.items()}
         changed = self.batches.with_other_sample(other)
         if not self.batches.changes(other):
-            return _not_run("independent", "the inputs are the same for every seed")
+            return _not_run("independent", "every seed gives the same inputs")
         try:
             self.bench.pay(self.bench.batch)
             found = self.bench.outputs(changed)
@@ -196,14 +194,14 @@ class _Mates:
         wrong = [key for key, verdict in seen.items() if verdict is False]
         unclear = [key or "the output" for key, verdict in seen.items() if verdict is None]
         evidence = (
-            (f"{listed(unclear)}: without one axis that follows the batch, not compared",)
+            (f"{listed(unclear)}: not compared, since no single axis scales with the batch",)
             if unclear
             else ()
         )
         if not seen:
-            return _not_run(name, "no other batch runs, so where the batch lies is not known")
+            return _not_run(name, "no other batch size runs, so the batch axis is unknown")
         if len(unclear) == len(seen):
-            return _not_run(name, "no output has one axis that follows the batch")
+            return _not_run(name, "no output has exactly one axis that scales with the batch")
         if not wrong:
             sentence = _YES[name].format(self.bench.batch)
             return Probe(
@@ -252,12 +250,12 @@ class _Mates:
 
 
 _YES = {
-    "batch_of_one": "A sample gives alone what it gives in a batch of {}, but for rounding.",
-    "independent": "Replacing one sample in a batch of {} changes nothing for the other.",
+    "batch_of_one": "A sample gives the same output alone and in a batch of {}, within rounding.",
+    "independent": "Replacing one sample in a batch of {} does not change the other outputs.",
 }
 _NO = {
-    "batch_of_one": "A sample alone gives another result than in a batch of {}{}{}.",
-    "independent": "The result of a sample changes with its mates in a batch of {}{}{}.",
+    "batch_of_one": "A sample alone gives a different output than in a batch of {}{}{}.",
+    "independent": "The output for a sample depends on the other samples in the batch of {}{}{}.",
 }
 
 

@@ -73,7 +73,7 @@ def how_far(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> str:
     Example: `logits by up to 0.53`.
     """
     if list(a) != list(b):
-        return "other outputs come back"
+        return "the output keys differ"
     words = []
     for key, tensor in a.items():
         if is_close(tensor, b[key]):

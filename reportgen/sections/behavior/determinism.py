@@ -26,10 +26,10 @@ from reportgen.sections.behavior.state import Snapshot, version_of
 from reportgen.sections.behavior.wording import capitalized, listed, module_at
 
 _CLAIMS = {
-    "repeatable": "Two evaluation passes agree",
+    "repeatable": "Two evaluation passes give the same output",
     "finite": "Outputs are finite",
-    "inputs_kept": "Inputs stay as they were",
-    "stateless": "No state is left behind",
+    "inputs_kept": "Inputs are not modified",
+    "stateless": "Evaluation leaves buffers unchanged",
 }
 
 Draws = Mapping[tuple[str, str], int]
@@ -118,7 +118,7 @@ def _agreeing(first: Leaves, second: Leaves) -> Probe:
     if not first:
         return _probe("repeatable", "not run", "The model returns no tensor to compare.")
     exactly = all(is_same(tensor, second[key]) for key, tensor in first.items())
-    how = "bit for bit" if exactly else "but for rounding"
+    how = "bit for bit" if exactly else "within rounding"
     return _probe("repeatable", "yes", f"Two evaluation passes over the same inputs agree {how}.")
 
 
@@ -135,7 +135,7 @@ def _differing(
     if changed:
         evidence.append(f"a pass changes {listed(changed)}")
     if not evidence:
-        evidence.append("no random operator of torch runs and no state was seen to change")
+        evidence.append("no random PyTorch operator runs and no state change was detected")
     return _probe(
         "repeatable",
         "no",
@@ -164,12 +164,12 @@ def _finite(bench: Bench, outputs: Leaves, path: str | None) -> Probe:
     bad = [key or "the output" for key, tensor in outputs.items() if not is_finite(tensor)]
     first = "" if path is None else f"first seen in the result of {module_at(bench.model, path)}"
     if not bad:
-        inside = (f"NaN or infinity occurs inside and stays there: {first}",) if first else ()
-        return _probe("finite", "yes", "No output holds NaN or infinity.", inside)
+        inside = (f"only intermediate results contain NaN or infinity: {first}",) if first else ()
+        return _probe("finite", "yes", "No output contains NaN or infinity.", inside)
     return _probe(
         "finite",
         "no",
-        f"{capitalized(listed(bad))} hold{'s' * (len(bad) == 1)} NaN or infinity"
+        f"{capitalized(listed(bad))} contain{'s' * (len(bad) == 1)} NaN or infinity"
         f"{f', {first}' if first else ''}.",
         _kinds(outputs),
         (path,) if path is not None else (),
@@ -193,7 +193,7 @@ def _inputs_kept(before: Examples, after: Examples) -> Probe:
     """`after` are the copies that a pass was given."""
     names = _changed_inputs(before, after)
     if not names:
-        return _probe("inputs_kept", "yes", "The forward pass leaves its inputs as they were.")
+        return _probe("inputs_kept", "yes", "The forward pass does not modify its inputs.")
     return _probe(
         "inputs_kept",
         "no",
@@ -221,7 +221,7 @@ def _structure(examples: Examples) -> Any:
 def _stateless(changed: tuple[str, ...]) -> Probe:
     if not changed:
         return _probe(
-            "stateless", "yes", "An evaluation pass changes nothing that the model holds."
+            "stateless", "yes", "An evaluation pass changes no parameter, buffer or attribute."
         )
     return _probe(
         "stateless", "no", f"An evaluation pass changes {listed(changed)}.", where=changed

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reportgen.example_inputs import Examples
 from reportgen.pytree import named_tensors
 from reportgen.sections.behavior.dimensions import Dimension
-from reportgen.sections.behavior.fake_runs import CannotRunError, DryRun, Outcome, forms_of
+from reportgen.sections.behavior.fake_runs import CannotRunError, FakeRun, Outcome, forms_of
 from reportgen.sections.behavior.result import OutputForm, Probe
 from reportgen.sections.behavior.runner import Bench, NotRunError, PassFailedError, copied
 from reportgen.sections.behavior.wording import capitalized, forms, joined, listed
@@ -59,7 +59,7 @@ class Tried:
         return f"{self.size}: not tried, {self.refusal}"
 
 
-def asks_values(base: DryRun) -> bool:
+def asks_values(base: FakeRun) -> bool:
     """Whether a pass looks up by index: shapes alone cannot say that an index is too large."""
     return not _INDEXING.isdisjoint(base.recorder.operators)
 
@@ -71,7 +71,7 @@ def answer(bench: Bench, question: Question, *, on_values: bool) -> Tried:
         return Tried(size=size, failure=dry.reason)
     on_shapes = (
         Tried(size=size, outputs=dry.outputs, on_shapes=not dry.real)
-        if isinstance(dry, DryRun)
+        if isinstance(dry, FakeRun)
         else None
     )
     if on_shapes and not (on_values and on_shapes.on_shapes):
@@ -141,7 +141,7 @@ def dimension_probe(
         sentence = f"{name} can be {joined(good)} too; {following}."
     elif not good:
         verdict = "no"
-        sentence = f"{name} {'are' if plural else 'is'} baked in: only {dimension.size} runs, "
+        sentence = f"{name} {'are' if plural else 'is'} fixed: only {dimension.size} runs, "
         sentence += f"not {joined(bad)}."
     else:
         verdict = "no"
@@ -168,5 +168,5 @@ def _following(base: Sequence[OutputForm], tried: Sequence[Tried]) -> str:
     if not following:
         return _STAY
     if len(following) >= len(shapes):
-        return "the outputs' shapes follow"
+        return "the output shapes change too"
     return f"the shape of {listed(list(following), 3)} follows"

@@ -1,4 +1,4 @@
-"""Passes for questions about shapes and operators: on a twin without data where that works."""
+"""Passes for questions about shapes and operators: on a fake copy without data where that works."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from reportgen.error_text import one_line
 from reportgen.example_inputs import Examples
-from reportgen.fake_model import ValuesNeededError, countable, lent, set_mode, twin
+from reportgen.fake_model import ValuesNeededError, eval_mode, fake_copy, set_mode, unfused_kernels
 from reportgen.pytree import buffers_of, modules_of, named_tensors
 from reportgen.sections.behavior.op_recorder import Recorder, Running, bytes_of, storage_of
 from reportgen.sections.behavior.result import OutputForm
@@ -61,7 +61,7 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class DryRun:
+class FakeRun:
     """What a pass showed, without its values."""
 
     outputs: tuple[OutputForm, ...]
@@ -92,11 +92,11 @@ class CannotRunError(Exception):
         self.__cause__ = error
 
 
-Outcome = DryRun | CannotRunError
+Outcome = FakeRun | CannotRunError
 
 
-def run_all_dry(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outcome]:
-    """Every wish on one twin, in order; empty where there is no twin or the first wish fails.
+def run_all_fake(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outcome]:
+    """Every wish on one fake_copy, in order; empty where there is no twin or the first wish fails.
 
     Shapes cost as much for every size. A wish that is not counted runs on the lent model where
     arithmetic is cheaper than that.
@@ -109,7 +109,7 @@ def run_all_dry(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outco
     cheap: list[str] = []
     usual = next(iter(wishes.values()))
     try:
-        with twin(model, (calls, {})) as (double, (copies, _)):
+        with fake_copy(model, (calls, {})) as (double, (copies, _)):
             fresh = _held(double)
             for (name, wish), (args, kwargs) in zip(wishes.items(), copies, strict=True):
                 if not wish.counted and _is_cheap(found, usual, wish):
@@ -122,9 +122,9 @@ def run_all_dry(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outco
                     return {}
                 if used and (failed or wish.kind != "evaluation"):
                     doubtful.append(name)
-    except Exception:  # a model that cannot be copied: there is no twin
+    except Exception:  # a model that cannot be copied: there is no fake_copy
         return {}
-    found |= {name: run_dry(model, wishes[name]) for name in doubtful}
+    found |= {name: run_fake(model, wishes[name]) for name in doubtful}
     return found | {name: run_real(model, wishes[name]) for name in cheap}
 
 
@@ -152,24 +152,24 @@ def _held(model: nn.Module) -> list[tuple[str, int, int]]:
     ]
 
 
-def run_dry(model: nn.Module, wish: Wish) -> Outcome:
-    """One wish on a twin of its own."""
+def run_fake(model: nn.Module, wish: Wish) -> Outcome:
+    """One wish on a fake copy of its own."""
     arguments = wish.examples.args, wish.examples.kwargs
-    with twin(model, arguments) as (double, (args, kwargs)):
+    with fake_copy(model, arguments) as (double, (args, kwargs)):
         return run_once(double, args, kwargs, wish)
 
 
 def run_real(model: nn.Module, wish: Wish) -> Outcome:
     """One wish on the model itself, which is given back as it was."""
-    with lent(model, (wish.examples.args, wish.examples.kwargs)) as (borrowed, (args, kwargs)):
+    with eval_mode(model, (wish.examples.args, wish.examples.kwargs)) as (borrowed, (args, kwargs)):
         outcome = run_once(borrowed, args, kwargs, wish)
-    return replace(outcome, real=True) if isinstance(outcome, DryRun) else outcome
+    return replace(outcome, real=True) if isinstance(outcome, FakeRun) else outcome
 
 
 def run_once(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], wish: Wish
 ) -> Outcome:
-    """One watched pass of a twin or of a lent model."""
+    """One watched pass of a fake copy or of a lent model."""
     set_mode(model, training=wish.kind != "evaluation")
     running, saved = Running(model), Saved(model)
     running.watchers.append(saved)
@@ -179,14 +179,14 @@ def run_once(
         with torch.set_grad_enabled(wish.kind == "backward"), running.watching(), saved.watching():
             with ExitStack() as counting:
                 if wish.counted:
-                    counting.enter_context(countable(model))
+                    counting.enter_context(unfused_kernels(model))
                     counting.enter_context(recorder)
                 output = model(*args, **kwargs)
             leaves = named_tensors(output)
             reached = _reached(model, leaves) if wish.kind == "backward" else None
     except Exception as error:  # the model's own; it becomes an answer
         return CannotRunError(error, running.path)
-    return DryRun(
+    return FakeRun(
         outputs=forms_of(leaves),
         recorder=recorder,
         running=running,

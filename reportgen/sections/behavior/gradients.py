@@ -12,7 +12,7 @@ from reportgen.example_inputs import Examples
 from reportgen.fake_model import set_mode
 from reportgen.pytree import named_tensors
 from reportgen.sections.behavior.comparison import how_far, is_finite
-from reportgen.sections.behavior.fake_runs import CannotRunError, DryRun, Outcome, Saved
+from reportgen.sections.behavior.fake_runs import CannotRunError, FakeRun, Outcome, Saved
 from reportgen.sections.behavior.op_recorder import Recorder, Running, storage_of
 from reportgen.sections.behavior.result import Probe, Verdict
 from reportgen.sections.behavior.runner import (
@@ -87,7 +87,7 @@ def probe_training(
 
 
 def reach_on_shapes(
-    model: nn.Module, trained: Trained, training: DryRun, backward: Outcome
+    model: nn.Module, trained: Trained, training: FakeRun, backward: Outcome
 ) -> Trained:
     """`trained` with what a backward pass without values tells, where a real one was too much.
 
@@ -127,7 +127,7 @@ def _have_same_form(a: Leaves, b: Leaves) -> bool:
 
 def _difference(whole: Leaves, outputs: Leaves) -> str:
     apart = how_far({key: tensor.detach() for key, tensor in outputs.items()}, whole)
-    return f"differ: {apart}" if apart else "agree but for rounding"
+    return f"differ: {apart}" if apart else "agree within rounding"
 
 
 def _forward(
@@ -241,13 +241,13 @@ def _reaching(missing: list[str], zero: list[str], total: int, how: str) -> Prob
 
 def _finite(broken: list[str], total: int, how: str) -> Probe:
     if total == 0:
-        return _probe("finite_gradients", "not run", "There is no gradient to look at.")
+        return _probe("finite_gradients", "not run", "The backward pass gives no gradient.")
     if not broken:
-        return _probe("finite_gradients", "yes", f"No gradient holds NaN or infinity{how}.")
+        return _probe("finite_gradients", "yes", f"No gradient contains NaN or infinity{how}.")
     return _probe(
         "finite_gradients",
         "no",
-        f"{len(broken):,} of {total:,} gradients hold{'s' * (len(broken) == 1)} NaN or "
+        f"{len(broken):,} of {total:,} gradients contain{'s' * (len(broken) == 1)} NaN or "
         f"infinity{how}: {listed(broken)}.",
         where=broken,
     )

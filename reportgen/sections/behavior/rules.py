@@ -22,7 +22,7 @@ def _denied(result: Behavior, *names: str) -> Iterator[Hit]:
     Severity.WARNING,
     advice="pass training=self.training to functional dropout, or draw the noise outside the model",
 )
-def evaluation_passes_that_differ(result: Behavior) -> Iterator[Hit]:
+def non_deterministic_evaluation(result: Behavior) -> Iterator[Hit]:
     """A model that answers twice differently to the same inputs, in evaluation mode.
 
     Usually a functional dropout without `training=self.training`, noise drawn inside the
@@ -37,7 +37,7 @@ def evaluation_passes_that_differ(result: Behavior) -> Iterator[Hit]:
     Severity.WARNING,
     advice="keep samples apart: reduce and normalize over every dim but the batch",
 )
-def results_that_depend_on_batch_mates(result: Behavior) -> Iterator[Hit]:
+def batch_dependent_results(result: Behavior) -> Iterator[Hit]:
     """A sample whose result depends on the other samples of its batch, in evaluation mode.
 
     The usual causes are batch normalization without running statistics, a softmax, mean or
@@ -52,7 +52,7 @@ def results_that_depend_on_batch_mates(result: Behavior) -> Iterator[Hit]:
     Severity.WARNING,
     advice="keep state out of the forward pass, or change it only `if self.training`",
 )
-def evaluation_that_changes_state(result: Behavior) -> Iterator[Hit]:
+def stateful_evaluation(result: Behavior) -> Iterator[Hit]:
     """An evaluation pass that changes parameters, buffers or attributes of the model.
 
     What is filled once and then stays, such as a cache of positions, is not meant. A model that
@@ -83,7 +83,7 @@ def parameters_without_gradient(result: Behavior) -> Iterator[Hit]:
     Severity.WARNING,
     advice="guard logarithms, roots and divisions; or give the input's true range (low, high)",
 )
-def outputs_that_are_not_finite(result: Behavior) -> Iterator[Hit]:
+def non_finite_outputs(result: Behavior) -> Iterator[Hit]:
     """An output that holds NaN or infinity for random inputs of the manifest's range.
 
     The first module whose result is not finite is named. Where the manifest says nothing of the
@@ -97,7 +97,7 @@ def outputs_that_are_not_finite(result: Behavior) -> Iterator[Hit]:
     Severity.WARNING,
     advice="clone the input first, or use the operator that is not in place",
 )
-def inputs_changed_in_place(result: Behavior) -> Iterator[Hit]:
+def inputs_modified_in_place(result: Behavior) -> Iterator[Hit]:
     """A forward pass that writes into its own inputs.
 
     The caller's tensor is another one after the call: a second call on the same batch, an
@@ -111,7 +111,7 @@ def inputs_changed_in_place(result: Behavior) -> Iterator[Hit]:
     Severity.WARNING,
     advice="add a small epsilon under roots, norms and divisions, also where `where` hides them",
 )
-def gradients_that_are_not_finite(result: Behavior) -> Iterator[Hit]:
+def non_finite_gradients(result: Behavior) -> Iterator[Hit]:
     """A parameter whose gradient holds NaN or infinity in the first backward pass.
 
     Typical are the root or the norm of an exact zero, and a `torch.where` that hides a division
@@ -124,11 +124,11 @@ def gradients_that_are_not_finite(result: Behavior) -> Iterator[Hit]:
 
 
 RULES = (
-    evaluation_passes_that_differ,
-    results_that_depend_on_batch_mates,
-    evaluation_that_changes_state,
+    non_deterministic_evaluation,
+    batch_dependent_results,
+    stateful_evaluation,
     parameters_without_gradient,
-    outputs_that_are_not_finite,
-    inputs_changed_in_place,
-    gradients_that_are_not_finite,
+    non_finite_outputs,
+    inputs_modified_in_place,
+    non_finite_gradients,
 )

@@ -19,11 +19,11 @@ class Budget:
     def refusal(self, work: int, held_bytes: int = 0) -> str:
         """Take `work` operations; returns why not, where that is too much, else ""."""
         if held_bytes > MOST_BYTES:
-            return f"it would take {format_bytes(held_bytes)} of memory"
+            return f"it would need {format_bytes(held_bytes)} of memory"
         if work > self._left:
             return (
-                f"it would take {format_count(work)} operations, and {format_count(self._left)} "
-                "are left for the probes of this model"
+                f"it would need {format_count(work)} operations, and {format_count(self._left)} "
+                "are left in this model's budget"
             )
         self._left -= work
         return ""

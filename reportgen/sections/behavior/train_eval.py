@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from reportgen.sections.behavior.fake_runs import CannotRunError, DryRun, Outcome
+from reportgen.sections.behavior.fake_runs import CannotRunError, FakeRun, Outcome
 from reportgen.sections.behavior.result import Mode, ModuleGroup, OperatorCounts, Probe
 from reportgen.sections.behavior.wording import counted, forms, listed
 
-_OTHER_NUMBERS = "gives other numbers to its operators"
+_OTHER_NUMBERS = "passes different arguments to its operators"
 _BATCH_NORM = nn.modules.batchnorm._NormBase
 
 
@@ -29,7 +29,7 @@ def mode_of(run: Outcome, saved_bytes: int | None = None) -> Mode:
     )
 
 
-def different_operators(evaluation: DryRun, training: Outcome) -> tuple[OperatorCounts, ...]:
+def different_operators(evaluation: FakeRun, training: Outcome) -> tuple[OperatorCounts, ...]:
     """Operators whose number differs between the modes, by name."""
     if isinstance(training, CannotRunError):
         return ()
@@ -42,7 +42,7 @@ def different_operators(evaluation: DryRun, training: Outcome) -> tuple[Operator
 
 
 def different_modules(
-    model: nn.Module, evaluation: DryRun, training: Outcome, *, steady: bool
+    model: nn.Module, evaluation: FakeRun, training: Outcome, *, steady: bool
 ) -> tuple[ModuleGroup, ...]:
     """Modules that run other operators in training mode, or run in one mode only, by reason.
 
@@ -61,7 +61,7 @@ def different_modules(
     )
 
 
-def _difference(path: str, module: nn.Module, evaluation: DryRun, training: DryRun) -> str:
+def _difference(path: str, module: nn.Module, evaluation: FakeRun, training: FakeRun) -> str:
     calls = evaluation.running.calls[path], training.running.calls[path]
     if calls[0] == 0 or calls[1] == 0:
         if calls == (0, 0) or _parent_is_idle(path, evaluation if calls[1] else training):
@@ -82,7 +82,7 @@ def _difference(path: str, module: nn.Module, evaluation: DryRun, training: DryR
     return f"runs {'other' if more and less else 'more' if more else 'fewer'} operators: {names}"
 
 
-def _parent_is_idle(path: str, run: DryRun) -> bool:
+def _parent_is_idle(path: str, run: FakeRun) -> bool:
     """Whether the module above has not run either, and so says it for this one."""
     return path != "" and run.running.calls[path.rpartition(".")[0]] == 0
 
@@ -140,13 +140,13 @@ def _remarks(module: nn.Module) -> Iterator[str]:
 
 
 def modes_probe(
-    evaluation: DryRun,
+    evaluation: FakeRun,
     training: Outcome,
     groups: tuple[ModuleGroup, ...],
     difference: str | None,
 ) -> Probe:
     """Whether the mode makes a difference; `difference` is that of the outputs in words."""
-    name, claim = "modes_agree", "Both modes do the same"
+    name, claim = "modes_agree", "Same output in train and eval mode"
     if isinstance(training, CannotRunError):
         return Probe(
             name=name,

@@ -6,7 +6,14 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from reportgen.errors import SectionError
-from reportgen.sections.graphs.graph import Edge, Graph, Group, Member, Node, make_graph
+from reportgen.sections.graphs.graph import (
+    DrawnGraph,
+    Edge,
+    GraphGroup,
+    GraphMember,
+    GraphNode,
+    make_graph,
+)
 from reportgen.sections.graphs.trace import Call, Operation, Trace
 
 if TYPE_CHECKING:
@@ -24,22 +31,22 @@ _RELAYS = (
 _SHOWN_PARAMETERS = 3  # written on one box
 
 
-def full_autograd_graph(trace: Trace) -> Graph:
+def full_autograd_graph(trace: Trace) -> DrawnGraph:
     """Every autograd node and every parameter a box of its own, without groups.
 
     Raises:
         SectionError: no output depends on a parameter that requires a gradient.
     """
-    return _Reader(trace, one_box_per_module=False).graph()
+    return _AutogradReader(trace, one_box_per_module=False).graph()
 
 
-def autograd_graph(trace: Trace) -> Graph:
+def autograd_graph(trace: Trace) -> DrawnGraph:
     """Autograd nodes in the groups of the modules that made them, one box per innermost module.
 
     Raises:
         SectionError: no output depends on a parameter that requires a gradient.
     """
-    return _Reader(trace, one_box_per_module=True).graph()
+    return _AutogradReader(trace, one_box_per_module=True).graph()
 
 
 def no_gradient(trace: Trace) -> list[str]:
@@ -48,7 +55,7 @@ def no_gradient(trace: Trace) -> list[str]:
     return [name for key, name in trace.names.items() if key not in reached]
 
 
-class _Reader:
+class _AutogradReader:
     """Makes boxes of autograd nodes and of the parameters behind them."""
 
     def __init__(self, trace: Trace, *, one_box_per_module: bool) -> None:
@@ -60,7 +67,7 @@ class _Reader:
         self._needed = _needed_functions(trace)
         self._order = list(self._needed)
 
-    def graph(self) -> Graph:
+    def graph(self) -> DrawnGraph:
         if not self._needed:
             raise SectionError("no output depends on a parameter that requires a gradient")
         members = self._members(self._trace.root)
@@ -70,11 +77,11 @@ class _Reader:
         self._connect()
         if self._fine:
             members = tuple(_nodes(members))
-        root = Group(key=next(self._keys), title=self._trace.root.title, members=members)
+        root = GraphGroup(key=next(self._keys), title=self._trace.root.title, members=members)
         return make_graph(root, self._edges)
 
-    def _members(self, call: Call) -> tuple[Member, ...]:
-        drawn: list[Member] = []
+    def _members(self, call: Call) -> tuple[GraphMember, ...]:
+        drawn: list[GraphMember] = []
         for member in call.members:
             if isinstance(member, Operation):
                 drawn.extend(self._functions(self._wanted([member]), member.call.path))
@@ -87,8 +94,8 @@ class _Reader:
     def _wanted(self, operations: list[Operation]) -> list[Function]:
         return [f for o in operations for f in o.functions if f in self._needed]
 
-    def _functions(self, functions: list[Function], path: str) -> list[Node]:
-        drawn: list[Node] = []
+    def _functions(self, functions: list[Function], path: str) -> list[GraphNode]:
+        drawn: list[GraphNode] = []
         for function in functions:
             if (variable := getattr(function, "variable", None)) is not None:
                 name = self._trace.names.get(id(variable), "")
@@ -97,10 +104,10 @@ class _Reader:
             key = self._boxes[function] = next(self._keys)
             title = _title(function)
             minor = any(title.startswith(relay) for relay in _RELAYS)
-            drawn.append(Node(key=key, kind="function", title=title, path=path, minor=minor))
+            drawn.append(GraphNode(key=key, kind="function", title=title, path=path, minor=minor))
         return drawn
 
-    def _leaf(self, call: Call) -> list[Node]:
+    def _leaf(self, call: Call) -> list[GraphNode]:
         """A module that calls no others as one box: its functions and its parameters."""
         functions = self._wanted(list(call.operations()))
         if not functions:
@@ -118,7 +125,7 @@ class _Reader:
         ]
         more = [f"+{len(told) - _SHOWN_PARAMETERS} more"] if len(told) > _SHOWN_PARAMETERS else []
         return [
-            Node(
+            GraphNode(
                 key=key,
                 kind="function",
                 title=telling[0] if alone else call.title,
@@ -139,13 +146,13 @@ class _Reader:
                 if feeding in self._boxes and self._boxes[feeding] != key:
                     self._edges.add((self._boxes[feeding], key))
 
-    def _outputs(self) -> list[Node]:
-        drawn: list[Node] = []
+    def _outputs(self) -> list[GraphNode]:
+        drawn: list[GraphNode] = []
         for output in self._trace.outputs:
             if output.function is not None:
                 key = next(self._keys)
                 self._edges.add((self._boxes[output.function], key))
-                drawn.append(Node(key=key, kind="output", title=output.name or "output",
+                drawn.append(GraphNode(key=key, kind="output", title=output.name or "output",
                                   lines=(_tuple(output.shape),)))  # fmt: skip
         return drawn
 
@@ -169,19 +176,19 @@ def _needed_functions(trace: Trace) -> dict[Function, None]:
     return found
 
 
-def _nodes(members: tuple[Member, ...]) -> list[Node]:
-    return [n for m in members for n in ([m] if isinstance(m, Node) else m.nodes())]
+def _nodes(members: tuple[GraphMember, ...]) -> list[GraphNode]:
+    return [n for m in members for n in ([m] if isinstance(m, GraphNode) else m.nodes())]
 
 
-def _leaf_box(key: int, name: str, shape: tuple[int, ...]) -> Node:
-    return Node(key=key, kind="parameter", title=name or "input", path=name,
+def _leaf_box(key: int, name: str, shape: tuple[int, ...]) -> GraphNode:
+    return GraphNode(key=key, kind="parameter", title=name or "input", path=name,
                 lines=(_tuple(shape),))  # fmt: skip
 
 
-def _group(key: int, call: Call, inside: tuple[Member, ...]) -> Group:
+def _group(key: int, call: Call, inside: tuple[GraphMember, ...]) -> GraphGroup:
     from reportgen.sections.graphs.modules import parameters
 
-    return Group(key=key, title=call.title, name=call.name, path=call.path, members=inside,
+    return GraphGroup(key=key, title=call.title, name=call.name, path=call.path, members=inside,
                  parameters=parameters(call.module))  # fmt: skip
 
 

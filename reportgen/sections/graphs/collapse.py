@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reportgen.sections.graphs.fold_repeats import Alike, folded
+from reportgen.sections.graphs.fold_repeats import StructureIndex, folded
 from reportgen.sections.graphs.graph import (
-    Graph,
-    Group,
-    Member,
-    Node,
+    DrawnGraph,
+    GraphGroup,
+    GraphMember,
+    GraphNode,
     leading_to,
     merged,
     rebuild,
 )
 
 
-def without_minor(graph: Graph) -> Graph:
+def without_minor(graph: DrawnGraph) -> DrawnGraph:
     """The graph with relays (reshapes, transposes, accumulators) drawn into their edges."""
     return drawn_through(graph, {node.key for node in graph.root.nodes() if node.minor})
 
 
-def drawn_through(graph: Graph, keys: set[int]) -> Graph:
+def drawn_through(graph: DrawnGraph, keys: set[int]) -> DrawnGraph:
     """The graph without the boxes `keys`, their edges joined; kept where that adds edges."""
     sources: dict[int, set[int]] = dict(leading_to(graph.edges))
     targets = leading_to(frozenset((b, a) for a, b in graph.edges))
@@ -40,7 +40,7 @@ def drawn_through(graph: Graph, keys: set[int]) -> Graph:
             sources[b] = (sources[b] - {key}) | before
         gone.add(key)
     edges = frozenset((a, b) for b, feeding in sources.items() if b not in gone for a in feeding)
-    return Graph(
+    return DrawnGraph(
         root=graph.root.only({n.key for n in graph.root.nodes()} - gone),
         edges=edges,
         loops=graph.loops,
@@ -48,14 +48,14 @@ def drawn_through(graph: Graph, keys: set[int]) -> Graph:
     )
 
 
-def unwrapped(graph: Graph) -> Graph:
+def unwrapped(graph: DrawnGraph) -> DrawnGraph:
     """The graph without groups around a single member, which takes over the group's name."""
 
-    def unwrap(group: Group) -> Member:
+    def unwrap(group: GraphGroup) -> GraphMember:
         if len(group.members) != 1 or group.repeat > 1:
             return group
         (only,) = group.members
-        if isinstance(only, Node) and only.kind in ("parameter", "constant"):
+        if isinstance(only, GraphNode) and only.kind in ("parameter", "constant"):
             return group
         name = ".".join(part for part in (group.name, only.name) if part)
         return replace(only, name=name, path=only.path or group.path)
@@ -63,16 +63,16 @@ def unwrapped(graph: Graph) -> Graph:
     return merged(graph, rebuild(graph.root, unwrap), {})
 
 
-def opened_within(graph: Graph, budget: int) -> Graph:
+def opened_within(graph: DrawnGraph, budget: int) -> DrawnGraph:
     """The graph with as many groups open as give at most about `budget` boxes.
 
     Level by level: a whole level where it fits, else the first group of each build, so that every
     kind of block is drawn in full once; groups closed for that say where to look.
     """
-    alike = Alike(graph, loose=True)
+    alike = StructureIndex(graph, loose=True)
     opened: set[int] = set()
-    shown: dict[int, Group] = {}
-    level = [m for m in graph.root.members if isinstance(m, Group)]
+    shown: dict[int, GraphGroup] = {}
+    level = [m for m in graph.root.members if isinstance(m, GraphGroup)]
     while level:
         _open_level(graph.root, level, alike, opened, shown, budget)
         level = [
@@ -80,17 +80,17 @@ def opened_within(graph: Graph, budget: int) -> Graph:
             for group in level
             if group.key in opened
             for inner in group.members
-            if isinstance(inner, Group)
+            if isinstance(inner, GraphGroup)
         ]
     return _closed(graph, opened, alike, shown)
 
 
 def _open_level(
-    root: Group,
-    level: list[Group],
-    alike: Alike,
+    root: GraphGroup,
+    level: list[GraphGroup],
+    alike: StructureIndex,
     opened: set[int],
-    shown: dict[int, Group],
+    shown: dict[int, GraphGroup],
     budget: int,
 ) -> None:
     kinds = {group.key: alike.build(group) for group in level}
@@ -108,17 +108,19 @@ def _open_level(
             shown.setdefault(kinds[group.key], group)
 
 
-def _drawn(group: Group, opened: set[int]) -> int:
+def _drawn(group: GraphGroup, opened: set[int]) -> int:
     return sum(
-        _drawn(member, opened) if isinstance(member, Group) and member.key in opened else 1
+        _drawn(member, opened) if isinstance(member, GraphGroup) and member.key in opened else 1
         for member in group.members
     )
 
 
-def _closed(graph: Graph, opened: set[int], alike: Alike, shown: dict[int, Group]) -> Graph:
+def _closed(
+    graph: DrawnGraph, opened: set[int], alike: StructureIndex, shown: dict[int, GraphGroup]
+) -> DrawnGraph:
     moves: dict[int, int] = {}
 
-    def close(group: Group) -> Member:
+    def close(group: GraphGroup) -> GraphMember:
         keys = [node.key for node in group.nodes()]
         moves.update(dict.fromkeys(keys, keys[0]))
         twin = shown.get(alike.build(group))
@@ -130,20 +132,20 @@ def _closed(graph: Graph, opened: set[int], alike: Alike, shown: dict[int, Group
 
 
 def _close_members(
-    group: Group, close: Callable[[Group], Member], opened: set[int]
-) -> tuple[Member, ...]:
-    members: list[Member] = []
+    group: GraphGroup, close: Callable[[GraphGroup], GraphMember], opened: set[int]
+) -> tuple[GraphMember, ...]:
+    members: list[GraphMember] = []
     for member in group.members:
-        if isinstance(member, Group) and member.key in opened:
+        if isinstance(member, GraphGroup) and member.key in opened:
             inner = _close_members(member, close, opened)
             members.append(replace(member, members=inner))
         else:
-            members.append(close(member) if isinstance(member, Group) else member)
+            members.append(close(member) if isinstance(member, GraphGroup) else member)
     return tuple(members)
 
 
-def _closed_box(group: Group, key: int, lines: tuple[str, ...]) -> Node:
-    return Node(
+def _closed_box(group: GraphGroup, key: int, lines: tuple[str, ...]) -> GraphNode:
+    return GraphNode(
         key=key,
         kind=group.kind,
         title=group.title,
@@ -162,7 +164,7 @@ def _first(path: str) -> str:
     return path.split(" … ", maxsplit=1)[0]
 
 
-def readable(graph: Graph, budget: int) -> Graph:
+def readable(graph: DrawnGraph, budget: int) -> DrawnGraph:
     """The graph in at most about `budget` boxes, collapsed no further than that takes."""
     graph = unwrapped(graph)
     if graph.size <= budget:

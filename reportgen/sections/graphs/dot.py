@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from html import escape
 
-from reportgen.sections.graphs.graph import Edge, Graph, Group, Member, Node
+from reportgen.sections.graphs.graph import DrawnGraph, Edge, GraphGroup, GraphMember, GraphNode
 from reportgen.units import format_count
 
 FONTS = "Inter,Report Hangul,NanumGothic,sans-serif"
@@ -31,7 +31,7 @@ _LONGEST_TITLE = 44
 _LONGEST_ROW = 46
 
 
-def dot_text(graph: Graph, *, prefix: str, attributes: str = "") -> str:
+def dot_text(graph: DrawnGraph, *, prefix: str, attributes: str = "") -> str:
     """The graph in graphviz's language.
 
     Args:
@@ -42,7 +42,7 @@ def dot_text(graph: Graph, *, prefix: str, attributes: str = "") -> str:
     return "\n".join(_lines(graph, prefix, attributes)) + "\n"
 
 
-def _lines(graph: Graph, prefix: str, attributes: str) -> Iterator[str]:
+def _lines(graph: DrawnGraph, prefix: str, attributes: str) -> Iterator[str]:
     yield "digraph g {"
     yield f'graph [id="{prefix}graph" bgcolor="transparent" margin=0 pad=0.06'
     yield f'  fontname="{FONTS}" fontsize={LINE_POINTS} labeljust=l'
@@ -58,12 +58,12 @@ def _lines(graph: Graph, prefix: str, attributes: str) -> Iterator[str]:
     yield "}"
 
 
-def _ordered(graph: Graph) -> list[tuple[Edge, bool]]:
+def _ordered(graph: DrawnGraph) -> list[tuple[Edge, bool]]:
     return [(e, False) for e in sorted(graph.edges)] + [(e, True) for e in sorted(graph.loops)]
 
 
-def _member(member: Member, prefix: str) -> Iterator[str]:
-    if isinstance(member, Node):
+def _member(member: GraphMember, prefix: str) -> Iterator[str]:
+    if isinstance(member, GraphNode):
         yield _box(member, prefix)
         return
     number = abs(member.key)
@@ -76,7 +76,7 @@ def _member(member: Member, prefix: str) -> Iterator[str]:
     yield "}"
 
 
-def _box(node: Node, prefix: str) -> str:
+def _box(node: GraphNode, prefix: str) -> str:
     fill, line = KINDS[node.kind]
     rows = "".join(f'{_escaped(row)}<BR ALIGN="LEFT"/>' for row in _rows(node))
     space = '<FONT POINT-SIZE="2"> <BR/></FONT>' if rows else ""
@@ -94,7 +94,7 @@ def _bold(text: str) -> str:
     )
 
 
-def _heading(group: Group) -> str:
+def _heading(group: GraphGroup) -> str:
     details = [group.name] if group.name else []
     if group.parameters is not None:
         details.append(parameters_text(group))
@@ -105,7 +105,7 @@ def _heading(group: Group) -> str:
     return f'{face}   <FONT COLOR="{FAINT}">{_escaped(row)}</FONT>' if row else face
 
 
-def _title(member: Member) -> str:
+def _title(member: GraphMember) -> str:
     """The class or operator, with how often it repeats."""
     title = capped(member.title, _LONGEST_TITLE) or "(no name)"
     if member.repeat == 1:
@@ -113,7 +113,7 @@ def _title(member: Member) -> str:
     return f"{title} × {member.repeat}" + (" in parallel" if member.parallel else "")
 
 
-def _rows(node: Node) -> list[str]:
+def _rows(node: GraphNode) -> list[str]:
     """Name, arguments, shape and parameters in as few rows as stay short."""
     pieces = [capped(piece, _LONGEST_ROW) for piece in (node.name, *node.lines)]
     if node.parameters is not None and node.kind not in ("parameter", "input"):
@@ -127,13 +127,13 @@ def _rows(node: Node) -> list[str]:
     return rows
 
 
-def parameters_text(member: Member) -> str:
+def parameters_text(member: GraphMember) -> str:
     """`25.6 M parameters`; those of all repeats together."""
     number = member.parameters or 0
     return f"{format_count(number)} parameter{'' if number == 1 else 's'}"
 
 
-def tooltip(member: Member) -> str:
+def tooltip(member: GraphMember) -> str:
     """Everything a box knows, in one line of text."""
     pieces = [_title(member), member.path or member.name, *member.lines]
     if member.parameters is not None:

@@ -10,10 +10,15 @@ from reportgen.sections.graphs import print_pages
 from reportgen.sections.graphs.collapse import readable
 from reportgen.sections.graphs.dot import dot_text
 from reportgen.sections.graphs.edge_ports import with_ports
-from reportgen.sections.graphs.graph import Graph, Member
-from reportgen.sections.graphs.graphviz_runner import Deadline, Graphviz, Laid, LayoutError
+from reportgen.sections.graphs.graph import DrawnGraph, GraphMember
+from reportgen.sections.graphs.graphviz_runner import (
+    Deadline,
+    Graphviz,
+    GraphvizLayout,
+    LayoutError,
+)
 from reportgen.sections.graphs.result import Drawing, Tile, missing
-from reportgen.sections.graphs.svg import Picture, picture
+from reportgen.sections.graphs.svg import SvgPicture, picture
 
 BOXES = 60  # that one picture may hold and still be read
 SECONDS = 20.0  # for all layouts of one drawing
@@ -55,7 +60,7 @@ class Drawer:
     seconds: float = SECONDS
 
     def draw(
-        self, graph: Graph, *, name: str, title: str, note: str = "", total: int | None = None
+        self, graph: DrawnGraph, *, name: str, title: str, note: str = "", total: int | None = None
     ) -> Drawing:
         """Draw `graph`, made of `total` nodes, as `graphs/NAME.svg` and its printed pages."""
         deadline = Deadline(self.seconds)
@@ -78,8 +83,8 @@ class Drawer:
         )
 
     def _first(
-        self, graph: Graph, prefix: str, label: str, deadline: Deadline
-    ) -> tuple[Graph, Laid, Picture] | None:
+        self, graph: DrawnGraph, prefix: str, label: str, deadline: Deadline
+    ) -> tuple[DrawnGraph, GraphvizLayout, SvgPicture] | None:
         """The first attempt that ends in time; each is coarser than the one before."""
         for attempt in _ATTEMPTS:
             small = readable(graph, attempt.boxes)
@@ -94,8 +99,15 @@ class Drawer:
             return small, laid, picture(laid.svg, shown, prefix=prefix, label=label)
         return None
 
-    def _tiles(self, graph: Graph, laid: Laid, shown: Picture, name: str, label: str,
-               deadline: Deadline) -> tuple[Tile, ...]:  # fmt: skip
+    def _tiles(
+        self,
+        graph: DrawnGraph,
+        laid: GraphvizLayout,
+        shown: SvgPicture,
+        name: str,
+        label: str,
+        deadline: Deadline,
+    ) -> tuple[Tile, ...]:
         parts = _printed(laid, shown, pages=print_pages.MOST_TILES - 1)
         coarser = (boxes for boxes in _COARSER if boxes < graph.size)
         whole = parts if len(parts) == 1 else []
@@ -119,8 +131,8 @@ class Drawer:
         )
 
     def _coarse(
-        self, graph: Graph, boxes: int, name: str, label: str, deadline: Deadline
-    ) -> tuple[Laid, Picture] | None:
+        self, graph: DrawnGraph, boxes: int, name: str, label: str, deadline: Deadline
+    ) -> tuple[GraphvizLayout, SvgPicture] | None:
         """The graph in fewer boxes, laid out; None where that takes too long."""
         small = with_ports(readable(graph, boxes))
         text = dot_text(small, prefix=f"{name}-", attributes=_QUICK)
@@ -131,15 +143,15 @@ class Drawer:
         return laid, picture(laid.svg, small, prefix=f"{name}-", label=label)
 
 
-def _printed(laid: Laid, shown: Picture, *, pages: int) -> list[bytes]:
+def _printed(laid: GraphvizLayout, shown: SvgPicture, *, pages: int) -> list[bytes]:
     """The picture on at most so many pages; none where that cannot be read."""
     plan = print_pages.plan(shown, pages=pages)
     return list(print_pages.pages(laid.pdf, shown, plan)) if plan is not None else []
 
 
-def _remarks(graph: Graph) -> list[str]:
+def _remarks(graph: DrawnGraph) -> list[str]:
     """How to read what was collapsed."""
-    members: list[Member] = [*graph.root.nodes(), *graph.root.groups()]
+    members: list[GraphMember] = [*graph.root.nodes(), *graph.root.groups()]
     remarks = []
     if any(member.repeat > 1 for member in members):
         remarks.append("equal neighbors are drawn once as × n")

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from reportgen.sections.graphs.graph import (
+    DrawnGraph,
     Edge,
-    Graph,
-    Group,
-    Member,
-    Node,
+    GraphGroup,
+    GraphMember,
+    GraphNode,
     leading_to,
     merged,
     reachable,
@@ -19,7 +19,7 @@ from reportgen.sections.graphs.graph import (
 _LONGEST_PERIOD = 6  # members that may repeat together, as in `attention, add, mlp, add`
 
 
-def folded(graph: Graph, *, loose: bool) -> Graph:
+def folded(graph: DrawnGraph, *, loose: bool) -> DrawnGraph:
     """The graph with equal neighbors drawn once as `× n`, innermost first.
 
     Args:
@@ -27,23 +27,23 @@ def folded(graph: Graph, *, loose: bool) -> Graph:
         loose: groups of the same build are equal also where shapes and sizes differ.
     """
     for depth in range(_depth(graph.root), -1, -1):
-        graph = _folded_at(graph, depth, Alike(graph, loose=loose))
+        graph = _folded_at(graph, depth, StructureIndex(graph, loose=loose))
     return graph
 
 
-def _depth(group: Group) -> int:
-    return 1 + max((_depth(m) for m in group.members if isinstance(m, Group)), default=-1)
+def _depth(group: GraphGroup) -> int:
+    return 1 + max((_depth(m) for m in group.members if isinstance(m, GraphGroup)), default=-1)
 
 
-def _folded_at(graph: Graph, depth: int, alike: Alike) -> Graph:
+def _folded_at(graph: DrawnGraph, depth: int, alike: StructureIndex) -> DrawnGraph:
     moves: dict[int, int] = {}
     crossing: set[Edge] = set()
 
-    def fold(group: Group, level: int) -> Group:
+    def fold(group: GraphGroup, level: int) -> GraphGroup:
         if level < depth:
-            inner = (fold(m, level + 1) if isinstance(m, Group) else m for m in group.members)
+            inner = (fold(m, level + 1) if isinstance(m, GraphGroup) else m for m in group.members)
             return replace(group, members=tuple(inner))
-        members: list[Member] = []
+        members: list[GraphMember] = []
         for run in alike.runs(group.members):
             copies = [_keys(copy) for copy in run]
             moved = {k: first for c in copies[1:] for k, first in zip(c, copies[0], strict=True)}
@@ -71,14 +71,14 @@ def _needed(loops: set[Edge], edges: frozenset[Edge]) -> frozenset[Edge]:
     return frozenset(kept)
 
 
-def _keys(members: Iterable[Member]) -> list[int]:
+def _keys(members: Iterable[GraphMember]) -> list[int]:
     keys: list[int] = []
     for member in members:
-        keys.extend([member.key] if isinstance(member, Node) else _keys(member.members))
+        keys.extend([member.key] if isinstance(member, GraphNode) else _keys(member.members))
     return keys
 
 
-def _repeated(run: list[Sequence[Member]], *, parallel: bool) -> list[Member]:
+def _repeated(run: list[Sequence[GraphMember]], *, parallel: bool) -> list[GraphMember]:
     """One run as the members that are drawn for it."""
     first = run[0]
     if len(run) == 1:
@@ -87,7 +87,7 @@ def _repeated(run: list[Sequence[Member]], *, parallel: bool) -> list[Member]:
         return [_summed(first[0], [copy[0] for copy in run], parallel=parallel)]
     names = [member.name for member in (first[0], run[-1][-1])]
     return [
-        Group(
+        GraphGroup(
             key=-1 - first[0].key,
             title="repeated",
             kind="repeat",
@@ -100,7 +100,7 @@ def _repeated(run: list[Sequence[Member]], *, parallel: bool) -> list[Member]:
     ]
 
 
-def _summed(first: Member, copies: list[Member], *, parallel: bool) -> Member:
+def _summed(first: GraphMember, copies: list[GraphMember], *, parallel: bool) -> GraphMember:
     same = all(copy.lines == first.lines for copy in copies)
     lines = first.lines if same else copies[-1].lines
     name, paths = _span([copy.name for copy in copies]), _span([copy.path for copy in copies])
@@ -108,15 +108,15 @@ def _summed(first: Member, copies: list[Member], *, parallel: bool) -> Member:
     parameters = _sum(copies)
     each = {(copy.parameters or 0) // copy.repeat for copy in copies}
     varies = not same or len(each) > 1
-    if isinstance(first, Group):
+    if isinstance(first, GraphGroup):
         return replace(first, name=name, path=paths, lines=lines, parameters=parameters,
                        repeat=repeat, parallel=parallel, varies=varies)  # fmt: skip
-    held = sum(copy.holds for copy in copies if isinstance(copy, Node))
+    held = sum(copy.holds for copy in copies if isinstance(copy, GraphNode))
     return replace(first, name=name, path=paths, lines=lines, parameters=parameters,
                    repeat=repeat, parallel=parallel, varies=varies, holds=held)  # fmt: skip
 
 
-def _sum(members: Iterable[Member]) -> int | None:
+def _sum(members: Iterable[GraphMember]) -> int | None:
     known = [member.parameters for member in members if member.parameters is not None]
     return sum(known) if known else None
 
@@ -127,19 +127,19 @@ def _span(names: list[str]) -> str:
     return first if first == last else " … ".join(filter(None, (first, last)))
 
 
-class Alike:
+class StructureIndex:
     """Which members of a graph are built alike: same titles, same inside, same inner edges."""
 
-    def __init__(self, graph: Graph, *, loose: bool) -> None:
+    def __init__(self, graph: DrawnGraph, *, loose: bool) -> None:
         self._loose = loose
         self._sources = leading_to(graph.edges)
         self._targets = leading_to(frozenset((b, a) for a, b in graph.edges))
         self._seen: dict[object, int] = {}
         self._known: dict[tuple[int, bool], int] = {}
 
-    def runs(self, members: Sequence[Member]) -> list[list[Sequence[Member]]]:
+    def runs(self, members: Sequence[GraphMember]) -> list[list[Sequence[GraphMember]]]:
         """The members in runs: each a list of equal stretches, of which the first is drawn."""
-        runs: list[list[Sequence[Member]]] = []
+        runs: list[list[Sequence[GraphMember]]] = []
         start = 0
         while start < len(members):
             period, count = self._best(members, start)
@@ -148,7 +148,7 @@ class Alike:
             start = stop
         return runs
 
-    def _best(self, members: Sequence[Member], start: int) -> tuple[int, int]:
+    def _best(self, members: Sequence[GraphMember], start: int) -> tuple[int, int]:
         best = (1, 1)
         for period in range(1, min(_LONGEST_PERIOD, (len(members) - start) // 2) + 1):
             count = self._count(members, start, period)
@@ -156,13 +156,13 @@ class Alike:
                 best = (period, count)
         return best
 
-    def _count(self, members: Sequence[Member], start: int, period: int) -> int:
+    def _count(self, members: Sequence[GraphMember], start: int, period: int) -> int:
         model = members[start : start + period]
         if any(member.kind in ("input", "output") for member in model):
             return 1
         if not self._connected(model):
             return 1
-        loose = self._loose and any(isinstance(member, Group) for member in model)
+        loose = self._loose and any(isinstance(member, GraphGroup) for member in model)
         copies = [frozenset(_keys(model))]
         while True:
             at = start + len(copies) * period
@@ -173,7 +173,7 @@ class Alike:
             if not self._uniform(copies):
                 return len(copies) - 1
 
-    def _connected(self, members: Sequence[Member]) -> bool:
+    def _connected(self, members: Sequence[GraphMember]) -> bool:
         """Whether each member but the first takes something from one before it."""
         before: set[int] = set()
         for member in members:
@@ -194,39 +194,41 @@ class Alike:
     def _outside(self, copy: frozenset[int]) -> frozenset[int]:
         return frozenset(a for b in copy for a in self._sources.get(b, ())) - copy
 
-    def _equal(self, some: Sequence[Member], others: Sequence[Member], *, loose: bool) -> bool:
+    def _equal(
+        self, some: Sequence[GraphMember], others: Sequence[GraphMember], *, loose: bool
+    ) -> bool:
         if len(some) != len(others):
             return False
         if loose and len(some) == 1:  # also where one of them is a run already
             both = (*some, *others)
-            groups = [member for member in both if isinstance(member, Group)]
+            groups = [member for member in both if isinstance(member, GraphGroup)]
             return len(groups) == 2 and self.build(groups[0]) == self.build(groups[1])
         kinds = [[self.signature(m, loose=loose) for m in each] for each in (some, others)]
         if kinds[0] != kinds[1]:
             return False
-        if any(isinstance(member, Group) for member in some):
+        if any(isinstance(member, GraphGroup) for member in some):
             return len(some) == 1 or self._inner(some) == self._inner(others)
         return self._inner(some) == self._inner(others) and self._fed(some) == self._fed(others)
 
-    def _fed(self, members: Sequence[Member]) -> list[int]:
+    def _fed(self, members: Sequence[GraphMember]) -> list[int]:
         """How many boxes outside feed each member: cross-attention is no second self-attention."""
         inside = {member.key for member in members}
         return [len(self._sources.get(m.key, set()) - inside) for m in members]
 
-    def build(self, group: Group) -> int:
+    def build(self, group: GraphGroup) -> int:
         """A number that is the same for groups with equal insides, however often each repeats."""
         inside = tuple(self.signature(each, loose=True) for each in group.members)
         value = ("build", group.title, inside, self._inner(group.members))
         return self._seen.setdefault(value, len(self._seen))
 
-    def signature(self, member: Member, *, loose: bool) -> int:
+    def signature(self, member: GraphMember, *, loose: bool) -> int:
         """A number that is the same for members that are built alike."""
         known = self._known.get((member.key, loose))
         if known is not None:
             return known
         shape: object = () if loose else (member.lines, member.parameters)
         head = (member.kind, member.title, member.repeat, shape)
-        if isinstance(member, Node):
+        if isinstance(member, GraphNode):
             value: object = head
         else:
             inside = tuple(self.signature(each, loose=loose) for each in member.members)
@@ -235,7 +237,7 @@ class Alike:
         self._known[member.key, loose] = number
         return number
 
-    def _inner(self, members: Sequence[Member]) -> frozenset[Edge]:
+    def _inner(self, members: Sequence[GraphMember]) -> frozenset[Edge]:
         place = {key: index for index, key in enumerate(_keys(members))}
         return frozenset(
             (place[a], place[b]) for a in place for b in self._targets.get(a, ()) if b in place

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
+class GraphNode:
     """One box: a module, an operation, a parameter, an input or an output.
 
     Attributes:
@@ -41,15 +41,15 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class GraphGroup:
     """Boxes that belong together, such as the inside of a module, in the order in which they ran.
 
-    The attributes are those of the `Node` that stands for the group when it is drawn closed.
+    The attributes are those of the `GraphNode` that stands for the group when it is drawn closed.
     """
 
     key: int
     title: str
-    members: tuple[Node | Group, ...]
+    members: tuple[GraphNode | GraphGroup, ...]
     kind: str = "module"
     name: str = ""
     path: str = ""
@@ -59,41 +59,41 @@ class Group:
     parallel: bool = False
     varies: bool = False
 
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[GraphNode]:
         """Every node inside, in order."""
         for member in self.members:
-            if isinstance(member, Node):
+            if isinstance(member, GraphNode):
                 yield member
             else:
                 yield from member.nodes()
 
-    def only(self, keep: set[int]) -> Group:
+    def only(self, keep: set[int]) -> GraphGroup:
         """The group with the nodes of `keep` alone; groups left empty are left out."""
-        inside = (m.only(keep) if isinstance(m, Group) else m for m in self.members)
-        kept = [m for m in inside if (m.members if isinstance(m, Group) else m.key in keep)]
+        inside = (m.only(keep) if isinstance(m, GraphGroup) else m for m in self.members)
+        kept = [m for m in inside if (m.members if isinstance(m, GraphGroup) else m.key in keep)]
         return replace(self, members=tuple(kept))
 
-    def groups(self) -> Iterator[Group]:
+    def groups(self) -> Iterator[GraphGroup]:
         """Every group inside, outer ones first, without the group itself."""
         for member in self.members:
-            if isinstance(member, Group):
+            if isinstance(member, GraphGroup):
                 yield member
                 yield from member.groups()
 
 
-Member = Node | Group
+GraphMember = GraphNode | GraphGroup
 Edge = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Graph:
+class DrawnGraph:
     """Nodes in nested groups, and edges between them along which tensors flow.
 
     `loops` are the edges from one repeat of a box into the next. `home` says for every node that
     ever was in this graph in which box it is drawn now; a node drawn into an edge has none.
     """
 
-    root: Group
+    root: GraphGroup
     edges: frozenset[Edge]
     loops: frozenset[Edge] = frozenset()
     home: Mapping[int, int] = field(default_factory=dict)
@@ -104,14 +104,14 @@ class Graph:
         return sum(1 for _ in self.root.nodes())
 
 
-def make_graph(root: Group, edges: set[Edge]) -> Graph:
+def make_graph(root: GraphGroup, edges: set[Edge]) -> DrawnGraph:
     """A graph in which every node is its own home; edges to nowhere and to itself are left out."""
     keys = {node.key for node in root.nodes()}
     kept = {(a, b) for a, b in edges if a in keys and b in keys and a != b}
-    return Graph(root=root, edges=frozenset(kept), home={key: key for key in keys})
+    return DrawnGraph(root=root, edges=frozenset(kept), home={key: key for key in keys})
 
 
-def merged(graph: Graph, root: Group, moves: Mapping[int, int]) -> Graph:
+def merged(graph: DrawnGraph, root: GraphGroup, moves: Mapping[int, int]) -> DrawnGraph:
     """The graph with `root` for its groups, each node of `moves` drawn in another's box."""
 
     def move(edges: frozenset[Edge]) -> frozenset[Edge]:
@@ -119,7 +119,7 @@ def merged(graph: Graph, root: Group, moves: Mapping[int, int]) -> Graph:
         return frozenset((a, b) for a, b in moved if a != b)
 
     edges = move(graph.edges)
-    return Graph(
+    return DrawnGraph(
         root=root,
         edges=edges,
         loops=move(graph.loops) - edges,
@@ -127,10 +127,10 @@ def merged(graph: Graph, root: Group, moves: Mapping[int, int]) -> Graph:
     )
 
 
-def rebuild(group: Group, change: Callable[[Group], Member]) -> Group:
+def rebuild(group: GraphGroup, change: Callable[[GraphGroup], GraphMember]) -> GraphGroup:
     """The group with every group inside it replaced by `change` of it, innermost first."""
     members = tuple(
-        change(rebuild(member, change)) if isinstance(member, Group) else member
+        change(rebuild(member, change)) if isinstance(member, GraphGroup) else member
         for member in group.members
     )
     return replace(group, members=members)

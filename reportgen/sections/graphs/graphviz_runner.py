@@ -17,7 +17,7 @@ from reportgen.fonts import write_font_configuration
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Laid:
+class GraphvizLayout:
     """One graph laid out: the SVG and the one-page PDF as graphviz wrote them."""
 
     svg: bytes
@@ -35,7 +35,7 @@ class Graphviz:
     folder: Path
     environment: dict[str, str]
 
-    def lay_out(self, text: str, *, seconds: float, engine: str = "dot") -> Laid:
+    def lay_out(self, text: str, *, seconds: float, engine: str = "dot") -> GraphvizLayout:
         """Run `engine` on `text` for at most `seconds`.
 
         Raises:
@@ -57,7 +57,7 @@ class Graphviz:
         except subprocess.CalledProcessError as error:
             reason = error.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
             raise LayoutError(f"{engine} gave up: {''.join(reason)}") from error
-        return Laid(svg=svg.read_bytes(), pdf=pdf.read_bytes())
+        return GraphvizLayout(svg=svg.read_bytes(), pdf=pdf.read_bytes())
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from reportgen.sections.graphs.collapse import drawn_through
 from reportgen.sections.graphs.graph import (
+    DrawnGraph,
     Edge,
-    Graph,
-    Group,
-    Member,
-    Node,
+    GraphGroup,
+    GraphMember,
+    GraphNode,
     make_graph,
     reachable,
 )
@@ -37,13 +37,13 @@ _ADDRESSING = frozenset(["getitem", "index_select", "pack_padded_sequence", "pad
 _SHOWN_OUTPUTS = 2  # shapes written on one box
 
 
-def module_graph(trace: Trace) -> Graph:
+def module_graph(trace: Trace) -> DrawnGraph:
     """Boxes for the modules that call no others and for the functions between them."""
-    reader = _Reader()
+    reader = _ModuleReader()
     inputs = [reader.source(s) for s in trace.sources if s.kind == "input"]
     members = reader.members(trace.root)
     outputs = [reader.output(o.name, o.shape, o.maker) for o in trace.outputs]
-    root = Group(
+    root = GraphGroup(
         key=reader.key(),
         title=trace.root.title,
         members=(*inputs, *members, *outputs),
@@ -51,7 +51,7 @@ def module_graph(trace: Trace) -> Graph:
     return drawn_through(_without_strays(root, reader.edges), reader.addressing)
 
 
-def _without_strays(root: Group, edges: set[Edge]) -> Graph:
+def _without_strays(root: GraphGroup, edges: set[Edge]) -> DrawnGraph:
     """Without functions of constants, and without those whose result nobody uses."""
     nodes = list(root.nodes())
     begins = {n.key for n in nodes if n.kind in ("input", "parameter", "module")}
@@ -62,7 +62,7 @@ def _without_strays(root: Group, edges: set[Edge]) -> Graph:
     return make_graph(root.only(keep), edges)
 
 
-class _Reader:
+class _ModuleReader:
     """Makes boxes of calls, functions and sources, and edges of what fed them."""
 
     def __init__(self) -> None:
@@ -74,9 +74,9 @@ class _Reader:
     def key(self) -> int:
         return next(self._keys)
 
-    def members(self, call: Call) -> tuple[Member, ...]:
+    def members(self, call: Call) -> tuple[GraphMember, ...]:
         """What is drawn inside one call: a parameter just before what first takes it."""
-        drawn: list[Member] = []
+        drawn: list[GraphMember] = []
         for member in call.members:
             if isinstance(member, Operation):
                 drawn.extend(self._parameters(member))
@@ -87,29 +87,36 @@ class _Reader:
                 drawn.append(self._group(member, inside))
         return tuple(drawn)
 
-    def source(self, source: Source) -> Node:
+    def source(self, source: Source) -> GraphNode:
         key = self._boxes[id(source)] = self.key()
-        return Node(key=key, kind=source.kind, title=source.name or source.kind, path=source.name,
-                    lines=(format_shape(source.shape),))  # fmt: skip
+        return GraphNode(
+            key=key,
+            kind=source.kind,
+            title=source.name or source.kind,
+            path=source.name,
+            lines=(format_shape(source.shape),),
+        )
 
-    def output(self, name: str, shape: Shape, maker: Operation | Source | None) -> Node:
+    def output(self, name: str, shape: Shape, maker: Operation | Source | None) -> GraphNode:
         key = self.key()
         self._connect(key, [maker] if maker is not None else [])
-        return Node(key=key, kind="output", title=name or "output", lines=(format_shape(shape),))
+        return GraphNode(
+            key=key, kind="output", title=name or "output", lines=(format_shape(shape),)
+        )
 
-    def _parameters(self, operation: Operation) -> list[Node]:
+    def _parameters(self, operation: Operation) -> list[GraphNode]:
         return [
             self.source(source)
             for source in operation.sources
             if isinstance(source, Source) and id(source) not in self._boxes
         ]
 
-    def _function(self, operation: Operation) -> Node:
+    def _function(self, operation: Operation) -> GraphNode:
         key = self._boxes[id(operation)] = self.key()
         self._connect(key, operation.sources)
         if operation.indices or operation.name in _ADDRESSING:
             self.addressing.add(key)
-        return Node(
+        return GraphNode(
             key=key,
             kind="operation",
             title=operation.name,
@@ -118,7 +125,7 @@ class _Reader:
             minor=operation.name in RELAYS,
         )
 
-    def _leaf(self, call: Call) -> list[Node]:
+    def _leaf(self, call: Call) -> list[GraphNode]:
         operations = list(call.operations())
         if not operations:
             return []
@@ -127,11 +134,11 @@ class _Reader:
             self._boxes[id(operation)] = key
             self._connect(key, (s for s in operation.sources if id(s) in self._boxes))
         lines = (*arguments(call.module), *shape_lines(call.shapes))
-        return [Node(key=key, kind="module", title=call.title, name=call.name, path=call.path,
+        return [GraphNode(key=key, kind="module", title=call.title, name=call.name, path=call.path,
                      lines=lines, parameters=parameters(call.module))]  # fmt: skip
 
-    def _group(self, call: Call, inside: tuple[Member, ...]) -> Group:
-        return Group(key=self.key(), title=call.title, name=call.name, path=call.path,
+    def _group(self, call: Call, inside: tuple[GraphMember, ...]) -> GraphGroup:
+        return GraphGroup(key=self.key(), title=call.title, name=call.name, path=call.path,
                      members=inside, lines=shape_lines(call.shapes),
                      parameters=parameters(call.module))  # fmt: skip
 

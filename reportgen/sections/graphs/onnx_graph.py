@@ -12,11 +12,11 @@ from typing import Any
 from reportgen.onnx.export.weightless import is_weight
 from reportgen.onnx.model.origin import origin_of
 from reportgen.sections.graphs.graph import (
+    DrawnGraph,
     Edge,
-    Graph,
-    Group,
-    Member,
-    Node,
+    GraphGroup,
+    GraphMember,
+    GraphNode,
     make_graph,
     reachable,
 )
@@ -33,16 +33,19 @@ _CHUNKS = 30  # boxes for a file that says nothing of modules
 Scope = tuple[tuple[str, str], ...]  # (class, path) from the outermost module inwards
 
 
-def onnx_graph(path: Path) -> Graph:
-    """The graph of the ONNX file at `path`; its weights are not loaded from external files."""
+def onnx_graph(path: Path, model: Any = None) -> DrawnGraph:
+    """The graph of the ONNX file at `path`; its weights are not loaded from external files.
+
+    `model` is the `onnx.ModelProto` of the file if it has been parsed already.
+    """
     import onnx
 
-    return graph_of_model(onnx.load(str(path), load_external_data=False))
+    return graph_of_model(model or onnx.load(str(path), load_external_data=False))
 
 
-def graph_of_model(model: Any) -> Graph:
+def graph_of_model(model: Any) -> DrawnGraph:
     """The graph of an `onnx.ModelProto`."""
-    reader = _Reader(model.graph)
+    reader = _OnnxGraphReader(model.graph)
     return reader.read()
 
 
@@ -53,10 +56,10 @@ class _Scope:
     title: str
     path: str
     above: str
-    members: list[_Scope | Node] = field(default_factory=list)
+    members: list[_Scope | GraphNode] = field(default_factory=list)
 
 
-class _Reader:
+class _OnnxGraphReader:
     """Makes boxes of operators and edges of the values between them."""
 
     def __init__(self, graph: Any) -> None:
@@ -71,7 +74,7 @@ class _Reader:
         self._weighty: set[int] = set()
         self._root = _Scope("model", "", "")
 
-    def read(self) -> Graph:
+    def read(self) -> DrawnGraph:
         given = [v for v in self._graph.input if v.name not in self._weights]
         inputs = [self._end("input", value.name) for value in given]
         for operator in self._graph.node:
@@ -79,22 +82,24 @@ class _Reader:
             _home(self._root, _scope(operator)).members.append(node)
         outputs = [self._end("output", value.name) for value in self._graph.output]
         members = [_frozen(m, self._keys) for m in self._root.members]
-        if not any(isinstance(member, Group) for member in members):
+        if not any(isinstance(member, GraphGroup) for member in members):
             members = _chunked(members, self._keys)
-        root = Group(key=next(self._keys), title="model", members=(*inputs, *members, *outputs))
+        root = GraphGroup(
+            key=next(self._keys), title="model", members=(*inputs, *members, *outputs)
+        )
         starts = {node.key for node in inputs} | self._weighty
         return _used_part(root, self._edges, starts, {node.key for node in outputs})
 
-    def _end(self, kind: str, name: str) -> Node:
+    def _end(self, kind: str, name: str) -> GraphNode:
         key = next(self._keys)
         if kind == "input":
             self._makers[name] = key
         elif name in self._makers:
             self._edges.add((self._makers[name], key))
         shape = self._shapes.get(name, "")
-        return Node(key=key, kind=kind, title=name, path=name, lines=(shape,) if shape else ())
+        return GraphNode(key=key, kind=kind, title=name, path=name, lines=(shape,) if shape else ())
 
-    def _operator(self, operator: Any) -> Node:
+    def _operator(self, operator: Any) -> GraphNode:
         key = next(self._keys)
         taken = [*operator.input, *_captured(operator)]
         self._edges |= {(self._makers[name], key) for name in taken if name in self._makers}
@@ -104,7 +109,7 @@ class _Reader:
         if big:
             self._weighty.add(key)
         shape = self._shapes.get(operator.output[0], "") if operator.output else ""
-        return Node(
+        return GraphNode(
             key=key,
             kind="operation",
             title=operator.op_type,
@@ -164,30 +169,30 @@ def _home(root: _Scope, scope: Scope) -> _Scope:
     return here
 
 
-def _frozen(member: _Scope | Node, keys: Iterable[int]) -> Member:
-    if isinstance(member, Node):
+def _frozen(member: _Scope | GraphNode, keys: Iterable[int]) -> GraphMember:
+    if isinstance(member, GraphNode):
         return member
     inside = tuple(_frozen(each, keys) for each in member.members)
     name = member.path.removeprefix(f"{member.above}.") if member.above else member.path
-    group = Group(key=next(iter(keys)), title=member.title, name=name, path=member.path,
+    group = GraphGroup(key=next(iter(keys)), title=member.title, name=name, path=member.path,
                   members=inside)  # fmt: skip
     return _described(group)
 
 
-def _described(group: Group) -> Group:
+def _described(group: GraphGroup) -> GraphGroup:
     nodes = list(group.nodes())
     weights = sum(node.parameters or 0 for node in nodes) or None
     return replace(group, lines=(f"{len(nodes)} operators",), parameters=weights)
 
 
-def _chunked(members: list[Member], keys: Iterable[int]) -> list[Member]:
+def _chunked(members: list[GraphMember], keys: Iterable[int]) -> list[GraphMember]:
     """A flat list of operators in stretches, so that a large file has something to collapse."""
     if len(members) <= 2 * _CHUNKS:
         return members
     step = -(-len(members) // _CHUNKS)
     return [
         _described(
-            Group(
+            GraphGroup(
                 key=next(iter(keys)),
                 title=f"operators {start + 1} to {min(start + step, len(members))}",
                 kind="operation",
@@ -198,7 +203,7 @@ def _chunked(members: list[Member], keys: Iterable[int]) -> list[Member]:
     ]
 
 
-def _used_part(root: Group, edges: set[Edge], starts: set[int], ends: set[int]) -> Graph:
+def _used_part(root: GraphGroup, edges: set[Edge], starts: set[int], ends: set[int]) -> DrawnGraph:
     """Without constants and what is computed of them alone."""
     graph = make_graph(root, edges)
     fed = reachable(graph.edges, starts)

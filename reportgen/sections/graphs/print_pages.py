@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reportgen.sections.graphs.dot import LINE_POINTS
-from reportgen.sections.graphs.svg import Box, Picture
+from reportgen.sections.graphs.svg import SvgBox, SvgPicture
 
 SMALLEST_TEXT_POINTS = 5.5
 MOST_TILES = 6
@@ -36,7 +36,7 @@ class Strip:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class PagePlan:
     """How a drawing is cut: at which scale, into which strips, so many beside each other."""
 
     scale: float
@@ -49,7 +49,7 @@ class Plan:
         return [self.strips[i : i + self.columns] for i in range(0, len(self.strips), self.columns)]
 
 
-def plan(picture: Picture, *, pages: int) -> Plan | None:
+def plan(picture: SvgPicture, *, pages: int) -> PagePlan | None:
     """How to print `picture` on as few pages as can be read, as large as it goes on these.
 
     None where `pages` are not enough.
@@ -63,15 +63,15 @@ def plan(picture: Picture, *, pages: int) -> Plan | None:
     return None
 
 
-def _plan(picture: Picture, scale: float, width: float, height: float) -> Plan | None:
+def _plan(picture: SvgPicture, scale: float, width: float, height: float) -> PagePlan | None:
     columns = int((width + _GAP) / (picture.width * scale + _GAP))
     strips = _strips(picture, height / scale) if columns else None
     if strips is None:
         return None
-    return Plan(scale=scale, strips=strips, columns=columns)
+    return PagePlan(scale=scale, strips=strips, columns=columns)
 
 
-def _strips(picture: Picture, longest: float) -> tuple[Strip, ...] | None:
+def _strips(picture: SvgPicture, longest: float) -> tuple[Strip, ...] | None:
     """The drawing cut where no box stands, each piece at most `longest`; None if impossible."""
     cuts = _gaps(picture.boxes)
     strips: list[Strip] = []
@@ -85,7 +85,7 @@ def _strips(picture: Picture, longest: float) -> tuple[Strip, ...] | None:
     return (*strips, Strip(top=max(top - _OVERLAP, 0.0), bottom=picture.height))
 
 
-def _gaps(boxes: tuple[Box, ...]) -> list[float]:
+def _gaps(boxes: tuple[SvgBox, ...]) -> list[float]:
     """Heights at which a horizontal cut meets no box, one in the middle of each gap."""
     gaps: list[float] = []
     lowest: float | None = None
@@ -96,13 +96,13 @@ def _gaps(boxes: tuple[Box, ...]) -> list[float]:
     return gaps
 
 
-def pages(pdf: bytes, picture: Picture, plan: Plan) -> Iterator[bytes]:
+def pages(pdf: bytes, picture: SvgPicture, plan: PagePlan) -> Iterator[bytes]:
     """One single-page PDF after the other, each as small as what stands on it."""
     for strips in plan.pages:
         yield _page(pdf, picture, plan.scale, strips)
 
 
-def _page(pdf: bytes, picture: Picture, scale: float, strips: tuple[Strip, ...]) -> bytes:
+def _page(pdf: bytes, picture: SvgPicture, scale: float, strips: tuple[Strip, ...]) -> bytes:
     import pikepdf
 
     with pikepdf.open(io.BytesIO(pdf)) as document:
@@ -137,7 +137,7 @@ def _page_width(width: float, scale: float) -> float:
     return width if width <= _SHORT or shrunk >= _SMALLEST_SCALE else max(width, _ALONE)
 
 
-def _cuts(strip: Strip, picture: Picture, up: float) -> list[float]:
+def _cuts(strip: Strip, picture: SvgPicture, up: float) -> list[float]:
     """Where the drawing goes on beyond a strip, in points from its lower edge."""
     edges = [up - strip.top] if strip.top > 0 else []
     return edges + ([up - strip.bottom] if strip.bottom < picture.height else [])

@@ -41,3 +41,9 @@ def missing(reason: str) -> Drawing:
     """A drawing that is not there, and why."""
     return Drawing(svg=None, nodes=0, edges=0, collapsed=False, total_nodes=0, width_points=0.0,
                    height_points=0.0, tiles=(), note=reason)  # fmt: skip
+
+
+def files_of(result: Graphs) -> tuple[str, ...]:
+    """The drawings that could be made."""
+    drawings = (result.modules, result.autograd, result.onnx)
+    return tuple(drawing.svg for drawing in drawings if drawing.svg is not None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from reportgen.sections.graphs import dot
-from reportgen.sections.graphs.graph import Graph
+from reportgen.sections.graphs.graph import DrawnGraph
 
 _SVG = "http://www.w3.org/2000/svg"
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -29,7 +29,7 @@ _DARK_GROUP_FILL, _DARK_GROUP_LINE = "#1a1e25", "#444d5b"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Box:
+class SvgBox:
     """Where a node stands, in points from the top left corner of the drawing."""
 
     left: float
@@ -39,16 +39,16 @@ class Box:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
+class SvgPicture:
     """A finished SVG, its size in points, and where its nodes stand."""
 
     svg: str
     width: float
     height: float
-    boxes: tuple[Box, ...]
+    boxes: tuple[SvgBox, ...]
 
 
-def picture(svg: bytes, graph: Graph, *, prefix: str, label: str) -> Picture:
+def picture(svg: bytes, graph: DrawnGraph, *, prefix: str, label: str) -> SvgPicture:
     """Graphviz's SVG as markup that can stand inline beside others.
 
     Args:
@@ -70,10 +70,10 @@ def picture(svg: bytes, graph: Graph, *, prefix: str, label: str) -> Picture:
     style.text = _style(".graph-drawing")
     root.insert(0, style)
     text = ElementTree.tostring(root, encoding="unicode")
-    return Picture(svg=text + "\n", width=width, height=height, boxes=boxes)
+    return SvgPicture(svg=text + "\n", width=width, height=height, boxes=boxes)
 
 
-def _retitle(root: ElementTree.Element, graph: Graph, prefix: str) -> None:
+def _retitle(root: ElementTree.Element, graph: DrawnGraph, prefix: str) -> None:
     members = {f"{prefix}n{node.key}": dot.tooltip(node) for node in graph.root.nodes()}
     members |= {f"{prefix}c{abs(g.key)}": dot.tooltip(g) for g in graph.root.groups()}
     for group in root.iter(f"{{{_SVG}}}g"):
@@ -134,9 +134,9 @@ def _either(name: str, light: str, dark: str) -> str:
     return f"var(--graph-{name},light-dark({light},{dark}))"
 
 
-def _boxes(root: ElementTree.Element) -> list[Box]:
+def _boxes(root: ElementTree.Element) -> list[SvgBox]:
     """Of every node its frame; graphviz measures upwards from the lower edge."""
-    found: list[Box] = []
+    found: list[SvgBox] = []
     shift = _NUMBER.findall(root[0].attrib["transform"].split("translate")[1])
     right, down = float(shift[0]), float(shift[1])
     for group in root.iter(f"{{{_SVG}}}g"):
@@ -144,6 +144,6 @@ def _boxes(root: ElementTree.Element) -> list[Box]:
             frame = next(g for g in group if g.tag in (f"{{{_SVG}}}path", f"{{{_SVG}}}polygon"))
             numbers = [float(n) for n in _NUMBER.findall(frame.get("d") or frame.attrib["points"])]
             xs, ys = numbers[::2], numbers[1::2]
-            found.append(Box(left=min(xs) + right, right=max(xs) + right,
+            found.append(SvgBox(left=min(xs) + right, right=max(xs) + right,
                              top=min(ys) + down, bottom=max(ys) + down))  # fmt: skip
     return found

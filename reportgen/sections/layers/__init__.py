@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reportgen.sections.layers.metrics import counts_of, files_of, metrics_of
+from reportgen.sections.layers.page import FILTERS
 from reportgen.sections.layers.result import (
+    ExecutedVia,
     Experts,
+    ForwardBackwardCost,
     Layer,
     Layers,
     LayerTime,
     PassTime,
-    Reached,
     Roofline,
+    TorchinfoTotals,
     Uncounted,
     Unregistered,
 )
@@ -23,13 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SECTION",
+    "ExecutedVia",
     "Experts",
+    "ForwardBackwardCost",
     "Layer",
     "LayerTime",
     "Layers",
     "PassTime",
-    "Reached",
     "Roofline",
+    "TorchinfoTotals",
     "Uncounted",
     "Unregistered",
     "analyze",
@@ -42,17 +48,17 @@ def analyze(context: ModelContext) -> Layers:
     Raises:
         SectionError: no forward pass ends on the manifest's inputs.
     """
-    from reportgen.sections.layers.analysis import Analysis  # torch only from here on
+    from reportgen.sections.layers.analysis import LayersAnalysis  # torch only from here on
 
-    return Analysis(context).result()
+    return LayersAnalysis(context).result()
 
 
 def analyze_file(context: OnnxFileContext) -> Layers:
     """The nodes of an ONNX file and their cost; writes the two tables."""
-    from reportgen.sections.layers.onnx_layers import examine_onnx, summary_text
+    from reportgen.sections.layers.onnx_layers import analyze_onnx, summary_text
     from reportgen.sections.layers.tables import layers_csv
 
-    result = examine_onnx(context)
+    result = analyze_onnx(context)
     context.write(result.table_file, layers_csv(result.layers))
     context.write(result.summary_file, summary_text(result))
     return result
@@ -65,4 +71,8 @@ SECTION = Section(
     analyze=analyze,
     analyze_file=analyze_file,
     rules=RULES,
+    metrics=metrics_of,
+    counts=counts_of,
+    files=files_of,
+    filters=FILTERS,
 )

@@ -1,9 +1,8 @@
-"""From a context to the result: measure, weigh, compare, write the tables."""
+"""The analysis: trace the model, count parameters and cost, write the two tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from torch.nn.parameter import is_lazy
@@ -11,77 +10,80 @@ from torch.nn.parameter import is_lazy
 from reportgen.errors import SectionError
 from reportgen.fake_model import Arguments, materialize_lazy, run_once_on_copy
 from reportgen.sections.layers.backward import ForwardBackward
+from reportgen.sections.layers.cost.memory_traffic import tensor_bytes
+from reportgen.sections.layers.cost.roofline import rooflines
 from reportgen.sections.layers.measure import Measured, in_words, measure
-from reportgen.sections.layers.memory_traffic import tensor_bytes
 from reportgen.sections.layers.modules import parameters_by_name, unregistered, walk
 from reportgen.sections.layers.moe import active_parameters, find_experts
-from reportgen.sections.layers.notes import notes_of, structural_notes
-from reportgen.sections.layers.result import Layers
-from reportgen.sections.layers.roofline import rooflines
+from reportgen.sections.layers.result import ForwardBackwardCost, Layer, Layers, TorchinfoTotals
 from reportgen.sections.layers.tables import (
-    flat_rows,
-    flat_table,
-    forward_backward_bytes,
     layers_csv,
-    plain_tree,
-    tree_totals,
+    summary_text,
+    torchinfo_forward_backward_bytes,
 )
-from reportgen.sections.layers.trace import trace_fake
-from reportgen.sections.layers.tree import build_layers, never_ran, rows_parameters, weigh
+from reportgen.sections.layers.trace import ForwardTrace, trace_fake
+from reportgen.sections.layers.tree import (
+    Weights,
+    build_layers,
+    find_unused_parameters,
+    rows_parameters,
+    weigh,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
     from reportgen.context import ModelContext
     from reportgen.example_inputs import Examples
+    from reportgen.torchinfo_summary import TorchinfoSummary
 
 
-class Analysis:
-    """One analysis of one context's model."""
+class LayersAnalysis:
+    """The analysis of the model of one context."""
 
     def __init__(self, context: ModelContext) -> None:
-        self._study = context
+        self._context = context
         self._examples: dict[int, Examples] = {}
-        self._model: nn.Module = self._awake(context.model)
-        self._built: tuple[str, ...] = ()  # parameters that the first pass makes, with their sizes
+        self._model: nn.Module = self._materialized(context.model)
+        self._built: tuple[str, ...] = ()  # created by the first pass: "name (size)"
 
     def result(self) -> Layers:
-        """Everything the section says; the tables are written on the way."""
+        """The result; writes `layers.csv` and `summary.txt`."""
         measured = self._measured()
         result = self._figures(measured)
         input_bytes = self._input_bytes(measured.batch)
-        self._study.write(result.table_file, layers_csv(result.layers))
-        self._study.write(
-            result.summary_file, _summary_text(self._model, measured, result, input_bytes)
+        self._context.write(result.table_file, layers_csv(result.layers))
+        self._context.write(
+            result.summary_file, summary_text(self._model, measured, result, input_bytes)
         )
         return result
 
-    def _awake(self, model: nn.Module) -> nn.Module:
-        """The model, its lazy layers materialized in a copy."""
-        batch = self._study.batch
+    def _materialized(self, model: nn.Module) -> nn.Module:
+        """The model, or a copy with its lazy layers materialized."""
+        batch = self._context.batch
         try:
             model = materialize_lazy(
                 model, lambda: self._arguments(1), lambda: self._arguments(batch)
             )
-        except Exception as error:  # the model's own
+        except Exception as error:  # from the model
             raise SectionError(
-                f"lazy layers have no shape before they see an input, and the model's forward "
-                f"pass fails: {in_words(error)}",
+                "the shapes of lazy layers are unknown, because the forward pass fails: "
+                f"{in_words(error)}",
                 hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
             ) from error
         for name, parameter in parameters_by_name(walk(model)).items():
             if is_lazy(parameter):
                 raise SectionError(
-                    f"{name} belongs to a lazy layer that the forward pass does not reach, so "
-                    "that its size is unknown",
+                    f"{name} belongs to a lazy layer that the forward pass does not call, so its "
+                    "size is unknown",
                     hint="call the layer in forward, or delete it",
                 )
         return model
 
     def _measured(self) -> Measured:
-        """What is measured; of a model that its first pass completes, once it is complete."""
-        batch = self._study.batch
-        measured = measure(self._model, self._arguments, batch)
+        """ForwardTrace the model; if its first pass creates parameters, trace a copy that ran once."""
+        batch = self._context.batch
+        measured = measure(self._model, self._arguments, batch, self._torchinfo_at())
         if not measured.trace.added:
             return measured
         try:
@@ -89,16 +91,20 @@ class Analysis:
                 self._model, lambda: self._arguments(1), lambda: self._arguments(batch)
             )
             again = measure(whole, self._arguments, batch)
-        except Exception:  # the model's own, and what is known without stands
+        except Exception:  # from the model; the first trace is still valid
             return measured
-        if again.trace.added:  # more in every pass: it is never complete
+        if again.trace.added:  # every pass adds parameters
             return measured
         self._model, self._built = whole, measured.trace.added
         return again
 
+    def _torchinfo_at(self) -> Callable[[int], TorchinfoSummary] | None:
+        """The summary that other sections share, if it is of the model that is measured here."""
+        return self._context.torchinfo if self._model is self._context.model else None
+
     def _inputs(self, batch: int) -> Examples:
         if batch not in self._examples:
-            self._examples[batch] = self._study.examples(batch)
+            self._examples[batch] = self._context.examples(batch)
         return self._examples[batch]
 
     def _arguments(self, batch: int) -> Arguments:
@@ -114,15 +120,15 @@ class Analysis:
         return sum(map(tensor_bytes, self._inputs(batch).tensors().values()))
 
     def _figures(self, measured: Measured) -> Layers:
-        trace, torchinfo, weights = measured.trace, measured.torchinfo, weigh(self._model)
+        trace, weights = measured.trace, weigh(self._model)
         both = measured.both if isinstance(measured.both, ForwardBackward) else None
         layers = build_layers(self._model, trace, both.flops if both else None)
-        idle = never_ran(self._model, trace)
+        unused = find_unused_parameters(self._model, trace)
         flops = sum(trace.flops.values())
         experts = find_experts(self._model, trace.choices, trace.first_read)
         ideal = self._ideal_bytes(measured)
         inputs = self._inputs(measured.batch).tensors()
-        result = Layers(
+        return Layers(
             batch=measured.batch,
             input_shapes={name: tuple(tensor.shape) for name, tensor in inputs.items()},
             input_constants=self._constants(measured.batch),
@@ -139,15 +145,12 @@ class Analysis:
             uncounted=trace.uncounted,
             layers=layers,
             tied=weights.tied,
-            never_ran=idle,
-            training_only=self._training_only(measured, idle),
-            unregistered=(*unregistered(self._model), *trace.strangers),
+            unused_parameters=unused,
+            train_only_parameters=self._train_only_parameters(measured, unused),
+            unregistered=(*unregistered(self._model), *trace.unregistered_calls),
             operator_bytes=trace.operator_bytes,
-            forward_backward_bytes=forward_backward_bytes(layers),
-            torchinfo_parameters=torchinfo.parameters,
-            torchinfo_macs=torchinfo.macs,
-            torchinfo_activation_bytes=torchinfo.activation_bytes,
-            torchinfo_error=torchinfo.error,
+            torchinfo=_torchinfo_totals(measured, layers),
+            forward_backward=_forward_backward_cost(measured.both),
             table_file="layers.csv",
             summary_file="summary.txt",
             method=measured.method,
@@ -160,43 +163,42 @@ class Analysis:
             ideal_bytes=ideal,
             flops_per_byte=flops / trace.operator_bytes if trace.operator_bytes else None,
             ideal_flops_per_byte=flops / ideal if ideal else None,
-            forward_backward_macs=both.all_flops // 2 if both else None,
-            forward_backward_flops=both.all_flops if both else None,
-            forward_backward_operator_bytes=both.operator_bytes if both else None,
-            forward_backward_note=both.note if both else str(measured.both),
-            forward_backward_uncounted=both.uncounted if both else (),
             parameters_of_rows=rows_parameters(self._model, layers),
             macs_of_rows=sum(layer.own_macs for layer in layers),
             rooflines=rooflines(
-                self._study.targets, trace.work, both.work if both else None, measured.batch
+                self._context.targets, trace.work, both.work if both else None, measured.batch
+            ),
+            notes=(
+                *self._context.source_notes,
+                *_cost_notes(measured, weights, layers),
+                *_structure_notes(trace, weights, self._built),
             ),
         )
-        structure = structural_notes(measured.trace, weights, self._built)
-        notes = (*notes_of(result, measured), *structure)
-        return replace(result, notes=(*self._study.source_notes, *notes))
 
     def _ideal_bytes(self, measured: Measured) -> int:
-        """Used parameters, inputs and outputs, each once: what no fusion can save."""
+        """Bytes of used parameters, inputs and outputs, each once: the minimum with full fusion."""
         named = parameters_by_name(walk(self._model))
         used = {id(named[name]): named[name] for name in measured.trace.used if name in named}
         weights = sum(map(tensor_bytes, used.values()))
         return weights + self._input_bytes(measured.batch) + measured.trace.output_bytes
 
-    def _training_only(self, measured: Measured, idle: tuple[str, ...]) -> tuple[str, ...]:
-        """Of the `idle` parameters, those that a pass in training mode reads."""
-        if not idle or measured.method == "real":
+    def _train_only_parameters(
+        self, measured: Measured, unused: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """The `unused` parameters that a pass in training mode reads."""
+        if not unused or measured.method == "real":
             return ()
-        batch = max(2, measured.batch)  # batch norm refuses to train on one sample
+        batch = max(2, measured.batch)  # batch norm cannot train on one sample
         try:
             trace = trace_fake(self._model, self._arguments(batch), training=True)
-        except Exception:  # some models want targets in training mode: then nothing is known
+        except Exception:  # some models require targets in training mode
             return ()
-        still_idle = set(never_ran(self._model, trace))
-        return tuple(name for name in idle if name not in still_idle)
+        still_unused = set(find_unused_parameters(self._model, trace))
+        return tuple(name for name in unused if name not in still_unused)
 
 
 def _constants_in(value: object, key: str) -> Iterator[tuple[str, object]]:
-    """Strings, numbers, truth values and None among the inputs, keyed like the tensors."""
+    """Strings, numbers, booleans and None among the inputs, with the keys of `named_tensors`."""
     if value is None or isinstance(value, str | int | float | bool):
         yield key, value
     children: Iterable[tuple[object, object]] = ()
@@ -208,25 +210,111 @@ def _constants_in(value: object, key: str) -> Iterator[tuple[str, object]]:
         yield from _constants_in(child, f"{key}.{name}" if key else str(name))
 
 
-def _summary_text(model: nn.Module, measured: Measured, result: Layers, input_bytes: int) -> str:
-    rows = flat_rows(model, measured.trace.calls, measured.batch)
-    flat = flat_table(
-        rows,
-        parameters=result.parameters,
-        trainable=result.trainable_parameters,
-        parameter_bytes=result.parameter_bytes,
-        input_bytes=input_bytes,
-        batch=measured.batch,
+def _torchinfo_totals(measured: Measured, layers: tuple[Layer, ...]) -> TorchinfoTotals:
+    summary = measured.torchinfo
+    return TorchinfoTotals(
+        parameters=summary.parameters,
+        macs=summary.macs,
+        activation_bytes=summary.activation_bytes,
+        error=summary.error,
+        forward_backward_bytes=torchinfo_forward_backward_bytes(layers),
     )
-    torchinfo = measured.torchinfo
-    if torchinfo.error is None:
-        tree = f"The tree as torchinfo prints it (MB of 1,000,000 bytes)\n\n{torchinfo.table}\n"
-    else:
-        tree = f"torchinfo fails on this model ({torchinfo.error}); the tree as reportgen counts it\n\n"
-        tree += plain_tree(result.layers)
-    return (
-        "Layers in the order in which they ran, sizes for one sample (MB of 1,048,576 bytes)\n\n"
-        f"{flat}\n{tree}\n"
-        f"The totals as reportgen counts them, batch of {result.batch}\n\n"
-        f"{tree_totals(result, input_bytes)}"
+
+
+def _forward_backward_cost(both: ForwardBackward | str) -> ForwardBackwardCost:
+    if isinstance(both, str):
+        return ForwardBackwardCost(note=both)
+    return ForwardBackwardCost(
+        macs=both.all_flops // 2,
+        flops=both.all_flops,
+        operator_bytes=both.operator_bytes,
+        note=both.note,
+        uncounted=both.uncounted,
     )
+
+
+# How the figures were counted --------------------------------------------------------------
+
+
+def _cost_notes(measured: Measured, weights: Weights, layers: tuple[Layer, ...]) -> list[str]:
+    """How the figures were counted, and why other tools report different ones."""
+    trace, torchinfo = measured.trace, measured.torchinfo
+    macs = sum(trace.flops.values()) // 2
+    notes = [measured.note]
+    if trace.uncounted:
+        names = ", ".join(item.operator for item in trace.uncounted[:5])
+        notes.append(
+            f"no FLOP formula, so not counted: {names}; "
+            "add one with reportgen.register_flops(operator, formula)"
+        )
+    if isinstance(measured.both, ForwardBackward) and measured.both.uncounted:
+        names = ", ".join(item.operator for item in measured.both.uncounted[:5])
+        notes.append(f"no FLOP formula in the backward pass: {names}")
+    if trace.conventional:
+        names = ", ".join(trace.conventional[:5])
+        notes.append(
+            f"{names}: counted to leading order by the real operations of the classic algorithm "
+            "(an FFT of n complex numbers is 5·n·log2 n, of n real ones half of it); two "
+            "operations are one multiply-add"
+        )
+    if any(row.kernel and row.own_macs and "complex" in row.dtype for row in layers):
+        notes.append("a complex convolution counts as the three real ones that PyTorch runs for it")
+    if trace.complex_products:
+        notes.append("a complex multiply-add counts as one, as in torch.utils.flop_counter")
+    if weights.quantized_parameters:
+        notes.append(
+            f"{weights.quantized_parameters:,} parameters are quantized: counted by their logical "
+            "number and their packed bytes, without scales and zero points"
+        )
+    bypassed = [row.path for row in layers if row.executed_via == "forward"]
+    if bypassed:
+        notes.append(f"hooks were bypassed by a direct .forward(): {', '.join(bypassed[:5])}")
+    if torchinfo.parameters not in (None, weights.parameters):
+        notes.append(
+            f"torchinfo counts {torchinfo.parameters:,} parameters; "
+            f"{weights.parameters:,} is the number of distinct registered ones"
+        )
+    if torchinfo.macs not in (None, macs):
+        notes.append(
+            f"torchinfo counts {torchinfo.macs:,} multiply-adds from the sizes of layers; "
+            f"{macs:,} is the sum over the operators that ran, which includes attention, "
+            "functional and repeated products, and excludes biases and embedding look-ups"
+        )
+    return notes
+
+
+def _structure_notes(trace: ForwardTrace, weights: Weights, built: tuple[str, ...]) -> list[str]:
+    """What the parameter counts do not show about the structure of the model."""
+    notes = []
+    if built:
+        notes.append(
+            f"the first forward pass creates parameters, which are counted here: {_some(built)}; "
+            "optimizers and checkpoints miss them before that pass: create them in __init__"
+        )
+    if trace.added:
+        notes.append(
+            f"every forward pass adds parameters, which are not counted: {_some(trace.added)}; "
+            "create them in __init__, or run the model once before the analysis"
+        )
+    if trace.threaded:
+        notes.append("modules run in separate threads; their calls are listed by path")
+    if weights.in_code:
+        notes.append(
+            f"TorchScript holds {weights.in_code:,} numbers as constants of its code (freezing "
+            "does that to weights); they are not counted as parameters"
+        )
+    if trace.to_numpy:
+        places = _some(tuple(path or "the model itself" for path in trace.to_numpy))
+        notes.append(f"NumPy computes with tensors in {places}; its operations are not counted")
+    groups = tuple(" and ".join(group) for group in weights.overlapping)
+    if groups:
+        notes.append(
+            "distinct parameters share memory without being tied, so each is counted, saved and "
+            f"given optimizer state: {_some(groups)}"
+        )
+    return notes
+
+
+def _some(items: tuple[str, ...]) -> str:
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return ", ".join(items[:5]) + more

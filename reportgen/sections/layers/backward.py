@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reportgen.fake_model import Arguments, countable, set_mode
+from reportgen.fake_model import Arguments, set_mode, unfused_kernels
 from reportgen.pytree import named_tensors
-from reportgen.sections.layers.module_tracker import Watch
+from reportgen.sections.layers.module_tracker import ModuleTracker
 from reportgen.sections.layers.modules import parameters_by_name, walk
-from reportgen.sections.layers.op_counter import Meter, Work
+from reportgen.sections.layers.op_counter import OpCounter, OpWork
 from reportgen.sections.layers.result import Uncounted
 
 Borrow = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
-"""Lends a model (a twin, or the model itself) with the arguments of one call."""
+"""Lends a model (a fake_copy, or the model itself) with the arguments of one call."""
 
 
 class _NoGradientError(Exception):
@@ -37,7 +37,7 @@ class ForwardBackward:
     """What a forward pass and its backward pass did together."""
 
     flops: dict[str, int]  # by path, without those of the children
-    work: Counter[Work]
+    work: Counter[OpWork]
     uncounted: tuple[Uncounted, ...]
     note: str
 
@@ -59,8 +59,8 @@ class _Places:
     works for the module that ran then. What is computed again runs inside a module anew.
     """
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, tracker: ModuleTracker) -> None:
+        self._watch = tracker
         self._paths: dict[int, str] = {}  # by number of the step
 
     def __call__(self, parameters: list[str]) -> str:
@@ -100,22 +100,22 @@ def run_forward_backward(
 def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
     with borrow() as (model, (args, kwargs)), _same_chances():
         set_mode(model, training=training)
-        watch = Watch(model)
-        meter = watch.meter = Meter(parameters_by_name(walk(model)), _Places(watch))
-        with torch.enable_grad(), countable(model, meter.note), watch.watching():
-            with meter:
+        tracker = ModuleTracker(model)
+        counter = tracker.counter = OpCounter(parameters_by_name(walk(model)), _Places(tracker))
+        with torch.enable_grad(), unfused_kernels(model, counter.note), tracker.tracking():
+            with counter:
                 output = model(*args, **kwargs)
-            if meter.loops:  # what autograd does not see would be missing without a word
-                names = ", ".join(sorted(meter.loops))
+            if counter.loops:  # what autograd does not see would be missing without a word
+                names = ", ".join(sorted(counter.loops))
                 raise _NoGradientError(f"the backward pass of {names} is not counted")
             roots = _roots(output)
             seeds = [torch.ones_like(root) for root in roots]  # a loss would give them
-            with _without_gradients(roots), meter:
+            with _without_gradients(roots), counter:
                 torch.autograd.backward(roots, seeds)
         if _has_no_modes(model):
             note = "counted in the mode that the program was exported in"
     return ForwardBackward(
-        flops=dict(meter.flops), work=meter.work, uncounted=meter.uncounted, note=note
+        flops=dict(counter.flops), work=counter.work, uncounted=counter.uncounted, note=note
     )
 
 

@@ -1,4 +1,4 @@
-"""How the figures come about: a fake pass where that works, a real one where it does not."""
+"""Measures the passes of a model: on a fake copy if that works, else for real."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from torch._subclasses.fake_tensor import (
 
 from reportgen.error_text import one_line, user_frame
 from reportgen.errors import SectionError
-from reportgen.fake_model import Arguments, ValuesNeededError, has_data, lent, set_mode, twin
+from reportgen.fake_model import (
+    Arguments,
+    ValuesNeededError,
+    eval_mode,
+    fake_copy,
+    has_data,
+    set_mode,
+)
 from reportgen.sections.layers.backward import ForwardBackward, run_forward_backward
 from reportgen.sections.layers.op_counter import ReachedOriginalError
-from reportgen.sections.layers.trace import Trace, trace
+from reportgen.sections.layers.trace import ForwardTrace, trace
 from reportgen.torchinfo_summary import TorchinfoSummary, summarize_with_torchinfo
 
 _AFFORDABLE_FLOPS = 50 * 10**9  # a few seconds on one core
@@ -34,7 +41,7 @@ MakeArguments = Callable[[int], Arguments]
 class Measured:
     """One forward pass in evaluation mode, one of both ways, and how they were run."""
 
-    trace: Trace
+    trace: ForwardTrace
     both: ForwardBackward | str  # why not, in words
     torchinfo: TorchinfoSummary
     batch: int
@@ -42,22 +49,30 @@ class Measured:
     note: str
 
 
-def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
-    """Trace a forward pass of `batch` samples, and one with its backward pass.
+def measure(
+    model: nn.Module,
+    make: MakeArguments,
+    batch: int,
+    torchinfo_at: Callable[[int], TorchinfoSummary] | None = None,
+) -> Measured:
+    """ForwardTrace a forward pass of `batch` samples, and one with its backward pass.
 
-    Nothing is computed where possible.
-
-    A model that must run for real runs with one sample first, then with `batch` if that is cheap.
+    Both run on a fake copy if possible. A model that needs values runs with one sample first,
+    then with `batch` if that is cheap. `torchinfo_at` gives torchinfo's summary of the model at a
+    batch, where it is known already.
 
     Raises:
         SectionError: no forward pass ends; the reason is the model's own.
     """
     try:
-        with twin(model, make(batch)) as (double, arguments):
+        with fake_copy(model, make(batch)) as (double, arguments):
             set_mode(double, training=False)
             found = trace(double, arguments, model.parameters())
-            torchinfo = _peer(found, double, arguments)
-        borrow = partial(twin, model, make(batch))
+            if torchinfo_at is None or found.threaded:
+                torchinfo = _torchinfo(found, double, arguments)
+        if torchinfo_at is not None and not found.threaded:
+            torchinfo = torchinfo_at(batch)
+        borrow = partial(fake_copy, model, make(batch))
         return Measured(
             trace=found,
             both=_IN_THREADS if found.threaded else run_forward_backward(borrow, in_words),
@@ -74,8 +89,8 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
             hint="analyze a smaller configuration of the model, which can be given weights",
         )
     found, ran = _run_for_real(model, make, batch)
-    with lent(model, make(ran)) as (borrowed, arguments):
-        torchinfo = _peer(found, borrowed, arguments)
+    with eval_mode(model, make(ran)) as (borrowed, arguments):
+        torchinfo = _torchinfo(found, borrowed, arguments)
     smaller = "" if ran == batch else f", with {ran} instead of {batch} samples to keep it cheap"
     return Measured(
         trace=found,
@@ -88,23 +103,23 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     )
 
 
-def _peer(found: Trace, model: nn.Module, arguments: Arguments) -> TorchinfoSummary:
-    if found.threaded:  # its hooks would race, and say something else each time
-        return TorchinfoSummary(error="not asked: modules run in threads of their own")
+def _torchinfo(found: ForwardTrace, model: nn.Module, arguments: Arguments) -> TorchinfoSummary:
+    if found.threaded:  # its hooks would race, with another result each time
+        return TorchinfoSummary(error="not run: modules run in threads of their own")
     return summarize_with_torchinfo(model, arguments)
 
 
 def _both_for_real(
-    model: nn.Module, make: MakeArguments, batch: int, forward: Trace
+    model: nn.Module, make: MakeArguments, batch: int, forward: ForwardTrace
 ) -> ForwardBackward | str:
     if forward.threaded:
         return _IN_THREADS
     if not _is_affordable(forward, _DEARER):
         return "the backward pass was not run: it would have to be computed for real"
-    return run_forward_backward(lambda: lent(model, make(batch)), in_words)
+    return run_forward_backward(lambda: eval_mode(model, make(batch)), in_words)
 
 
-def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[Trace, int]:
+def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[ForwardTrace, int]:
     single, failure = _attempt(model, make(1))
     if single is not None and (batch == 1 or not _is_affordable(single, batch)):
         return single, 1
@@ -122,15 +137,17 @@ def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[Tr
     ) from reason
 
 
-def _attempt(model: nn.Module, arguments: Arguments) -> tuple[Trace, None] | tuple[None, Exception]:
+def _attempt(
+    model: nn.Module, arguments: Arguments
+) -> tuple[ForwardTrace, None] | tuple[None, Exception]:
     try:
-        with lent(model, arguments) as (borrowed, copied):
+        with eval_mode(model, arguments) as (borrowed, copied):
             return trace(borrowed, copied), None
     except Exception as error:  # the model's own, told in words by the caller
         return None, error
 
 
-def _is_affordable(single: Trace, batch: int) -> bool:
+def _is_affordable(single: ForwardTrace, batch: int) -> bool:
     flops = sum(single.flops.values()) * batch
     return flops <= _AFFORDABLE_FLOPS and single.operator_bytes * batch <= _AFFORDABLE_BYTES
 

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from reportgen.error_text import user_location
 from reportgen.pytree import modules_of, named_tensors
-from reportgen.sections.layers.memory_traffic import shape_of, tensor_bytes
+from reportgen.sections.layers.cost.memory_traffic import shape_of, tensor_bytes
+from reportgen.sections.layers.cost.operators import storage_of
 from reportgen.sections.layers.modules import Hidden, hidden, is_within, kept_by_functions, walk
-from reportgen.sections.layers.op_counter import Meter
-from reportgen.sections.layers.operators import storage_of
+from reportgen.sections.layers.op_counter import OpCounter
 from reportgen.sections.layers.result import Shape, Unregistered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class ModuleCall:
     """One call of one module."""
 
     path: str
@@ -41,16 +41,16 @@ def shapes_of(leaves: dict[str, Tensor]) -> dict[str, Shape]:
     return {key: shape_of(tensor) for key, tensor in leaves.items()}
 
 
-class Watch:
+class ModuleTracker:
     """Knows at each moment which module is running, under which of its paths."""
 
-    meter: Meter  # what counts the pass
+    counter: OpCounter  # what counts the pass
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._calls: list[Call] = []
-        self.elsewhere: list[Call] = []  # calls in threads of their own
-        self._strangers: list[tuple[nn.Module, Unregistered]] = []
+        self._calls: list[ModuleCall] = []
+        self.elsewhere: list[ModuleCall] = []  # calls in threads of their own
+        self._unregistered_calls: list[tuple[nn.Module, Unregistered]] = []
         self._kept = kept_by_functions(model)
         self.to_numpy: set[str] = set()  # paths of modules that hand tensors to NumPy
         self._thread = threading.get_ident()
@@ -80,21 +80,21 @@ class Watch:
         """Whether some module is running."""
         return bool(self._running)
 
-    def calls_in_order(self) -> list[Call]:
+    def calls_in_order(self) -> list[ModuleCall]:
         """Calls as they ended; those of threads, which end as they will, first and by path."""
         return [*sorted(self.elsewhere, key=lambda call: call.path), *self._calls]
 
-    def strangers(self) -> tuple[Unregistered, ...]:
+    def unregistered_calls(self) -> tuple[Unregistered, ...]:
         """Modules that were called and are not the model's, neither before nor after the pass."""
         own = {id(module) for module in modules_of(self._model)}
         return tuple(
             item
-            for module, item in self._strangers
+            for module, item in self._unregistered_calls
             if id(module) not in own and not all(map(self._is_copy, module.parameters(False)))
         )
 
     def _is_copy(self, parameter: nn.Parameter) -> bool:
-        return storage_of(parameter) in self.meter.copies
+        return storage_of(parameter) in self.counter.copies
 
     def place(self, parameters: list[str]) -> str:
         """Path of the running module, or of the module below it whose parameter is read."""
@@ -106,7 +106,7 @@ class Watch:
         return running
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def tracking(self) -> Iterator[None]:
         """Wrap every module's `forward`, by whatever way it is reached; unwrap at the end."""
         hooks = nn.modules.module
         with ExitStack() as undo:
@@ -134,7 +134,7 @@ class Watch:
         @wraps(take)
         def numpy(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
             array = take(tensor, *args, **kwargs)
-            self.to_numpy.add(self.place(self.meter.note_used([tensor])))
+            self.to_numpy.add(self.place(self.counter.note_used([tensor])))
             return array
 
         tensors.numpy = numpy
@@ -159,7 +159,7 @@ class Watch:
                 type=type(module).__name__,
                 parameters=sum(p.numel() for p in module.parameters(False)),
             )
-            self._strangers.append((module, item))
+            self._unregistered_calls.append((module, item))
 
     def _called_at(self) -> str:
         where = (self._running[-1] if self._running else "") or "the model"
@@ -204,22 +204,22 @@ class Watch:
         if threading.get_ident() == self._thread or getattr(self._local, "counts", False):
             yield
             return
-        meter = self.meter.sibling()
+        counter = self.counter.sibling()
         self._local.counts = True
         try:
-            with torch.no_grad(), meter:
+            with torch.no_grad(), counter:
                 yield
         finally:
             self._local.counts = False
             with self._lock:
-                self.meter.absorb(meter)
+                self.counter.absorb(counter)
 
     def _note_call(self, path: str, inputs: dict[str, Shape], output: Any, *, hooked: bool) -> None:
         leaves = named_tensors(output)
         dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in leaves.values()}
         calls = self._calls if threading.get_ident() == self._thread else self.elsewhere
         calls.append(
-            Call(
+            ModuleCall(
                 path=path,
                 inputs=inputs,
                 outputs=shapes_of(leaves),

@@ -14,14 +14,14 @@ from typing import Any
 from torch import nn
 
 from reportgen.sections.layers.modules import (
-    Node,
+    ModuleNode,
     first_visits,
     is_within,
     join,
     own_parameters,
     walk,
 )
-from reportgen.sections.layers.op_counter import Choice
+from reportgen.sections.layers.op_counter import TopKChoice
 from reportgen.sections.layers.result import Experts
 
 _PICKED = (
@@ -51,7 +51,7 @@ class _Stack:
 
 
 def find_experts(
-    model: nn.Module, choices: Iterable[Choice], first_read: Mapping[str, int]
+    model: nn.Module, choices: Iterable[TopKChoice], first_read: Mapping[str, int]
 ) -> tuple[Experts, ...]:
     """Every mixture of experts in `model`, in the order of the modules.
 
@@ -67,14 +67,14 @@ def find_experts(
             before = [choice for choice in ran if not begun or choice.when <= min(begun)]
             picked = _picked_in_pass(stack, before) or _picked_by_name(stack, modules)
             if picked is not None:
-                active, how = picked
+                active, evidence = picked
                 found.append(
                     Experts(
                         path=stack.path,
                         experts=stack.experts,
                         active=active,
                         parameters=stack.parameters,
-                        found=how,
+                        detected_by=evidence,
                     )
                 )
     return tuple(found)
@@ -89,7 +89,7 @@ def active_parameters(parameters: int, experts: tuple[Experts, ...]) -> int | No
     )
 
 
-def _stacks(node: Node, first_read: Mapping[str, int]) -> Iterator[_Stack]:
+def _stacks(node: ModuleNode, first_read: Mapping[str, int]) -> Iterator[_Stack]:
     module = node.module
     if isinstance(module, nn.ModuleList | nn.ModuleDict):
         yield from _listed(node)
@@ -101,7 +101,7 @@ def _stacks(node: Node, first_read: Mapping[str, int]) -> Iterator[_Stack]:
                                first_read)  # fmt: skip
 
 
-def _listed(node: Node) -> Iterator[_Stack]:
+def _listed(node: ModuleNode) -> Iterator[_Stack]:
     """Modules of equal structure in one list."""
     children = list(node.module.children())
     forms = {_form(child) for child in children}
@@ -117,7 +117,9 @@ def _listed(node: Node) -> Iterator[_Stack]:
         )
 
 
-def _stacked(node: Node, held: dict[str, nn.Parameter], first_read: Mapping[str, int]) -> _Stack:
+def _stacked(
+    node: ModuleNode, held: dict[str, nn.Parameter], first_read: Mapping[str, int]
+) -> _Stack:
     """Tensors with one first dimension; a matrix that is read before the others is the router."""
     weights = frozenset(name for name, p in held.items() if p.dim() >= 3)
     begun = min((first_read[name] for name in weights if name in first_read), default=0)
@@ -137,7 +139,7 @@ def _form(module: nn.Module) -> tuple[Any, ...]:
     return tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
 
 
-def _picked_in_pass(stack: _Stack, choices: list[Choice]) -> tuple[int, str] | None:
+def _picked_in_pass(stack: _Stack, choices: list[TopKChoice]) -> tuple[int, str] | None:
     near = [
         choice
         for choice in choices

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reportgen.onnx.model import Node, Nodes, Weight, read_nodes, symbol_sizes
-from reportgen.sections.layers.result import Layer, Layers, Shape, Uncounted
+from reportgen.onnx.model import OnnxNode, OnnxNodes, Weight, read_nodes, symbol_sizes
+from reportgen.sections.layers.result import Layer, Layers, Shape, TorchinfoTotals, Uncounted
 
 if TYPE_CHECKING:
     from reportgen.context import OnnxFileContext
@@ -18,7 +18,7 @@ _TELLING = ("kernel_shape", "strides", "group", "dilations", "hidden_size", "axi
 _USUAL = {"strides": {1}, "group": {1}, "dilations": {1}}
 
 
-def examine_onnx(context: OnnxFileContext) -> Layers:
+def analyze_onnx(context: OnnxFileContext) -> Layers:
     """The layers of a file; no table is written.
 
     A file tells neither parameters from buffers nor what was trained. Stored floating-point and
@@ -50,10 +50,8 @@ def examine_onnx(context: OnnxFileContext) -> Layers:
         operator_calls=len(nodes.nodes),
         layers=layers,
         tied=(),
-        never_ran=tuple(sorted(set(held) - used)),
-        torchinfo_macs=None,
-        torchinfo_activation_bytes=None,
-        torchinfo_error=_NO_MODULE,
+        unused_parameters=tuple(sorted(set(held) - used)),
+        torchinfo=TorchinfoTotals(error=_NO_MODULE),
         table_file="layers.csv",
         summary_file="summary.txt",
         quantized_parameters=sum(w.elements for w in held.values() if w.dtype in _QUANTIZED),
@@ -76,7 +74,7 @@ def is_parameter(weight: Weight) -> bool:
     return bool(weight.shape) and weight.dtype.startswith(("float", "bfloat", "complex"))
 
 
-def _notes(nodes: Nodes) -> Iterator[str]:
+def _notes(nodes: OnnxNodes) -> Iterator[str]:
     if any(weight.is_scale for weight in nodes.weights.values()):
         yield "scales and zero points of quantized numbers count as buffers"
     sparse = {n: w for n, w in nodes.weights.items() if w.kept is not None}
@@ -87,7 +85,7 @@ def _notes(nodes: Nodes) -> Iterator[str]:
         yield "of an If the dearer branch is counted"
 
 
-def _uncounted(nodes: Nodes) -> Iterator[Uncounted]:
+def _uncounted(nodes: OnnxNodes) -> Iterator[Uncounted]:
     for operator in nodes.uncounted:
         mine = [node for node in nodes.nodes if node.operator == operator and node.macs is None]
         yield Uncounted(operator=operator, calls=len(mine), where=mine[0].module or mine[0].name)
@@ -97,9 +95,9 @@ def _uncounted(nodes: Nodes) -> Iterator[Uncounted]:
 class _Branch:
     """A module while its nodes are gathered."""
 
-    children: dict[str, _Branch | Node] = field(default_factory=dict)
+    children: dict[str, _Branch | OnnxNode] = field(default_factory=dict)
 
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[OnnxNode]:
         for child in self.children.values():
             if isinstance(child, _Branch):
                 yield from child.nodes()
@@ -107,7 +105,7 @@ class _Branch:
                 yield child
 
 
-def _tree(nodes: Iterable[Node]) -> _Branch:
+def _tree(nodes: Iterable[OnnxNode]) -> _Branch:
     root = _Branch()
     for node in nodes:
         place = root
@@ -145,12 +143,12 @@ def _group(branch: _Branch, held: Mapping[str, Weight], path: str, depth: int) -
         macs=sum(node.macs or 0 for node in inside),
         trainable=False,
         leaf=False,
-        repeats=None,
-        reached="children",
+        shared_with=None,
+        executed_via="children",
     )
 
 
-def _leaf(node: Node, held: Mapping[str, Weight], path: str, depth: int) -> Layer:
+def _leaf(node: OnnxNode, held: Mapping[str, Weight], path: str, depth: int) -> Layer:
     parameters, macs = _elements([node], held), node.macs or 0
     dtypes = sorted({held[name].dtype for name in node.weights if name in held})
     return Layer(
@@ -166,12 +164,12 @@ def _leaf(node: Node, held: Mapping[str, Weight], path: str, depth: int) -> Laye
         own_macs=macs,
         trainable=False,
         leaf=True,
-        repeats=None,
+        shared_with=None,
         dtype=", ".join(dtypes),
     )
 
 
-def _described(node: Node) -> str:
+def _described(node: OnnxNode) -> str:
     """`Conv(kernel_shape 3x3, strides 2)`: the operator with the attributes that tell it apart."""
     words = []
     for name in _TELLING:
@@ -184,7 +182,7 @@ def _described(node: Node) -> str:
     return f"{node.operator}({', '.join(words)})" if words else node.operator
 
 
-def _elements(nodes: Iterable[Node], held: Mapping[str, Weight]) -> int:
+def _elements(nodes: Iterable[OnnxNode], held: Mapping[str, Weight]) -> int:
     names = {name for node in nodes for name in node.weights if name in held}
     return sum(held[name].elements for name in names)
 

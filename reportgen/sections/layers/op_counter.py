@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,16 +13,15 @@ from torch import Tensor
 from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reportgen.sections.layers.cost import Formulas
-from reportgen.sections.layers.higher_order import run_higher_order
-from reportgen.sections.layers.memory_traffic import (
+from reportgen.sections.layers.cost.flops import FlopFormulas
+from reportgen.sections.layers.cost.memory_traffic import (
     moved_bytes,
     parts_of,
     shape_of,
     tensor_bytes,
     tensors_in,
 )
-from reportgen.sections.layers.operators import (
+from reportgen.sections.layers.cost.operators import (
     ABOUT_SHAPES,
     ASKS,
     PICKS,
@@ -32,8 +32,8 @@ from reportgen.sections.layers.operators import (
     name_of,
     storage_of,
 )
+from reportgen.sections.layers.cost.zero_cost_ops import counts_as_zero
 from reportgen.sections.layers.result import Shape, Uncounted
-from reportgen.sections.layers.zero_cost_ops import is_free
 
 _aten = torch.ops.aten
 
@@ -41,7 +41,7 @@ Place = Callable[[list[str]], str]
 """From the parameters that an operator reads to the path of the module that it works for."""
 
 
-class Work(NamedTuple):
+class OpWork(NamedTuple):
     """What one operator does, as far as a roofline needs to know."""
 
     path: str  # of the module that it works for
@@ -50,7 +50,7 @@ class Work(NamedTuple):
     bytes: int
 
 
-class Choice(NamedTuple):
+class TopKChoice(NamedTuple):
     """`picked` of `candidates` were picked by a top-k, in the module at `path`."""
 
     path: str
@@ -60,17 +60,17 @@ class Choice(NamedTuple):
 
 
 class ReachedOriginalError(Exception):
-    """A pass of a twin reads a parameter of the model that it is the twin of."""
+    """A pass of a fake copy reads a parameter of the model that it is the fake copy of."""
 
 
-class Seen(NamedTuple):
+class FirstRead(NamedTuple):
     """Shapes that an operator read and wrote, parameters left out."""
 
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
 
 
-class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operator that runs inside it.
 
     Operators without a formula are taken apart where torch can, as its own counter does, and
@@ -85,20 +85,20 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops: Counter[str] = Counter()  # by module path
-        self.work: Counter[Work] = Counter()  # how often each was done, views left out
+        self.work: Counter[OpWork] = Counter()  # how often each was done, views left out
         self.used: set[str] = set()  # names of the parameters that an operator read
         self.first_read: dict[str, int] = {}  # by parameter: how many operators ran before
         self.copies: dict[int, Tensor] = {}  # of parameters, by storage
-        self.seen: dict[str, Seen] = {}  # the first operator that read a module's parameters
+        self.seen: dict[str, FirstRead] = {}  # the first operator that read a module's parameters
         self.complex_products = 0
         self.conventional: set[str] = set()  # operators counted by a classic algorithm's steps
         self._uncounted: dict[str, Uncounted] = {}
         self.loops: set[str] = set()  # operators whose bodies ran, where autograd does not see them
         self._ran = 0
-        self._choices: list[tuple[Choice, list[Tensor]]] = []
-        self._heeded: set[Choice] = set()  # an operator read what was picked
+        self._choices: list[tuple[TopKChoice, list[Tensor]]] = []
+        self._heeded: set[TopKChoice] = set()  # an operator read what was picked
         self._forbidden = {storage_of(part) for tensor in forbidden for part in parts_of(tensor)}
-        self._formulas = Formulas()
+        self._formulas = FlopFormulas()
         self._place = place
         self._parameters = parameters
         self._names: dict[int, list[str]] = {}
@@ -119,7 +119,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.work.total()
 
     @property
-    def choices(self) -> frozenset[Choice]:
+    def choices(self) -> frozenset[TopKChoice]:
         """What was picked and then read by another operator, not only returned."""
         return frozenset(self._heeded)
 
@@ -146,7 +146,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Write down an operator that did not run, but whose cost is known: a fused layer."""
         path = self._place(self.note_used(read))
         moved = sum(map(tensor_bytes, [*read, *written]))
-        self.work[Work(path, dtype_of(read, written), flops, moved)] += 1
+        self.work[OpWork(path, dtype_of(read, written), flops, moved)] += 1
         self.flops[path] += flops
 
     def __torch_dispatch__(
@@ -168,13 +168,13 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.write_down(func, packet, args, kwargs, result)
         return result
 
-    def sibling(self) -> Meter:
-        """An empty meter for the same parameters, for a part that runs by itself."""
-        other = Meter(self._parameters, self._place)
+    def sibling(self) -> OpCounter:
+        """An empty counter for the same parameters, for a part that runs by itself."""
+        other = OpCounter(self._parameters, self._place)
         other._forbidden = self._forbidden
         return other
 
-    def absorb(self, other: Meter, times: int = 1) -> None:
+    def absorb(self, other: OpCounter, times: int = 1) -> None:
         """Add what `other` counted, as if it had run `times` times."""
         self.flops.update({path: flops * times for path, flops in other.flops.items()})
         self.work.update({work: count * times for work, count in other.work.items()})
@@ -214,14 +214,14 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         moved = moved_bytes(func, read, written)
         flops = self._formulas.flops(formula, args, kwargs, result)
         if flops or moved:
-            self.work[Work(path, dtype_of(read, written), flops or 0, moved)] += 1
+            self.work[OpWork(path, dtype_of(read, written), flops or 0, moved)] += 1
         if flops is not None:
             self.flops[path] += flops
             if self._formulas.is_conventional(formula):
                 self.conventional.add(name_of(func))
             else:
                 self.complex_products += any(tensor.is_complex() for tensor in read)
-        elif not is_free(func, read, written):
+        elif not counts_as_zero(func, read, written):
             item = Uncounted(operator=name_of(func), calls=1, bytes=moved, where=path)
             self._add_uncounted(item)
         elif formula in PICKS:
@@ -240,9 +240,9 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if storages & set(map(storage_of, results)):
                 self._heeded.add(choice)
 
-    def _shapes(self, read: list[Tensor], written: list[Tensor]) -> Seen:
+    def _shapes(self, read: list[Tensor], written: list[Tensor]) -> FirstRead:
         inputs = [t for t in read if storage_of(t) not in self._names]
-        return Seen(tuple(map(shape_of, inputs)), tuple(map(shape_of, written)))
+        return FirstRead(tuple(map(shape_of, inputs)), tuple(map(shape_of, written)))
 
     def _note_choice(
         self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], packet: Any,
@@ -252,7 +252,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         picked = rest.pop(0) if packet is _aten.topk and rest else kwargs.get("k", 1)
         along = rest[0] if rest else kwargs.get("dim", -1 if packet is _aten.topk else None)
         if scores.ndim and along in (-1, scores.ndim - 1) and scores.is_floating_point():
-            choice = Choice(path, int(scores.shape[-1]), int(picked), self._ran)
+            choice = TopKChoice(path, int(scores.shape[-1]), int(picked), self._ran)
             self._choices.append((choice, written))
 
     def _add_uncounted(self, item: Uncounted) -> None:
@@ -263,3 +263,83 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             bytes=item.bytes + (seen.bytes if seen else 0),
             where=seen.where if seen else item.where,
         )
+
+
+# Operators that are given functions: branches, loops, attention with a score function ---------
+
+
+def run_higher_order(
+    counter: OpCounter, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run `func` and let `counter` count what its functions do."""
+    if not counter.has_formula(func):
+        if func is torch.ops.higher_order.cond:
+            return _run_both_branches(counter, *args)
+        if any(map(_is_function, args)):
+            return _run_loop(counter, func, args, kwargs)
+    result = func(*args, **kwargs)
+    if getattr(func, "__name__", "") == "flex_attention":
+        _note_captured(counter, args[0], args[3])
+    counter.write_down(func, func, args, kwargs, result)
+    return result
+
+
+def _run_both_branches(
+    counter: OpCounter, _: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: Any
+) -> Any:
+    """`torch.cond` counts as its dearer branch, as in torch's counter."""
+    counters, results = [], []
+    for branch in (yes, no):
+        alone = counter.sibling()
+        with alone:
+            results.append(branch(*operands))
+        counters.append(alone)
+    counter.absorb(max(counters, key=lambda each: (each.flops.total(), each.bytes)))
+    counter.used.update(*(each.used for each in counters))
+    return results[0]
+
+
+def _run_loop(counter: OpCounter, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The body of `scan` or `map` counts once for every item, however often it ran here."""
+    body, calls = counter.sibling(), 0
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*inputs: Any) -> Any:
+            nonlocal calls
+            calls += function is args[0]
+            with body:
+                return function(*inputs)
+
+        return run
+
+    counter.loops.add(name_of(func))
+    result = func(*(watched(arg) if _is_function(arg) else arg for arg in args), **kwargs)
+    items = _items_of_loop(func, args)
+    if items is None or not calls or items % calls:
+        counter.used |= body.used
+        counter.write_down(func, func, args, kwargs, result)
+    else:
+        counter.note_used([*tensors_in(args), *tensors_in(kwargs)])
+        counter.absorb(body, times=items // calls)
+    return result
+
+
+def _note_captured(counter: OpCounter, query: Tensor, score: Callable[..., Any]) -> None:
+    """Parameters in a score function's closure: on shapes alone nobody calls it."""
+    alone = counter.sibling()
+    places = [torch.zeros(1, dtype=torch.int32, device=query.device) for _ in range(4)]
+    with suppress(Exception), alone:  # the user's function, which says so where it counts
+        torch.vmap(score)(query.new_zeros(1), *places)
+    counter.used |= alone.used
+
+
+def _is_function(value: object) -> bool:
+    """Whether `value` is the body of a loop or a branch."""
+    return callable(value) and not isinstance(value, Tensor)
+
+
+def _items_of_loop(func: Any, args: tuple[Any, ...]) -> int | None:
+    """How often a loop runs its body, where the shapes tell."""
+    place = {"scan": 2, "map_impl": 1}.get(getattr(func, "__name__", ""))
+    over = list(tensors_in(args[place])) if place is not None else []
+    return int(over[0].shape[0]) if over else None

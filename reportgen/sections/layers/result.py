@@ -1,4 +1,4 @@
-"""What the layers section says of a model, as plain values."""
+"""The result of the layers section: plain values, as `report.json` holds them."""
 
 from __future__ import annotations
 
@@ -6,39 +6,45 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Shape = tuple[int, ...]
-"""Sizes; -1 stands for a ragged one, of a nested tensor."""
+"""Sizes; -1 is a ragged dimension of a nested tensor."""
 
-Reached = Literal["called", "forward", "weights", "children", "compiled", "never"]
-"""How a module took part: called; its `.forward()` called, past the hooks; only its parameters
-used by another module; only its children ran; inside TorchScript, where nobody sees it called; or
-not at all."""
+ExecutedVia = Literal["called", "forward", "weights", "children", "compiled", "never"]
+"""How a module took part in the forward pass.
+
+- called: `module(x)`.
+- forward: `module.forward(x)`, which runs no hooks.
+- weights: another module used its parameters.
+- children: only its children ran.
+- compiled: it is inside TorchScript, where calls cannot be observed.
+- never: not at all.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """One module of the tree, as it ran. Counts are of the whole subtree, each tensor once."""
+    """One module at one path. Counts cover the whole subtree, each tensor once."""
 
     path: str  # "" is the model itself
-    type: str  # class name with its telling arguments: "Conv2d(64, 128, kernel 3x3, stride 2)"
+    type: str  # class and main arguments: "Conv2d(64, 128, kernel 3x3, stride 2)"
     depth: int
-    calls: int  # 0: never ran
+    calls: int  # 0: never called
     input_shapes: tuple[Shape, ...]  # of the first call
-    output_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]  # of the first call
     parameters: int
     own_parameters: int
     macs: int  # of one forward pass, all calls together
-    trainable: bool  # some parameter of the subtree asks for a gradient
+    trainable: bool  # some parameter of the subtree requires a gradient
     leaf: bool  # has no child modules
-    repeats: str | None  # path of the first module with this very instance, if this is a repeat
+    shared_with: str | None  # first path of the same module instance; None at the first path
     own_macs: int = 0  # without those of the children
-    forward_backward_macs: int | None = None  # None: see the note of the whole
-    own_forward_backward_macs: int | None = None  # likewise
+    forward_backward_macs: int | None = None  # None: see `Layers.forward_backward.note`
+    own_forward_backward_macs: int | None = None  # None: see `Layers.forward_backward.note`
     trainable_parameters: int = 0
-    never_ran_parameters: int = 0
-    reached: Reached = "called"
+    unused_parameters: int = 0  # that no operator of the forward pass reads
+    executed_via: ExecutedVia = "called"
     dtype: str = ""  # of its own parameters: "float32", "float16, float32"
-    input_keys: tuple[str, ...] = ()  # where in the arguments each input shape stands: "0", "mask"
-    output_keys: tuple[str, ...] = ()  # likewise; "" for an output that is one tensor
+    input_keys: tuple[str, ...] = ()  # position or keyword of each input shape: "0", "mask"
+    output_keys: tuple[str, ...] = ()  # key of each output shape; "" if the output is one tensor
     output_bytes: int = 0  # of all calls together
     output_dtype: str = ""  # "float32", "float32, int64"
     kernel: Shape = ()  # of a convolution or a pooling: (3, 3)
@@ -47,77 +53,99 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uncounted:
-    """An operator that ran and has no FLOP formula: unknown is not zero."""
+    """An operator without a FLOP formula; its cost is unknown, not zero."""
 
     operator: str
-    calls: int  # of the `operator_calls` of all
-    bytes: int = 0  # read and written by all calls together
+    calls: int
+    bytes: int = 0  # read and written by all its calls
     where: str = ""  # path of the module that called it first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unregistered:
-    """Parameters that the model uses and does not know of: not saved, not moved, not trained."""
+    """Parameters that the model uses but does not register: not saved, moved or trained."""
 
-    path: str  # as a reader would write it: "blocks[0]"
+    path: str  # as in Python: "blocks[0]"
     type: str
     parameters: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experts:
-    """A mixture of experts: of its `experts`, every token passes through `active`."""
+    """A mixture of experts: each token is routed to `active` of the `experts`."""
 
     path: str  # of the module that holds them
     experts: int
     active: int
     parameters: int  # of all experts together
-    found: str  # how `active` was found: "a top-k of 2 of 8 ran in blocks.0.moe"
+    detected_by: str  # evidence for `active`: "a top-k of 2 of 8 ran in blocks.0.moe"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TorchinfoTotals:
+    """The totals that torchinfo prints; None and `error` if it fails on the model."""
+
+    parameters: int | None = None
+    macs: int | None = None
+    activation_bytes: int | None = None
+    error: str | None = None
+    forward_backward_bytes: int = 0  # torchinfo's definition, computed from our rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForwardBackwardCost:
+    """Cost of one forward and backward pass, without loss and optimizer."""
+
+    macs: int | None = None  # None: `note` gives the reason
+    flops: int | None = None
+    operator_bytes: int | None = None  # read and written by all operators
+    note: str = ""  # how it was counted, or why it could not be
+    uncounted: tuple[Uncounted, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PassTime:
-    """A lower bound of a pass's time: what its operators compute and move, at rated speed."""
+    """A lower bound for the time of a pass: its operators at the GPU's rated speed."""
 
     seconds: float  # of one batch
     samples_per_second: float
-    memory_bound_share: float  # of `seconds`, in operators that wait for memory
-    launched_seconds: float  # as `seconds`, but no operator takes less than its launch
+    memory_bound_share: float  # of `seconds`, in operators limited by memory bandwidth
+    seconds_with_launch_overhead: float  # each operator takes at least its launch time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerTime:
-    """A layer's own operators under the roofline of one card, forward."""
+    """A layer's own operators in the forward pass, under the roofline of one GPU."""
 
     path: str
     seconds: float
     share: float  # of the pass
-    bound: Literal["memory", "compute"]  # by what most of its time is spent on
+    bound: Literal["memory", "compute"]  # what limits most of its time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Roofline:
-    """What one card could do at best; an estimate from shapes, not a measurement."""
+    """The best possible times on one GPU, estimated from shapes, not measured."""
 
     gpu: str
     forward: PassTime | None = None  # None: see `reason`
     forward_backward: PassTime | None = None
     slowest: tuple[LayerTime, ...] = ()  # slowest first
-    memory_bound_layers: int | None = None  # of the layers that do something
-    working_layers: int | None = None
+    memory_bound_layers: int | None = None  # of the `working_layers`
+    working_layers: int | None = None  # layers whose own operators take time
     reason: str = ""  # why there is no estimate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layers:
-    """What the model is made of and what one forward pass of one batch costs."""
+    """The modules of a model, and the cost of one forward pass of one batch."""
 
     batch: int
     input_shapes: dict[str, Shape]
     output_shapes: dict[str, Shape]
-    parameters: int  # unique, tied tensors once; quantized weights by their logical number
+    parameters: int  # distinct; quantized weights by their logical number
     trainable_parameters: int
-    buffers: int  # numbers held in buffers
+    buffers: int  # elements of all buffers
     buffers_bytes: int
     parameter_bytes: int
     bytes_by_dtype: dict[str, int]  # parameters and buffers
@@ -125,36 +153,28 @@ class Layers:
     flops: int
     uncounted: tuple[Uncounted, ...]
     layers: tuple[Layer, ...]  # depth first, in order of registration
-    tied: tuple[tuple[str, ...], ...]  # groups of parameter names sharing one tensor
-    never_ran: tuple[str, ...]  # paths of parameters no forward pass reached
-    torchinfo_macs: int | None  # torchinfo's own total, None where it fails
-    torchinfo_activation_bytes: int | None
-    torchinfo_error: str | None
+    tied: tuple[tuple[str, ...], ...]  # groups of names of one parameter
+    unused_parameters: tuple[str, ...]  # names of parameters that the forward pass does not read
+    torchinfo: TorchinfoTotals
     table_file: str  # "layers.csv"
     summary_file: str  # "summary.txt"
-    torchinfo_parameters: int | None = None
-    quantized_parameters: int = 0  # of `parameters`, those held in packed integer form
+    forward_backward: ForwardBackwardCost = ForwardBackwardCost()
+    quantized_parameters: int = 0  # of `parameters`, those stored as packed integers
     unregistered: tuple[Unregistered, ...] = ()
-    training_only: tuple[str, ...] = ()  # of `never_ran`, those that do run in training mode
+    train_only_parameters: tuple[str, ...] = ()  # `unused_parameters` that training mode reads
     operator_bytes: int = 0  # read and written by all operators of the forward pass
-    forward_backward_bytes: int = 0  # torchinfo's idea: outputs of layers with parameters, twice
-    method: Literal["fake", "real", "file"] = "fake"  # fake: on shapes alone; file: ONNX nodes
-    input_constants: dict[str, str] = field(default_factory=dict)  # as Python writes them
-    parameters_by_path: int | None = None  # what counting every name of a tensor would give
-    frozen: tuple[str, ...] = ()  # names of parameters that ask for no gradient
+    method: Literal["fake", "real", "file"] = "fake"  # fake tensors, a real run, ONNX nodes
+    input_constants: dict[str, str] = field(default_factory=dict)  # by name, as `repr` gives them
+    parameters_by_path: int | None = None  # with tied parameters counted under every name
+    frozen: tuple[str, ...] = ()  # names of parameters that require no gradient
     quantized_bytes: int = 0  # of `parameter_bytes`, the packed integers
     experts: tuple[Experts, ...] = ()
-    active_parameters: int | None = None  # per token; None: no mixture of experts was found
+    active_parameters: int | None = None  # per token; None: the model has no mixture of experts
     operator_calls: int = 0  # of the forward pass, views left out
     ideal_bytes: int = 0  # used parameters, inputs and outputs, each moved once
     flops_per_byte: float | None = None  # arithmetic intensity, by `operator_bytes`
-    ideal_flops_per_byte: float | None = None  # by `ideal_bytes`
-    forward_backward_macs: int | None = None  # None: see `forward_backward_note`
-    forward_backward_flops: int | None = None
-    forward_backward_operator_bytes: int | None = None
-    forward_backward_note: str = ""  # how it was counted, or why it could not be
-    forward_backward_uncounted: tuple[Uncounted, ...] = ()
+    ideal_flops_per_byte: float | None = None  # arithmetic intensity, by `ideal_bytes`
     rooflines: tuple[Roofline, ...] = ()  # one per target
-    notes: tuple[str, ...] = ()  # how the figures came about, a sentence each
-    parameters_of_rows: int = 0  # the rows' own parameters added up, without repeats
-    macs_of_rows: int = 0  # the rows' own MACs added up
+    notes: tuple[str, ...] = ()  # how the figures were computed
+    parameters_of_rows: int = 0  # sum of the rows' own parameters, shared ones once
+    macs_of_rows: int = 0  # sum of the rows' own MACs

@@ -1,4 +1,4 @@
-"""What we say of a model's layers: documented, pure functions of the result."""
+"""Findings of the layers section: documented, pure functions of the result."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ _MOST_NAMES = 5
 
 
 @rule(
-    "SUM001",
+    "LAY001",
     Severity.NOTE,
-    advice="ask whether this layer must be so large: pooling before it, a smaller head or "
-    "low-rank factors save most of the model's bytes",
+    advice="consider global pooling before it, a smaller head, or a low-rank factorization",
 )
-def one_layer_holding_most_parameters(result: Layers) -> Iterator[Hit]:
-    """More than half of all parameters stand in one layer.
+def dominant_layer(result: Layers) -> Iterator[Hit]:
+    """One layer holds more than half of all parameters.
 
-    A wide first head after a flattened feature map, or an embedding of a large vocabulary, often
-    decides the size of the file and the memory of the optimizer while the rest of the model does
-    the work. Nothing is wrong with it; a reviewer should know it. Layers tied to one tensor are
-    named once, by the first of them. Models of fewer than three layers with parameters are left
-    alone: one of two layers always holds at least half.
+    A linear layer after a flattened feature map, or an embedding of a large vocabulary, often
+    determines the file size and the optimizer memory while the rest of the model does the work.
+    This is not an error. Layers tied to one tensor are reported once, at the first of them.
+    Models with fewer than three layers that have parameters are skipped, because one of two
+    layers always holds at least half.
     """
-    owners = [row for row in result.layers if row.own_parameters and row.repeats is None]
+    owners = [row for row in result.layers if row.own_parameters and row.shared_with is None]
     if len(owners) < 3:
         return
     for row in owners:
@@ -54,37 +53,37 @@ def _tied_with(result: Layers, path: str) -> list[str]:
 
 
 @rule(
-    "SUM002",
+    "LAY002",
     Severity.WARNING,
-    advice="use them, delete them, or say why they are kept: they are saved, loaded, moved and "
-    "given optimizer state for nothing",
+    advice="use them, delete them, or ignore this finding with a reason: they take space in "
+    "checkpoints and in the optimizer state without effect",
 )
-def parameters_that_never_ran(result: Layers) -> Iterator[Hit]:
-    """A forward pass reaches none of the operators that would read these parameters.
+def unused_parameters(result: Layers) -> Iterator[Hit]:
+    """No operator of the forward pass reads these parameters.
 
-    Left-over layers, a branch that the example inputs do not take, or a forgotten call. They
-    cost memory in every checkpoint and every optimizer, and distributed training stops at them.
-    Judged on one forward pass in evaluation mode with the manifest's inputs; parameters that do
-    run in training mode (auxiliary heads) are a note of their own.
+    Causes are left-over layers, a branch that the example inputs do not take, or a missing call.
+    Unused parameters take memory in checkpoints and optimizers, and DistributedDataParallel
+    fails on them unless `find_unused_parameters=True` is set. The check uses one forward pass in
+    evaluation mode with the inputs of the manifest. Parameters that are used in training mode
+    (auxiliary heads) are reported by `train-only-parameters` instead.
     """
-    excused = set(result.training_only)
-    idle = [name for name in result.never_ran if name not in excused]
-    yield from _by_module(result, idle, "never ran in the forward pass")
+    excused = set(result.train_only_parameters)
+    unused = [name for name in result.unused_parameters if name not in excused]
+    yield from _by_module(result, unused, "are not used in the forward pass")
 
 
 @rule(
-    "SUM003",
+    "LAY003",
     Severity.ERROR,
-    advice="hold modules in nn.ModuleList or nn.ModuleDict and parameters in nn.ParameterList, "
+    advice="keep modules in nn.ModuleList or nn.ModuleDict and parameters in nn.ParameterList, "
     "or assign them as attributes of the module",
 )
 def unregistered_parameters(result: Layers) -> Iterator[Hit]:
-    """Modules or parameters in a plain Python list, dict or object, or outside the model.
+    """Modules or parameters are in a plain Python list, dict or object, or outside the model.
 
-    torch knows only what is registered. Parameters in a plain list take part in the forward pass
-    and are not in `state_dict`, not moved by `.to()`, not switched by `.eval()` and not trained
-    by an optimizer that is given `model.parameters()`: the model is saved without them and
-    starts anew with random ones.
+    PyTorch handles only registered parameters. Those in a plain list take part in the forward
+    pass, but they are missing from `state_dict` and `model.parameters()`, and `.to()` and
+    `.eval()` do not affect them. A restored checkpoint leaves them randomly initialized.
     """
     for item, times in Counter(result.unregistered).items():
         more = f" ({times} such modules)" if times > 1 else ""
@@ -96,18 +95,19 @@ def unregistered_parameters(result: Layers) -> Iterator[Hit]:
 
 
 @rule(
-    "SUM004",
+    "LAY004",
     Severity.NOTE,
-    advice="register a formula where the model is made: reportgen.register_flops(operator, "
-    "formula), or torch.utils.flop_counter.register_flop_formula",
+    advice="register a formula in the file that builds the model: "
+    "reportgen.register_flops(operator, formula), or "
+    "torch.utils.flop_counter.register_flop_formula",
 )
-def operators_without_a_flop_formula(result: Layers) -> Iterator[Hit]:
-    """Operators ran whose cost nobody has written down; the FLOPs are a lower bound.
+def uncounted_operators(result: Layers) -> Iterator[Hit]:
+    """Operators without a FLOP formula ran, so the FLOPs are a lower bound.
 
-    Torch's counter has formulas for matrix products, convolutions and attention; we add a few.
-    Elementwise arithmetic, reductions, normalization, pooling, look-ups and copies are free by
-    convention. What remains, mostly custom operators, is named here when it moves at least one
-    per cent of the bytes that all operators move.
+    torch.utils.flop_counter has formulas for matrix products, convolutions and attention, and
+    reportgen adds more. Elementwise operators, reductions, normalization, pooling, embedding
+    look-ups and copies count as zero, by convention. The others, mostly custom operators, are
+    reported if they move at least one percent of all bytes.
     """
     moved = sum(item.bytes for item in result.uncounted)
     if not moved or moved < _SUBSTANTIAL_SHARE * result.operator_bytes:
@@ -116,55 +116,58 @@ def operators_without_a_flop_formula(result: Layers) -> Iterator[Hit]:
         times = "once" if item.calls == 1 else f"{format_integer(item.calls)} times"
         yield Hit(
             item.where,
-            f"{item.operator} ran {times}, moved {format_bytes(item.bytes)} and is in no count",
+            f"{item.operator} has no FLOP formula; it ran {times} and moved "
+            f"{format_bytes(item.bytes)}",
         )
 
 
 @rule(
-    "SUM005",
+    "LAY005",
     Severity.NOTE,
-    advice="leave them out of the deployed file, or build the model without them for inference",
+    advice="build the model without them for inference",
 )
-def parameters_that_run_only_in_training(result: Layers) -> Iterator[Hit]:
-    """Parameters that training reads and inference does not, such as auxiliary heads.
+def train_only_parameters(result: Layers) -> Iterator[Hit]:
+    """Parameters are used in training mode only, such as those of auxiliary heads.
 
-    They belong in the checkpoint and not in what is deployed.
+    Training checkpoints need them; a deployed model does not.
     """
-    yield from _by_module(result, list(result.training_only), "run in training mode only")
+    yield from _by_module(
+        result, list(result.train_only_parameters), "are used in training mode only"
+    )
 
 
 @rule(
-    "SUM006",
+    "LAY006",
     Severity.NOTE,
-    advice="call the module itself, `module(x)` instead of `module.forward(x)`",
+    advice="call the module, `module(x)` instead of `module.forward(x)`",
 )
-def modules_called_past_their_hooks(result: Layers) -> Iterator[Hit]:
+def bypassed_hooks(result: Layers) -> Iterator[Hit]:
     """`module.forward(x)` was called instead of `module(x)`.
 
-    It gives the same output and runs no hooks: quantization, pruning, profilers, activation
-    capture, FSDP and every summary tool that works with hooks do not see the module. Our own
-    figures include it.
+    The output is the same, but no hooks run: quantization, pruning, profilers, activation
+    capture, FSDP and hook-based summary tools do not see the module. The figures of this report
+    include it.
     """
-    rows = [row for row in result.layers if row.reached == "forward"]
+    rows = [row for row in result.layers if row.executed_via == "forward"]
     for row in rows:
-        yield Hit(row.path, f"{row.type} was run through .forward(), past its hooks")
+        yield Hit(row.path, f"{row.type} was called by .forward(), which runs no hooks")
 
 
 @rule(
-    "SUM007",
+    "LAY007",
     Severity.WARNING,
-    advice="convert them with `model.float()`, or say why double precision is needed",
+    advice="convert them with `model.float()`, or ignore this finding with a reason",
 )
-def parameters_in_double_precision(result: Layers) -> Iterator[Hit]:
+def double_precision(result: Layers) -> Iterator[Hit]:
     """Parameters are float64 or complex128.
 
-    They usually come from NumPy by accident, take twice the memory, run up to 64 times slower on
-    a consumer GPU and are refused or cast by most deployment runtimes.
+    They usually come from NumPy arrays by accident, take twice the memory, are up to 64 times
+    slower on a consumer GPU, and most deployment runtimes reject or cast them.
     """
     rows = [
         row
         for row in result.layers
-        if row.repeats is None and {"float64", "complex128"} & set(row.dtype.split(", "))
+        if row.shared_with is None and {"float64", "complex128"} & set(row.dtype.split(", "))
     ]
     if rows:
         count = sum(row.own_parameters for row in rows)
@@ -176,13 +179,13 @@ def parameters_in_double_precision(result: Layers) -> Iterator[Hit]:
 
 
 RULES = (
-    one_layer_holding_most_parameters,
-    parameters_that_never_ran,
+    dominant_layer,
+    unused_parameters,
     unregistered_parameters,
-    operators_without_a_flop_formula,
-    parameters_that_run_only_in_training,
-    modules_called_past_their_hooks,
-    parameters_in_double_precision,
+    uncounted_operators,
+    train_only_parameters,
+    bypassed_hooks,
+    double_precision,
 )
 
 
@@ -196,18 +199,19 @@ def _by_module(result: Layers, names: list[str], what: str) -> Iterator[Hit]:
         owned.setdefault(name.rpartition(".")[0], []).append(name)
     whole: list[Layer] = []
     for row in result.layers:
-        if any(_below(row.path, above.path) for above in whole) or row.repeats is not None:
+        if any(_below(row.path, above.path) for above in whole) or row.shared_with is not None:
             continue
         mine = [name for name in names if _below(name, row.path)]
-        if mine and row.never_ran_parameters == row.parameters and set(mine) >= _idle(result, row):
+        all_unused = row.unused_parameters == row.parameters
+        if mine and all_unused and set(mine) >= _unused_below(result, row):
             whole.append(row)
             yield Hit(row.path, f"all {format_integer(row.parameters)} parameters {what}")
         elif row.path in owned:
             yield Hit(row.path, f"{_names(owned[row.path])} {what}")
 
 
-def _idle(result: Layers, row: Layer) -> set[str]:
-    return {name for name in result.never_ran if _below(name, row.path)}
+def _unused_below(result: Layers, row: Layer) -> set[str]:
+    return {name for name in result.unused_parameters if _below(name, row.path)}
 
 
 def _below(path: str, ancestor: str) -> bool:

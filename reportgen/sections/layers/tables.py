@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from reportgen.sections.layers.module_tracker import Call
+from reportgen.sections.layers.measure import Measured
+from reportgen.sections.layers.module_tracker import ModuleCall
 from reportgen.sections.layers.modules import (
     own_tensors,
     walk,
@@ -19,8 +20,8 @@ from reportgen.sections.layers.result import Layer, Layers, Shape
 _MIB = 2**20
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _COLUMN_NAMES = """
-    path type depth calls reached repeats input_shapes output_shapes dtype output_dtype kernel
-    groups parameters parameters_share own_parameters trainable_parameters never_ran_parameters
+    path type depth calls executed_via shared_with input_shapes output_shapes dtype output_dtype
+    kernel groups parameters parameters_share own_parameters trainable_parameters unused_parameters
     macs macs_share own_macs forward_backward_macs own_forward_backward_macs trainable leaf
     output_bytes
 """
@@ -81,7 +82,7 @@ class FlatRow:
     output_bytes: int
 
 
-def flat_rows(model: nn.Module, calls: tuple[Call, ...], batch: int) -> list[FlatRow]:
+def flat_rows(model: nn.Module, calls: tuple[ModuleCall, ...], batch: int) -> list[FlatRow]:
     """Every call in the order of its end, but for the model itself, sequences and lists.
 
     Parameters of modules without a row (a list's, an attention's projection) stand in the row
@@ -177,13 +178,17 @@ def flat_table(
 
 def tree_totals(result: Layers, input_bytes: int) -> str:
     """The totals of torchinfo's tree as reportgen counts them, in MiB."""
-    total = input_bytes + result.forward_backward_bytes + result.parameter_bytes
+    passes = result.torchinfo.forward_backward_bytes
+    total = input_bytes + passes + result.parameter_bytes
     figures = [
         ("Total parameters", f"{result.parameters:,}"),
         ("Trainable parameters", f"{result.trainable_parameters:,}"),
         ("Multiply-adds", f"{result.macs:,}"),
         ("Input size (MiB)", f"{input_bytes / _MIB:,.2f}"),
-        ("Forward/backward pass size (MiB)", f"{result.forward_backward_bytes / _MIB:,.2f}"),
+        (
+            "Forward/backward pass size (MiB)",
+            f"{passes / _MIB:,.2f}",
+        ),
         ("Parameter size (MiB)", f"{result.parameter_bytes / _MIB:,.2f}"),
         ("Total size (MiB)", f"{total / _MIB:,.2f}"),
     ]
@@ -205,6 +210,34 @@ def _last_name(row: Layer) -> str:
     return f"{row.path.rpartition('.')[2] or 'model'}: {row.type}"
 
 
-def forward_backward_bytes(layers: tuple[Layer, ...]) -> int:
-    """A pass as torchinfo sees it: the outputs of leaf layers with parameters, twice."""
+def torchinfo_forward_backward_bytes(layers: tuple[Layer, ...]) -> int:
+    """Torchinfo's "Forward/backward pass size": twice the outputs of leaves with parameters."""
     return 2 * sum(row.output_bytes for row in layers if row.leaf and row.parameters)
+
+
+# summary.txt --------------------------------------------------------------------------------
+
+
+def summary_text(model: nn.Module, measured: Measured, result: Layers, input_bytes: int) -> str:
+    """`summary.txt`: the flat table, torchinfo's tree, and the totals as reportgen counts them."""
+    rows = flat_rows(model, measured.trace.calls, measured.batch)
+    flat = flat_table(
+        rows,
+        parameters=result.parameters,
+        trainable=result.trainable_parameters,
+        parameter_bytes=result.parameter_bytes,
+        input_bytes=input_bytes,
+        batch=measured.batch,
+    )
+    torchinfo = measured.torchinfo
+    if torchinfo.error is None:
+        tree = f"The tree as torchinfo prints it (MB of 1,000,000 bytes)\n\n{torchinfo.table}\n"
+    else:
+        tree = f"torchinfo fails on this model ({torchinfo.error}); the tree as reportgen counts it"
+        tree += f"\n\n{plain_tree(result.layers)}"
+    return (
+        "Layers in the order in which they ran, sizes for one sample (MB of 1,048,576 bytes)\n\n"
+        f"{flat}\n{tree}\n"
+        f"The totals as reportgen counts them, batch of {result.batch}\n\n"
+        f"{tree_totals(result, input_bytes)}"
+    )

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reportgen.sections.layers.layer_repr import describe, groups_of, kernel_of
-from reportgen.sections.layers.memory_traffic import parts_of, tensor_bytes
-from reportgen.sections.layers.module_tracker import Call
+from reportgen.sections.layers.cost.memory_traffic import parts_of, tensor_bytes
+from reportgen.sections.layers.module_tracker import ModuleCall
 from reportgen.sections.layers.modules import (
-    Node,
+    ModuleNode,
+    describe,
     first_visits,
+    groups_of,
     join,
+    kernel_of,
     numbers_in_code,
     own_parameters,
     own_tensors,
@@ -22,9 +24,9 @@ from reportgen.sections.layers.modules import (
     quantized_tensors,
     walk,
 )
-from reportgen.sections.layers.op_counter import Seen
-from reportgen.sections.layers.result import Layer, Reached
-from reportgen.sections.layers.trace import Trace
+from reportgen.sections.layers.op_counter import FirstRead
+from reportgen.sections.layers.result import ExecutedVia, Layer
+from reportgen.sections.layers.trace import ForwardTrace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +95,7 @@ def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def never_ran(model: nn.Module, trace: Trace) -> tuple[str, ...]:
+def find_unused_parameters(model: nn.Module, trace: ForwardTrace) -> tuple[str, ...]:
     """Names of the parameters that no operator of the pass read, tied ones under each name.
 
     Whoever reads a packed weight is not seen; it ran if its module was called.
@@ -102,13 +104,13 @@ def never_ran(model: nn.Module, trace: Trace) -> tuple[str, ...]:
     return (*_never_read(nodes, trace), *_never_unpacked(nodes, trace))
 
 
-def _never_read(nodes: list[Node], trace: Trace) -> dict[str, nn.Parameter]:
+def _never_read(nodes: list[ModuleNode], trace: ForwardTrace) -> dict[str, nn.Parameter]:
     named = parameters_by_name(nodes)
     used = {id(named[name]) for name in trace.used if name in named}
     return {name: parameter for name, parameter in named.items() if id(parameter) not in used}
 
 
-def _never_unpacked(nodes: list[Node], trace: Trace) -> dict[str, Tensor]:
+def _never_unpacked(nodes: list[ModuleNode], trace: ForwardTrace) -> dict[str, Tensor]:
     called = {call.path for call in trace.calls}
     ran = {id(node.module) for node in nodes if node.path in called}
     return {
@@ -120,17 +122,17 @@ def _never_unpacked(nodes: list[Node], trace: Trace) -> dict[str, Tensor]:
 
 
 def build_layers(
-    model: nn.Module, trace: Trace, both_flops: Mapping[str, int] | None = None
+    model: nn.Module, trace: ForwardTrace, both_flops: Mapping[str, int] | None = None
 ) -> tuple[Layer, ...]:
     """One row for each path, depth first in order of registration.
 
     `both_flops` are those of a forward and a backward pass, by path; None: they are not known.
     """
     nodes = walk(model)
-    idle = set(map(id, _never_read(nodes, trace).values()))
+    unused = set(map(id, _never_read(nodes, trace).values()))
     unpacked = _never_unpacked(nodes, trace)
     owners_used = {name.rpartition(".")[0] for name in trace.used}
-    calls: dict[str, list[Call]] = {}
+    calls: dict[str, list[ModuleCall]] = {}
     for call in trace.calls:
         calls.setdefault(call.path, []).append(call)
     first_path: dict[int, str] = {}
@@ -139,11 +141,11 @@ def build_layers(
         subtree = nodes[index : _end_of_subtree(nodes, index)]
         held = _unique(parameters_by_name(subtree).values())
         quantized = _numbers(_quantized(subtree))
-        idle_packed = _numbers(_below(unpacked, subtree).values())
+        unused_packed = _numbers(_below(unpacked, subtree).values())
         own = _unique(own_parameters(node).values())
         mine = calls.get(node.path, [])
         seen = _shapes_of(node, mine, trace)
-        repeats = first_path.setdefault(id(node.module), node.path)
+        first = first_path.setdefault(id(node.module), node.path)
         rows.append(
             Layer(
                 path=node.path,
@@ -158,15 +160,15 @@ def build_layers(
                 parameters=_numbers(held) + quantized,
                 own_parameters=_numbers(own) + _numbers(_quantized([node])),
                 trainable_parameters=_numbers(p for p in held if p.requires_grad),
-                never_ran_parameters=_numbers(p for p in held if id(p) in idle) + idle_packed,
+                unused_parameters=_numbers(p for p in held if id(p) in unused) + unused_packed,
                 macs=_macs(trace.flops, subtree),
                 own_macs=_macs(trace.flops, [node]),
                 forward_backward_macs=None if both_flops is None else _macs(both_flops, subtree),
                 own_forward_backward_macs=None if both_flops is None else _macs(both_flops, [node]),
                 trainable=any(p.requires_grad for p in held),
                 leaf=node.leaf,
-                repeats=None if repeats == node.path else repeats,
-                reached=_reached(node, mine, owners_used, subtree, calls),
+                shared_with=None if first == node.path else first,
+                executed_via=_executed_via(node, mine, owners_used, subtree, calls),
                 dtype=_dtypes([*own, *_quantized([node])]),
                 output_dtype=", ".join(mine[0].output_dtypes) if mine else "",
                 kernel=kernel_of(node.module),
@@ -176,11 +178,11 @@ def build_layers(
     return tuple(rows)
 
 
-def _macs(flops: Mapping[str, int], nodes: list[Node]) -> int:
+def _macs(flops: Mapping[str, int], nodes: list[ModuleNode]) -> int:
     return sum(flops.get(node.path, 0) for node in nodes) // 2
 
 
-def _below(packed: dict[str, Tensor], subtree: list[Node]) -> dict[str, Tensor]:
+def _below(packed: dict[str, Tensor], subtree: list[ModuleNode]) -> dict[str, Tensor]:
     """Of `packed` weights by name those of `subtree`, of every module once."""
     paths = {node.path for node in first_visits(subtree)}
     return {name: t for name, t in packed.items() if name.rpartition(".")[0] in paths}
@@ -201,27 +203,27 @@ def _dtypes(tensors: list[Tensor]) -> str:
     return ", ".join(sorted({dtype_name(part) for t in tensors for part in parts_of(t)}))
 
 
-def _shapes_of(node: Node, mine: list[Call], trace: Trace) -> Seen:
+def _shapes_of(node: ModuleNode, mine: list[ModuleCall], trace: ForwardTrace) -> FirstRead:
     """Shapes of the first call; of a module whose weights another one uses, the operator's."""
     if mine:
-        return Seen(tuple(mine[0].inputs.values()), tuple(mine[0].outputs.values()))
-    return trace.seen.get(node.path, Seen((), ()))
+        return FirstRead(tuple(mine[0].inputs.values()), tuple(mine[0].outputs.values()))
+    return trace.seen.get(node.path, FirstRead((), ()))
 
 
-def _end_of_subtree(nodes: list[Node], index: int) -> int:
+def _end_of_subtree(nodes: list[ModuleNode], index: int) -> int:
     end = index + 1
     while end < len(nodes) and nodes[end].depth > nodes[index].depth:
         end += 1
     return end
 
 
-def _reached(
-    node: Node,
-    mine: list[Call],
+def _executed_via(
+    node: ModuleNode,
+    mine: list[ModuleCall],
     owners_used: set[str],
-    subtree: list[Node],
-    calls: dict[str, list[Call]],
-) -> Reached:
+    subtree: list[ModuleNode],
+    calls: dict[str, list[ModuleCall]],
+) -> ExecutedVia:
     if mine:
         return "called" if all(call.hooked for call in mine) else "forward"
     if node.path in owners_used:
@@ -242,16 +244,16 @@ def _numbers(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
 
 
-def _quantized(nodes: list[Node]) -> list[Tensor]:
+def _quantized(nodes: list[ModuleNode]) -> list[Tensor]:
     modules = _unique_modules(nodes)
     return [tensor for module in modules for tensor in quantized_tensors(module).values()]
 
 
-def _unique_modules(nodes: list[Node]) -> list[nn.Module]:
+def _unique_modules(nodes: list[ModuleNode]) -> list[nn.Module]:
     return list({id(node.module): node.module for node in nodes}.values())
 
 
-def _tied(nodes: list[Node]) -> tuple[tuple[str, ...], ...]:
+def _tied(nodes: list[ModuleNode]) -> tuple[tuple[str, ...], ...]:
     """Names of one parameter, where different modules register it or one registers it twice.
 
     A whole module that stands under two paths is a repeat of that module, not a tie.

@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING
 
 from reportgen.outcome import Skipped
 from reportgen.sections.memory.analysis import analyze, as_result, fit_of
+from reportgen.sections.memory.metrics import metrics_of
+from reportgen.sections.memory.page import FILTERS
 from reportgen.sections.memory.result import (
-    Change,
-    Curve,
+    BatchCurve,
     Fit,
-    Holder,
     Memory,
     MemoryEstimate,
-    Moment,
     Timeline,
+    TimelineSample,
+    TopModule,
+    WhatIf,
 )
 from reportgen.sections.memory.rules import (
     RULES,
-    a_target_without_room_for_one_sample,
-    the_manifest_batch_beyond_a_target,
+    batch_exceeds_target_memory,
+    single_sample_exceeds_target_memory,
 )
 from reportgen.sections.section import Section
 
@@ -28,19 +30,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SECTION",
-    "Change",
-    "Curve",
+    "BatchCurve",
     "Fit",
-    "Holder",
     "Memory",
     "MemoryEstimate",
-    "Moment",
     "Timeline",
-    "a_target_without_room_for_one_sample",
+    "TimelineSample",
+    "TopModule",
+    "WhatIf",
     "analyze",
     "as_result",
+    "batch_exceeds_target_memory",
     "fit_of",
-    "the_manifest_batch_beyond_a_target",
+    "single_sample_exceeds_target_memory",
 ]
 
 
@@ -59,4 +61,6 @@ SECTION = Section(
     analyze=analyze,
     analyze_file=analyze_file,
     rules=RULES,
+    metrics=metrics_of,
+    filters=FILTERS,
 )

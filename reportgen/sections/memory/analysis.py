@@ -7,32 +7,32 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reportgen.context import ModelContext
-from reportgen.cuda_memory.errors import CudaMemoryError, ModelRefusedError
-from reportgen.cuda_memory.events import CATEGORIES
+from reportgen.cuda_memory.errors import CudaMemoryError, UntraceableModelError
 from reportgen.cuda_memory.gpus import Gpu, find_gpu, user_gpu
 from reportgen.cuda_memory.library_workspaces import uncertainty
+from reportgen.cuda_memory.memory_trace import CATEGORIES
 from reportgen.cuda_memory.step import Step
 from reportgen.errors import SectionError
 from reportgen.manifest import Loss, Target
 from reportgen.outcome import Skipped
 from reportgen.sections.memory.result import (
-    Change,
-    Curve,
+    BatchCurve,
     Fit,
-    Holder,
     Memory,
     MemoryEstimate,
-    Moment,
     Timeline,
+    TimelineSample,
+    TopModule,
+    WhatIf,
 )
 
 if TYPE_CHECKING:
-    from reportgen.cuda_memory import Estimate, ModuleShare, Plan, TimelinePoint
+    from reportgen.cuda_memory import Estimate, MemoryEstimator, ModuleShare, TimelinePoint
 
 _CURVE_DOUBLINGS = 20
 _CURVE_HEADROOM = 1.5  # a curve ends where it has left the largest card this far behind
-_MOMENTS = 240
-_HOLDERS = 12
+_SAMPLES = 240
+_TOP_MODULES = 12
 
 
 def analyze(context: ModelContext) -> Memory | Skipped:
@@ -54,14 +54,16 @@ def analyze(context: ModelContext) -> Memory | Skipped:
         f"nothing is estimated at batch {batch:,}, which a budget names: {error}"
         for batch, error in refused.items()
     ]
-    lost += [f"no curve over batches is drawn: {it}" for it in curves if not isinstance(it, Curve)]
+    lost += [
+        f"no curve over batches is drawn: {it}" for it in curves if not isinstance(it, BatchCurve)
+    ]
     return Memory(
         estimates=tuple(map(as_result, estimates)),
         fits=tuple(fits.values()),
-        changes=tuple(changes(make_plan, fits, gpus)),
-        curves=tuple(curve for curve in curves if isinstance(curve, Curve)),
+        what_if=tuple(what_if(make_plan, fits, gpus)),
+        curves=tuple(curve for curve in curves if isinstance(curve, BatchCurve)),
         timeline=timeline_of(shown),
-        holders=tuple(_holder(share) for share in shown.top_modules[:_HOLDERS]),
+        top_modules=tuple(_top_module(share) for share in shown.top_modules[:_TOP_MODULES]),
         torchinfo_bytes=torchinfo_bytes(context),
         assumptions=(
             f"the loss of a training step is {context.spec.loss.text}",
@@ -81,13 +83,13 @@ def _band() -> str:
 
 
 def traced_plans(
-    context: ModelContext, make_plan: Callable[[Step], Plan]
-) -> tuple[list[Plan], list[CudaMemoryError]]:
+    context: ModelContext, make_plan: Callable[[Step], MemoryEstimator]
+) -> tuple[list[MemoryEstimator], list[CudaMemoryError]]:
     """Every step that can be traced at the manifest's batch, and why the others cannot.
 
     A model without parameters, or whose output no loss can be made of, still has an inference.
     """
-    plans: list[Plan] = []
+    plans: list[MemoryEstimator] = []
     refusals: list[CudaMemoryError] = []
     for step in steps_of(context):
         plan = make_plan(step)
@@ -100,19 +102,19 @@ def traced_plans(
 
 
 def estimates_of(
-    plans: Sequence[Plan], batches: Sequence[int]
-) -> tuple[list[Estimate], dict[int, ModelRefusedError]]:
+    plans: Sequence[MemoryEstimator], batches: Sequence[int]
+) -> tuple[list[Estimate], dict[int, UntraceableModelError]]:
     """Every step at every batch, and why the model refuses those that it refuses.
 
     Of a batch that only a budget names, nothing has shown yet that the model takes it.
     """
     estimates: list[Estimate] = []
-    refused: dict[int, ModelRefusedError] = {}
+    refused: dict[int, UntraceableModelError] = {}
     for plan in plans:
         for batch in batches:
             try:
                 estimates.append(plan.estimate(batch))
-            except ModelRefusedError as error:
+            except UntraceableModelError as error:
                 refused.setdefault(batch, error)
     return estimates, refused
 
@@ -148,12 +150,12 @@ def loss_of(loss: Loss) -> Any:
     return load_object(str(loss.target), str(loss.factory), loss.text)
 
 
-def planner(context: ModelContext) -> Callable[[Step], Plan]:
+def planner(context: ModelContext) -> Callable[[Step], MemoryEstimator]:
     """What makes a traced step, for any batch and any card; all share what had to be computed."""
-    from reportgen.cuda_memory import RealPasses, trace_step
+    from reportgen.cuda_memory import MemoryEstimator, TraceCache
 
-    passes = RealPasses()
-    return lambda step: trace_step(context.model, _inputs(context), step, passes=passes)
+    cache = TraceCache()
+    return lambda step: MemoryEstimator(context.model, _inputs(context), step, cache=cache)
 
 
 def _inputs(context: ModelContext) -> Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]:
@@ -190,7 +192,7 @@ def as_result(estimate: Estimate) -> MemoryEstimate:
     )
 
 
-def fit_of(plan: Plan, gpu: Gpu) -> Fit:
+def fit_of(plan: MemoryEstimator, gpu: Gpu) -> Fit:
     """The largest batch of a traced step on `gpu`."""
     found = plan.largest_batch(gpu)
     return Fit(
@@ -206,16 +208,16 @@ def fit_of(plan: Plan, gpu: Gpu) -> Fit:
     )
 
 
-def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve | ModelRefusedError:
+def _curve(plan: MemoryEstimator, gpus: tuple[Gpu, ...]) -> BatchCurve | UntraceableModelError:
     """Doubling batches until the largest card is left well behind, or the model refuses one."""
     limit = _CURVE_HEADROOM * max(gpu.usable_bytes for gpu in gpus)
     try:
         points = [plan.estimate(1)]
         while points[-1].peak_device_bytes < limit and len(points) <= _CURVE_DOUBLINGS:
             points.append(plan.estimate(2 * points[-1].batch))
-    except ModelRefusedError as refusal:
+    except UntraceableModelError as refusal:
         return refusal
-    return Curve(
+    return BatchCurve(
         mode=points[0].mode,
         precision=points[0].precision,
         checkpointing=points[0].checkpointing,
@@ -224,11 +226,11 @@ def _curve(plan: Plan, gpus: tuple[Gpu, ...]) -> Curve | ModelRefusedError:
     )
 
 
-def changes(
-    make_plan: Callable[[Step], Plan],
+def what_if(
+    make_plan: Callable[[Step], MemoryEstimator],
     fits: Mapping[tuple[Step, str], Fit],
     gpus: tuple[Gpu, ...],
-) -> Iterator[Change]:
+) -> Iterator[WhatIf]:
     """What the training step would fit with mixed precision, with checkpointing, with both.
 
     In this order, since mixed precision costs no time and checkpointing about a third of it.
@@ -246,11 +248,11 @@ def changes(
                 found = fits.get((step, gpu.name)) or fit_of(plan, gpu)
             except CudaMemoryError:  # a model that cannot be checkpointed, say
                 break
-            yield Change(
+            yield WhatIf(
                 gpu=gpu.name,
                 change=words,
                 largest_batch=found.largest_batch,
-                before=fits[plain, gpu.name].largest_batch,
+                baseline_largest_batch=fits[plain, gpu.name].largest_batch,
             )
 
 
@@ -278,8 +280,8 @@ def timeline_of(estimate: Estimate) -> Timeline:
         checkpointing=estimate.checkpointing,
         batch=estimate.batch,
         categories=categories,
-        moments=tuple(
-            Moment(
+        samples=tuple(
+            TimelineSample(
                 progress=round(point.progress, 4),
                 phase=point.phase,
                 allocated_bytes=tuple(point.allocated.get(name, 0) for name in categories),
@@ -291,15 +293,15 @@ def timeline_of(estimate: Estimate) -> Timeline:
 
 
 def _thinned(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
-    """At most `_MOMENTS` points: of each stretch the one with the most memory, and the ends."""
-    stretch = max(1, -(-len(points) // _MOMENTS))
+    """At most `_SAMPLES` points: of each stretch the one with the most memory, and the ends."""
+    stretch = max(1, -(-len(points) // _SAMPLES))
     parts = [points[start : start + stretch] for start in range(0, len(points), stretch)]
     tallest = [max(part, key=lambda point: sum(point.allocated.values())) for part in parts]
     return [points[0], *tallest[1:-1], points[-1]] if len(tallest) > 2 else list(points)
 
 
-def _holder(share: ModuleShare) -> Holder:
-    return Holder(
+def _top_module(share: ModuleShare) -> TopModule:
+    return TopModule(
         path=share.path,
         total_bytes=share.total_bytes,
         at_peak={name: size for name, size in share.at_peak.items() if size},
@@ -307,17 +309,9 @@ def _holder(share: ModuleShare) -> Holder:
 
 
 def torchinfo_bytes(context: ModelContext) -> int | None:
-    """The "estimated total size" of torchinfo at the manifest's batch; None where it fails.
+    """The "estimated total size" of torchinfo at the manifest's batch; None if it fails.
 
     It adds up inputs, parameters and twice the output of every layer, whatever the mode, and
     knows neither optimizer nor allocator; it is shown because people compare with it.
     """
-    from reportgen.fake_model import twin
-    from reportgen.torchinfo_summary import summarize_with_torchinfo
-
-    examples = context.examples()
-    try:
-        with twin(context.model, (examples.args, examples.kwargs)) as (double, arguments):
-            return summarize_with_torchinfo(double, arguments).total_bytes
-    except Exception:  # a model without a twin; the torchinfo is asked for comparison only
-        return None
+    return context.torchinfo(context.batch).total_bytes

@@ -42,7 +42,7 @@ class Fit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
+class BatchCurve:
     """Peak device memory against batch size of one step."""
 
     mode: str
@@ -53,17 +53,17 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class WhatIf:
     """What one change of the training step would fit on one card."""
 
     gpu: str
     change: str  # "mixed precision", "checkpointing", or both
     largest_batch: int
-    before: int  # the largest batch without the change
+    baseline_largest_batch: int  # the largest batch without the change
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Moment:
+class TimelineSample:
     """Allocated bytes at one moment, in the order of `Timeline.categories`."""
 
     progress: float  # of the step's allocator events, 0 to 1
@@ -81,12 +81,12 @@ class Timeline:
     checkpointing: bool
     batch: int
     categories: tuple[str, ...]
-    moments: tuple[Moment, ...]
+    samples: tuple[TimelineSample, ...]
     peak_index: int  # of the moment with the most bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Holder:
+class TopModule:
     """A module that holds memory at the peak of the timeline's step; "" is the step itself."""
 
     path: str
@@ -100,9 +100,9 @@ class Memory:
 
     estimates: tuple[MemoryEstimate, ...]
     fits: tuple[Fit, ...]
-    changes: tuple[Change, ...]
-    curves: tuple[Curve, ...]
+    what_if: tuple[WhatIf, ...]
+    curves: tuple[BatchCurve, ...]
     timeline: Timeline | None
-    holders: tuple[Holder, ...]  # most first
+    top_modules: tuple[TopModule, ...]  # most first
     torchinfo_bytes: int | None  # the figure torchinfo prints for the same batch
     assumptions: tuple[str, ...]

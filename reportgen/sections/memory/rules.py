@@ -14,7 +14,7 @@ from reportgen.units import format_bytes
     Severity.WARNING,
     advice="lower the batch, take a lower precision or checkpointing, or remove the target",
 )
-def a_target_without_room_for_one_sample(result: Memory) -> Iterator[Hit]:
+def single_sample_exceeds_target_memory(result: Memory) -> Iterator[Hit]:
     """A step that does not fit a target GPU with even one sample.
 
     The manifest names the GPUs that the model is meant for. Where the weights, the optimizer's
@@ -34,7 +34,7 @@ def a_target_without_room_for_one_sample(result: Memory) -> Iterator[Hit]:
     Severity.NOTE,
     advice="lower the manifest's batch, or read the largest batch of each target in the report",
 )
-def the_manifest_batch_beyond_a_target(result: Memory) -> Iterator[Hit]:
+def batch_exceeds_target_memory(result: Memory) -> Iterator[Hit]:
     """A target GPU on which the manifest's own batch does not fit.
 
     The batch in the manifest is the one the report is about; on this card the step would end
@@ -56,4 +56,4 @@ def _name(fit: Fit) -> str:
     return f"{fit.mode} in {fit.precision}{trained}{', checkpointed' if fit.checkpointing else ''}"
 
 
-RULES = (a_target_without_room_for_one_sample, the_manifest_batch_beyond_a_target)
+RULES = (single_sample_exceeds_target_memory, batch_exceeds_target_memory)

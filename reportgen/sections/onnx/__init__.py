@@ -5,47 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reportgen.outcome import Skipped
-from reportgen.sections.onnx.result import (
-    Divergence,
-    ErrorBin,
-    ErrorHistogram,
-    Latency,
-    NodeCost,
-    OnnxExport,
-    OutputParity,
-    Parity,
-    ParityCase,
-    Port,
-    SecondCall,
-    StoredParameters,
-    Tried,
-)
+from reportgen.sections.onnx.metrics import counts_of, files_of, metrics_of
+from reportgen.sections.onnx.page import FILTERS
+from reportgen.sections.onnx.result import OnnxResult
 from reportgen.sections.onnx.rules import RULES
 from reportgen.sections.section import Section
 
 if TYPE_CHECKING:
     from reportgen.context import ModelContext, OnnxFileContext
 
-__all__ = [
-    "SECTION",
-    "Divergence",
-    "ErrorBin",
-    "ErrorHistogram",
-    "Latency",
-    "NodeCost",
-    "OnnxExport",
-    "OutputParity",
-    "Parity",
-    "ParityCase",
-    "Port",
-    "SecondCall",
-    "StoredParameters",
-    "Tried",
-    "analyze",
-]
+__all__ = ["SECTION", "OnnxResult", "analyze"]
 
 
-def analyze(context: ModelContext) -> OnnxExport | Skipped:
+def analyze(context: ModelContext) -> OnnxResult | Skipped:
     """Export a model, check the file, compare it with PyTorch, and time it.
 
     Raises:
@@ -53,23 +25,27 @@ def analyze(context: ModelContext) -> OnnxExport | Skipped:
     """
     if not context.spec.onnx.enabled:
         return Skipped(reason="the manifest turns the export off (onnx: false)")
-    from reportgen.sections.onnx.analysis import analyze_file  # needs onnxruntime
+    from reportgen.sections.onnx.analysis import analyze_exported  # imports onnxruntime
 
-    return analyze_file(context, context.onnx_file())
+    return analyze_exported(context, context.onnx_file())
 
 
-def analyze_file(context: OnnxFileContext) -> OnnxExport:
-    """Check a file that is the source itself, and time it."""
-    from reportgen.sections.onnx.analysis import examine_source  # needs onnxruntime
+def analyze_file(context: OnnxFileContext) -> OnnxResult:
+    """Check and time an ONNX file that is itself the source."""
+    from reportgen.sections.onnx.analysis import analyze_source  # imports onnxruntime
 
-    return examine_source(context)
+    return analyze_source(context)
 
 
 SECTION = Section(
     name="onnx",
     title="ONNX",
-    result=OnnxExport,
+    result=OnnxResult,
     analyze=analyze,
     analyze_file=analyze_file,
     rules=RULES,
+    metrics=metrics_of,
+    counts=counts_of,
+    files=files_of,
+    filters=FILTERS,
 )

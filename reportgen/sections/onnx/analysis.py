@@ -1,166 +1,166 @@
-"""The order of the analysis: the file by itself, against PyTorch, against the clock."""
+"""The order of the analysis: the file itself, parity with PyTorch, performance."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 from reportgen.example_inputs import make_examples
 from reportgen.onnx.export import OnnxFile
-from reportgen.onnx.model import read_nodes, symbol_sizes
-from reportgen.onnx.runtime import CannotRunError, Runtime, runtime_line
-from reportgen.sections.onnx.dims import proven_dims
-from reportgen.sections.onnx.inspection.file import FileFacts, read_facts, saved_file
-from reportgen.sections.onnx.node_cost import cost_of_export, cost_of_nodes
-from reportgen.sections.onnx.parity.analysis import check_parity, not_compared
+from reportgen.onnx.model import OnnxModel, OnnxNodes
+from reportgen.onnx.runtime import OnnxRuntimeError, Runtime, feed_for, session_error_text
+from reportgen.sections.onnx.file_result import FileResult, NodeCost
+from reportgen.sections.onnx.inspection.analysis import inspect_file
+from reportgen.sections.onnx.parity.analysis import check_parity, compare_in_float32, not_compared
 from reportgen.sections.onnx.parity.case import call_tensors
-from reportgen.sections.onnx.parity.float32_fallback import compare_in_float32
-from reportgen.sections.onnx.performance.latency import measure_latency
-from reportgen.sections.onnx.performance.speed import measure_speed
-from reportgen.sections.onnx.result import NO_MODULE, OnnxExport, Parity, Tried
-from reportgen.sections.onnx.training_mode import modules_in_training
-from reportgen.sections.onnx.weights import find_parameters
+from reportgen.sections.onnx.parity_result import NO_MODULE, Parity, proven_dims
+from reportgen.sections.onnx.performance.latency import measure_latency, measure_performance
+from reportgen.sections.onnx.result import ExportResult, OnnxResult, Performance
+from reportgen.sections.onnx.stored_parameters import find_parameters, modules_in_training
 
 if TYPE_CHECKING:
     from reportgen.context import ModelContext, OnnxFileContext
-    from reportgen.manifest import ModelSpec
     from reportgen.onnx.runtime import Feed
-    from reportgen.sections.onnx.file_result import Speed
-    from reportgen.sections.onnx.result import Latency
 
 
-def analyze_file(context: ModelContext, file: OnnxFile) -> OnnxExport:
-    """Everything the section says of an exported file; one onnxruntime session does it all."""
-    facts = read_facts(file.path)
-    with file.as_exported(context.model):
-        parity, latency, speed = _run(context, file, facts)
-        return replace(
-            _result(context.spec, file, facts, parity, latency),
-            speed=speed,
-            training_modules=modules_in_training(context.model),
-            stored=find_parameters(context.model, file.path),
-            cost=cost_of_export(context, file, [port.name for port in facts.inputs]),
+def analyze_exported(context: ModelContext, file: OnnxFile) -> OnnxResult:
+    """Inspect an exported file, compare it with PyTorch and time it; the file is parsed once."""
+    import onnx
+
+    spec = context.spec
+    with file.apply_patches(context.model):
+        proto = onnx.load(file.path, load_external_data=False)
+        stored = find_parameters(context.model, proto)  # before inspect_file drops the weights
+        inspected = inspect_file(
+            proto,
+            file.path,
+            keep=spec.onnx.save,
+            count_macs=lambda inferred: _count_macs(context, file, inferred),
+        )
+        parity, performance = _run(context, file, inspected, proto)
+        return OnnxResult(
+            file=inspected,
+            export=ExportResult(
+                strategy=file.strategy,
+                attempts=file.attempts,
+                dynamic=file.dynamic,
+                proven_dynamic=proven_dims(file.dynamic, parity.cases),
+                requested_dynamic=file.asked,
+                requested_opset=spec.onnx.opset,
+                fixed_dims=file.fixed_dims,
+                warnings=file.warnings,
+                model_patches=file.model_patches,
+                decomposed_operators=file.decomposed_operators,
+                structure_only=file.structure_only,
+                training_modules=modules_in_training(context.model),
+                stored_parameters=stored,
+            ),
+            parity=parity,
+            performance=performance,
         )
 
 
-def examine_source(context: OnnxFileContext) -> OnnxExport:
-    """What can be said of a file without a module: it is run, and compared with nothing.
+def analyze_source(context: OnnxFileContext) -> OnnxResult:
+    """Inspect and time an ONNX file that comes without a PyTorch module."""
+    import onnx
 
-    Its own opset and dimensions are those asked for, since nobody asked for others.
-    """
-    file = context.file
-    facts = read_facts(file.path)
-    feed = context.feed()
-    nodes = read_nodes(file.path, symbol_sizes(file.path, feed), lambda: feed)
-    latency, speed, reason = _time_source(context)
-    parity = not_compared(reason or NO_MODULE)
-    return replace(
-        _result(context.spec, file, facts, parity, latency),
-        file=None,
-        asked_opset=facts.opset,
-        exported=False,
-        speed=speed,
-        cost=cost_of_nodes(nodes, context.batch),
+    path, feed = context.file.path, context.feed()
+    proto = onnx.load(path, load_external_data=False)
+
+    def count_macs(inferred: Any) -> NodeCost:
+        model = OnnxModel(path, inferred)
+        return _cost_of(
+            model.nodes(model.symbol_sizes(feed), lambda: feed, costs_only=True), context.batch
+        )
+
+    inspected = inspect_file(proto, path, keep=False, count_macs=count_macs)
+    performance, reason = _time_source(context, proto)
+    return OnnxResult(
+        file=inspected,
+        export=ExportResult(from_module=False, requested_opset=inspected.opset),
+        parity=not_compared(reason or NO_MODULE),
+        performance=performance,
     )
 
 
-def _time_source(context: OnnxFileContext) -> tuple[Latency | None, Speed | None, str]:
-    """Latency and speed, or why onnxruntime cannot run the file."""
+def _count_macs(context: ModelContext, file: OnnxFile, inferred: Any) -> NodeCost:
+    """The cost at the manifest's batch, or at the batch that is fixed in the file."""
+    batch = file.batch or context.batch
+    stored = {tensor.name for tensor in inferred.graph.initializer}
+    names = [value.name for value in inferred.graph.input if value.name not in stored]
+
+    def feed() -> Feed:
+        return feed_for(names, call_tensors(context, context.examples(batch)))
+
+    sizes = {**context.spec.dims, "batch": batch}
+    make_feed = None if file.structure_only else feed
+    nodes = OnnxModel(file.path, inferred).nodes(sizes, make_feed, costs_only=True)
+    return _cost_of(nodes, batch)
+
+
+def _cost_of(nodes: OnnxNodes, batch: int) -> NodeCost:
+    modules: Counter[str] = Counter()
+    for node in nodes.nodes:
+        if node.macs:
+            modules[node.module] += node.macs
+    return NodeCost(
+        batch=batch,
+        macs=nodes.macs,
+        uncounted=dict(sorted(nodes.uncounted.items())),
+        modules=dict(sorted(modules.items())),
+    )
+
+
+def _time_source(context: OnnxFileContext, proto: Any) -> tuple[Performance | None, str]:
+    """The performance, or the reason why onnxruntime cannot run the file."""
     if context.why_not_runnable:
-        return None, None, context.why_not_runnable
+        return None, context.why_not_runnable
     try:
         runtime = Runtime(context.file.path)
         runtime.run(context.feed())
-    except CannotRunError as error:
-        return None, None, str(error)
-    except Exception as error:  # onnxruntime's classes have no common one of their own
-        return None, None, f"onnxruntime fails: {runtime_line(error)}"
-    if not context.timings:
-        return None, None, ""
-    latency = measure_latency(runtime, context.feed, context.batch)
+    except OnnxRuntimeError as error:
+        return None, str(error)
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        return None, f"onnxruntime fails: {session_error_text(error)}"
+    latency = measure_latency(runtime, context.feed, context.batch) if context.timings else None
     if latency is None:
-        return None, None, ""
-    dynamic = "batch" in file_dims(context)
-    return (
-        latency,
-        measure_speed(context.file.path, context.feed, runtime, latency, dynamic=dynamic),
-        "",
+        return None, ""
+    dynamic = any("batch" in item.named_dims() for item in context.spec.inputs)
+    performance = measure_performance(
+        context.file.path, proto, context.feed, runtime, latency, dynamic=dynamic
     )
-
-
-def file_dims(context: OnnxFileContext) -> tuple[str, ...]:
-    """The named dimensions of the file's inputs."""
-    used = [dim for item in context.spec.inputs for dim in item.named_dims()]
-    return tuple(dict.fromkeys(used))
+    return performance, ""
 
 
 def _run(
-    context: ModelContext, file: OnnxFile, facts: FileFacts
-) -> tuple[Parity, Latency | None, Speed | None]:
+    context: ModelContext, file: OnnxFile, inspected: FileResult, proto: Any
+) -> tuple[Parity, Performance | None]:
     if file.structure_only:
-        return not_compared("the file holds the structure only, without weights"), None, None
-    if not facts.outputs:  # onnxruntime refuses such a file in words of its own
-        return not_compared("the model returns no tensor, there is nothing to compare"), None, None
+        return not_compared("the file contains the structure only, without weights"), None
+    if not inspected.outputs:  # onnxruntime's error for such a file does not name the cause
+        return not_compared("the model returns no tensor to compare"), None
     try:
         runtime = Runtime(file.path)
-    except CannotRunError as reason:
-        return compare_in_float32(context, not_compared(str(reason))), None, None
+    except OnnxRuntimeError as error:
+        return compare_in_float32(context, str(error)), None
     parity = check_parity(context, file, runtime)
     if parity.not_run:
-        return compare_in_float32(context, parity), None, None
+        return compare_in_float32(context, parity.not_run), None
     if not context.timings:
-        return parity, None, None
-    return parity, *_time(context, file, runtime)
+        return parity, None
+    return parity, _time_exported(context, file, runtime, proto)
 
 
-def _time(
-    context: ModelContext, file: OnnxFile, runtime: Runtime
-) -> tuple[Latency | None, Speed | None]:
+def _time_exported(
+    context: ModelContext, file: OnnxFile, runtime: Runtime, proto: Any
+) -> Performance | None:
     def make_feed(batch: int) -> Feed:
         examples = make_examples(context.spec, batch, context.spec.seed)
         return runtime.feed(call_tensors(context, examples))
 
     latency = measure_latency(runtime, make_feed, file.batch or context.batch)
     if latency is None:
-        return None, None
-    return latency, measure_speed(
-        file.path, make_feed, runtime, latency, dynamic=file.batch is None
-    )
-
-
-def _result(
-    spec: ModelSpec, file: OnnxFile, facts: FileFacts, parity: Parity, latency: Latency | None
-) -> OnnxExport:
-    return OnnxExport(
-        file=saved_file(file.path, keep=spec.onnx.save),
-        bytes=facts.bytes,
-        opset=facts.opset,
-        ir_version=facts.ir_version,
-        producer=facts.producer,
-        nodes=facts.nodes,
-        operators=facts.operators,
-        initializers=facts.initializers,
-        initializer_bytes=facts.initializer_bytes,
-        inputs=facts.inputs,
-        outputs=facts.outputs,
-        dynamic=file.dynamic,
-        strategy=file.strategy,
-        parity=parity,
-        latency_ms=latency,
-        warnings=file.warnings,
-        tried=tuple(Tried(strategy=a.strategy, error=a.error) for a in file.tried),
-        adaptations=file.adaptations,
-        written_out=file.written_out,
-        structure_only=file.structure_only,
-        proven_dynamic=proven_dims(file.dynamic, parity.cases),
-        asked_dynamic=file.asked,
-        asked_opset=spec.onnx.opset,
-        external_file=facts.external_file,
-        invalid=facts.invalid,
-        values=facts.values,
-        shaped_values=facts.shaped_values,
-        functions=facts.functions,
-        custom_operators=facts.custom_operators,
-        random_operators=facts.random_operators,
-        details=facts.details,
+        return None
+    return measure_performance(
+        file.path, proto, make_feed, runtime, latency, dynamic=file.batch is None
     )

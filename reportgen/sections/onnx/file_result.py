@@ -1,9 +1,8 @@
-"""What is found of an ONNX file by itself, without the model that it came from."""
+"""The `file` part of the result: what was read from the ONNX file alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +57,7 @@ class Inventory:
         duplicates: groups of equal initializers, the most wasteful first; None where the
             weights were not read, which `not_read` explains.
         foldable: nodes of the main graph, Constant aside, that depend on stored values alone.
-        foldable_of: the nodes of which these are a part.
+        foldable_candidates: the nodes of which these are a part.
         foldable_operators: how often each operator is among them, most frequent first.
     """
 
@@ -77,7 +76,7 @@ class Inventory:
     dead_nodes: int
     duplicates: tuple[Duplicate, ...] | None
     foldable: int
-    foldable_of: int
+    foldable_candidates: int
     foldable_operators: dict[str, int]
     not_read: str = ""
 
@@ -93,22 +92,22 @@ class Inventory:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LackingOperator:
+class MissingKernel:
     """Nodes of one operator and dtype that a provider has no kernel for.
 
     Attributes:
         since: the opset in which the operator last changed, 0 where it is not known.
         dtypes: those of its inputs and outputs that the kernel's choice depends on.
-        instead: what happens to the nodes, in words; "" when nothing helps: no session opens.
-        place: the path of the first one's module; "" if unknown.
+        fallback: how onnxruntime runs the nodes instead; "" if it cannot: no session opens.
+        module: path of the first node's module; "" if unknown.
     """
 
     operator: str
     since: int
     dtypes: tuple[str, ...]
     nodes: int
-    instead: str
-    place: str = ""
+    fallback: str
+    module: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,10 +116,10 @@ class Provider:
 
     Attributes:
         source: where the list of its kernels comes from.
-        nodes: nodes asked about; Constant and local functions are not.
+        nodes: nodes checked, without Constant and calls of local functions.
         supported: those with a kernel for their dtype.
-        unknown: those for which it cannot be told, mostly since a dtype is not known.
-        lacking: the rest, the most frequent first.
+        unknown: those that cannot be decided, mostly because a dtype is unknown.
+        missing_kernels: the rest, most frequent first.
     """
 
     name: str
@@ -128,12 +127,12 @@ class Provider:
     nodes: int
     supported: int
     unknown: int
-    lacking: tuple[LackingOperator, ...]
+    missing_kernels: tuple[MissingKernel, ...]
 
     @property
-    def lacking_nodes(self) -> int:
-        """How many nodes that is."""
-        return sum(one.nodes for one in self.lacking)
+    def missing_nodes(self) -> int:
+        """How many nodes have no kernel."""
+        return sum(each.nodes for each in self.missing_kernels)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,7 +211,7 @@ class Fp16Risk:
     operator: str
     nodes: int
     reason: str
-    place: str = ""
+    module: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,61 +241,77 @@ class Fp16Readiness:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FileDetails:
-    """All of it."""
+class GraphValue:
+    """An input or output of the graph; a symbolic dimension is its name, `?` one without.
 
+    Where the file does not say how many dimensions there are, the shape is `("…",)`.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeCost:
+    """The multiply-adds of the file's nodes, counted from the file alone.
+
+    Attributes:
+        batch: the batch size counted for.
+        macs: of all nodes that could be counted.
+        uncounted: operators that could not be, and why.
+        modules: multiply-adds by the path of the module that the nodes come from.
+    """
+
+    batch: int
+    macs: int
+    uncounted: dict[str, str]
+    modules: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileResult:
+    """The contents of the file, and which runtimes and precisions it is ready for.
+
+    Attributes:
+        path: `model.onnx`; None when the manifest asks not to keep the file.
+        bytes: size on disk, external data included.
+        opset: version of the standard operator set in the file.
+        nodes: operators in the graph, subgraphs and functions included.
+        operators: how often each operator occurs, most frequent first; those outside the
+            standard domain include it (`com.microsoft.Gelu`).
+        initializer_bytes: size of the stored weights and constants.
+        values: intermediate values of the main graph.
+        shaped_values: those of them whose shape is known after shape inference.
+        functions: how many local functions the file defines.
+        custom_operators: operators outside the standard domain.
+        random_operators: operators that draw random numbers, with the path of their module.
+        external_file: the file that holds the weights when they exceed protobuf's 2 GB.
+        invalid: the first error of the ONNX checker; "" when the file passes the full check.
+        cost: multiply-adds of the file's nodes; None where they were not counted.
+    """
+
+    path: str | None
+    bytes: int
+    opset: int
+    ir_version: int
+    producer: str
+    nodes: int
+    operators: dict[str, int]
+    initializers: int
+    initializer_bytes: int
+    inputs: tuple[GraphValue, ...]
+    outputs: tuple[GraphValue, ...]
     inventory: Inventory
     providers: tuple[Provider, ...]
     optimized: Optimized
     int8: Int8Readiness
     fp16: Fp16Readiness
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LatencyPoint:
-    """One batch size on some threads, milliseconds; None where no run fits in the time box."""
-
-    batch: int
-    threads: int
-    runs: int
-    median: float | None
-    p10: float | None
-    p90: float | None
-    samples_per_second: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TimeShare:
-    """What one operator, or one module, takes of a run.
-
-    Attributes:
-        name: the operator's type, or the module's path.
-        calls: kernels started per run.
-        milliseconds: per run, on average.
-        share: of the time in all kernels, 0 to 1.
-    """
-
-    name: str
-    calls: int
-    milliseconds: float
-    share: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Speed:
-    """Measured by a clock on this machine; left out by `--no-timings`.
-
-    Attributes:
-        points: latency by batch size and threads.
-        profiled_batch: the batch that the profile is of; None where there is none, for the
-            reason in `not_profiled`.
-        operators: those that take the time, the slowest first, ten at most.
-        modules: the same by the path of the module.
-    """
-
-    points: tuple[LatencyPoint, ...]
-    profiled_batch: int | None
-    operators: tuple[TimeShare, ...]
-    modules: tuple[TimeShare, ...]
-    not_profiled: str = ""
-    measured: Literal[True] = True
+    values: int = 0
+    shaped_values: int = 0
+    functions: int = 0
+    custom_operators: tuple[str, ...] = ()
+    random_operators: tuple[str, ...] = ()
+    external_file: str | None = None
+    invalid: str = ""
+    cost: NodeCost | None = None

@@ -1,14 +1,15 @@
-"""What a reviewer should hear about an ONNX file."""
+"""Rules of the ONNX section."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from reportgen.findings import Hit, Severity, rule
-from reportgen.sections.onnx.export_rules import EXPORT_RULES
-from reportgen.sections.onnx.file_rules import FILE_RULES
-from reportgen.sections.onnx.parity_rules import PARITY_RULES
-from reportgen.sections.onnx.result import OnnxExport, OutputParity, ParityCase
+from reportgen.sections.onnx.parity_result import OutputParity, ParityCase
+from reportgen.sections.onnx.result import OnnxResult
+from reportgen.sections.onnx.rules_export import EXPORT_RULES
+from reportgen.sections.onnx.rules_file import FILE_RULES
+from reportgen.sections.onnx.rules_parity import PARITY_RULES
 from reportgen.units import format_error
 
 OLDEST_OPSET = 17
@@ -17,10 +18,10 @@ OLDEST_OPSET = 17
 @rule(
     "ONX001",
     Severity.ERROR,
-    advice="do not ship the file; look first at the case that is named",
+    advice="do not deploy the file; start with the case that is named",
 )
-def parity_failing(onnx: OnnxExport) -> Iterator[Hit]:
-    """The ONNX file gives other results than the PyTorch model.
+def parity_failing(onnx: OnnxResult) -> Iterator[Hit]:
+    """The ONNX file's outputs differ from the PyTorch model's.
 
     Each case runs both on the same inputs. An element fails when it is off by more than
     `absolute + relative * |PyTorch's value|`; NaN and Inf must stand at the same places, and
@@ -45,7 +46,7 @@ def parity_failing(onnx: OnnxExport) -> Iterator[Hit]:
     Severity.WARNING,
     advice="give the model trained weights, or inputs on which the output varies",
 )
-def vacuous_parity(onnx: OnnxExport) -> Iterator[Hit]:
+def vacuous_parity(onnx: OnnxResult) -> Iterator[Hit]:
     """The ONNX file agrees with PyTorch only because an output does not vary.
 
     A file that always gives one value would have passed too, so the agreement proves nothing.
@@ -54,7 +55,7 @@ def vacuous_parity(onnx: OnnxExport) -> Iterator[Hit]:
     if not onnx.parity.vacuous:
         return
     for name in _unvarying(onnx):
-        yield Hit(name, f"{name} has one value for every input, so agreement proves nothing")
+        yield Hit(name, f"{name} does not vary with the input, so agreement proves nothing")
 
 
 @rule(
@@ -62,16 +63,15 @@ def vacuous_parity(onnx: OnnxExport) -> Iterator[Hit]:
     Severity.WARNING,
     advice="derive sizes from x.shape in forward, or set onnx.dynamic to what the file must do",
 )
-def static_batch(onnx: OnnxExport) -> Iterator[Hit]:
+def static_dimension(onnx: OnnxResult) -> Iterator[Hit]:
     """A dimension that the manifest wants dynamic is fixed in the ONNX file.
 
     The file then works at one size only. `onnx: {dynamic: []}` in the manifest says that this
     is wanted.
     """
-    for dim in onnx.asked_dynamic:
-        if dim not in onnx.dynamic:
-            reason = next((text for text in onnx.warnings if dim in text), "")
-            yield Hit(dim, reason or f"{dim} is fixed in the file")
+    for dim in onnx.export.requested_dynamic:
+        if dim not in onnx.export.dynamic:
+            yield Hit(dim, onnx.export.fixed_dims.get(dim, f"{dim} is fixed in the file"))
 
 
 @rule(
@@ -79,30 +79,30 @@ def static_batch(onnx: OnnxExport) -> Iterator[Hit]:
     Severity.WARNING,
     advice=f"export with opset {OLDEST_OPSET} or later; the exporter's own choice is best",
 )
-def old_opset(onnx: OnnxExport) -> Iterator[Hit]:
+def old_opset(onnx: OnnxResult) -> Iterator[Hit]:
     """The file uses an operator set from before opset 17 (ONNX 1.12, June 2022).
 
     Older sets lack LayerNormalization and other operators as a whole; runtimes then see dozens
     of small nodes, which are slower and round differently.
     """
-    if onnx.opset < OLDEST_OPSET:
-        yield Hit("model.onnx", f"opset {onnx.opset} is older than {OLDEST_OPSET}")
+    if onnx.file.opset < OLDEST_OPSET:
+        yield Hit("model.onnx", f"opset {onnx.file.opset} is older than {OLDEST_OPSET}")
 
 
 @rule(
     "ONX005",
     Severity.ERROR,
-    advice="where a file of weights is missing put it beside the model; else report it to the "
-    "exporter's authors, and try another opset until it is mended",
+    advice="if a weights file is missing, put it beside the model; otherwise report it to PyTorch; a "
+    "different opset may work",
 )
-def invalid_file(onnx: OnnxExport) -> Iterator[Hit]:
-    """Onnx's own checker refuses the file.
+def invalid_file(onnx: OnnxResult) -> Iterator[Hit]:
+    """The ONNX checker rejects the file.
 
     The full check covers every node against its operator's definition, and shape inference in
     strict mode. onnxruntime may still load such a file; other tools will not.
     """
-    if onnx.invalid:
-        yield Hit("model.onnx", onnx.invalid)
+    if onnx.file.invalid:
+        yield Hit("model.onnx", onnx.file.invalid)
 
 
 @rule(
@@ -110,26 +110,26 @@ def invalid_file(onnx: OnnxExport) -> Iterator[Hit]:
     Severity.WARNING,
     advice="make sure that every runtime the file is meant for has these operators",
 )
-def custom_operators(onnx: OnnxExport) -> Iterator[Hit]:
+def custom_operators(onnx: OnnxResult) -> Iterator[Hit]:
     """The file uses operators outside the ONNX standard that it does not define itself.
 
     ONNX has domains beside the standard one, as `ai.onnx.ml` for classical models.
     """
-    for operator in onnx.custom_operators:
+    for operator in onnx.file.custom_operators:
         is_onnx = operator.startswith("ai.onnx.")
-        beside = "of a domain of ONNX that many runtimes leave out"
-        yield Hit(operator, f"{operator} is {beside if is_onnx else 'no standard operator'}")
+        beside = "in an ONNX domain that many runtimes do not implement"
+        yield Hit(operator, f"{operator} is {beside if is_onnx else 'not a standard operator'}")
 
 
 @rule(
     "ONX007",
     Severity.WARNING,
-    advice="leave dropout and sampling out of forward, or draw outside and pass the result in",
+    advice="remove dropout and sampling from forward, or draw outside and pass the result in",
 )
-def random_operators(onnx: OnnxExport) -> Iterator[Hit]:
+def random_operators(onnx: OnnxResult) -> Iterator[Hit]:
     """The file draws random numbers, so two runs on the same input differ."""
-    for operator in onnx.random_operators:
-        yield Hit(operator, f"{operator} draws random numbers at every run")
+    for operator in onnx.file.random_operators:
+        yield Hit(operator, f"{operator} draws random numbers in every run")
 
 
 @rule(
@@ -137,22 +137,22 @@ def random_operators(onnx: OnnxExport) -> Iterator[Hit]:
     Severity.WARNING,
     advice="compare the two where both can run, and return tensors from forward",
 )
-def unchecked_file(onnx: OnnxExport) -> Iterator[Hit]:
-    """Nothing is known of whether the ONNX file gives PyTorch's results.
+def unchecked_file(onnx: OnnxResult) -> Iterator[Hit]:
+    """The ONNX file was not compared with PyTorch.
 
     onnxruntime on the CPU could not run it: mostly a dtype such as bfloat16 for which it has no
     kernels. Or the model returns no tensor.
     """
-    if onnx.parity.not_run and onnx.exported:
+    if onnx.parity.not_run and onnx.export.from_module:
         yield Hit("model.onnx", f"not compared with PyTorch: {onnx.parity.not_run}")
 
 
 @rule(
     "ONX009",
     Severity.WARNING,
-    advice="find out where the NaN comes from; the ONNX file only repeats it",
+    advice="find the origin of the NaN in the model; the ONNX file reproduces it",
 )
-def non_finite_output(onnx: OnnxExport) -> Iterator[Hit]:
+def non_finite_output(onnx: OnnxResult) -> Iterator[Hit]:
     """PyTorch's output has NaN values, and the ONNX file has them at the same places.
 
     The two agree, so the export is right; the model is not.
@@ -160,8 +160,7 @@ def non_finite_output(onnx: OnnxExport) -> Iterator[Hit]:
     seen: set[str] = set()
     for case in onnx.parity.cases:
         for output in case.outputs:
-            has_nan = output.passed and " NaN and " in output.note and output.note[0] != "0"
-            if has_nan and output.name not in seen:
+            if output.passed and output.nan_values and output.name not in seen:
                 seen.add(output.name)
                 yield Hit(output.name, output.note)
 
@@ -171,13 +170,13 @@ def non_finite_output(onnx: OnnxExport) -> Iterator[Hit]:
     Severity.WARNING,
     advice="call model.eval() in the factory, or take the module out of train mode",
 )
-def training_mode(onnx: OnnxExport) -> Iterator[Hit]:
+def training_mode(onnx: OnnxResult) -> Iterator[Hit]:
     """Modules were in train mode when the model was exported.
 
-    Dropout then drops in production, and batch norm uses the statistics of whatever batch comes.
+    Dropout then drops at inference, and batch norm uses the statistics of each batch.
     """
-    for module in onnx.training_modules:
-        yield Hit(module, f"{module} is exported as in training")
+    for module in onnx.export.training_modules:
+        yield Hit(module, f"{module} was exported in train mode")
 
 
 @rule(
@@ -185,10 +184,10 @@ def training_mode(onnx: OnnxExport) -> Iterator[Hit]:
     Severity.NOTE,
     advice="copy both files together, and keep their names",
 )
-def external_data(onnx: OnnxExport) -> Iterator[Hit]:
+def external_data(onnx: OnnxResult) -> Iterator[Hit]:
     """The weights do not fit into the ONNX file (2 GB) and lie in a second one beside it."""
-    if onnx.external_file:
-        yield Hit(onnx.external_file, f"the weights lie in {onnx.external_file}")
+    if onnx.file.external_file:
+        yield Hit(onnx.file.external_file, f"the weights are in {onnx.file.external_file}")
 
 
 @rule(
@@ -196,33 +195,35 @@ def external_data(onnx: OnnxExport) -> Iterator[Hit]:
     Severity.WARNING,
     advice="set onnx.opset to a version that the exporter knows",
 )
-def other_opset(onnx: OnnxExport) -> Iterator[Hit]:
-    """The exporter could not give the opset that the manifest asks for."""
-    if onnx.asked_opset and onnx.opset != onnx.asked_opset:
-        yield Hit("model.onnx", f"asked for opset {onnx.asked_opset}, got {onnx.opset}")
+def opset_not_honored(onnx: OnnxResult) -> Iterator[Hit]:
+    """The exported opset is not the one that the manifest requests."""
+    if onnx.export.requested_opset and onnx.file.opset != onnx.export.requested_opset:
+        yield Hit(
+            "model.onnx", f"requested opset {onnx.export.requested_opset}, got {onnx.file.opset}"
+        )
 
 
 @rule(
     "ONX013",
     Severity.WARNING,
-    advice="find out why PyTorch fails at the other batch size; the file promises any",
+    advice="find out why PyTorch fails at the other batch size; the file declares any",
 )
-def a_single_batch_size(onnx: OnnxExport) -> Iterator[Hit]:
+def a_single_batch_size(onnx: OnnxResult) -> Iterator[Hit]:
     """The batch is dynamic in the file, and the two sides could be compared at one size only.
 
     Two sizes are tried. Where PyTorch itself fails at one of them, the model does not do what
     its file promises, and what the file does there is unknown.
     """
     batches = {case.batch for case in onnx.parity.cases}
-    if "batch" in onnx.dynamic and len(batches) == 1:
+    if "batch" in onnx.export.dynamic and len(batches) == 1:
         reason = f": {onnx.parity.note}" if onnx.parity.note else ""
-        yield Hit("batch", f"compared at batch {batches.pop()} alone{reason}")
+        yield Hit("batch", f"compared at batch {batches.pop()} only{reason}")
 
 
 RULES = (
     parity_failing,
     vacuous_parity,
-    static_batch,
+    static_dimension,
     old_opset,
     invalid_file,
     custom_operators,
@@ -231,7 +232,7 @@ RULES = (
     non_finite_output,
     training_mode,
     external_data,
-    other_opset,
+    opset_not_honored,
     a_single_batch_size,
     *FILE_RULES,
     *PARITY_RULES,
@@ -239,7 +240,7 @@ RULES = (
 )
 
 
-def _unvarying(onnx: OnnxExport) -> list[str]:
+def _unvarying(onnx: OnnxResult) -> list[str]:
     """Names of the outputs that vary in no case, perturbed ones included."""
     outputs = [output for case in onnx.parity.cases for output in case.outputs]
     varying = {output.name for output in outputs if not output.vacuous}

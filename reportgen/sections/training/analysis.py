@@ -14,21 +14,19 @@ from reportgen.errors import SectionError
 from reportgen.manifest import LogOptions
 from reportgen.outcome import Skipped
 from reportgen.sections.training import records
-from reportgen.sections.training.curve import Curve, RunCurves
+from reportgen.sections.training.curve import AXES, Curve, RunCurves
 from reportgen.sections.training.diagnosis import diagnose
-from reportgen.sections.training.files import ChapterFolder
+from reportgen.sections.training.files import ChapterFolder, Normalization
 from reportgen.sections.training.groups import Member, group_runs, summarize_group
 from reportgen.sections.training.headline import headline, run_state
-from reportgen.sections.training.horizontal import AXES
 from reportgen.sections.training.metric_names import describe_tag
-from reportgen.sections.training.pictures import Normalization
 from reportgen.sections.training.plots import PlottedRun, draw_plots
 from reportgen.sections.training.result import (
     DamagedStretch,
     Diagnosis,
-    Group,
     LogFileRead,
     Run,
+    RunGroup,
     Scalar,
     Superseded,
     Training,
@@ -218,7 +216,7 @@ class _Chapter:
         )
         runs = tuple(self._run(run, drawn.plot_of) for run in self._runs)
         return Training(
-            headline=headline([(run.curves, run.diagnoses) for run in self._runs if run.newest]),
+            headline=headline(runs),
             points=sum(len(s) for each in found for s in each.run.scalars.values()),
             smoothing=SMOOTHING,
             runs=runs,
@@ -293,7 +291,7 @@ class _Chapter:
         return Normalization(mean=tuple(options.mean), std=tuple(options.std))
 
 
-def _groups(runs: Sequence[AnalyzedRun]) -> tuple[Group, ...]:
+def _groups(runs: Sequence[AnalyzedRun]) -> tuple[RunGroup, ...]:
     found: dict[tuple[str, str], list[Curve]] = {}
     for run in runs:
         if run.group:

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from reportgen.sections.training.curve import Curve, Floats
-from reportgen.sections.training.result import Group
+from reportgen.sections.training.result import RunGroup
 from reportgen.training_logs.log_run import Hyperparameter
 
 _SEED = re.compile(r"(^|[/_.-])(seed|fold|trial)s?[-_=/]?\d+", re.IGNORECASE)
@@ -94,7 +94,7 @@ def _on_grid(curve: Curve, grid: Floats) -> Floats:
     return np.where(inside, np.interp(grid, steps, values), np.nan)
 
 
-def summarize_group(name: str, tag: str, curves: Sequence[Curve]) -> Group | None:
+def summarize_group(name: str, tag: str, curves: Sequence[Curve]) -> RunGroup | None:
     """Mean and deviation of `tag` at the last step that all `curves` reach; None without one."""
     finite = [curve for curve in curves if np.isfinite(curve.values).any()]
     if len(finite) < 2:
@@ -107,7 +107,7 @@ def summarize_group(name: str, tag: str, curves: Sequence[Curve]) -> Group | Non
         return None
     bests = [_best(curve) for curve in finite]
     known = [best for best in bests if best is not None]
-    return Group(
+    return RunGroup(
         name=name,
         tag=tag,
         runs=len(finite),

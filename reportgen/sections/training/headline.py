@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from reportgen.charts.axes import format_position, format_value
 from reportgen.sections.training.curve import Curve, RunCurves
 from reportgen.sections.training.diagnosis.trend import Trend, trend_of
 from reportgen.sections.training.metric_names import split_words
-from reportgen.sections.training.result import Diagnosis, State
+from reportgen.sections.training.result import Diagnosis, Run, State
 from reportgen.sections.training.statistics import median
-from reportgen.sections.training.wording import count_of, format_step, format_value
 
+SENTENCE_DIGITS = 3
+"""Significant digits of values in sentences."""
 _FEWEST_POINTS = 5
 _FEWEST_TO_JUDGE = 20  # below, no rule says that a curve only gets worse
 _LONGEST_NAME = 60
@@ -55,30 +57,38 @@ def run_state(run: RunCurves, diagnoses: Sequence[Diagnosis]) -> tuple[State, st
     return "healthy", f"{healthy}: {_best(run, main)}"
 
 
-def headline(runs: Sequence[tuple[RunCurves, Sequence[Diagnosis]]]) -> str:
-    """The sentence of the newest run; with several runs, after the number of runs in each state.
+def newest_run(runs: Sequence[Run]) -> Run:
+    """The run that headline and metrics are about: the newest one with a verdict.
 
-    The newest run is the one with the latest wall time, or the last one if none has wall times;
-    one with a verdict if any has.
+    A run that has only begun replaces no result; if no run has a verdict, it is the newest of all.
+    The newest run is the one with the latest wall time; of runs without wall times, the last one.
+    Earlier attempts are left out.
     """
-    if not runs:
+    last_attempts = [run for run in runs if run.attempt == run.attempts]
+    return max(
+        enumerate(last_attempts),
+        key=lambda pair: (pair[1].state != "no verdict", _last_time(pair[1]), pair[0]),
+    )[1]
+
+
+def headline(runs: Sequence[Run]) -> str:
+    """The summary of the newest run; with several runs, after the number of runs in each state."""
+    last_attempts = [run for run in runs if run.attempt == run.attempts]
+    if not last_attempts:
         return "no run"
-    judged = [(run, *run_state(run, found)) for run, found in runs]
-    newest = max(
-        range(len(judged)),
-        key=lambda i: (judged[i][1] != "no verdict", _last_time(judged[i][0]), i),
-    )
-    run, _, sentence = judged[newest]
-    if len(runs) == 1:
-        return sentence
-    states = Counter(state for _, state, _ in judged)
+    newest = newest_run(runs)
+    if len(last_attempts) == 1:
+        return newest.summary
+    states = Counter(run.state for run in last_attempts)
     counts = ", ".join(
         f"{states[state]:,} {'without a verdict' if state == 'no verdict' else state}"
         for state in (*_STATES.values(), "healthy", "no verdict")
         if states[state]
     )
-    name = run.name if len(run.name) <= _LONGEST_NAME else f"{run.name[: _LONGEST_NAME - 1]}…"
-    return f"{len(runs):,} runs: {counts}; newest run '{name}': {sentence}"
+    name = newest.name
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME - 1]}…"
+    return f"{len(last_attempts):,} runs: {counts}; newest run '{name}': {newest.summary}"
 
 
 _STATES: dict[str, State] = {
@@ -119,10 +129,10 @@ def _sentence(run: RunCurves, found: Diagnosis) -> str:
     e, unit = found.evidence, step_unit(run)
 
     def step(name: str) -> str:
-        return f"{unit} {format_step(float(e[name]))}"
+        return f"{unit} {format_position(float(e[name]))}"
 
     def value(name: str) -> str:
-        return format_value(float(e[name]))
+        return format_value(float(e[name]), SENTENCE_DIGITS)
 
     if found.kind == "ends-in-non-finite":
         return f"non-finite since {step('since_step')}: {found.tag} is NaN or infinite to the end"
@@ -145,9 +155,10 @@ def _sentence(run: RunCurves, found: Diagnosis) -> str:
 
 def _best(run: RunCurves, main: Trend) -> str:
     at = int(np.argmin(main.costs))
+    value = format_value(float(main.values[at]), SENTENCE_DIGITS)
     return (
-        f"best {main.tag} {format_value(float(main.values[at]))} at {step_unit(run)} "
-        f"{format_step(float(main.steps[at]))} of {format_step(_end(run, main))}, "
+        f"best {main.tag} {value} at {step_unit(run)} "
+        f"{format_position(float(main.steps[at]))} of {format_position(_end(run, main))}, "
         f"{_tendency(main)}"
     )
 
@@ -198,7 +209,11 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _last_time(run: RunCurves) -> float:
-    """The latest wall time of any point; minus infinity where none is known."""
-    times = [c.times[np.isfinite(c.times)] for c in run.curves.values()]
-    return max((float(t.max()) for t in times if len(t)), default=-np.inf)
+def _last_time(run: Run) -> float:
+    """The latest wall time of any curve; minus infinity where none is known."""
+    return max((s.times[-1] for s in run.scalars.values() if s.times), default=-np.inf)
+
+
+def count_of(count: int, one: str, many: str = "") -> str:
+    """`1 point`, `1,200 points`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

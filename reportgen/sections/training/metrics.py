@@ -1,10 +1,11 @@
-"""Metrics that the training section exports: best and last values of the newest run."""
+"""Metrics of the training section: best and last values of the newest run with a verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from reportgen.metrics import Metric
+from reportgen.sections.training.headline import newest_run
 from reportgen.sections.training.result import Run, Scalar, Training
 
 _MOST = 40
@@ -14,16 +15,7 @@ def metrics_of(result: Training) -> tuple[Metric, ...]:
     """Best and last value of every metric that has a direction, of the newest run."""
     if not result.runs:
         return ()
-    return tuple(_metrics(newest_run(result)))[:_MOST]
-
-
-def newest_run(result: Training) -> Run:
-    """The run that was logged last; of runs without wall times, the last by name."""
-    return max(enumerate(result.runs), key=lambda pair: (_end(pair[1]), pair[0]))[1]
-
-
-def _end(run: Run) -> float:
-    return max((s.times[-1] for s in run.scalars.values() if s.times), default=0)
+    return tuple(_metrics(newest_run(result.runs)))[:_MOST]
 
 
 def _metrics(run: Run) -> Iterator[Metric]:

@@ -12,18 +12,24 @@ import numpy as np
 from reportgen.charts.axes import YRange
 from reportgen.charts.curves import (
     CurveLine,
-    ReferenceLine,
+    HorizontalMark,
     VerticalMark,
     curve_plot,
     plot_range,
 )
-from reportgen.charts.svg_file import standalone
+from reportgen.charts.svg import standalone
 from reportgen.manifest import LogOptions
-from reportgen.sections.training.curve import Curve, Floats, Kind
-from reportgen.sections.training.files import FOLDER, ChapterFolder, CurvePoints, slug
+from reportgen.sections.training.curve import (
+    STEP,
+    Curve,
+    Floats,
+    Kind,
+    epochs_of,
+    interpolate,
+    place_points,
+)
+from reportgen.sections.training.files import FOLDER, ChapterFolder, CsvCurve, slug, spread
 from reportgen.sections.training.groups import mean_curve
-from reportgen.sections.training.horizontal import STEP, epochs_of, interpolate, place_points
-from reportgen.sections.training.pictures import spread
 from reportgen.sections.training.result import Extremum, Plot
 from reportgen.sections.training.scalars import Summary, non_finite_kind
 from reportgen.training_logs.log_run import ChartLayout
@@ -196,7 +202,7 @@ class _PlotWriter:
         """Write one plot and its points."""
         lines, titles = self._lines(content)
         references = [
-            ReferenceLine(label=line.label, value=float(line.value))
+            HorizontalMark(label=line.label, value=float(line.value))
             for line in self.options.reference_lines
             if line.metric in content.tags
         ]
@@ -250,7 +256,7 @@ class _PlotWriter:
         roles = [run.curves[each].name.role for each in tags if each in run.curves]
         return run.name if len(set(roles)) == len(roles) else f"{run.name} · {tag}"
 
-    def _range(self, content: _Content, references: Sequence[ReferenceLine]) -> YRange:
+    def _range(self, content: _Content, references: Sequence[HorizontalMark]) -> YRange:
         """The range of y, computed over all points."""
         lines = [
             CurveLine(
@@ -276,11 +282,11 @@ class _PlotWriter:
                     marks += [VerticalMark(label="resumed", x=resume.step) for resume in resumes]
         return list(dict.fromkeys(marks))
 
-    def _points(self, content: _Content) -> Iterator[CurvePoints]:
+    def _points(self, content: _Content) -> Iterator[CsvCurve]:
         for run in self.runs:
             for tag in content.tags:
                 if (curve := run.curves.get(tag)) is not None:
-                    yield CurvePoints(
+                    yield CsvCurve(
                         run=run.name,
                         tag=tag,
                         steps=curve.steps.tolist(),

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from reportgen.sections.training.curve import Floats, as_floats
-from reportgen.sections.training.pictures import spread
+from reportgen.sections.training.files import spread
 from reportgen.sections.training.result import Histogram, PrCurve, Table, Text
 from reportgen.training_logs.log_run import (
     Hyperparameter,

@@ -234,7 +234,7 @@ class GroupPoint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class RunGroup:
     """Runs with equal settings: mean and range of one tag over them, at the last common step.
 
     Attributes:
@@ -293,7 +293,7 @@ class Training:
     """The training section of one model.
 
     Attributes:
-        headline: one sentence on the newest run.
+        headline: one sentence on the newest run with a verdict.
         points: scalar points read in all runs.
         smoothing: a description of the smoothed lines.
     """
@@ -303,7 +303,7 @@ class Training:
     smoothing: str
     runs: tuple[Run, ...]
     plots: tuple[Plot, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[RunGroup, ...]
     diagnoses: tuple[Diagnosis, ...]
     files: tuple[LogFileRead, ...]
     notes: tuple[str, ...]

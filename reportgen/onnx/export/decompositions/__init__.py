@@ -1,21 +1,19 @@
-"""Operators that torch's exporter has no ONNX form of, written out by operators that it has.
+"""Decompositions of operators that torch's exporter cannot translate into ones that it can.
 
 Each is exact: it computes what the operator does, up to rounding and to which of equal values
 comes first. An operator that cannot be written so for its arguments is left as it is, and the
-road-map tells of it. `tests/test_export_own_forms.py` holds each against its operator.
+failure reports it. `tests/onnx/test_export_decompositions.py` compares each with its operator.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reportgen.onnx.export.decompositions.complex_numbers import COMPLEX
-from reportgen.onnx.export.decompositions.linear_algebra import MATRICES
-from reportgen.onnx.export.decompositions.pooling import POOLING
 from reportgen.onnx.export.decompositions.sorting import ORDERS
 
 if TYPE_CHECKING:
@@ -26,10 +24,10 @@ Form = Callable[..., Any]
 
 
 @contextmanager
-def own_forms() -> Iterator[set[str]]:
-    """Let torch's exporter use these forms, below the ones that it has itself.
+def use_decompositions() -> Iterator[set[str]]:
+    """Let torch's exporter use these decompositions where it has no translation of its own.
 
-    Gives a set that fills with the names of the operators that were written out.
+    Yields a set that collects the names of the decomposed operators.
 
     It asks a function of its own for the decompositions to use. That one is wrapped while the
     context lasts, since a decomposition before the exporter's would trace the model once more.
@@ -204,6 +202,151 @@ def _integer_product(a: Tensor, b: Tensor) -> Tensor:
     return a.to(torch.int32) @ b.to(torch.int32)
 
 
+# Small matrices ----------------------------------------------------------------------------
+
+_LARGEST = 4  # by minors; beyond it they are many, and cancel
+
+Rows = list[list["Tensor"]]
+
+
+def _inverse(x: Tensor) -> Any:
+    """The adjugate over the determinant; a singular matrix gives Inf or NaN, not an error."""
+    import torch
+
+    size = x.shape[-1]
+    if not isinstance(size, int) or not 0 < size <= _LARGEST or x.dtype.is_complex:
+        return NotImplemented
+    rows = [list(row.unbind(-1)) for row in x.unbind(-2)]
+    cofactors = [[_cofactor(rows, i, j) for j in range(size)] for i in range(size)]
+    products = [a * b for a, b in zip(rows[0], cofactors[0], strict=True)]
+    determinant = _total(products)
+    adjugate = torch.stack([torch.stack(column, -1) for column in cofactors], -1)
+    return adjugate / determinant[..., None, None]
+
+
+def _cofactor(rows: Rows, row: int, column: int) -> Tensor:
+    minor = [[*r[:column], *r[column + 1 :]] for k, r in enumerate(rows) if k != row]
+    value = _determinant(minor) if minor else rows[0][0].new_ones(rows[0][0].shape)
+    return -value if (row + column) % 2 else value
+
+
+def _determinant(rows: Rows) -> Tensor:
+    """By the first row; two by two at the end."""
+    if len(rows) == 1:
+        return rows[0][0]
+    if len(rows) == 2:
+        return rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]
+    return _total([value * _cofactor(rows, 0, place) for place, value in enumerate(rows[0])])
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _inverse_and_info(x: Tensor, **_options: Any) -> Any:
+    import torch
+
+    inverse = _inverse(x)
+    if inverse is NotImplemented:
+        return NotImplemented
+    return inverse, x.new_zeros(x.shape[:-2], dtype=torch.int32)
+
+
+def _solution(a: Tensor, b: Tensor, *, left: bool = True) -> Any:
+    inverse = _inverse(a)
+    if inverse is NotImplemented:
+        return NotImplemented
+    is_vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
+    if not is_vector:
+        return inverse @ b if left else b @ inverse
+    return (inverse @ b.unsqueeze(-1)).squeeze(-1)
+
+
+def _log_determinant(x: Tensor) -> Any:
+    """The sign and the logarithm; the factors that torch also keeps are not computed."""
+    import torch
+
+    determinant = torch.linalg.det(x)
+    pivots = x.new_zeros(x.shape[:-1], dtype=torch.int32)
+    return determinant.sign(), determinant.abs().log(), x.clone(), pivots
+
+
+_MATRICES: dict[str, Form] = {
+    "_linalg_slogdet.default": _log_determinant,
+    "inverse.default": _inverse,
+    "linalg_inv.default": _inverse,
+    "linalg_inv_ex.default": _inverse_and_info,
+    "linalg_solve.default": _solution,
+}
+
+
+# Adaptive pooling --------------------------------------------------------------------------
+
+_MOST_WINDOWS = 256  # along an axis; each is a node or two of the file
+
+
+def _windows(x: Tensor, dim: int, size: int) -> list[Tensor]:
+    """The slices of an axis that `size` output places see, as torch lays them."""
+    length = x.shape[dim]
+    starts = [place * length // size for place in range(size)]
+    ends = [-(-(place + 1) * length // size) for place in range(size)]
+    return [x.narrow(dim, a, b - a) for a, b in zip(starts, ends, strict=True)]
+
+
+def _is_bounded(x: Tensor, sizes: Sequence[int]) -> bool:
+    fixed = all(isinstance(length, int) for length in x.shape[-len(sizes) :])
+    return fixed and max(sizes) <= _MOST_WINDOWS
+
+
+def _average(x: Tensor, sizes: Sequence[int]) -> Any:
+    """Axis by axis: the mean of a box is the mean of the means of its rows."""
+    import torch
+
+    if not _is_bounded(x, sizes):
+        return NotImplemented
+    for dim, size in zip(range(-len(sizes), 0), sizes, strict=True):
+        x = torch.cat([part.mean(dim, keepdim=True) for part in _windows(x, dim, size)], dim)
+    return x
+
+
+def _largest(x: Tensor, sizes: Sequence[int]) -> Any:
+    """The largest value of each box and its place in the flattened input, the last axis first.
+
+    Ties go to the first place, as in torch: the first row that has the value, and in it the
+    first column.
+    """
+    import torch
+
+    if not _is_bounded(x, sizes):
+        return NotImplemented
+    shape = x.shape[-len(sizes) :]
+    count = 1
+    for length in shape:
+        count *= length
+    place = torch.arange(count, device=x.device).reshape(shape).expand(x.shape)
+    for dim, size in reversed(list(zip(range(-len(sizes), 0), sizes, strict=True))):
+        parts = zip(_windows(x, dim, size), _windows(place, dim, size), strict=True)
+        found = [_first_largest(values, places, dim) for values, places in parts]
+        x = torch.cat([values for values, _ in found], dim)
+        place = torch.cat([places for _, places in found], dim)
+    return x, place
+
+
+def _first_largest(x: Tensor, place: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    index = x.argmax(dim, keepdim=True)
+    return x.gather(dim, index), place.gather(dim, index)
+
+
+_POOLING: dict[str, Form] = {
+    "_adaptive_avg_pool3d.default": _average,
+    "adaptive_max_pool2d.default": _largest,
+    "adaptive_max_pool3d.default": _largest,
+}
+
+
 _FORMS: dict[str, Form] = {
     "_cdist_forward.default": _cdist,
     "_int_mm.default": _integer_product,
@@ -222,7 +365,7 @@ _FORMS: dict[str, Form] = {
     "scatter.reduce": _scatter_reduced,
     "scatter.value_reduce": _scatter_reduced,
     "unfold_backward.default": _unfold_backward,
-    **MATRICES,
+    **_MATRICES,
     **ORDERS,
-    **POOLING,
+    **_POOLING,
 }

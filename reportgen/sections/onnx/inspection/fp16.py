@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reportgen.sections.onnx.file_result import Fp16Readiness, Fp16Risk, Fp16Tensor
-from reportgen.sections.onnx.inspection.node_types import TypedNode, outputs_of
-from reportgen.sections.onnx.inspection.nodes import module_path
-from reportgen.sections.onnx.inspection.stored_tensors import Stored
+from reportgen.sections.onnx.inspection.graph import TensorData, TypedNode, module_path, outputs_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,7 +87,7 @@ class _Counts:
             self.subnormal += int(small.size) - int(zeros) - flushed
 
 
-def weigh_fp16(stored: Iterable[Stored], not_read: str) -> StoredFp16:
+def count_fp16_values(stored: Iterable[TensorData], not_read: str) -> StoredFp16:
     """Look at every stored value wider than float16; nothing if the weights are not to be read."""
     if not_read:
         return StoredFp16(elements=None)
@@ -121,8 +119,8 @@ def weigh_fp16(stored: Iterable[Stored], not_read: str) -> StoredFp16:
     )
 
 
-def judge_fp16(weights: StoredFp16, nodes: Sequence[TypedNode], shapes: Shapes) -> Fp16Readiness:
-    """Stored values and operators together; `shapes` are the known sizes of each value."""
+def assess_fp16(weights: StoredFp16, nodes: Sequence[TypedNode], shapes: Shapes) -> Fp16Readiness:
+    """TensorData values and operators together; `shapes` are the known sizes of each value."""
     risks = _risks(nodes, shapes)
     return Fp16Readiness(
         elements=weights.elements,
@@ -172,7 +170,7 @@ def _risks(nodes: Iterable[TypedNode], shapes: Shapes) -> tuple[Fp16Risk, ...]:
             operator=operator,
             nodes=len(group),
             reason=reason,
-            place=next(filter(None, map(module_path, group)), ""),
+            module=next(filter(None, map(module_path, group)), ""),
         )
         for (operator, reason), group in found.items()
     ]

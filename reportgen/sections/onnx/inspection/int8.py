@@ -10,8 +10,7 @@ from typing import Any
 
 from reportgen.onnx.model.protos import operator_name
 from reportgen.sections.onnx.file_result import ChannelRange, Int8Readiness
-from reportgen.sections.onnx.inspection.node_types import TypedNode, outputs_of
-from reportgen.sections.onnx.inspection.stored_tensors import Stored
+from reportgen.sections.onnx.inspection.graph import TensorData, TypedNode, outputs_of
 from reportgen.units import format_share
 
 _MACS = {
@@ -52,7 +51,9 @@ class StoredInt8:
     ranges: tuple[ChannelRange, ...] | None
 
 
-def weigh_int8(nodes: Iterable[Any], stored: Iterable[Stored], not_read: str) -> StoredInt8:
+def measure_channel_ranges(
+    nodes: Iterable[Any], stored: Iterable[TensorData], not_read: str
+) -> StoredInt8:
     """Compare the channels of every weight that a product or a convolution reads directly."""
     if not_read:
         return StoredInt8(ranges=None)
@@ -75,7 +76,7 @@ def weigh_int8(nodes: Iterable[Any], stored: Iterable[Stored], not_read: str) ->
     return StoredInt8(ranges=tuple(ranked))
 
 
-def judge_int8(weights: StoredInt8, nodes: Sequence[TypedNode]) -> Int8Readiness:
+def assess_int8(weights: StoredInt8, nodes: Sequence[TypedNode]) -> Int8Readiness:
     """Which operators are quantized, as the installed onnxruntime itself lists them."""
     covered_types = _quantized_types()
     macs = [typed for typed in nodes if not typed.domain and typed.node.op_type in _MACS]
@@ -124,7 +125,7 @@ def _verdict(macs: int, covered: int, quantized: int, weights: StoredInt8) -> st
 
 @cache
 def _quantized_types() -> frozenset[str]:
-    """What `quantize_static` quantizes when it is not told what to: its two lists together."""
+    """The operators that `quantize_static` quantizes by default: both of its registries."""
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     return frozenset(QDQRegistry) | frozenset(QLinearOpsRegistry)
@@ -143,7 +144,7 @@ def _axis(node: Any) -> int | None:
     return _CHANNEL_AXIS.get(node.op_type)
 
 
-def _outlier_ratio(weight: Stored, axis: int, rank: int) -> float | None:
+def _outlier_ratio(weight: TensorData, axis: int, rank: int) -> float | None:
     """The largest magnitude of a channel over that of the median channel; None without one."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""What an ONNX file is made of: stored tensors, what is unused, doubled or could be folded."""
+"""What an ONNX file contains: opset, stored tensors, unused, duplicate and foldable parts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 
 from reportgen.onnx.model.protos import STANDARD
 from reportgen.sections.onnx.file_result import Duplicate, Inventory, StoredTensor
-from reportgen.sections.onnx.inspection.nodes import all_nodes, module_path
-from reportgen.sections.onnx.inspection.opsets import newest_opset, opset_month, opset_release
-from reportgen.sections.onnx.inspection.stored_tensors import Stored, subgraphs
+from reportgen.sections.onnx.inspection.graph import TensorData, all_nodes, module_path, subgraphs
 
 _LARGEST = 10
 _END = 1024
@@ -28,8 +26,12 @@ _DRAWING = {
 }
 
 
-def take_inventory(
-    model: Any, opset: int, stored: Sequence[Stored], constants: Sequence[Stored], not_read: str
+def make_inventory(
+    model: Any,
+    opset: int,
+    stored: Sequence[TensorData],
+    constants: Sequence[TensorData],
+    not_read: str,
 ) -> Inventory:
     """What the file holds; its weights must still be in `model` unless `not_read` says why not."""
     live, dead_nodes = _live_names(model.graph)
@@ -50,11 +52,11 @@ def take_inventory(
         external_bytes=sum(tensor.bytes for tensor in stored if tensor.external),
         constants=len(constants),
         constant_bytes=sum(tensor.bytes for tensor in constants),
-        unused=tuple(t.told for t in sorted(stored, key=_by_size) if t.name not in live),
+        unused=tuple(t.summary for t in sorted(stored, key=_by_size) if t.name not in live),
         dead_nodes=dead_nodes,
         duplicates=None if not_read else find_duplicates(stored),
         foldable=len(foldable),
-        foldable_of=candidates,
+        foldable_candidates=candidates,
         foldable_operators=_ranked(Counter(node.op_type for node in foldable)),
         not_read=not_read,
     )
@@ -65,13 +67,13 @@ def _first_readers(graph: Any) -> dict[str, Any]:
     return {name: node for node in reversed(graph.node) for name in node.input}
 
 
-def _with_module(tensor: Stored, readers: Mapping[str, Any]) -> StoredTensor:
+def _with_module(tensor: TensorData, readers: Mapping[str, Any]) -> StoredTensor:
     """The exporter calls a weight that it transposed `val_17`: the module says which it is."""
     reader = readers.get(tensor.name)
-    return replace(tensor.told, module="" if reader is None else module_path(reader))
+    return replace(tensor.summary, module="" if reader is None else module_path(reader))
 
 
-def find_duplicates(stored: Iterable[Stored]) -> tuple[Duplicate, ...]:
+def find_duplicates(stored: Iterable[TensorData]) -> tuple[Duplicate, ...]:
     """Groups of equal tensors, the most wasteful first.
 
     Only tensors of one dtype and shape are compared, and read whole only if their ends agree.
@@ -83,9 +85,9 @@ def find_duplicates(stored: Iterable[Stored]) -> tuple[Duplicate, ...]:
     return tuple(sorted(found, key=lambda one: (-one.wasted_bytes, one.names)))
 
 
-def _split(group: list[Stored], key: Callable[[Stored], object]) -> list[list[Stored]]:
+def _split(group: list[TensorData], key: Callable[[TensorData], object]) -> list[list[TensorData]]:
     """The parts of two and more that agree in `key`; None agrees with nothing."""
-    parts = defaultdict[object, list[Stored]](list)
+    parts = defaultdict[object, list[TensorData]](list)
     for tensor in group:
         found = key(tensor)
         if found is not None:
@@ -93,21 +95,21 @@ def _split(group: list[Stored], key: Callable[[Stored], object]) -> list[list[St
     return [part for part in parts.values() if len(part) > 1]
 
 
-def _kind(tensor: Stored) -> tuple[str, tuple[int, ...]]:
+def _kind(tensor: TensorData) -> tuple[str, tuple[int, ...]]:
     return tensor.dtype, tensor.shape
 
 
-def _ends(tensor: Stored) -> bytes | None:
+def _ends(tensor: TensorData) -> bytes | None:
     raw = _bytes_of(tensor)
     return None if raw is None else bytes(raw[:_END]) + bytes(raw[-_END:])
 
 
-def _digest(tensor: Stored) -> bytes | None:
+def _digest(tensor: TensorData) -> bytes | None:
     raw = _bytes_of(tensor)
     return None if raw is None else hashlib.blake2b(raw, digest_size=16).digest()
 
 
-def _duplicate(group: list[Stored]) -> Duplicate:
+def _duplicate(group: list[TensorData]) -> Duplicate:
     first = group[0]
     values = first.values()
     uniform = values is not None and bool((values == values[0]).all())
@@ -120,7 +122,7 @@ def _duplicate(group: list[Stored]) -> Duplicate:
     )
 
 
-def _bytes_of(tensor: Stored) -> memoryview | bytes | None:
+def _bytes_of(tensor: TensorData) -> memoryview | bytes | None:
     raw = tensor.raw()
     if raw is not None or tensor.external:
         return raw
@@ -179,9 +181,59 @@ def _domain(node: Any) -> str:
     return node.domain if node.domain not in STANDARD else "ai.onnx"
 
 
-def _by_size(tensor: Stored) -> tuple[int, str]:
+def _by_size(tensor: TensorData) -> tuple[int, str]:
     return -tensor.bytes, tensor.name
 
 
 def _ranked(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+# Operator sets ------------------------------------------------------------------------------------
+
+# Month of the GitHub release that brought the set, https://github.com/onnx/onnx/releases.
+# Sets 2, 3 and 4 were never part of one. A set whose month is not certain is left out.
+_RELEASED = {
+    1: "December 2017",
+    5: "March 2018",
+    7: "May 2018",
+    8: "August 2018",
+    9: "January 2019",
+    10: "April 2019",
+    11: "September 2019",
+    12: "May 2020",
+    13: "November 2020",
+    14: "April 2021",
+    15: "July 2021",
+    16: "February 2022",
+    17: "June 2022",
+    18: "December 2022",
+    19: "May 2023",
+    20: "October 2023",
+    21: "March 2024",
+    22: "October 2024",
+    23: "May 2025",
+    24: "August 2025",
+    25: "December 2025",
+    27: "June 2026",
+}
+
+
+def opset_month(opset: int) -> str | None:
+    """The month of the release that brought a standard operator set; None if not known."""
+    return _RELEASED.get(opset)
+
+
+def opset_release(opset: int) -> str | None:
+    """The first ONNX version with a standard operator set: `1.13.0`; None for no such set."""
+    import onnx
+
+    found = [row[0] for row in onnx.helper.VERSION_TABLE if row[2] == opset]
+    return str(found[0]) if found else None
+
+
+def newest_opset() -> int:
+    """The newest standard operator set that the installed onnx knows."""
+    import onnx
+
+    return int(onnx.defs.onnx_opset_version())

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.onnx.model.protos import STANDARD, operator_name
-from reportgen.onnx.runtime import runtime_line
+from reportgen.onnx.runtime import session_error_text
 from reportgen.sections.onnx.file_result import Optimized, OptimizedLevel
-from reportgen.sections.onnx.inspection.nodes import all_nodes
+from reportgen.sections.onnx.inspection.graph import all_nodes
 from reportgen.units import format_bytes
 
 _PROVIDERS = ["CPUExecutionProvider"]
@@ -39,7 +39,7 @@ def optimize(path: Path, file_bytes: int) -> Optimized:
             try:
                 levels.append(_optimize(path, level, Path(folder), apart=file_bytes > _LARGE_BYTES))
             except Exception as error:  # onnxruntime's classes have no common one of their own
-                return Optimized(levels=(), not_run=f"onnxruntime: {runtime_line(error)}")
+                return Optimized(levels=(), not_run=f"onnxruntime: {session_error_text(error)}")
     return Optimized(levels=tuple(levels))
 
 

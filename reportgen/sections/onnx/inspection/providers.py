@@ -1,9 +1,9 @@
 """Which nodes of a file onnxruntime's CPU and CUDA providers have kernels for.
 
-The CPU build is asked for the kernels that it holds. Those of the CUDA provider come from a
-table, since no CUDA build is at hand. onnxruntime's rule is followed: a kernel without a last
-version fits operators that last changed in exactly its first one, and every type parameter that
-the kernel restricts must have an allowed dtype.
+The CPU kernels are those that the installed build lists. The CUDA kernels come from a table, since
+the CPU build has none. Matching follows onnxruntime: a kernel without a last version fits only
+operators that last changed in its first version, and every type parameter that the kernel
+restricts must have an allowed dtype.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from functools import cache
 from typing import Any, Literal
 
 from reportgen.onnx.model.protos import operator_name
-from reportgen.sections.onnx.file_result import LackingOperator, Provider
+from reportgen.sections.onnx.file_result import MissingKernel, Provider
 from reportgen.sections.onnx.inspection.cuda_kernels import (
     CODES,
     NEWEST_OPSET,
     SOURCE,
     cuda_rows,
 )
-from reportgen.sections.onnx.inspection.node_types import TypedNode, slots_of
-from reportgen.sections.onnx.inspection.nodes import module_path
-from reportgen.sections.onnx.inspection.single_node_session import opens_alone
+from reportgen.sections.onnx.inspection.graph import TypedNode, module_path, slots_of
 
 _NO_LIMIT = 2**31 - 1
 _CAST = "cast to float32 and back"
@@ -65,45 +63,46 @@ Kernels = Mapping[tuple[str, str], Sequence[Kernel]]
 
 
 @dataclass(slots=True)
-class _Tally:
-    """What one provider has been asked so far."""
+class _KernelCounts:
+    """How many nodes have a kernel of one provider."""
 
     nodes: int = 0
     supported: int = 0
     unknown: int = 0
-    lacking: defaultdict[tuple[str, int, tuple[str, ...], str], list[Any]] = field(
+    missing: defaultdict[tuple[str, int, tuple[str, ...], str], list[Any]] = field(
         default_factory=lambda: defaultdict(list)
     )
 
 
-def ask_providers(nodes: Iterable[TypedNode], local: set[tuple[str, str]]) -> tuple[Provider, ...]:
+def check_providers(
+    nodes: Iterable[TypedNode], local: set[tuple[str, str]]
+) -> tuple[Provider, ...]:
     """The CPU's and the CUDA provider's answers for `nodes`; `local` names the file's functions."""
     import onnxruntime
 
-    cpu, cuda = _Tally(), _Tally()
-    ways_out: dict[tuple[tuple[str, str], int, tuple[str, ...]], str | None] = {}
+    cpu, cuda = _KernelCounts(), _KernelCounts()
+    fallbacks: dict[tuple[tuple[str, str], int, tuple[str, ...]], str | None] = {}
     for typed in nodes:
         called = typed.domain, typed.node.op_type
         if called in local or called == ("", "Constant"):
             continue
         since, slots = slots_of(typed)
-        on_cpu = _ask(_cpu_kernels(), called, since, slots)
-        way_out: str | None = ""
+        on_cpu, fallback = _has_kernel(_cpu_kernels(), called, since, slots), ""
         if on_cpu == "no":
             key = called, since, _dtypes(slots)
-            if key not in ways_out:
-                ways_out[key] = _cpu_way_out(typed, called, since, slots)
-            way_out = ways_out[key]
-        on_cpu, instead = ("unknown", "") if way_out is None else (on_cpu, way_out)
-        _count(cpu, typed, since, slots, on_cpu, instead)
-        on_cuda = _ask_cuda(called, since, slots)
-        helps = on_cpu != "no" or instead == _CAST
-        _count(cuda, typed, since, slots, on_cuda, _ON_CPU if helps else instead)
-    cpu_source = f"onnxruntime {onnxruntime.__version__} asked for its kernels"
+            if key not in fallbacks:
+                fallbacks[key] = _cpu_fallback(typed, called, since, slots)
+            found = fallbacks[key]
+            on_cpu, fallback = ("unknown", "") if found is None else ("no", found)
+        _count(cpu, typed, since, slots, on_cpu, fallback)
+        on_cuda = _has_cuda_kernel(called, since, slots)
+        runs_on_cpu = on_cpu != "no" or fallback == _CAST
+        _count(cuda, typed, since, slots, on_cuda, _ON_CPU if runs_on_cpu else fallback)
+    cpu_source = f"kernels listed by onnxruntime {onnxruntime.__version__}"
     return _provider("CPU", cpu_source, cpu), _provider("CUDA", SOURCE, cuda)
 
 
-def _cpu_way_out(
+def _cpu_fallback(
     typed: TypedNode,
     called: tuple[str, str],
     since: int,
@@ -114,7 +113,7 @@ def _cpu_way_out(
     "" is nothing: no session opens. None is not known. Tried on a file of that node alone, since
     what an operator expands into may lack kernels too.
     """
-    opens = opens_alone(typed)
+    opens = opens_single_node(typed)
     if not opens:
         return "" if opens is False or not since else None
     wide = {
@@ -122,29 +121,31 @@ def _cpu_way_out(
         for name, dtypes in slots.items()
     }
     return (
-        _CAST if wide != slots and _ask(_cpu_kernels(), called, since, wide) != "no" else _EXPANDED
+        _CAST
+        if wide != slots and _has_kernel(_cpu_kernels(), called, since, wide) != "no"
+        else _EXPANDED
     )
 
 
-def _ask(
+def _has_kernel(
     kernels: Kernels,
     called: tuple[str, str],
     since: int,
     slots: Mapping[str, tuple[str | None, ...]],
 ) -> Answer:
     found = kernels.get(called, ())
-    if not since:  # onnx does not know the operator: only whether there is any kernel can be told
+    if not since:  # without a schema only the existence of a kernel is known
         return "unknown" if found else "no"
     answers = {kernel.fits(since, slots) for kernel in found}
     return "yes" if "yes" in answers else "unknown" if "unknown" in answers else "no"
 
 
-def _ask_cuda(
+def _has_cuda_kernel(
     called: tuple[str, str], since: int, slots: Mapping[str, tuple[str | None, ...]]
 ) -> Answer:
     if called[0] or since > NEWEST_OPSET:
         return "unknown"
-    answer = _ask(_cuda_kernels(), called, since, slots)
+    answer = _has_kernel(_cuda_kernels(), called, since, slots)
     uncoded = any(dtype not in _CODED for dtypes in slots.values() for dtype in dtypes)
     return "unknown" if answer == "no" and uncoded and called in _cuda_kernels() else answer
 
@@ -188,21 +189,21 @@ def _cuda_kernels() -> Kernels:
 
 
 def _count(
-    tally: _Tally,
+    counts: _KernelCounts,
     typed: TypedNode,
     since: int,
     slots: Mapping[str, tuple[str | None, ...]],
     answer: Answer,
-    instead: str,
+    fallback: str,
 ) -> None:
-    tally.nodes += 1
+    counts.nodes += 1
     if answer == "yes":
-        tally.supported += 1
+        counts.supported += 1
     elif answer == "unknown":
-        tally.unknown += 1
+        counts.unknown += 1
     else:
-        key = operator_name(typed.node), since, _dtypes(slots), instead
-        tally.lacking[key].append(typed.node)
+        key = operator_name(typed.node), since, _dtypes(slots), fallback
+        counts.missing[key].append(typed.node)
 
 
 def _dtypes(slots: Mapping[str, tuple[str | None, ...]]) -> tuple[str, ...]:
@@ -219,23 +220,84 @@ def _plain(dtype: str) -> str:
     return f"sequence of {name}" if parts[1] else name
 
 
-def _provider(name: str, source: str, tally: _Tally) -> Provider:
-    lacking = [
-        LackingOperator(
+def _provider(name: str, source: str, counts: _KernelCounts) -> Provider:
+    missing = [
+        MissingKernel(
             operator=operator,
             since=since,
             dtypes=dtypes,
             nodes=len(nodes),
-            instead=instead,
-            place=next(filter(None, map(module_path, nodes)), ""),
+            fallback=fallback,
+            module=next(filter(None, map(module_path, nodes)), ""),
         )
-        for (operator, since, dtypes, instead), nodes in tally.lacking.items()
+        for (operator, since, dtypes, fallback), nodes in counts.missing.items()
     ]
     return Provider(
         name=name,
         source=source,
-        nodes=tally.nodes,
-        supported=tally.supported,
-        unknown=tally.unknown,
-        lacking=tuple(sorted(lacking, key=lambda one: (-one.nodes, one.operator, one.dtypes))),
+        nodes=counts.nodes,
+        supported=counts.supported,
+        unknown=counts.unknown,
+        missing_kernels=tuple(
+            sorted(missing, key=lambda one: (-one.nodes, one.operator, one.dtypes))
+        ),
     )
+
+
+# Sessions of one node -----------------------------------------------------------------------------
+
+_SILENT = 4
+_IR_VERSION = 10
+
+
+def opens_single_node(typed: TypedNode) -> bool | None:
+    """True if a session on the CPU opens for a file of this node with its dtypes alone.
+
+    False if onnxruntime says that an implementation is missing; None where a dtype is not known,
+    the node holds a graph of its own, or onnxruntime objects to something else.
+    """
+    model = _lone(typed)
+    return None if model is None else _opens(model)
+
+
+def _lone(typed: TypedNode) -> bytes | None:
+    import onnx
+
+    node = typed.node
+    held = any(a.HasField("g") or a.graphs or a.ref_attr_name for a in node.attribute)
+    inputs, outputs = _values(node.input, typed), _values(node.output, typed)
+    if held or typed.generic or inputs is None or outputs is None:
+        return None
+    graph = onnx.helper.make_graph([node], "probe", inputs, outputs)
+    opset = onnx.helper.make_opsetid(typed.domain, typed.opset)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
+    return bytes(model.SerializeToString())
+
+
+def _values(names: Any, typed: TypedNode) -> list[Any] | None:
+    import onnx
+
+    values = []
+    for name in dict.fromkeys(filter(None, names)):
+        dtype = typed.types.get(name, "")
+        if not dtype.startswith("tensor("):
+            return None
+        number = onnx.TensorProto.DataType.Value(dtype[len("tensor(") : -1].upper())
+        values.append(onnx.helper.make_tensor_value_info(name, number, None))
+    return values
+
+
+def _opens(model: bytes) -> bool | None:
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Missing
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = 1
+    try:
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Missing:
+        return False
+    except Exception:  # an error of the node itself; the session of the whole file reports it
+        return None
+    return True

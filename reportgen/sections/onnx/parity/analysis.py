@@ -1,37 +1,70 @@
-"""onnxruntime against PyTorch: do they agree, and does their agreement prove anything."""
+"""Runs the parity check and decides whether agreement proves anything."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import copy
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reportgen.onnx.runtime import CannotRunError, Runtime
+from reportgen.errors import ReportgenError, SectionError
+from reportgen.onnx.export import export_onnx
+from reportgen.onnx.runtime import OnnxRuntimeError, Runtime
+from reportgen.pytree import buffers_of
 from reportgen.sections.onnx.parity.bisect import find_divergence
-from reportgen.sections.onnx.parity.cases import Outcome, run_plans
-from reportgen.sections.onnx.parity.perturb import hiding_parameters, run_perturbed
-from reportgen.sections.onnx.parity.plans import Plan, do_seeds_matter, make_plans, told
-from reportgen.sections.onnx.result import OutputParity, Parity, ParityCase, SecondCall
-from reportgen.sections.onnx.training_mode import modules_in_training
+from reportgen.sections.onnx.parity.case import (
+    CasePlan,
+    describe_plans,
+    make_plans,
+    seeds_change_inputs,
+)
+from reportgen.sections.onnx.parity.cases import CaseResults, run_plans
+from reportgen.sections.onnx.parity.perturb import run_perturbed, zero_parameters
+from reportgen.sections.onnx.parity_result import (
+    Divergence,
+    OutputParity,
+    Parity,
+    ParityCase,
+    SecondCall,
+    smallest_failure,
+)
+from reportgen.sections.onnx.stored_parameters import modules_in_training
 from reportgen.units import format_error, format_shape
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from reportgen.context import ModelContext
+    from reportgen.manifest import InputSpec, ModelSpec
     from reportgen.onnx.export import OnnxFile
+
 
 _MOST_NAMES = 4
 
 
-def check_parity(context: ModelContext, file: OnnxFile, runtime: Runtime) -> Parity:
-    """Compare the two on two batch sizes and three seeds.
+def check_parity(
+    context: ModelContext,
+    file: OnnxFile,
+    runtime: Runtime,
+    *,
+    compared_dtype: str = "",
+    note: str = "",
+) -> Parity:
+    """Compare the file with PyTorch on two batch sizes and three seeds.
 
-    Where an output does not vary, or does not depend on the input, a file with anything in place
-    of the model would pass; the comparison is then repeated with seeded perturbed parameters on
-    both sides (torchvision's ViT has a head of zeros). Where an output fails, the place where
-    the two sides part is looked for.
+    If an output does not vary or does not depend on the input, a constant in place of the model
+    would pass; the comparison is then repeated with seeded perturbed parameters on both sides
+    (torchvision's ViT has a head of zeros). If an output fails, the first module and node that
+    differ are searched for.
+
+    Args:
+        compared_dtype: the dtype of the copy that is compared in place of the model.
+        note: a sentence to put before the notes of the comparison.
     """
     plans = make_plans(context.spec, file, context.model)
     try:
@@ -43,45 +76,41 @@ def check_parity(context: ModelContext, file: OnnxFile, runtime: Runtime) -> Par
                 plain.retry(run_plans(context, runtime, plans))
             if not plain.cases:
                 return not_compared("; ".join(plain.notes))
-            hiding = hiding_parameters(context.model) if plain.passed else {}
-            perturbed = _perturbed(context, file, plans, plain, hiding)
-            parity = _parity(context, file, plain, perturbed, hiding)
-            return _with_failure(parity, plain, file)
-    except CannotRunError as reason:
-        return not_compared(str(reason))
+            zeros = zero_parameters(context.model) if plain.passed else {}
+            perturbed = _perturbed(context, file, plans, plain, zeros)
+            cases = (*plain.cases, *(perturbed.cases if perturbed else ()))
+            notes = (note, *_notes(context, file, plain, perturbed, zeros))
+            failing, final = smallest_failure(cases), perturbed or plain
+            return Parity(
+                passed=plain.passed and final.passed,
+                vacuous=_is_vacuous(final),
+                cases=cases,
+                note="; ".join(filter(None, notes)),
+                compared=_describe_compared(plain.cases),
+                compared_dtype=compared_dtype,
+                failure=_failure(*failing) if failing else "",
+                divergence=_divergence(failing, plain, file),
+                second_call=plain.second,
+                random_operators=plain.random_operators,
+                histograms=final.histograms(),
+            )
+    except OnnxRuntimeError as error:
+        return not_compared(str(error))
 
 
-def _parity(
-    context: ModelContext,
-    file: OnnxFile,
-    plain: Outcome,
-    perturbed: Outcome | None,
-    hiding: Collection[str],
-) -> Parity:
-    final = perturbed or plain
-    done = [Plan(batch=case.batch, seed=case.seed, dims=case.dims) for case in plain.cases]
-    return Parity(
-        passed=plain.passed and final.passed,
-        vacuous=_is_vacuous(final),
-        cases=(*plain.cases, *(perturbed.cases if perturbed else ())),
-        note="; ".join(_notes(context, file, plain, perturbed, hiding)),
-        compared=told(done),
-        second_call=plain.second,
-        draws=plain.draws,
-        histograms=final.histograms(),
-    )
+def _describe_compared(cases: Iterable[ParityCase]) -> str:
+    return describe_plans([CasePlan(batch=c.batch, seed=c.seed, dims=c.dims) for c in cases])
 
 
-def _with_failure(parity: Parity, plain: Outcome, file: OnnxFile) -> Parity:
-    """`parity` with its smallest failure in words, and where that comes from."""
-    failing = parity.smallest_failure()
+def _divergence(
+    failing: tuple[ParityCase, OutputParity | None] | None, plain: CaseResults, file: OnnxFile
+) -> Divergence | None:
     if failing is None:
-        return parity
+        return None
     case, output = failing
-    parity = replace(parity, failure=_failure(case, output))
     if output is None or plain.smallest is None or case.perturbed:
-        return parity
-    return replace(parity, divergence=find_divergence(plain.smallest, file.path, output))
+        return None
+    return find_divergence(plain.smallest, file.path, output)
 
 
 def _failure(case: ParityCase, output: OutputParity | None) -> str:
@@ -119,19 +148,21 @@ def as_exported() -> Iterator[None]:
 def _perturbed(
     context: ModelContext,
     file: OnnxFile,
-    plans: list[Plan],
-    plain: Outcome,
-    hiding: Mapping[str, Tensor],
-) -> Outcome | None:
+    plans: list[CasePlan],
+    plain: CaseResults,
+    zeros: Mapping[str, Tensor],
+) -> CaseResults | None:
     """The cases with perturbed parameters, where the plain ones prove too little."""
-    if not plain.passed or not (plain.unvarying | plain.deaf or plain.is_empty or hiding):
+    if not plain.passed or not (
+        plain.unvarying | plain.input_independent or plain.is_empty or zeros
+    ):
         return None
     done = {(case.batch, case.seed) for case in plain.cases if not case.dims}
     usable = [plan for plan in plans if (plan.batch, plan.seed) in done and not plan.dims]
-    return run_perturbed(context, file, usable, tuple(hiding.values()))
+    return run_perturbed(context, file, usable, tuple(zeros.values()))
 
 
-def _is_vacuous(outcome: Outcome) -> bool:
+def _is_vacuous(outcome: CaseResults) -> bool:
     outputs = [output for case in outcome.cases for output in case.outputs]
     names = {output.name for output in outputs}
     floats = {output.name for output in outputs if _is_float(output)}
@@ -145,24 +176,24 @@ def _is_float(output: OutputParity) -> bool:
 def _notes(
     context: ModelContext,
     file: OnnxFile,
-    plain: Outcome,
-    perturbed: Outcome | None,
-    hiding: Collection[str],
+    plain: CaseResults,
+    perturbed: CaseResults | None,
+    zeros: Collection[str],
 ) -> Iterator[str]:
     yield from plain.notes
-    if not do_seeds_matter(context.spec):
+    if not seeds_change_inputs(context.spec):
         yield "every seed gives the same inputs"
     if file.batch is not None and "batch" in file.asked:
         yield f"compared at a batch of {file.batch} only, which is fixed in the file"
     if perturbed is not None:
-        why = _proving_little(plain) or _hiding(hiding)
-        yield f"{why}, so all was compared again with perturbed parameters"
-        yield from _still(perturbed)
+        why = _weak_evidence(plain) or _describe_zeros(zeros)
+        yield f"{why}, so the comparison was repeated with perturbed parameters"
+        yield from _still_unproven(perturbed)
     yield from _within_rounding((*plain.cases, *(perturbed.cases if perturbed else ())))
     if not plain.passed and (modules := modules_in_training(context.model)):
         yield f"in train mode: {', '.join(modules)}"
-    if plain.draws:
-        yield f"PyTorch draws random numbers: {', '.join(plain.draws)}"
+    if plain.random_operators:
+        yield f"PyTorch draws random numbers: {', '.join(plain.random_operators)}"
     if plain.second is not None:
         yield from _about_second_call(plain.second)
 
@@ -172,15 +203,15 @@ def _within_rounding(cases: tuple[ParityCase, ...]) -> Iterator[str]:
     if names:
         verb = "differs" if len(names) == 1 else "differ"
         yield (
-            f"{', '.join(sorted(names))} {verb} by more than the tolerance and no more than "
-            "PyTorch's own float32 does from float64: that is rounding"
+            f"{', '.join(sorted(names))} {verb} by more than the tolerance, but not by more than "
+            "PyTorch's own float32 does from float64: this is rounding"
         )
 
 
 def _about_second_call(second: SecondCall) -> Iterator[str]:
     names = ", ".join(second.state)
     if second.state and not second.pytorch_repeats:
-        yield f"the model keeps state, which the file does not: a second call changes {names}"
+        yield f"the model keeps state between calls, the file does not: a second call changes {names}"
     elif second.state:
         yield f"every call changes {names}, and the output does not depend on it"
     elif not second.pytorch_repeats:
@@ -189,33 +220,100 @@ def _about_second_call(second: SecondCall) -> Iterator[str]:
         yield "the file's own output differs between two calls with the same inputs"
 
 
-def _proving_little(outcome: Outcome) -> str:
+def _weak_evidence(outcome: CaseResults) -> str:
     """Which outputs a wrong file could give too: `a does not vary, b and c do not depend on …`."""
-    deaf = outcome.deaf - outcome.unvarying
+    input_independent = outcome.input_independent - outcome.unvarying
     said = (
-        _that(outcome.unvarying, "not vary"),
-        _that(deaf, "not depend on the input"),
+        _outputs_do(outcome.unvarying, "not vary"),
+        _outputs_do(input_independent, "not depend on the input"),
         "every output is empty" if outcome.is_empty else "",
     )
     return ", ".join(filter(None, said))
 
 
-def _hiding(names: Collection[str]) -> str:
+def _describe_zeros(names: Collection[str]) -> str:
     """Which parameters of zeros may hide a fault: `gate holds nothing but zeros, …`."""
     *most, last = names
     shown = [*most, last][:_MOST_NAMES]
     more = f" and {len(most) + 1 - _MOST_NAMES} more" if len(most) >= _MOST_NAMES else ""
     verb, what = ("hold", "what they multiply") if most else ("holds", "what it multiplies")
-    return f"{', '.join(shown)}{more} {verb} nothing but zeros, which may hide {what}"
+    return f"{', '.join(shown)}{more} {verb} only zeros, which may hide {what}"
 
 
-def _still(perturbed: Outcome) -> Iterator[str]:
-    if still := _proving_little(perturbed):
-        yield f"with these, too, {still}"
+def _still_unproven(perturbed: CaseResults) -> Iterator[str]:
+    if still := _weak_evidence(perturbed):
+        yield f"with these, still {still}"
 
 
-def _that(names: Collection[str], what: str) -> str:
+def _outputs_do(names: Collection[str], what: str) -> str:
     """`a does …`, `a and b do …`; nothing without names."""
     *most, last = sorted(names) or [""]
     both = f"{', '.join(most)} and {last}" if most else last
     return f"{both} {'do' if most else 'does'} {what}" if names else ""
+
+
+# Half precision: a float32 copy is compared -------------------------------------------------------
+
+_HALF = ("bfloat16", "float16")
+
+
+def compare_in_float32(context: ModelContext, reason: str) -> Parity:
+    """Compare a float32 copy of a half-precision model whose own file cannot be run.
+
+    The copy has the same values, is exported by the same function, and is deleted afterwards. A
+    model in another dtype is not compared, for `reason`: why onnxruntime cannot run its file.
+    """
+    dtype = half_precision_of(context.model, context.spec)
+    if dtype is None:
+        return not_compared(reason)
+    context.folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".float32-", dir=context.folder))
+    reason = f"not runnable in {dtype} on CPU onnxruntime ({reason})"
+    try:
+        spec = in_float32(context.spec)
+        wide = replace(
+            context, model=copy.deepcopy(context.model).float(), spec=spec, folder=folder
+        )
+        file = export_onnx(wide.model, wide.spec, folder)
+        note = f"{reason}; compared in float32 instead, on an exported copy with the same values"
+        runtime = Runtime(file.path)
+        parity = check_parity(wide, file, runtime, compared_dtype="float32", note=note)
+    except (SectionError, OnnxRuntimeError, ReportgenError, RuntimeError, TypeError) as error:
+        parity = not_compared(str(error))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if parity.not_run:
+        return not_compared(f"{reason}; a float32 copy fails too ({parity.not_run})")
+    return parity
+
+
+def half_precision_of(model: nn.Module, spec: ModelSpec) -> str | None:
+    """The half precision that most of a model's parameters are in, or else its inputs; or None."""
+    elements: Counter[str] = Counter()
+    for tensor in (*model.parameters(), *buffers_of(model)):
+        elements[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+    halves = [name for name, _ in elements.most_common() if name in _HALF]
+    inputs = [dtype for item in spec.inputs for dtype in _dtypes(item) if dtype in _HALF]
+    return next(iter((*halves, *inputs)), None)
+
+
+def in_float32(spec: ModelSpec) -> ModelSpec:
+    """The manifest entry with every input of half precision in float32."""
+    inputs = tuple(map(_widened, spec.inputs))
+    return spec.model_copy(update={"inputs": inputs})
+
+
+def _dtypes(item: InputSpec) -> tuple[str, ...]:
+    parts = (*(item.items or ()), *(item.fields or {}).values())
+    return (item.dtype, *(dtype for part in parts for dtype in _dtypes(part)))
+
+
+def _widened(item: InputSpec) -> InputSpec:
+    changes: dict[str, object] = {}
+    if item.dtype in _HALF:
+        changes["dtype"] = "float32"
+    if item.items is not None:
+        changes["items"] = tuple(map(_widened, item.items))
+    if item.fields is not None:
+        changes["fields"] = {key: _widened(part) for key, part in item.fields.items()}
+    return item.model_copy(update=changes)

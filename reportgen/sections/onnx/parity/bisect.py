@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reportgen.onnx.runtime import Runtime, runtime_line
-from reportgen.sections.onnx.parity.case import Sides, call_tensors
+from reportgen.onnx.runtime import Runtime, session_error_text
+from reportgen.sections.onnx.parity.case import CaseRun, call_tensors, captured_output
 from reportgen.sections.onnx.parity.compare import excess, is_beyond, tolerances
-from reportgen.sections.onnx.parity.intermediates import Inside, look_inside
-from reportgen.sections.onnx.parity.matching import (
+from reportgen.sections.onnx.parity.intermediates import (
+    FileGraph,
     Match,
-    came_in,
+    agreeing_inputs,
+    load_file_graph,
     match_modules,
     upstream,
 )
-from reportgen.sections.onnx.parity.module_calls import record_modules
+from reportgen.sections.onnx.parity.recorders import record_module_outputs
 from reportgen.sections.onnx.parity.suspects import Suspects, find_suspects
-from reportgen.sections.onnx.parity.tracing import captured_output
-from reportgen.sections.onnx.result import Divergence, OutputParity
+from reportgen.sections.onnx.parity_result import Divergence, OutputParity
 from reportgen.units import format_error
 
 if TYPE_CHECKING:
@@ -30,45 +30,48 @@ if TYPE_CHECKING:
 _GRADUAL = 10  # a module is said to be the place where the error grows by more than this
 
 
-def find_divergence(sides: Sides, path: Path, output: OutputParity) -> Divergence | None:
-    """Follow a failing output back to where the two sides part.
+def find_divergence(case_run: CaseRun, path: Path, output: OutputParity) -> Divergence | None:
+    """Find the first module and node at which the file differs from PyTorch.
 
     First without onnxruntime's optimizer. If the output still fails, what every module gives in
     the file is compared with what it gives in PyTorch, and around the first that differs every
     node with the operators of PyTorch. The program that torch.export captures tells whether the
-    model itself does otherwise there. Costs a few runs of each side. None where the two sides
+    model itself does otherwise there. Costs a few runs of each side. None where the two case_run
     give the same: an output that is NaN throughout fails, and is no difference.
     """
-    search = _Search(sides=sides, path=path, output=output)
+    search = _DivergenceSearch(case_run=case_run, path=path, output=output)
     try:
         if search.is_agreed():
             return None
         return search.optimizer() or search.tracing(search.modules())
     except Exception as error:  # a search that fails is no failure of the comparison
-        return search.told("unknown", f"the place was not found: {runtime_line(error)}")
+        return search.not_found(f"the search failed: {session_error_text(error)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Search:
-    sides: Sides
+class _DivergenceSearch:
+    case_run: CaseRun
     path: Path
     output: OutputParity
 
-    def told(self, cause: str, *sentences: str, **fields: Any) -> Divergence:
-        """What came of it."""
+    def _divergence(self, cause: str, *sentences: str, **fields: Any) -> Divergence:
         return Divergence(
             output=self.output.name,
-            batch=self.sides.plan.batch,
-            seed=self.sides.plan.seed,
+            batch=self.case_run.plan.batch,
+            seed=self.case_run.plan.seed,
             cause=cause,
             sentences=sentences,
             **fields,
         )
 
+    def not_found(self, sentence: str) -> Divergence:
+        """A search without a result, for the reason in `sentence`."""
+        return self._divergence("unknown", sentence)
+
     def is_agreed(self) -> bool:
         """Whether the file gives what PyTorch does as it was run, whatever that is."""
-        reference = self.sides.reference[self.output.name]
-        return self._judge(reference, self.sides.found[self._place()])[0]
+        reference = self.case_run.reference[self.output.name]
+        return self._judge(reference, self.case_run.found[self._place()])[0]
 
     def optimizer(self) -> Divergence | None:
         """The finding that the file agrees as it stands; None if it does not."""
@@ -76,125 +79,129 @@ class _Search:
             return None
         levels = ("basic", "extended")
         level = next((level for level in levels if not self._agrees_at(level)), "all")
-        return self.told(
+        return self._divergence(
             "optimizer",
-            "the difference comes from onnxruntime's optimizer: run without it, the file agrees",
-            f"it appears with the optimizations of level '{level}'",
+            "the difference comes from onnxruntime's graph optimizer: without it the file agrees",
+            f"it appears at optimization level '{level}'",
         )
 
     def modules(self) -> Divergence:
         """The first module that differs, and in it the first node."""
-        inside, feed = look_inside(self.path), self._feed()
-        end = inside.outputs[self._place()]
+        file_graph, feed = load_file_graph(self.path), self._feed()
+        end = file_graph.outputs[self._place()]
         matches: dict[str, Match] = {}
         first, within = None, ""
         while True:
-            calls, is_partial = record_modules(
-                self.sides.context.model, self.sides.call_and_forget, within
+            calls, is_partial = record_module_outputs(
+                self.case_run.context.model, self.case_run.call_and_restore, within
             )
-            matches |= match_modules(inside, calls, feed, self._judge)
-            first = _first_wrong(inside, end, matches)
+            matches |= match_modules(file_graph, calls, feed, self._judge)
+            first = _first_wrong(file_graph, end, matches)
             if not is_partial or first is None or first.call.path == within:
                 break
             within = first.call.path
         value = first.value if first else end
         suspects = find_suspects(
-            inside,
+            file_graph,
             value,
             {name for name, match in matches.items() if match.agrees},
             feed,
-            self.sides.context.model,
-            self.sides.call_and_forget,
+            self.case_run.context.model,
+            self.case_run.call_and_restore,
             self._judge,
         )
-        return self._blame(inside, first, matches, suspects)
+        return self._blame(file_graph, first, matches, suspects)
 
     def tracing(self, found: Divergence) -> Divergence:
         """`found`, or the model itself to blame, where it does something else while exported."""
         if found.cause not in ("file", "unknown"):
             return found
-        captured = captured_output(self.sides, self.output.name)
-        reference = self.sides.reference[self.output.name]
+        captured = captured_output(self.case_run, self.output.name)
+        reference = self.case_run.reference[self.output.name]
         if captured is None or self._judge(reference, captured)[0]:
             return found
-        told = (
-            "the program that torch.export captures gives the wrong values too, before any ONNX: "
-            "the model's Python does something else while it is exported than when it runs"
+        sentence = (
+            "the program captured by torch.export differs from the model too, before any conversion to ONNX: "
+            "the model's Python code behaves differently during export"
         )
-        return replace(found, cause="model", sentences=(told, *found.sentences[:1]))
+        return replace(found, cause="model", sentences=(sentence, *found.sentences[:1]))
 
     def _blame(
-        self, inside: Inside, first: Match | None, matches: dict[str, Match], found: Suspects
+        self, file_graph: FileGraph, first: Match | None, matches: dict[str, Match], found: Suspects
     ) -> Divergence:
         named = found.module or (first.call.path if first else found.node.modules[-1])
-        modules = dict(self.sides.context.model.named_modules())
+        modules = dict(self.case_run.context.model.named_modules())
         kind = type(modules[named]).__name__ if named in modules else ""
         where = f"{named or 'the model itself'} ({kind})" if kind else named
-        return self.told(
+        return self._divergence(
             found.cause,
-            _about_module(where, inside, first, matches),
+            _about_module(where, file_graph, first, matches),
             _about_nodes(found),
             *found.sentences,
             module=named,
             module_type=kind,
             node=found.node.proto.name,
             operator=found.node.proto.op_type,
-            nodes=tuple(node.told for node in found.nodes),
+            nodes=tuple(node.label for node in found.nodes),
             max_absolute_error=_largest(first.reference, first.found) if first else None,
         )
 
     def _feed(self) -> Feed:
-        return self.sides.runtime.feed(call_tensors(self.sides.context, self.sides.examples()))
+        return self.case_run.runtime.feed(
+            call_tensors(self.case_run.context, self.case_run.examples())
+        )
 
     def _place(self) -> int:
-        return list(self.sides.reference).index(self.output.name)
+        return list(self.case_run.reference).index(self.output.name)
 
     def _agrees_at(self, level: str) -> bool:
         import torch
 
         found = Runtime(self.path, optimization=level).run(self._feed())[self._place()]
-        reference = self.sides.reference[self.output.name]
+        reference = self.case_run.reference[self.output.name]
         return self._judge(reference, torch.from_numpy(found))[0]
 
     def _judge(self, reference: Tensor, found: Tensor) -> tuple[bool, float]:
         """Whether a value of the file is PyTorch's, and how much of the tolerance it takes."""
-        asked = self.sides.context.spec.onnx.tolerance
-        allowed = tolerances(reference, asked, self.sides.computed)
+        asked = self.case_run.context.spec.onnx.tolerance
+        allowed = tolerances(reference, asked, self.case_run.computed)
         share = excess(reference, found, *allowed)
         return not is_beyond(reference, found, *allowed), share
 
 
-def _first_wrong(inside: Inside, end: str, matches: dict[str, Match]) -> Match | None:
+def _first_wrong(file_graph: FileGraph, end: str, matches: dict[str, Match]) -> Match | None:
     """The earliest output of a module that differs, on a way to the end where all do."""
     agreeing = {name for name, match in matches.items() if match.agrees}
-    wrong = [matches[name] for name in upstream(inside, end, agreeing) if name in matches]
+    wrong = [matches[name] for name in upstream(file_graph, end, agreeing) if name in matches]
     wrong = [match for match in wrong if not match.agrees]
-    return min(wrong, key=lambda match: inside.maker[match.value].place, default=None)
+    return min(wrong, key=lambda match: file_graph.maker[match.value].place, default=None)
 
 
 def _about_module(
-    where: str, inside: Inside, first: Match | None, matches: dict[str, Match]
+    where: str, file_graph: FileGraph, first: Match | None, matches: dict[str, Match]
 ) -> str:
     if first is None:
-        return f"the outputs of all modules within agree; the difference arises in {where} itself"
+        return f"the outputs of all submodules agree; the difference arises in {where} itself"
     error = _largest(first.reference, first.found)
     by = f"by up to {format_error(error)}" if error is not None else "in NaN or Inf"
-    before = max((match.excess for match in came_in(inside, first.value, matches)), default=0.0)
+    before = max(
+        (match.excess for match in agreeing_inputs(file_graph, first.value, matches)), default=0.0
+    )
     if before and first.excess < _GRADUAL * before:
         return (
             f"the difference grows from module to module, and {where} is the first beyond the "
             f"tolerance, {by}"
         )
     mode = "; it is in train mode" if first.call.training else ""
-    return f"{where} is the first module whose output differs, {by}; what comes in agrees{mode}"
+    return f"{where} is the first module whose output differs, {by}; its inputs agree{mode}"
 
 
 def _about_nodes(found: Suspects) -> str:
     operator = f" of {found.node.torch_operator}" if found.node.torch_operator else ""
     if len(found.nodes) == 1 or found.is_certain:
-        return f"the first diverging node is {found.node.told}{operator}"
-    names = ", ".join(node.told for node in found.nodes)
-    return f"the first diverging node is among those{operator}: {names}"
+        return f"the first diverging node is {found.node.label}{operator}"
+    names = ", ".join(node.label for node in found.nodes)
+    return f"the first diverging node is one of these{operator}: {names}"
 
 
 def _largest(reference: Tensor, found: Tensor) -> float | None:

@@ -1,36 +1,116 @@
-"""The two sides of a case: one call of PyTorch, one run of the file, and both once more."""
+"""One parity case: its inputs, a call of PyTorch, a run of the file, and both repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from reportgen.example_inputs import Examples, make_examples
 from reportgen.onnx.export.arguments import bind_arguments, output_name
+from reportgen.onnx.export.capture import capture, export_mode
 from reportgen.onnx.runtime import Runtime
 from reportgen.pytree import named_tensors
 from reportgen.sections.onnx.parity.compare import is_beyond, tolerances
-from reportgen.sections.onnx.parity.plans import Plan
 from reportgen.sections.onnx.parity.state import State
-from reportgen.sections.onnx.result import SecondCall
+from reportgen.sections.onnx.parity_result import SecondCall
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from reportgen.context import ModelContext
     from reportgen.example_inputs import Examples
+    from reportgen.manifest import ModelSpec
+    from reportgen.onnx.export import OnnxFile
+
+
+_LARGEST_SECOND_BATCH = 4
+_SECOND_BATCH = 3
+_SEEDS = 3
+_HEAVY_BYTES = 40_000_000  # of weights: from here on the second size is tried with one seed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CasePlan:
+    """The inputs of one case; `dims` are sizes that differ from the manifest's."""
+
+    batch: int
+    seed: int
+    dims: dict[str, int] = field(default_factory=dict)
+
+    def examples(self, spec: ModelSpec) -> Examples:
+        """The inputs themselves."""
+        if self.dims:
+            spec = spec.model_copy(update={"dims": {**spec.dims, **self.dims}})
+        return make_examples(spec, self.batch, self.seed)
+
+
+def make_plans(spec: ModelSpec, file: OnnxFile, model: nn.Module) -> list[CasePlan]:
+    """Two batch sizes and three seeds, and one case with the other dynamic dims one smaller.
+
+    One of the sizes is 1, where a forgotten batch dimension shows; the other is the manifest's,
+    or 3 when that is large or 1 itself. A file with a fixed batch is compared at that size.
+    A model with more than 40 MB of weights meets the second size with the first seed only.
+    """
+    seeds = tuple((spec.seed + step) % 2**32 for step in range(_SEEDS))
+    if file.batch is not None:
+        batches: tuple[int, ...] = (file.batch,)
+    else:
+        usable = 1 < spec.batch <= _LARGEST_SECOND_BATCH
+        batches = (1, spec.batch if usable else _SECOND_BATCH)
+    heavy = sum(tensor.nbytes for tensor in model.parameters()) > _HEAVY_BYTES
+    plans = [
+        CasePlan(batch=batch, seed=seed)
+        for batch in batches
+        for seed in (seeds[:1] if heavy and batch != batches[0] else seeds)
+    ]
+    smaller = {
+        dim: spec.dims[dim] - 1 for dim in file.dynamic if dim != "batch" and spec.dims[dim] > 1
+    }
+    if smaller:
+        plans.append(CasePlan(batch=batches[-1], seed=seeds[0], dims=smaller))
+    return plans
+
+
+def describe_plans(plans: list[CasePlan]) -> str:
+    """The plans in words: `seeds 0, 1 and 2 at batch 1 and 3`."""
+    seeds: dict[tuple[int, tuple[tuple[str, int], ...]], list[int]] = {}
+    for plan in plans:
+        seeds.setdefault((plan.batch, tuple(plan.dims.items())), []).append(plan.seed)
+    sizes: dict[tuple[int, ...], list[str]] = {}
+    for (batch, dims), listed in seeds.items():
+        size = "".join(f", {dim} {length}" for dim, length in dims)
+        sizes.setdefault(tuple(listed), []).append(f"batch {batch}{size}")
+    return "; ".join(
+        f"{'seeds' if len(listed) > 1 else 'seed'} {_and(map(str, listed))} at {_and(places)}"
+        for listed, places in sizes.items()
+    )
+
+
+def _and(parts: Iterable[str]) -> str:
+    words = list(parts)
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def seeds_change_inputs(spec: ModelSpec) -> bool:
+    """Whether another seed gives other inputs; arrays from files stay as they are."""
+    first, other = (make_examples(spec, 1, seed).tensors() for seed in (spec.seed, spec.seed + 1))
+    return not first or any(not tensor.equal(other[name]) for name, tensor in first.items())
+
+
+# Running a case -----------------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True, slots=True)
-class Sides:
-    """Both sides of one case: what each gave, and whether PyTorch drew random numbers.
+class CaseRun:
+    """One case: PyTorch's outputs, the file's outputs, and whether PyTorch drew random numbers.
 
     Attributes:
         computed: the dtype that the model computes in.
     """
 
     context: ModelContext
-    plan: Plan
+    plan: CasePlan
     runtime: Runtime
     state: State
     reference: dict[str, Tensor] = field(default_factory=dict)
@@ -39,7 +119,7 @@ class Sides:
     computed: str = ""
 
     def examples(self) -> Examples:
-        """The inputs anew, since a model may write into those that it gets."""
+        """New inputs for each call, since a model may write into its inputs."""
         return self.plan.examples(self.context.spec)
 
     def call(self) -> Any:
@@ -63,19 +143,19 @@ class Sides:
         return [torch.from_numpy(array) for array in self.runtime.run(feed)]
 
     def call_both(self) -> None:
-        """Run both sides, with the model as it was before the first call."""
+        """Run PyTorch and the file, with the model's state from before the first call."""
         self.state.restore()
         self.reference = copies(self.named(self.call()))
         self.found = self.run()
 
-    def call_afresh(self) -> None:
+    def call_restored(self) -> None:
         """Run PyTorch once more, with the model as it was before the first call."""
         self.state.restore()
         self.examples().call(self.context.model)
 
-    def call_and_forget(self) -> None:
+    def call_and_restore(self) -> None:
         """The same, and what the call changed in the model is put back."""
-        self.call_afresh()
+        self.call_restored()
         self.state.restore()
 
 
@@ -116,26 +196,26 @@ def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def call_again(sides: Sides) -> SecondCall | None:
-    """A second call of both sides on the same inputs, right after the first.
+def call_again(case_run: CaseRun) -> SecondCall | None:
+    """A second call of PyTorch and of the file on the same inputs, right after the first.
 
     None if one of them fails, or the first comparison did.
     """
-    first = sides.reference = copies(sides.reference)
-    after_first, inner = sides.state.changes(), State(sides.context.model)
+    first = case_run.reference = copies(case_run.reference)
+    after_first, inner = case_run.state.changes(), State(case_run.context.model)
     try:
-        second = sides.named(sides.examples().call(sides.context.model))
-        again = sides.run() if sides.found else []
+        second = case_run.named(case_run.examples().call(case_run.context.model))
+        again = case_run.run() if case_run.found else []
     except Exception:
         return None
-    tolerance = sides.context.spec.onnx.tolerance
+    tolerance = case_run.context.spec.onnx.tolerance
     repeats = first.keys() == second.keys() and not any(
-        is_beyond(tensor, second[name], *tolerances(tensor, tolerance, sides.computed))
+        is_beyond(tensor, second[name], *tolerances(tensor, tolerance, case_run.computed))
         for name, tensor in first.items()
     )
     return SecondCall(
         pytorch_repeats=repeats,
-        file_repeats=all(map(_same, sides.found, again)),
+        file_repeats=all(map(_same, case_run.found, again)),
         state=inner.changes() or (() if repeats else after_first),
     )
 
@@ -143,3 +223,30 @@ def call_again(sides: Sides) -> SecondCall | None:
 def _same(a: Tensor, b: Tensor) -> bool:
     """Equality in which NaN equals itself."""
     return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+# The captured program -----------------------------------------------------------------------------
+
+
+def captured_output(case_run: CaseRun, name: str) -> Tensor | None:
+    """An output as the program gives it that torch.export captures of this very call.
+
+    The program is the model's Python, written down while it ran; no ONNX is involved. None where
+    it says nothing: the model draws random numbers, or cannot be captured at these sizes.
+    """
+    if case_run.drew:
+        return None
+    context, examples = case_run.context, case_run.examples()
+    case_run.state.restore()
+    try:
+        arguments = bind_arguments(
+            context.model, context.spec.inputs, examples.args, examples.kwargs, ()
+        )
+        with export_mode():
+            program = capture(context.model, arguments, strict=False).module()
+            output = program(*arguments.args, **arguments.kwargs)
+        return copies(named_outputs(output, [name])).get(name)
+    except Exception:  # whatever torch.export has to say: the file was exported in another way
+        return None
+    finally:
+        case_run.state.restore()

@@ -7,28 +7,29 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reportgen.error_text import one_line
-from reportgen.onnx.runtime import CannotRunError, Runtime, runtime_line
+from reportgen.onnx.runtime import OnnxRuntimeError, Runtime, session_error_text
 from reportgen.sections.onnx.parity.case import (
-    Sides,
+    CasePlan,
+    CaseRun,
     call_again,
     call_tensors,
     copies,
     named_outputs,
+    seeds_change_inputs,
 )
 from reportgen.sections.onnx.parity.compare import (
     Compared,
     compare,
+    computing_dtype,
     is_beyond,
     varies,
 )
-from reportgen.sections.onnx.parity.float64_reference import excuse_rounding
+from reportgen.sections.onnx.parity.float64_reference import accept_rounding
 from reportgen.sections.onnx.parity.histogram import error_histogram
-from reportgen.sections.onnx.parity.plans import Plan, do_seeds_matter
-from reportgen.sections.onnx.parity.precision import computing_dtype
-from reportgen.sections.onnx.parity.random_ops import find_draws
+from reportgen.sections.onnx.parity.recorders import find_random_operators
 from reportgen.sections.onnx.parity.state import State
-from reportgen.sections.onnx.parity.ties import excuse_ties
-from reportgen.sections.onnx.result import (
+from reportgen.sections.onnx.parity.ties import accept_ties
+from reportgen.sections.onnx.parity_result import (
     ErrorHistogram,
     OutputParity,
     ParityCase,
@@ -42,32 +43,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Outcome:
+class CaseResults:
     """What a row of cases showed.
 
     Attributes:
         cases: each case compared, in the order of the plans.
         unvarying: outputs for which a constant would have passed in every case.
-        deaf: outputs that did not depend on the input in any two cases of the same size.
+        input_independent: outputs that did not depend on the input in any two cases of the same size.
         notes: plans that PyTorch itself could not do.
         second: the second call in a row, where it was made.
-        draws: where PyTorch draws random numbers, if it does.
-        smallest: the first failing case of the smallest batch, with what both sides gave.
+        random_operators: where PyTorch random_operators random numbers, if it does.
+        smallest: the first failing case of the smallest batch, with the outputs of both.
     """
 
     cases: tuple[ParityCase, ...] = ()
     unvarying: frozenset[str] = frozenset()
-    deaf: frozenset[str] = frozenset()
+    input_independent: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     second: SecondCall | None = None
-    draws: tuple[str, ...] = ()
-    smallest: Sides | None = None
-    _worst: tuple[float, Sides] | None = None
+    random_operators: tuple[str, ...] = ()
+    smallest: CaseRun | None = None
+    _worst: tuple[float, CaseRun] | None = None
 
-    def retry(self, other: Outcome) -> None:
+    def retry(self, other: CaseResults) -> None:
         """Take the place of these cases, but keep what was said of them."""
-        self.cases, self.unvarying, self.deaf = other.cases, other.unvarying, other.deaf
-        self.second, self.smallest, self.draws = other.second, other.smallest, other.draws
+        self.cases, self.unvarying, self.input_independent = (
+            other.cases,
+            other.unvarying,
+            other.input_independent,
+        )
+        self.second, self.smallest, self.random_operators = (
+            other.second,
+            other.smallest,
+            other.random_operators,
+        )
         self._worst = other._worst
         self.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
 
@@ -82,23 +91,23 @@ class Outcome:
         """Whether every case did."""
         return all(case.passed for case in self.cases)
 
-    def keep(self, case: ParityCase, sides: Sides) -> None:
-        """Keep what both sides gave in this case, if it is the worst or the smallest failing."""
+    def keep(self, case: ParityCase, case_run: CaseRun) -> None:
+        """Keep the outputs of this case if it is the worst or the smallest failing one."""
         if not case.outputs:
             return
         badness = max(map(_badness, case.outputs))
         if self._worst is None or badness > self._worst[0]:
-            self._worst = badness, sides
+            self._worst = badness, case_run
         smaller = self.smallest is None or case.batch < self.smallest.plan.batch
         if not case.passed and smaller:
-            self.smallest = sides
+            self.smallest = case_run
 
-    def fail_at(self, sides: list[Sides]) -> None:
-        """Only these cases fail after all; the smallest is run anew if it was another's place."""
-        plans = [each.plan for each in sides]
+    def fail_at(self, case_runs: list[CaseRun]) -> None:
+        """Reduce the failures to these cases; the smallest is run again if it changed."""
+        plans = [each.plan for each in case_runs]
         if self.smallest is None or self.smallest.plan in plans:
             return
-        self.smallest = min(sides, key=lambda each: each.plan.batch, default=None)
+        self.smallest = min(case_runs, key=lambda each: each.plan.batch, default=None)
         if self.smallest is not None:
             self.smallest.call_both()
 
@@ -106,97 +115,109 @@ class Outcome:
         """How far the outputs of the worst case are off, element by element."""
         if self._worst is None:
             return ()
-        sides = self._worst[1]
+        case_run = self._worst[1]
         made = (
-            error_histogram(name, tensor, given, batch=sides.plan.batch, seed=sides.plan.seed)
-            for (name, tensor), given in zip(sides.reference.items(), sides.found, strict=True)
+            error_histogram(name, tensor, given, batch=case_run.plan.batch, seed=case_run.plan.seed)
+            for (name, tensor), given in zip(
+                case_run.reference.items(), case_run.found, strict=True
+            )
         )
         perturbed = any(case.perturbed for case in self.cases)
         return tuple(replace(each, perturbed=perturbed) for each in made if each is not None)
 
 
 def run_plans(
-    context: ModelContext, runtime: Runtime, plans: list[Plan], *, perturbed: bool = False
-) -> Outcome:
-    """Compare the two sides on every plan that PyTorch itself can do.
+    context: ModelContext, runtime: Runtime, plans: list[CasePlan], *, perturbed: bool = False
+) -> CaseResults:
+    """Compare the two case_run on every plan that PyTorch itself can do.
 
     Every case meets the model as it was before the first: what a call changes in it is put back.
     The plain cases begin with a second call in a row on both sides, on the inputs of the first.
 
     Raises:
-        CannotRunError: onnxruntime cannot take inputs of this kind, or forward gives no tensor.
+        OnnxRuntimeError: onnxruntime cannot take inputs of this kind, or forward gives no tensor.
     """
-    outcome, seen, state = Outcome(), _Seen(context), State(context.model, whole=True)
-    cases, notes, done = list[ParityCase](), list[str](), list[Sides]()
+    outcome, seen, state = (
+        CaseResults(),
+        _OutputVariation(context),
+        State(context.model, copy_parameters=True),
+    )
+    cases, notes, done = list[ParityCase](), list[str](), list[CaseRun]()
     computed = computing_dtype(context.model, context.examples(1))
     is_stateful = False
     for plan in plans:
         if is_stateful:
             state.restore()
-        sides = Sides(context=context, plan=plan, runtime=runtime, state=state, computed=computed)
+        case_run = CaseRun(
+            context=context, plan=plan, runtime=runtime, state=state, computed=computed
+        )
         try:
-            output = sides.call()
-            sides.reference = sides.named(output)
+            output = case_run.call()
+            case_run.reference = case_run.named(output)
         except Exception as error:
-            notes.append(_cannot(plan, error))
+            notes.append(_pytorch_failure(plan, error))
             continue
-        if not sides.reference:
-            raise CannotRunError(_no_tensor(output))
+        if not case_run.reference:
+            raise OnnxRuntimeError(_no_tensor(output))
         if is_stateful:  # what it gives may be what it keeps, and change with the next call
-            sides.reference = copies(sides.reference)
-        case, compared = _run_case(sides)
+            case_run.reference = copies(case_run.reference)
+        case, compared = _run_case(case_run)
         cases.append(replace(case, perturbed=perturbed))
         if len(cases) == 1:
             is_stateful = bool(state.changes())
             if not perturbed:
-                outcome.second = call_again(sides)
-                outcome.draws = _draws(sides, outcome.second)
-        outcome.keep(cases[-1], sides)
-        done.append(replace(sides, reference={}, found=[]))
+                outcome.second = call_again(case_run)
+                outcome.random_operators = _random_operators(case_run, outcome.second)
+        outcome.keep(cases[-1], case_run)
+        done.append(replace(case_run, reference={}, found=[]))
         tensors = named_outputs(output)  # a size says nothing of the inputs' values
-        seen.add(plan, [each for each in compared if each.parity.name in tensors], sides.reference)
+        seen.add(
+            plan, [each for each in compared if each.parity.name in tensors], case_run.reference
+        )
     if not all(case.passed for case in cases):
-        cases = list(excuse_rounding(cases, done))
+        cases = list(accept_rounding(cases, done))
         outcome.fail_at([each for each, case in zip(done, cases, strict=True) if not case.passed])
     if is_stateful:
         state.restore()
     unvarying = seen.unvarying()
     outcome.cases = tuple(_with_vacuous(case, unvarying) for case in cases)
-    outcome.unvarying, outcome.deaf = unvarying, seen.deaf()
+    outcome.unvarying, outcome.input_independent = unvarying, seen.input_independent()
     outcome.notes = tuple(dict.fromkeys(notes))
     return outcome
 
 
-def _draws(sides: Sides, second: SecondCall | None) -> tuple[str, ...]:
-    """Where a call draws, if the first one moved torch's random state or chance showed in two."""
+def _random_operators(case_run: CaseRun, second: SecondCall | None) -> tuple[str, ...]:
+    """Where a call draws random numbers, if torch's RNG state moved or two calls differ."""
     by_chance = second is not None and not second.pytorch_repeats and not second.state
-    if not by_chance and not sides.drew:
+    if not by_chance and not case_run.drew:
         return ()
-    return find_draws(sides.context.model, sides.call_afresh)
+    return find_random_operators(case_run.context.model, case_run.call_restored)
 
 
-def _run_case(sides: Sides) -> tuple[ParityCase, list[Compared]]:
-    plan, reference = sides.plan, sides.reference
+def _run_case(case_run: CaseRun) -> tuple[ParityCase, list[Compared]]:
+    plan, reference = case_run.plan, case_run.reference
     try:
-        sides.found = sides.run()
-    except CannotRunError:
+        case_run.found = case_run.run()
+    except OnnxRuntimeError:
         raise
     except Exception as error:
-        return _case(plan, [], f"onnxruntime fails: {runtime_line(error)}", passed=False), []
-    if len(sides.found) != len(reference):
-        note = f"PyTorch returns {len(reference)} tensors, the file {len(sides.found)}"
+        return _case(plan, [], f"onnxruntime fails: {session_error_text(error)}", passed=False), []
+    if len(case_run.found) != len(reference):
+        note = f"PyTorch returns {len(reference)} tensors, the file {len(case_run.found)}"
         return _case(plan, [], note, passed=False), []
-    tolerance = sides.context.spec.onnx.tolerance
+    tolerance = case_run.context.spec.onnx.tolerance
     compared = [
-        compare(name, tensor, given, tolerance, sides.computed)
-        for (name, tensor), given in zip(reference.items(), sides.found, strict=True)
+        compare(name, tensor, given, tolerance, case_run.computed)
+        for (name, tensor), given in zip(reference.items(), case_run.found, strict=True)
     ]
-    compared = excuse_ties(compared, list(reference.values()), sides.found, sides.call_afresh)
+    compared = accept_ties(
+        compared, list(reference.values()), case_run.found, case_run.call_restored
+    )
     outputs = [one.parity for one in compared]
     return _case(plan, outputs, "", passed=all(output.passed for output in outputs)), compared
 
 
-def _case(plan: Plan, outputs: list[OutputParity], note: str, *, passed: bool) -> ParityCase:
+def _case(plan: CasePlan, outputs: list[OutputParity], note: str, *, passed: bool) -> ParityCase:
     return ParityCase(
         batch=plan.batch,
         seed=plan.seed,
@@ -223,7 +244,7 @@ def _worst(errors: list[float | None]) -> float | None:
     return max(known) if known and len(known) == len(errors) else None
 
 
-def _cannot(plan: Plan, error: Exception) -> str:
+def _pytorch_failure(plan: CasePlan, error: Exception) -> str:
     sizes = {"batch": plan.batch, **plan.dims}
     text = ", ".join(f"{dim} {size}" for dim, size in sizes.items())
     return f"PyTorch itself fails at {text}: {type(error).__name__}: {one_line(error)}"
@@ -231,7 +252,7 @@ def _cannot(plan: Plan, error: Exception) -> str:
 
 def _no_tensor(output: object) -> str:
     """Why an output of PyTorch cannot be compared."""
-    return f"forward returns {type(output).__name__}, not a tensor: there is nothing to compare"
+    return f"forward returns {type(output).__name__}, not a tensor: nothing to compare"
 
 
 def _with_vacuous(case: ParityCase, unvarying: frozenset[str]) -> ParityCase:
@@ -239,31 +260,31 @@ def _with_vacuous(case: ParityCase, unvarying: frozenset[str]) -> ParityCase:
     return replace(case, outputs=outputs)
 
 
-class _Seen:
+class _OutputVariation:
     """What the references of all cases were like, without keeping more than one of them."""
 
     def __init__(self, context: ModelContext) -> None:
-        self._can_ask = do_seeds_matter(context.spec)
+        self._seeds_matter = seeds_change_inputs(context.spec)
         self._ranges: dict[str, list[Compared]] = {}
         self._last: tuple[int, dict[str, int], dict[str, Tensor]] | None = None
-        self._listened: set[str] = set()
-        self._asked: set[str] = set()
+        self._input_dependent: set[str] = set()
+        self._checked: set[str] = set()
 
-    def add(self, plan: Plan, compared: list[Compared], reference: dict[str, Tensor]) -> None:
+    def add(self, plan: CasePlan, compared: list[Compared], reference: dict[str, Tensor]) -> None:
         last, self._last = self._last, (plan.batch, plan.dims, reference)
         for one in compared:
             name = one.parity.name
             self._ranges.setdefault(name, []).append(one)
             earlier = last[2].get(name) if last and last[:2] == (plan.batch, plan.dims) else None
-            if not self._can_ask or earlier is None or earlier.numel() == 0:
+            if not self._seeds_matter or earlier is None or earlier.numel() == 0:
                 continue
-            self._asked.add(name)
+            self._checked.add(name)
             tolerance = one.parity.absolute_tolerance, one.parity.relative_tolerance
             if is_beyond(reference[name], earlier, *tolerance):
-                self._listened.add(name)
+                self._input_dependent.add(name)
 
-    def deaf(self) -> frozenset[str]:
-        return frozenset(self._asked - self._listened)
+    def input_independent(self) -> frozenset[str]:
+        return frozenset(self._checked - self._input_dependent)
 
     def unvarying(self) -> frozenset[str]:
         return frozenset(name for name, seen in self._ranges.items() if not _varies(seen))
@@ -278,6 +299,3 @@ def _varies(seen: list[Compared]) -> bool:
     absolute = max(one.parity.absolute_tolerance for one in seen)
     relative = max(one.parity.relative_tolerance for one in seen)
     return varies(min(lows), max(highs), absolute, relative)
-
-
-__all__ = ["CannotRunError", "Outcome", "call_tensors", "run_plans"]

@@ -1,19 +1,23 @@
-"""One output of the file against one of PyTorch: how far apart, and whether that is too far."""
+"""Compares one output of the file with one of PyTorch."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reportgen.sections.onnx.result import OutputParity
+from reportgen.pytree import buffers_of
+from reportgen.sections.onnx.parity_result import OutputParity
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from reportgen.example_inputs import Examples
     from reportgen.manifest import Tolerance
+
 
 # What rounding may cost, by dtype: absolute (for values around one) and relative.
 _DEFAULTS = {
@@ -24,7 +28,7 @@ _DEFAULTS = {
 }
 _FLOOR = 0.01  # of the absolute tolerance, however small the values are
 _SAMPLE = 1 << 20  # elements that decide what magnitude is typical
-_TINY = 1e-300  # stands for no tolerance at all, so that a share of it can be told
+_TINY = 1e-300  # replaces a tolerance of zero, which nothing can be divided by
 _CHUNK = 1 << 22  # elements compared at a time, so that double precision costs no memory
 
 
@@ -53,14 +57,16 @@ def compare(
     """
     reference, found = _real(reference.detach()), _real(found)
     absolute, relative = tolerances(reference, asked, computed)
-    tally = _tally(reference, found, absolute, relative) if _fits(reference, found) else None
+    counts = (
+        _count_errors(reference, found, absolute, relative) if _fits(reference, found) else None
+    )
     least = _least_absolute(reference, asked, computed)
-    if tally is not None and tally.beyond and absolute < least:
-        wider = _tally(reference, found, least, relative)
+    if counts is not None and counts.beyond and absolute < least:
+        wider = _count_errors(reference, found, least, relative)
         if not wider.beyond:
-            tally, absolute = wider, least
-    passed, note = _verdict(reference, found, tally)
-    shown = tally if tally is not None and tally.misplaced == 0 else None
+            counts, absolute = wider, least
+    passed, note = _verdict(reference, found, counts)
+    shown = counts if counts is not None and counts.misplaced == 0 else None
     largest = shown.max_difference if shown else None
     return Compared(
         parity=OutputParity(
@@ -68,15 +74,16 @@ def compare(
             dtype=_dtype_name(reference.dtype),
             shape=tuple(reference.shape),
             max_absolute_error=largest,
-            max_relative_error=_relative(largest, tally),
+            max_relative_error=_relative(largest, counts),
             absolute_tolerance=absolute,
             relative_tolerance=relative,
             passed=passed,
             vacuous=False,  # decided over all cases together
             note=note,
+            nan_values=counts.nans if counts else 0,
         ),
-        lowest=tally.lowest if tally else None,
-        highest=tally.highest if tally else None,
+        lowest=counts.lowest if counts else None,
+        highest=counts.highest if counts else None,
     )
 
 
@@ -95,8 +102,8 @@ def is_beyond(reference: Tensor, other: Tensor, absolute: float, relative: float
     reference, other = _real(reference), _real(other)
     if not _fits(reference, other):
         return True
-    tally = _tally(reference, other, absolute, relative)
-    return bool(tally.beyond or tally.misplaced)
+    counts = _count_errors(reference, other, absolute, relative)
+    return bool(counts.beyond or counts.misplaced)
 
 
 def is_close(a: Tensor, b: Tensor, absolute: float, relative: float) -> Tensor:
@@ -144,7 +151,7 @@ def varies(lowest: float, highest: float, absolute: float, relative: float) -> b
 
 
 @dataclass(slots=True)
-class _Tally:
+class _ErrorCounts:
     """Counts and extremes over the chunks of one comparison."""
 
     elements: int = 0
@@ -162,35 +169,39 @@ def _fits(reference: Tensor, found: Tensor) -> bool:
     return reference.shape == found.shape
 
 
-def _tally(reference: Tensor, found: Tensor, absolute: float, relative: float) -> _Tally:
-    tally = _Tally(elements=reference.numel())
-    if not tally.elements:
-        tally.max_difference = 0.0
+def _count_errors(
+    reference: Tensor, found: Tensor, absolute: float, relative: float
+) -> _ErrorCounts:
+    counts = _ErrorCounts(elements=reference.numel())
+    if not counts.elements:
+        counts.max_difference = 0.0
     is_exact = not (reference.dtype.is_floating_point or found.dtype.is_floating_point)
     for wanted, given in _chunks(reference, found):
         a, b = wanted.double(), given.double()
         finite = a.isfinite() & b.isfinite()
         odd_a, odd_b = a[~finite], b[~finite]
         same = (odd_a == odd_b) | (odd_a.isnan() & odd_b.isnan())
-        tally.nans += int(a.isnan().sum())
-        tally.infinities += int(a.isinf().sum())
-        tally.misplaced += int((~same).sum())
-        tally.finite += int(finite.sum())
-        _add_finite(tally, a[finite], b[finite], absolute, relative)
+        counts.nans += int(a.isnan().sum())
+        counts.infinities += int(a.isinf().sum())
+        counts.misplaced += int((~same).sum())
+        counts.finite += int(finite.sum())
+        _add_finite(counts, a[finite], b[finite], absolute, relative)
         if is_exact:  # doubles hold integers up to 2**53 only
-            tally.beyond = max(tally.beyond, int((wanted != given).sum()))
-    return tally
+            counts.beyond = max(counts.beyond, int((wanted != given).sum()))
+    return counts
 
 
-def _add_finite(tally: _Tally, a: Tensor, b: Tensor, absolute: float, relative: float) -> None:
+def _add_finite(
+    counts: _ErrorCounts, a: Tensor, b: Tensor, absolute: float, relative: float
+) -> None:
     if a.numel() == 0:
         return
     difference = (a - b).abs()
-    tally.beyond += int((difference > absolute + relative * a.abs()).sum())
-    tally.max_difference = max(tally.max_difference or 0.0, float(difference.max()))
+    counts.beyond += int((difference > absolute + relative * a.abs()).sum())
+    counts.max_difference = max(counts.max_difference or 0.0, float(difference.max()))
     low, high = float(a.min()), float(a.max())
-    tally.lowest = low if tally.lowest is None else min(tally.lowest, low)
-    tally.highest = high if tally.highest is None else max(tally.highest, high)
+    counts.lowest = low if counts.lowest is None else min(counts.lowest, low)
+    counts.highest = high if counts.highest is None else max(counts.highest, high)
 
 
 def _chunks(reference: Tensor, found: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -199,37 +210,37 @@ def _chunks(reference: Tensor, found: Tensor) -> Iterator[tuple[Tensor, Tensor]]
         yield a[start : start + _CHUNK], b[start : start + _CHUNK]
 
 
-def _verdict(reference: Tensor, found: Tensor, tally: _Tally | None) -> tuple[bool, str]:
+def _verdict(reference: Tensor, found: Tensor, counts: _ErrorCounts | None) -> tuple[bool, str]:
     """Whether the output passes, and what to say of it."""
-    if tally is None:
+    if counts is None:
         return False, f"PyTorch gives shape {list(reference.shape)}, the file {list(found.shape)}"
-    if tally.elements == 0:
+    if counts.elements == 0:
         return True, "0 elements"
-    if tally.misplaced:
-        return False, f"NaN or Inf at different places, {tally.misplaced} of {tally.elements}"
-    if tally.nans == tally.elements:
+    if counts.misplaced:
+        return False, f"NaN or Inf at different places, {counts.misplaced} of {counts.elements}"
+    if counts.nans == counts.elements:
         return False, "every value is NaN, in PyTorch and in the file"
     notes = []
-    if tally.nans or tally.infinities:
+    if counts.nans or counts.infinities:
         notes.append(
-            f"{tally.nans} NaN and {tally.infinities} infinite values, at the same places in both"
+            f"{counts.nans} NaN and {counts.infinities} infinite values, at the same places in both"
         )
-    if tally.beyond:
-        notes.append(f"{tally.beyond} of {tally.elements} values beyond the tolerance")
+    if counts.beyond:
+        notes.append(f"{counts.beyond} of {counts.elements} values beyond the tolerance")
     if reference.dtype != found.dtype:
         notes.append(f"the file gives {_dtype_name(found.dtype)}")
-    return not tally.beyond, "; ".join(notes)
+    return not counts.beyond, "; ".join(notes)
 
 
-def _relative(largest: float | None, tally: _Tally | None) -> float | None:
+def _relative(largest: float | None, counts: _ErrorCounts | None) -> float | None:
     """The largest error over the largest magnitude; None where that is zero and the error not."""
-    if tally is not None and tally.elements == 0:
+    if counts is not None and counts.elements == 0:
         return 0.0
-    if largest is None or tally is None or tally.lowest is None or tally.highest is None:
+    if largest is None or counts is None or counts.lowest is None or counts.highest is None:
         return None
     if largest == 0:
         return 0.0
-    magnitude = max(abs(tally.lowest), abs(tally.highest))
+    magnitude = max(abs(counts.lowest), abs(counts.highest))
     share = largest / magnitude if magnitude else math.inf
     return share if math.isfinite(share) else None
 
@@ -242,4 +253,29 @@ def _typical_magnitude(reference: Tensor) -> float:
 
 
 def _dtype_name(dtype: torch.dtype | Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# Precision of the model ---------------------------------------------------------------------------
+
+_LEAST_EXACT_FIRST = ("bfloat16", "float16", "float32", "float64")
+
+
+def computing_dtype(model: nn.Module, examples: Examples) -> str:
+    """The dtype of most numbers that a model holds; of its least exact input where it holds none.
+
+    "" where there are no floating-point numbers. A float16 model that returns its logits in
+    float32 rounds as float16 does.
+    """
+    elements: Counter[str] = Counter()
+    for tensor in (*model.parameters(), *buffers_of(model)):
+        elements[_name(tensor.dtype)] += tensor.numel()
+    held = [name for name, _ in elements.most_common() if name in _LEAST_EXACT_FIRST]
+    if held:
+        return held[0]
+    given = {_name(tensor.dtype) for tensor in examples.tensors().values()}
+    return next((name for name in _LEAST_EXACT_FIRST if name in given), "")
+
+
+def _name(dtype: object) -> str:
     return str(dtype).removeprefix("torch.")

@@ -1,9 +1,8 @@
-"""Differences that are no more than rounding: float64 as the truth between PyTorch and the file.
+"""Accepts differences that are float32 rounding, with the float64 model as the reference.
 
-Where values cancel, float32 itself is off by more than a tolerance allows, and two right programs
-differ. Then neither side is the truth. The same PyTorch model in float64 is, as far as float32
-can tell, and it says how far off PyTorch's own float32 is. A file that is no further off, but
-for a small multiple, computes the same.
+Where values cancel, float32 rounding exceeds the tolerance and two correct programs differ. The
+same PyTorch model in float64 shows how far off PyTorch's own float32 is. A file whose error is at
+most a small multiple of that computes the same function.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from reportgen.sections.onnx.parity.case import Sides, copies
+from reportgen.sections.onnx.parity.case import CaseRun, copies
 from reportgen.sections.onnx.parity.compare import excess, is_close
-from reportgen.sections.onnx.parity.intermediates import look_inside
+from reportgen.sections.onnx.parity.intermediates import load_file_graph
 from reportgen.sections.onnx.parity.state import State
-from reportgen.sections.onnx.parity.weight_mismatch import changed_weights
-from reportgen.sections.onnx.result import OutputParity, ParityCase
+from reportgen.sections.onnx.parity.suspects import changed_weights
+from reportgen.sections.onnx.parity_result import OutputParity, ParityCase
 from reportgen.units import format_error
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ _REPEATED = 0.1  # of the tolerance, between two calls of PyTorch
 
 @dataclass(slots=True)
 class _Errors:
-    """How far the two sides are from the truth, over all cases of one output."""
+    """How far the two case_run are from the truth, over all cases of one output."""
 
     own: float = 0.0  # the worst, as a multiple of the tolerance
     file: float = 0.0
@@ -61,17 +60,17 @@ class _Errors:
         """Whether the file is about as far from the truth as PyTorch is, and both are near it."""
         return self._is_alike() and self._is_near()
 
-    def told(self) -> str:
-        """What the figures say."""
+    def describe(self) -> str:
+        """The verdict with its figures."""
         if not self._is_alike():
             verdict = "more than rounding"
         elif self._is_near():
             verdict = "within PyTorch's own rounding error"
         else:
-            verdict = "too few digits are left in float32 to tell rounding from a fault"
+            verdict = "float32 leaves too few digits to distinguish rounding from an error"
         return (
-            f"{verdict}: from the same model in float64 PyTorch is off by up to "
-            f"{format_error(self.own_absolute)}, the file by up to "
+            f"{verdict}: compared with the model in float64, PyTorch's error is up to "
+            f"{format_error(self.own_absolute)}, the file's up to "
             f"{format_error(self.file_absolute)}"
         )
 
@@ -83,29 +82,30 @@ class _Errors:
         return self.own_absolute <= _MOST_SHARE * self.largest
 
 
-def excuse_rounding(cases: Sequence[ParityCase], sides: Sequence[Sides]) -> tuple[ParityCase, ...]:
+def accept_rounding(
+    cases: Sequence[ParityCase], case_runs: Sequence[CaseRun]
+) -> tuple[ParityCase, ...]:
     """`cases` with those outputs passed that differ by no more than float32 does from float64.
 
-    Asks for a few calls more of both sides in every case, and is asked only where some output
-    fails. Nothing is excused in a model that draws random numbers, in one that cannot run in
-    float64, and in a file with a weight that is not the model's. Where the manifest asks for a
-    tolerance, that one holds, and the figures are told only.
+    Costs a few more calls per case, so call it only if an output fails. Nothing is accepted if the
+    model draws random numbers or cannot run in float64, or if the file has a weight that differs
+    from the model's. A tolerance in the manifest takes precedence; the figures are then only noted.
 
     Args:
         cases: all of one row, as they were compared.
-        sides: those of each case, in the same order.
+        case_runs: the runs of each case, in the same order.
     """
     names = {output.name for case in cases for output in case.outputs if _may_be(output)}
-    model = sides[0].context.model if sides else None
-    if not names or model is None or _is_heavy(model) or _has_changed_weights(sides[0]):
+    model = case_runs[0].context.model if case_runs else None
+    if not names or model is None or _is_heavy(model) or _has_changed_weights(case_runs[0]):
         return tuple(cases)
     try:
-        errors = _measure(cases, sides, names)
+        errors = _measure(cases, case_runs, names)
     except Exception:  # whatever a model does that was not made for float64
         return tuple(cases)
-    asked = sides[0].context.spec.onnx.tolerance
+    asked = case_runs[0].context.spec.onnx.tolerance
     is_asked = asked.absolute is not None or asked.relative is not None
-    return tuple(_judged(case, errors, is_asked=is_asked) for case in cases)
+    return tuple(_assess(case, errors, is_asked=is_asked) for case in cases)
 
 
 def _may_be(output: OutputParity) -> bool:
@@ -117,39 +117,41 @@ def _is_heavy(model: nn.Module) -> bool:
     return sum(tensor.nbytes for tensor in model.parameters()) > _MOST_BYTES
 
 
-def _has_changed_weights(sides: Sides) -> bool:
+def _has_changed_weights(case_run: CaseRun) -> bool:
     """Whether a stored tensor is not the parameter whose name it bears."""
-    if sides.runtime.replaced:
+    if case_run.runtime.replaced:
         return False
-    sides.state.restore()
-    inside = look_inside(sides.runtime.path)
-    return any(changed_weights(inside, node, sides.context.model) for node in inside.nodes)
+    case_run.state.restore()
+    file_graph = load_file_graph(case_run.runtime.path)
+    return any(
+        changed_weights(file_graph, node, case_run.context.model) for node in file_graph.nodes
+    )
 
 
 def _measure(
-    cases: Sequence[ParityCase], sides: Sequence[Sides], names: set[str]
+    cases: Sequence[ParityCase], case_runs: Sequence[CaseRun], names: set[str]
 ) -> dict[str, _Errors]:
     errors = {name: _Errors() for name in names}
-    with _in_float64(sides[0].context.model) as twin:
-        for case, each in zip(cases, sides, strict=True):
-            for output, truth, own, file in _three(case, each, twin):
+    with _in_float64(case_runs[0].context.model) as model64:
+        for case, each in zip(cases, case_runs, strict=True):
+            for output, truth, own, file in _references(case, each, model64):
                 if output.name in names:
                     errors[output.name].add(truth, own, file, output)
     return errors
 
 
-def _three(
-    case: ParityCase, sides: Sides, twin: tuple[nn.Module, State]
+def _references(
+    case: ParityCase, case_run: CaseRun, model64: tuple[nn.Module, State]
 ) -> Iterator[tuple[OutputParity, Tensor, Tensor, Tensor]]:
     """Every output in float64, in PyTorch's float32 and in the file's."""
     if not case.outputs:
         return
-    own, again = _called(sides), _called(sides)
-    model, state = twin
+    own, again = _deterministic_outputs(case_run), _deterministic_outputs(case_run)
+    model, state = model64
     state.restore()
-    examples = sides.examples()
-    truth = sides.named(model(*_widened(examples.args), **_widened(examples.kwargs)))
-    found = dict(zip(own, sides.run(), strict=True))
+    examples = case_run.examples()
+    truth = case_run.named(model(*_widened(examples.args), **_widened(examples.kwargs)))
+    found = dict(zip(own, case_run.run(), strict=True))
     for output in case.outputs:
         name = output.name
         tolerance = output.absolute_tolerance, output.relative_tolerance
@@ -158,15 +160,15 @@ def _three(
         yield output, truth[name], own[name], found[name]
 
 
-def _called(sides: Sides) -> dict[str, Tensor]:
+def _deterministic_outputs(case_run: CaseRun) -> dict[str, Tensor]:
     """The outputs of one call, which may draw nothing.
 
     Raises:
         ValueError: the call moves torch's random state.
     """
-    sides.state.restore()
-    outputs = copies(sides.named(sides.call()))
-    if sides.drew:
+    case_run.state.restore()
+    outputs = copies(case_run.named(case_run.call()))
+    if case_run.drew:
         raise ValueError("the model draws random numbers")
     return outputs
 
@@ -177,10 +179,10 @@ def _in_float64(model: nn.Module) -> Iterator[tuple[nn.Module, State]]:
     import torch
 
     before = torch.get_default_dtype()
-    twin = copy.deepcopy(model).double()
+    model64 = copy.deepcopy(model).double()
     torch.set_default_dtype(torch.float64)
     try:
-        yield twin, State(twin)
+        yield model64, State(model64)
     finally:
         torch.set_default_dtype(before)
 
@@ -210,7 +212,7 @@ def _squares(truth: Tensor, other: Tensor, absolute: float, relative: float) -> 
     return float((((a - b) / (absolute + relative * a.abs())) ** 2).sum())
 
 
-def _judged(case: ParityCase, errors: dict[str, _Errors], *, is_asked: bool) -> ParityCase:
+def _assess(case: ParityCase, errors: dict[str, _Errors], *, is_asked: bool) -> ParityCase:
     outputs = tuple(
         _with_verdict(output, errors[output.name], is_asked=is_asked)
         if output.name in errors and _may_be(output)
@@ -223,6 +225,6 @@ def _judged(case: ParityCase, errors: dict[str, _Errors], *, is_asked: bool) -> 
 
 def _with_verdict(output: OutputParity, found: _Errors, *, is_asked: bool) -> OutputParity:
     passed = found.is_rounding and not is_asked
-    parts = (output.note, found.told())
+    parts = (output.note, found.describe())
     note = "; ".join(filter(None, reversed(parts) if passed else parts))
     return replace(output, passed=passed, within_rounding=passed, note=note)

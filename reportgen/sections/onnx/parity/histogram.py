@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from reportgen.sections.onnx.result import ErrorBin, ErrorHistogram
+from reportgen.sections.onnx.parity_result import ErrorBin, ErrorHistogram
 
 if TYPE_CHECKING:
     from torch import Tensor

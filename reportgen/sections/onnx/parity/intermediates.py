@@ -1,22 +1,25 @@
-"""The graph of a file from inside: which node makes what, for which module, with what values."""
+"""Intermediate values of a file, matched with the outputs of the model's modules."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.onnx.model.origin import origin_of
 from reportgen.onnx.runtime import Runtime
+from reportgen.sections.onnx.parity.recorders import ModuleCall
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from reportgen.onnx.runtime import Array, Feed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Node:
+class FileNode:
     """A node of the main graph.
 
     Attributes:
@@ -33,13 +36,13 @@ class Node:
     torch_operator: str
 
     @property
-    def told(self) -> str:
-        """The node for a reader: `MatMul node_MatMul_3`."""
+    def label(self) -> str:
+        """Type and name: `MatMul node_MatMul_3`."""
         return f"{self.proto.op_type} {self.proto.name}".strip()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Inside:
+class FileGraph:
     """The main graph of a file, its weights left where they are.
 
     Attributes:
@@ -52,13 +55,13 @@ class Inside:
 
     path: Path
     model: Any
-    nodes: tuple[Node, ...]
-    maker: dict[str, Node]
-    readers: dict[str, list[Node]]
+    nodes: tuple[FileNode, ...]
+    maker: dict[str, FileNode]
+    readers: dict[str, list[FileNode]]
     outputs: tuple[str, ...]
     initializers: frozenset[str]
 
-    def leaving(self, nodes: Iterable[Node]) -> list[str]:
+    def values_read_outside(self, nodes: Iterable[FileNode]) -> list[str]:
         """The values made by these nodes that others read or the graph gives, in order."""
         inner = list(nodes)
         places = {node.place for node in inner}
@@ -73,9 +76,9 @@ class Inside:
             )
         ]
 
-    def runs_of(self, module: str) -> list[list[Node]]:
+    def contiguous_nodes(self, module: str) -> list[list[FileNode]]:
         """The nodes of a module in unbroken rows: mostly one for each call."""
-        rows: list[list[Node]] = []
+        rows: list[list[FileNode]] = []
         before: int | None = None
         for node in self.nodes:
             if module not in node.modules or node.proto.op_type == "Constant":
@@ -95,7 +98,7 @@ class Inside:
         """The values of these names on `feed`, computed node by node without optimization.
 
         Raises:
-            CannotRunError: onnxruntime cannot load the file so.
+            OnnxRuntimeError: onnxruntime cannot load the file so.
         """
         import onnx
 
@@ -107,7 +110,7 @@ class Inside:
             onnx.ValueInfoProto(name=name) for name in wanted if name not in shown
         )
         with tempfile.NamedTemporaryFile(
-            prefix=".inside-", suffix=".onnx", dir=self.path.parent
+            prefix=".file_graph-", suffix=".onnx", dir=self.path.parent
         ) as file:  # beside the file, since its weights may lie there
             file.write(model.SerializeToString())
             file.flush()
@@ -125,17 +128,17 @@ class Inside:
         return None
 
 
-def look_inside(path: Path) -> Inside:
+def load_file_graph(path: Path) -> FileGraph:
     """The graph of a file; weights of their own file stay there."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
     nodes = tuple(_node(place, proto) for place, proto in enumerate(model.graph.node))
-    readers: dict[str, list[Node]] = {}
+    readers: dict[str, list[FileNode]] = {}
     for node in nodes:
         for name in read_values(node.proto):
             readers.setdefault(name, []).append(node)
-    return Inside(
+    return FileGraph(
         path=path,
         model=model,
         nodes=nodes,
@@ -155,12 +158,164 @@ def read_values(proto: Any) -> Iterator[str]:
                 yield from read_values(node)
 
 
-def _node(place: int, proto: Any) -> Node:
+def _node(place: int, proto: Any) -> FileNode:
     origin = origin_of(proto)
-    return Node(
+    return FileNode(
         place=place,
         proto=proto,
         modules=origin.modules or ("",),
         operation=origin.operation,
         torch_operator=origin.torch_operator,
     )
+
+
+# Matching with modules ----------------------------------------------------------------------------
+
+# Whether two tensors agree, and the error as a multiple of what the tolerance allows.
+Judge = Callable[["Tensor", "Tensor"], tuple[bool, float]]
+
+_GLANCE = 256  # elements
+_FAR = 0.1  # of an element and of the typical one
+_MOST = 0.5  # of the elements
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Match:
+    """A value of the file that is an output of a module.
+
+    Attributes:
+        call: the call of the module whose output it is, PyTorch's output being `reference`.
+        excess: the largest error as a multiple of what the tolerance allows there.
+    """
+
+    value: str
+    call: ModuleCall
+    reference: Tensor
+    found: Tensor
+    agrees: bool
+    excess: float
+
+
+def match_modules(
+    file_graph: FileGraph, calls: list[ModuleCall], feed: Feed, judge: Judge
+) -> dict[str, Match]:
+    """Every value that is the output of one of these calls, by its name.
+
+    Where a value belongs to a module and to the one around it, the inner one has it.
+    """
+    pairs = list(_pairs(file_graph, calls))
+    values = values_of(file_graph, feed, [name for names, _ in pairs for name in names])
+    matches: dict[str, Match] = {}
+    for names, call in pairs:  # an inner module's call ends before that of the outer one
+        for reference in call.tensors:
+            match = _match(names, call, reference, values, judge)
+            if match is not None and not (match.value in matches and not match.agrees):
+                matches.setdefault(match.value, match)
+    return {name: _reconsidered(match, calls, judge) for name, match in matches.items()}
+
+
+def values_of(file_graph: FileGraph, feed: Feed, names: Collection[str]) -> dict[str, Tensor]:
+    """What the file computes for these names, without optimization."""
+    import torch
+
+    found = file_graph.run(feed, names) if names else {}
+    return {name: torch.from_numpy(array) for name, array in found.items() if _is_numeric(array)}
+
+
+def upstream(file_graph: FileGraph, end: str, agreeing: Collection[str]) -> list[str]:
+    """The computed values that `end` comes from, itself first, back to those that agree."""
+    found, open_ = {end: None}, [end]
+    while open_:
+        for name in _read_for(file_graph, open_.pop()):
+            if name in file_graph.maker and name not in found and name not in agreeing:
+                found[name] = None
+                open_.append(name)
+    return list(found)
+
+
+def agreeing_inputs(file_graph: FileGraph, end: str, matches: dict[str, Match]) -> list[Match]:
+    """The agreeing outputs of modules from which `end` was computed."""
+    agreeing = {name for name, match in matches.items() if match.agrees}
+    region = upstream(file_graph, end, agreeing)
+    read = {name for value in region for name in _read_for(file_graph, value)}
+    return [matches[name] for name in sorted(read & agreeing)]
+
+
+def _read_for(file_graph: FileGraph, value: str) -> Iterator[str]:
+    node = file_graph.maker.get(value)
+    return read_values(node.proto) if node else iter(())
+
+
+def _pairs(
+    file_graph: FileGraph, calls: list[ModuleCall]
+) -> Iterator[tuple[list[str], ModuleCall]]:
+    """Each call with the values that leave its nodes, where it is certain which are its nodes."""
+    by_path: dict[str, list[ModuleCall]] = {}
+    for call in calls:
+        by_path.setdefault(call.path, []).append(call)
+    rows = {path: file_graph.contiguous_nodes(path) for path in by_path}
+    done: dict[str, int] = {}
+    for call in calls:
+        number = done[call.path] = done.get(call.path, -1) + 1
+        nodes = _nodes_of_call(rows[call.path], number, len(by_path[call.path]))
+        if nodes:
+            yield file_graph.values_read_outside(nodes), call
+
+
+def _nodes_of_call(rows: list[list[FileNode]], number: int, calls: int) -> list[FileNode]:
+    if len(rows) == calls:
+        return rows[number]
+    return rows[0] if len(rows) == 1 and number == calls - 1 else []
+
+
+def _match(
+    names: list[str],
+    call: ModuleCall,
+    reference: Tensor,
+    values: dict[str, Tensor],
+    judge: Judge,
+) -> Match | None:
+    """The value that is this output: one that agrees, else the last of its shape."""
+    found: Match | None = None
+    for name in names:
+        value = values.get(name)
+        if value is None or value.shape != reference.shape:
+            continue
+        agrees, excess = judge(reference, value)
+        found = Match(
+            value=name,
+            call=call,
+            reference=reference,
+            found=value,
+            agrees=agrees,
+            excess=excess,
+        )
+        if agrees:
+            break
+    return found
+
+
+def _reconsidered(match: Match, calls: list[ModuleCall], judge: Judge) -> Match:
+    """A convolution into which a batch norm was folded gives what the batch norm does."""
+    if match.agrees:
+        return match
+    for reference in (tensor for call in calls for tensor in call.tensors):
+        if may_agree(reference, match.found):
+            agrees, excess = judge(reference, match.found)
+            if agrees:
+                return replace(match, reference=reference, agrees=True, excess=excess)
+    return match
+
+
+def may_agree(reference: Tensor, found: Tensor) -> bool:
+    """A glance at some elements, before all are compared: most of them are not far apart."""
+    if reference.shape != found.shape or reference.numel() == 0:
+        return reference.shape == found.shape
+    step = max(1, reference.numel() // _GLANCE)
+    a, b = (tensor.detach().reshape(-1)[::step].double() for tensor in (reference, found))
+    near = (a - b).abs() <= _FAR * (a.abs() + a.abs().nanmedian())
+    return bool((near | ~(a.isfinite() & b.isfinite())).double().mean() > _MOST)
+
+
+def _is_numeric(array: Any) -> bool:
+    return getattr(array, "dtype", None) is not None and array.dtype.kind in "fiub"

@@ -1,4 +1,4 @@
-"""Perturbed parameters on both sides, for outputs that do not vary by themselves."""
+"""Repeats the comparison with perturbed parameters where an output does not vary."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.errors import SectionError
 from reportgen.onnx.export import export_onnx
-from reportgen.onnx.runtime import CannotRunError, Runtime
+from reportgen.onnx.runtime import OnnxRuntimeError, Runtime
 from reportgen.pytree import buffers_of
-from reportgen.sections.onnx.parity.cases import Outcome, run_plans
-from reportgen.sections.onnx.parity.plans import Plan
+from reportgen.sections.onnx.parity.case import CasePlan
+from reportgen.sections.onnx.parity.cases import CaseResults, run_plans
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +32,7 @@ _MOST_BYTES = 200_000_000  # of parameters that are changed in the quick way
 Key = tuple[str, tuple[int, ...], str]  # dtype, shape, digest of the bytes
 
 
-def hiding_parameters(model: nn.Module) -> dict[str, Tensor]:
+def zero_parameters(model: nn.Module) -> dict[str, Tensor]:
     """Parameters other than biases that hold nothing but zeros, by name.
 
     What they multiply is not in the output: the gate of a residual branch, the second factor of
@@ -49,53 +49,55 @@ def hiding_parameters(model: nn.Module) -> dict[str, Tensor]:
 
 
 def run_perturbed(
-    context: ModelContext, file: OnnxFile, plans: list[Plan], hiding: Collection[Tensor] = ()
-) -> Outcome | None:
-    """The cases on a perturbed model, `hiding` parameters in any case among those perturbed.
+    context: ModelContext, file: OnnxFile, plans: list[CasePlan], zeros: Collection[Tensor] = ()
+) -> CaseResults | None:
+    """The cases on a perturbed model, `zeros` parameters in any case among those perturbed.
 
     None when no perturbed file could be had.
 
     First the quick way: parameters that stand in the file as they are, are replaced in an
     onnxruntime session, at first only those of a single value (a head of zeros is why we are
     here). A parameter may have been folded into a constant of the file as well; so when that
-    disagrees or shows nothing, the perturbed model is exported anew. Its file then speaks for
-    this one, provided that this one is what the exporter gives for the model.
+    disagrees or shows nothing, the perturbed model is exported again. That file stands in for
+    this one if exporting the model once more reproduces this one.
     """
-    disagreeing: Outcome | None = None
-    for quick in _with_replaced_weights(context, file, plans, hiding):
-        if quick.passed and not quick.unvarying | quick.deaf:
+    disagreeing: CaseResults | None = None
+    for quick in _with_replaced_weights(context, file, plans, zeros):
+        if quick.passed and not quick.unvarying | quick.input_independent:
             return quick
         disagreeing = disagreeing or (None if quick.passed else quick)
     with _aside(context) as folder:
-        anew = _with_second_export(context, plans, folder)
+        exported_again = _with_second_export(context, plans, folder)
         if disagreeing and not _is_what_the_exporter_gives(context, file, folder):
             return disagreeing
-    return anew
+    return exported_again
 
 
 def _with_replaced_weights(
-    context: ModelContext, file: OnnxFile, plans: list[Plan], hiding: Collection[Tensor]
-) -> Iterator[Outcome]:
+    context: ModelContext, file: OnnxFile, plans: list[CasePlan], zeros: Collection[Tensor]
+) -> Iterator[CaseResults]:
     stored = stored_keys(file.path)
     usable = stored_parameters(context.model, set(stored.values()))
     plain = {key: tensor for key, tensor in usable.items() if _is_single_valued(tensor)}
     for parameters in (plain, usable) if len(plain) < len(usable) else (usable,):
         held = {id(parameter) for parameter in parameters.values()}
-        if not parameters or not held.issuperset(map(id, hiding)):
+        if not parameters or not held.issuperset(map(id, zeros)):
             continue
-        with perturbed(parameters) as values, suppress(CannotRunError):
+        with perturbed(parameters) as values, suppress(OnnxRuntimeError):
             replaced: Feed = {
                 name: values[key].numpy() for name, key in stored.items() if key in values
             }
             yield run_plans(context, Runtime(file.path, replaced), plans, perturbed=True)
 
 
-def _with_second_export(context: ModelContext, plans: list[Plan], folder: Path) -> Outcome | None:
+def _with_second_export(
+    context: ModelContext, plans: list[CasePlan], folder: Path
+) -> CaseResults | None:
     try:
         with perturbed(_every_parameter(context.model)):
             file = export_onnx(context.model, context.spec, folder)
             return run_plans(context, Runtime(file.path), plans, perturbed=True)
-    except (SectionError, CannotRunError):
+    except (SectionError, OnnxRuntimeError):
         return None
 
 

@@ -23,15 +23,14 @@ class State:
     """Parameters, buffers and attributes of a model as they are now.
 
     Tells what has changed since, and puts it back. Parameters are watched; they are copied, and
-    put back, only where `whole` asks for it and they are no more than 400 MB. The loan of the
-    model restores them in the end.
+    put back, only with `copy_parameters` and up to 400 MB. `preserve_model_state` restores them in the end.
     """
 
-    def __init__(self, model: nn.Module, *, whole: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, copy_parameters: bool = False) -> None:
         from torch.nn.parameter import is_lazy
 
         self._model = model
-        held = {n: t for n, t in model.named_parameters() if whole and not is_lazy(t)}
+        held = {n: t for n, t in model.named_parameters() if copy_parameters and not is_lazy(t)}
         is_light = sum(tensor.nbytes for tensor in held.values()) <= _MOST_BYTES
         self._copies = {n: t.detach().clone() for n, t in held.items()} if is_light else {}
         self._buffers = {

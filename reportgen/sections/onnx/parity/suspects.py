@@ -1,20 +1,29 @@
-"""The nodes of a file that are to blame, and whether onnxruntime or the file itself is."""
+"""The nodes at which a file diverges, and whether onnxruntime or the file is at fault."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reportgen.sections.onnx.parity.intermediates import Inside, Node, read_values
-from reportgen.sections.onnx.parity.matching import Judge, may_agree, upstream, values_of
-from reportgen.sections.onnx.parity.module_calls import Call, watch_operators
-from reportgen.sections.onnx.parity.weight_mismatch import changed_weights
+from reportgen.sections.onnx.parity.intermediates import (
+    FileGraph,
+    FileNode,
+    Judge,
+    may_agree,
+    read_values,
+    upstream,
+    values_of,
+)
+from reportgen.sections.onnx.parity.recorders import Call, record_tensors
+from reportgen.units import format_error
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from reportgen.onnx.runtime import Array, Feed
+
 
 _MOST_NODES = 256  # that are looked at one by one
 _MOST_ELEMENTS = 4_000_000  # that a node reads, or that NumPy's slow convolution multiplies
@@ -37,15 +46,15 @@ class Suspects:
     """
 
     cause: str
-    node: Node
-    nodes: tuple[Node, ...]
+    node: FileNode
+    nodes: tuple[FileNode, ...]
     sentences: tuple[str, ...]
     is_certain: bool = False
     module: str = ""
 
 
 def find_suspects(
-    inside: Inside,
+    file_graph: FileGraph,
     end: str,
     agreeing: set[str],
     feed: Feed,
@@ -60,41 +69,41 @@ def find_suspects(
         agreeing: values at which the search ends, since they are right.
         call: one call of the PyTorch model.
     """
-    nodes = _nodes_of(inside, upstream(inside, end, agreeing))[-_MOST_NODES:]
+    nodes = _nodes_of(file_graph, upstream(file_graph, end, agreeing))[-_MOST_NODES:]
     names = {name for node in nodes for name in (*read_values(node.proto), *node.proto.output)}
-    values = values_of(inside, feed, sorted(names & inside.maker.keys()))
+    values = values_of(file_graph, feed, sorted(names & file_graph.maker.keys()))
     known = _known_to_torch(nodes, values, end, call, judge)
-    wrong = _nodes_of(inside, upstream(inside, end, agreeing | known))
-    first = wrong[0] if wrong else inside.maker[end]
+    wrong = _nodes_of(file_graph, upstream(file_graph, end, agreeing | known))
+    first = wrong[0] if wrong else file_graph.maker[end]
     group = tuple(node for node in wrong if _origin(node) == _origin(first)) or (first,)
-    found = _judged(inside, group, values, feed, model, judge)
+    found = _assess(file_graph, group, values, feed, model, judge)
     if found.is_certain:
         return found
-    return _with_changed_weight(inside, end, model) or found
+    return _with_changed_weight(file_graph, end, model) or found
 
 
-def _with_changed_weight(inside: Inside, end: str, model: nn.Module) -> Suspects | None:
+def _with_changed_weight(file_graph: FileGraph, end: str, model: nn.Module) -> Suspects | None:
     """A node anywhere on the way whose weight is not the model's, however little that shows."""
-    for node in _nodes_of(inside, upstream(inside, end, ())):
-        if wrong := changed_weights(inside, node, model):
-            told = "; ".join(weight.told for weight in wrong)
+    for node in _nodes_of(file_graph, upstream(file_graph, end, ())):
+        if wrong := changed_weights(file_graph, node, model):
+            sentence = "; ".join(weight.message for weight in wrong)
             module = wrong[0].module or node.modules[-1]
-            return _certainly("file", node, (node,), told, module)
+            return _certain("file", node, (node,), sentence, module)
     return None
 
 
-def _nodes_of(inside: Inside, values: list[str]) -> list[Node]:
+def _nodes_of(file_graph: FileGraph, values: list[str]) -> list[FileNode]:
     """The nodes that make these values, in the order of the file."""
-    nodes = {inside.maker[name].place: inside.maker[name] for name in values}
+    nodes = {file_graph.maker[name].place: file_graph.maker[name] for name in values}
     return [node for _, node in sorted(nodes.items()) if node.proto.op_type != "Constant"]
 
 
-def _origin(node: Node) -> tuple[object, ...]:
+def _origin(node: FileNode) -> tuple[object, ...]:
     return (*node.modules, node.operation or node.place)
 
 
 def _known_to_torch(
-    nodes: list[Node], values: dict[str, Tensor], end: str, call: Call, judge: Judge
+    nodes: list[FileNode], values: dict[str, Tensor], end: str, call: Call, judge: Judge
 ) -> set[str]:
     """The values that some operator of PyTorch gives too."""
     alike: dict[tuple[object, ...], list[str]] = {}
@@ -110,13 +119,13 @@ def _known_to_torch(
             if name not in found and may_agree(tensor, value) and judge(tensor.detach(), value)[0]:
                 found.add(name)
 
-    watch_operators(call, compare)
+    record_tensors(call, compare)
     return found
 
 
-def _judged(
-    inside: Inside,
-    group: tuple[Node, ...],
+def _assess(
+    file_graph: FileGraph,
+    group: tuple[FileNode, ...],
     values: dict[str, Tensor],
     feed: Feed,
     model: nn.Module,
@@ -126,53 +135,53 @@ def _judged(
     for node in group:
         operator = node.proto.op_type
         if operator in _RANDOM or operator.startswith("Random"):
-            return _certainly("file", node, group, f"{operator} draws random numbers")
+            return _certain("file", node, group, f"{operator} draws random numbers")
         if _IN_TRAINING.search(node.torch_operator):
-            told = (
-                "batch norm runs as in training there: PyTorch takes the mean and variance of "
-                "the batch, the file those that are stored"
+            sentence = (
+                "batch norm runs in train mode: PyTorch uses the mean and variance of the "
+                "batch, the file uses the stored ones"
             )
-            return _certainly("file", node, group, told)
+            return _certain("file", node, group, sentence)
         if operator in _CHOOSING:
-            told = f"which of equal values {operator} takes first is left open"
-            return _certainly("unknown", node, group, told)
-        if wrong := changed_weights(inside, node, model):
-            told = "; ".join(weight.told for weight in wrong)
-            return _certainly("file", node, group, told, wrong[0].module)
-    verdicts = [_as_the_standard_says(inside, node, values, feed, judge) for node in group]
+            sentence = f"{operator} may return equal values in any order"
+            return _certain("unknown", node, group, sentence)
+        if wrong := changed_weights(file_graph, node, model):
+            sentence = "; ".join(weight.message for weight in wrong)
+            return _certain("file", node, group, sentence, wrong[0].module)
+    verdicts = [_matches_reference(file_graph, node, values, feed, judge) for node in group]
     if False in verdicts:
         node = group[verdicts.index(False)]
-        told = (
-            f"onnxruntime computes {node.proto.op_type} otherwise than ONNX's reference "
-            "implementation on the same inputs, so its kernel is at fault"
+        sentence = (
+            f"onnxruntime's {node.proto.op_type} kernel differs from ONNX's reference implementation "
+            "on the same inputs, so the kernel is at fault"
         )
-        return _certainly("kernel", node, group, told)
+        return _certain("kernel", node, group, sentence)
     if not all(verdicts):
         return Suspects(cause="unknown", node=group[0], nodes=group, sentences=())
-    told = (
-        "onnxruntime computes these nodes as ONNX's reference implementation does, so the file "
-        "says something else than the model there, or makes more of what comes in a little off"
+    sentence = (
+        "onnxruntime computes these nodes as ONNX's reference implementation does, so the "
+        "exported graph differs from the model at this point, or amplifies an earlier rounding error"
     )
-    return Suspects(cause="file", node=group[0], nodes=group, sentences=(told,))
+    return Suspects(cause="file", node=group[0], nodes=group, sentences=(sentence,))
 
 
-def _certainly(
-    cause: str, node: Node, group: tuple[Node, ...], told: str, module: str = ""
+def _certain(
+    cause: str, node: FileNode, group: tuple[FileNode, ...], sentence: str, module: str = ""
 ) -> Suspects:
     return Suspects(
-        cause=cause, node=node, nodes=group, sentences=(told,), is_certain=True, module=module
+        cause=cause, node=node, nodes=group, sentences=(sentence,), is_certain=True, module=module
     )
 
 
-def _as_the_standard_says(
-    inside: Inside, node: Node, values: dict[str, Tensor], feed: Feed, judge: Judge
+def _matches_reference(
+    file_graph: FileGraph, node: FileNode, values: dict[str, Tensor], feed: Feed, judge: Judge
 ) -> bool | None:
     """Whether onnx's own evaluator, in NumPy, gives what onnxruntime does; None if unknown."""
     import onnx
     import torch
     from onnx.reference import ReferenceEvaluator
 
-    given = {name: _value(inside, name, values, feed) for name in read_values(node.proto)}
+    given = {name: _value(file_graph, name, values, feed) for name in read_values(node.proto)}
     known = {name: array for name, array in given.items() if array is not None}
     outputs = [name for name in node.proto.output if name]
     if len(known) < len(given) or _work(node, known, values) > _MOST_ELEMENTS:
@@ -183,8 +192,8 @@ def _as_the_standard_says(
         [onnx.ValueInfoProto(name=name) for name in known],
         [onnx.ValueInfoProto(name=name) for name in outputs],
     )
-    model = onnx.helper.make_model(graph, opset_imports=list(inside.model.opset_import))
-    model.functions.extend(inside.model.functions)
+    model = onnx.helper.make_model(graph, opset_imports=list(file_graph.model.opset_import))
+    model.functions.extend(file_graph.model.functions)
     try:
         computed = ReferenceEvaluator(model).run(None, known)
         sides = [
@@ -197,7 +206,7 @@ def _as_the_standard_says(
     return all(judge(ours, theirs)[0] for ours, theirs in sides) if sides else None
 
 
-def _work(node: Node, known: dict[str, Array], values: dict[str, Tensor]) -> int:
+def _work(node: FileNode, known: dict[str, Array], values: dict[str, Tensor]) -> int:
     """What computing a node again costs: its inputs, or the multiplications of a convolution."""
     read = sum(array.size for array in known.values())
     if node.proto.op_type not in ("Conv", "ConvTranspose"):
@@ -207,8 +216,118 @@ def _work(node: Node, known: dict[str, Array], values: dict[str, Tensor]) -> int
     return int(made * weight.size // max(1, weight.shape[0]))
 
 
-def _value(inside: Inside, name: str, values: dict[str, Tensor], feed: Feed) -> Array | None:
+def _value(file_graph: FileGraph, name: str, values: dict[str, Tensor], feed: Feed) -> Array | None:
     if name in values:
         array: Array = values[name].numpy()
         return array
-    return feed[name] if name in feed else inside.initializer(name)
+    return feed[name] if name in feed else file_graph.initializer(name)
+
+
+# Weights that differ from the model's -------------------------------------------------------------
+
+_ROUNDING = 1e-5  # of the largest value: what multiplying a batch norm in may cost
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangedWeight:
+    """A stored tensor that is not what the model has.
+
+    Attributes:
+        message: which tensor, and by how much it differs.
+        module: the path of the module that has it; "" where that is the node's own.
+    """
+
+    message: str
+    module: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Original:
+    """What a stored tensor may have been made of.
+
+    Attributes:
+        surely: it can have been made of nothing else, so that any difference is one.
+    """
+
+    words: str
+    value: Tensor
+    surely: bool
+    module: str = ""
+    rounding: float = 0.0
+
+
+def changed_weights(file_graph: FileGraph, node: FileNode, model: nn.Module) -> list[ChangedWeight]:
+    """The stored tensors of a node that are not the parameters whose names they bear.
+
+    Convolutions into which a batch norm was multiplied are compared with that product. A tensor
+    without a name of its own is compared with the matrices of the node's module, also transposed,
+    and reported of if it is almost one of them.
+    """
+    import torch
+
+    found = []
+    for name in read_values(node.proto):
+        array = file_graph.initializer(name) if name in file_graph.initializers else None
+        if array is None or array.dtype.kind != "f":
+            continue
+        stored = torch.from_numpy(array.copy())
+        originals = [
+            one for one in _originals(name, node, model) if one.value.shape == stored.shape
+        ]
+        differences = [_compared(stored, original) for original in originals]
+        if differences and all(differences):  # one that is equal clears it
+            found.append(next(filter(None, differences)))
+    return [changed for changed in found if changed.message]
+
+
+def _originals(name: str, node: FileNode, model: nn.Module) -> Iterator[_Original]:
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    if name in own:
+        value = own[name].detach()
+        scale = _scale(model, node.modules[-1])
+        if scale is None or name.startswith(f"{node.modules[-1]}."):
+            yield _Original(words=f"the file's {name}", value=value, surely=True)
+        elif node.proto.op_type == "Conv" and scale.numel() == value.shape[0] and value.ndim > 1:
+            yield _Original(
+                words=f"the file's {name}, the batch norm {node.modules[-1]} multiplied in,",
+                value=value * scale.reshape(-1, *[1] * (value.ndim - 1)),
+                surely=True,
+                module=name.rpartition(".")[0],
+                rounding=_ROUNDING,
+            )
+        return
+    module = f"{node.modules[-1]}." if node.modules[-1] else ""
+    for path, tensor in own.items():
+        if path.startswith(module) and tensor.ndim == 2:
+            value, words = tensor.detach(), f"{name}, the file's {path}"
+            yield _Original(words=words, value=value, surely=False)
+            yield _Original(words=f"{words} transposed,", value=value.T, surely=False)
+
+
+def _scale(model: nn.Module, path: str) -> Tensor | None:
+    """What a batch norm in eval mode multiplies each channel with; None for other modules."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    module = dict(model.named_modules()).get(path)
+    if not isinstance(module, _BatchNorm) or module.running_var is None:
+        return None
+    scale = (module.running_var + module.eps).rsqrt()
+    return (scale if module.weight is None else scale * module.weight).detach()
+
+
+def _compared(stored: Tensor, original: _Original) -> ChangedWeight | None:
+    """The difference in words; None if there is none, no words if it may be another tensor."""
+    apart = (stored.double() - original.value.double()).abs()
+    largest = float(original.value.abs().max()) if apart.numel() else 0.0
+    count = int((apart > original.rounding * largest).sum())
+    if count == 0:
+        return None
+    if not original.surely and count > stored.numel() // 2:
+        return ChangedWeight(message="", module="")
+    return ChangedWeight(
+        message=(
+            f"{original.words} differs from the model's own in {count} of {stored.numel()} "
+            f"values, by up to {format_error(float(apart.max()))}"
+        ),
+        module=original.module,
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reportgen.sections.onnx.parity.compare import Compared, is_close
-from reportgen.sections.onnx.parity.tie_recorder import Choice, record_choices
+from reportgen.sections.onnx.parity.recorders import Selection, record_selections
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,10 +22,10 @@ _MOST_ROWS = 2048  # that stand elsewhere; each is compared with each
 Tensors = Sequence["Tensor"]
 
 
-def excuse_ties(
+def accept_ties(
     compared: list[Compared], reference: Tensors, found: Tensors, call: Callable[[], Any]
 ) -> list[Compared]:
-    """`compared` with those outputs passed that differ by the free choice among equals alone.
+    """`compared` with those outputs passed that differ by the free selection among equals alone.
 
     An index may point at another score than PyTorch's where the two scores, taken from PyTorch,
     are equal but for rounding. Rows of outputs may stand in another order where an operator
@@ -41,15 +41,15 @@ def excuse_ties(
     """
     if not _worth_asking(compared, reference, found):
         return compared
-    choices = record_choices(call)
+    selections = record_selections(call)
     result = [
-        _excuse_indices(one, wanted, given, choices)
+        _excuse_indices(one, wanted, given, selections)
         for one, wanted, given in zip(compared, reference, found, strict=True)
     ]
-    for choice in choices:
+    for selection in selections:
         if all(one.parity.passed for one in result):
             break
-        result = _excuse_order(result, reference, found, choice)
+        result = _excuse_order(result, reference, found, selection)
     return [_hinted(one, *sides) for one, *sides in zip(result, reference, found, strict=True)]
 
 
@@ -98,45 +98,45 @@ def _noted(one: Compared, note: str, **changes: Any) -> Compared:
 
 
 def _excuse_indices(
-    one: Compared, wanted: Tensor, given: Tensor, choices: list[Choice]
+    one: Compared, wanted: Tensor, given: Tensor, selections: list[Selection]
 ) -> Compared:
     if one.parity.passed or wanted.shape != given.shape or not _holds_indices(wanted):
         return one
-    for choice in choices:
-        other = _as_indices(choice, wanted, given)
-        if other is None or not _is_as_good(choice, other):
+    for selection in selections:
+        other = _as_indices(selection, wanted, given)
+        if other is None or not _is_as_good(selection, other):
             continue
         moved = int((wanted != given).sum())
-        note = f"{moved} of {wanted.numel()} indices differ, all between tied scores"
-        note = f"{note} ({choice.operator})"
+        note = f"{moved} of {wanted.numel()} indices differ, all between equal scores"
+        note = f"{note} ({selection.operator})"
         return _noted(one, note, passed=True, max_absolute_error=0.0, max_relative_error=0.0)
     return one
 
 
-def _as_indices(choice: Choice, wanted: Tensor, given: Tensor) -> Tensor | None:
-    """The file's indices in the form of the choice; None if PyTorch's output is not the choice."""
-    own = choice.indices.movedim(-1, choice.axis)
+def _as_indices(selection: Selection, wanted: Tensor, given: Tensor) -> Tensor | None:
+    """The file's indices in the form of the selection; None if PyTorch's output is not the selection."""
+    own = selection.indices.movedim(-1, selection.axis)
     if wanted.numel() != own.numel() or not bool((wanted.reshape(-1) == own.reshape(-1)).all()):
         return None
-    return given.reshape(own.shape).movedim(choice.axis, -1).long()
+    return given.reshape(own.shape).movedim(selection.axis, -1).long()
 
 
-def _is_as_good(choice: Choice, other: Tensor) -> bool:
+def _is_as_good(selection: Selection, other: Tensor) -> bool:
     """Whether other indices point at equal scores, each at one of its own."""
-    size = choice.scores.shape[-1]
+    size = selection.scores.shape[-1]
     if bool(((other < 0) | (other >= size)).any()):
         return False
     ordered = other.sort(-1).values
     if bool((ordered[..., 1:] == ordered[..., :-1]).any()):
         return False
-    if not choice.open_set and not bool((ordered == choice.indices.sort(-1).values).all()):
+    if not selection.open_set and not bool((ordered == selection.indices.sort(-1).values).all()):
         return False
-    before = choice.scores.gather(-1, choice.indices)
-    return bool(_are_tied(choice, before, choice.scores.gather(-1, other)).all())
+    before = selection.scores.gather(-1, selection.indices)
+    return bool(_are_tied(selection, before, selection.scores.gather(-1, other)).all())
 
 
-def _are_tied(choice: Choice, a: Tensor, b: Tensor) -> Tensor:
-    return is_close(a.double(), b.double(), _rounding(choice.scores), 0.0)
+def _are_tied(selection: Selection, a: Tensor, b: Tensor) -> Tensor:
+    return is_close(a.double(), b.double(), _rounding(selection.scores), 0.0)
 
 
 def _rounding(scores: Tensor) -> float:
@@ -154,12 +154,16 @@ def _rounding(scores: Tensor) -> float:
 
 
 def _excuse_order(
-    compared: list[Compared], reference: Tensors, found: Tensors, choice: Choice
+    compared: list[Compared], reference: Tensors, found: Tensors, selection: Selection
 ) -> list[Compared]:
-    """Pass every output whose rows are those that `choice` chose, in another order."""
-    lead = choice.indices.shape
-    takes_all = lead[-1] == choice.scores.shape[-1]
-    if choice.axis != choice.indices.ndim - 1 or lead[-1] < 2 or (takes_all and not choice.ordered):
+    """Pass every output whose rows are those that `selection` chose, in another order."""
+    lead = selection.indices.shape
+    takes_all = lead[-1] == selection.scores.shape[-1]
+    if (
+        selection.axis != selection.indices.ndim - 1
+        or lead[-1] < 2
+        or (takes_all and not selection.ordered)
+    ):
         return compared
     members = [
         place
@@ -168,20 +172,24 @@ def _excuse_order(
     ]
     if all(compared[place].parity.passed for place in members):
         return compared
-    if not any(_is_of_choice(choice, reference[place]) for place in members):
+    if not any(_is_of_choice(selection, reference[place]) for place in members):
         return compared
-    rows = [_Rows(compared[place], reference[place], found[place], lead) for place in members]
-    keys = choice.scores.gather(-1, choice.indices).reshape(-1, lead[-1])
+    rows = [_OutputRows(compared[place], reference[place], found[place], lead) for place in members]
+    keys = selection.scores.gather(-1, selection.indices).reshape(-1, lead[-1])
     moved = 0
     for group in range(keys.shape[0]):
         places = _matching([row.group(group) for row in rows])
-        if places is None or not _may_move(choice, keys[group], places):
+        if places is None or not _may_move(selection, keys[group], places):
             return compared
         moved += sum(place != there for place, there in places.items())
-    why = "all between tied scores" if choice.ordered else f"{choice.operator} leaves it open"
-    note = f"{moved} of {keys.numel()} rows stand elsewhere, {why}"
-    if choice.ordered:
-        note = f"{note} ({choice.operator})"
+    why = (
+        "all between equal scores"
+        if selection.ordered
+        else f"{selection.operator} does not define the order"
+    )
+    note = f"{moved} of {keys.numel()} rows are in another position, {why}"
+    if selection.ordered:
+        note = f"{note} ({selection.operator})"
     return [
         _noted(one, note, passed=True, max_absolute_error=0.0, max_relative_error=0.0)
         if place in members and not one.parity.passed
@@ -190,18 +198,18 @@ def _excuse_order(
     ]
 
 
-def _is_of_choice(choice: Choice, output: Tensor) -> bool:
+def _is_of_choice(selection: Selection, output: Tensor) -> bool:
     """Whether an output is what was chosen, or rises or falls with its scores."""
-    if output.shape != choice.indices.shape or output.dtype.is_complex:
+    if output.shape != selection.indices.shape or output.dtype.is_complex:
         return False
-    own, keys = output.detach().double(), choice.scores.gather(-1, choice.indices).double()
-    if bool((own == choice.indices).all()):
+    own, keys = output.detach().double(), selection.scores.gather(-1, selection.indices).double()
+    if bool((own == selection.indices).all()):
         return True
     steps = own.gather(-1, keys.argsort(-1)).diff(dim=-1)
     return bool((steps >= 0).all() or (steps <= 0).all())
 
 
-class _Rows:
+class _OutputRows:
     """An output as rows by group, each row flat."""
 
     def __init__(self, one: Compared, wanted: Tensor, given: Tensor, lead: Any) -> None:
@@ -245,10 +253,10 @@ def _matching(parts: list[tuple[Tensor, Tensor, tuple[float, float]]]) -> dict[i
     return places
 
 
-def _may_move(choice: Choice, keys: Tensor, places: dict[int, int]) -> bool:
-    if not choice.ordered:
+def _may_move(selection: Selection, keys: Tensor, places: dict[int, int]) -> bool:
+    if not selection.ordered:
         return True
     if not places or bool((keys == keys[0]).all()):  # equal scores alone sort nothing
         return not places
     here, there = keys[list(places)], keys[list(places.values())]
-    return bool(_are_tied(choice, here, there).all())
+    return bool(_are_tied(selection, here, there).all())

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reportgen.sections.onnx.file_result import TimeShare
-from reportgen.sections.onnx.inspection.nodes import enclosing_path, module_path
+from reportgen.sections.onnx.inspection.graph import enclosing_path, module_path
 from reportgen.sections.onnx.inspection.optimized_graph import session_options
+from reportgen.sections.onnx.result import TimeShare
 
 if TYPE_CHECKING:
     from reportgen.onnx.runtime import Feed
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 _PROVIDERS = ["CPUExecutionProvider"]
 _SUFFIX = "_kernel_time"
 _BLOCKED = "_nchwc"  # onnxruntime names what it lays out in blocks after the value it gives
-_HOLDERS = {"If", "Loop", "Scan"}  # their time is that of the nodes inside, which are told apart
+_CONTROL_FLOW = {
+    "If",
+    "Loop",
+    "Scan",
+}  # their time is that of the nodes inside, which are told apart
 _MOST_RUNS = 20
 _MOST_FUSED = 6
 _FEW = 4
 _TOP = 10
-NOWHERE = "no module (put in by onnxruntime, or not named in the file)"
+UNATTRIBUTED = "no module (put in by onnxruntime, or not named in the file)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +41,7 @@ class Profile:
     modules: tuple[TimeShare, ...]
 
 
-def profile(path: Path, feed: Feed, threads: int, box: float) -> Profile:
+def profile(path: Path, model: Any, feed: Feed, threads: int, box: float) -> Profile:
     """Run the file for about `box` seconds, after a run to warm up, and read the profile.
 
     Raises:
@@ -56,8 +60,7 @@ def profile(path: Path, feed: Feed, threads: int, box: float) -> Profile:
         runs = _run_for(session, feed, box)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         rewritten = onnx.load(written, load_external_data=False).graph
-    places = Places(onnx.load(path, load_external_data=False).graph, rewritten)
-    return summarize(events, runs, places)
+    return summarize(events, runs, NodeOrigins(model.graph, rewritten))
 
 
 def _run_for(session: Any, feed: Feed, box: float) -> int:
@@ -68,7 +71,7 @@ def _run_for(session: Any, feed: Feed, box: float) -> int:
     return runs
 
 
-def summarize(events: Iterable[dict[str, Any]], runs: int, places: Places) -> Profile:
+def summarize(events: Iterable[dict[str, Any]], runs: int, origins: NodeOrigins) -> Profile:
     """Sum the kernels' times per run; of each node the first run is left out as warming up."""
     by_operator, by_module = _Sums(), _Sums()
     seen: set[str] = set()
@@ -76,14 +79,14 @@ def summarize(events: Iterable[dict[str, Any]], runs: int, places: Places) -> Pr
         name, details = str(event.get("name", "")), event.get("args", {})
         if event.get("cat") != "Node" or not name.endswith(_SUFFIX) or "op_name" not in details:
             continue
-        if details["op_name"] in _HOLDERS:
+        if details["op_name"] in _CONTROL_FLOW:
             continue
         key = f"{name}/{details.get('node_index')}"
         if key not in seen:
             seen.add(key)
             continue
         by_operator.add(str(details["op_name"]), event["dur"])
-        by_module.add(places.module(name.removesuffix(_SUFFIX), details["op_name"]), event["dur"])
+        by_module.add(origins.module(name.removesuffix(_SUFFIX), details["op_name"]), event["dur"])
     return Profile(operators=by_operator.top(runs - 1), modules=by_module.top(runs - 1))
 
 
@@ -109,7 +112,7 @@ class _Sums:
         )
 
 
-class Places:
+class NodeOrigins:
     """From a node of the rewritten file to the module that it came from.
 
     onnxruntime drops what the exporter wrote about a node when it fuses it. The name of the node
@@ -127,7 +130,9 @@ class Places:
         node = self._by_node.get(name)
         for value in (name.removesuffix(_BLOCKED), *self._outputs.get(name, ())):
             node = node or self._by_value.get(value)
-        return (self._path(self._first_of(node, operator)) if node is not None else "") or NOWHERE
+        return (
+            self._path(self._first_of(node, operator)) if node is not None else ""
+        ) or UNATTRIBUTED
 
     def _path(self, node: Any) -> str:
         """The module itself where it has several nodes of its own, else the one around it.

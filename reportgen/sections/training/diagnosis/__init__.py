@@ -13,21 +13,27 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from reportgen.sections.training.curve import RunCurves
-from reportgen.sections.training.diagnosis.divergence import find_divergence
 from reportgen.sections.training.diagnosis.gradients import find_gradient_faults
-from reportgen.sections.training.diagnosis.learning import find_no_learning, find_plateau
+from reportgen.sections.training.diagnosis.invalid_values import (
+    Range,
+    find_non_finite,
+    find_out_of_range,
+)
+from reportgen.sections.training.diagnosis.learning import (
+    find_divergence,
+    find_no_learning,
+    find_plateau,
+)
 from reportgen.sections.training.diagnosis.learning_rate import (
     find_constant_rate,
     find_rate_jumps,
     restart_steps,
 )
-from reportgen.sections.training.diagnosis.non_finite import find_non_finite
 from reportgen.sections.training.diagnosis.overfitting import (
     find_missing_validation,
     find_overfitting,
     find_past_best,
 )
-from reportgen.sections.training.diagnosis.ranges import Range, find_out_of_range
 from reportgen.sections.training.diagnosis.resumes import (
     find_early_end,
     find_jumps_at_resumes,

@@ -1,0 +1,1 @@
+"""Run one step on fake tensors and record its allocations; needs torch."""

@@ -1,0 +1,115 @@
+"""Activation checkpointing as a what-if: which blocks to recompute, and the wrapping of them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import StepError
+from ..step import Step
+
+
+def enable_checkpointing(model: nn.Module, step: Step) -> str:
+    """Make the stand-in recompute the step's blocks in backward; returns what was done in words.
+
+    Modules named by the step come first, then the model's own switch, then its repeated blocks,
+    then stretches of about the square root of a long chain of layers.
+    """
+    if step.checkpoint_modules:
+        return _wrap_named(model, step.checkpoint_modules)
+    switch = getattr(model, "gradient_checkpointing_enable", None)
+    if switch is not None:
+        try:
+            switch(gradient_checkpointing_kwargs={"use_reentrant": False})
+            return "checkpointing: the model's own switch"
+        except (TypeError, ValueError):
+            pass
+    blocks = list(_repeated_blocks(model))
+    if blocks:
+        for _, block in blocks:
+            _wrap(block)
+        kinds = Counter(type(block).__name__ for _, block in blocks)
+        listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+        return f"checkpointing: the repeated blocks ({listed})"
+    chains = [chain for chain in nn.Module.modules(model) if _is_chain(chain)]
+    for chain in chains:
+        _cut_chain(chain)
+    if chains:
+        return "checkpointing: stretches of the layer chains"
+    return "checkpointing: nothing repeats here, so nothing is recomputed"
+
+
+def _wrap_named(model: nn.Module, names: tuple[str, ...]) -> str:
+    modules = dict(model.named_modules())
+    for name in names:
+        if name not in modules:
+            raise StepError(
+                f"no module {name!r} to checkpoint", "give dotted paths as in named_modules()"
+            )
+        _wrap(modules[name])
+    return f"checkpointing: {', '.join(names)}"
+
+
+def _wrap(module: nn.Module) -> None:
+    """Replace this one instance's forward by a checkpointed call of it."""
+    plain = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(plain, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    module.forward = forward
+
+
+def _repeated_blocks(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The outermost composite modules whose class occurs more than once among their siblings."""
+    counts = Counter(type(child) for child in model.children())
+    for name, child in model.named_children():
+        path = f"{prefix}{name}"
+        if _is_block(child) and counts[type(child)] > 1:
+            yield path, child
+        else:
+            yield from _repeated_blocks(child, f"{path}.")
+
+
+def _is_block(module: nn.Module) -> bool:
+    """A module with parameters and parts, which is not a mere container of other blocks."""
+    if isinstance(module, (nn.ModuleList, nn.ModuleDict)) or not any(module.children()):
+        return False
+    if next(module.parameters(), None) is None:
+        return False
+    if isinstance(module, nn.Sequential):
+        return not any(True for _ in _repeated_blocks(module))
+    return True
+
+
+def _is_chain(module: nn.Module) -> bool:
+    return (
+        type(module) is nn.Sequential
+        and len(module) >= 4
+        and all(not any(child.children()) for child in module)
+        and next(module.parameters(), None) is not None
+    )
+
+
+def _cut_chain(chain: nn.Module) -> None:
+    """Checkpoint all stretches but the last, as torch's checkpoint_sequential does."""
+    layers = list(chain.children())
+    length = math.ceil(len(layers) / math.isqrt(len(layers)))
+    stretches = [layers[i : i + length] for i in range(0, len(layers), length)]
+
+    def run(stretch: list[nn.Module], x: Any) -> Any:
+        for layer in stretch:
+            x = layer(x)
+        return x
+
+    def forward(x: Any) -> Any:
+        for stretch in stretches[:-1]:
+            x = checkpoint(run, stretch, x, use_reentrant=False, preserve_rng_state=False)
+        return run(stretches[-1], x)
+
+    chain.forward = forward

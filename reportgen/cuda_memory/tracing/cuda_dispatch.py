@@ -1,0 +1,308 @@
+"""LSTM, GRU and plain recurrent layers as cuDNN runs them: one call a layer stack.
+
+cuDNN keeps a reserve for the backward pass (see `library.json`) and takes a workspace during
+each call; the cells of the CPU path would show up as many small tensors instead.
+
+
+The CUDA personality: composite operators replaced by what they become on a CUDA device.
+
+A trace runs on fake CPU tensors, so torch would take its CPU branches. While `cuda_dispatch`
+lasts, the composite operators whose CUDA branch allocates differently are registered anew; the
+originals come back afterwards, whatever happens.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ..library_workspaces import Platform, library_figures
+from .autocast import autocast_arguments, register_cuda_autocast
+
+Tensor = torch.Tensor
+_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+
+
+def _reserve_elements(kind: str, states: int) -> int:
+    name = {"lstm": "lstm_reserve_gates", "gru": "gru_reserve_gates"}.get(kind, "rnn_reserve_gates")
+    return int(states * float(library_figures()["rnn"][name]["nominal"]))
+
+
+class _CudnnRnn(torch.autograd.Function):
+    """Allocates what `_cudnn_rnn` and its backward allocate; the values are never computed."""
+
+    @staticmethod
+    def forward(ctx: Any, layout: dict[str, Any], x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """`x` is [time, batch, features]; `rest` the states, then the weights."""
+        states, weights = rest[: layout["states"]], rest[layout["states"] :]
+        steps = x.shape[:-1]
+        output = x.new_empty((*steps, layout["output_width"]))
+        ends = [state.new_empty(state.shape) for state in states]
+        flat = steps.numel() * layout["hidden"] * layout["layers"] * layout["directions"]
+        reserve = x.new_empty((_reserve_elements(layout["kind"], flat) if layout["train"] else 0,))
+        workspace = x.new_empty((_GATES[layout["kind"]] * steps.numel() * layout["hidden"],))
+        del workspace
+        ctx.layout = layout
+        ctx.save_for_backward(x, output, reserve, *states, *weights)
+        return (output, *ends)
+
+    @staticmethod
+    def backward(ctx: Any, *_grads: Any) -> Any:
+        """Gradients of the input, the states and the weights, these in one flat buffer."""
+        x, _output, _reserve, *rest = ctx.saved_tensors
+        layout = ctx.layout
+        states, weights = rest[: layout["states"]], rest[layout["states"] :]
+        grad_x = x.new_empty(x.shape)
+        workspace = x.new_empty((_GATES[layout["kind"]] * x.shape[:-1].numel() * layout["hidden"],))
+        grad_states = [state.new_empty(state.shape) for state in states]
+        del workspace
+        flat = x.new_zeros((sum(weight.numel() for weight in weights),))
+        grad_weights = _views(flat, weights)
+        return (None, grad_x, *grad_states, *grad_weights)
+
+
+def _views(flat: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    views, start = [], 0
+    for weight in weights:
+        views.append(flat[start : start + weight.numel()].view(weight.shape))
+        start += weight.numel()
+    return views
+
+
+def _run(
+    kind: str,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    layers: int,
+    train: bool,
+    bidirectional: bool,
+) -> tuple[Tensor, ...]:
+    x, *rest = autocast_arguments((x, *states, *weights))
+    count = len(states)
+    hidden = rest[count + 1].shape[-1]
+    directions = 2 if bidirectional else 1
+    layout = {
+        "kind": kind,
+        "states": count,
+        "hidden": hidden,
+        "layers": layers,
+        "directions": directions,
+        "output_width": states[0].shape[-1] * directions,
+        "train": train or (torch.is_grad_enabled() and x.requires_grad),
+    }
+    return _CudnnRnn.apply(layout, x, *rest)  # type: ignore[no-any-return]
+
+
+def _padded(kind: str) -> Callable[..., tuple[Tensor, ...]]:
+    """The `.input` overload: one tensor of equal lengths."""
+
+    def run(
+        x: Tensor,
+        hx: Any,
+        params: Sequence[Tensor],
+        _has_biases: bool,
+        num_layers: int,
+        _dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> tuple[Tensor, ...]:
+        states = list(hx) if kind == "lstm" else [hx]
+        if batch_first:
+            x = x.transpose(0, 1).contiguous()
+        output, *ends = _run(kind, x, states, params, num_layers, train, bidirectional)
+        return (output.transpose(0, 1) if batch_first else output, *ends)
+
+    return run
+
+
+def _packed(kind: str) -> Callable[..., tuple[Tensor, ...]]:
+    """The `.data` overload: packed sequences of several lengths."""
+
+    def run(
+        data: Tensor,
+        _batch_sizes: Tensor,
+        hx: Any,
+        params: Sequence[Tensor],
+        _has_biases: bool,
+        num_layers: int,
+        _dropout: float,
+        train: bool,
+        bidirectional: bool,
+    ) -> tuple[Tensor, ...]:
+        states = list(hx) if kind == "lstm" else [hx]
+        return _run(kind, data, states, params, num_layers, train, bidirectional)
+
+    return run
+
+
+_RECURRENT: dict[str, Callable[..., Any]] = {
+    **{f"{kind}.input": _padded(kind) for kind in _GATES},
+    **{f"{kind}.data": _packed(kind) for kind in _GATES},
+}
+
+
+aten = torch.ops.aten
+_COMPOSITE = "CompositeImplicitAutograd"
+_FLASH_DTYPES = (torch.float16, torch.bfloat16)
+
+dispatch_lock = threading.RLock()
+"""Operators are registered for the whole process, so one trace at a time."""
+
+
+def _library() -> torch.library.Library:
+    make: Callable[..., torch.library.Library] = torch.library.Library
+    return make("aten", "IMPL")
+
+
+class KernelChoices:
+    """What was chosen while a personality lasted.
+
+    `depend_on_gpu` tells whether an older or newer card would have taken another kernel.
+    """
+
+    def __init__(self) -> None:
+        self.depend_on_gpu = False
+
+
+@contextmanager
+def cuda_dispatch(platform: Platform) -> Iterator[KernelChoices]:
+    """Take CUDA's branches for attention, dropout, recurrent layers and autocast meanwhile."""
+    choices = KernelChoices()
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    with dispatch_lock:
+        library = _library()
+        register: Callable[..., None] = library.impl
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)
+            for name, kernel in _composites(platform, choices).items():
+                register(name, kernel, _COMPOSITE, allow_override=True)
+            with register_cuda_autocast(library):
+                yield choices
+        finally:
+            forget: Callable[[], None] = library._destroy
+            forget()
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def _composites(platform: Platform, choices: KernelChoices) -> dict[str, Callable[..., Any]]:
+    return {
+        "scaled_dot_product_attention": _attention_for(platform, choices),
+        "dropout": _dropout,
+        **_RECURRENT,
+    }
+
+
+def _dropout(x: Tensor, p: float, train: bool) -> Tensor:
+    """The fused kernel keeps a mask of one byte an element."""
+    if not train or p == 0 or x.numel() == 0:
+        return x
+    result: Tensor = aten.native_dropout(x, p, train)[0]
+    return result
+
+
+def _attention_for(platform: Platform, choices: KernelChoices) -> Callable[..., Tensor]:
+    """Scaled dot-product attention that picks the kernel of this card."""
+
+    def attention(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        recent = platform.capability >= (8, 0)
+        kind, other = (
+            _attention_kind(generation, query, key, value, attn_mask, enable_gqa)
+            for generation in (recent, not recent)
+        )
+        choices.depend_on_gpu = choices.depend_on_gpu or kind != other
+        if kind == "flash":
+            return _flash(query, key, value, dropout_p, is_causal, scale)
+        if kind == "efficient":
+            return _efficient(query, key, value, attn_mask, dropout_p, is_causal, scale)
+        result: Tensor = aten._scaled_dot_product_attention_math(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )[0]
+        return result
+
+    return attention
+
+
+def _attention_kind(
+    recent: bool,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    enable_gqa: bool,
+) -> str:
+    """flash, else efficient, else math, by the conditions of native/transformers/cuda/sdp_utils.
+
+    `recent` is Ampere and later.
+    """
+    if query.dim() != 4 or not query.shape[-1] == key.shape[-1] == value.shape[-1]:
+        return "math"
+    width, half = query.shape[-1], query.dtype in _FLASH_DTYPES
+    if half and mask is None and width <= 256 and recent:
+        return "flash"
+    alignment = 8 if half else 4
+    if not recent and not half:
+        alignment = 1
+    usable = query.dtype in (*_FLASH_DTYPES, torch.float32) and width % alignment == 0
+    return "efficient" if usable and not enable_gqa else "math"
+
+
+def _flash(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+) -> Tensor:
+    """Heads are padded to a multiple of eight columns, as torch does."""
+    width = query.shape[-1]
+    if width % 8:
+        padding = (0, 8 - width % 8)
+        query, key, value = (torch.nn.functional.pad(t, padding) for t in (query, key, value))
+    result: Tensor = aten._scaled_dot_product_flash_attention(
+        query, key, value, dropout_p, is_causal, scale=scale
+    )[0]
+    return result[..., :width] if width % 8 else result
+
+
+def _efficient(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+) -> Tensor:
+    """A mask becomes an additive bias of the query's type, its rows aligned to 16 elements."""
+    bias = None
+    if mask is not None:
+        bias = mask
+        if bias.dtype is torch.bool:
+            bias = torch.zeros_like(bias, dtype=query.dtype).masked_fill_(mask.logical_not(), -1e4)
+        missing = -bias.shape[-1] % 16
+        if missing:
+            bias = torch.nn.functional.pad(bias, (0, missing))[..., : bias.shape[-1]]
+        shape = (query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+        bias = bias.expand(shape)
+    needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    result: Tensor = aten._scaled_dot_product_efficient_attention(
+        query, key, value, bias, needs_gradient, dropout_p, is_causal, scale=scale
+    )[0]
+    return result

@@ -1,0 +1,268 @@
+"""What CUDA kernels allocate besides their outputs, operator by operator.
+
+Each function here notes the outputs of one ATen call and the scratch memory around them, in the
+order in which the CUDA implementation asks for it. Sources: the kernels under
+aten/src/ATen/native/cuda and native/transformers/cuda of torch 2.6 to 2.11.
+
+
+Quick answers for operators whose fake kernels are slow: only shapes and types matter here.
+
+A fake batch norm runs through a Python decomposition and an in-place foreach operator through
+hundreds of tensors, to no effect on memory. Values are never computed in a fake run anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from ..cudnn import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT
+from ..memory_trace import Request
+from .storage_recorder import Kernel, Shortcut, StorageRecorder
+
+aten = torch.ops.aten
+Args = tuple[Any, ...]
+
+_INDEX_BYTES = 8
+_FP32_BYTES = 4
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _convolution(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """Output, then the workspace of the call."""
+    recorder.output(result)
+    x, weight, transposed = args[0], args[1], args[6]
+    kind = INPUT_GRADIENT if transposed else FORWARD
+    recorder.request(_workspace(kind, x, weight, result, args[3:]))
+
+
+def _convolution_backward(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """Gradient of the input, of the weight, of the bias; a workspace for the first two."""
+    grad_output, x, weight, transposed = args[0], args[1], args[2], args[7]
+    kinds = (FORWARD if transposed else INPUT_GRADIENT, WEIGHT_GRADIENT)
+    for gradient, kind in zip(result[:2], kinds, strict=True):
+        if gradient is not None:
+            recorder.output(gradient)
+            recorder.request(_workspace(kind, x, weight, grad_output, args[4:]))
+    recorder.outputs(result[2])
+
+
+def _workspace(
+    kind: int, x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor, layout: Args
+) -> Request:
+    """The request of one cuDNN call; `layout` is stride, padding, dilation, transposed, ....
+
+    A transposed convolution is the input gradient of the plain one, so its ends change places.
+    """
+    stride, padding, dilation, transposed = layout[:4]
+    if transposed:
+        x, y = y, x
+    spatial = weight.dim() - 2
+    low = x.dtype is torch.bfloat16
+    numbers = (
+        kind, x.element_size(), int(low), spatial, *x.shape, *weight.shape, *y.shape,
+        *_per_axis(stride, spatial), *_per_axis(padding, spatial), *_per_axis(dilation, spatial),
+    )  # fmt: skip
+    return Request(rule="convolution", numbers=numbers, optional=True)
+
+
+def _per_axis(values: Any, spatial: int) -> list[int]:
+    return list(values) if len(values) == spatial else list(values) * spatial
+
+
+def _matmul(recorder: StorageRecorder, _args: Args, result: Any) -> None:
+    """Output, then cuBLAS's workspace at its first use in this thread."""
+    recorder.output(result)
+    recorder.request_once("cublas")
+
+
+def _addmm(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """A bias of one dimension goes through cublasLt, which has its own scratch up to 2.10."""
+    recorder.output(result)
+    if args[0].dim() == 1:
+        recorder.request(Request(rule="cublaslt_call"))
+        recorder.request_once("cublaslt_kept")
+    recorder.request_once("cublas")
+
+
+def _embedding_backward(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """Sorted indices and fp32 partial sums, above 3,072 indices."""
+    recorder.output(result)
+    grad, indices, rows = args[0], args[1], int(args[2])
+    numbers = (indices.numel(), rows, grad.shape[-1], indices.element_size())
+    recorder.request(Request(rule="embedding_backward", numbers=numbers), category="temporary")
+
+
+def _index_put(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """With accumulation: linear, sorted and original indices and the radix sort's scratch."""
+    recorder.outputs(result)
+    if len(args) > 3 and args[3]:
+        elements = max((i.numel() for i in args[1] if i is not None), default=0)
+        recorder.scratch(5 * _INDEX_BYTES * elements)
+
+
+def _sort(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """Values and indices are sorted through a second buffer of both."""
+    recorder.outputs(result)
+    recorder.scratch(_nbytes(args[0]) + 2 * _INDEX_BYTES * args[0].numel())
+
+
+def _scan(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """Scans through cub keep a few bytes a tile; only whole-tensor scans use it."""
+    recorder.outputs(result)
+    if args[0].dim() == 1:
+        recorder.scratch(args[0].numel() // 128 + 1024)
+
+
+def _nonzero(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """A count, then the flat indices before they are split by dimension."""
+    recorder.outputs(result)
+    recorder.scratch(_INDEX_BYTES * args[0].numel())
+
+
+def _flash_backward(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """fp32 softmax sums and query gradients, padded to 128 rows and 32 columns."""
+    recorder.outputs(result)
+    query = args[1]
+    batch, heads, rows, width = query.shape
+    padded_rows = _round_up(rows, 128)
+    recorder.scratch(_FP32_BYTES * batch * heads * padded_rows)
+    recorder.scratch(_FP32_BYTES * batch * heads * padded_rows * _round_up(width, 32))
+    if args[2].shape[1] != heads:
+        recorder.scratch(2 * _nbytes(query))
+
+
+def _efficient_backward(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """fp32 row sums, and fp32 accumulators for keys and values where they are not fp32."""
+    recorder.outputs(result)
+    query, key = args[1], args[2]
+    batch, heads, rows, width = query.shape
+    recorder.scratch(_FP32_BYTES * batch * heads * _round_up(rows, 32))
+    if query.element_size() < _FP32_BYTES or width > 128:
+        columns = _round_up(key.shape[2], 128)
+        recorder.scratch(_FP32_BYTES * batch * heads * columns * _round_up(width, 32))
+
+
+def _round_up(size: int, step: int) -> int:
+    return math.ceil(size / step) * step
+
+
+CUDA_KERNELS: dict[Any, Kernel] = {
+    aten.convolution.default: _convolution,
+    aten.convolution_backward.default: _convolution_backward,
+    aten.mm.default: _matmul,
+    aten.bmm.default: _matmul,
+    aten.baddbmm.default: _matmul,
+    aten.addbmm.default: _matmul,
+    aten.mv.default: _matmul,
+    aten.addmv.default: _matmul,
+    aten.addmm.default: _addmm,
+    aten._addmm_activation.default: _addmm,
+    aten.embedding_dense_backward.default: _embedding_backward,
+    aten.index_put.default: _index_put,
+    aten.index_put_.default: _index_put,
+    aten._index_put_impl_.default: _index_put,
+    aten.sort.default: _sort,
+    aten.sort.stable: _sort,
+    aten.argsort.default: _sort,
+    aten.cumsum.default: _scan,
+    aten.cumprod.default: _scan,
+    aten.nonzero.default: _nonzero,
+    aten._scaled_dot_product_flash_attention_backward.default: _flash_backward,
+    aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward,
+}
+
+
+Tensor = torch.Tensor
+
+
+def _batch_norm(args: tuple[Any, ...]) -> Any:
+    """Output, saved mean and inverse deviation, these empty outside training and fp32 in it."""
+    x, training = args[0], args[5]
+    channels = x.shape[1] if training else 0
+    dtype = torch.float32 if x.element_size() < 4 else x.dtype
+    saved = tuple(torch.empty(channels, dtype=dtype) for _ in range(2))
+    return (_empty_like(x), *saved)
+
+
+def _batch_norm_backward(args: tuple[Any, ...]) -> Any:
+    x, weight, mask = args[1], args[2], args[9]
+    parameter = weight if weight is not None else x
+    gradients = [
+        torch.empty(x.shape[1], dtype=parameter.dtype) if wanted else None for wanted in mask[1:]
+    ]
+    return (_empty_like(x) if mask[0] else None, *gradients)
+
+
+def _like_second(args: tuple[Any, ...]) -> Any:
+    return _empty_like(args[1]) if args[0].dtype is args[1].dtype else NotImplemented
+
+
+def _in_place(args: tuple[Any, ...]) -> Any:
+    """The operand itself; scalars keep their values, because optimizers read their steps."""
+    return args[0] if args[0].dim() else NotImplemented
+
+
+def _in_place_list(args: tuple[Any, ...]) -> Any:
+    tensors = args[0]
+    return None if tensors and tensors[0].dim() else NotImplemented
+
+
+def _new_list(args: tuple[Any, ...]) -> Any:
+    tensors = args[0]
+    return (
+        [_empty_like(tensor) for tensor in tensors]
+        if tensors and tensors[0].dim()
+        else NotImplemented
+    )
+
+
+def _zeros(args: tuple[Any, ...]) -> Any:
+    return _empty_like(args[0]) if args[0].dim() else NotImplemented
+
+
+def _empty_like(tensor: Tensor) -> Tensor:
+    """A new tensor of the same shape, type and layout, dense."""
+    if tensor.is_contiguous():
+        return torch.empty(tensor.shape, dtype=tensor.dtype)
+    return torch.empty_like(tensor)
+
+
+_IN_PLACE = "relu_ hardtanh_ silu_ hardswish_ add_.Tensor mul_.Tensor copy_ zero_ fill_.Scalar"
+_IN_PLACE_LISTS = (
+    "_foreach_add_.Tensor _foreach_add_.List _foreach_add_.Scalar _foreach_mul_.Scalar "
+    "_foreach_mul_.List _foreach_mul_.Tensor _foreach_lerp_.Scalar _foreach_lerp_.List "
+    "_foreach_addcmul_.Scalar _foreach_addcdiv_.Scalar _foreach_addcdiv_.ScalarList "
+    "_foreach_addcmul_.ScalarList _foreach_div_.ScalarList _foreach_div_.List "
+    "_foreach_div_.Scalar _foreach_sqrt_ _foreach_neg_ _foreach_zero_ _foreach_sub_.Scalar "
+    "_foreach_reciprocal_ _foreach_copy_ _foreach_maximum_.List"
+)
+
+_NEW_LISTS = "_foreach_sqrt _foreach_add.List _foreach_mul.Scalar _foreach_neg _foreach_sub.List"
+
+
+def _overloads(names: str) -> list[Any]:
+    """The operator overloads of these names that this torch has."""
+    found = []
+    for name in names.split():
+        packet, _, overload = name.partition(".")
+        operator = getattr(getattr(aten, packet, None), overload or "default", None)
+        if operator is not None:
+            found.append(operator)
+    return found
+
+
+FAKE_SHORTCUTS: dict[Any, Shortcut] = {
+    aten.native_batch_norm.default: _batch_norm,
+    aten.native_batch_norm_backward.default: _batch_norm_backward,
+    aten.threshold_backward.default: _like_second,
+    aten.zeros_like.default: _zeros,
+    **dict.fromkeys(_overloads(_NEW_LISTS), _new_list),
+    **dict.fromkeys(_overloads(_IN_PLACE), _in_place),
+    **dict.fromkeys(_overloads(_IN_PLACE_LISTS), _in_place_list),
+}

@@ -1,0 +1,245 @@
+"""A fake mode for models that call their modules in threads of their own.
+
+A stand-in for the model: the same modules over fake tensors, so the model stays untouched.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from ..errors import UntraceableModelError
+
+
+class _State(threading.local):
+    """What torch's mode keeps of the thread that is in it, and so belongs to that thread."""
+
+    def __init__(self) -> None:
+        self.in_kernel = False
+        self.entered: list[Any] = []
+
+
+class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
+    """torch's fake mode with a state for each thread.
+
+    In torch's all threads share it: one that runs an operator while another is in a kernel fails,
+    or sees its tensors on the meta device.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        self._state = _State()
+        super().__init__(allow_non_fake_inputs=True)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator; some of higher order know torch's mode by its very class."""
+        if isinstance(func, HigherOrderOperator):
+            from torch._higher_order_ops.utils import registered_hop_fake_fns
+
+            known: Any = registered_hop_fake_fns  # its annotation names another class
+            if func not in known:
+                return func.python_key_table[FakeTensorMode](self, *args, **(kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs or {})
+
+    @property
+    def in_kernel_invocation(self) -> bool:
+        """Whether this thread computes with meta tensors now."""
+        return self._state.in_kernel
+
+    @in_kernel_invocation.setter
+    def in_kernel_invocation(self, value: bool) -> None:
+        self._state.in_kernel = value
+
+    @property
+    def enter_stack(self) -> list[Any]:
+        """How this thread came into the mode, once for every time."""
+        return self._state.entered
+
+    @enter_stack.setter
+    def enter_stack(self, value: list[Any]) -> None:
+        self._state.entered = value
+
+
+Tensor = torch.Tensor
+MakeInputs = Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]
+
+LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def fake_copy(model: nn.Module, fake: FakeMode, *, precision: str) -> nn.Module:
+    """A copy of the model whose parameters and buffers are fake CPU tensors.
+
+    No weight is read or copied, so weights may be real, on `meta`, or larger than memory. Tied
+    weights stay tied. In pure low precision floating tensors take that type.
+    """
+    _check_supported_on_cuda(model)
+    memo: dict[int, Any] = {}
+    convert = _Converter(fake, LOW_PRECISION.get(precision))
+    for tensor in _state(model):
+        memo[id(tensor)] = convert(tensor)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception:
+        return _rebuilt(model, memo)
+
+
+def _check_supported_on_cuda(model: nn.Module) -> None:
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        raise UntraceableModelError(
+            "the model has lazy parameters without a shape", "run it once on an example input"
+        )
+    for module in nn.Module.modules(model):
+        if ".ao.nn.quantized" in type(module).__module__:
+            raise UntraceableModelError(
+                f"{type(module).__name__} is a quantized layer for CPUs without a CUDA kernel",
+                "estimate the model before it is quantized",
+            )
+
+
+class _Converter:
+    """Fake tensors for real or meta ones; tensors that share a storage still share it."""
+
+    def __init__(self, fake: FakeMode, dtype: torch.dtype | None) -> None:
+        self._fake = fake
+        self._dtype = dtype
+        self._bases: dict[tuple[int, torch.dtype], Tensor] = {}
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        dtype = self._dtype if self._dtype and tensor.is_floating_point() else tensor.dtype
+        with self._fake, torch.no_grad():
+            made = self._view(tensor, dtype)
+            if isinstance(tensor, nn.Parameter):
+                return nn.Parameter(made, requires_grad=tensor.requires_grad)
+            return made
+
+    def _view(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        if tensor.layout is not torch.strided:
+            return torch.empty(tensor.shape, dtype=dtype)
+        storage = tensor.untyped_storage()
+        elements = storage.nbytes() // tensor.element_size()
+        if elements <= tensor.numel():
+            return torch.empty_strided(tensor.size(), tensor.stride(), dtype=dtype)
+        key = (storage._cdata, dtype)
+        if key not in self._bases:
+            self._bases[key] = torch.empty(elements, dtype=dtype)
+        return self._bases[key].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+
+
+def _state(model: nn.Module) -> Iterator[Tensor]:
+    for module in nn.Module.modules(model):
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None:
+                yield tensor
+
+
+def _rebuilt(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """A structural copy for models that deepcopy refuses: other attributes are shared."""
+    known = memo.get(id(model))
+    if isinstance(known, nn.Module):
+        return known
+    made = model.__class__.__new__(model.__class__)
+    memo[id(model)] = made
+    made.__dict__.update(model.__dict__)
+    for field in ("_parameters", "_buffers"):
+        state = model.__dict__[field]
+        made.__dict__[field] = {
+            name: None if tensor is None else memo[id(tensor)] for name, tensor in state.items()
+        }
+    made.__dict__["_modules"] = {
+        name: None if child is None else _rebuilt(child, memo)
+        for name, child in model._modules.items()
+    }
+    return made
+
+
+def fake_inputs(
+    make_inputs: MakeInputs, batch: int, fake: FakeMode, *, precision: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as fake CPU tensors, whatever device and kind `make_inputs` gives.
+
+    It is called inside the fake mode first, so that a large batch costs nothing.
+    """
+    try:
+        with fake:
+            args, kwargs = make_inputs(batch)
+    except Exception:
+        args, kwargs = real_inputs(make_inputs, batch)
+    return new_fake_inputs(args, fake, precision), new_fake_inputs(kwargs, fake, precision)
+
+
+def real_inputs(make_inputs: MakeInputs, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What `make_inputs` gives outside any mode; its failure is the caller's to fix."""
+    try:
+        return make_inputs(batch)
+    except Exception as err:
+        raise UntraceableModelError(
+            f"the example inputs for batch {batch} cannot be made: {err}",
+            "make_inputs(batch) must return positional and keyword arguments",
+        ) from err
+
+
+def new_fake_inputs(value: Any, fake: FakeMode, precision: str = "fp32") -> Any:
+    """Nested inputs with every tensor made anew as a fake CPU tensor of that shape and type."""
+    if isinstance(value, Tensor):
+        return _new_fake_tensor(value, fake, LOW_PRECISION.get(precision))
+    if isinstance(value, (list, tuple)):
+        items = [new_fake_inputs(item, fake, precision) for item in value]
+        if hasattr(value, "_fields"):
+            return type(value)(*items)
+        return type(value)(items)
+    if isinstance(value, dict):
+        return {key: new_fake_inputs(item, fake, precision) for key, item in value.items()}
+    return value
+
+
+def _new_fake_tensor(tensor: Tensor, fake: FakeMode, dtype: torch.dtype | None) -> Tensor:
+    wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    with fake:
+        if isinstance(tensor, FakeTensor) and tensor.fake_mode is not fake:
+            return torch.empty(tuple(tensor.shape), dtype=wanted)
+        made = torch.empty_strided(tuple(tensor.shape), tensor.stride(), dtype=wanted)
+        return made.requires_grad_(tensor.requires_grad)
+
+
+def real_copy(model: nn.Module, precision: str) -> nn.Module:
+    """A copy to compute with, in the step's precision where that is a low one."""
+    made = copy.deepcopy(model)
+    return made.to(LOW_PRECISION[precision]) if precision in LOW_PRECISION else made
+
+
+def clone_inputs(value: Any, precision: str) -> Any:
+    """Nested real inputs with every tensor copied, floating ones in the step's precision."""
+    if isinstance(value, torch.Tensor):
+        low = LOW_PRECISION.get(precision) if value.is_floating_point() else None
+        with torch.no_grad():  # a recorder must see the copy alone, and `detach` shows the original
+            return torch.empty_like(value, dtype=low, requires_grad=False).copy_(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(clone_inputs(item, precision) for item in value)
+    if isinstance(value, dict):
+        return {key: clone_inputs(item, precision) for key, item in value.items()}
+    return value
+
+
+@contextmanager
+def suppress_warnings() -> Iterator[None]:
+    """No warnings of the model's, no complaints of fake tensors: what fails is told in words."""
+    complaints = logging.getLogger("torch._subclasses.fake_tensor")
+    level = complaints.level
+    complaints.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        complaints.setLevel(level)

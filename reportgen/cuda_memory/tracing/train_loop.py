@@ -1,0 +1,271 @@
+"""A scalar to differentiate, out of whatever a model returns.
+
+The torch optimizer of a step, in the form that a CUDA run would take.
+
+The user's loop: load a batch, forward, loss, backward, optimizer step, and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..errors import StepError
+from ..step import Loss, Step
+
+Tensor = torch.Tensor
+
+
+def make_target(output: Any, loss: str | Loss) -> Tensor | None:
+    """The labels that cross-entropy needs, or None where the loss needs none.
+
+    The classes are dimension 1 of an image or a row, the last dimension of a sequence.
+    """
+    if loss != "cross_entropy" or scalar_of(output) is not None:
+        return None
+    logits = main_tensor(output)
+    if logits.dim() < 2 or not logits.is_floating_point():
+        return None
+    shape = (logits.shape[0], *logits.shape[2:]) if logits.dim() != 3 else logits.shape[:2]
+    return torch.zeros(shape, dtype=torch.int64, device=logits.device)
+
+
+def scalar_loss(output: Any, target: Tensor | None, loss: str | Loss) -> Tensor:
+    """The loss, a tensor of one element; a loss that the model computes itself comes first.
+
+    Where cross-entropy does not apply to the output's shape, its mean is taken.
+    """
+    if callable(loss):
+        return _checked(loss(output))
+    own = scalar_of(output)
+    if own is not None:
+        return own
+    if loss == "sum":
+        return _checked(_total([t.sum() for t in _floats(output)]))
+    if loss == "mean" or target is None:
+        return _checked(_total([t.mean() for t in _floats(output)]))
+    logits = main_tensor(output)
+    if logits.dim() == 3:
+        return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1))
+    return functional.cross_entropy(logits, target)
+
+
+def scalar_of(output: Any) -> Tensor | None:
+    """The loss that the output already holds: its `loss`, or a dict of scalar losses summed."""
+    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if isinstance(own, Tensor) and own.numel() == 1:
+        return own
+    if isinstance(output, Mapping) and output:
+        values = list(output.values())
+        if all(isinstance(value, Tensor) and value.dim() == 0 for value in values):
+            return _total(values)
+    if isinstance(output, Tensor) and output.dim() == 0:
+        return output
+    return None
+
+
+def main_tensor(output: Any) -> Tensor:
+    """The first floating tensor of the output: its logits, in the models people train."""
+    for tensor in _floats(output):
+        return tensor
+    raise StepError(
+        f"the output, a {type(output).__name__}, has no floating tensor to make a loss of",
+        "give a loss function of the output",
+    )
+
+
+def _floats(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _floats(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _floats(item)
+    elif hasattr(value, "__dict__"):
+        for item in vars(value).values():
+            yield from _floats(item)
+
+
+def _total(values: list[Tensor]) -> Tensor | None:
+    if not values:
+        return None
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def _checked(value: Any) -> Tensor:
+    if isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad:
+        return value
+    raise StepError(
+        "the loss is not one number that depends on the parameters",
+        "return a scalar tensor computed from the model's output",
+    )
+
+
+_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "sgd": ("SGD", {"lr": 0.01}),
+    "momentum": ("SGD", {"lr": 0.01, "momentum": 0.9}),
+    "nesterov": ("SGD", {"lr": 0.01, "momentum": 0.9, "nesterov": True}),
+    "adam": ("Adam", {}),
+    "adamw": ("AdamW", {}),
+    "rmsprop": ("RMSprop", {}),
+    "adagrad": ("Adagrad", {}),
+    "adafactor": ("Adafactor", {}),
+}
+_FUSED = ("sgd", "momentum", "nesterov", "adam", "adamw", "adagrad")
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], step: Step) -> torch.optim.Optimizer | None:
+    """The optimizer of the step over the parameters that train; None without any.
+
+    Forms are always asked for by name, because torch takes the for-loop for CPU tensors and
+    foreach for CUDA tensors.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if step.optimizer == "none" or not trained:
+        return None
+    if step.fused_optimizer and step.optimizer not in _FUSED:
+        raise StepError(
+            f"torch has no fused {step.optimizer}", f"fused exists for {', '.join(_FUSED)}"
+        )
+    name, defaults = _CLASSES[step.optimizer]
+    arguments: dict[str, Any] = {**defaults, **dict(step.optimizer_arguments)}
+    arguments["foreach"] = step.implementation == "foreach"
+    if step.fused_optimizer:
+        arguments["fused"] = True
+    try:
+        optimizer: torch.optim.Optimizer = getattr(torch.optim, name)(trained, **arguments)
+    except TypeError as err:
+        raise StepError(
+            f"{step.optimizer} does not take these arguments: {err}",
+            f"see torch.optim.{name}",
+        ) from err
+    return optimizer
+
+
+def state_tensors(optimizer: torch.optim.Optimizer) -> Iterable[torch.Tensor]:
+    """Everything the optimizer keeps between steps, of more than one element."""
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, torch.Tensor) and value.dim():
+                yield value
+
+
+class Observer(Protocol):
+    """Who is told how far a step has come; `StorageRecorder` is one."""
+
+    def mark(self, phase: str) -> None:
+        """Start a phase."""
+
+    def relabel(self, tensors: Iterable[torch.Tensor], category: str) -> None:
+        """Name what these tensors are for."""
+
+    def relabel_gradients(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Name the gradients of these parameters."""
+
+
+Batch = tuple[tuple[Any, ...], dict[str, Any]]
+_AMP = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+
+
+def run_inference(
+    observer: Observer,
+    model: nn.Module,
+    next_batch: Callable[[], Batch],
+    step: Step,
+    device: str = "cpu",
+) -> None:
+    """Forward passes without gradients; the last result lives until the next one is bound."""
+    output = None
+    with torch.no_grad():
+        for _ in range(step.iterations):
+            observer.mark("inputs")
+            args, kwargs = next_batch()
+            observer.mark("forward")
+            with _autocast(step, device):
+                output = model(*args, **kwargs)
+    observer.mark("end")
+    del output
+
+
+def run_training(
+    observer: Observer,
+    model: nn.Module,
+    next_batch: Callable[[], Batch],
+    step: Step,
+    device: str = "cpu",
+) -> None:
+    """Training iterations as people write them: locals live on into the next iteration."""
+    optimizer = make_optimizer(model.parameters(), step)
+    scaler = _Scaler(device) if step.precision == "amp-fp16" else None
+    named = list(model.named_parameters())
+    zero = optimizer.zero_grad if optimizer is not None else model.zero_grad
+    output = loss = target = None
+    for iteration in range(step.iterations):
+        if step.zero_grad in ("before_forward", "in_place"):
+            zero(set_to_none=step.zero_grad != "in_place")
+        for micro in range(step.accumulation):
+            observer.mark("inputs")
+            args, kwargs = next_batch()
+            observer.mark("forward")
+            with _autocast(step, device):
+                output = model(*args, **kwargs)
+                if target is None or iteration + micro < 2:
+                    observer.mark("inputs")
+                    target = make_target(output, step.loss)
+                observer.mark("loss")
+                loss = scalar_loss(output, target, step.loss)
+                if step.accumulation > 1:
+                    loss = loss / step.accumulation
+            if step.zero_grad == "before_backward" and micro == 0:
+                zero()
+            observer.mark("backward")
+            (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+            observer.relabel_gradients(named)
+        observer.mark("optimizer")
+        if optimizer is not None:
+            if scaler is not None:
+                scaler.unscale(optimizer)
+            optimizer.step()
+            observer.relabel(state_tensors(optimizer), "optimizer_state")
+        if step.zero_grad == "after_step":
+            zero()
+    observer.mark("end")
+
+
+class _Scaler:
+    """What `torch.amp.GradScaler` allocates: the scale, and a few scalars at each unscaling."""
+
+    def __init__(self, device: str) -> None:
+        self._scale = torch.full((1,), 65536.0, device=device)
+        self._growth = torch.full((1,), 0, dtype=torch.int32, device=device)
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss * self._scale
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        inverse = self._scale.double().reciprocal().float()
+        found = torch.zeros_like(inverse)
+        gradients = [
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        torch._foreach_mul_(gradients, 1.0)
+        del inverse, found
+
+
+def _autocast(step: Step, device: str) -> AbstractContextManager[Any]:
+    dtype = _AMP.get(step.precision)
+    return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)

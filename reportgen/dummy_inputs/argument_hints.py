@@ -1,0 +1,295 @@
+"""What the name, annotation, documentation and use of an argument of `forward` say about it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any, Literal
+
+from reportgen.dummy_inputs.candidate import constant, filled, indices, tensor
+from reportgen.dummy_inputs.from_layers import LENGTH, ones
+from reportgen.manifest import InputSpec
+
+NODES, EDGES = 16, 32
+GRAPH_DIMS = {"nodes": NODES, "edges": EDGES}
+_FEWEST_NODES = 4  # every edge joins some of the first, so that fewer nodes run as well
+_SAMPLES = 16_000
+
+Tables = list[int]
+"""How many rows each embedding of the model has."""
+
+
+def is_edge_list(name: str) -> bool:
+    """Whether an argument lists the edges of a graph, each by its two nodes."""
+    return re.fullmatch(r"edge_?(index|indices|list)|edges", name.lower()) is not None
+
+
+def options_of_name(name: str, tables: Tables) -> list[InputSpec]:
+    """What an argument called `name` usually is; [] for a name that says nothing."""
+    for pattern, make in _BY_NAME:
+        if re.fullmatch(pattern, name.lower()):
+            return list(make(tables))
+    return []
+
+
+def prefers(name: str) -> Callable[[InputSpec], bool] | None:
+    """Which of any proposals suit the name best; None for a name that says nothing."""
+    lowered = name.lower()
+    if re.fullmatch(_INDICES, lowered):
+        return lambda item: item.dtype == "int64"
+    if re.fullmatch(_PICTURES, lowered):
+        return lambda item: len(item.shape or ()) == 4
+    if re.fullmatch(_SEQUENCES, lowered):
+        return lambda item: len(item.shape or ()) == 3
+    return None
+
+
+def is_state(name: str) -> bool:
+    """Whether an argument holds the state of a recurrent layer."""
+    return (
+        re.fullmatch(r"([hc]_?[0nx]?|hc|hiddens?|(\w+_)?states?|memory)", name.lower()) is not None
+    )
+
+
+_INDICES = r".*(ids|tokens|index|indices|idx)|text|words?|src|tgt|source|target|sentences?|query"
+_PICTURES = r"images?|imgs?|pictures?|pixels?|pixel_values|frames?|photos?"
+_SEQUENCES = r"sequences?|seq|embeddings?|embeds?|.*_embeds|hidden_states"
+
+
+def _masks(_: Tables) -> Iterator[InputSpec]:
+    yield ones("batch", LENGTH)
+    yield tensor(None, "batch", LENGTH, dtype="bool")
+    yield tensor(None, LENGTH, LENGTH, dtype="bool")
+    yield tensor(None, "batch", 1, 224, 224)
+
+
+def _times(_: Tables) -> Iterator[InputSpec]:
+    yield indices(None, "batch", count=1000)
+    yield tensor(None, "batch", low=0.0, high=1.0)
+    yield tensor(None, "batch", 1, low=0.0, high=1.0)
+
+
+def _labels(tables: Tables) -> Iterator[InputSpec]:
+    for count in sorted(tables) or [2]:
+        yield indices(None, "batch", count=count)
+
+
+def _offsets(_: Tables) -> Iterator[InputSpec]:
+    yield filled(None, "batch", value=0)
+
+
+def _lengths(_: Tables) -> Iterator[InputSpec]:
+    yield filled(None, "batch", value=LENGTH)
+
+
+def _sound(_: Tables) -> Iterator[InputSpec]:
+    yield tensor(None, "batch", _SAMPLES)
+    yield tensor(None, "batch", 1, _SAMPLES)
+
+
+def _factors(_: Tables) -> Iterator[InputSpec]:
+    yield constant(None, 1.0, keyword=False)
+
+
+def _counts(_: Tables) -> Iterator[InputSpec]:
+    yield constant(None, 1, keyword=False)
+    yield constant(None, 2, keyword=False)
+
+
+def _edges(_: Tables) -> Iterator[InputSpec]:
+    yield indices(None, 2, "edges", count=_FEWEST_NODES)
+
+
+def _of_edges(_: Tables) -> Iterator[InputSpec]:
+    yield tensor(None, "edges", low=0.0, high=1.0)
+    yield tensor(None, "edges", 1)
+
+
+def _adjacency(_: Tables) -> Iterator[InputSpec]:
+    yield tensor(None, "nodes", "nodes", low=0.0, high=1.0)
+
+
+_BY_NAME: tuple[tuple[str, Callable[[Tables], Iterator[InputSpec]]], ...] = (
+    (r".*mask", _masks),
+    (r"t|times?|time_?steps?|sigmas?|noise_levels?", _times),
+    (r"y|(class_?)?labels?|class(es)?|class_id|targets?|cond", _labels),
+    (r"(.*_)?scale|temperature|alpha|beta|gamma|eps(ilon)?|rate", _factors),
+    (r"k|n|top_?k|(num|n)_\w+|max_\w+", _counts),
+    (r"offsets?", _offsets),
+    (r"(.*_)?(lengths?|lens)", _lengths),
+    (r"wave(form)?s?|audios?|speech|sound|signals?", _sound),
+    (r"edge_?(index|indices|list)|edges", _edges),
+    (r"edge_(attrs?|weights?|features?)", _of_edges),
+    (r"adj(acency)?(_matrix)?", _adjacency),
+)
+
+
+Kind = Literal["tensor", "constant", "list", "tuple", "dict"]
+_CONSTANTS: dict[object, tuple[Any, ...]] = {
+    str: ("",),
+    bool: (True, False),
+    int: (1, 2),
+    float: (1.0, 0.5),
+    type(None): (None,),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """What one argument is taken for.
+
+    Attributes:
+        kind: of the manifest's forms.
+        values: the constants to try.
+        parts: what a list, a tuple or a dict holds; one for all where it is one.
+        keys: of a dict.
+        doubtful: whether it may also be a tensor, because the code may handle both.
+        optional: whether it may be None instead.
+        unsupported_class: the class of object it requires, which a manifest cannot describe; or "".
+    """
+
+    kind: Kind = "tensor"
+    values: tuple[str | bool | int | float | None, ...] = ()
+    parts: tuple[Usage, ...] = ()
+    keys: tuple[str, ...] = ()
+    doubtful: bool = False
+    optional: bool = False
+    unsupported_class: str = ""
+
+
+_TENSOR = Usage()
+_TENSORS_PASS = ("torch", "builtins", "typing", "numpy", "jaxtyping", "torchtyping", "tensordict")
+
+
+def usages_of(forward: Callable[..., Any], names: Iterable[str]) -> dict[str, Usage]:
+    """What each argument is taken for: the annotation's word first, then the code's."""
+    hints, code = _hints(forward), _code(forward)
+    found = {name: _of_hint(hints.get(name)) for name in names}
+    return {name: _refined(usage, _NameUsage(name, code)) for name, usage in found.items()}
+
+
+def _hints(forward: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(forward)
+    except Exception:  # an annotation may be any expression
+        return {}
+
+
+def _code(forward: Callable[..., Any]) -> ast.AST:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(forward)))
+    except (OSError, TypeError, SyntaxError):  # made at run time, or compiled
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _of_hint(hint: Any) -> Usage:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        usages = [_of_hint(one) for one in arguments if one is not type(None)]
+        optional = len(usages) < len(arguments)
+        return replace(usages[0], optional=optional) if usages else _TENSOR
+    if isinstance(hint, typing.Hashable) and hint in _CONSTANTS:
+        return Usage(kind="constant", values=_CONSTANTS[hint])
+    origin = typing.get_origin(hint) or hint
+    if origin is typing.Literal:
+        return Usage(kind="constant", values=arguments)
+    return _of_class(origin, arguments) if isinstance(origin, type) else _TENSOR
+
+
+def _of_class(origin: type, arguments: tuple[Any, ...]) -> Usage:
+    if is_dataclass(origin) or hasattr(origin, "_fields") or _is_custom_class(origin):
+        return Usage(unsupported_class=origin.__name__)
+    if issubclass(origin, Mapping):
+        return Usage(kind="dict", parts=(_of_hint(arguments[1]),) if arguments else (_TENSOR,))
+    if issubclass(origin, tuple):
+        known = [_of_hint(one) for one in arguments if one is not Ellipsis]
+        return Usage(kind="tuple", parts=tuple(known if len(known) > 1 else known * 2))
+    if origin is list or (arguments and issubclass(origin, Iterable)):
+        return Usage(kind="list", parts=(_of_hint(arguments[0]) if arguments else _TENSOR,) * 2)
+    return _TENSOR
+
+
+def _is_custom_class(origin: type) -> bool:
+    """Whether a class makes its objects itself, and is none of those that tensors pass for."""
+    return "__init__" in vars(origin) and origin.__module__.split(".")[0] not in _TENSORS_PASS
+
+
+def _refined(usage: Usage, usage_in_code: _NameUsage) -> Usage:
+    """What the annotation left open: the keys of a dict, the words of a text."""
+    if usage.kind == "constant" and usage.values == ("",):
+        return replace(usage, values=(*usage_in_code.texts(), ""))
+    if usage.kind == "dict" or (usage == _TENSOR and usage_in_code.keys()):
+        keys, parts = usage_in_code.keys(), usage.parts or (_TENSOR,)
+        return replace(usage, kind="dict", keys=keys, parts=parts, doubtful=not usage.parts)
+    if usage == _TENSOR and usage_in_code.texts():
+        return Usage(kind="constant", values=usage_in_code.texts())
+    unpacked = usage_in_code.unpacked()
+    if unpacked and usage == _TENSOR:
+        return Usage(kind="tuple", parts=(_TENSOR,) * unpacked, doubtful=True)
+    if unpacked and len(set(usage.parts)) == 1:
+        return replace(usage, parts=usage.parts[:1] * unpacked)
+    return usage
+
+
+class _NameUsage:
+    """What some code does with one name."""
+
+    def __init__(self, name: str, code: ast.AST) -> None:
+        self._name = name
+        self._nodes = list(ast.walk(code))
+
+    def _is_it(self, node: ast.AST | None) -> bool:
+        return isinstance(node, ast.Name) and node.id == self._name
+
+    def keys(self) -> tuple[str, ...]:
+        """Texts that it is indexed by: `x["ids"]`, `x.pop("ids")`."""
+        return tuple(dict.fromkeys(self._keys()))
+
+    def _keys(self) -> Iterator[str]:
+        for node in self._nodes:
+            if isinstance(node, ast.Subscript) and self._is_it(node.value):
+                yield from _texts_in(node.slice)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                is_look_up = node.func.attr in ("get", "pop") and self._is_it(node.func.value)
+                yield from _texts_in(*node.args[:1]) if is_look_up else ()
+
+    def texts(self) -> tuple[str, ...]:
+        """Texts that it is compared with: `x == "mean"`, `x in ("mean", "sum")`."""
+        compared = [n for n in self._nodes if isinstance(n, ast.Compare) and self._is_it(n.left)]
+        found = [text for node in compared for text in _texts_in(*node.comparators)]
+        return tuple(dict.fromkeys(found))
+
+    def unpacked(self) -> int:
+        """How many names it is unpacked into: `a, b = x`; 0 where it is not."""
+        for node in self._nodes:
+            if isinstance(node, ast.Assign) and self._is_it(node.value):
+                for target in node.targets:
+                    if isinstance(target, ast.Tuple | ast.List):
+                        return len(target.elts)
+        return 0
+
+
+def _texts_in(*nodes: ast.AST) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            yield from _texts_in(*node.elts)
+
+
+_OF_SHAPE = re.compile(r"^\s*(\w+) \([^()]*of shape `\(([^()]+)\)`", re.M)
+
+
+def documented_ranks(forward: Callable[..., Any]) -> dict[str, int]:
+    """The number of dimensions of each argument whose line ends in "of shape `(a, b)`".
+
+    transformers writes these lines for most arguments; what they call a dimension is no size.
+    """
+    lines = _OF_SHAPE.findall(inspect.getdoc(forward) or "")
+    return {name: len([dim for dim in dims.split(",") if dim.strip()]) for name, dims in lines}

@@ -1,0 +1,1 @@
+"""Publishes a report to a visdom server."""

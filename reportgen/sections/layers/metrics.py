@@ -1,0 +1,87 @@
+"""What others may use of the layers: sizes, cost, and the ways they were counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reportgen.metrics import COMPARISON, FigureCount, Metric
+from reportgen.sections.layers.result import Layers
+
+_ROWS = "rows of the layer table"
+
+
+def metrics_of(result: Layers) -> tuple[Metric, ...]:
+    """Parameters, bytes and cost; all of them counts."""
+    per_sample = result.macs / result.batch if result.batch else None
+    return (
+        Metric(
+            key="layers.parameters",
+            label="Parameters",
+            value=result.parameters,
+            direction="lower",
+            table=COMPARISON,
+            definition="unique numbers, tied tensors once",
+        ),
+        Metric(
+            key="layers.trainable_parameters",
+            label="Trainable parameters",
+            value=result.trainable_parameters,
+        ),
+        Metric(
+            key="layers.parameter_bytes",
+            label="Weights",
+            value=result.parameter_bytes,
+            unit="bytes",
+            direction="lower",
+            table=COMPARISON,
+            definition="the bytes that the parameters take",
+        ),
+        Metric(
+            key="layers.model_bytes",
+            label="Weights and buffers",
+            value=result.parameter_bytes + result.buffers_bytes,
+            unit="bytes",
+            direction="lower",
+        ),
+        Metric(
+            key="layers.macs_per_sample",
+            label="MACs / sample",
+            value=per_sample,
+            direction="lower",
+            table=COMPARISON,
+            note="forward pass",
+            definition="multiply-adds of one forward pass divided by its batch size; "
+            "1 MAC = 2 FLOPs",
+        ),
+        Metric(key="layers.macs", label="MACs", value=result.macs, direction="lower"),
+        Metric(key="layers.flops", label="FLOPs", value=result.flops, direction="lower"),
+    )
+
+
+def counts_of(result: Layers) -> tuple[FigureCount, ...]:
+    """Parameters and MACs, each counted in two ways; none for an ONNX file without a module."""
+    return () if result.method == "file" else tuple(_counts(result))
+
+
+def _counts(result: Layers) -> Iterator[FigureCount]:
+    yield FigureCount(
+        figure="parameters",
+        by="the model's tensors, each once",
+        value=result.parameters,
+        unused=result.unused_parameters,
+    )
+    yield FigureCount(figure="parameters", by=_ROWS, value=result.parameters_of_rows)
+    yield FigureCount(
+        figure="macs",
+        by="torch's operators",
+        value=result.macs,
+        batch=result.batch,
+        uncounted={each.operator: "no formula" for each in result.uncounted},
+        by_module={layer.path: layer.macs for layer in result.layers},
+    )
+    yield FigureCount(figure="macs", by=_ROWS, value=result.macs_of_rows)
+
+
+def files_of(result: Layers) -> tuple[str, ...]:
+    """The two tables."""
+    return result.table_file, result.summary_file

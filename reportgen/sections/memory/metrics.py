@@ -1,0 +1,68 @@
+"""What others may use of the memory estimates: peaks at a batch, and the largest batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from reportgen.metrics import Metric
+from reportgen.sections.memory.result import Fit, Memory
+from reportgen.units import format_count, format_integer
+
+_TABLES = {"train": "Largest training batch", "inference": "Largest inference batch"}
+_DEFINITION = (
+    "the largest batch whose peak, context and libraries included, fits the memory that the GPU "
+    "leaves to a program, without checkpointing; “≥” where the search ended before the memory did"
+)
+
+
+def metrics_of(result: Memory) -> tuple[Metric, ...]:
+    """The largest peak of any step at each batch, and the largest batch of the plainest steps."""
+    fits = [*_plainest(result.fits, "train"), *_plainest(result.fits, "inference")]
+    return (*_peaks(result), *map(_largest_batch, fits))
+
+
+def _peaks(result: Memory) -> Iterator[Metric]:
+    for batch in sorted({estimate.batch for estimate in result.estimates}):
+        peaks = [e.peak_device_bytes for e in result.estimates if e.batch == batch]
+        yield Metric(
+            key=f"memory.peak_memory@{batch}",
+            label=f"Peak memory at batch {batch:,}",
+            value=max(peaks),
+            unit="bytes",
+            direction="lower",
+        )
+
+
+def _plainest(fits: Sequence[Fit], mode: str) -> list[Fit]:
+    """The first fit of each GPU without checkpointing, in the precision that comes first."""
+    plain = [fit for fit in fits if fit.mode == mode and not fit.checkpointing]
+    first: dict[str, Fit] = {}
+    for fit in plain:
+        if fit.precision == plain[0].precision:
+            first.setdefault(fit.gpu, fit)
+    return list(first.values())
+
+
+def _largest_batch(fit: Fit) -> Metric:
+    setting = [fit.precision, fit.optimizer if fit.mode == "train" else ""]
+    return Metric(
+        key=f"memory.largest_{fit.mode}_batch@{fit.gpu}",
+        label=fit.gpu,
+        value=fit.largest_batch,
+        unit="batch",
+        direction="higher",
+        text=batch_text(fit),
+        quality="" if fit.largest_batch else "bad",
+        table=_TABLES[fit.mode],
+        note=", ".join(filter(None, setting)),
+        definition=_DEFINITION,
+    )
+
+
+def batch_text(fit: Fit) -> str:
+    """The largest batch of `fit`: `64`, `none`, or `≥ 4.1 K` where the search ended first."""
+    if fit.largest_batch == 0:
+        return "none"
+    if fit.first_batch_that_fails is None:
+        return f"≥ {format_count(fit.largest_batch)}"
+    return format_integer(fit.largest_batch)

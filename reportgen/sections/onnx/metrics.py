@@ -1,0 +1,100 @@
+"""What others may use of the ONNX file: size, parity, latency, and what was counted in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from reportgen.metrics import COMPARISON, FigureCount, Metric
+from reportgen.sections.onnx.file_result import NodeCost
+from reportgen.sections.onnx.parity_result import Parity
+from reportgen.sections.onnx.result import OnnxResult, StoredParameters
+
+Quality = Literal["", "good", "doubt", "bad"]
+
+
+def metrics_of(result: OnnxResult) -> tuple[Metric, ...]:
+    """Bytes and nodes of the file, parity with PyTorch, and the median latency."""
+    text, quality, value = _parity(result.parity)
+    latency = result.performance.latency_ms if result.performance else None
+    return (
+        Metric(
+            key="onnx.bytes",
+            label="ONNX file",
+            value=result.file.bytes,
+            unit="bytes",
+            direction="lower",
+            table=COMPARISON,
+        ),
+        Metric(
+            key="onnx.parity",
+            label="ONNX parity",
+            value=value,
+            direction="higher",
+            exact=False,
+            text=text,
+            quality=quality,
+            table=COMPARISON,
+            note=f"opset {result.file.opset}",
+        ),
+        Metric(key="onnx.nodes", label="ONNX nodes", value=result.file.nodes),
+        Metric(
+            key="onnx.latency_ms",
+            label="Latency",
+            value=latency.median if latency else None,
+            unit="ms",
+            direction="lower",
+            exact=False,
+        ),
+    )
+
+
+def _parity(parity: Parity) -> tuple[str, Quality, float | None]:
+    if parity.not_run:
+        return "not run", "doubt", None
+    if not parity.passed:
+        return "broken", "bad", 0
+    return ("vacuous", "doubt", None) if parity.vacuous else ("holds", "good", 1)
+
+
+def counts_of(result: OnnxResult) -> tuple[FigureCount, ...]:
+    """Parameters found in the file and MACs of its nodes, where they could be counted."""
+    return tuple(_counts(result.export.stored_parameters, result.file.cost))
+
+
+def _counts(stored: StoredParameters | None, cost: NodeCost | None) -> Iterator[FigureCount]:
+    if stored is not None:
+        yield FigureCount(
+            figure="parameters",
+            by="found in the ONNX file",
+            value=stored.found,
+            accounted=stored.merged + stored.zero + stored.absent_elements,
+            notes=tuple(_left_out(stored)),
+            absent=stored.absent,
+        )
+    if cost is not None:
+        yield FigureCount(
+            figure="macs",
+            by="nodes of the ONNX file",
+            value=cost.macs,
+            batch=cost.batch,
+            uncounted=cost.uncounted,
+            by_module=cost.modules,
+            notes=tuple(
+                f"{name} in the file: {why}" for name, why in sorted(cost.uncounted.items())
+            ),
+        )
+
+
+def _left_out(stored: StoredParameters) -> Iterator[str]:
+    if stored.merged:
+        yield f"{stored.merged:,} of batch norms are multiplied into the layer before"
+    if stored.zero:
+        yield f"{stored.zero:,} are zeros that the exporter leaves out"
+
+
+def files_of(result: OnnxResult) -> tuple[str, ...]:
+    """The exported file and its external data, where they are kept."""
+    return tuple(
+        filter(None, [result.file.path, result.file.external_file if result.file.path else None])
+    )

@@ -1,0 +1,294 @@
+"""Records one call of a model: module outputs, random operators, selections by score."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reportgen.onnx.export.source_location import is_library_file, short_path
+from reportgen.pytree import named_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+MOST_BYTES = 512 * 2**20  # of outputs kept at a time
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ModuleCall:
+    """One call of one module: the tensors it gave, as they were then.
+
+    Attributes:
+        path: of the module, "" for the model itself.
+        kind: its class.
+        training: whether it was in train mode.
+    """
+
+    path: str
+    kind: str
+    training: bool
+    tensors: tuple[Tensor, ...]
+
+
+def record_module_outputs(
+    model: nn.Module, call: Call, within: str = "", most_bytes: int = MOST_BYTES
+) -> tuple[list[ModuleCall], bool]:
+    """The calls of all modules below `within`, in the order in which they ended.
+
+    Where their outputs take more than `most_bytes`, the deepest modules are left out until they
+    do not; returns whether any was.
+    """
+    sizes: dict[int, int] = {}
+
+    def weigh(path: str, _: nn.Module, output: Any) -> None:
+        depth = path.count(".")
+        size = sum(tensor.nbytes for tensor in named_tensors(output).values())
+        sizes[depth] = sizes.get(depth, 0) + size
+
+    with _hooked(model, within, weigh):
+        call()
+    deepest, total = -1, 0
+    for depth in sorted(sizes):
+        total += sizes[depth]
+        if total > most_bytes and deepest >= 0:
+            break
+        deepest = depth
+    calls: list[ModuleCall] = []
+
+    def keep(path: str, module: nn.Module, output: Any) -> None:
+        if path.count(".") <= deepest:
+            tensors = tuple(t.detach().clone() for t in named_tensors(output).values())
+            kind = type(module).__name__
+            calls.append(
+                ModuleCall(path=path, kind=kind, training=module.training, tensors=tensors)
+            )
+
+    with _hooked(model, within, keep):
+        call()
+    return calls, deepest < max(sizes, default=-1)
+
+
+@contextmanager
+def _hooked(
+    model: nn.Module, within: str, callback: Callable[[str, nn.Module, Any], None]
+) -> Iterator[None]:
+    """Tell of the output of every module below `within` while the context lasts."""
+
+    def hook(path: str) -> Callable[..., None]:
+        return lambda module, _, output: callback(path, module, output)
+
+    below = f"{within}." if within else ""
+    handles = [
+        module.register_forward_hook(hook(path))
+        for path, module in model.named_modules()
+        if path.startswith(below)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record_tensors(call: Call, callback: Callable[[Tensor], None]) -> None:
+    """Tell of every tensor that any operator gives during a call, the moment it is there."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class TensorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            for tensor in named_tensors(result).values():
+                callback(tensor)
+            return result
+
+    with TensorMode():  # type: ignore[no-untyped-call]
+        call()
+
+
+# Random operators ---------------------------------------------------------------------------------
+
+_MOST = 5  # places listed
+
+
+def find_random_operators(model: nn.Module, call: Callable[[], Any]) -> tuple[str, ...]:
+    """`aten.rand_like in noise at net.py:12` for every operator of one call that draws.
+
+    Operators outside the model, such as those that make the inputs, do not count. Each place is
+    listed once; beyond five only their number.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    found: dict[str, None] = {}
+
+    class RandomOperatorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if inside and torch.Tag.nondeterministic_seeded in func.tags:
+                found[f"{func.overloadpacket}{_in(inside)}{_at()}"] = None
+            return func(*args, **(kwargs or {}))
+
+    with _followed(model) as inside, RandomOperatorMode():  # type: ignore[no-untyped-call]
+        call()
+    places = list(found)
+    more = len(places) - _MOST
+    return (*places[:_MOST], *([f"{more} other places"] if more > 0 else []))
+
+
+def _in(inside: list[str]) -> str:
+    return f" in {inside[-1]}" if inside[-1] else ""
+
+
+def _at() -> str:
+    """The innermost line of the model's own code that is running."""
+    for frame in reversed(traceback.extract_stack()):
+        if not is_library_file(frame.filename):
+            return f" at {short_path(frame.filename)}:{frame.lineno}"
+    return ""
+
+
+@contextmanager
+def _followed(model: nn.Module) -> Iterator[list[str]]:
+    """The paths of the modules that are running, the innermost last, kept up to date."""
+    running: list[str] = []
+
+    def enter(path: str) -> Callable[..., None]:
+        return lambda *_: running.append(path)
+
+    handles = []
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(path)))
+        handles.append(module.register_forward_hook(lambda *_: _dropped(running), always_call=True))
+    try:
+        yield running
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _dropped(running: list[str]) -> None:
+    running.pop()
+
+
+# Selections by score ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Selection:
+    """Indices chosen by score along the last axis.
+
+    Attributes:
+        operator: as torch calls it: `topk`.
+        scores: what was compared, the axis of the selection last.
+        indices: what was chosen, its axis last; of length 1 for a single one.
+        axis: where that axis stands in the operator's own output.
+        ordered: the scores decide the order of the indices.
+        open_set: among equal scores any may be chosen.
+    """
+
+    operator: str
+    scores: Tensor
+    indices: Tensor
+    axis: int
+    ordered: bool
+    open_set: bool
+
+
+def record_selections(call: Callable[[], Any]) -> list[Selection]:
+    """Every selection that a call makes, in its order; the call's own result is dropped."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    found: list[Selection] = []
+
+    class SelectionMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            name = func.overloadpacket.__name__
+            read = _READERS.get((name, func._overloadname))
+            arguments = _arguments(func, args, kwargs or {}) if read else {}
+            if read and not arguments.get("stable"):  # a stable sort settles what comes first
+                found.append(read(name, arguments, result))
+            return result
+
+    with SelectionMode():  # type: ignore[no-untyped-call]
+        call()
+    return found
+
+
+def _arguments(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an operator by name, its defaults included."""
+    named = {
+        argument.name: argument.default_value
+        for argument in func._schema.arguments
+        if argument.has_default_value()
+    }
+    names = (argument.name for argument in func._schema.arguments)
+    return named | dict(zip(names, args, strict=False)) | kwargs
+
+
+def _many(name: str, arguments: dict[str, Any], result: Any) -> Selection:
+    """Top-k and sort: `(values, indices)`, as many as asked for."""
+    return _selection(
+        name,
+        arguments["self"],
+        result[1],
+        arguments["dim"],
+        ordered=bool(arguments.get("sorted", True)),
+    )
+
+
+def _one(name: str, arguments: dict[str, Any], result: Any) -> Selection:
+    """The place of one value along an axis, which may be gone from the indices."""
+    scores, axis = arguments["self"], arguments["dim"]
+    indices = result[1] if isinstance(result, tuple | list) else result
+    if axis is None:
+        return _selection(name, scores.reshape(-1), indices.reshape(1), 0, ordered=True)
+    if not arguments["keepdim"] and scores.ndim:
+        indices = indices.unsqueeze(axis)
+    return _selection(name, scores, indices, axis, ordered=True)
+
+
+def _suppression(name: str, arguments: dict[str, Any], result: Any) -> Selection:
+    """Non-maximum suppression: which boxes are left is settled, equal scores may stand anyhow."""
+    return _selection(name, arguments["scores"], result, 0, ordered=True, open_set=False)
+
+
+def _selection(
+    name: str, scores: Tensor, indices: Tensor, axis: int, *, ordered: bool, open_set: bool = True
+) -> Selection:
+    scores, indices = (t.reshape(1) if t.ndim == 0 else t for t in (scores, indices))
+    return Selection(
+        operator=name,
+        scores=scores.detach().movedim(axis, -1).clone(),
+        indices=indices.detach().movedim(axis, -1).clone(),
+        axis=axis % indices.ndim,
+        ordered=ordered,
+        open_set=open_set,
+    )
+
+
+_READERS: dict[tuple[str, str], Callable[[str, dict[str, Any], Any], Selection]] = {
+    ("topk", "default"): _many,
+    ("sort", "default"): _many,
+    ("sort", "stable"): _many,
+    ("argmax", "default"): _one,
+    ("argmin", "default"): _one,
+    ("max", "dim"): _one,
+    ("min", "dim"): _one,
+    ("median", "dim"): _one,
+    ("nanmedian", "dim"): _one,
+    ("kthvalue", "default"): _one,
+    ("mode", "default"): _one,
+    ("nms", "default"): _suppression,
+}

@@ -1,0 +1,226 @@
+"""The `parity` part of the result: onnxruntime's outputs against PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import prod
+
+NO_MODULE = "there is no PyTorch module to compare the file with"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputParity:
+    """One output compared. An error is None where it is not finite; `note` then says why.
+
+    Attributes:
+        max_relative_error: the largest absolute error over the largest magnitude in PyTorch's
+            output. Dividing element by element would let one value near zero decide.
+        absolute_tolerance: with `relative_tolerance` what an element may be off by:
+            `absolute_tolerance + relative_tolerance * |PyTorch's value|`.
+        vacuous: PyTorch's output does not vary by more than that, so a file that always gives
+            the same value would pass, and agreement proves nothing.
+        nan_values: how many of PyTorch's values are NaN.
+        within_rounding: it passes beyond the tolerance, since PyTorch's own float32 is as far
+            from float64 as the file is.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    max_absolute_error: float | None
+    max_relative_error: float | None
+    absolute_tolerance: float
+    relative_tolerance: float
+    passed: bool
+    vacuous: bool
+    note: str
+    nan_values: int = 0
+    within_rounding: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParityCase:
+    """onnxruntime against PyTorch on one batch of one seed.
+
+    Attributes:
+        perturbed: parameters were perturbed (seeded), since an output did not vary.
+        dims: the sizes of the dynamic dimensions other than batch, where they differ from
+            the manifest's.
+        note: what went wrong or was seen in the case as a whole.
+    """
+
+    batch: int
+    seed: int
+    perturbed: bool
+    max_absolute_error: float | None
+    max_relative_error: float | None
+    passed: bool
+    outputs: tuple[OutputParity, ...]
+    dims: dict[str, int] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorBin:
+    """How many elements are off by so much."""
+
+    label: str
+    elements: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorHistogram:
+    """How far the elements of one output are off, in the case where it is worst.
+
+    Attributes:
+        elements: those that are finite on both sides; the bins count no others.
+        max_ulp: the largest distance in units in the last place: how many numbers of the
+            output's dtype lie between the two sides.
+        ulps: elements by that distance, in powers of four and more.
+        relative: elements by `|found - y| / |y|`, in powers of ten.
+    """
+
+    output: str
+    dtype: str
+    batch: int
+    seed: int
+    elements: int
+    max_ulp: int
+    ulps: tuple[ErrorBin, ...]
+    relative: tuple[ErrorBin, ...]
+    perturbed: bool = False  # with seeded perturbed parameters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecondCall:
+    """Both sides called a second time in a row on the same inputs.
+
+    Attributes:
+        pytorch_repeats: PyTorch gives the same outputs again, within the tolerances.
+        file_repeats: the file does so bit for bit.
+        state: what the model changed in itself: `steps (buffer)`, `attn.cache (attribute)`.
+    """
+
+    pytorch_repeats: bool
+    file_repeats: bool
+    state: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Divergence:
+    """Where the file leaves PyTorch on its way to the smallest output that fails.
+
+    Attributes:
+        cause: `optimizer` (the file agrees when onnxruntime does not optimize it), `kernel`
+            (onnxruntime computes a node otherwise than the standard says), `model` (it does
+            something else while it is exported), `file` (the nodes themselves compute something
+            else) or `unknown`.
+        module: path of the first module whose output differs while its inputs agree;
+            "" for the model itself, or where none was found.
+        module_type: its class; "" where none was found.
+        node: the first node that differs, by name, and `operator`, its type; "" if unknown.
+        nodes: every node that came into question, in the order of the file: `MatMul node_3`.
+        max_absolute_error: of the module's output, None where not finite or not found.
+        sentences: what was found out, for a reader.
+    """
+
+    output: str
+    batch: int
+    seed: int
+    cause: str
+    module: str = ""
+    module_type: str = ""
+    node: str = ""
+    operator: str = ""
+    nodes: tuple[str, ...] = ()
+    max_absolute_error: float | None = None
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parity:
+    """All cases together.
+
+    Attributes:
+        passed: None when nothing could be compared; `not_run` then says why.
+        vacuous: an output of floating-point numbers, or every output, does not vary even with
+            perturbed parameters.
+        note: what a reader must know of the comparison, in sentences.
+        compared: which seeds and batch sizes, in words.
+        compared_dtype: the dtype of a copy of the model that was compared in place of it,
+            since onnxruntime on the CPU cannot run the file itself; "" for the file itself.
+        failure: the smallest failing output of the smallest failing case, in words.
+        divergence: where that output goes wrong; None when nothing fails or it was not found.
+        second_call: None when it was not made.
+        random_operators: where PyTorch draws random numbers:
+            `aten.rand_like in noise at net.py:12`.
+        histograms: one for each output of floating-point numbers.
+    """
+
+    passed: bool | None
+    vacuous: bool
+    cases: tuple[ParityCase, ...]
+    note: str
+    not_run: str = ""
+    compared: str = ""
+    compared_dtype: str = ""
+    failure: str = ""
+    divergence: Divergence | None = None
+    second_call: SecondCall | None = None
+    random_operators: tuple[str, ...] = ()
+    histograms: tuple[ErrorHistogram, ...] = ()
+
+    def smallest_failure(self) -> tuple[ParityCase, OutputParity | None] | None:
+        """The first failing case of the smallest batch, and its failing output of least elements.
+
+        None if every case passed; without an output where the case failed as a whole.
+        """
+        return smallest_failure(self.cases)
+
+
+def smallest_failure(
+    cases: Iterable[ParityCase],
+) -> tuple[ParityCase, OutputParity | None] | None:
+    """The first failing case of the smallest batch, and its failing output with fewest elements.
+
+    None if every case passed; no output where the case failed as a whole.
+    """
+    failing = [case for case in cases if not case.passed]
+    if not failing:
+        return None
+    case = min(failing, key=lambda case: (case.perturbed, case.batch))
+    outputs = [output for output in case.outputs if not output.passed]
+    return case, min(outputs, key=lambda output: prod(output.shape), default=None)
+
+
+def proven_dims(dynamic: tuple[str, ...], cases: Iterable[ParityCase]) -> tuple[str, ...]:
+    """Those of `dynamic` at which the file agreed with PyTorch at more than one size."""
+    passed = [case for case in cases if case.passed]
+    batches = {case.batch for case in passed}
+    others = {dim for case in passed for dim in case.dims}
+    return tuple(dim for dim in dynamic if (len(batches) > 1 if dim == "batch" else dim in others))
+
+
+def dims_fixed_inside(
+    dynamic: tuple[str, ...], cases: Iterable[ParityCase]
+) -> tuple[tuple[str, ParityCase], ...]:
+    """Dims of which the file takes other sizes, and fails at them; each with a case that fails.
+
+    A file that fails at the usual sizes too is not counted: its fault lies elsewhere. Nor is one
+    that runs at a batch size and gives other numbers there: a size in a node stops the run.
+    """
+    usual, other = list[ParityCase](), list[ParityCase]()
+    for case in cases:
+        (other if case.dims else usual).append(case)
+    found = [
+        (dim, case)
+        for case in other
+        if not case.passed and any(one.passed and one.batch == case.batch for one in usual)
+        for dim in case.dims
+    ]
+    if "batch" in dynamic:
+        good = {case.batch for case in usual if case.passed}
+        stopped = [case for case in usual if not case.passed and not case.outputs]
+        found += [("batch", case) for case in stopped if good - {case.batch}]
+    return tuple(dict(reversed(found)).items())

@@ -1,0 +1,1 @@
+"""Readers of visdom: environments saved by a server, and logs of a client."""

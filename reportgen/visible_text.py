@@ -1,0 +1,22 @@
+"""Text from outside with its invisible characters written out, so that a page can show it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_KEPT = frozenset("\n\t")
+
+
+def visible(text: str) -> str:
+    """`text` with control and direction-changing characters written out as `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(_written_out(char) if _is_hidden(char) else char for char in text)
+
+
+def _is_hidden(char: str) -> bool:
+    return char not in _KEPT and unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def _written_out(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\u{{{ord(char):x}}}"
