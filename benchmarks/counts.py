@@ -1,13 +1,12 @@
-"""Parameters and multiply-adds against published figures, a second count, and closed forms.
+"""Check parameter and multiply-add counts against published figures and closed forms.
 
     python -m benchmarks.counts [--part zoo|published|hunted] [--only TEXT] [--write]
 
-The first table asks the layers section for every torchvision model: each set of published weights
-gives a parameter count and a cost at its own crop (nothing is downloaded: they stand in
-torchvision's source), and `counts_cases/second_count.py` counts again by formulas of its own.
-The other two ask it for models that are easily counted wrong, with answers by closed form: those
-of the collected cases, and more of their kind. Nothing needs a GPU; one core takes six minutes.
-`--write` puts what is printed into `counts.md` beside this file.
+The first table covers every torchvision model: torchvision's source states a parameter count and
+a cost for each set of published weights (nothing is downloaded), and
+`counts_cases/second_count.py` counts independently. The other tables cover models that are easily
+counted wrong, with closed forms: cases from issue trackers, and more of their kind. No GPU is
+needed; one core takes six minutes. `--write` saves the output in `counts.md`.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ SMALL = {"min_size": 96, "max_size": 128}  # for detectors whose boxes no publis
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """One torchvision model at one crop, with what is published of it; None: nothing is."""
+class PublishedModel:
+    """One torchvision model at one crop, with its published figures; None if unpublished."""
 
     name: str
     family: str
@@ -57,7 +56,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """One line of a table: what we say, and where that is not what others say."""
+    """One line of a table: our figures, and differences from those of others."""
 
     cells: tuple[str, ...]
     reasons: tuple[str, ...] = ()
@@ -73,14 +72,14 @@ def make_study(
         {"name": "model", "source": source, "inputs": list(inputs), "batch": batch}
     )
     with suppress(NotImplementedError):  # an exported program has no modes
-        model.eval()  # what it returns is the model's own affair
+        model.eval()  # an exported program returns None
     return ModelContext(spec=spec, model=model, targets=(), folder=folder, timings=False)
 
 
 # The first table: torchvision -------------------------------------------------------------------
 
 
-def torchvision_models() -> Iterator[Asked]:
+def torchvision_models() -> Iterator[PublishedModel]:
     """Every registered model, at every crop for which a cost is published."""
     from torchvision import models
 
@@ -95,10 +94,10 @@ def torchvision_models() -> Iterator[Asked]:
                     yield asked
 
 
-def _asked(name: str, family: str, weights: Any) -> Asked:
+def _asked(name: str, family: str, weights: Any) -> PublishedModel:
     meta = weights.meta
     inputs = _inputs(family, weights)
-    return Asked(
+    return PublishedModel(
         name=name,
         family=family,
         inputs=inputs,
@@ -123,7 +122,7 @@ def _inputs(family: str, weights: Any) -> tuple[Any, ...]:
 
 
 def _arguments(name: str, family: str, weights: Any) -> dict[str, Any]:
-    """What torchvision's builders set by themselves when they are given the weights."""
+    """The arguments that torchvision's builders set if they are given the weights."""
     arguments: dict[str, Any] = {"weights": None}
     if family in ("segmentation", "detection"):
         arguments["weights_backbone"] = None
@@ -140,8 +139,8 @@ def _arguments(name: str, family: str, weights: Any) -> dict[str, Any]:
     return arguments
 
 
-def build(asked: Asked) -> nn.Module:
-    """The model with memory that nobody has touched, or seeded values where it must run."""
+def build(asked: PublishedModel) -> nn.Module:
+    """The model with uninitialized memory, or with seeded values if it has to run."""
     from torchvision import models
 
     torch.manual_seed(0)
@@ -155,8 +154,8 @@ def build(asked: Asked) -> nn.Module:
     return model.to_empty(device="cpu")
 
 
-def compare(asked: Asked, folder: Path) -> Line:
-    """Ask the layers section, torchvision's source and the second count."""
+def compare(asked: PublishedModel, folder: Path) -> Line:
+    """Compare the layers section with torchvision's source and the second count."""
     model = build(asked)
     context = make_study(model, asked.inputs, folder)
     found = analyze(context)
@@ -198,8 +197,8 @@ def _rounds_to(macs: int, published: float) -> bool:
     return abs(macs / BILLION - published) <= 0.00051  # three digits, rounded
 
 
-def _why_parameters(asked: Asked, model: nn.Module, more: int) -> str:
-    """A reason that accounts for the difference to the last number, or none."""
+def _why_parameters(asked: PublishedModel, model: nn.Module, more: int) -> str:
+    """A reason that explains the difference exactly, or an empty string."""
     if asked.family == "quantization":
         floating = replace(asked, arguments={**asked.arguments, "quantize": False})
         right = second_parameters(build(floating)) == asked.published_parameters
@@ -215,8 +214,8 @@ def _why_parameters(asked: Asked, model: nn.Module, more: int) -> str:
 # The second table: closed forms -------------------------------------------------------------------
 
 
-def examine_case(case: Case, folder: Path) -> Line:
-    """Ask the layers section for a model with a closed form, lent as the pipeline lends it."""
+def check_case(case: Case, folder: Path) -> Line:
+    """Compare the layers section with the closed form of a case."""
     torch.manual_seed(0)
     wrong: tuple[str, ...]
     parameters = macs = "–"
@@ -225,9 +224,9 @@ def examine_case(case: Case, folder: Path) -> Line:
         with preserve_model_state(context.model):
             found = analyze(context)
     except SectionError as err:
-        told = case.refused is not None and case.refused in err.error
-        wrong = () if told else (f"refused: {err.error}",)
-    except Exception as err:  # ours: what this benchmark looks for
+        expected = case.refused is not None and case.refused in err.error
+        wrong = () if expected else (f"refused: {err.error}",)
+    except Exception as err:  # a bug in reportgen
         wrong = (f"{type(err).__name__}: {str(err).splitlines()[:1]}",)
     else:
         parameters, macs = f"{found.parameters:,}", f"{found.macs:,}"
@@ -239,7 +238,7 @@ def examine_case(case: Case, folder: Path) -> Line:
 
 
 def table(title: str, head: tuple[str, ...], lines: Iterable[Line]) -> Iterator[str]:
-    """A Markdown table, line by line as it comes about, and the share that is right."""
+    """A Markdown table, yielded line by line, and the share of right lines."""
     yield f"\n## {title}\n"
     yield "| " + " | ".join((*head, "")) + " |"
     yield "|---" * (len(head) + 1) + "|"
@@ -261,7 +260,7 @@ def _cell(text: str) -> str:
 
 
 def tables(part: str, only: str, folder: Path) -> Iterator[str]:
-    """The lines of what was asked for."""
+    """The lines of the requested tables."""
     parts: dict[str, Callable[[], Iterator[str]]] = {
         "zoo": lambda: table(
             "torchvision's models, against what is published and a second count",
@@ -271,12 +270,12 @@ def tables(part: str, only: str, folder: Path) -> Iterator[str]:
         "published": lambda: table(
             "The collected cases, by closed form",
             ("model", "from", "parameters", "multiply-adds"),
-            (examine_case(case, folder) for case in PUBLISHED if only in case.name),
+            (check_case(case, folder) for case in PUBLISHED if only in case.name),
         ),
         "hunted": lambda: table(
             "More of their kind, by closed form",
             ("model", "from", "parameters", "multiply-adds"),
-            (examine_case(case, folder) for case in HUNTED if only in case.name),
+            (check_case(case, folder) for case in HUNTED if only in case.name),
         ),
     }
     for name, make in parts.items():
@@ -285,11 +284,11 @@ def tables(part: str, only: str, folder: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the tables; with --write, keep them."""
+    """Print the tables; with --write, save them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("all", "zoo", "published", "hunted"), default="all")
-    parser.add_argument("--only", default="", help="models whose name holds this text")
-    parser.add_argument("--write", action="store_true", help="keep the tables in counts.md")
+    parser.add_argument("--only", default="", help="only models whose name contains this text")
+    parser.add_argument("--write", action="store_true", help="save the tables in counts.md")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

@@ -63,7 +63,7 @@ def tiny_transformers(model_type: str) -> Tiny:
     from transformers import CONFIG_MAPPING
 
     from reportgen.errors import ModelError
-    from reportgen.sources.from_transformers.classes import class_of_type
+    from reportgen.sources.from_transformers.architectures import class_of_config
 
     if model_type in CANNOT:
         raise NotTiny(CANNOT[model_type])
@@ -73,7 +73,7 @@ def tiny_transformers(model_type: str) -> Tiny:
     except Exception as error:
         raise NotTiny(f"its default configuration: {_first_line(error)}") from error
     try:
-        model_class = class_of_type(config_class, model_type)
+        model_class = class_of_config(config_class, model_type)
         model_class._from_config  # noqa: B018 - a class that lacks its libraries says so here
     except ModelError as error:
         raise NotTiny(NO_CLASS) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.error_text import one_line
 from reportgen.example_inputs import Examples, make_examples, make_feed, text_array
-from reportgen.manifest import ModelSpec, Target, Training
+from reportgen.manifest import ModelSpec, Target, TrainingSetup
 from reportgen.onnx.export import OnnxFile, export_onnx
 from reportgen.sources import is_weightless
 from reportgen.sources.from_onnx import FileInputs
@@ -45,7 +45,7 @@ class Context:
         return self.spec.name
 
     @property
-    def training(self) -> Training:
+    def training(self) -> TrainingSetup:
         """Optimizers, precisions and checkpointing to estimate."""
         return self.spec.training
 
@@ -142,8 +142,8 @@ class OnnxFileContext(Context):
     @property
     def why_not_runnable(self) -> str:
         """Why the file cannot be run; "" if it can."""
-        if self.inputs.refused:
-            return f"no values can be made for its inputs {', '.join(self.inputs.refused)}"
+        if self.inputs.unsupported:
+            return f"no values can be made for its inputs {', '.join(self.inputs.unsupported)}"
         if any(item.dtype == "bfloat16" for item in self.spec.inputs):
             return "onnxruntime's interface takes no bfloat16 arrays"
         return ""

@@ -1,13 +1,13 @@
-"""What a user can fix: one base class, a few children, each with a hint."""
+"""Errors that the user can fix: a base class with a hint, and its subclasses."""
 
 from __future__ import annotations
 
 
 class ReportgenError(Exception):
-    """Something the user can put right: one line that names the place, and a hint what to do.
+    """An error that the user can fix: a message with the location, and a hint what to do.
 
-    The command line prints it without a traceback and ends with `status`.
-    Anything that is not a `ReportgenError` is a bug of ours and keeps its traceback.
+    The command line prints it without a traceback and exits with `status`. Every other exception is
+    a bug in reportgen and keeps its traceback.
     """
 
     status = 2
@@ -19,35 +19,35 @@ class ReportgenError(Exception):
 
 
 class ManifestError(ReportgenError):
-    """The manifest is not what the contract says; `message` holds one line per complaint."""
+    """The manifest is not valid; `message` has one line per problem."""
 
 
 class ModelError(ReportgenError):
-    """A model cannot be loaded, or its inputs cannot be made."""
+    """A model cannot be loaded, or its example inputs cannot be made."""
 
 
 class OutputError(ReportgenError):
-    """The report cannot be written where it was asked for."""
+    """The report cannot be written to the output folder."""
 
 
 class EnvironmentFault(ReportgenError):
-    """A library or a program this machine should have is missing or does not fit the others."""
+    """A required library or program is missing or incompatible."""
 
 
 class LogError(ReportgenError):
-    """A training log cannot be read; `message` names the file."""
+    """A training log cannot be read; `message` contains the file name."""
 
 
 class PublishError(ReportgenError):
-    """A report cannot be published: it cannot be read, or the place it should go to fails."""
+    """A report cannot be published: it cannot be read, or the destination fails."""
 
 
 class WatchEnded(SystemExit):
-    """Ctrl-C or SIGTERM ended a watch, which has reported it; `code` is the exit status."""
+    """Ctrl-C or SIGTERM ended `watch`, which has printed a message; `code` is the exit status."""
 
 
 class SectionError(Exception):
-    """Raised by the analysis of a section that cannot be done; becomes `Failed` in the report."""
+    """A section cannot be analyzed; becomes `Failed` in the report."""
 
     def __init__(self, error: str, *, hint: str = "", details: tuple[str, ...] = ()) -> None:
         super().__init__(error)

@@ -1,4 +1,4 @@
-"""Example inputs for a model, made from what the manifest says of them."""
+"""Makes example inputs for a model from the manifest's input specs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-_DEFAULT_INTEGERS = 2  # without `high` only 0 and 1 are safe as indices of whatever they index
+_DEFAULT_INTEGERS = 2  # without `high`: 0 and 1 are valid indices of almost any table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Examples:
-    """Arguments for one call of a model.
+    """The arguments of one call of a model.
 
     Attributes:
-        args: the positional arguments, any structure of tensors and constants.
-        kwargs: the keyword arguments, by their names.
-        names: a name for each positional argument: the manifest's, else `input0`, `input1`, …
+        args: the positional arguments, nested structures of tensors and constants.
+        kwargs: the keyword arguments by name.
+        names: the names of the positional arguments in the manifest, else `input0`, `input1`, …
     """
 
     args: tuple[Any, ...]
@@ -36,32 +36,31 @@ class Examples:
     names: tuple[str, ...]
 
     def call(self, model: nn.Module) -> Any:
-        """The model's output for these inputs; gradients follow the caller's grad mode."""
+        """The model's output for these inputs, in the current grad mode."""
         return model(*self.args, **self.kwargs)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor among the inputs, by the manifest's name and its key below it."""
+        """Every tensor of the inputs by its path, such as `options.ids`."""
         positional = dict(zip(self.names, self.args, strict=True))
         return named_tensors(positional | self.kwargs)
 
 
 def make_examples(spec: ModelSpec, batch: int, seed: int, *, device: str = "cpu") -> Examples:
-    """Inputs for `batch` samples; equal for equal arguments, and other seeds give other values.
+    """Make inputs for `batch` samples, reproducible for the same arguments.
 
-    On the device `meta` they have shapes and no values, for a model that has none either.
-
-    Floats are standard normal unless the manifest gives `low` or `high`, integers are uniform in
-    their range, booleans are fair coins. The process's random state is neither read nor moved.
+    Floats are standard normal, or uniform if the manifest sets `low` or `high`. Integers are
+    uniform in their range; booleans are true with probability 0.5. The global random state is not
+    used. On the device `meta` the inputs have no values.
 
     Raises:
-        ModelError: an array file cannot be read, or is not what its shape says.
+        ModelError: an array file cannot be read, or does not match its shape and dtype.
     """
     import torch
 
     maker = _Maker(
         sizes={**spec.dims, "batch": batch}, generator=torch.Generator().manual_seed(seed)
     )
-    made = [(item, _moved(maker.make(item), device)) for item in spec.inputs]
+    made = [(item, _to_device(maker.make(item), device)) for item in spec.inputs]
     positional = [(item, value) for item, value in made if not item.keyword]
     return Examples(
         args=tuple(value for _, value in positional),
@@ -70,7 +69,7 @@ def make_examples(spec: ModelSpec, batch: int, seed: int, *, device: str = "cpu"
     )
 
 
-def _moved(value: Any, device: str) -> Any:
+def _to_device(value: Any, device: str) -> Any:
     import torch
     from torch.utils._pytree import tree_map_only
 
@@ -83,7 +82,7 @@ class _Maker:
     generator: torch.Generator
 
     def make(self, item: InputSpec) -> Any:
-        """The value of one input, structures from the inside out."""
+        """The value of one input, nested inputs included."""
         if item.value is not None:
             return item.value.value
         if item.items is not None:
@@ -124,7 +123,7 @@ class _Maker:
         return tensor if item.shape is None else self._to_shape(tensor, item)
 
     def _to_shape(self, tensor: Tensor, item: InputSpec) -> Tensor:
-        """Repeat or cut the dims the manifest gives a name; the others must be the file's."""
+        """Repeat or cut named dims to their size; the other dims must match the file."""
         shape = self._shape(item)
         if tensor.ndim != len(shape):
             raise self._mismatch(tensor, item)
@@ -138,17 +137,18 @@ class _Maker:
 
     def _mismatch(self, tensor: Tensor, item: InputSpec) -> ModelError:
         found = f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-        wanted = f"{self._shape(item)} {item.dtype}"
+        expected = f"{self._shape(item)} {item.dtype}"
         return ModelError(
-            f"{item.file.name if item.file else 'the file'} holds {found}, not {wanted}",
-            hint="correct shape and dtype in the manifest, or leave them out",
+            f"{item.file.name if item.file else 'the file'} contains {found}, expected {expected}",
+            hint="fix shape and dtype in the manifest, or remove them",
         )
 
 
 def make_feed(examples: Examples, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors of `examples` as arrays for a file's inputs: by name, else by position.
+    """The tensors of `examples` as arrays for the inputs `names` of an ONNX file.
 
-    NumPy has no bfloat16 of its own; the arrays are then those that `onnx` uses.
+    They are matched by name if all names occur, else by position. bfloat16 arrays have the dtype of
+    ml_dtypes, as in `onnx`.
 
     Raises:
         ModelError: there are fewer tensors than inputs.
@@ -156,8 +156,8 @@ def make_feed(examples: Examples, names: Sequence[str]) -> dict[str, np.ndarray[
     tensors = examples.tensors()
     if len(tensors) < len(names):
         raise ModelError(
-            f"the file takes {len(names)} inputs, the manifest gives {len(tensors)}",
-            hint=f"it takes {', '.join(names)}",
+            f"the file has {len(names)} inputs, the manifest specifies {len(tensors)}",
+            hint=f"specify {', '.join(names)}",
         )
     if not set(names) <= set(tensors):
         tensors = dict(zip(names, tensors.values(), strict=False))
@@ -165,7 +165,7 @@ def make_feed(examples: Examples, names: Sequence[str]) -> dict[str, np.ndarray[
 
 
 def text_array(shape: Sequence[int]) -> np.ndarray[Any, Any]:
-    """An array of short texts, for an input of strings."""
+    """An object array filled with \"text\", for an ONNX input of strings."""
     import numpy as np
 
     return np.full(tuple(shape), "text", dtype=object)
@@ -186,17 +186,17 @@ def _read_npy(path: Path) -> Tensor:
 
     try:
         array = np.load(path, allow_pickle=False)
-        own_order = np.require(array, array.dtype.newbyteorder("="), ["W", "A"])
-        return torch.from_numpy(own_order)
+        native_order = np.require(array, array.dtype.newbyteorder("="), ["W", "A"])
+        return torch.from_numpy(native_order)
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise ModelError(
-            f"{path.name} is no array of plain numbers",
+            f"{path.name} is not a numeric .npy array",
             hint="write it with numpy.save(path, array)",
         ) from error
 
 
 def _read_safetensors(path: Path, key: str | None) -> Tensor:
-    """The tensor called `key`, or the only one."""
+    """The tensor `key`, or the only tensor if `key` is None."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -209,12 +209,12 @@ def _read_safetensors(path: Path, key: str | None) -> Tensor:
                 return tensor
     except (SafetensorError, OSError) as error:
         raise ModelError(
-            f"{path.name} is no whole safetensors file: {one_line(error)}",
+            f"{path.name} is not a valid safetensors file (truncated?): {one_line(error)}",
             hint="write it with safetensors.torch.save_file({'x': tensor}, path)",
         ) from error
     near = difflib.get_close_matches(key or "", keys, n=1) or keys[:1]
-    found = f"no tensor {key!r}" if key is not None else f"{len(keys)} tensors, not one"
+    found = f"no tensor {key!r}" if key is not None else f"{len(keys)} tensors, expected one"
     raise ModelError(
-        f"{path.name} holds {found}",
-        hint=f"name one, as in {path.name}:{near[0]}" if near else "write a tensor into it",
+        f"{path.name} contains {found}",
+        hint=f"select one: {path.name}:{near[0]}" if near else "save a tensor in it",
     )

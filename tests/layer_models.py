@@ -1,4 +1,4 @@
-"""Small models and what looks at them, for the tests of the sections."""
+"""Small models and helpers for the tests of the sections."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from reportgen.sections.layers import Layer, Layers
 
 Examine = Callable[..., Layers]
-"""A model and its inputs as the manifest writes them, `batch` and other fields: what is found."""
+"""Takes a model, its inputs in manifest form, `batch` and other fields; returns the result."""
 
 
 class Function(nn.Module):
-    """A module of one function, with whatever children are given."""
+    """A module of one function with the given children."""
 
     def __init__(self, function: Callable[..., Any], **children: Any) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Function(nn.Module):
 
 
 class Returning(nn.Module):
-    """A layer, and whatever else is made of its result."""
+    """A linear layer, and a function of its output."""
 
     def __init__(self, answer: Callable[[Tensor], Any]) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks are not installed
 
-from benchmarks.counts import Line, compare, examine_case, table, torchvision_models
+from benchmarks.counts import Line, check_case, compare, table, torchvision_models
 from benchmarks.counts_cases import HUNTED, PUBLISHED, Case, second_count
 from benchmarks.counts_cases.second_count import second_macs, second_parameters
 
@@ -67,9 +67,9 @@ def test_the_second_counter_shares_nothing_with_the_program() -> None:
 
 
 def test_a_right_answer_is_called_right_and_a_wrong_one_is_told(tmp_path: Path) -> None:
-    assert examine_case(TIED, tmp_path).wrong == ()
+    assert check_case(TIED, tmp_path).wrong == ()
     doubled = replace(TIED, parameters=800)
-    assert examine_case(doubled, tmp_path).wrong == ("parameters 400 instead of 800",)
+    assert check_case(doubled, tmp_path).wrong == ("parameters 400 instead of 800",)
 
 
 def test_a_crash_is_a_line_of_the_table_and_not_its_end(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_crash_is_a_line_of_the_table_and_not_its_end(tmp_path: Path) -> None:
         raise ZeroDivisionError("no model")
 
     broken = Case(name="broken", model=fails, inputs=(), parameters=0, macs=0)
-    assert examine_case(broken, tmp_path).wrong == ("ZeroDivisionError: ['no model']",)
+    assert check_case(broken, tmp_path).wrong == ("ZeroDivisionError: ['no model']",)
 
 
 def test_the_share_counts_what_is_right() -> None:

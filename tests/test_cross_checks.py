@@ -1,131 +1,95 @@
-"""Independent counts of one figure: agreement, what lies between, and where they part."""
+"""Independent counts of one figure: agreement, what accounts for a difference, and where it is."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from report_values import full_report
 
 from reportgen.cross_checks import cross_check
-from reportgen.outcome import Done, Failed, SectionOutcome
+from reportgen.metrics import FigureCount
+from reportgen.outcome import Done
 from reportgen.report import CrossCheck
-from reportgen.sections.layers import Layers
-from reportgen.sections.onnx import OnnxResult
-from reportgen.sections.onnx.file_result import NodeCost
-from reportgen.sections.onnx.result import StoredParameters
+from reportgen.sections import SECTIONS
+
+MODULES = {"": 100, "a": 60, "a.x": 40, "a.y": 20, "b": 40}
 
 
-@pytest.fixture
-def layers() -> Layers:
-    [model] = [model for model in full_report().models if model.name == "resnet50"]
-    [found] = [c.outcome.result for c in model.sections if c.name == "layers"]  # type: ignore[union-attr]
-    assert isinstance(found, Layers)
-    return replace(found, parameters_of_rows=found.parameters, macs_of_rows=found.macs)
-
-
-@pytest.fixture
-def onnx() -> OnnxResult:
-    [model] = [model for model in full_report().models if model.name == "resnet50"]
-    [found] = [c.outcome.result for c in model.sections if c.name == "onnx"]  # type: ignore[union-attr]
-    assert isinstance(found, OnnxResult)
+def check(*others: FigureCount, **stated: Any) -> CrossCheck:
+    """The check of a stated count of 100, of which `MODULES` says where."""
+    fields = {"figure": "macs", "by": "operators", "value": 100, "batch": 1, "by_module": MODULES}
+    [found] = cross_check([FigureCount(**{**fields, **stated}), *others])
     return found
 
 
-def checks(layers: Layers, onnx: OnnxResult | None = None, **fields: Any) -> dict[str, CrossCheck]:
-    sections = [SectionOutcome(name="layers", title="Layers", outcome=Done(result=layers))]
-    if onnx is not None:
-        stored, cost = fields.get("stored"), fields.get("cost")
-        result = replace(
-            onnx,
-            file=replace(onnx.file, cost=cost),
-            export=replace(onnx.export, stored_parameters=stored),
-        )
-        sections.append(SectionOutcome(name="onnx", title="ONNX", outcome=Done(result=result)))
-    return {check.figure: check for check in cross_check(sections)}
+def count(value: int, **fields: Any) -> FigureCount:
+    return FigureCount(**{"figure": "macs", "by": "nodes", "value": value, "batch": 1, **fields})
 
 
-def stored(layers: Layers, **fields: Any) -> StoredParameters:
-    values = {"found": layers.parameters, "merged": 0, "zero": 0, "absent_elements": 0}
-    return StoredParameters(**{"absent": (), **values, **fields})
+def test_equal_counts_agree_without_a_note() -> None:
+    found = check(count(100), count(100, batch=None, by="rows"))
+    assert (found.agree, found.note) == (True, "")
+    assert [(each.by, each.value) for each in found.counts] == [
+        ("operators", 100), ("nodes", 100), ("rows", 100),
+    ]  # fmt: skip
 
 
-def cost(layers: Layers, **fields: Any) -> NodeCost:
-    values = {"batch": layers.batch, "macs": layers.macs, "uncounted": {}, "modules": {}}
-    return NodeCost(**{**values, **fields})
+def test_what_is_accounted_for_is_no_difference() -> None:
+    found = check(count(90, accounted=10, notes=("10 are merged",)))
+    assert (found.agree, found.note) == (True, "10 are merged")
 
 
-def test_equal_counts_agree_and_need_no_words(layers: Layers, onnx: OnnxResult) -> None:
-    found = checks(layers, onnx, stored=stored(layers), cost=cost(layers))
-    assert {check.agree for check in found.values()} == {True}
-    assert {check.note for check in found.values()} == {""}
-    assert [len(check.counts) for check in found.values()] == [3, 3]
+def test_an_unexplained_difference_disagrees() -> None:
+    found = check(count(93))
+    assert (found.agree, found.note) == (False, "nodes: 7 fewer, unexplained")
 
 
-def test_merged_norms_account_for_what_the_file_lacks(layers: Layers, onnx: OnnxResult) -> None:
-    there = stored(layers, found=layers.parameters - 53_120, merged=53_120)
-    check = checks(layers, onnx, stored=there)["parameters"]
-    assert check.agree is True
-    assert check.note == "53,120 of batch norms are multiplied into the layer before"
+def test_the_deepest_module_that_holds_the_difference_is_named() -> None:
+    one = check(count(105, by_module={"a.x": 45, "a.y": 20, "b": 40}))
+    assert one.note == "nodes: 5 more, all of it in a.x"
+    spread = check(count(95, by_module={"a.x": 37, "a.y": 18, "b": 40}))
+    assert spread.note == "nodes: 5 fewer, all of it in a"
+    everywhere = check(count(90, by_module={"a.x": 35, "a.y": 20, "b": 35}))
+    assert everywhere.note == "nodes: 10 fewer, unexplained"
 
 
-def test_what_nothing_accounts_for_is_a_difference(layers: Layers, onnx: OnnxResult) -> None:
-    check = checks(layers, onnx, stored=stored(layers, found=layers.parameters - 7))["parameters"]
-    assert check.agree is False
-    assert check.note == "7 are unaccounted for"
+def test_a_count_at_another_batch_is_not_compared() -> None:
+    found = check(count(400, batch=4))
+    assert (found.agree, found.note) == (True, "nodes: fixed at batch 4, not compared")
+    assert len(found.counts) == 1
 
 
-def test_rows_that_do_not_add_up_are_a_difference(layers: Layers) -> None:
-    found = checks(replace(layers, macs_of_rows=layers.macs - 10, parameters_of_rows=0))
-    assert {check.agree for check in found.values()} == {False}
-    assert found["macs"].note == "the rows miss 10"
+def test_a_lower_bound_does_not_contradict_a_larger_count() -> None:
+    uncounted = {"Det": "no formula"}
+    assert check(count(90, uncounted=uncounted)).agree is None
+    assert check(count(110, uncounted=uncounted)).agree is False
+    assert check(count(110), uncounted=uncounted).agree is None
 
 
-def test_the_module_where_counts_part_is_named(layers: Layers, onnx: OnnxResult) -> None:
-    """All modules agree but one inside layer1.0, whose neighbors have swapped names."""
-    modules = {layer.path: layer.macs for layer in layers.layers if layer.leaf and layer.macs}
-    place = next(path for path in modules if path.startswith("layer1.0."))
-    modules[place] += 5
-    there = cost(layers, macs=layers.macs + 5, modules=modules)
-    check = checks(layers, onnx, cost=there)["macs"]
-    assert check.agree is False
-    assert check.note == f"the file has 5 more, all of it in {place}"
-
-
-def test_a_difference_spread_over_children_is_told_of_their_parent(
-    layers: Layers, onnx: OnnxResult
-) -> None:
-    modules = {layer.path: layer.macs for layer in layers.layers if layer.leaf and layer.macs}
-    first, second = [path for path in modules if path.startswith("layer1.0.")][:2]
-    modules[first] -= 3
-    modules[second] -= 2
-    there = cost(layers, macs=layers.macs - 5, modules=modules)
-    check = checks(layers, onnx, cost=there)["macs"]
-    assert check.note == "the file has 5 fewer, all of it in layer1.0"
-
-
-def test_a_file_of_another_batch_is_not_compared(layers: Layers, onnx: OnnxResult) -> None:
-    check = checks(layers, onnx, cost=cost(layers, batch=layers.batch + 1, macs=1))["macs"]
-    assert check.agree is True
-    assert check.note == f"the ONNX file has its batch fixed at {layers.batch + 1}"
-
-
-def test_nothing_is_checked_without_layers_or_of_a_file(layers: Layers) -> None:
-    failed = SectionOutcome(name="layers", title="Layers", outcome=Failed(error="no"))
-    assert cross_check([failed]) == ()
-    file = replace(layers, method="file")
-    assert (
-        cross_check([SectionOutcome(name="layers", title="Layers", outcome=Done(result=file))])
-        == ()
+def test_absent_parameters_are_unused_or_folded() -> None:
+    found = check(
+        count(94, batch=None, accounted=6, absent=("u", "v", "w", "x", "y")), unused=("u",)
+    )
+    assert found.agree is True
+    assert found.note == (
+        "1 parameter tensors are never used by the forward pass; "
+        "the exporter folded v, w, x and 1 more into constants"
     )
 
 
-def test_a_count_that_left_something_out_contradicts_nothing(
-    layers: Layers, onnx: OnnxResult
-) -> None:
-    fewer = cost(layers, macs=layers.macs - 10, uncounted={"Det": "there is no formula for it"})
-    assert checks(layers, onnx, stored=stored(layers), cost=fewer)["macs"].agree is None
-    more = replace(fewer, macs=layers.macs + 10)
-    found = checks(layers, onnx, stored=stored(layers), cost=more)["macs"]
-    assert (found.agree, found.note.startswith("the file has 10 more")) == (False, True)
+def test_one_count_alone_is_not_checked() -> None:
+    assert cross_check([count(5)]) == ()
+    assert cross_check([]) == ()
+
+
+@pytest.mark.parametrize("name", ["layers", "onnx"])
+def test_sections_count_parameters_and_macs(name: str) -> None:
+    [section] = [section for section in SECTIONS if section.name == name]
+    [model] = [model for model in full_report().models if model.name == "resnet50"]
+    [outcome] = [each.outcome for each in model.sections if each.name == name]
+    assert isinstance(outcome, Done)
+    counts = section.counts(outcome.result)
+    assert {each.figure for each in counts} <= {"parameters", "macs"}
+    if name == "layers":
+        assert [each.value for each in counts[:1]] == [outcome.result.parameters]

@@ -1,4 +1,4 @@
-"""Inputs of any structure, the same for the same seed; and the tensors in any output."""
+"""Example inputs of every form, reproducible by the seed; named tensors of every output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(*inputs: Any, batch: int = 2, seed: int = 0, **fields: Any) -> Examples
     batch=st.integers(1, 5),
     seed=st.integers(0, 2**31),
 )
-def test_a_tensor_has_the_shape_and_dtype_asked_for_and_depends_on_the_seed_alone(
+def test_a_tensor_has_the_specified_shape_and_dtype_and_depends_only_on_the_seed(
     dtype: str, shape: list[Any], batch: int, seed: int
 ) -> None:
     item = {"name": "x", "shape": shape, "dtype": dtype}
@@ -58,13 +58,13 @@ def test_floats_stay_in_their_range() -> None:
     assert -2 <= float(x.min()) < float(x.max()) <= -1
 
 
-def test_values_are_repeated_along_every_dim_but_the_last() -> None:
+def test_values_are_repeated_along_all_dims_except_the_last() -> None:
     grid = {"shape": ["batch", 3], "dtype": "int64", "values": [1, 4, 6]}
     assert torch.equal(make(grid).args[0], torch.tensor([[1, 4, 6], [1, 4, 6]]))
     assert torch.equal(make(grid, seed=7).args[0], make(grid).args[0])
 
 
-def test_keywords_positions_structures_and_constants_arrive_as_written() -> None:
+def test_positional_keyword_nested_and_constant_arguments() -> None:
     made = make(
         "batch,3",
         {"items": ["batch,1", {"value": {"value": None}}], "as_tuple": True},
@@ -83,7 +83,7 @@ def test_keywords_positions_structures_and_constants_arrive_as_written() -> None
     }
 
 
-def test_every_sample_brings_its_own_items() -> None:
+def test_per_sample_items_differ_between_samples() -> None:
     images = {"name": "images", "items": ["3,8,8"], "per_sample": True}
     (made,) = make(images, batch=3).args
     assert [tuple(image.shape) for image in made] == [(3, 8, 8)] * 3
@@ -91,7 +91,7 @@ def test_every_sample_brings_its_own_items() -> None:
     assert len(make(images, batch=1).args[0]) == 1
 
 
-def test_an_array_is_read_and_fitted_to_the_batch(tmp_path: Path) -> None:
+def test_an_array_is_repeated_or_cut_to_the_batch_size(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(6, dtype=np.float32).reshape(2, 3))
     item = {"name": "x", "file": tmp_path / "x.npy", "shape": ["batch", 3]}
     assert make(item, batch=1).args[0].tolist() == [[0, 1, 2]]
@@ -102,21 +102,21 @@ def test_an_array_is_read_and_fitted_to_the_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "array", [np.zeros((2, 4), np.float32), np.zeros((2, 3), np.int64), np.zeros(3, np.float32)]
 )
-def test_an_array_unlike_its_shape_is_refused(tmp_path: Path, array: Any) -> None:
+def test_an_array_that_does_not_match_its_shape_is_an_error(tmp_path: Path, array: Any) -> None:
     np.save(tmp_path / "x.npy", array)
-    with pytest.raises(ModelError, match=r"x\.npy holds .* not \(2, 3\) float32"):
+    with pytest.raises(ModelError, match=r"x\.npy contains .* expected \(2, 3\) float32"):
         make({"name": "x", "file": tmp_path / "x.npy", "shape": ["batch", 3]})
 
 
-def test_an_array_in_the_other_byte_order_holds_the_same_numbers(tmp_path: Path) -> None:
+def test_a_big_endian_array_is_converted(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(6, dtype=">f4").reshape(2, 3))
     (x,) = make({"name": "x", "file": tmp_path / "x.npy"}).args
     assert torch.equal(x, torch.arange(6.0).reshape(2, 3))
 
 
-def test_an_array_of_objects_is_refused_unread(tmp_path: Path) -> None:
+def test_an_array_of_objects_is_rejected_without_unpickling(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(ModelError, match="no array of plain numbers"):
+    with pytest.raises(ModelError, match=r"not a numeric \.npy array"):
         make({"name": "x", "file": tmp_path / "x.npy"})
 
 
@@ -132,12 +132,12 @@ def test_a_tensor_is_read_from_safetensors(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("x.safetensors", "holds 2 tensors, not one"),
+        ("x.safetensors", "contains 2 tensors, expected one"),
         ("x.safetensors:frist", "no tensor 'frist'"),
-        ("cut.safetensors", "no whole safetensors file"),
+        ("cut.safetensors", "not a valid safetensors file"),
     ],
 )
-def test_a_tensor_that_is_not_there_is_named(tmp_path: Path, name: str, words: str) -> None:
+def test_a_missing_or_unreadable_tensor_is_an_error(tmp_path: Path, name: str, words: str) -> None:
     save_file({"first": torch.ones(2), "other": torch.ones(1)}, tmp_path / "x.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(b"12345678")
     with pytest.raises(ModelError, match=words) as caught:
@@ -155,7 +155,7 @@ def test_a_tensor_that_is_not_there_is_named(tmp_path: Path, name: str, words: s
         ("x.pt", "must end in .npy or .safetensors"),
     ],
 )
-def test_a_manifest_names_a_tensor_of_a_file(tmp_path: Path, file: str, words: str) -> None:
+def test_a_manifest_selects_a_tensor_of_a_file(tmp_path: Path, file: str, words: str) -> None:
     save_file({"first": torch.ones(2)}, tmp_path / "x.safetensors")
     manifest = tmp_path / "m.yaml"
     manifest.write_text(
@@ -171,7 +171,7 @@ def test_a_manifest_names_a_tensor_of_a_file(tmp_path: Path, file: str, words: s
     assert make_examples(again, 1, 0).args[0].tolist() == [1, 1]
 
 
-def test_inputs_on_meta_have_shapes_and_no_memory() -> None:
+def test_inputs_on_meta_are_meta_tensors() -> None:
     spec = make_spec("x=batch,3", {"name": "more", "items": ["ids=batch,5:int64<9"]})
     made = make_examples(spec, 2, 0, device="meta")
     assert {key: t.device.type for key, t in made.tensors().items()} == {
@@ -235,17 +235,17 @@ ONES = torch.ones(2)
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_every_tensor_of_an_output_is_found_by_its_key(value: Any, shapes: Any) -> None:
+def test_named_tensors_of_an_output(value: Any, shapes: Any) -> None:
     assert {key: tuple(t.shape) for key, t in named_tensors(value).items()} == shapes
 
 
-def test_a_distribution_lists_the_same_parameters_after_others_were_derived() -> None:
+def test_derived_parameters_of_a_distribution_are_not_listed() -> None:
     made = distributions.Categorical(logits=ONES)
     assert made.probs.shape == (2,)
     assert list(named_tensors(made)) == ["logits"]
 
 
-def test_transforms_of_a_distribution_are_parts_of_it() -> None:
+def test_parameters_of_transforms_of_a_distribution_are_listed() -> None:
     base = distributions.Normal(torch.zeros(2), torch.ones(2))
     affine = distributions.AffineTransform(loc=ONES, scale=ONES * 2)
     chain = [distributions.ComposeTransform([distributions.TanhTransform(), affine])]
@@ -264,14 +264,14 @@ def test_transforms_of_a_distribution_are_parts_of_it() -> None:
     assert "transforms.1.loc" not in named_tensors(distributions.Gumbel(ONES, ONES))
 
 
-def test_an_output_of_transformers_is_walked_by_its_keys() -> None:
+def test_named_tensors_of_a_transformers_output() -> None:
     from transformers.modeling_outputs import BaseModelOutput
 
     made = BaseModelOutput(last_hidden_state=ONES, hidden_states=(ONES, ONES))  # type: ignore[arg-type]
     assert list(named_tensors(made)) == ["last_hidden_state", "hidden_states.0", "hidden_states.1"]
 
 
-def test_leaves_whose_keys_would_repeat_are_told_apart() -> None:
+def test_duplicate_paths_get_a_number() -> None:
     one = torch.zeros(1)
     found = named_tensors({1: one, "1": one, "a.b": one, "a": {"b": one}})
     assert list(found) == ["1", "1#2", "a.b", "a.b#2"]

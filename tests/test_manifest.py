@@ -1,4 +1,4 @@
-"""The manifest reader: what a good file becomes, and that every wrong one is told in lines."""
+"""The manifest reader: values of valid files, and one line for each error in invalid ones."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ models:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with every file the manifests here speak of."""
+    """A folder with every file that the manifests in this module refer to."""
     for name in ("vgg16.safetensors", "vgg16_env.json", "net.py", "x.npy", "net.pt2", "net.onnx"):
         (tmp_path / name).touch()
     (tmp_path / "runs" / "vgg16").mkdir(parents=True)
@@ -111,27 +111,27 @@ def load(folder: Path, content: str | bytes, **options: Any) -> Manifest:
     return load_manifest(file, **options)
 
 
-def complaints(folder: Path, content: str | bytes, **options: Any) -> list[str]:
-    """The lines with which the content is refused, without the folder's name."""
+def problems(folder: Path, content: str | bytes, **options: Any) -> list[str]:
+    """The lines of the error for this content, without the folder's name."""
     with pytest.raises(ManifestError) as caught:
         load(folder, content, **options)
     return caught.value.message.replace(f"{folder}/", "").split("\n")
 
 
 def with_model(text: str) -> str:
-    """A good manifest whose one model has `text` added in line 7."""
+    """A valid manifest whose only model has `text` added in line 7."""
     return f"{GOOD}  {text}\n"
 
 
 def with_input(text: str) -> str:
-    """A good manifest whose one input is `text`, in line 6."""
+    """A valid manifest whose only input is `text`, in line 6."""
     return GOOD.replace("'batch,3'", text)
 
 
-# What a good manifest becomes -----------------------------------------------------------------
+# Valid manifests -----------------------------------------------------------------------------
 
 
-def test_the_contract_s_example_loads(folder: Path) -> None:
+def test_the_example_of_the_contract_loads(folder: Path) -> None:
     manifest = load(folder, CONTRACT)
     (model,) = manifest.models
     assert manifest.path == folder / "m.yaml"
@@ -157,13 +157,13 @@ def test_the_contract_s_example_loads(folder: Path) -> None:
     assert (model.limits.seconds, model.seed) == (600, 0)
 
 
-def test_a_log_behind_a_loop_of_links_is_refused_as_such(folder: Path) -> None:
+def test_a_log_path_that_is_a_broken_link_is_an_error(folder: Path) -> None:
     (folder / "runs" / "loop").symlink_to("loop")
-    (line,) = complaints(folder, with_model("logs: [runs/loop]"))
-    assert "'runs/loop' is a link to nothing, or to itself" in line
+    (line,) = problems(folder, with_model("logs: [runs/loop]"))
+    assert "'runs/loop' is a broken link" in line
 
 
-def test_logs_are_a_path_a_list_or_a_glob_and_need_no_source(folder: Path) -> None:
+def test_logs_are_a_path_a_list_or_a_glob_and_do_not_require_a_source(folder: Path) -> None:
     text = "version: 1\ntitle: t\nmodels:\n- name: a\n  logs: "
     (folder / "runs" / "other").mkdir()
     one = load(folder, text + "runs/vgg16").models[0]
@@ -175,7 +175,7 @@ def test_logs_are_a_path_a_list_or_a_glob_and_need_no_source(folder: Path) -> No
     assert many.logs[1].matches() == [folder / "vgg16_env.json"]
 
 
-def test_log_options_say_how_curves_are_shown(folder: Path) -> None:
+def test_log_options_are_read(folder: Path) -> None:
     options = (
         load(
             folder,
@@ -197,7 +197,7 @@ def test_log_options_say_how_curves_are_shown(folder: Path) -> None:
     assert options.marks[0].step == 30
 
 
-def test_a_manifest_that_uses_everything_loads(folder: Path) -> None:
+def test_a_manifest_with_every_key_loads(folder: Path) -> None:
     text = EVERYTHING
     model, exported, graph, library = load(folder, text).models
     assert model.source.factory == "Outer.build"
@@ -228,7 +228,7 @@ def test_a_manifest_that_uses_everything_loads(folder: Path) -> None:
     assert (library.source.target, library.source.factory) == ("package.module", "build")
 
 
-def test_a_model_s_settings_override_the_shared_ones_key_by_key(folder: Path) -> None:
+def test_settings_of_a_model_override_shared_settings_key_by_key(folder: Path) -> None:
     model, other, *_ = load(folder, EVERYTHING).models
     assert model.budgets.parameters is None
     assert other.budgets.parameters == 1_500_000
@@ -240,7 +240,7 @@ def test_a_model_s_settings_override_the_shared_ones_key_by_key(folder: Path) ->
 
 
 @pytest.mark.parametrize("text", [CONTRACT, EVERYTHING])
-def test_values_reach_another_process_as_json_unchanged(folder: Path, text: str) -> None:
+def test_values_survive_a_round_trip_through_json(folder: Path, text: str) -> None:
     manifest = load(folder, text)
     for model in manifest.models:
         assert ModelSpec.model_validate_json(model.model_dump_json()) == model
@@ -263,80 +263,87 @@ def test_paths_are_relative_to_the_manifest_not_to_the_working_folder(
     assert manifest.models[0].weights == folder / "vgg16.safetensors"
 
 
-def test_windows_line_ends_are_read_alike(folder: Path) -> None:
+def test_windows_line_ends_give_the_same_manifest(folder: Path) -> None:
     assert load(folder, CONTRACT.replace("\n", "\r\n")) == load(folder, CONTRACT)
 
 
-# Thirty and more ways to wreck a file: one line each -------------------------------------------
+# Files that cannot be read: one line each ------------------------------------------------------
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]\n"
-WRECKS: dict[str, tuple[str | bytes, str]] = {
+INVALID_FILES: dict[str, tuple[str | bytes, str]] = {
     "a hundred million brackets": ("[" * 5000, "m.yaml:1: is nested deeper than 50 levels"),
     "deep mappings": ("{a: " * 5000, "m.yaml:1: is nested deeper than 50 levels"),
     "deep lists by dashes": ("- " * 5000, "m.yaml:1: is nested deeper than 50 levels"),
-    "deep below a duplicate": ("{a: 1, a: " * 3000, "m.yaml:1: is not YAML: "),
-    "an alias bomb": (BOMB, "m.yaml:1: a: anchor &a is not accepted; write the value out"),
-    "an alias": (GOOD.replace(": t\n", ": *t\n"), "m.yaml:2: title: alias *t is not accepted; "),
-    "a merge key": (GOOD + "<<: {a: 1}\n", "m.yaml:7: merge key '<<' is not accepted; "),
+    "deep below a duplicate": ("{a: 1, a: " * 3000, "m.yaml:1: is not valid YAML: "),
+    "an alias bomb": (BOMB, "m.yaml:1: a: anchor &a is not supported; write the value out"),
+    "an alias": (GOOD.replace(": t\n", ": *t\n"), "m.yaml:2: title: alias *t is not supported; "),
+    "a merge key": (GOOD + "<<: {a: 1}\n", "m.yaml:7: merge key '<<' is not supported; "),
     "a tag that runs a program": (
         GOOD.replace(": t\n", ": !!python/object/apply:os.system [ls]\n"),
-        "m.yaml:2: title: tag 'tag:yaml.org,2002:python/object/apply:os.system' is not accepted; ",
+        "m.yaml:2: title: tag 'tag:yaml.org,2002:python/object/apply:os.system' is not supported; ",
     ),
     "a harmless tag": (GOOD.replace(": t\n", ": !!str t\n"), "m.yaml:2: title: tag "),
     "a tab": (GOOD.replace("  source", "\tsource"), "m.yaml:5: is indented with a tab; use spaces"),
     "a tab after spaces": ("a:\n \tb: 1\n", "m.yaml:2: is indented with a tab; use spaces"),
     "UTF-16": (GOOD.encode("utf-16"), "m.yaml:1: is UTF-16 or UTF-32; save the file as UTF-8"),
-    "UTF-16 without a mark": (GOOD.encode("utf-16-le"), "m.yaml:1: holds a NUL byte; save "),
+    "UTF-16 without a mark": (GOOD.encode("utf-16-le"), "m.yaml:1: contains a NUL byte; save "),
     "latin-1": (b"version: 1\ntitle: caf\xe9\n", "m.yaml:2: byte 0xe9 is not UTF-8; save "),
-    "a NUL": (b"version: 1\n\0", "m.yaml:2: holds a NUL byte; save the file as UTF-8"),
+    "a NUL": (b"version: 1\n\0", "m.yaml:2: contains a NUL byte; save the file as UTF-8"),
     "a terminal escape": ("title: \x1b[31m\n", "m.yaml:1: character U+001B is not allowed; "),
     "a line end no editor counts": ("a: b\u2028c\n", "m.yaml:1: character U+2028 is not allowed"),
     "a byte order mark": (b"\xef\xbb\xbf" + GOOD.encode(), "m.yaml:1: begins with a byte order "),
-    "two documents": (GOOD + "---\na: 1\n", "m.yaml:7: holds a second document; keep one "),
+    "two documents": (GOOD + "---\na: 1\n", "m.yaml:7: contains a second document; write one "),
     "an empty file": ("", "m.yaml:1: is empty; begin with 'version: 1'"),
     "comments only": ("# nothing\n", "m.yaml:1: is empty; begin with 'version: 1'"),
     "null": ("---\n", "m.yaml:1: is empty; begin with 'version: 1'"),
-    "a list": ("# list\n- a\n", "m.yaml:2: must hold keys such as 'version: 1', not a list"),
-    "a scalar": ("hello\n", "m.yaml:1: must hold keys such as 'version: 1', not 'hello'"),
-    "an unclosed list": (GOOD + "x: [1, 2\n", "m.yaml:7: is not YAML: "),
-    "an unclosed quote": (GOOD + 'x: "a\n', "m.yaml:7: is not YAML: "),
-    "a wrong escape": (GOOD + 'x: "\\q"\n', "m.yaml:7: is not YAML: "),
-    "a colon too many": ("title: a: b\n", "m.yaml:1: is not YAML: "),
+    "a list": (
+        "# list\n- a\n",
+        "m.yaml:2: must be a mapping with keys such as 'version: 1', not a list",
+    ),
+    "a scalar": (
+        "hello\n",
+        "m.yaml:1: must be a mapping with keys such as 'version: 1', not 'hello'",
+    ),
+    "an unclosed list": (GOOD + "x: [1, 2\n", "m.yaml:7: is not valid YAML: "),
+    "an unclosed quote": (GOOD + 'x: "a\n', "m.yaml:7: is not valid YAML: "),
+    "a wrong escape": (GOOD + 'x: "\\q"\n', "m.yaml:7: is not valid YAML: "),
+    "a colon too many": ("title: a: b\n", "m.yaml:1: is not valid YAML: "),
     "a list as key": (GOOD + "? [a]\n: 1\n", "m.yaml:7: a key must be text, not a collection"),
-    "a number as key": (GOOD + "1: a\n", "m.yaml:7: 1: key '1' is no text; put it in quotes"),
-    "null as key": (GOOD + "~: a\n", "m.yaml:7: '~': key '~' is no text; put it in quotes"),
-    "NaN as key": (GOOD + ".nan: a\n", "m.yaml:7: .nan: key '.nan' is no text; put it in quotes"),
-    "a duplicate key": (GOOD + "title: u\n", "m.yaml:7: title: duplicate key, first in line 2"),
+    "a number as key": (GOOD + "1: a\n", "m.yaml:7: 1: key '1' is not text; put it in quotes"),
+    "null as key": (GOOD + "~: a\n", "m.yaml:7: '~': key '~' is not text; put it in quotes"),
+    "NaN as key": (GOOD + ".nan: a\n", "m.yaml:7: .nan: key '.nan' is not text; put it in quotes"),
+    "a duplicate key": (GOOD + "title: u\n", "m.yaml:7: title: duplicate key; first on line 2"),
     "NaN": (GOOD + "limits: {seconds: .nan}", "m.yaml:7: limits.seconds: must be a finite number"),
     "infinity": (GOOD + "limits: {seconds: -.inf}", "m.yaml:7: limits.seconds: must be a finite "),
     "overflow": (GOOD + "limits: {seconds: 1e999}", "m.yaml:7: limits.seconds: number '1e999' is"),
     "five thousand digits": (GOOD + f"x: {'9' * 5000}", "m.yaml:7: x: number '9999"),
-    "a NUL written as escape": (GOOD.replace(": t\n", ': "\\0"\n'), "m.yaml:2: title: text holds"),
+    "a NUL written as escape": (
+        GOOD.replace(": t\n", ': "\\0"\n'),
+        "m.yaml:2: title: text cont",
+    ),
     "half a character": (GOOD.replace(": t\n", ': "\\ud800"\n'), "m.yaml:2: "),
-    "endless items": ("a: [" + "[]," * 30_000 + "]", "m.yaml:1: holds more than 20,000 values"),
+    "endless items": ("a: [" + "[]," * 30_000 + "]", "m.yaml:1: contains more than 20,000 values"),
     "a file over 1 MiB": ("#" * (2**20 + 1), "m.yaml: is larger than 1 MiB (1,048,577 B); "),
 }
 
 
-@pytest.mark.parametrize(("content", "start"), WRECKS.values(), ids=WRECKS)
-def test_a_wrecked_file_is_refused_in_one_line(
-    folder: Path, content: str | bytes, start: str
-) -> None:
-    (line,) = complaints(folder, content)
+@pytest.mark.parametrize(("content", "start"), INVALID_FILES.values(), ids=INVALID_FILES)
+def test_an_invalid_file_gives_one_line(folder: Path, content: str | bytes, start: str) -> None:
+    (line,) = problems(folder, content)
     assert line.startswith(start)
     assert line.isprintable()
 
 
-@pytest.mark.parametrize(("content", "start"), WRECKS.values(), ids=WRECKS)
-def test_the_pure_python_parser_refuses_the_same_wrecks(
+@pytest.mark.parametrize(("content", "start"), INVALID_FILES.values(), ids=INVALID_FILES)
+def test_the_pure_python_parser_rejects_the_same_files(
     folder: Path, content: str | bytes, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(yaml_reader, "_LOADER", yaml.SafeLoader)
-    (line,) = complaints(folder, content)
+    (line,) = problems(folder, content)
     assert line.split(": ")[0] == start.split(": ")[0]
 
 
-def test_a_file_of_100_mb_is_refused_without_being_read(tmp_path: Path) -> None:
+def test_a_file_of_100_mb_is_rejected_without_reading_it(tmp_path: Path) -> None:
     file = tmp_path / "m.yaml"
     with open(file, "wb") as stream:
         stream.truncate(100_000_000)
@@ -357,14 +364,14 @@ def test_a_file_of_100_mb_is_refused_without_being_read(tmp_path: Path) -> None:
         ("net.py/m.yaml", "cannot be read: not a directory"),
     ],
 )
-def test_what_is_no_file_is_refused_in_one_line(folder: Path, path: str, words: str) -> None:
+def test_a_path_that_cannot_be_read_gives_one_line(folder: Path, path: str, words: str) -> None:
     with pytest.raises(ManifestError) as caught:
         load_manifest(folder / path)
     assert words in caught.value.message
     assert caught.value.message.isprintable()
 
 
-def test_a_file_name_cannot_break_the_line(folder: Path) -> None:
+def test_a_line_break_in_a_file_name_is_escaped(folder: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         load_manifest(folder / "a\n::error::b.yaml")
     assert "a\\n::error::b.yaml" in caught.value.message
@@ -386,9 +393,10 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "unknown key without a near one": (
         GOOD + "xyz: 1\n",
-        "7: xyz: unknown key; known are version, title, targets, training, budgets, limits, models",
+        "7: xyz: unknown key; known keys: version, title, targets, training, budgets, limits, "
+        "models",
     ),
-    "the program's own key": (GOOD + "path: /x\n", "7: path: unknown key; known are "),
+    "the program's own key": (GOOD + "path: /x\n", "7: path: unknown key; known keys: "),
     "models empty": (
         "version: 1\ntitle: t\nmodels: []\n",
         "3: models: must be a list with at least one item, not an empty list",
@@ -400,7 +408,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "a model that is text": (GOOD + "- vgg\n", "7: models[1]: must be a mapping, not 'vgg'"),
     "inputs missing": (
         GOOD.replace("  inputs: ['batch,3']\n", "").replace("torchvision:a", "torch.nn:Linear"),
-        "4: models[0].inputs: is required, unless the source is a library's or a .pt2 or .onnx",
+        "4: models[0].inputs: is required unless the source is a library model, a .pt2 or",
     ),
     "inputs misspelled": (
         GOOD.replace("inputs", "input"),
@@ -426,23 +434,23 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "name leaves the folder": (
         GOOD.replace("name: a", "name: ../a"),
-        "4: models[0].name: '../a' cannot name a folder: use ",
+        "4: models[0].name: '../a' cannot be a folder name: use ",
     ),
-    "name hidden": (GOOD.replace("name: a", "name: .a"), "4: models[0].name: '.a' cannot name"),
+    "name hidden": (GOOD.replace("name: a", "name: .a"), "4: models[0].name: '.a' cannot be"),
     "name with a slash": (GOOD.replace("name: a", "name: a/b"), "4: models[0].name: 'a/b' cannot"),
     "name too long": (GOOD.replace("name: a", f"name: {'a' * 65}"), "4: models[0].name: 'aaa"),
     "name a number": (GOOD.replace("name: a", "name: 16"), "4: models[0].name: must be text, not"),
     "names equal but for case": (
         GOOD + "- {name: A, source: torchvision:a, inputs: []}\n",
-        "7: models[1].name: model name 'A' is taken as 'a' (folders may ignore case) in line 4",
+        "7: models[1].name: model name 'A' is already used on line 4 as 'a' (file systems may",
     ),
     "names equal": (
         GOOD + "- {name: a, source: torchvision:a, inputs: []}\n",
-        "7: models[1].name: model name 'a' is taken in line 4",
+        "7: models[1].name: model name 'a' is already used on line 4",
     ),
     "source without library": (
         GOOD.replace("torchvision:a", "vgg16"),
-        "5: models[0].source: 'vgg16' is no source: write torchvision:NAME, ",
+        "5: models[0].source: 'vgg16' is not a valid source: write torchvision:NAME, ",
     ),
     "source a list": (
         GOOD.replace("torchvision:a", "[a]"),
@@ -450,7 +458,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "source without model": (
         GOOD.replace("torchvision:a", "'torchvision:'"),
-        "5: models[0].source: 'torchvision:' names no model: write it as torchvision:NAME",
+        "5: models[0].source: 'torchvision:' has no model name: write it as torchvision:NAME",
     ),
     "source file absent": (
         GOOD.replace("torchvision:a", "nett.py:Net"),
@@ -458,11 +466,11 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "source file without factory": (
         GOOD.replace("torchvision:a", "net.py"),
-        "5: models[0].source: 'net.py' names no class or function: write file.py:name",
+        "5: models[0].source: 'net.py' has no class or function name: write file.py:name",
     ),
     "source file of weights": (
         GOOD.replace("torchvision:a", "vgg16.safetensors"),
-        "5: models[0].source: 'vgg16.safetensors' holds weights, not a model: ",
+        "5: models[0].source: 'vgg16.safetensors' contains weights, not a model: ",
     ),
     "source on the web": (
         GOOD.replace("torchvision:a", "https://host/net.onnx"),
@@ -517,7 +525,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "neither source nor logs": (
         GOOD.replace("  source: torchvision:a\n", ""),
-        "4: models[0].source: is required, unless there are logs to report on",
+        "4: models[0].source: is required unless 'logs' is given",
     ),
     "loss misspelled": (
         with_model("loss: crossentropy"),
@@ -550,7 +558,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "reason empty": (
         with_model("ignore: {LAY001: ' '}"),
-        "7: models[0].ignore.LAY001: needs a reason in words",
+        "7: models[0].ignore.LAY001: must state a reason",
     ),
     "reason missing": (
         with_model("ignore: {LAY001: }"),
@@ -564,13 +572,13 @@ WRONG: dict[str, tuple[str, str]] = {
         with_input("'batch,seq'"),
         "6: models[0].inputs[0]: dim 'seq' has no size; add dims: {seq: SIZE}",
     ),
-    "a dim that nobody has": (
+    "a dim without an input": (
         with_model("dims: {seq: 3}"),
         "7: models[0].dims.seq: no input has this dim",
     ),
     "batch among dims": (
         with_model("dims: {batch: 3}"),
-        "7: models[0].dims.batch: the size of batch is the model's key 'batch'",
+        "7: models[0].dims.batch: set the batch size with the model's key 'batch'",
     ),
     "a dim of zero": (
         with_input("{shape: [0, 3]}"),
@@ -586,7 +594,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "a compact dtype": (
         with_input("'batch,3:int65'"),
-        "6: models[0].inputs[0]: 'int65' is no dtype: use one of ",
+        "6: models[0].inputs[0]: 'int65' is not a dtype: use one of ",
     ),
     "two forms of input": (
         with_input("{shape: [1], value: 3}"),
@@ -600,23 +608,23 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "a keyword inside": (
         with_input("{items: [{name: x, shape: [1], keyword: true}]}"),
-        "6: models[0].inputs[0]: only an outermost input can be a keyword",
+        "6: models[0].inputs[0]: only a top-level input can be a keyword",
     ),
     "a tuple of nothing": (
         with_input("{shape: [1], tuple: true}"),
-        "6: models[0].inputs[0]: tuple: true belongs beside items",
+        "6: models[0].inputs[0]: tuple: true requires items",
     ),
     "a repeat of nothing": (
         with_input("{shape: [1], per_sample: true}"),
-        "6: models[0].inputs[0]: per_sample: true belongs beside items",
+        "6: models[0].inputs[0]: per_sample: true requires items",
     ),
     "a name that is none": (
         with_input("{name: a-b, shape: [1]}"),
-        "6: models[0].inputs[0].name: 'a-b' is no name: use letters, digits and '_'",
+        "6: models[0].inputs[0].name: 'a-b' is not a valid name: use letters, digits and '_'",
     ),
     "input names equal": (
         with_input("'x=batch', {name: x, shape: [1]}"),
-        "6: models[0].inputs[1].name: input name 'x' is taken in line 6",
+        "6: models[0].inputs[1].name: input name 'x' is already used on line 6",
     ),
     "an array absent": (
         with_input("{file: y.npy}"),
@@ -644,11 +652,11 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "values beside a range": (
         with_input("{shape: [1, 2], dtype: int64, values: [1, 2], high: 3}"),
-        "6: models[0].inputs[0]: values stand in place of low and high",
+        "6: models[0].inputs[0]: values cannot be combined with low or high",
     ),
     "values that are too few": (
         with_input("{shape: [batch, 3], dtype: int64, values: [1, 4]}"),
-        "6: models[0].inputs[0]: values are one for each place of the last dim, 3, not 2",
+        "6: models[0].inputs[0]: values needs one number per element of the last dim (3), has 2",
     ),
     "values without a shape": (
         with_input("{file: x.npy, values: [1]}"),
@@ -664,7 +672,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "a value beyond the dtype": (
         with_input("{shape: [1], dtype: uint8, values: [256]}"),
-        "6: models[0].inputs[0]: 256 among values is out of the range of uint8",
+        "6: models[0].inputs[0]: value 256 is out of the range of uint8",
     ),
     "high as text": (
         with_input("{shape: [1], high: '2'}"),
@@ -685,7 +693,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "target twice": (GOOD + "targets: [T4, t4]\n", "7: targets[1]: GPU 't4' is listed twice"),
     "memory without unit": (
         GOOD + "targets: [{name: x, memory: 24 G}]\n",
-        "7: targets[0].memory: '24 G' is no size: write it as 24 GiB or 512 MB",
+        "7: targets[0].memory: expected a size such as 24 GiB or 512 MB, got '24 G'",
     ),
     "optimizer misspelled": (
         GOOD + "training: {optimizer: adamm}\n",
@@ -706,7 +714,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "budget without number": (
         GOOD + "budgets: {parameters: 30X}\n",
-        "7: budgets.parameters: '30X' is no count: write a number such as 30M, 5G or 12000",
+        "7: budgets.parameters: expected a count such as 30M, 5G or 12000, got '30X'",
     ),
     "budget of nothing": (
         GOOD + "budgets: {macs: 0}\n",
@@ -722,7 +730,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "peak memory of nonsense": (
         GOOD + 'budgets: {"peak_memory@64": lots}\n',
-        "7: budgets.peak_memory@64: 'lots' is no size: write it as 24 GiB or 512 MB",
+        "7: budgets.peak_memory@64: expected a size such as 24 GiB or 512 MB, got 'lots'",
     ),
     "peak memory by the program's name": (
         GOOD + "budgets: {peak_memory_bytes: {}}\n",
@@ -744,14 +752,14 @@ WRONG: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("content", "start"), WRONG.values(), ids=WRONG)
-def test_a_wrong_key_or_value_is_told_in_one_line(folder: Path, content: str, start: str) -> None:
-    (line,) = complaints(folder, content)
+def test_an_invalid_key_or_value_gives_one_line(folder: Path, content: str, start: str) -> None:
+    (line,) = problems(folder, content)
     assert line.startswith(f"m.yaml:{start}")
     assert line.isprintable()
     assert "input should" not in line.lower()
 
 
-def test_all_complaints_come_at_once_in_the_order_of_the_lines(folder: Path) -> None:
+def test_all_problems_are_listed_by_line(folder: Path) -> None:
     text = """\
 version: 2
 titel: x
@@ -771,7 +779,7 @@ models:
     inputs: 3
     weights: gone.pth
 """
-    lines = complaints(folder, text)
+    lines = problems(folder, text)
     places = [line.split(": ")[0] + ": " + line.split(": ")[1] for line in lines]
     assert places == [
         "m.yaml:1: version",
@@ -794,15 +802,15 @@ models:
     ]
 
 
-def test_a_hundred_complaints_are_listed_and_the_rest_counted(folder: Path) -> None:
-    lines = complaints(folder, GOOD + "".join(f"key{i}: 1\n" for i in range(150)))
+def test_100_problems_are_listed_and_the_rest_counted(folder: Path) -> None:
+    lines = problems(folder, GOOD + "".join(f"key{i}: 1\n" for i in range(150)))
     assert len(lines) == 101
     assert lines[-1] == "m.yaml: and 50 more"
 
 
-def test_an_unknown_gpu_is_told_with_its_neighbors(folder: Path) -> None:
+def test_an_unknown_gpu_is_reported_with_similar_names(folder: Path) -> None:
     text = GOOD + "targets: [T4, {name: lab, memory: 1 GiB}, A10O-80GB, Voodoo, Tesla T4]\n"
-    lines = complaints(folder, text)
+    lines = problems(folder, text)
     assert len(lines) == 3
     assert "targets[2]: unknown GPU 'A10O-80GB'; did you mean A100" in lines[0]
     assert "targets[3]: unknown GPU 'Voodoo'" in lines[1]
@@ -823,7 +831,7 @@ def test_an_unknown_gpu_is_told_with_its_neighbors(folder: Path) -> None:
         (" x = batch , seq : bool ", {"name": "x", "shape": ("batch", "seq"), "dtype": "bool"}),
     ],
 )
-def test_a_compact_shape_is_read(text: str, expected: dict[str, object]) -> None:
+def test_a_compact_shape_is_parsed(text: str, expected: dict[str, object]) -> None:
     assert parse_shape_argument(text).model_dump(exclude_defaults=True) == expected
 
 
@@ -832,7 +840,7 @@ def test_a_compact_shape_is_read(text: str, expected: dict[str, object]) -> None
     ["", ",", "3,", "0", "-1", "a=b=c", "=3", "a-b=3", "3:int63", "3:", "3:int64<", "3:int64<0",
      "3:int64<x", "3<5", "3:bool<2", "3:uint8<999", "x" * 2000 + "=", "\n", "3\n:::"],
 )  # fmt: skip
-def test_a_wrong_compact_shape_is_one_line(text: str) -> None:
+def test_an_invalid_compact_shape_gives_one_line(text: str) -> None:
     with pytest.raises(ManifestError) as caught:
         parse_shape_argument(text)
     assert caught.value.message.startswith("input '")
@@ -850,7 +858,7 @@ def test_a_wrong_compact_shape_is_one_line(text: str) -> None:
         ("net.onnx", "onnx", "{folder}/net.onnx", None),
     ],
 )
-def test_a_source_is_taken_apart(
+def test_a_source_is_parsed(
     folder: Path, text: str, kind: str, target: str, factory: str | None
 ) -> None:
     source = parse_source(text, folder)
@@ -859,7 +867,7 @@ def test_a_source_is_taken_apart(
 
 
 @pytest.mark.parametrize("text", ["", "vgg16", "nett.py:Net", "net.py", "timm:", "a\nb", "x.pth"])
-def test_a_wrong_source_is_one_line(folder: Path, text: str) -> None:
+def test_an_invalid_source_gives_one_line(folder: Path, text: str) -> None:
     with pytest.raises(ManifestError) as caught:
         parse_source(text, folder)
     assert caught.value.message.startswith("source: ")
@@ -884,19 +892,19 @@ def parsed(folder: Path, text: str) -> Any:
 
 
 @pytest.mark.parametrize("text", [CONTRACT, EVERYTHING, GOOD])
-def test_the_schema_accepts_good_manifests(
+def test_the_schema_accepts_valid_manifests(
     folder: Path, schema: jsonschema.Draft7Validator, text: str
 ) -> None:
     schema.validate(parsed(folder, text))
 
 
-SEEN_BY_READER_ONLY = (
-    # the schema knows neither files nor what another part of the manifest says
+DETECTED_BY_READER_ONLY = (
+    # the schema cannot check files or relations between keys
     *("names equal but for case", "names equal", "source without library", "source file absent"),
     *("source on the web", "source a folder", "weights absent", "logs absent", "an array absent"),
     *("a log in a list absent", "a glob without a match", "a range that ends first"),
     "a mean without std",
-    *("dynamic dim unknown", "a dim misspelled", "a dim without size", "a dim that nobody has"),
+    *("dynamic dim unknown", "a dim misspelled", "a dim without size", "a dim without an input"),
     *("batch among dims", "two forms of input", "a keyword without name", "a keyword inside"),
     *(
         "a tuple of nothing",
@@ -910,12 +918,12 @@ SEEN_BY_READER_ONLY = (
     *("values that are too few", "values without a shape", "values of booleans"),
     *("a value that is a fraction", "a value beyond the dtype"),
     "batch a fraction",  # JSON Schema's 8.0 is an integer
-    "version true",  # Python's jsonschema tells true from 1, other validators may not
+    "version true",  # Python's jsonschema distinguishes true from 1, other validators may not
 )
 
 
-@pytest.mark.parametrize("case", [case for case in WRONG if case not in SEEN_BY_READER_ONLY])
-def test_the_schema_refuses_what_the_reader_refuses(
+@pytest.mark.parametrize("case", [case for case in WRONG if case not in DETECTED_BY_READER_ONLY])
+def test_the_schema_rejects_what_the_reader_rejects(
     folder: Path, schema: jsonschema.Draft7Validator, case: str
 ) -> None:
     assert not schema.is_valid(parsed(folder, WRONG[case][0]))
@@ -932,7 +940,7 @@ def test_every_key_of_the_schema_is_described() -> None:
     assert "$defs" not in json.dumps(schema)
 
 
-# Anything at all --------------------------------------------------------------------------------
+# Random content --------------------------------------------------------------------------------
 
 fast = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -953,8 +961,8 @@ trees = st.recursive(
 )
 
 
-def only_refuses(folder: Path, content: bytes) -> None:
-    """Whatever is wrong is told as `ManifestError`, in lines that begin with the file's name."""
+def raises_only_manifest_errors(folder: Path, content: bytes) -> None:
+    """Load `content`; every error is a `ManifestError` whose lines begin with the file's name."""
     try:
         load(folder, content)
     except ManifestError as error:
@@ -966,13 +974,13 @@ def only_refuses(folder: Path, content: bytes) -> None:
 @fast
 @given(content=st.binary())
 def test_random_bytes_raise_nothing_but_manifest_errors(folder: Path, content: bytes) -> None:
-    only_refuses(folder, content)
+    raises_only_manifest_errors(folder, content)
 
 
 @fast
 @given(text=st.text(alphabet="[]{}:,-?!&*|>'\"%@#\n ab1~<.", max_size=60))
 def test_random_punctuation_raises_nothing_but_manifest_errors(folder: Path, text: str) -> None:
-    only_refuses(folder, (GOOD + text).encode())
+    raises_only_manifest_errors(folder, (GOOD + text).encode())
 
 
 @fast
@@ -983,16 +991,16 @@ def test_a_damaged_manifest_raises_nothing_but_manifest_errors(
     start = data.draw(st.integers(0, len(EVERYTHING)))
     stop = data.draw(st.integers(start, min(start + 20, len(EVERYTHING))))
     middle = data.draw(st.text(alphabet="[]{}:,-#'\"\n a1~", max_size=5))
-    only_refuses(folder, (EVERYTHING[:start] + middle + EVERYTHING[stop:]).encode())
+    raises_only_manifest_errors(folder, (EVERYTHING[:start] + middle + EVERYTHING[stop:]).encode())
 
 
 @fast
 @given(tree=trees)
 def test_random_trees_raise_nothing_but_manifest_errors(folder: Path, tree: object) -> None:
     text = json.dumps(tree)  # JSON is YAML, but for numbers that are none
-    only_refuses(folder, text.encode())
-    only_refuses(folder, f"{GOOD}  onnx: {text}\n  arguments: {text}\n".encode())
-    only_refuses(folder, with_input(text).encode())
+    raises_only_manifest_errors(folder, text.encode())
+    raises_only_manifest_errors(folder, f"{GOOD}  onnx: {text}\n  arguments: {text}\n".encode())
+    raises_only_manifest_errors(folder, with_input(text).encode())
 
 
 @fast
@@ -1002,10 +1010,10 @@ def test_random_compact_shapes_raise_nothing_but_manifest_errors(text: str) -> N
         parse_shape_argument(text)
 
 
-# Its cost ---------------------------------------------------------------------------------------
+# Import cost ------------------------------------------------------------------------------------
 
 
-def test_reading_imports_nothing_heavy(folder: Path) -> None:
+def test_reading_a_manifest_imports_no_heavy_library(folder: Path) -> None:
     load(folder, CONTRACT)
     code = (
         "import sys; from pathlib import Path; from reportgen.manifest import load_manifest;"

@@ -212,7 +212,7 @@ def test_too_few_inputs_are_refused_with_the_names_of_the_file(tmp_path: Path) -
         "version: 1\ntitle: t\nmodels:\n  - name: m\n    source: words.onnx\n"
         "    inputs: [{value: 3}]\n"
     )
-    with pytest.raises(ModelError, match="the file takes 1 inputs, the manifest gives 0"):
+    with pytest.raises(ModelError, match="the file has 1 inputs, the manifest specifies 0"):
         built(tmp_path, text, formats=("json",))
 
 
@@ -220,7 +220,7 @@ def test_too_few_inputs_are_refused_with_the_names_of_the_file(tmp_path: Path) -
 def test_a_dim_that_the_file_does_not_have_is_refused_with_those_it_has(tmp_path: Path) -> None:
     classifier(tmp_path)
     text = "version: 1\ntitle: t\nmodels: [{name: m, source: words.onnx, dims: {sequense: 4}}]\n"
-    with pytest.raises(ModelError, match="the file has no open dim 'sequense'") as caught:
+    with pytest.raises(ModelError, match="the file has no dynamic dim 'sequense'") as caught:
         built(tmp_path, text, formats=("json",))
     assert "sequence" in caught.value.hint
 
@@ -242,5 +242,5 @@ def test_an_estimate_of_a_file_is_refused_with_what_to_name_instead(
 ) -> None:
     classifier(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ReportgenError, match=r"'words\.onnx' holds no PyTorch module"):
+    with pytest.raises(ReportgenError, match=r"'words\.onnx' is an ONNX file"):
         estimate_step("words.onnx", (), batch=1, step=Step(), gpus=())

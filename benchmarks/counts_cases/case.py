@@ -1,4 +1,4 @@
-"""What a case says of a model, and how an answer of ours is judged by it."""
+"""A benchmark case, and the comparison of a result with it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ Shape = tuple[int, ...]
 class Case:
     """A model with the right answers, by closed form.
 
-    What is left at its default must be as that says: nothing idle, nothing unregistered, no
-    operator uncounted, no mixture of experts. None elsewhere means that it is not judged; without
-    a closed form of the multiply-adds it is judged whether there are any, or an operator is named
-    that is not counted.
+    Defaults are checked too: no unused or unregistered parameters, no uncounted operators, no
+    mixture of experts. None means that a figure is not checked; if `macs` is None, the result must
+    have MACs or list an uncounted operator.
     """
 
     name: str
@@ -29,24 +28,24 @@ class Case:
     inputs: tuple[Any, ...]
     parameters: int | None
     macs: int | None
-    source: str = ""  # where people met it
+    source: str = ""  # issue or publication
     batch: int = 1
     trainable: int | None = None
     training_macs: int | None = None  # forward and backward
-    active: int | None = None  # parameters that a token passes through; None: no experts
+    active: int | None = None  # parameters per token; None: no experts
     unused_parameters: int | None = 0  # parameters
     unregistered: int | None = 0  # parameters
     parameter_bytes: int | None = None
     buffers_bytes: int | None = None
     outputs: dict[str, Shape] | None = None
-    leaves: int | None = None  # tensors that come out
-    uncounted: tuple[str, ...] | None = ()  # operators to be named
-    calls: tuple[tuple[str, int], ...] = ()  # how often the module of a path ran
-    refused: str | None = None  # words of the reason why there is no answer
+    leaves: int | None = None  # output tensors
+    uncounted: tuple[str, ...] | None = ()  # operators that must be listed
+    calls: tuple[tuple[str, int], ...] = ()  # path and number of calls
+    refused: str | None = None  # text of the expected error
 
 
 class Lambda(nn.Module):
-    """A module of one function, with whatever children, parameters and buffers are given."""
+    """A module of one function with the given children, parameters and buffers."""
 
     def __init__(self, function: Callable[..., Any], **children: Any) -> None:
         super().__init__()
@@ -59,7 +58,7 @@ class Lambda(nn.Module):
 
 
 def judge(case: Case, found: Layers) -> list[str]:
-    """What is wrong with `found`, a short sentence each; nothing where all is right."""
+    """The differences between `found` and `case`, one sentence each."""
     return [
         f"{what} {said:,} instead of {right:,}"
         if isinstance(said, int) and isinstance(right, int)
@@ -75,15 +74,15 @@ def _compared(case: Case, found: Layers) -> Iterator[tuple[str, Any, Any]]:
     yield "MACs", found.macs, case.macs
     yield "FLOPs", found.flops, None if case.macs is None else 2 * case.macs
     if case.macs is None:
-        yield "counted or named", bool(found.macs or found.uncounted), True
+        yield "counted or listed as uncounted", bool(found.macs or found.uncounted), True
     yield "MACs of forward and backward", found.forward_backward.macs, case.training_macs
     yield "active parameters of experts", found.active_parameters or 0, case.active or 0
     yield "trainable parameters", found.trainable_parameters, case.trainable
-    yield "never ran", root.unused_parameters, case.unused_parameters
+    yield "unused parameters", root.unused_parameters, case.unused_parameters
     yield "unregistered", sum(item.parameters for item in found.unregistered), case.unregistered
     yield "bytes of parameters", found.parameter_bytes, case.parameter_bytes
     yield "bytes of buffers", found.buffers_bytes, case.buffers_bytes
-    yield "tensors that come out", len(found.output_shapes), case.leaves
+    yield "output tensors", len(found.output_shapes), case.leaves
     yield "outputs", found.output_shapes, case.outputs
     named = tuple(sorted(item.operator for item in found.uncounted))
     yield "uncounted", named, None if case.uncounted is None else tuple(sorted(case.uncounted))

@@ -1,10 +1,8 @@
 """A replica of torch's CUDA caching allocator: same rounding, pools, splits and merges.
 
 The rules are those of c10/cuda/CUDACachingAllocator.cpp (torch 2.6; constants unchanged in
-2.15). Addresses are made up but grow as cudaMalloc's do, so that ties break as on a device.
-
-
-Read PYTORCH_ALLOC_CONF, the environment's say in how memory is handed out.
+2.15). Addresses are invented but grow like those of cudaMalloc, so that ties are resolved as on a
+device.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ _ADDRESS_GAP = 1 << 50
 
 
 class OutOfMemoryError(CudaMemoryError):
-    """A request does not fit, even after the cached segments were given back."""
+    """A request does not fit, even after the cached segments were released."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,13 +77,13 @@ class Pool:
         self.by_key: dict[tuple[int, int], Block] = {}
 
     def add(self, block: Block) -> None:
-        """Put a free block where best fit will find it."""
+        """Insert a free block."""
         key = (block.size, block.address)
         insort(self.blocks, key)
         self.by_key[key] = block
 
     def remove(self, block: Block) -> None:
-        """Take a block out, because it is used, merged or given back."""
+        """Remove a block that is used, merged or released."""
         key = (block.size, block.address)
         del self.blocks[bisect_left(self.blocks, key)]
         del self.by_key[key]
@@ -99,7 +97,7 @@ class Pool:
 class CachingAllocator:
     """One device, one stream: `allocate` and `free` blocks, read the counters.
 
-    `capacity_bytes` is what cudaMalloc can give in all; None is without limit.
+    `capacity_bytes` is the memory available to cudaMalloc; None is unlimited.
     """
 
     def __init__(
@@ -130,13 +128,13 @@ class CachingAllocator:
         if block is None:
             raise OutOfMemoryError(
                 f"{request_bytes} bytes do not fit beside {self.allocated_bytes} allocated",
-                "a smaller batch, a lower precision or checkpointing needs less",
+                "use a smaller batch, a lower precision or checkpointing",
             )
         self._use(block, size, request_bytes)
         return block
 
     def free(self, block: Block) -> None:
-        """Give a block back to its pool, merged with its free neighbors."""
+        """Return a block to its pool, merged with its free neighbors."""
         if block.free:
             raise CudaMemoryError(f"block at {block.address} freed twice")
         self.allocated_bytes -= block.size
@@ -145,7 +143,7 @@ class CachingAllocator:
         block.pool.add(self._merged(block))
 
     def round_size(self, request_bytes: int) -> int:
-        """What a request is rounded up to: 512 bytes, or a division of a power of two."""
+        """The request rounded up to 512 bytes, or to a division of a power of two."""
         if request_bytes < _MIN_BLOCK:
             return _MIN_BLOCK
         divisions = self.options.divisions_for(request_bytes)
@@ -260,7 +258,7 @@ class CachingAllocator:
         return first
 
     def _flush(self) -> None:
-        """Give every whole free segment back to the driver, as torch does before it gives up."""
+        """Release every whole free segment to the driver, as torch does before it raises."""
         self.flushes += 1
         for pool in (self.small, self.large):
             for block in list(pool.by_key.values()):
@@ -315,10 +313,10 @@ _VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 def allocator_options(text: str | None = None) -> AllocatorOptions:
-    """The options written as torch writes them; without a text, those of the environment.
+    """Parse allocator options in torch's format; by default those of the environment.
 
     `expandable_segments:True,max_split_size_mb:128,roundup_power2_divisions:[256:1,512:2,>:4]`.
-    Options that do not change sizes are passed over. Raises `CudaMemoryError` on a bad value.
+    Options that do not change sizes are ignored. Raises `CudaMemoryError` on a bad value.
     """
     if text is None:
         text = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "")
@@ -333,8 +331,8 @@ def allocator_options(text: str | None = None) -> AllocatorOptions:
         )
     except ValueError as err:
         raise CudaMemoryError(
-            f"allocator options {text!r} cannot be read: {err}",
-            "write them as torch does: name:value, separated by commas",
+            f"allocator options {text!r} are not valid: {err}",
+            "use the format of PYTORCH_ALLOC_CONF: name:value, separated by commas",
         ) from err
 
 

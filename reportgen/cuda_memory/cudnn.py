@@ -1,9 +1,9 @@
-"""Ask cuDNN's own heuristics for convolution workspaces, without a device.
+"""Convolution workspaces from cuDNN's own heuristics, without a device.
 
-Since 9.8 cuDNN answers for a described device ("deviceless" queries): the engine it would take
-first and that engine's workspace. Where the library is installed (it comes with torch's CUDA
-wheels) no table and no guess is needed. Only the backend C API is used, through ctypes.
-Source: cudnn_graph.h of cuDNN 9.8 and later; the order of torch's choice from Conv_v8.cpp.
+Since 9.8 cuDNN supports queries for a described device ("deviceless"): the engine it would run
+first and the workspace of that engine. The library comes with torch's CUDA wheels. Only the
+backend C API is used, through ctypes. Source: cudnn_graph.h of cuDNN 9.8 and later; the order of
+torch's choice from Conv_v8.cpp.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class Convolution:
 
     @property
     def depthwise(self) -> bool:
-        """Whether every input channel is a group of its own."""
+        """Whether there is one group per input channel."""
         return self.x[1] > 1 and self.weight[1] == 1
 
     @property
     def pointwise(self) -> bool:
-        """Whether it is a plain matrix product: one element wide, every position, one group."""
+        """Whether it is a matrix product: kernel and stride 1, no padding, one group."""
         return (
             all(size == 1 for size in (*self.weight[2:], *self.stride))
             and not any(self.padding)
@@ -81,11 +81,11 @@ class Convolution:
 
 
 class CudnnUnavailableError(RuntimeError):
-    """cuDNN is not installed, too old, or does not know this problem."""
+    """cuDNN does not support this convolution."""
 
 
 def cudnn_workspace_bytes(convolution: Convolution, gpu: Gpu) -> int | None:
-    """The workspace of the plan that torch would run, or None where cuDNN cannot be asked."""
+    """The workspace of the plan that torch would run; None if cuDNN cannot be queried."""
     if _library() is None or _device_json(gpu) is None:
         return None
     if convolution.bfloat16 and gpu.compute_capability and gpu.compute_capability < (8, 0):
@@ -98,7 +98,7 @@ def cudnn_workspace_bytes(convolution: Convolution, gpu: Gpu) -> int | None:
 
 @cache
 def cudnn_version() -> str | None:
-    """The version of the cuDNN that answers, or None."""
+    """The version of the installed cuDNN, or None."""
     library = _library()
     return None if library is None else str(library.cudnnGetVersion())
 
@@ -132,7 +132,7 @@ def _cudnn_folder() -> Path | None:
 
 @cache
 def _device_json(gpu: Gpu) -> bytes | None:
-    """The device as cuDNN describes it: facts of the generation, figures of the card."""
+    """The device in cuDNN's format: constants of its generation, figures of the GPU."""
     if gpu.compute_capability is None or gpu.compute_capability < (7, 0):
         return None
     major, minor = gpu.compute_capability
@@ -214,7 +214,7 @@ def _device(gpu: Gpu) -> _Descriptor:
 
 @cache
 def _query(convolution: Convolution, gpu: Gpu) -> int:
-    """The first of cuDNN's ranked engines that torch's filters let through."""
+    """The workspace of the first of cuDNN's ranked engines that torch's filters accept."""
     heuristics = _Descriptor(_HEURISTICS)
     graph = _graph(convolution)
     heuristics.set(201, _DESCRIPTOR, [graph])
@@ -233,7 +233,7 @@ def _query(convolution: Convolution, gpu: Gpu) -> int:
 
 
 def _is_allowed(config: _Descriptor, convolution: Convolution) -> bool:
-    """Torch passes over engines that round fp32 inputs more than was allowed."""
+    """Whether torch accepts the engine; it skips those that round fp32 inputs too much."""
     engine = _Descriptor(_ENGINE)
     config.get(300, _DESCRIPTOR, (ctypes.c_void_p * 1)(engine.pointer.value))
     notes = (ctypes.c_int * 16)()

@@ -1,10 +1,10 @@
-"""What a user of the estimator can fix, each with a hint."""
+"""Errors that the caller can fix, each with a hint."""
 
 from __future__ import annotations
 
 
 class CudaMemoryError(ValueError):
-    """Base of everything here that the caller can fix; `hint` says how."""
+    """Base class of the errors of this package; `hint` says what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -12,12 +12,12 @@ class CudaMemoryError(ValueError):
 
 
 class UnknownGpuError(CudaMemoryError):
-    """No card of that name is in the catalog."""
+    """No GPU of that name is in the catalog, or its description is not valid."""
 
 
 class StepError(CudaMemoryError):
-    """The step asked for does not exist: mode, precision, optimizer, batch, loss."""
+    """The step is not valid: mode, precision, optimizer, batch or loss."""
 
 
 class UntraceableModelError(CudaMemoryError):
-    """The model cannot be traced with these inputs, and neither can a real run on the CPU."""
+    """The model raises with these inputs, on fake tensors and on the CPU."""

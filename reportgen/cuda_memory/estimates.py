@@ -1,7 +1,4 @@
-"""The answers: what a step needs, and what fits a card. Plain data.
-
-Who holds the memory: by category and module at the peak, and over one iteration.
-"""
+"""Estimates, and the memory of a trace by category, by module and over time; no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from .memory_trace import CATEGORIES, MemoryTrace, live_at
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModuleShare:
-    """What one module holds at the peak, by category; `path` "" is the root and the loop."""
+    """Bytes of one module at the peak, by category; `path` "" is the root and the loop."""
 
     path: str
     total_bytes: int
@@ -23,7 +20,7 @@ class ModuleShare:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimelinePoint:
-    """Allocated bytes by category at one moment of the last iteration.
+    """Allocated bytes by category at one point of the last iteration.
 
     `progress` counts allocator events from the start of the iteration, 0 to 1.
     """
@@ -35,13 +32,13 @@ class TimelinePoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """How much memory one step needs on a card that is large enough.
+    """The memory of one step on a GPU that is large enough; bytes.
 
     `peak_allocated_bytes` is torch.cuda.max_memory_allocated, `peak_reserved_bytes`
-    max_memory_reserved, `peak_device_bytes` what nvidia-smi shows (reserved, context, libraries).
-    The band `band_low_bytes` to `band_high_bytes` is about the device bytes, the reserved band
-    about the reserved bytes; both come from the ranges of `library.json`. `at_peak` sums to
-    the allocated peak. `method` is "fake", "cpu values" or "cpu run"; `notes` say what was assumed.
+    max_memory_reserved, `peak_device_bytes` that of nvidia-smi (reserved, context, libraries).
+    `band_low_bytes` and `band_high_bytes` are the range of the device bytes, the reserved band that
+    of the reserved bytes; both come from the ranges in `library.json`. `at_peak` sums to
+    the allocated peak. `method` is "fake", "cpu values" or "cpu run"; `notes` list the assumptions.
     """
 
     mode: str
@@ -71,12 +68,11 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LargestBatch:
-    """The largest batch that a card takes, found by replaying the step at its capacity.
+    """The largest batch that fits a GPU, found by replaying the step at its capacity.
 
-    `largest_batch` is 0 when not even a batch of one fits; `first_batch_that_fails` is None when
-    the search limit was reached. `limited_by` is the largest category where it failed, `model`
-    where the model itself refuses that batch, or "".
-    `safety_margin_bytes` is kept free besides the nominal context.
+    `largest_batch` is 0 if a batch of one does not fit; `first_batch_that_fails` is None when
+    the search limit was reached. `limited_by` is the largest category at that batch, "model"
+    if the model itself raises, or "". `safety_margin_bytes` stays free besides the nominal context.
     """
 
     gpu: str
@@ -105,7 +101,7 @@ def by_category(trace: MemoryTrace, granted: Sequence[int], position: int) -> di
 def by_module(
     trace: MemoryTrace, granted: Sequence[int], position: int, *, limit: int = 20
 ) -> tuple[ModuleShare, ...]:
-    """The modules that hold most right after an event, largest first."""
+    """The modules with the most memory right after an event, largest first."""
     found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for index in live_at(trace, position):
         if granted[index]:
@@ -119,7 +115,7 @@ def by_module(
 
 
 def timeline(trace: MemoryTrace, granted: Sequence[int]) -> tuple[TimelinePoint, ...]:
-    """The last iteration, thinned to its highest moments; every phase keeps at least one."""
+    """The last iteration, decimated to its highest points; every phase keeps at least one."""
     start = trace.position_of("inputs", last=True) or 0
     start = _iteration_start(trace, start)
     held = dict.fromkeys(CATEGORIES, 0)

@@ -146,7 +146,7 @@ class MemoryEstimator:
         return self._tracers[generation]
 
     def _generation(self, gpu: Gpu | None) -> bool:
-        """True for Ampere and later; the traced generation if its kernels are those of the other."""
+        """True for Ampere and later; the traced generation if both run the same kernels."""
         for generation, tracer in self._tracers.items():
             if tracer.was_traced and not tracer.depends_on_gpu:
                 return generation

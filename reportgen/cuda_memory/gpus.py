@@ -1,4 +1,4 @@
-"""The catalog of graphics cards, and cards of one's own. Torch is not needed here."""
+"""The catalog of GPUs, and GPUs described by the user; no torch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .errors import UnknownGpuError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """One card as torch sees it.
+    """One GPU.
 
     `usable_bytes` is `torch.cuda.get_device_properties().total_memory`, which is always less
-    than the figure on the box. `usable_basis` is "measured", "approximate", "rated" or "given";
+    than the nominal memory. `usable_basis` is "measured", "approximate", "rated" or "given";
     rates are dense and rated, in operations a second, and absent where unknown or unsupported.
     """
 
@@ -51,20 +51,20 @@ class Gpu:
 
 @cache
 def catalog() -> tuple[Gpu, ...]:
-    """Every card of the data file `gpus.json`, in its order."""
+    """Every GPU of the data file `gpus.json`, in its order."""
     text = resources.files(__package__).joinpath("gpus.json").read_text(encoding="utf-8")
     return tuple(_gpu_of_row(row) for row in json.loads(text)["cards"])
 
 
 def find_gpu(name: str) -> Gpu:
-    """The card of that name or alias; case, spaces and dashes do not matter.
+    """The GPU of that name or alias; case, spaces and dashes are ignored.
 
     Raises `UnknownGpuError` with the nearest names.
     """
     names = _names()
     found = names.get(_key(name))
     if found is None:
-        raise UnknownGpuError(f"unknown card {name!r}", _suggestion(name, names))
+        raise UnknownGpuError(f"unknown GPU {name!r}", _suggestion(name, names))
     return found
 
 
@@ -75,13 +75,13 @@ def user_gpu(
     compute_capability: tuple[int, int] | None = None,
     multiprocessors: int | None = None,
 ) -> Gpu:
-    """A card of one's own: `usable_bytes` is what torch calls `total_memory`.
+    """A GPU that the catalog lacks: `usable_bytes` is torch's `total_memory`.
 
-    Without a compute capability the commonest choices of a recent card are assumed.
+    The compute capability is 8.0 (Ampere) by default.
     """
     if usable_bytes <= 0:
         raise UnknownGpuError(
-            f"card {name!r}: memory must be positive, got {usable_bytes}",
+            f"GPU {name!r}: memory must be positive, got {usable_bytes}",
             "give the bytes that torch reports as total_memory",
         )
     return Gpu(
@@ -111,13 +111,13 @@ def _names() -> dict[str, Gpu]:
 def _suggestion(name: str, names: dict[str, Gpu]) -> str:
     close = get_close_matches(_key(name), list(names), n=3, cutoff=0.5)
     if not close:
-        return "see the catalog for the names, or describe a card of your own"
+        return "see the catalog for the names, or give a name and a memory size"
     nearest = dict.fromkeys(names[key].name for key in close)
     return "did you mean " + ", ".join(nearest) + "?"
 
 
 def _gpu_of_row(row: dict[str, object]) -> Gpu:
-    """A card from its JSON row; the flat fields are named alike in both."""
+    """A GPU from its JSON row; the flat fields have the same names in both."""
     capability = row.pop("compute_capability")
     rates = row.pop("peak_flops_per_second")
     assert isinstance(rates, dict)

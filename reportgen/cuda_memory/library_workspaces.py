@@ -1,7 +1,7 @@
 """The memory that cuBLAS, cuDNN and the CUDA context take, from a versioned data file.
 
-Every figure of `library.json` carries where it comes from and the range it may lie in; the
-range becomes the printed band. Torch is imported only to learn its version.
+Every figure of `library.json` has a source and a range; the range becomes the band of an estimate.
+The version of torch is read from its metadata, without importing it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _LAST_MEASURED_TORCH = (2, 8)
 """The measured rows behind the figures for pointwise convolutions are from torch 2.0 to 2.6."""
 
 Level = str
-"""Which end of a range to take: "low", "nominal" or "high"."""
+"""One value of a range: "low", "nominal" or "high"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Platform:
     """What the size of a library's request depends on besides its numbers.
 
-    `gpu` None stands for a recent data-center card. `torch_version` is (major, minor).
+    `gpu` None is a recent data-center GPU. `torch_version` is (major, minor).
     """
 
     gpu: Gpu | None
@@ -60,14 +60,14 @@ def torch_version(text: str = "") -> tuple[int, int]:
 
 
 def request_bytes(request: Request, platform: Platform) -> int:
-    """How many bytes a library asks for, 0 for none."""
+    """The bytes of a library's request; 0 if it makes none."""
     return _RULES[request.rule](request.numbers, platform)
 
 
 def context_bytes(rules: frozenset[str], level: Level) -> int:
     """The CUDA context and the loaded libraries, outside the allocator.
 
-    `rules` are the rules of the trace's requests: they tell which libraries were loaded.
+    `rules` are the rules of the trace's requests: they show which libraries were loaded.
     """
     figures = library_figures()["context_bytes"]
     total = int(figures["base"][level])
@@ -79,7 +79,7 @@ def context_bytes(rules: frozenset[str], level: Level) -> int:
 
 
 def uncertainty() -> float:
-    """The share of reserved memory that unlisted kernels and fragmentation may add or save."""
+    """The fraction of reserved memory that fragmentation and unmodeled kernels may add or save."""
     return float(library_figures()["tensor_uncertainty"]["fraction"])
 
 
@@ -91,21 +91,21 @@ def _cublas(_numbers: tuple[int, ...], platform: Platform) -> int:
 
 
 def _cublaslt_call(_numbers: tuple[int, ...], platform: Platform) -> int:
-    """The scratch of one call, which torch asked for anew each time up to 2.8."""
+    """The scratch memory of one call, which torch allocated at each call up to 2.8."""
     if platform.torch_version >= (2, 9):
         return 0
     return int(library_figures()["cublaslt_workspace_bytes"]["default"])
 
 
 def _cublaslt_kept(_numbers: tuple[int, ...], platform: Platform) -> int:
-    """The scratch kept per handle in 2.9 and 2.10; later ones share cuBLAS's."""
+    """The scratch memory kept per handle in 2.9 and 2.10; later versions share that of cuBLAS."""
     if not (2, 9) <= platform.torch_version < (2, 11):
         return 0
     return int(library_figures()["cublaslt_workspace_bytes"]["default"])
 
 
 def _convolution(numbers: tuple[int, ...], platform: Platform) -> int:
-    """What cuDNN itself says for this card; without it, the operands that it would copy."""
+    """The workspace from cuDNN itself; without cuDNN, the operands that it would copy."""
     convolution = _convolution_of(numbers, platform)
     if convolution.depthwise and convolution.element_bytes == 4:
         return 0
@@ -135,7 +135,7 @@ def _copied_bytes(convolution: Convolution) -> int:
 
 
 def _kernels(element_bytes: int, platform: Platform) -> str:
-    """Which family of convolution kernels cuDNN takes on this card for this element size."""
+    """The family of convolution kernels that cuDNN runs on this GPU for this element size."""
     needed = (8, 0) if element_bytes >= 4 else (7, 0)
     if element_bytes > 4 or platform.capability < needed:
         return "cuda_core"

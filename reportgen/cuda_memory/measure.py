@@ -1,4 +1,4 @@
-"""Run a step for real on the CUDA device and read torch's own counters, beside an estimate."""
+"""Run a step on the CUDA device and read torch's counters, to compare with an estimate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .tracing.train_loop import Batch, run_inference, run_training
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """What the device showed; `context_bytes` is what it held besides reserved memory."""
+    """Measured peaks; `context_bytes` is the device memory besides reserved memory."""
 
     gpu: str
     peak_allocated_bytes: int
@@ -29,7 +29,7 @@ class Measurement:
 
 
 class _NullObserver:
-    """An observer that takes no notes."""
+    """An observer that records nothing."""
 
     def mark(self, phase: str) -> None:
         """Nothing to do."""
@@ -46,19 +46,19 @@ def measure_step(
 ) -> Measurement:
     """Run the step on the current CUDA device, on a copy of the model, and read the peaks.
 
-    The figures are only those of the step in a fresh process: cuBLAS keeps its workspaces, and
-    the context grows with every kernel loaded. Raises `CudaMemoryError` without a device, or if
+    Measure in a fresh process: cuBLAS keeps its workspaces, and the context grows with every kernel
+    that is loaded. Raises `CudaMemoryError` without a device, or if
     memory runs out.
     """
     check_batch(batch)
     if not torch.cuda.is_available():
-        raise CudaMemoryError("there is no CUDA device to measure on", "leave --measure out")
+        raise CudaMemoryError("there is no CUDA device to measure on", "omit --measure")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     try:
         _run(model, make_inputs, batch, step)
     except torch.OutOfMemoryError as err:
-        raise CudaMemoryError(f"batch {batch} ran out of memory", "try a smaller batch") from err
+        raise CudaMemoryError(f"batch {batch} ran out of memory", "use a smaller batch") from err
     torch.cuda.synchronize()
     reserved = torch.cuda.max_memory_reserved()
     free, total = torch.cuda.mem_get_info()
@@ -75,25 +75,25 @@ def measure_step(
 def _run(model: nn.Module, make_inputs: MakeInputs, batch: int, step: Step) -> None:
     example = make_inputs(batch)
     low = LOW_PRECISION.get(step.precision)
-    lent = _on_device(model, low)
-    lent.train(step.trains)
+    copied = _on_device(model, low)
+    copied.train(step.trains)
     if step.channels_last:
-        lent = lent.to(memory_format=torch.channels_last)
+        copied = copied.to(memory_format=torch.channels_last)
     if step.checkpoints:
-        enable_checkpointing(lent, step)
+        enable_checkpointing(copied, step)
 
     def next_batch() -> Batch:
         args, kwargs = example
         return _moved(args, low), _moved(kwargs, low)
 
-    before = torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32
+    previous = torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32
     try:
         torch.backends.cudnn.benchmark = step.cudnn_benchmark
         torch.backends.cuda.matmul.allow_tf32 = step.precision == "tf32"
         run = run_training if step.trains else run_inference
-        run(_NullObserver(), lent, next_batch, step, "cuda")
+        run(_NullObserver(), copied, next_batch, step, "cuda")
     finally:
-        torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32 = before
+        torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32 = previous
 
 
 def _on_device(model: nn.Module, low: torch.dtype | None) -> nn.Module:
@@ -108,7 +108,7 @@ def _on_device(model: nn.Module, low: torch.dtype | None) -> nn.Module:
 
 
 def _moved(value: Any, low: torch.dtype | None) -> Any:
-    """Nested inputs on the device, copied anew each time as a data loader does."""
+    """Nested inputs copied to the device, as a data loader does for each batch."""
     if isinstance(value, torch.Tensor):
         wanted = low if low is not None and value.is_floating_point() else value.dtype
         return value.to("cpu", wanted).to("cuda")

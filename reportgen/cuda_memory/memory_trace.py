@@ -1,7 +1,4 @@
-"""What one traced step did to memory: allocations and frees in order, as plain data.
-
-Run a trace through the allocator: peaks, or the point where memory runs out.
-"""
+"""The allocations and frees of one step in order, and their replay through the allocator."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ CATEGORIES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """Memory that a library asks for; `rule` of `library.py` turns `numbers` into bytes.
+    """Memory that a library requests; `library_workspaces` turns `rule` and `numbers` into bytes.
 
-    `optional` memory may be refused without failing the step: cuDNN then takes another plan.
+    If `optional` memory does not fit, the step goes on: cuDNN takes another plan.
     """
 
     rule: str
@@ -30,7 +27,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Allocation:
-    """One block asked of the allocator: how big, what for, by whom.
+    """One block requested from the allocator.
 
     `path` is the module's dotted path ("" for the root and for code outside it); `op` names the
     ATen operator. A library's request has `size_bytes` 0 and a `request` instead.
@@ -45,11 +42,11 @@ class Allocation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryTrace:
-    """Everything one step did at one batch size.
+    """The allocations of one step at one batch size.
 
     `events` holds i when allocation i begins and ~i (negative) when it ends; `marks` are pairs
-    (position in `events`, phase). `method` is "fake", "cpu values" (fake, told the values of a
-    pass on the CPU) or "cpu run". `notes` are plain sentences on what was assumed.
+    (position in `events`, phase). `method` is "fake", "cpu values" (fake, with the values of a
+    CPU run) or "cpu run". `notes` are sentences on what was assumed.
     """
 
     batch: int
@@ -60,7 +57,7 @@ class MemoryTrace:
     notes: tuple[str, ...] = ()
 
     def phase_at(self, position: int) -> str:
-        """The phase in which the event at that position happened."""
+        """The phase of the event at that position."""
         phase = ""
         for start, name in self.marks:
             if start > position:
@@ -84,11 +81,11 @@ class MemoryTrace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replay:
-    """What the allocator's counters showed.
+    """The allocator's counters after a replay.
 
     `peak_position` is the event at which allocated memory was highest; `failed_position` the
     event that did not fit, or None. `granted[i]` is the size of the block that allocation i got,
-    slack included. `flushes` counts how often the cache was given back.
+    slack included. `flushes` counts how often the cache was released.
     """
 
     peak_allocated_bytes: int
@@ -109,7 +106,7 @@ def replay(
 ) -> Replay:
     """Allocate and free as the trace did, with `sizes[i]` bytes for allocation i.
 
-    Without sizes those of the trace are taken, and library requests count nothing. With a
+    Without `sizes` those of the trace apply, and library requests take no memory. With a
     capacity the replay stops at the first request that does not fit.
     """
     if sizes is None:

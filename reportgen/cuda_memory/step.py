@@ -1,4 +1,4 @@
-"""What is run: one inference, or one training step, and how."""
+"""The configuration of a step: one inference, or one training iteration."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Loss = Callable[..., Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One configuration to estimate; an impossible one raises `StepError` at once.
+    """One configuration to estimate; raises `StepError` if it is not valid.
 
     `loss` is "cross_entropy", "sum", "mean" or a function of the model's output that returns a
-    scalar tensor. `checkpointing` recomputes blocks in the backward pass: the model's own switch
-    where it has one, else its repeated blocks, or the modules named in `checkpoint_modules`.
+    scalar tensor. `checkpointing` recomputes blocks in the backward pass: through the model's own
+    method if it has one, else its repeated blocks, or the modules named in `checkpoint_modules`.
     `optimizer_arguments` go to the torch optimizer. `accumulation` is the number of micro-batches
-    of size `batch` before one optimizer step. `zero_grad` says where gradients are dropped;
-    "in_place" zeroes and keeps them, as torch did before 2.0. `torch_version` ("2.6") stands for
-    the version that will run; empty is the installed one. `cudnn_benchmark` is
-    torch.backends.cudnn.benchmark; only measuring heeds it.
+    of size `batch` before one optimizer step. `zero_grad` says where gradients are set to None;
+    "in_place" zeroes and keeps them, as torch did before 2.0. `torch_version` ("2.6") is the
+    version that will run; empty is the installed one. `cudnn_benchmark` is
+    torch.backends.cudnn.benchmark; only `measure_step` uses it.
     """
 
     mode: str = "inference"
@@ -62,7 +62,7 @@ class Step:
             raise StepError(
                 f"accumulation {self.accumulation} and iterations {self.iterations} "
                 "must be at least 1",
-                "leave them at 1 and 2",
+                "use 1 and 2, the defaults",
             )
 
     @property
@@ -72,20 +72,20 @@ class Step:
 
     @property
     def checkpoints(self) -> bool:
-        """Whether any block is recomputed."""
+        """Whether blocks are recomputed in the backward pass."""
         return self.trains and (self.checkpointing or bool(self.checkpoint_modules))
 
     @property
     def fused_optimizer(self) -> bool:
-        """Whether one kernel updates everything in place."""
+        """Whether one kernel updates all parameters in place."""
         return self.implementation == "fused"
 
 
 def check_batch(batch: int) -> None:
-    """Raise `StepError` unless the batch is a positive whole number."""
+    """Raise `StepError` unless the batch is a positive integer."""
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise StepError(
-            f"batch must be a positive whole number, got {batch!r}", "try a batch of 1 or more"
+            f"batch must be a positive integer, got {batch!r}", "use a batch of at least 1"
         )
 
 

@@ -1,4 +1,4 @@
-"""What was asked: YAML -> `Manifest`; every complaint names its file, line and key."""
+"""Reads a YAML manifest into a `Manifest`; errors state file, line and key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from reportgen.manifest.errors import Complaint, KeyPath, complaints_of, manifest_error
+from reportgen.manifest.errors import KeyPath, Problem, manifest_error
 from reportgen.manifest.fields import Reading
 from reportgen.manifest.input_spec import (
     Constant,
@@ -17,9 +17,10 @@ from reportgen.manifest.input_spec import (
     split_array_path,
 )
 from reportgen.manifest.logs import LogOptions, LogSource
+from reportgen.manifest.pydantic_errors import problems_of
 from reportgen.manifest.schema import manifest_schema
 from reportgen.manifest.source import Loss, Source, parse_source
-from reportgen.manifest.validators import inconsistencies
+from reportgen.manifest.validators import find_inconsistencies
 from reportgen.manifest.values import (
     Budgets,
     Document,
@@ -31,7 +32,7 @@ from reportgen.manifest.values import (
     Precision,
     Target,
     Tolerance,
-    Training,
+    TrainingSetup,
     with_shared_settings,
 )
 from reportgen.manifest.yaml_reader import YamlDocument, read_yaml
@@ -53,7 +54,7 @@ __all__ = [
     "Source",
     "Target",
     "Tolerance",
-    "Training",
+    "TrainingSetup",
     "load_manifest",
     "manifest_schema",
     "parse_shape_argument",
@@ -63,39 +64,39 @@ __all__ = [
 
 
 def load_manifest(path: Path) -> Manifest:
-    """The manifest at `path`, complete: files found, names told apart, shared settings applied.
+    """Read and validate the manifest at `path`; each model includes the shared settings.
 
     Args:
-        path: the YAML file; paths inside are relative to its folder.
+        path: the YAML file; paths in it are relative to its folder.
 
     Raises:
-        ManifestError: everything that is wrong at once, each on a line `file:line: key: message`.
+        ManifestError: lists every problem, one per line, as `file:line: key: message`.
     """
     read = read_yaml(path)
-    complaints = list(read.complaints)
+    problems = list(read.problems)
     document, invalid = _validate(read, Reading(folder=path.absolute().parent))
-    judged = {complaint.path for complaint in complaints}
-    complaints += _elsewhere(invalid, judged)
-    complaints += _elsewhere(inconsistencies(read.data, read.lines), judged)
-    if document is None or complaints:
-        raise manifest_error(path, complaints)
+    reported = {problem.path for problem in problems}
+    problems += _independent(invalid, reported)
+    problems += _independent(find_inconsistencies(read.data, read.lines), reported)
+    if document is None or problems:
+        raise manifest_error(path, problems)
     return _finish(document, path)
 
 
-def _validate(read: YamlDocument, reading: Reading) -> tuple[Document | None, list[Complaint]]:
+def _validate(read: YamlDocument, reading: Reading) -> tuple[Document | None, list[Problem]]:
     try:
         document = Document.model_validate(read.data, context=reading, by_alias=True, by_name=False)
     except ValidationError as error:
-        return None, complaints_of(error, read.lines)
+        return None, problems_of(error, read.lines)
     return document, []
 
 
-def _elsewhere(complaints: Iterable[Complaint], judged: set[KeyPath]) -> list[Complaint]:
-    """Those `complaints` that do not follow from one about the same key or a key above it."""
+def _independent(problems: Iterable[Problem], reported: set[KeyPath]) -> list[Problem]:
+    """The `problems` whose key and parent keys have no problem that was reported before."""
     return [
-        complaint
-        for complaint in complaints
-        if not any(complaint.path[:depth] in judged for depth in range(len(complaint.path) + 1))
+        problem
+        for problem in problems
+        if not any(problem.path[:depth] in reported for depth in range(len(problem.path) + 1))
     ]
 
 

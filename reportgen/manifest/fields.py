@@ -1,9 +1,9 @@
-"""The small types a manifest is made of: strict numbers, sizes, names and paths.
+"""Field types of a manifest: strict numbers, sizes, names and paths.
 
-pydantic's own conversions are too generous for a file people write by hand (`batch: true` would
-be 1), so numbers are strict, and every parser here raises `ValueError` with words for people.
-A validation context (`Reading`) means that a manifest is read; without one, values come back
-from another process as JSON, already complete, and the file system is not asked again.
+Numbers are strict, because pydantic's conversions would read `batch: true` as 1. Parsers raise
+`ValueError` with the message that the user sees. With a validation context (`Reading`) a manifest
+file is being read; without one, the values are JSON from another process, already resolved, and
+files are not looked up again.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from reportgen.manifest.formatting import did_you_mean, quote
+from reportgen.manifest.errors import did_you_mean, quote
 from reportgen.units import parse_bytes
 
 _COUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([kMGT]?)")
 _COUNT_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _NAME = re.compile(r"\w[\w.-]{0,63}")
-# controls, ends of lines, and what turns the direction of text
+# control characters, line ends, and marks that reverse the text direction
 _MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-_LARGEST = 2**63 - 1
-_LONGEST_SIZE = 32
+_MAX_INTEGER = 2**63 - 1
+_MAX_SIZE_TEXT = 32
 
 
 class Value(BaseModel):
-    """A frozen value of the manifest; unknown keys are refused.
+    """Base class of the manifest's values: frozen, unknown keys are errors.
 
-    Aliases are the words of the YAML file, names the words of the program; the reader accepts
-    only the former, a value that comes back from another process carries the latter.
+    Aliases are the keys in the YAML file, names the attributes in Python. Files use aliases only;
+    JSON from another process uses names.
     """
 
     model_config = ConfigDict(
@@ -69,7 +69,7 @@ class Reading:
 
 
 def reading_folder(info: ValidationInfo) -> Path | None:
-    """Where relative paths start, or None when no manifest is being read."""
+    """The base folder of relative paths; None if no manifest is being read."""
     return info.context.folder if isinstance(info.context, Reading) else None
 
 
@@ -81,7 +81,7 @@ def _count(value: object) -> object:
         return value
     match = _COUNT.fullmatch(value.strip())
     if match is None:
-        raise ValueError(f"{quote(value)} is no count: write a number such as 30M, 5G or 12000")
+        raise ValueError(f"expected a count such as 30M, 5G or 12000, got {quote(value)}")
     return int(Decimal(match[1]) * _COUNT_FACTORS[match[2]])
 
 
@@ -89,11 +89,11 @@ def _bytes(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        if len(value) <= _LONGEST_SIZE:
+        if len(value) <= _MAX_SIZE_TEXT:
             return parse_bytes(value)
     except ValueError:
-        pass  # said below in the manifest's words
-    raise ValueError(f"{quote(value)} is no size: write it as 24 GiB or 512 MB")
+        pass  # one message for both causes, below
+    raise ValueError(f"expected a size such as 24 GiB or 512 MB, got {quote(value)}")
 
 
 def _limit(value: object) -> object:
@@ -105,7 +105,7 @@ def _limit(value: object) -> object:
 
 
 def _one(value: object) -> object:
-    """Also keep `true` and `1.0` from passing as 1, which they equal in Python."""
+    """Accept the integer 1 only: `true` and `1.0` equal 1 in Python."""
     if isinstance(value, bool | float) or value != 1:
         raise ValueError(f"must be 1, not {quote(value)}")
     return value
@@ -117,11 +117,11 @@ def _number(value: object) -> object:
     return value
 
 
-_WHOLE_OR_TEXT = {"type": "integer", "minimum": 1}
+_POSITIVE_INTEGER = {"type": "integer", "minimum": 1}
 
 Version = Annotated[Literal[1], BeforeValidator(_one)]
 Flag = Annotated[bool, Strict()]
-Positive = Annotated[int, Strict(), Field(ge=1, le=_LARGEST)]
+Positive = Annotated[int, Strict(), Field(ge=1, le=_MAX_INTEGER)]
 Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
 PositiveNumber = Annotated[float, Strict(), Field(gt=0)]
 NotNegative = Annotated[float, Strict(), Field(ge=0)]
@@ -129,12 +129,12 @@ Number = Annotated[int | float, BeforeValidator(_number), WithJsonSchema({"type"
 Count = Annotated[
     int,
     Strict(),
-    Field(ge=1, le=_LARGEST),
+    Field(ge=1, le=_MAX_INTEGER),
     BeforeValidator(_count),
     WithJsonSchema(
         {
             "anyOf": [
-                _WHOLE_OR_TEXT,
+                _POSITIVE_INTEGER,
                 {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kMGT]?\s*$"},
             ]
         }
@@ -143,12 +143,12 @@ Count = Annotated[
 Bytes = Annotated[
     int,
     Strict(),
-    Field(ge=1, le=_LARGEST),
+    Field(ge=1, le=_MAX_INTEGER),
     BeforeValidator(_bytes),
     WithJsonSchema(
         {
             "anyOf": [
-                _WHOLE_OR_TEXT,
+                _POSITIVE_INTEGER,
                 {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kKMGTP]?i?[bB]\s*$"},
             ]
         }
@@ -187,28 +187,28 @@ def _single_line(text: str) -> str:
 
 def _reason(text: str) -> str:
     if not text.strip():
-        raise ValueError("needs a reason in words")
+        raise ValueError("must state a reason")
     return _single_line(text)
 
 
 def _safe_name(text: str) -> str:
-    """A name that folders, links and commands can carry; composed, as macOS would not keep it."""
+    """A name that is valid in paths, links and commands, in NFC: macOS may decompose file names."""
     name = unicodedata.normalize("NFC", text)
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{quote(text)} cannot name a folder: use at most 64 letters, digits, '.', '_' "
-            "or '-', beginning with a letter, a digit or '_'"
+            f"{quote(text)} cannot be a folder name: use at most 64 letters, digits, '.', '_' "
+            "or '-', and begin with a letter, a digit or '_'"
         )
     return name
 
 
 def _identifier(text: str) -> str:
     if not text.isidentifier():
-        raise ValueError(f"{quote(text)} is no name: use letters, digits and '_'")
+        raise ValueError(f"{quote(text)} is not a valid name: use letters, digits and '_'")
     return text
 
 
-# ECMA's \w knows no Korean, so the schema's patterns say which ASCII characters must not stand.
+# ECMAScript's \w is ASCII only, so the schema's patterns exclude ASCII characters instead.
 _SAFE_PATTERN = r"^[^\s!-/:-@\[-^`{-~][^\s!-,/:-@\[-^`{-~]{0,63}$"
 IDENTIFIER_PATTERN = r"^[^\s!-@\[-^`{-~][^\s!-/:-@\[-^`{-~]*$"
 
@@ -241,19 +241,19 @@ RuleCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}[0-9]{3}$")]
 
 
 class OneOrMany:
-    """Marks a tuple field that may be written as a single value; refuses repeats."""
+    """Annotation: a tuple whose single item may be written alone; duplicates are errors."""
 
     def __get_pydantic_core_schema__(
         self, source: type[Any], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Wrap the tuple's schema between the two steps."""
+        """The tuple's schema, between wrapping a single value and the check for duplicates."""
         listed = core_schema.no_info_before_validator_function(_listed, handler(source))
         return core_schema.no_info_after_validator_function(_distinct, listed)
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Either one item or the array of them."""
+        """One item, or an array of them."""
         array = handler(schema)
         return {"anyOf": [array["items"], {**array, "uniqueItems": True}]}
 
@@ -274,7 +274,7 @@ def _distinct(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExistingPath:
-    """Marks a path that must exist; relative to the manifest, absolute once read."""
+    """Annotation: a path that must exist, relative to the manifest; stored as absolute."""
 
     suffixes: tuple[str, ...] = ()
     folders: bool = False
@@ -283,13 +283,13 @@ class ExistingPath:
     def __get_pydantic_core_schema__(
         self, source: type[Any], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Resolve before `Path` is made."""
+        """Resolve the text before pydantic converts it to `Path`."""
         return core_schema.with_info_before_validator_function(self._resolve, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """A string that ends as the file must."""
+        """A string that ends in one of `suffixes`."""
         endings = "|".join(re.escape(suffix) for suffix in self.suffixes)
         return {"type": "string", "minLength": 1} | (
             {"pattern": f"({endings})$"} if endings else {}
@@ -308,10 +308,10 @@ class ExistingPath:
 
 
 def existing_path(text: str, folder: Path, *, folders: bool = False) -> Path:
-    """`text` below `folder` as an absolute path.
+    """`text` as an absolute path, resolved against `folder`.
 
     Raises:
-        ValueError: nothing is there, or not a file (or folder, where `folders` are allowed).
+        ValueError: there is no such file (or folder, if `folders` is set).
     """
     path = (folder / text).absolute()
     try:

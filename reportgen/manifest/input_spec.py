@@ -1,18 +1,18 @@
 """One argument of a model's `forward`: a tensor, a constant, or a structure of them.
 
-The grammar, whole. An input is a text `[name=]dim,dim,...[:dtype[<high]]`, or a mapping with
+The grammar: an input is a text `[name=]dim,dim,...[:dtype[<high]]`, or a mapping with
 `name` and `keyword` and exactly one of
 
-- `shape` (with `dtype`, `low`, `high`): a random tensor, the same for the same seed; with
-  `values` in place of a range, those along its last dim, whatever the seed;
-- `file`: the array in x.npy, the only tensor of x.safetensors, or the one called so of
-  x.safetensors:key (`shape` and `dtype` may stand beside it and must then agree);
-- `value`: a constant, which is text, a number, true, false or null;
+- `shape` (with `dtype`, `low`, `high`): a random tensor, reproducible by the seed; with `values`
+  instead of a range, those numbers along its last dim, independent of the seed;
+- `file`: the array in x.npy, the only tensor of x.safetensors, or the tensor `key` of
+  x.safetensors:key (`shape` and `dtype` are optional and must match the file);
+- `value`: a constant: text, a number, true, false or null;
 - `items`: a list of inputs; with `tuple: true` a tuple; with `per_sample: true` repeated for
-  every sample of the batch, each time with other values;
+  every sample of the batch, with different values;
 - `fields`: a dict of inputs by key.
 
-A dim is a positive whole number, `batch`, or a name given a size by the model's `dims`.
+A dim is a positive whole number, `batch`, or a name whose size is in the model's `dims`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from reportgen.errors import ManifestError
-from reportgen.manifest.dtype_ranges import check_range, check_values
+from reportgen.manifest.errors import did_you_mean, quote
 from reportgen.manifest.fields import (
     IDENTIFIER_PATTERN,
     ExistingPath,
@@ -44,7 +44,6 @@ from reportgen.manifest.fields import (
     Value,
     reading_folder,
 )
-from reportgen.manifest.formatting import did_you_mean, quote
 
 Dtype = Literal[
     "float32",
@@ -67,34 +66,37 @@ FORMS = ("shape", "file", "value", "items", "fields")
 InputKind = Literal["tensor", "file", "constant", "items", "fields"]
 
 _DTYPES: tuple[str, ...] = get_args(Dtype)
+_INTEGER_BITS = {"int64": 64, "int32": 32, "int16": 16, "int8": 8}
+_FLOATS = ("float", "bfloat")
+_WITHOUT_ORDER = ("bool", "complex")
 _COMPACT = re.compile(
     r"(?:(?P<name>[^=:<]*)=)?(?P<shape>[^=:<]*)(?::(?P<dtype>[^=:<]*)(?:<(?P<high>[^=:<]*))?)?"
 )
-_COMPACT_FORM = "write it as batch,3,224,224 or ids=batch,128:int64<30522"
-_LONGEST_COMPACT = 1000
-_KEYED = ".safetensors"
+_COMPACT_HINT = "write it as batch,3,224,224 or ids=batch,128:int64<30522"
+_MAX_COMPACT = 1000
+_SAFETENSORS = ".safetensors"
 
 
 class ArrayPath(ExistingPath):
-    """A file of arrays, with the key of one of them behind a colon where it holds several."""
+    """A file of arrays; a colon and a key select one of several: `x.safetensors:key`."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """A string that ends as such a file, or in a key of it."""
+        """A string that ends in .npy, .safetensors or .safetensors:key."""
         return {"type": "string", "pattern": r"(\.npy|\.safetensors(:.+)?)$"}
 
     def _resolve(self, value: object, info: ValidationInfo) -> object:
-        file, colon, key = str(value).partition(f"{_KEYED}:")
+        file, colon, key = str(value).partition(f"{_SAFETENSORS}:")
         if reading_folder(info) is None or not colon or not isinstance(value, str):
             return super()._resolve(value, info)
-        return Path(f"{super()._resolve(file + _KEYED, info)}:{key}")
+        return Path(f"{super()._resolve(file + _SAFETENSORS, info)}:{key}")
 
 
 def split_array_path(path: Path) -> tuple[Path, str | None]:
-    """The file that `path` names, and the key behind its colon if it has one."""
-    file, colon, key = str(path).rpartition(f"{_KEYED}:")
-    return (Path(file + _KEYED), key) if colon else (path, None)
+    """The file and the key of `x.safetensors:key`; the key is None without a colon."""
+    file, colon, key = str(path).rpartition(f"{_SAFETENSORS}:")
+    return (Path(file + _SAFETENSORS), key) if colon else (path, None)
 
 
 def _dim(value: object) -> object:
@@ -108,7 +110,7 @@ def _dim(value: object) -> object:
 
 
 def _constant(value: object, info: ValidationInfo) -> object:
-    """Wrap what `value:` holds, so that null given is not null missing."""
+    """Wrap the value, so that an explicit null differs from a missing value."""
     if reading_folder(info) is None:
         return value
     if isinstance(value, list | dict):
@@ -117,7 +119,7 @@ def _constant(value: object, info: ValidationInfo) -> object:
 
 
 class Constant(Value):
-    """A constant argument; wrapped, since `null` is one of the values it may have."""
+    """A constant argument; wrapped, because None is a valid constant."""
 
     value: str | bool | int | float | None
 
@@ -139,25 +141,25 @@ Dim = Annotated[
 class InputSpec(Value):
     """One argument of `forward`: `name=dim,dim:dtype<high`, or a mapping with one form of input.
 
-    The forms are `shape`, `file`, `value`, `items` and `fields`; the module's first lines say more.
+    The forms are `shape`, `file`, `value`, `items` and `fields`; see the module's docstring.
     """
 
     name: Identifier | None = None
-    """The argument's name; needed for keywords, and used for the ONNX inputs."""
+    """The argument's name; required for keywords, and used for the ONNX inputs."""
     keyword: Flag = False
-    """Pass it by name instead of by position."""
+    """Pass the argument by name instead of by position."""
     shape: tuple[Dim, ...] | None = None
     """Sizes, `batch`, or names from `dims`; `[]` is a scalar tensor."""
     dtype: Dtype = "float32"
     """The element type, by torch's name."""
     low: Number | None = None
-    """Smallest random value, included."""
+    """Smallest random value, inclusive."""
     high: Number | None = None
-    """Upper end of random values, excluded; for token ids the size of the vocabulary."""
+    """Upper bound of random values, exclusive; for token ids the vocabulary size."""
     values: tuple[Number, ...] | None = None
-    """The numbers along the last dim, the same for every place of the others; nothing is random."""
+    """Fixed numbers along the last dim, repeated over the other dims, instead of random ones."""
     file: Annotated[Path, ArrayPath(suffixes=(".npy", ".safetensors"))] | None = None
-    """The array: x.npy, x.safetensors or x.safetensors:key, relative to the manifest."""
+    """An array file: x.npy, x.safetensors or x.safetensors:key, relative to the manifest."""
     value: Annotated[
         Constant | None,
         BeforeValidator(_constant),
@@ -167,15 +169,15 @@ class InputSpec(Value):
     items: tuple[InputSpec, ...] | None = None
     """Nested inputs, passed as a list."""
     as_tuple: Flag = Field(default=False, validation_alias="tuple")
-    """Pass `items` as a tuple, which an LSTM's state must be."""
+    """Pass `items` as a tuple, for example the state of an LSTM."""
     per_sample: Flag = False
-    """Repeat `items` for every sample of the batch, as detectors take their images."""
+    """Repeat `items` for every sample of the batch, for example the images of a detector."""
     fields: dict[str, InputSpec] | None = None
     """Nested inputs by key, passed as a dict."""
 
     @property
     def kind(self) -> InputKind:
-        """Which of the five forms this is; a file with a shape is a `file`."""
+        """The form of this input; a file with a shape is a `file`."""
         if self.file is not None:
             return "file"
         if self.value is not None:
@@ -186,11 +188,11 @@ class InputSpec(Value):
 
     @property
     def parts(self) -> tuple[InputSpec, ...]:
-        """The inputs nested in this one."""
+        """The inputs nested directly in this one."""
         return (*(self.items or ()), *(self.fields or {}).values())
 
     def named_dims(self) -> Iterator[str]:
-        """Every symbolic dim of this input and of those nested in it, repeats included."""
+        """Every named dim of this input and of nested ones; names may repeat."""
         yield from (dim for dim in self.shape or () if isinstance(dim, str))
         for part in self.parts:
             yield from part.named_dims()
@@ -209,57 +211,107 @@ class InputSpec(Value):
         if self.keyword and self.name is None:
             raise ValueError("a keyword input needs a name")
         if self.as_tuple and self.items is None:
-            raise ValueError("tuple: true belongs beside items")
+            raise ValueError("tuple: true requires items")
         if self.per_sample and self.items is None:
-            raise ValueError("per_sample: true belongs beside items")
+            raise ValueError("per_sample: true requires items")
         if any(part.keyword for part in self.parts):
-            raise ValueError("only an outermost input can be a keyword")
+            raise ValueError("only a top-level input can be a keyword")
         if self.low is not None or self.high is not None:
-            check_range(self._of_what(), self.dtype, self.low, self.high)
+            _check_range(self._description(), self.dtype, self.low, self.high)
         if self.values is not None:
-            check_values(self._of_what(), self.dtype, self.values, self.shape or ())
+            _check_values(self._description(), self.dtype, self.values, self.shape or ())
             if self.low is not None or self.high is not None:
-                raise ValueError("values stand in place of low and high")
+                raise ValueError("values cannot be combined with low or high")
         return self
 
-    def _of_what(self) -> str:
+    def _description(self) -> str:
         return self.dtype if self.kind == "tensor" else f"an input with {self.kind}"
 
 
+def _check_range(what: str, dtype: str, low: float | None, high: float | None) -> None:
+    """Check that `low` <= x < `high` is a non-empty range of `dtype`.
+
+    `what` is the dtype, or describes an input that is not a random tensor.
+    """
+    _require_real_numbers("low and high do", what, dtype)
+    bottom, top = _bounds(dtype)
+    for key, bound in (("low", low), ("high", high)):
+        if isinstance(bound, float) and not dtype.startswith(_FLOATS):
+            raise ValueError(f"{key} of {dtype} must be a whole number, not {bound}")
+        if bound is not None and not bottom <= bound <= top:
+            raise ValueError(f"{key} {bound} is out of the range of {dtype}")
+    least = 0 if low is None else low
+    if high is not None and least >= high:
+        raise ValueError(f"low {least} must be less than high {high}")
+
+
+def _check_values(
+    what: str, dtype: str, values: tuple[float, ...], shape: tuple[int | str, ...]
+) -> None:
+    """Check the number of `values` against the last dim of `shape`, and each against `dtype`."""
+    _require_real_numbers("values do", what, dtype)
+    last = shape[-1] if shape else "none"
+    if last != len(values):
+        raise ValueError(
+            f"values needs one number per element of the last dim ({last}), has {len(values)}"
+        )
+    bottom, top = _bounds(dtype)
+    for value in values:
+        if isinstance(value, float) and not dtype.startswith(_FLOATS):
+            raise ValueError(f"values of {dtype} must be whole numbers, not {value}")
+        if not bottom <= value < top:
+            raise ValueError(f"value {value} is out of the range of {dtype}")
+
+
+def _require_real_numbers(keys_do: str, what: str, dtype: str) -> None:
+    if what != dtype or dtype.startswith(_WITHOUT_ORDER):
+        raise ValueError(f"{keys_do} not apply to {what}")
+
+
+def _bounds(dtype: str) -> tuple[float, float]:
+    """The smallest value of the dtype, and the exclusive upper bound."""
+    if dtype.startswith("uint"):
+        return 0, 2 ** min(int(dtype.removeprefix("uint")), 63)  # torch.randint draws int64
+    if dtype in _INTEGER_BITS:
+        half: int = 2 ** (_INTEGER_BITS[dtype] - 1)
+        return -half, half
+    return float("-inf"), float("inf")
+
+
 def parse_shape_argument(text: str) -> InputSpec:
-    """An input from its compact form, as the command line takes it.
+    """Parse an input in its compact form, as on the command line.
 
     `batch,3,224,224` · `ids=batch,128:int64` · `ids=batch,128:int64<30522` (values below 30522).
 
     Raises:
-        ManifestError: the text is no such form; one line that quotes it.
+        ManifestError: the text is not a valid compact form.
     """
     try:
         return InputSpec.model_validate(_compact_parts(text))
     except ValueError as error:
-        # pydantic's ValidationError is a ValueError too, with our own words in its context
+        # pydantic's ValidationError is a ValueError too; it keeps our message in its context
         details = getattr(error, "errors", None)
-        words = details()[0].get("ctx", {}).get("error", error) if details else error
-        hint = "" if _COMPACT_FORM in str(words) else _COMPACT_FORM
-        raise ManifestError(f"input {quote(text)}: {words}", hint=hint) from error
+        reason = details()[0].get("ctx", {}).get("error", error) if details else error
+        hint = "" if _COMPACT_HINT in str(reason) else _COMPACT_HINT
+        raise ManifestError(f"input {quote(text)}: {reason}", hint=hint) from error
 
 
 def compact_dims(text: str) -> tuple[str, ...]:
-    """The dims that stand in a compact form, unchecked; nothing if it is no such form."""
-    match = _COMPACT.fullmatch(text[:_LONGEST_COMPACT])
+    """The dims of a compact form, not validated; () if the text is not a compact form."""
+    match = _COMPACT.fullmatch(text[:_MAX_COMPACT])
     return tuple(dim.strip() for dim in match["shape"].split(",")) if match else ()
 
 
 def compact_name(text: str) -> str | None:
-    """The name in a compact form, unchecked; None if it has none."""
-    match = _COMPACT.fullmatch(text[:_LONGEST_COMPACT])
+    """The name in a compact form, not validated; None without a name."""
+    match = _COMPACT.fullmatch(text[:_MAX_COMPACT])
     return match["name"].strip() if match and match["name"] else None
 
 
 def _compact_parts(text: str) -> dict[str, object]:
-    match = _COMPACT.fullmatch(text) if len(text) <= _LONGEST_COMPACT else None
+    match = _COMPACT.fullmatch(text) if len(text) <= _MAX_COMPACT else None
     if match is None:
-        raise ValueError(f"{quote(text)} is no shape: {_COMPACT_FORM}")
+        raise ValueError(f"{quote(text)} is not a valid shape: {_COMPACT_HINT}")
     parts: dict[str, object] = {"shape": [_compact_dim(dim) for dim in match["shape"].split(",")]}
     if match["name"] is not None:
         parts["name"] = _checked_name(match["name"].strip())
@@ -281,14 +333,14 @@ def _compact_dim(text: str) -> int | str:
 
 def _checked_name(name: str) -> str:
     if not name.isidentifier():
-        raise ValueError(f"{quote(name)} is no name: use letters, digits and '_'")
+        raise ValueError(f"{quote(name)} is not a valid name: use letters, digits and '_'")
     return name
 
 
 def _checked_dtype(dtype: str) -> str:
     if dtype not in _DTYPES:
         raise ValueError(
-            f"{quote(dtype)} is no dtype: use one of {', '.join(_DTYPES)}"
+            f"{quote(dtype)} is not a dtype: use one of {', '.join(_DTYPES)}"
             f"{did_you_mean(dtype, _DTYPES)}"
         )
     return dtype
@@ -296,5 +348,5 @@ def _checked_dtype(dtype: str) -> str:
 
 def _checked_high(high: str) -> int:
     if not re.fullmatch("[0-9]{1,18}", high):
-        raise ValueError(f"the values must be below a whole number, not {quote(high)}")
+        raise ValueError(f"the upper bound must be a whole number, not {quote(high)}")
     return int(high)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
+from reportgen.manifest.errors import quote
 from reportgen.manifest.fields import (
     Line,
     Number,
@@ -17,7 +18,6 @@ from reportgen.manifest.fields import (
     existing_path,
     reading_folder,
 )
-from reportgen.manifest.formatting import quote
 
 LogFormat = Literal[
     "tensorboard",
@@ -35,10 +35,10 @@ Channels = Annotated[tuple[Number, ...], Field(min_length=1, max_length=4), OneO
 
 
 class LogSource(Value):
-    """A file, a folder or a glob of training logs: its path alone, or a path with a format.
+    """A file, a folder or a glob of training logs: a path, or a path with a format.
 
     Attributes:
-        path: absolute; may contain `*`, `?` and `[...]`, which must match something when read.
+        path: absolute; globs (`*`, `?`, `[...]`) must match something when the manifest is read.
         text: the path as written in the manifest; shown in reports, equal on every machine.
     """
 
@@ -58,11 +58,11 @@ class LogSource(Value):
         if not isinstance(data, dict) or "path" not in data:
             return data
         if "text" in data:
-            raise ValueError("unknown key 'text'; known are path, format")
+            raise ValueError("unknown key 'text'; known keys: path, format")
         return {**data, "path": _log_path(data["path"], folder), "text": data["path"]}
 
     def matches(self) -> list[Path]:
-        """The files and folders that `path` names now, in the order of their names."""
+        """The files and folders that match `path` now, sorted by name."""
         if Path(self.path).exists():
             return [Path(self.path)]
         return [Path(found) for found in sorted(glob.glob(self.path))]  # noqa: PTH207 - absolute
@@ -78,12 +78,12 @@ def _log_path(text: object, folder: Path) -> str:
         return pattern
     path = folder / text
     if path.is_symlink() and not path.exists():
-        raise ValueError(f"{quote(text)} is a link to nothing, or to itself")
+        raise ValueError(f"{quote(text)} is a broken link")
     return str(existing_path(text, folder, folders=True))
 
 
 def _as_list(data: object, info: ValidationInfo) -> object:
-    """One path, a list of logs, or a mapping from formats to paths, as a list."""
+    """Convert one path, or a mapping from formats to paths, to a list of logs."""
     if reading_folder(info) is None or isinstance(data, list):
         return data
     if not isinstance(data, dict) or "path" in data:
@@ -103,7 +103,7 @@ class ReferenceLine(Value):
     """A horizontal line in the plots of a metric: a baseline, chance level, a budget."""
 
     metric: Line
-    """The tag of the metric, as the log has it."""
+    """Tag of the metric in the log."""
     value: Number
     """Value of the metric at the line."""
     label: Line
@@ -120,20 +120,20 @@ class StepMark(Value):
 
 
 class LogOptions(Value):
-    """How training logs are plotted and judged."""
+    """How training logs are plotted and diagnosed."""
 
     x: Line = "step"
     """Horizontal axis: step, epoch, relative time, wall time, order, or the tag of a metric."""
     planned_steps: Positive | None = None
-    """Planned number of training steps; if omitted, what the log records, if anything."""
+    """Planned number of training steps; if omitted, the number in the log, if any."""
     reference_lines: tuple[ReferenceLine, ...] = ()
     """Horizontal lines in the plots of a metric."""
     marks: tuple[StepMark, ...] = ()
     """Vertical lines in every plot."""
     ranges: dict[str, tuple[Number | None, Number | None]] = Field(default_factory=dict)
-    """Valid range of a metric, [lowest, highest], null for none: {val/acc: [0, 1]}."""
+    """Valid range of a metric, [lowest, highest], null for no bound: {val/acc: [0, 1]}."""
     directions: dict[str, MetricDirection] = Field(default_factory=dict)
-    """Whether lower or higher values are better, or none, where the tag misleads: {gap: higher}."""
+    """Whether lower or higher values are better, or none; overrides the tag: {gap: higher}."""
     average: Annotated[tuple[Line, ...], OneOrMany()] = ()
     """Runs to show as a mean with a min-max band, as globs of run names: seed_*."""
     mean: Channels | None = None

@@ -1,7 +1,7 @@
-"""The manifest's JSON Schema, draft-07: what editors read while a manifest is written.
+"""The manifest's JSON Schema, draft-07, for editors.
 
-Generated from the models; only the short forms, which the models turn into their long form
-before they validate, and keys with a number in them are added here by hand.
+Generated from the pydantic models. The short forms (expanded before validation) and the keys that
+contain a number are added by hand.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def manifest_schema() -> Schema:
     for name, text in _TEXT_ONLY.items():
         definitions[name] = {"description": definitions[name]["description"], **text}
     for definition in definitions.values():
-        if "description" in definition:  # what follows is for readers of the program
+        if "description" in definition:  # the rest of the docstring documents the Python class
             definition["description"] = definition["description"].split("\n\n")[0]
     plain: Schema = _for_editors({**schema, "definitions": definitions})
     return {
@@ -78,7 +78,7 @@ def manifest_schema() -> Schema:
 
 
 def _open_budget_keys(budgets: Schema) -> None:
-    """Keys by pattern where the model has one dict: `peak_memory@64`, `onnx.bytes`."""
+    """Replace the two dicts by patterns of keys: `peak_memory@64`, `onnx.bytes`."""
     patterns = {PEAK_MEMORY: f"^{PEAK_MEMORY}[1-9][0-9]{{0,8}}$", METRICS: r"^[a-z]\w*\.\S+$"}
     budgets["patternProperties"] = {}
     for name, pattern in patterns.items():
@@ -88,7 +88,7 @@ def _open_budget_keys(budgets: Schema) -> None:
 
 
 def _for_editors(part: Any) -> Any:
-    """`part` without made-up titles and defaults in the program's words; draft-07 in its refs."""
+    """`part` without generated titles and non-scalar defaults, and with draft-07 references."""
     if isinstance(part, list):
         return [_for_editors(item) for item in part]
     if not isinstance(part, dict):
@@ -99,6 +99,6 @@ def _for_editors(part: Any) -> Any:
         if not (key == "title" and isinstance(value, str))
         and not (key == "default" and not isinstance(value, str | int | float))
     }
-    if "$ref" in kept and len(kept) > 1:  # draft-07 does not look at what stands beside a $ref
+    if "$ref" in kept and len(kept) > 1:  # draft-07 ignores the siblings of a $ref
         kept["allOf"] = [{"$ref": kept.pop("$ref")}]
     return kept

@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import ValidationInfo, model_validator
 
 from reportgen.errors import ManifestError
+from reportgen.manifest.errors import did_you_mean, quote
 from reportgen.manifest.fields import Value, existing_path, reading_folder
-from reportgen.manifest.formatting import did_you_mean, quote
 
 SourceKind = Literal[
     "torchvision", "timm", "transformers", "python", "module", "pt2", "onnx", "none"
@@ -30,15 +30,15 @@ _LIBRARY_NAME = re.compile(r"[A-Za-z0-9_][\w./-]*")
 
 
 class Source(Value):
-    """Where a model comes from: torchvision:NAME, file.py:factory, file.onnx and the like.
+    """Where a model comes from: torchvision:NAME, file.py:factory, file.onnx and others.
 
     Attributes:
         kind: `torchvision`, `timm`, `transformers`, `python` (a file), `module`, `pt2`, `onnx`;
-            `none` where there is no model and only training logs are reported.
-        target: the library's name of the model, the dotted module, or the file's absolute path.
-        factory: the class or function to call in a `python` file or `module`, perhaps dotted; for
-            `transformers` the absolute path of the config.json, where one was named.
-        text: the source as written; what a report shows, for it is the same on every machine.
+            `none` if the entry has training logs only.
+        target: the model's name in the library, the dotted module, or the file's absolute path.
+        factory: the class or function in a `python` file or `module`, may be dotted; for
+            `transformers` the absolute path of the config.json, if the source is one.
+        text: the source as written; shown in reports, equal on every machine.
     """
 
     kind: SourceKind
@@ -58,14 +58,14 @@ class Source(Value):
 
 
 NO_SOURCE = Source(kind="none", target="", text="")
-"""The source of an entry that consists of training logs alone."""
+"""The source of an entry that has training logs only."""
 
 
 class Loss(Value):
     """What a training step minimizes: cross_entropy, sum, or file.py:function.
 
     Attributes:
-        kind: `cross_entropy`, `sum` (of every floating output) or `python`.
+        kind: `cross_entropy`, `sum` (of all floating-point outputs) or `python`.
         target: for `python` the file's absolute path.
         factory: for `python` the function, called with outputs; returns a scalar.
         text: the loss as written.
@@ -93,10 +93,10 @@ class Loss(Value):
 
 
 def parse_source(text: str, folder: Path) -> Source:
-    """A source from its text, as the command line takes it; files are looked up in `folder`.
+    """Parse a source, as on the command line; relative paths are resolved against `folder`.
 
     Raises:
-        ManifestError: not one of the forms of a source, or the file does not exist; one line.
+        ManifestError: the text is not a valid source, or the file does not exist.
     """
     try:
         return Source.model_validate(source_parts(text, folder))
@@ -105,14 +105,14 @@ def parse_source(text: str, folder: Path) -> Source:
 
 
 def source_parts(text: str, folder: Path) -> dict[str, str]:
-    """The fields of `Source` for `text`; raises ValueError where `parse_source` complains."""
+    """The fields of `Source` for `text`; raises ValueError if it is not a valid source."""
     library, colon, name = text.partition(":")
     if colon and library in LIBRARIES:
         local = _config_file(name, folder) if library == "transformers" else None
         if local is not None:
             return {"kind": library, "target": name, "factory": str(local), "text": text}
         if not _LIBRARY_NAME.fullmatch(name):
-            raise ValueError(f"{quote(text)} names no model: write it as {library}:NAME")
+            raise ValueError(f"{quote(text)} has no model name: write it as {library}:NAME")
         return {"kind": library, "target": name, "text": text}
     if _names_python_file(text):
         return {"kind": "python", "text": text, **_python_file(text, folder)}
@@ -121,20 +121,20 @@ def source_parts(text: str, folder: Path) -> dict[str, str]:
         return {"kind": suffix[1:], "target": str(existing_path(text, folder)), "text": text}
     if suffix in (".pt", ".pth", ".safetensors"):
         raise ValueError(
-            f"{quote(text)} holds weights, not a model: give its factory as source "
-            "and this file as weights"
+            f"{quote(text)} contains weights, not a model: set 'source' to its factory "
+            "and 'weights' to this file"
         )
     if colon and _is_dotted(library) and _is_dotted(name):
         return {"kind": "module", "target": library, "factory": name, "text": text}
     guess = f"; did you mean 'torchvision:{text}'?" if _is_dotted(text) and len(text) <= 64 else ""
-    raise ValueError(f"{quote(text)} is no source: write {_FORMS}{guess}")
+    raise ValueError(f"{quote(text)} is not a valid source: write {_FORMS}{guess}")
 
 
 def _config_file(name: str, folder: Path) -> Path | None:
-    """The config.json that `name` means, itself or the folder that holds it; None for neither.
+    """The config.json if `name` is its path or its folder, else None.
 
     Raises:
-        ValueError: `name` is written as a path, and nothing is there.
+        ValueError: `name` is a path, but no such file exists.
     """
     written_as_path = name.startswith((".", "/", "~")) or name.endswith(".json")
     inside = f"{name}/config.json"
@@ -151,7 +151,7 @@ def _names_python_file(text: str) -> bool:
 def _python_file(text: str, folder: Path) -> dict[str, str]:
     file, _, factory = text.rpartition(":") if ".py:" in text else (text, "", "")
     if not _is_dotted(factory):
-        raise ValueError(f"{quote(text)} names no class or function: write file.py:name")
+        raise ValueError(f"{quote(text)} has no class or function name: write file.py:name")
     return {"target": str(existing_path(file, folder)), "factory": factory}
 
 

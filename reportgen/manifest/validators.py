@@ -1,8 +1,7 @@
-"""What must agree between the parts of a manifest: names told apart, dims with sizes.
+"""Checks across the keys of a manifest: unique names, dims with sizes.
 
-These checks look at the plain data, not at the finished values, so that they speak even when
-something else is wrong in the same model: all complaints come at once. They pass over whatever
-has the wrong type, since pydantic complains of that.
+They run on the plain data, not on the validated models, so that they report their problems even if
+the same entry has others. Values of the wrong type are skipped: pydantic reports them.
 """
 
 from __future__ import annotations
@@ -13,19 +12,18 @@ from typing import Any
 
 from reportgen.cuda_memory.errors import UnknownGpuError
 from reportgen.cuda_memory.gpus import find_gpu
-from reportgen.manifest.errors import Complaint, KeyPath, line_of
-from reportgen.manifest.formatting import did_you_mean, quote
+from reportgen.manifest.errors import KeyPath, Problem, did_you_mean, line_of, quote
 from reportgen.manifest.input_spec import compact_dims, compact_name
 from reportgen.manifest.source import LIBRARIES
 
 _LIBRARIES = tuple(f"{library}:" for library in LIBRARIES)
 
 Found = tuple[KeyPath, str]
-"""A name and where it stands."""
+"""The location of a value, and its name or its problem."""
 
 
-def inconsistencies(data: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> list[Complaint]:
-    """Everything that does not agree in `data`."""
+def find_inconsistencies(data: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> list[Problem]:
+    """Every contradiction in `data`."""
     found = [*_targets(data)]
     models: list[tuple[KeyPath, Any]] = [
         (("models", i), m) for i, m in enumerate(_list(data, "models"))
@@ -35,7 +33,7 @@ def inconsistencies(data: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> li
     for path, model in models:
         if isinstance(model, dict):
             found += _model(path, model, lines)
-    return [Complaint(message=text, path=path, line=line_of(path, lines)) for path, text in found]
+    return [Problem(message=text, path=path, line=line_of(path, lines)) for path, text in found]
 
 
 def _targets(data: Mapping[str, Any]) -> Iterator[Found]:
@@ -61,40 +59,43 @@ def _model(path: KeyPath, model: dict[str, Any], lines: Mapping[KeyPath, int]) -
     used = [found for i, spec in enumerate(inputs) for found in _dims((*path, "inputs", i), spec)]
     yield from _needs_source(path, model)
     yield from _needs_inputs(path, model)
-    yield from _whole_in_itself(path, model)
+    yield from _is_complete_file(path, model)
     yield from _repeats(_input_names((*path, "inputs"), inputs), "input", lines)
     yield from _sizes(path, model, used)
-    yield from _free_dims(path, model, used)
+    yield from _dynamic_dims(path, model, used)
 
 
 def _needs_source(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
     near = did_you_mean("source", [key for key in model if key != "source"])
     if "source" not in model and not model.get("logs") and not near:
-        yield (*path, "source"), "is required, unless there are logs to report on"
+        yield (*path, "source"), "is required unless 'logs' is given"
 
 
 def _needs_inputs(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
     source = model.get("source")
     near = did_you_mean("inputs", [key for key in model if key != "inputs"])
-    knows_inputs = isinstance(source, str) and (
+    has_own_inputs = isinstance(source, str) and (
         source.endswith((".pt2", ".onnx")) or source.startswith(_LIBRARIES)
     )
-    if "inputs" not in model and "source" in model and not knows_inputs and not near:
-        words = "is required, unless the source is a library's or a .pt2 or .onnx file"
-        yield (*path, "inputs"), words
+    if "inputs" not in model and "source" in model and not has_own_inputs and not near:
+        message = "is required unless the source is a library model, a .pt2 or a .onnx file"
+        yield (*path, "inputs"), message
 
 
-def _whole_in_itself(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
-    """A file that is the model has its weights, and nobody calls it with arguments."""
+def _is_complete_file(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
+    """Report arguments and weights of a file that already contains the whole model."""
     source = model.get("source")
     if isinstance(source, str) and source.endswith((".pt2", ".onnx")):
         for key in ("arguments", "weights"):
             if model.get(key):
-                yield (*path, key), f"does not apply to {quote(source)}, which is a whole model"
+                yield (
+                    (*path, key),
+                    f"does not apply to {quote(source)}, a file that contains the model",
+                )
 
 
 def _sizes(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Iterator[Found]:
-    """Complain of dims without a size, and of sizes without a dim."""
+    """Report dims without a size, and sizes without a dim."""
     given = model.get("dims", {})
     if not isinstance(given, dict):
         return
@@ -105,13 +106,13 @@ def _sizes(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Iterator[
     names = {dim for _, dim in used}
     for dim in given:
         if dim == "batch":
-            yield (*path, "dims", dim), "the size of batch is the model's key 'batch'"
+            yield (*path, "dims", dim), "set the batch size with the model's key 'batch'"
         elif dim not in names and "inputs" in model:
             yield (*path, "dims", dim), f"no input has this dim{did_you_mean(dim, names)}"
 
 
-def _free_dims(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Iterator[Found]:
-    """Complain of dynamic dims that no input has; a file as source may have dims of its own."""
+def _dynamic_dims(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Iterator[Found]:
+    """Report dynamic dims that no input has; skipped if the source declares the inputs."""
     options = model.get("onnx")
     names = {dim for _, dim in used}
     if not isinstance(options, dict) or not names:
@@ -123,7 +124,7 @@ def _free_dims(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Itera
 
 
 def _dims(path: KeyPath, spec: object) -> Iterator[Found]:
-    """Every symbolic dim written in an input, nested ones included."""
+    """Every named dim in an input, including nested ones."""
     if isinstance(spec, str):
         yield from ((path, dim) for dim in compact_dims(spec) if dim.isidentifier())
     if not isinstance(spec, dict):
@@ -150,15 +151,15 @@ def _input_names(path: KeyPath, inputs: list[Any]) -> list[Found]:
 
 
 def _repeats(names: list[Found], what: str, lines: Mapping[KeyPath, int]) -> Iterator[Found]:
-    """Complain of names that are equal, or that a file system may take for equal (models)."""
+    """Report equal names; names of models are folders, so their case is ignored."""
     first: dict[str, Found] = {}
     for path, name in names:
         key = unicodedata.normalize("NFC", name).casefold() if what == "model" else name
         if key in first:
             earlier, other = first[key]
-            same = "" if other == name else f" as {quote(other)} (folders may ignore case)"
-            text = f"{what} name {quote(name)} is taken{same} in line {line_of(earlier, lines)}"
-            yield path, text
+            line = line_of(earlier, lines)
+            same = "" if other == name else f" as {quote(other)} (file systems may ignore case)"
+            yield path, f"{what} name {quote(name)} is already used on line {line}{same}"
         else:
             first[key] = (path, name)
 

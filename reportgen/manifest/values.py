@@ -1,7 +1,7 @@
-"""What a manifest holds: one frozen value per idea, complete and checked when it exists.
+"""The values of a manifest as frozen pydantic models.
 
-These models are the reader, the JSON Schema and the way into another process at once:
-`model_dump_json` and `model_validate_json` carry a `ModelSpec` to the worker that studies it.
+They validate the file, generate the JSON Schema, and are sent to worker processes with
+`model_dump_json` and `model_validate_json`.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ V = TypeVar("V", bound=Value)
 
 
 class Target(Value):
-    """A GPU to fit: its name alone, or a name with the memory it has."""
+    """A target GPU: a name, or a name and its memory."""
 
     name: Line
-    """A GPU known to `reportgen gpus`, or your own name for one when `memory` is given."""
+    """A GPU of `reportgen gpus`; any name if `memory` is given."""
     memory_bytes: Bytes | None = Field(default=None, validation_alias="memory")
-    """Its memory, such as 24 GiB; taken from the list of known GPUs when left out."""
+    """Its memory, such as 24 GiB; if omitted, from the list of known GPUs."""
 
     @model_validator(mode="before")
     @classmethod
@@ -66,48 +66,48 @@ class Target(Value):
         return {"name": data} if isinstance(data, str) else data
 
 
-class Training(Value):
-    """The training step whose memory is estimated; every combination of the lists is."""
+class TrainingSetup(Value):
+    """The training step whose memory is estimated, for every combination of the lists."""
 
     optimizers: Annotated[tuple[Optimizer, ...], Field(min_length=1), OneOrMany()] = Field(
         default=("adamw",), validation_alias="optimizer"
     )
-    """The optimizer, or several; none leaves its state out."""
+    """One or more optimizers; none has no optimizer state."""
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1), OneOrMany()] = ("fp32",)
-    """The number formats to estimate; amp- is autocast over fp32 weights."""
+    """Precisions of the training step; amp- is autocast with fp32 weights."""
     checkpointing: Annotated[tuple[Flag, ...], Field(min_length=1), OneOrMany()] = (False,)
-    """Whether activations are recomputed in the backward pass instead of kept; or both."""
+    """Whether activations are recomputed in the backward pass; a list for both."""
 
 
 class Limits(Value):
-    """What each section may use before it is stopped and counted as failed."""
+    """Limits of a section; it is stopped and reported as failed when it exceeds one."""
 
     seconds: PositiveNumber = 600.0
     """Wall-clock time of one section of one model."""
     memory_bytes: Bytes | None = Field(default=None, validation_alias="memory")
-    """Memory of the process that studies a model; no limit when left out."""
+    """Memory of the process that analyzes a model; unlimited if omitted."""
 
 
 class Budgets(Value):
-    """What must not be exceeded; a figure left out, or null, is not judged."""
+    """Upper limits of a model's figures; omitted or null ones are not checked."""
 
     parameters: Count | None = None
-    """Most parameters, shared ones counted once: 30M."""
+    """Maximum number of parameters, shared ones counted once: 30M."""
     macs: Count | None = None
-    """Most multiply-adds of one forward pass at the model's batch: 5G."""
+    """Maximum MACs of one forward pass at the model's batch size: 5G."""
     flops: Count | None = None
-    """Most floating-point operations of one forward pass (1 MAC = 2 FLOPs)."""
+    """Maximum FLOPs of one forward pass at the model's batch size (1 MAC = 2 FLOPs)."""
     model_bytes: Bytes | None = None
-    """Most bytes of parameters and buffers: 100 MiB."""
+    """Maximum size of parameters and buffers: 100 MiB."""
     latency_ms: PositiveNumber | None = None
-    """Highest median latency of the ONNX file, in milliseconds."""
+    """Maximum median latency of the ONNX file, in milliseconds."""
     peak_memory_bytes: dict[int, Bytes | None] = Field(
         default_factory=dict, validation_alias=PEAK_MEMORY
     )
-    """Highest peak memory by batch size; written as "peak_memory@64": 12 GiB."""
+    """Maximum peak memory by batch size, written as "peak_memory@64": 12 GiB."""
 
     metrics: dict[str, Limit | None] = Field(default_factory=dict, validation_alias=METRICS)
-    """Highest value of a metric, by its key: "onnx.bytes": 40 MiB."""
+    """Maximum value of a metric, by its key: "onnx.bytes": 40 MiB."""
 
     @model_validator(mode="before")
     @classmethod
@@ -125,7 +125,7 @@ class Budgets(Value):
         return {**rest, METRICS: metrics} if metrics else rest
 
     def limits(self) -> dict[str, float]:
-        """Every limit that was set, by the name that it has in the manifest."""
+        """Every limit that is set, by its key in the manifest."""
         peaks = sorted(self.peak_memory_bytes.items())
         named = {
             "parameters": self.parameters,
@@ -140,7 +140,7 @@ class Budgets(Value):
 
 
 class Tolerance(Value):
-    """How far ONNX Runtime may be from PyTorch; by dtype when left out."""
+    """Maximum difference between ONNX Runtime and PyTorch; if omitted, by dtype."""
 
     absolute: NotNegative | None = None
     """Largest absolute difference."""
@@ -149,14 +149,14 @@ class Tolerance(Value):
 
 
 class OnnxOptions(Value):
-    """How the model is exported to ONNX; `onnx: false` leaves the export out."""
+    """How the model is exported to ONNX; `onnx: false` skips the export."""
 
     enabled: Flag = True
     """Whether to export at all."""
     opset: Annotated[int, Field(strict=True, ge=7, le=30)] = 20
-    """The version of the operator set."""
+    """The opset version."""
     dynamic: tuple[Identifier, ...] = ("batch",)
-    """Which named dims stay free in the file; `[]` fixes them all."""
+    """Named dims that are dynamic in the file; `[]` for none."""
     save: Flag = True
     """Whether model.onnx is kept beside the report."""
     tolerance: Tolerance = Tolerance()
@@ -169,54 +169,54 @@ class OnnxOptions(Value):
 
 
 class ModelSpec(Value):
-    """One model to context.
+    """One model to analyze.
 
-    Paths are absolute. `training`, `budgets` and `limits` may be given for all models at the top
-    of the manifest; what stands in the model overrides it key by key, and `load_manifest` leaves
-    the outcome here.
+    Paths are absolute. `training`, `budgets` and `limits` may also be set for all models at the top
+    of the manifest; the model overrides them key by key. `load_manifest` stores the merged values
+    here.
     """
 
     name: SafeName
-    """Unique; names the model's folder and links."""
+    """Unique name; used for the model's folder and links."""
     source: Source = NO_SOURCE
-    """Where the model comes from; may be left out where only training logs are reported."""
+    """Where the model comes from; may be omitted if `logs` is given."""
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
     weights: (
         Annotated[Path, ExistingPath(suffixes=(".safetensors", ".pth", ".pt"), reason=_PICKLE)]
         | None
     ) = None
-    """State dict to load; without it the model keeps its own initialization under `seed`."""
+    """State dict to load; if omitted, the model is randomly initialized with `seed`."""
     inputs: tuple[InputSpec, ...] = ()
-    """The arguments of forward, in order; a .pt2 or .onnx file knows its own."""
+    """The arguments of forward, in order; may be omitted for a .pt2 or .onnx file."""
     dims: dict[Identifier, Positive] = Field(default_factory=dict)
     """Sizes of the named dims in shapes, other than batch."""
     batch: Positive = 1
-    """Size of the dim named batch."""
+    """Batch size: the size of the dim named batch."""
     loss: Loss = Loss(kind="sum", text="sum")
     """What a training step minimizes."""
     onnx: OnnxOptions = OnnxOptions()
     """How the model is exported to ONNX."""
     logs: Logs = ()
-    """Logs of a training that was run: paths, folders or globs; formats are detected."""
+    """Training logs: paths, folders or globs; formats are detected."""
     log_options: LogOptions = LogOptions()
-    """How those logs are read and shown."""
+    """How the logs are read and shown."""
     ignore: dict[RuleCode, Reason] = Field(default_factory=dict)
-    """Findings to accept, each with the reason why."""
+    """Findings to accept, each with a reason."""
     budgets: Budgets = Budgets()
-    """What this model must not exceed."""
+    """Upper limits of this model's figures."""
     limits: Limits = Limits()
-    """What each section may use."""
-    training: Training = Training()
+    """Time and memory limits of each section."""
+    training: TrainingSetup = TrainingSetup()
     """The training step whose memory is estimated."""
     seed: Seed = 0
     """Seed of the initialization and of random inputs."""
     comment: str | None = None
-    """A remark that the report shows."""
+    """A comment that is shown in the report."""
 
     @model_validator(mode="after")
     def _dims_have_sizes(self, info: ValidationInfo) -> ModelSpec:
-        """For specs made by the program; in a manifest `consistency` names the exact place."""
+        """For specs made in Python; in a manifest file `validators` reports the exact location."""
         for dim in (dim for spec in self.inputs for dim in spec.named_dims()):
             if reading_folder(info) is None and dim != "batch" and dim not in self.dims:
                 raise ValueError(f"dim '{dim}' has no size")
@@ -224,36 +224,36 @@ class ModelSpec(Value):
 
 
 class Document(Value):
-    """A manifest as it stands in its file: one report on one or more models."""
+    """A manifest file: one report on one or more models."""
 
     version: Version
     """The manifest format; always 1."""
     title: Line
     """The report's title."""
     targets: tuple[Target, ...] = ()
-    """GPUs to fit."""
-    training: Training = Training()
+    """Target GPUs, for which memory is estimated."""
+    training: TrainingSetup = TrainingSetup()
     """The training step whose memory is estimated; any key may be overridden per model."""
     budgets: Budgets = Budgets()
-    """What no model may exceed; any key may be overridden per model."""
+    """Upper limits for all models; any key may be overridden per model."""
     limits: Limits = Limits()
-    """What each section may use; any key may be overridden per model."""
+    """Time and memory limits of each section; any key may be overridden per model."""
     models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
-    """The models to context, in the order of the report."""
+    """The models to analyze, in the order of the report."""
 
 
 class Manifest(Document):
-    """What was asked: the document, with each model's final settings, and where it was read.
+    """A manifest file with the merged settings of each model, and its path.
 
     Attributes:
-        path: the manifest's absolute path; not a key of the file.
+        path: the manifest's absolute path; not a key in the file.
     """
 
     path: Path
 
 
 def overlay(base: V, own: V) -> V:
-    """`base` with every key that was written in `own`; peak memory is overlaid batch by batch."""
+    """`base` updated with the keys set in `own`; peak memory and metrics key by key."""
     written = {field: getattr(own, field) for field in own.model_fields_set}
     if isinstance(base, Budgets):
         for field in {"peak_memory_bytes", "metrics"} & written.keys():
@@ -262,7 +262,7 @@ def overlay(base: V, own: V) -> V:
 
 
 def with_shared_settings(spec: ModelSpec, document: Document) -> ModelSpec:
-    """`spec` with the document's training, budgets and limits where it has none of its own."""
+    """`spec` with the document's training, budgets and limits where it does not override them."""
     return spec.model_copy(
         update={
             "training": overlay(document.training, spec.training),

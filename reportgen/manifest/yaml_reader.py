@@ -1,9 +1,9 @@
-"""YAML from strangers: bytes -> plain data with the line of every key, or one clear complaint.
+"""Reads untrusted YAML into plain data with the line of every key.
 
-The parser's events are put together here instead of by a yaml loader, because a loader resolves
-tags to Python objects, expands aliases (324 bytes become 387 million leaves), lets the last of
-two equal keys win, recurses without bounds and reads `no` as false. What is left is YAML's core:
-mappings with text keys, lists, and the scalars of YAML 1.2's core schema.
+The parser's events are composed here, because PyYAML's loaders resolve tags to Python objects,
+expand aliases (324 bytes become 387 million leaves), keep the last of two equal keys, recurse
+without a limit and read `no` as false. Supported are mappings with text keys, lists, and the
+scalars of YAML 1.2's core schema.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ from pathlib import Path
 
 import yaml
 
-from reportgen.manifest.errors import Complaint, KeyPath, manifest_error
-from reportgen.manifest.formatting import one_line, quote
+from reportgen.manifest.errors import KeyPath, Problem, manifest_error, one_line, quote
 
 Scalar = str | int | float | bool | None
 Plain = Scalar | list["Plain"] | dict[str, "Plain"]
 
-_MOST_BYTES = 2**20
-_MOST_VALUES = 20_000
-_DEEPEST = 50
+_MAX_BYTES = 2**20
+_MAX_VALUES = 20_000
+_MAX_DEPTH = 50
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# What YAML does not allow, and the three line ends that editors do not count as such.
+# Characters that YAML forbids, and the three line ends that editors do not count.
 _FORBIDDEN = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_TABBED = re.compile(r"^ *\t[ \t]*[^\s#]", re.MULTILINE)
+_TAB_INDENT = re.compile(r"^ *\t[ \t]*[^\s#]", re.MULTILINE)
 _LINE_END = re.compile("\r\n|\r|\n")
-_SPELLINGS: dict[str, Scalar] = {
+_CONSTANTS: dict[str, Scalar] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -49,54 +48,54 @@ _TAGGED = (yaml.ScalarEvent, yaml.CollectionStartEvent)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class YamlDocument:
-    """What a file holds.
+    """The content of a YAML file.
 
     Attributes:
         data: the top-level mapping.
-        lines: the line of each key and list item, by its path; the top's path is `()`.
-        complaints: what was wrong and could be stepped over; `data` has null there.
+        lines: the line of each key and list item by its path; `()` is the top level.
+        problems: errors after which reading went on; `data` is null there.
     """
 
     data: dict[str, Plain]
     lines: dict[KeyPath, int]
-    complaints: list[Complaint]
+    problems: list[Problem]
 
 
 class _ReadingError(Exception):
-    """Reading cannot go on; holds the one complaint."""
+    """Reading cannot continue; `problem` is the cause."""
 
     def __init__(self, message: str, *, line: int = 0, path: KeyPath = ()) -> None:
         super().__init__(message)
-        self.complaint = Complaint(message=message, line=line, path=path)
+        self.problem = Problem(message=message, line=line, path=path)
 
 
 def read_yaml(file: Path) -> YamlDocument:
     """The YAML mapping in `file`.
 
     Raises:
-        ManifestError: the file cannot be read, is no YAML, or uses more of YAML than is safe.
+        ManifestError: the file cannot be read, is not valid YAML, or uses unsupported features.
     """
     try:
         return _Composer(_checked_text(_read_bytes(file))).document()
-    except _ReadingError as refused:
-        raise manifest_error(file, [refused.complaint]) from None
+    except _ReadingError as error:
+        raise manifest_error(file, [error.problem]) from None
 
 
 # Bytes to text ------------------------------------------------------------------------------
 
 
 def _read_bytes(file: Path) -> bytes:
-    """The file, unless it is none or too large; its size is asked before anything is read."""
+    """The file's content; its type and size are checked before it is read."""
     try:
         status = file.stat()
         if stat.S_ISDIR(status.st_mode):
             raise _ReadingError("is a folder; name the manifest file in it")
         if not stat.S_ISREG(status.st_mode):
             raise _ReadingError("is not a regular file; save the manifest to disk")
-        if status.st_size <= _MOST_BYTES:
+        if status.st_size <= _MAX_BYTES:
             with file.open("rb") as stream:
-                content = stream.read(_MOST_BYTES + 1)
-            if len(content) <= _MOST_BYTES:
+                content = stream.read(_MAX_BYTES + 1)
+            if len(content) <= _MAX_BYTES:
                 return content
     except FileNotFoundError:
         raise _ReadingError("file not found; check the path") from None
@@ -107,7 +106,7 @@ def _read_bytes(file: Path) -> bytes:
 
 
 def _checked_text(content: bytes) -> str:
-    """The bytes as text, when they are UTF-8 and hold nothing that hides or moves lines."""
+    """The bytes as UTF-8 text without characters that hide text or shift line numbers."""
     save = "; save the file as UTF-8"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise _ReadingError(f"is UTF-16 or UTF-32{save}", line=1)
@@ -122,9 +121,9 @@ def _checked_text(content: bytes) -> str:
         ) from None
     if match := _FORBIDDEN.search(text):
         what = f"character U+{ord(match[0]):04X} is not allowed; remove it"
-        what = f"holds a NUL byte{save}" if match[0] == "\0" else what
+        what = f"contains a NUL byte{save}" if match[0] == "\0" else what
         raise _ReadingError(what, line=_line_at(text[: match.start()]))
-    if match := _TABBED.search(text):
+    if match := _TAB_INDENT.search(text):
         raise _ReadingError(
             "is indented with a tab; use spaces", line=_line_at(text[: match.start()])
         )
@@ -140,16 +139,16 @@ def _line_at(before: str) -> int:
 
 @dataclass(slots=True)
 class _Composer:
-    """Puts the parser's events together, and remembers lines and complaints."""
+    """Composes the parser's events into values; collects lines and problems."""
 
     text: str
     lines: dict[KeyPath, int] = field(default_factory=dict)
-    complaints: list[Complaint] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     _events: Iterator[yaml.Event] = field(init=False)
     _values: int = 0
 
     def document(self) -> YamlDocument:
-        """The one mapping of the text."""
+        """The text's top-level mapping with lines and problems."""
         self._events = self._parse()
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
@@ -160,14 +159,15 @@ class _Composer:
         next(self._events)  # the document's end
         rest = next(self._events)
         if not isinstance(rest, yaml.StreamEndEvent):
-            raise _ReadingError("holds a second document; keep one per file", line=_line(rest))
+            raise _ReadingError("contains a second document; write one per file", line=_line(rest))
         if data is None:
             raise _ReadingError("is empty; begin with 'version: 1'", line=1)
         if not isinstance(data, dict):
             raise _ReadingError(
-                f"must hold keys such as 'version: 1', not {quote(data)}", line=self.lines[()]
+                f"must be a mapping with keys such as 'version: 1', not {quote(data)}",
+                line=self.lines[()],
             )
-        return YamlDocument(data=data, lines=self.lines, complaints=self.complaints)
+        return YamlDocument(data=data, lines=self.lines, problems=self.problems)
 
     def _parse(self) -> Iterator[yaml.Event]:
         try:
@@ -176,37 +176,37 @@ class _Composer:
             mark = error.problem_mark or error.context_mark
             raise _ReadingError(_syntax(error), line=self._line_of(mark)) from None
         except yaml.YAMLError as error:
-            raise _ReadingError(f"is not YAML: {quote(str(error))}") from None
+            raise _ReadingError(f"is not valid YAML: {quote(str(error))}") from None
 
     def _line_of(self, mark: yaml.Mark | None) -> int:
-        """The line of `mark`; the end of the file counts to the last line that says something."""
+        """The line of `mark`; the end of the file counts as the last non-empty line."""
         return min(mark.line + 1, _line_at(self.text.rstrip())) if mark else 0
 
     def _value(self, event: yaml.Event, path: KeyPath) -> Plain:
-        self._refuse_extras(event, path)
+        self._check_event(event, path)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
-        if len(path) >= _DEEPEST:
-            raise _ReadingError(f"is nested deeper than {_DEEPEST} levels", line=_line(event))
+        if len(path) >= _MAX_DEPTH:
+            raise _ReadingError(f"is nested deeper than {_MAX_DEPTH} levels", line=_line(event))
         if isinstance(event, yaml.SequenceStartEvent):
             return self._list(path)
         return self._mapping(path)
 
-    def _refuse_extras(self, event: yaml.Event, path: KeyPath) -> None:
-        """Refuse what makes YAML dangerous, and documents too long to be written by hand."""
+    def _check_event(self, event: yaml.Event, path: KeyPath) -> None:
+        """Reject anchors, aliases and tags, and documents with too many values."""
         self._values += 1
-        if self._values > _MOST_VALUES:
-            raise _ReadingError(f"holds more than {_MOST_VALUES:,} values", line=_line(event))
+        if self._values > _MAX_VALUES:
+            raise _ReadingError(f"contains more than {_MAX_VALUES:,} values", line=_line(event))
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             sign = "alias *" if isinstance(event, yaml.AliasEvent) else "anchor &"
             raise _ReadingError(
-                f"{sign}{event.anchor[:40]} is not accepted; write the value out",
+                f"{sign}{event.anchor[:40]} is not supported; write the value out",
                 line=_line(event),
                 path=path,
             )
         if isinstance(event, _TAGGED) and event.tag is not None:
             raise _ReadingError(
-                f"tag {quote(event.tag)} is not accepted; write the plain value",
+                f"tag {quote(event.tag)} is not supported; write the plain value",
                 line=_line(event),
                 path=path,
             )
@@ -225,7 +225,7 @@ class _Composer:
             key, line = self._key(event, path), _line(event)
             place = (*path, key)
             if key in mapping:
-                self._complain(f"duplicate key, first in line {self.lines[place]}", place, line)
+                self._report(f"duplicate key; first on line {self.lines[place]}", place, line)
                 self._skip()
                 continue
             self.lines[place] = line
@@ -233,23 +233,23 @@ class _Composer:
         return mapping
 
     def _key(self, event: yaml.Event, path: KeyPath) -> str:
-        """The text of a key; one that is no text is complained of and its text taken instead."""
-        self._refuse_extras(event, path)
+        """The text of a key; a key that is not text is reported, and its source text is used."""
+        self._check_event(event, path)
         line = _line(event)
         if not isinstance(event, yaml.ScalarEvent):
             raise _ReadingError("a key must be text, not a collection", line=line, path=path)
         key: str = event.value
         if key == "<<":
-            message = "merge key '<<' is not accepted; write the keys out"
+            message = "merge key '<<' is not supported; write the keys out"
             raise _ReadingError(message, line=line, path=path)
         if event.implicit[0] and not _is_text(key):
-            self._complain(f"key {quote(key)} is no text; put it in quotes", (*path, key), line)
+            self._report(f"key {quote(key)} is not text; put it in quotes", (*path, key), line)
         elif _FORBIDDEN.search(key):
-            self._complain("key holds a control character", (*path, key), line)
+            self._report("key contains a control character", (*path, key), line)
         return key
 
     def _skip(self) -> None:
-        """Pass over one value, however deep; what it holds is not judged."""
+        """Skip one value of any depth without checking it."""
         depth = 0
         while True:
             event = next(self._events)
@@ -261,18 +261,18 @@ class _Composer:
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Scalar:
         if not event.implicit[0]:
             if _FORBIDDEN.search(event.value):
-                self._complain("text holds a control character", path, _line(event))
+                self._report("text contains a control character", path, _line(event))
                 return None
             text: str = event.value
             return text
         try:
             return _resolve(event.value)
         except ValueError as error:
-            self._complain(str(error), path, _line(event))
+            self._report(str(error), path, _line(event))
             return None
 
-    def _complain(self, message: str, path: KeyPath, line: int) -> None:
-        self.complaints.append(Complaint(message=message, path=path, line=line))
+    def _report(self, message: str, path: KeyPath, line: int) -> None:
+        self.problems.append(Problem(message=message, path=path, line=line))
 
 
 def _line(event: yaml.Event) -> int:
@@ -280,19 +280,19 @@ def _line(event: yaml.Event) -> int:
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
-    """The parser's complaint in one line: what it found, and what it was reading."""
+    """The parser's message and context as one line."""
     found = " ".join(filter(None, (error.problem, error.context)))
-    return f"is not YAML: {one_line(found)}; check quotes, brackets and spaces"
+    return f"is not valid YAML: {one_line(found)}; check quotes, brackets and spaces"
 
 
 def _resolve(text: str) -> Scalar:
-    """A plain scalar by YAML 1.2's core schema: `no` and `12:30:45` are text, `010` is ten.
+    """The value of a plain scalar in YAML 1.2's core schema: `no` is text, `010` is 10.
 
     Raises:
-        ValueError: a number that is not finite or beyond 64 bits.
+        ValueError: the number is not finite or does not fit in 64 bits.
     """
-    if text in _SPELLINGS:
-        return _SPELLINGS[text]
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
     if _INTEGER.fullmatch(text) or _OCTAL_OR_HEX.fullmatch(text):
         return _integer(text)
     if _FLOAT.fullmatch(text):
@@ -314,8 +314,8 @@ def _is_text(plain: str) -> bool:
 
 def _integer(text: str) -> int:
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-    if len(text) <= 80:  # far beyond 64 bits, and short enough for int()
+    if len(text) <= 80:  # int() takes quadratic time in the number of digits
         number = int(text, base)
         if -_BITS <= number < _BITS:
             return number
-    raise ValueError(f"number {quote(text)} is beyond 64 bits")
+    raise ValueError(f"number {quote(text)} does not fit in 64 bits")

@@ -1,4 +1,4 @@
-"""Where a model comes from: installed libraries, your Python file or package, a file."""
+"""Loads models from installed libraries, Python files, packages and exported programs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from reportgen.sources.from_python import call_factory
 from reportgen.sources.from_timm import timm_recipe
 from reportgen.sources.from_torchvision import torchvision_recipe
 from reportgen.sources.from_transformers import transformers_recipe
-from reportgen.sources.loaded import BAKED, Loaded, Recipe, circle_of, let_modes_be_set
-from reportgen.sources.weightless import is_weightless, make_affordable, seed_everything
+from reportgen.sources.loaded import (
+    FIXED_MODE_NOTE,
+    Loaded,
+    Recipe,
+    allow_train_and_eval,
+    find_module_cycle,
+)
+from reportgen.sources.weightless import build_within_memory, is_weightless, seed_everything
 from reportgen.sources.weights import load_weights
 
 __all__ = ["Loaded", "is_weightless", "load_model"]
@@ -26,28 +32,28 @@ _RECIPES: dict[str, Callable[[Source, dict[str, Any]], Recipe]] = {
 
 
 def load_model(spec: ModelSpec) -> Loaded:
-    """The model of `spec` on the CPU in eval mode, with its weights or seeded random ones.
+    """Load the model of `spec` on the CPU in eval mode.
 
-    Nothing is downloaded. Without `weights` the architecture's own initialization runs under
-    the manifest's seed, so two builds see the same parameters. A library's model whose weights
-    are too large for this machine stays on meta, and a note says so.
+    Nothing is downloaded. Without `weights` the model is randomly initialized with the manifest's
+    seed, so that its parameters are reproducible. A library model whose weights are too large for
+    this machine stays on meta, with a note.
 
     Raises:
-        ModelError: the source cannot be imported, is no model, or the weights do not fit it.
-        EnvironmentFault: the library that the source names is not installed.
+        ModelError: the source cannot be imported, is not a model, or the weights do not match it.
+        EnvironmentFault: the library of the source is not installed.
     """
     loaded = _make(spec)
-    if circle := circle_of(loaded.model):
+    if cycle := find_module_cycle(loaded.model):
         raise ModelError(
-            f"a module of {spec.source.text!r} holds itself: {circle}",
-            hint="hold it outside of the module's attributes, in a tuple: "
-            "self.parent = (module,); eval() and state_dict() never end otherwise",
+            f"a module of {spec.source.text!r} contains itself: {cycle}",
+            hint="store the reference in a tuple, self.parent = (module,), so that it is not "
+            "registered as a submodule; eval() and state_dict() recurse forever otherwise",
         )
     if spec.weights is not None:
         if is_weightless(loaded.model):
             raise ModelError(
-                f"the weights of {spec.source.text!r} do not fit this machine's memory",
-                hint="leave 'weights' out: shapes, counts and estimates need none",
+                f"the weights of {spec.source.text!r} do not fit in this machine's memory",
+                hint="remove 'weights': shapes, counts and estimates do not need them",
             )
         load_weights(loaded.model, spec.weights)
     loaded.model.eval()
@@ -57,13 +63,13 @@ def load_model(spec: ModelSpec) -> Loaded:
 def _make(spec: ModelSpec) -> Loaded:
     source, arguments = spec.source, dict(spec.arguments)
     if source.kind in _RECIPES:
-        return make_affordable(_RECIPES[source.kind](source, arguments), spec.seed)
+        return build_within_memory(_RECIPES[source.kind](source, arguments), spec.seed)
     if source.kind == "pt2":
         return load_program(source, arguments)
     if source.kind == "onnx":
         raise ModelError(
-            f"source {source.text!r} holds no PyTorch module",
-            hint="write a file.py with a function that returns the model, and name it as source",
+            f"source {source.text!r} is an ONNX file, not a PyTorch module",
+            hint="write a file.py with a function that returns the model, and use it as source",
         )
     return _from_python(spec)
 
@@ -75,8 +81,9 @@ def _from_python(spec: ModelSpec) -> Loaded:
     model = call_factory(spec.source, dict(spec.arguments))
     if not isinstance(model, torch.nn.Module):
         raise ModelError(
-            f"source {spec.source.text!r} gave {type(model).__name__}, not a torch.nn.Module",
-            hint="name a class derived from torch.nn.Module, or a function that returns a model",
+            f"source {spec.source.text!r} returned {type(model).__name__}, "
+            "expected a torch.nn.Module",
+            hint="use a class derived from torch.nn.Module, or a function that returns a model",
         )
-    is_program = let_modes_be_set(model)
-    return Loaded(model=model, notes=(BAKED,) if is_program else ())
+    is_program = allow_train_and_eval(model)
+    return Loaded(model=model, notes=(FIXED_MODE_NOTE,) if is_program else ())

@@ -1,4 +1,4 @@
-"""ONNX files as sources: what they take, and arrays to run them on."""
+"""ONNX files as sources: their declared inputs as input specs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from reportgen.manifest import Dtype, InputSpec, ModelSpec
 from reportgen.onnx.model import load_onnx
 from reportgen.onnx.model.protos import type_name
 
-_KNOWN = get_args(Dtype)
+_DTYPES = get_args(Dtype)
 _IMAGE_RANK, _IMAGE_SIZE, _LENGTH = 4, 224, 16
 
 
 def read_onnx_source(path: Path) -> Any:
-    """The model in the file at `path`, its external weights left where they are.
+    """Load the ONNX model at `path` without its external data.
 
     Raises:
         ModelError: the file cannot be read, or is not an ONNX model.
@@ -27,7 +27,7 @@ def read_onnx_source(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{path.name} cannot be read as an ONNX model",
-            hint="python -c \"import onnx; onnx.checker.check_model('FILE')\" says what is wrong",
+            hint="python -c \"import onnx; onnx.checker.check_model('FILE')\" shows the error",
         ) from error
 
 
@@ -36,24 +36,24 @@ class FileInputs:
     """The inputs of an ONNX file, by kind.
 
     Attributes:
-        names: the inputs for which arrays of numbers can be made, in order.
-        strings: shapes of those that take text, with the names of open dims.
-        refused: the others with their types, as in `items (sequence of float32)`.
+        names: the inputs of numeric tensors, in order.
+        strings: the shapes of string tensors, with the names of dynamic dims.
+        unsupported: the others with their types, such as `items (sequence of float32)`.
     """
 
     names: tuple[str, ...]
     strings: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
-    refused: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
 
 
 def inputs_of(model: Any) -> FileInputs:
-    """The graph's inputs without those that only give a stored tensor its name."""
+    """The graph's inputs by kind, without those that are initializers."""
     values = _inputs(model)
-    other = [value for value in values if type_name(value.type) not in _KNOWN]
+    other = [value for value in values if type_name(value.type) not in _DTYPES]
     return FileInputs(
         names=tuple(value.name for value in values if value not in other),
         strings={v.name: tuple(_dims(v, {}, {})) for v in other if type_name(v.type) == "string"},
-        refused=tuple(
+        unsupported=tuple(
             f"{value.name} ({type_name(value.type)})"
             for value in other
             if type_name(value.type) != "string"
@@ -62,20 +62,19 @@ def inputs_of(model: Any) -> FileInputs:
 
 
 def _inputs(model: Any) -> list[Any]:
-    stored = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in stored]
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in initializers]
 
 
 def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
-    """`spec` with the inputs that the file itself declares, where the manifest names none.
+    """`spec` with the inputs declared in the file, if the manifest specifies none.
 
-    The first open dimension of axis 0 is the batch. Another open one is 224 in a picture and 16
-    elsewhere, unless the manifest's `dims` say otherwise. Whole numbers stay below the length of
-    the table that they look up, where the graph shows it. What is no tensor of numbers is left
-    out.
+    A dynamic dim of axis 0 is the batch. The size of another one is 224 for images (rank 4) and 16
+    otherwise, unless it is in the manifest's `dims`. Integers that index an initializer through
+    Gather stay below its length. Inputs that are not numeric tensors are omitted.
 
     Raises:
-        ModelError: the manifest gives a size to a dim that the file does not have.
+        ModelError: the manifest's `dims` contain a dim that the file does not have.
     """
     if spec.inputs:
         return spec
@@ -83,12 +82,12 @@ def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
     inputs = tuple(
         _input(value, model, spec.dims, dims)
         for value in _inputs(model)
-        if type_name(value.type) in _KNOWN
+        if type_name(value.type) in _DTYPES
     )
     if unknown := sorted(set(spec.dims) - set(dims)):
         raise ModelError(
-            f"the file has no open dim {unknown[0]!r}",
-            hint=f"it has {', '.join(dims) or 'none'} beside batch",
+            f"the file has no dynamic dim {unknown[0]!r}",
+            hint=f"its dynamic dims other than batch: {', '.join(dims) or 'none'}",
         )
     firsts = {item.shape[0] for item in inputs if item.shape}
     fixed = [first for first in firsts if isinstance(first, int)]
@@ -99,7 +98,7 @@ def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
 def _input(value: Any, model: Any, given: dict[str, int], dims: dict[str, int]) -> InputSpec:
     dtype = type_name(value.type)
     shape = tuple(_dims(value, given, dims))
-    rows = None if "float" in dtype or dtype == "bool" else _rows_looked_up(model, value.name)
+    rows = None if "float" in dtype or dtype == "bool" else _embedding_rows(model, value.name)
     fields: dict[str, Any] = {"shape": shape, "dtype": dtype, "high": rows}
     if value.name.isidentifier():
         fields["name"] = value.name
@@ -116,13 +115,13 @@ def _dims(value: Any, given: dict[str, int], dims: dict[str, int]) -> Iterator[i
         else:
             name = dim.dim_param if dim.dim_param.isidentifier() else f"{value.name}_{axis}"
             name = name if name.isidentifier() else f"dim_{axis}"
-            picture = len(axes) == _IMAGE_RANK and axis > 1
-            dims.setdefault(name, given.get(name, _IMAGE_SIZE if picture else _LENGTH))
+            is_image = len(axes) == _IMAGE_RANK and axis > 1
+            dims.setdefault(name, given.get(name, _IMAGE_SIZE if is_image else _LENGTH))
             yield name
 
 
-def _rows_looked_up(model: Any, name: str) -> int | None:
-    """The fewest rows of a stored table that input `name` picks from, perhaps after a cast."""
+def _embedding_rows(model: Any, name: str) -> int | None:
+    """The smallest number of rows that input `name` indexes with Gather, None if there is none."""
     stored = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     names, rows = {name}, list[int]()
     for node in model.graph.node:

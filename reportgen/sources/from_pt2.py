@@ -1,4 +1,4 @@
-"""Programs of `torch.export` in a `.pt2` file: the graph, its weights, the inputs it takes."""
+"""Exported programs in a `.pt2` file: the module and its inputs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from reportgen.error_text import one_line
 from reportgen.errors import ModelError
 from reportgen.manifest import Constant, InputSpec, Source
-from reportgen.sources.loaded import BAKED, Loaded, let_modes_be_set, quietly
-from reportgen.sources.weights import refuse_bombs
+from reportgen.sources.loaded import FIXED_MODE_NOTE, Loaded, allow_train_and_eval, quietly
+from reportgen.sources.weights import check_uncompressed
 
-_STRICT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-_UNSEEN = 8  # the size of a dynamic dim of which the file keeps no example
+_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_DEFAULT_SIZE = 8  # of a dynamic dim, if the file has no example inputs
 
 
 def load_program(source: Source, arguments: dict[str, Any]) -> Loaded:
-    """The program of the file `source.target` as a module, and the inputs that it names.
+    """Load the program in the file `source.target` as a module, with its inputs.
 
     Raises:
-        ModelError: the file is damaged, would run code, or is of another version of torch.
+        ModelError: the file is damaged, would run code, or was written by an incompatible torch.
     """
     import torch
 
@@ -31,9 +31,9 @@ def load_program(source: Source, arguments: dict[str, Any]) -> Loaded:
     if arguments:
         raise ModelError(
             f"{source.text}: an exported program takes no 'arguments'",
-            hint="remove them, or name the factory that the program was exported from",
+            hint="remove them, or use the factory of the exported model as source",
         )
-    refuse_bombs(path)
+    check_uncompressed(path)
     try:
         with _tensors_only(), quietly():
             program = torch.export.load(path)
@@ -45,28 +45,28 @@ def load_program(source: Source, arguments: dict[str, Any]) -> Loaded:
             hint="write it again with torch.export.save(program, path) under this torch, "
             f"{torch.__version__}",
         ) from error
-    let_modes_be_set(module)
-    _tie(module)
-    reading = _Reading(program=program)
-    inputs = tuple(reading.inputs())
+    allow_train_and_eval(module)
+    _tie_parameters(module)
+    reader = _ProgramInputs(program=program)
+    inputs = tuple(reader.inputs())
     return Loaded(
         model=module,
-        notes=(BAKED, *reading.notes),
+        notes=(FIXED_MODE_NOTE, *reader.notes),
         inputs=inputs,
-        dims=tuple(reading.dims.items()),
-        batch=reading.batch,
+        dims=tuple(reader.dims.items()),
+        batch=reader.batch,
     )
 
 
-def _tie(module: Any) -> None:
-    """Make parameters that lie in the very same memory one, as they were before the export.
+def _tie_parameters(module: Any) -> None:
+    """Replace parameters that share memory by one parameter, as before the export.
 
-    torch.export gives every name of a tied weight a parameter of its own, and reads only one.
+    torch.export makes a parameter for each name of a tied weight, but uses only one of them.
     """
-    found: dict[Any, Any] = {}
+    by_storage: dict[Any, Any] = {}
     for name, each in list(module.named_parameters()):
         key = (each.data_ptr(), each.shape, each.stride(), each.dtype, each.requires_grad)
-        first = found.setdefault(key, each) if each.numel() and not each.is_meta else each
+        first = by_storage.setdefault(key, each) if each.numel() and not each.is_meta else each
         if first is not each:
             owner, _, own_name = name.rpartition(".")
             module.get_submodule(owner)._parameters[own_name] = first
@@ -74,21 +74,21 @@ def _tie(module: Any) -> None:
 
 @contextmanager
 def _tensors_only() -> Iterator[None]:
-    """Let no member of the archive be unpickled as more than tensors."""
-    before = os.environ.get(_STRICT)
-    os.environ[_STRICT] = "1"
+    """Make torch.load, which torch.export.load calls, unpickle only tensors."""
+    before = os.environ.get(_WEIGHTS_ONLY)
+    os.environ[_WEIGHTS_ONLY] = "1"
     try:
         yield
     finally:
         if before is None:
-            del os.environ[_STRICT]
+            del os.environ[_WEIGHTS_ONLY]
         else:
-            os.environ[_STRICT] = before
+            os.environ[_WEIGHTS_ONLY] = before
 
 
 @dataclass(kw_only=True, slots=True)
-class _Reading:
-    """A program's inputs, read off its placeholders; sizes from its examples where it has them."""
+class _ProgramInputs:
+    """The inputs of a program from its placeholders, with the sizes of its example inputs."""
 
     program: Any
     dims: dict[str, int] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class _Reading:
     _symbols: dict[str, str] = field(default_factory=dict)
 
     def inputs(self) -> Iterator[InputSpec]:
-        """One input for every argument of the program, in its order."""
+        """One input spec for each argument of the program, in order."""
         from torch.utils._pytree import tree_unflatten
 
         leaves = list(self._leaves())
@@ -119,8 +119,8 @@ class _Reading:
         """Every leaf of the call: a placeholder with its example, or a constant."""
         from torch.utils._pytree import tree_leaves
 
-        held = self.program.example_inputs
-        examples = tree_leaves(held) if held is not None else []
+        stored = self.program.example_inputs
+        examples = tree_leaves(stored) if stored is not None else []
         nodes = {n.name: n.meta.get("val") for n in self.program.graph.nodes}
         specs = [s for s in self.program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
         for index, spec in enumerate(specs):
@@ -141,9 +141,9 @@ class _Reading:
             fields = {str(k): self._input(v, None, keyword=False) for k, v in value.items()}
             return InputSpec.model_validate({**outer, "fields": fields})
         raise ModelError(
-            f"the program's input {name!r} is a {type(value).__name__}, "
-            "which a manifest cannot write",
-            hint="export the model again with tensors, lists, tuples and dicts as inputs",
+            f"the program expects a {type(value).__name__} for {name!r}; "
+            "a manifest can describe tensors, constants, lists, tuples and dicts only",
+            hint="export the model again with inputs of these types",
         )
 
     def _leaf(self, leaf: _Leaf, name: str) -> dict[str, Any]:
@@ -162,19 +162,19 @@ class _Reading:
         made: dict[str, Any] = {"shape": shape, "dtype": dtype}
         return made | _range(example)
 
-    def _dim(self, size: Any, axis: int, name: str, seen: int | None) -> int | str:
-        """A fixed size, or the name of a symbolic one, whose size is then known too."""
+    def _dim(self, size: Any, axis: int, name: str, example_size: int | None) -> int | str:
+        """A fixed size, or the name of a dynamic dim, whose size is then in `dims` or `batch`."""
         expression = getattr(getattr(size, "node", None), "expr", None)
         if expression is None or expression.is_number:
             return int(size)
         symbol = str(expression)
         if not expression.is_Symbol:
             self.notes.append(
-                f"dim {axis} of {name} follows from another one ({symbol}); it keeps its size here"
+                f"dim {axis} of {name} depends on another dim ({symbol}); its size is fixed here"
             )
-            return int(seen or _UNSEEN)
+            return int(example_size or _DEFAULT_SIZE)
         if symbol not in self._symbols:
-            self._name_symbol(symbol, axis, name, int(seen or self._smallest(expression)))
+            self._name_symbol(symbol, axis, name, int(example_size or self._smallest(expression)))
         return self._symbols[symbol]
 
     def _name_symbol(self, symbol: str, axis: int, name: str, size: int) -> None:
@@ -187,20 +187,22 @@ class _Reading:
     def _smallest(self, expression: Any) -> int:
         bounds = self.program.range_constraints.get(expression)
         lower = int(bounds.lower) if bounds is not None else 0
-        upper = int(bounds.upper) if bounds is not None and bounds.upper.is_finite else _UNSEEN
-        return max(lower, min(_UNSEEN, upper))
+        upper = (
+            int(bounds.upper) if bounds is not None and bounds.upper.is_finite else _DEFAULT_SIZE
+        )
+        return max(lower, min(_DEFAULT_SIZE, upper))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Leaf:
-    """One leaf of a call: its placeholder's value, and the example that the file keeps."""
+    """One leaf of a call: the placeholder's fake value, and the example input in the file."""
 
     value: Any
     example: Any
 
 
 def _range(example: Any) -> dict[str, Any]:
-    """Integers stay within what the program was exported with: they may be indices."""
+    """The range of an integer example: larger values may be out of range as indices."""
     if example is None or example.is_floating_point() or example.is_complex():
         return {}
     if str(example.dtype) == "torch.bool" or not example.numel():

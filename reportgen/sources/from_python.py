@@ -1,4 +1,4 @@
-"""Models of your own: a class or function in a Python file or an installed package."""
+"""Models from a class or function in a Python file or an installed package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call_factory(source: Source, arguments: dict[str, Any]) -> object:
     """Import the file or module of `source` and call its factory with `arguments`.
 
     Raises:
-        ModelError: it cannot be imported, has no such name, or raises.
+        ModelError: the import fails, the name does not exist, or the call fails.
     """
     return build(
         load_object(source.target, source.factory or "", source.text), arguments, source.text
@@ -30,35 +30,37 @@ def call_factory(source: Source, arguments: dict[str, Any]) -> object:
 
 
 def load_object(target: str, name: str, text: str) -> Any:
-    """The object called `name` (perhaps dotted) of the file or module `target`.
+    """The class or function `name` (may be dotted) of the file or module `target`.
 
     Raises:
-        ModelError: it cannot be imported, or has no such name.
+        ModelError: the import fails, the name does not exist, or is not callable.
     """
     found: Any = _import(target, text)
     for part in name.split("."):
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), n=1)
             raise ModelError(
-                f"{text}: there is no {part!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "name a class or a function of it",
+                f"{text}: {part!r} does not exist",
+                hint=f"did you mean {near[0]!r}?"
+                if near
+                else "use one of its classes or functions",
             )
         found = getattr(found, part)
     if _is_module(found):
         raise ModelError(
-            f"{text}: {name!r} is a model itself, not what makes one",
-            hint=f"name a function that returns it: def make(): return {name}",
+            f"{text}: {name!r} is a model instance, expected a class or function that returns one",
+            hint=f"use a function that returns it: def make(): return {name}",
         )
     if not callable(found):
         raise ModelError(
-            f"{text}: {name!r} cannot be called",
-            hint="name a class or a function that returns the model",
+            f"{text}: {name!r} is not callable",
+            hint="use a class or a function that returns the model",
         )
     return found
 
 
 def _is_module(found: object) -> bool:
-    torch = sys.modules.get("torch")  # whoever made a module has imported it
+    torch = sys.modules.get("torch")  # not imported means that nothing can be a module
     return torch is not None and isinstance(found, torch.nn.Module)
 
 
@@ -75,18 +77,18 @@ def _import(target: str, text: str) -> ModuleType:
     except SystemExit as error:
         raise ModelError(
             f"{text} cannot be imported: it called sys.exit({error.code!r})",
-            hint="put code that runs a program under if __name__ == '__main__'",
+            hint="move code that runs a program under if __name__ == '__main__'",
         ) from error
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import `path` under its own name, with its folder importable, as `python path` would."""
+    """Import `path` with its folder on sys.path, as `python path` does."""
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path.name} is no Python file")
+        raise ImportError(f"{path.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
@@ -95,7 +97,7 @@ def _import_file(path: Path) -> ModuleType:
 
 def _import_module(name: str) -> ModuleType:
     if "" not in sys.path:
-        sys.path.insert(0, "")  # a package in the current folder, as `python -m` finds it
+        sys.path.insert(0, "")  # like `python -m`, find packages in the current folder
     return importlib.import_module(name)
 
 
@@ -103,7 +105,7 @@ def _import_hint(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
         near = difflib.get_close_matches(package, _LIBRARIES, n=1)
-        if near:  # never suggest installing a misspelling
+        if near:  # a misspelled name may be a malicious package
             return f"did you mean {near[0]!r}?"
-        return f"install {package!r} into reportgen's environment, or correct the name"
-    return "the same line fails under plain python; correct it there"
+        return f"install {package!r} into reportgen's environment, or fix the name"
+    return "the same line fails in plain Python; fix it there"

@@ -1,4 +1,4 @@
-"""Models of timm, by the names that `timm.list_models()` gives, a tag included or not."""
+"""Models of timm by their names in `timm.list_models()`, with or without a tag."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _PRETRAINED = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay")
 
 
 def timm_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
-    """How to build the model `source.target` without pretrained weights.
+    """The recipe for the model `source.target`, without pretrained weights.
 
     Raises:
-        ModelError: there is no such model; the recipe raises it where arguments are refused.
+        ModelError: there is no such model. The recipe raises it if arguments are invalid.
         EnvironmentFault: timm is missing.
     """
     timm = _timm()
-    _refuse_unknown(timm, source.target)
+    _check_name(timm, source.target)
     for name in _PRETRAINED:
         if arguments.get(name):
             raise ModelError(
                 f"argument {name!r} would load weights",
-                hint="save the weights to a file and name it under 'weights'",
+                hint="save the weights to a file and set 'weights' to its path",
             )
     given = {"model_name": source.target, "pretrained": False, **arguments}
 
@@ -38,7 +38,7 @@ def timm_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
     return Recipe(make=make)
 
 
-def _refuse_unknown(timm: Any, name: str) -> None:
+def _check_name(timm: Any, name: str) -> None:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=1)

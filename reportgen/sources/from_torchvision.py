@@ -1,4 +1,4 @@
-"""Models of torchvision, by the names that `torchvision.models.list_models()` gives."""
+"""Models of torchvision by their names in `torchvision.models.list_models()`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PRETRAINED = ("weights", "weights_backbone", "pretrained")
 
 
 def torchvision_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
-    """How to build the model `source.target` without pretrained weights.
+    """The recipe for the model `source.target`, without pretrained weights.
 
     Raises:
-        ModelError: there is no such model; the recipe raises it where arguments are refused.
-        EnvironmentFault: torchvision is missing or does not fit torch.
+        ModelError: there is no such model. The recipe raises it if arguments are invalid.
+        EnvironmentFault: torchvision is missing or incompatible with torch.
     """
     models = _torchvision_models()
     if source.target not in models.list_models():
@@ -31,7 +31,7 @@ def torchvision_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
         if arguments.get(name):
             raise ModelError(
                 f"argument {name!r} would download weights",
-                hint="save the weights to a file and name it under 'weights'",
+                hint="save the weights to a file and set 'weights' to its path",
             )
     builder = models.get_model_builder(source.target)
     offline = {n: None for n in _PRETRAINED[:2] if n in inspect.signature(builder).parameters}
@@ -44,7 +44,7 @@ def torchvision_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
 
 
 def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
-    """Call `factory` with `arguments`; whatever it raises is the user's to see, in one line."""
+    """Call `factory` with `arguments`; its exceptions become a one-line `ModelError`."""
     from reportgen.error_text import one_line, user_frame
 
     try:
@@ -59,16 +59,16 @@ def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
         raise ModelError(
             f"{text} raised {type(error).__name__}: {one_line(error)}"
             + (f" ({place})" if place else ""),
-            hint=_remedy(error, arguments),
+            hint=_hint(error, arguments),
         ) from error
 
 
-def _remedy(error: Exception, arguments: dict[str, Any]) -> str:
+def _hint(error: Exception, arguments: dict[str, Any]) -> str:
     if arguments:
         return "check 'arguments' in the manifest"
     if isinstance(error, TypeError) and "missing" in str(error):
-        return "what it must be given stands under 'arguments' in the manifest"
-    return "the same call fails under plain python; correct it there"
+        return "set the required arguments under 'arguments' in the manifest"
+    return "the same call fails in plain Python; fix it there"
 
 
 def _torchvision_models() -> Any:
@@ -78,6 +78,6 @@ def _torchvision_models() -> Any:
         raise EnvironmentFault("torchvision is not installed", hint="run 'make report'") from error
     except RuntimeError as error:  # operator torchvision::nms does not exist
         raise EnvironmentFault(
-            "torchvision does not fit the installed torch", hint="run 'reportgen doctor'"
+            "torchvision is incompatible with the installed torch", hint="run 'reportgen doctor'"
         ) from error
     return torchvision.models

@@ -1,4 +1,4 @@
-"""What loading a model gives: the module, and what a reader should know of how it was made."""
+"""The result of loading a model, and helpers that several sources use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from reportgen.manifest import InputSpec
 
-BAKED = (
-    "an exported program: its mode is baked in, so that train() and eval() change nothing, and "
-    "only the shapes that it was exported for can run"
+FIXED_MODE_NOTE = (
+    "an exported program: its mode was fixed at export, so train() and eval() have no effect, and "
+    "it runs only with the shapes that it was exported for"
 )
 
 
@@ -25,11 +25,11 @@ class Loaded:
     """A model from its source.
 
     Attributes:
-        model: the module, in eval mode where it has modes, on the CPU or (too large) on meta.
-        notes: what a reader of figures about it should know, one sentence each.
-        inputs: the inputs that the source itself names (a `.pt2` file); () where it names none.
+        model: the module in eval mode, on the CPU, or on meta if its weights are too large.
+        notes: remarks for the report, one sentence each.
+        inputs: the inputs declared by the source (a `.pt2` file), else ().
         dims: the sizes of the named dims of `inputs`, other than batch.
-        batch: the batch size that the source itself holds examples for; None where it names none.
+        batch: the batch size of the example inputs in the source; None if there are none.
     """
 
     model: nn.Module
@@ -41,16 +41,17 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Recipe:
-    """How to make a library's model, as often as it is called for, and what to know of it."""
+    """A function that builds a new model of a library at each call, and notes for the report."""
 
     make: Callable[[], object]
     notes: tuple[str, ...] = ()
 
 
-def let_modes_be_set(model: nn.Module) -> bool:
-    """Let `train` and `eval` pass over exported programs in `model`; whether it is one itself.
+def allow_train_and_eval(model: nn.Module) -> bool:
+    """Make `train()` and `eval()` of exported programs in `model` work; return if it is one itself.
 
-    torch makes theirs raise. The class's own set flags that nobody reads in a program.
+    torch.export replaces both methods by ones that raise. Without them, those of nn.Module set the
+    `training` flag, which has no effect in an exported program.
     """
     from torch.fx import GraphModule
 
@@ -60,21 +61,21 @@ def let_modes_be_set(model: nn.Module) -> bool:
         if isinstance(module, GraphModule) and {"train", "eval"} <= vars(module).keys()
     ]
     for module in programs:
-        for refusal in ("train", "eval"):
-            vars(module).pop(refusal)
+        for method in ("train", "eval"):
+            vars(module).pop(method)
     return any(module is model for module in programs)
 
 
-def circle_of(model: nn.Module) -> str:
-    """The path of a module that holds itself, as in `child.parent`; "" where none does.
+def find_module_cycle(model: nn.Module) -> str:
+    """The path of a module that contains itself, such as `child.parent`; "" without a cycle.
 
-    Nothing of torch that walks down a model, `eval()` to begin with, ends in one.
+    torch's recursive methods, such as `eval()`, do not terminate on a cycle.
     """
     above: set[int] = set()
     done: set[int] = set()
-    waiting: list[tuple[str, nn.Module, bool]] = [("", model, False)]
-    while waiting:
-        path, module, leaving = waiting.pop()
+    stack: list[tuple[str, nn.Module, bool]] = [("", model, False)]
+    while stack:
+        path, module, leaving = stack.pop()
         if leaving:
             above.remove(id(module))
             done.add(id(module))
@@ -84,18 +85,19 @@ def circle_of(model: nn.Module) -> str:
         if id(module) in done:
             continue
         above.add(id(module))
-        waiting.append((path, module, True))
+        stack.append((path, module, True))
         for name, child in module._modules.items():
             if child is not None:
-                waiting.append((f"{path}.{name}".lstrip("."), child, False))
+                stack.append((f"{path}.{name}".lstrip("."), child, False))
     return ""
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Hold back a library's words, and undo what its import does to logging.
+    """Suppress warnings and logging of a library, and restore the root logger afterwards.
 
-    What the libraries have to say of a model without weights is never news: nothing is loaded.
+    Libraries warn about missing pretrained weights, which are never loaded here; some add handlers
+    to the root logger when they are imported.
     """
     import logging
     import warnings

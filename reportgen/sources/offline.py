@@ -1,4 +1,4 @@
-"""No library may ask a hub for anything while a model is made."""
+"""Disables downloads from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY
 
 
 def stay_offline() -> None:
-    """Switch the hub off for this process, also when its client was imported before."""
+    """Disable the hub in this process, even if huggingface_hub is already imported."""
     for switch in _SWITCHES:
         os.environ[switch] = "1"
     constants = sys.modules.get("huggingface_hub.constants")

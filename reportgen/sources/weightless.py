@@ -1,4 +1,4 @@
-"""Models too large for this machine: the same modules, with weights that have no memory."""
+"""Models that are too large for this machine: built on meta, without memory for weights."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from reportgen.units import format_bytes
 if TYPE_CHECKING:
     from torch import nn
 
-_SHARE = 3  # the lender's copy and an ONNX file must fit beside the weights
+_SHARE = 3  # the weights, the copy made by preserve_model_state and an ONNX file must fit
 
 
-def make_affordable(recipe: Recipe, seed: int) -> Loaded:
-    """The model of `recipe`, initialized under `seed`; on meta where its weights are too large.
+def build_within_memory(recipe: Recipe, seed: int) -> Loaded:
+    """Build the model of `recipe` with `seed`; on meta if its weights are too large.
 
-    Weights of more than a third of the memory that this process may use stay without data.
-    A constructor that cannot run on meta is believed to be small.
+    Weights that exceed a third of the memory that this process may use are not allocated. A model
+    whose constructor fails on meta is assumed to be small enough.
 
     Raises:
-        ModelError: the recipe raises, or gives no module.
+        ModelError: the recipe fails, or does not return a module.
     """
     limit = memory_limit_bytes() // _SHARE
-    draft = _on_meta(recipe, seed)
-    size = 0 if draft is None else weight_bytes(draft)
-    if draft is None or size <= limit:
+    meta_model = _on_meta(recipe, seed)
+    size = 0 if meta_model is None else weight_bytes(meta_model)
+    if meta_model is None or size <= limit:
         return Loaded(model=_module(recipe, seed), notes=recipe.notes)
     note = (
         f"the weights take {format_bytes(size)}, more than a third of this machine's memory: "
-        "the model was built without them, so that nothing here depends on their values"
+        "the model was built without them, and no result depends on their values"
     )
-    return Loaded(model=draft, notes=(*recipe.notes, note))
+    return Loaded(model=meta_model, notes=(*recipe.notes, note))
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Bytes of the distinct parameters and buffers, had they memory; lazy ones have no size."""
+    """Bytes of the distinct parameters and buffers, on meta too; lazy ones count as 0."""
     from torch.nn.parameter import is_lazy
 
-    held = {id(t): t for t in (*model.parameters(), *buffers_of(model)) if not is_lazy(t)}
-    return sum(tensor.numel() * tensor.element_size() for tensor in held.values())
+    tensors = {id(t): t for t in (*model.parameters(), *buffers_of(model)) if not is_lazy(t)}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def is_weightless(model: nn.Module) -> bool:
-    """Whether every parameter is on meta, so that the model can run on shapes alone."""
+    """Whether all parameters are on meta."""
     parameters = list(model.parameters())
     return bool(parameters) and all(p.device.type == "meta" for p in parameters)
 
 
 def memory_limit_bytes() -> int:
-    """What this process may allocate: the limit it was given, else the machine's memory."""
+    """The memory limit of this process (RLIMIT_DATA), else the machine's memory, in bytes."""
     machine: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if sys.platform == "win32":
         return machine
@@ -64,7 +64,7 @@ def memory_limit_bytes() -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every generator that an initialization may draw from."""
+    """Seed the global generators of random, numpy and torch."""
     import random
 
     import numpy as np
@@ -82,7 +82,7 @@ def _on_meta(recipe: Recipe, seed: int) -> nn.Module | None:
     try:
         with torch.device("meta"):
             model = recipe.make()
-    except Exception:  # the real constructor says it better, or does not say it
+    except Exception:  # if it fails on the CPU too, that error is reported
         return None
     return model if isinstance(model, torch.nn.Module) else None
 
@@ -94,7 +94,7 @@ def _module(recipe: Recipe, seed: int) -> nn.Module:
     model = recipe.make()
     if not isinstance(model, torch.nn.Module):
         raise ModelError(
-            f"the source gave {type(model).__name__}, not a torch.nn.Module",
-            hint="name a model",
+            f"the source returned {type(model).__name__}, expected a torch.nn.Module",
+            hint="use a model as source",
         )
     return model

@@ -1,4 +1,4 @@
-"""Weights from a file, read as tensors and nothing else."""
+"""Loads weights from a file without running code in it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _LISTED = 5
-_PICKLE, _ZIP = b"\x80", b"PK"  # how the files of torch.save begin, old and new
+_PICKLE, _ZIP = b"\x80", b"PK"  # first bytes of torch.save files, before and since torch 1.6
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load every tensor of `path` into `model`, which must want exactly those.
+    """Load the tensors of `path` into `model`; keys and shapes must match exactly.
 
     Raises:
-        ModelError: the file is damaged, holds code, or its keys or shapes are not the model's.
+        ModelError: the file is damaged, contains code, or does not match the model.
     """
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    _compare(model.state_dict(), state, path)
+    _check_match(model.state_dict(), state, path)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(f"{path.name} does not fit the model: {one_line(error)}") from error
+        raise ModelError(f"{path.name} does not match the model: {one_line(error)}") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -41,48 +41,49 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(
-            f"{path.name} is no whole safetensors file: {one_line(error)}",
+            f"{path.name} is not a valid safetensors file (truncated?): {one_line(error)}",
             hint="write it again with safetensors.torch.save_file(model.state_dict(), ...)",
         ) from error
 
 
-def _refuse_other_files(path: Path) -> None:
-    """A page or a text where weights were expected, as a download that failed leaves it."""
+def _check_magic(path: Path) -> None:
+    """Reject text, such as an HTML error page that was saved instead of the weights."""
     with path.open("rb") as file:
         begins = file.read(2)
     if begins and begins[:1] != _PICKLE and begins != _ZIP:
         raise ModelError(
-            f"{path.name} is no file of torch.save: it begins with {begins!r}, as a text does",
+            f"{path.name} is not a file written by torch.save: it begins with {begins!r}",
             hint="download or save it again",
         )
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """A `.pth` state dict; `weights_only` refuses everything that would run while being read."""
+    """A `.pth` state dict; `weights_only` rejects pickles that would run code."""
     import torch
 
-    refuse_bombs(path)
-    _refuse_other_files(path)
+    check_uncompressed(path)
+    _check_magic(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path.name} holds more than tensors; reading it would run code: {_culprit(error)}",
-            hint="save the state dict alone: torch.save(model.state_dict(), path), "
+            f"{path.name} contains more than tensors; loading it would run code: "
+            f"{_rejected_global(error)}",
+            hint="save only the state dict: torch.save(model.state_dict(), path), "
             "or better as safetensors",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{path.name} is no whole file of torch.save: {one_line(error)}"
+            f"{path.name} is not a valid torch.save file (truncated?): {one_line(error)}"
         ) from error
     return _unwrapped(content, path)
 
 
-def refuse_bombs(path: Path) -> None:
-    """Torch stores its members uncompressed; a compressed one is not torch's and may explode.
+def check_uncompressed(path: Path) -> None:
+    """Reject compressed zip archives, which may be zip bombs: torch.save does not compress.
 
     Raises:
-        ModelError: the archive would be larger unpacked than it is.
+        ModelError: the archive is compressed, or larger when unpacked.
     """
     if not zipfile.is_zipfile(path):
         return
@@ -91,12 +92,12 @@ def refuse_bombs(path: Path) -> None:
     unpacked = sum(member.file_size for member in members)
     if unpacked > path.stat().st_size or any(member.compress_type for member in members):
         raise ModelError(
-            f"{path.name} is compressed or larger inside than outside, as torch.save never is",
+            f"{path.name} is a compressed zip, not a file written by torch.save",
             hint="write it again with torch.save(model.state_dict(), path)",
         )
 
 
-def _culprit(error: Exception) -> str:
+def _rejected_global(error: Exception) -> str:
     for line in str(error).splitlines():
         if "GLOBAL" in line or "Unsupported" in line:
             return line.strip()[:200]
@@ -112,31 +113,31 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and all(isinstance(v, torch.Tensor) for v in content.values()):
         return dict(content)
     raise ModelError(
-        f"{path.name} holds no state dict but {type(content).__name__}",
-        hint="save the state dict alone: torch.save(model.state_dict(), path)",
+        f"{path.name} contains {type(content).__name__}, expected a state dict",
+        hint="save only the state dict: torch.save(model.state_dict(), path)",
     )
 
 
-def _compare(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
-    """Say which keys are missing, unknown or of another shape, all at once."""
-    complaints = [
-        _listing("missing", [key for key in wanted if key not in given]),
-        _listing("unknown", [key for key in given if key not in wanted]),
+def _check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
+    """Raise one error that lists all missing, unknown and mismatched keys."""
+    problems = [
+        _listing("missing", [key for key in expected if key not in given]),
+        _listing("unknown", [key for key in given if key not in expected]),
         _listing(
-            "of another shape",
+            "with a different shape",
             [
-                f"{key} {tuple(given[key].shape)} instead of {tuple(wanted[key].shape)}"
-                for key in wanted
-                if key in given and _shape(given[key]) != _shape(wanted[key])
+                f"{key} {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}"
+                for key in expected
+                if key in given and _shape(given[key]) != _shape(expected[key])
             ],
         ),
     ]
-    found = "; ".join(complaint for complaint in complaints if complaint)
+    found = "; ".join(problem for problem in problems if problem)
     if found:
         prefixed = all(key.startswith("module.") for key in given)
         raise ModelError(
-            f"{path.name} does not fit the model: {found}",
-            hint="the keys carry DataParallel's 'module.' prefix; save model.module.state_dict()"
+            f"{path.name} does not match the model: {found}",
+            hint="the keys have DataParallel's 'module.' prefix; save model.module.state_dict()"
             if prefixed and given
             else "check 'arguments': the file was saved from another architecture or size",
         )

@@ -1,4 +1,4 @@
-"""The allocator replica against cases worked out by hand, and against its own laws."""
+"""The allocator replica against cases computed by hand, and against its invariants."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def test_one_mebibyte_is_still_small_and_one_more_byte_is_large() -> None:
     assert allocator.reserved_bytes == 22 * MIB
 
 
-def test_ten_mebibytes_and_more_get_a_segment_of_their_own_rounded_to_two() -> None:
+def test_requests_of_ten_mebibytes_and_more_get_their_own_segment_rounded_to_two_mebibytes() -> (
+    None
+):
     allocator = CachingAllocator()
     allocator.allocate(10 * MIB + 1)
     assert allocator.reserved_bytes == 12 * MIB
@@ -77,7 +79,7 @@ def test_neighbors_merge_when_freed_in_any_order() -> None:
     assert allocator.reserved_bytes == 20 * MIB
 
 
-def test_when_memory_runs_out_whole_cached_segments_are_given_back_first() -> None:
+def test_when_memory_runs_out_whole_cached_segments_are_released_first() -> None:
     allocator = CachingAllocator(capacity_bytes=100 * MIB)
     allocator.free(allocator.allocate(60 * MIB))
     allocator.allocate(80 * MIB)
@@ -86,7 +88,7 @@ def test_when_memory_runs_out_whole_cached_segments_are_given_back_first() -> No
     assert allocator.peak_reserved_bytes == 80 * MIB
 
 
-def test_a_split_segment_cannot_be_given_back_so_the_request_fails() -> None:
+def test_a_split_segment_cannot_be_released_so_the_request_fails() -> None:
     allocator = CachingAllocator(capacity_bytes=100 * MIB)
     whole = allocator.allocate(60 * MIB)
     allocator.free(whole)
@@ -95,7 +97,7 @@ def test_a_split_segment_cannot_be_given_back_so_the_request_fails() -> None:
         allocator.allocate(50 * MIB)
 
 
-def test_a_block_freed_twice_is_a_mistake() -> None:
+def test_freeing_a_block_twice_raises() -> None:
     allocator = CachingAllocator()
     block = allocator.allocate(512)
     allocator.free(block)
@@ -118,7 +120,7 @@ def test_max_split_size_keeps_big_blocks_for_big_requests() -> None:
     assert allocator.reserved_bytes == 130 * MIB
 
 
-def test_expandable_segments_grow_by_pages_so_no_odd_size_is_wasted() -> None:
+def test_expandable_segments_grow_by_pages() -> None:
     allocator = CachingAllocator(options=AllocatorOptions(expandable_segments=True))
     first = allocator.allocate(50 * MIB)
     assert allocator.reserved_bytes == 60 * MIB
@@ -141,12 +143,12 @@ def test_expandable_segments_grow_by_pages_so_no_odd_size_is_wasted() -> None:
         ),
     ],
 )
-def test_options_are_read_as_torch_writes_them(text: str, expected: AllocatorOptions) -> None:
+def test_options_are_parsed_in_the_format_of_torch(text: str, expected: AllocatorOptions) -> None:
     assert allocator_options(text) == expected
 
 
-def test_options_that_make_no_sense_are_refused_with_a_hint() -> None:
-    with pytest.raises(CudaMemoryError, match="cannot be read") as caught:
+def test_invalid_options_raise_with_a_hint() -> None:
+    with pytest.raises(CudaMemoryError, match="are not valid") as caught:
         allocator_options("max_split_size_mb:lots")
     assert caught.value.hint
 

@@ -1,4 +1,4 @@
-"""Estimates against closed forms, published figures and torch's own accounting."""
+"""Estimates against closed forms, published figures and the counters of torch."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def tensors_only(trace: MemoryTrace, position: int) -> int:
     return sum(rounded(trace.allocations[i].size_bytes) for i in live_at(trace, position))
 
 
-def test_torchinfo_issue_144_is_right_to_the_byte() -> None:
+def test_torchinfo_issue_144_is_exact() -> None:
     step = Step(mode="train", loss="sum", iterations=1)
-    plan = MemoryEstimator(Repeated(1024, 100), rows(1024, 10240), step)
-    trace = plan.trace(1)
+    estimator = MemoryEstimator(Repeated(1024, 100), rows(1024, 10240), step)
+    trace = estimator.trace(1)
     after_forward = trace.position_of("loss")
     assert after_forward is not None
     assert tensors_only(trace, after_forward - 1) == int(4044.00390625 * MIB)
@@ -103,7 +103,7 @@ def test_resnet50_at_batch_8_has_the_byte_counts_derived_for_torchinfo_issue_187
     ("optimizer", "states"),
     [("sgd", 0), ("momentum", 1), ("adagrad", 1), ("rmsprop", 1), ("adam", 2)],
 )
-def test_optimizer_state_is_so_many_times_the_parameters(optimizer: str, states: int) -> None:
+def test_optimizer_state_is_a_multiple_of_the_parameters(optimizer: str, states: int) -> None:
     model = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024))
     step = Step(mode="train", optimizer=optimizer, loss="sum")
     found = estimate(model, rows(1024), batch=4, step=step)
@@ -142,7 +142,7 @@ def test_categories_at_the_peak_sum_to_the_peak() -> None:
     assert max(sum(p.allocated.values()) for p in found.timeline) == found.peak_allocated_bytes
 
 
-def test_the_band_surrounds_the_estimate() -> None:
+def test_the_band_contains_the_estimate() -> None:
     model = nn.Conv2d(3, 64, 3)
     found = estimate(
         model,
@@ -155,7 +155,7 @@ def test_the_band_surrounds_the_estimate() -> None:
     assert found.peak_allocated_bytes <= found.peak_reserved_bytes < found.peak_device_bytes
 
 
-def test_dropout_keeps_a_mask_of_one_byte_an_element() -> None:
+def test_dropout_keeps_a_mask_of_one_byte_per_element() -> None:
     step = Step(mode="train", loss="sum", iterations=1)
     model = nn.Sequential(nn.Linear(512, 512), nn.Dropout(0.5))
     trace = MemoryEstimator(model, rows(512), step).trace(1024)
@@ -200,7 +200,7 @@ class Attention(nn.Module):
         ("fp16", "T4", "_scaled_dot_product_efficient_attention"),
     ],
 )
-def test_attention_takes_the_kernel_of_the_card(precision: str, card: str, kernel: str) -> None:
+def test_attention_runs_the_kernel_of_the_gpu(precision: str, card: str, kernel: str) -> None:
     step = Step(mode="train", precision=precision, loss="sum", iterations=1)
 
     def inputs(batch: int) -> Inputs:
@@ -228,7 +228,7 @@ def test_checkpointing_saves_activations_and_recomputes_the_same_blocks() -> Non
     assert any("8 x Sequential" in note for note in saved.notes)
 
 
-def test_named_modules_can_be_checkpointed_and_unknown_names_are_refused() -> None:
+def test_named_modules_are_checkpointed_and_unknown_names_raise() -> None:
     model = Repeated(256, 3)
     step = Step(mode="train", loss="sum", checkpoint_modules=("linear",))
     assert estimate(model, rows(256), batch=8, step=step).checkpointing
@@ -254,7 +254,7 @@ def test_gradients_summed_at_a_fork_go_into_the_first_one() -> None:
     assert not any(trace.allocations[e].op.startswith("add.") for e in made)
 
 
-def test_a_law_from_small_batches_gives_the_very_sizes_of_a_large_one() -> None:
+def test_polynomials_of_small_batches_give_the_sizes_of_a_large_one() -> None:
     step = Step(mode="train", optimizer="adam", precision="amp-bf16", checkpointing=True)
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3))
 
@@ -262,34 +262,34 @@ def test_a_law_from_small_batches_gives_the_very_sizes_of_a_large_one() -> None:
         return (torch.empty(batch, 3, 32, 32),), {}
 
     step = Step(mode="train", optimizer="adam", loss="sum")
-    by_law = MemoryEstimator(model, inputs, step).estimate(400)
+    by_polynomial = MemoryEstimator(model, inputs, step).estimate(400)
     traced = estimate(model, inputs, batch=400, step=step)
-    assert by_law == traced
+    assert by_polynomial == traced
 
 
 def test_the_largest_batch_is_a_true_boundary() -> None:
     step = Step(mode="train", optimizer="adam", loss="sum")
-    plan = MemoryEstimator(Repeated(1024, 20), rows(1024, 64), step)
+    estimator = MemoryEstimator(Repeated(1024, 20), rows(1024, 64), step)
     card = user_gpu("small", 4 * GIB)
-    fit = plan.largest_batch(card)
+    fit = estimator.largest_batch(card)
     assert fit.first_batch_that_fails == fit.largest_batch + 1
-    assert plan.fits(fit.largest_batch, card)
-    assert not plan.fits(fit.largest_batch + 1, card)
+    assert estimator.fits(fit.largest_batch, card)
+    assert not estimator.fits(fit.largest_batch + 1, card)
     assert fit.limited_by == "saved_activation"
     context = context_bytes(frozenset({"cublas"}), "high")
-    found = plan.estimate(fit.largest_batch)
+    found = estimator.estimate(fit.largest_batch)
     assert found.peak_allocated_bytes <= card.usable_bytes - context
 
 
-def test_weights_that_do_not_fit_leave_no_batch() -> None:
-    plan = MemoryEstimator(
+def test_the_largest_batch_is_zero_if_the_weights_do_not_fit() -> None:
+    estimator = MemoryEstimator(
         Repeated(8192, 1), rows(8192), Step(mode="train", optimizer="adam", loss="sum")
     )
-    fit = plan.largest_batch(user_gpu("tiny", 1 * GIB))
+    fit = estimator.largest_batch(user_gpu("tiny", 1 * GIB))
     assert (fit.largest_batch, fit.first_batch_that_fails) == (0, 1)
 
 
-def test_the_model_is_given_back_untouched() -> None:
+def test_the_model_and_the_random_state_stay_unchanged() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
     model[1].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -341,7 +341,7 @@ class ReadsValues(nn.Module):
         return x * 2 if x.sum().item() > 0 else x
 
 
-def test_a_model_that_reads_values_says_so() -> None:
+def test_the_notes_name_the_data_dependent_operator() -> None:
     step = Step(mode="train", loss="sum", optimizer="sgd")
     model = ReadsValues()
     before = model.linear.weight.clone()
@@ -351,29 +351,29 @@ def test_a_model_that_reads_values_says_so() -> None:
     assert torch.equal(model.linear.weight, before)
 
 
-def test_wrong_shapes_are_refused_in_one_line_with_a_hint() -> None:
+def test_wrong_shapes_raise_one_line_with_a_hint() -> None:
     with pytest.raises(UntraceableModelError, match="fails at batch 4") as caught:
         estimate(nn.Linear(8, 8), rows(9), batch=4, step=Step())
     assert caught.value.hint
     assert "\n" not in str(caught.value)
 
 
-def test_inputs_that_cannot_be_made_are_the_callers_to_fix() -> None:
+def test_inputs_that_cannot_be_made_raise() -> None:
     with pytest.raises(UntraceableModelError, match="inputs for batch 4 cannot be made"):
         estimate(nn.Linear(8, 8), lambda batch: 1 / 0, batch=4, step=Step())
 
 
-def test_layers_quantized_for_cpus_are_refused_with_the_reason() -> None:
+def test_quantized_cpu_layers_raise() -> None:
     from torch.ao.quantization import quantize_dynamic
 
     model = quantize_dynamic(nn.Sequential(nn.Linear(64, 64)), {nn.Linear})
-    with pytest.raises(UntraceableModelError, match="quantized layer for CPUs"):
+    with pytest.raises(UntraceableModelError, match="quantized CPU layer"):
         estimate(model, rows(64), batch=4, step=Step())
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, True])
-def test_a_batch_that_is_not_a_positive_whole_number_is_refused(batch: Any) -> None:
-    with pytest.raises(StepError, match="positive whole number"):
+def test_a_batch_that_is_not_a_positive_integer_raises(batch: Any) -> None:
+    with pytest.raises(StepError, match="positive integer"):
         estimate(nn.Linear(8, 8), rows(8), batch=batch, step=Step())
 
 
@@ -385,9 +385,7 @@ def test_a_batch_that_is_not_a_positive_whole_number_is_refused(batch: Any) -> N
         ("mode", "training", "train"),
     ],
 )
-def test_an_unknown_choice_is_refused_with_the_one_that_was_meant(
-    field: str, value: str, meant: str
-) -> None:
+def test_an_unknown_option_raises_with_a_suggestion(field: str, value: str, meant: str) -> None:
     with pytest.raises(StepError, match=f"unknown {field}") as caught:
         Step(**{field: value})
     assert meant in caught.value.hint
@@ -397,8 +395,8 @@ def test_versions_are_read_as_major_and_minor() -> None:
     assert torch_version("2.6.0+cu124") == (2, 6)
 
 
-def test_a_model_that_needs_values_is_estimated_from_one_trace_at_every_level() -> None:
-    """Its number of operations depends on the batch, so that two traces cannot be mixed."""
+def test_a_data_dependent_model_is_estimated_from_one_trace_at_every_level() -> None:
+    """The number of its operators depends on the batch, so two traces cannot be combined."""
 
     class Uneven(nn.Module):
         def __init__(self) -> None:
@@ -411,7 +409,7 @@ def test_a_model_that_needs_values_is_estimated_from_one_trace_at_every_level() 
             return x
 
     step = Step(mode="inference")
-    plan = MemoryEstimator(Uneven(), lambda batch: ((torch.ones(batch, 4),), {}), step)
-    found = plan.estimate(1)
+    estimator = MemoryEstimator(Uneven(), lambda batch: ((torch.ones(batch, 4),), {}), step)
+    found = estimator.estimate(1)
     assert found.band_low_bytes <= found.peak_device_bytes <= found.band_high_bytes
-    assert found == plan.estimate(1)
+    assert found == estimator.estimate(1)

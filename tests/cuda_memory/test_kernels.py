@@ -1,4 +1,4 @@
-"""What CUDA does differently: recurrent layers, workspaces, embeddings, library figures."""
+"""Recurrent layers, workspaces, embeddings and library figures as on CUDA."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_cublas_workspace_depends_on_the_card_and_on_blackwell_on_the_versio
     assert request_bytes(Request(rule="cublas"), platform(card, version)) == size
 
 
-def test_cublaslt_scratch_came_with_each_call_then_was_kept_then_was_shared() -> None:
+def test_cublaslt_scratch_is_per_call_up_to_2_8_kept_in_2_9_and_shared_since_2_11() -> None:
     call, kept = Request(rule="cublaslt_call"), Request(rule="cublaslt_kept")
     found = [
         (
@@ -69,7 +69,7 @@ def test_forward_and_backward_threads_have_a_cublas_workspace_each() -> None:
         assert requests.count("cublas") == count
 
 
-def test_few_embedding_indices_need_no_sorting_and_many_do() -> None:
+def test_only_many_embedding_indices_need_sort_scratch() -> None:
     few = Request(rule="embedding_backward", numbers=(3072, 1000, 64, 8))
     many = Request(rule="embedding_backward", numbers=(4096, 1000, 64, 8))
     assert request_bytes(few, platform("A100")) == 0
@@ -106,7 +106,7 @@ def test_cudnn_copies_both_operands_of_a_gradient_into_its_own_layout() -> None:
 
 
 @needs_cudnn
-def test_operands_already_in_cudnns_layout_need_less() -> None:
+def test_channels_last_operands_need_a_smaller_workspace() -> None:
     plain = cudnn_workspace_bytes(convolution(INPUT_GRADIENT), find_gpu("A100"))
     found = cudnn_workspace_bytes(convolution(INPUT_GRADIENT, channels_last=True), find_gpu("A100"))
     assert plain is not None
@@ -114,7 +114,7 @@ def test_operands_already_in_cudnns_layout_need_less() -> None:
     assert found < plain
 
 
-def test_cards_that_cudnn_cannot_describe_are_not_asked() -> None:
+def test_cudnn_is_not_queried_for_gpus_before_volta() -> None:
     assert cudnn_workspace_bytes(convolution(FORWARD), find_gpu("P100")) is None
 
 
@@ -125,19 +125,19 @@ def numbers_of(asked: Convolution) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-def test_a_depthwise_fp32_convolution_has_a_kernel_of_torchs_own_without_workspace() -> None:
+def test_a_depthwise_fp32_convolution_takes_no_workspace() -> None:
     asked = convolution(FORWARD, weight=(64, 1, 3, 3))
     request = Request(rule="convolution", numbers=numbers_of(asked))
     assert request_bytes(request, platform("A100")) == 0
 
 
-def test_a_pointwise_convolution_is_a_matrix_product_without_workspace() -> None:
+def test_a_pointwise_convolution_takes_no_workspace() -> None:
     asked = convolution(FORWARD, weight=(64, 64, 1, 1), padding=(0, 0))
     request = Request(rule="convolution", numbers=numbers_of(asked))
     assert request_bytes(request, platform("A100")) == 0
 
 
-def test_every_library_figure_has_a_provenance_and_an_ordered_range() -> None:
+def test_every_library_figure_has_a_source_and_an_ordered_range() -> None:
     def check(entry: Any) -> None:
         if not isinstance(entry, dict):
             return
@@ -177,7 +177,7 @@ def test_recurrent_layers_are_one_cudnn_call_with_a_reserve(
     assert gradients == [weights]
 
 
-def test_a_recurrent_layer_under_autocast_runs_in_the_low_type() -> None:
+def test_a_recurrent_layer_under_autocast_runs_in_low_precision() -> None:
     def inputs(batch: int) -> Inputs:
         return (torch.empty(batch, 50, 32),), {}
 
@@ -186,7 +186,7 @@ def test_a_recurrent_layer_under_autocast_runs_in_the_low_type() -> None:
     assert 6 * 2 * 50 * 8 * 64 * 2 in [a.size_bytes for a in trace.allocations]
 
 
-def test_the_operators_of_the_process_are_torchs_own_again_after_a_trace() -> None:
+def test_the_operators_of_torch_are_restored_after_a_trace() -> None:
     x = torch.ones(2, 4, 8, 16)
     before = torch.nn.functional.scaled_dot_product_attention(x, x, x)
     step = Step(mode="train", loss="sum", precision="amp-bf16")

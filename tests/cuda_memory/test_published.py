@@ -1,4 +1,4 @@
-"""Published measurements that pin the answers to hardware; the models are the benchmark's."""
+"""Published measurements; the models are those of the benchmark."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def models():
     ("name", "micro_batch", "gigabytes"),
     [("StableLM-3B", 1, 9.69), ("StableLM-3B", 4, 16.92), ("Llama-2-7B", 2, 29.07)],
 )
-def test_lora_finetuning_takes_what_litgpt_measured(models, name, micro_batch, gigabytes):
+def test_lora_finetuning_matches_the_measurements_of_litgpt(models, name, micro_batch, gigabytes):
     with torch.device("meta"):
         model = models.LitGpt(models.LITGPT[name])
 
@@ -46,13 +46,13 @@ def test_lora_finetuning_takes_what_litgpt_measured(models, name, micro_batch, g
         zero_grad="after_step",
         torch_version="2.1",
     )
-    plan = MemoryEstimator(model, inputs, step, find_gpu("A100-40GB"))
-    plan.trace(micro_batch)
-    found = plan.estimate(micro_batch).peak_allocated_bytes
+    estimator = MemoryEstimator(model, inputs, step, find_gpu("A100-40GB"))
+    estimator.trace(micro_batch)
+    found = estimator.estimate(micro_batch).peak_allocated_bytes
     assert found == pytest.approx(gigabytes * 1e9, rel=0.002)
 
 
-def test_a_softmax_of_before_1_11_holds_its_input_until_its_backward(models):
+def test_softmax_before_1_11_saves_its_input(models):
     class Attention(torch.nn.Module):
         def __init__(self, old):
             super().__init__()

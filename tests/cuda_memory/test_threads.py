@@ -1,4 +1,4 @@
-"""Models that call their modules in threads of their own: nothing is lost, nothing races."""
+"""Models that call their modules in threads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Branches(nn.Module):
 
 
 class Meeting(Branches):
-    """Its branches wait for each other halfway: whoever lets one run at a time waits for ever."""
+    """Its branches wait for each other halfway: running one at a time would deadlock."""
 
     def forward(self, x: Tensor) -> Tensor:
         barrier = Barrier(BRANCHES)
@@ -59,7 +59,7 @@ def estimated(model: nn.Module, mode: str) -> Estimate:
 
 
 @pytest.mark.usefixtures("busy_threads")
-def test_a_fake_pass_in_threads_never_fails() -> None:
+def test_a_fake_pass_in_threads_does_not_fail() -> None:
     model = Branches(BRANCHES)
     for _ in range(20):  # with torch's own mode, one of three hundred passed
         with fake_copy(model, inputs(2)) as (double, (args, kwargs)):
@@ -67,20 +67,20 @@ def test_a_fake_pass_in_threads_never_fails() -> None:
 
 
 @pytest.mark.usefixtures("busy_threads")
-def test_what_threads_allocate_is_counted() -> None:
+def test_allocations_in_threads_are_recorded() -> None:
     alone, threaded = (estimated(Branches(n), "train") for n in (0, BRANCHES))
     assert threaded.peak_allocated_bytes == alone.peak_allocated_bytes
     assert any("threads" in note for note in threaded.notes)
     assert not any("threads" in note for note in alone.notes)
 
 
-def test_a_new_thread_records_gradients_whatever_the_mode_outside() -> None:
+def test_no_grad_does_not_apply_to_new_threads() -> None:
     """`torch.no_grad` holds in one thread: what ReLU keeps stays until the output is gone."""
     alone, threaded = (estimated(Branches(n), "inference") for n in (0, 1))
     kept = threaded.peak_allocated_bytes - alone.peak_allocated_bytes
     assert kept == BRANCHES * SAMPLES * WIDTH * 4
 
 
-def test_threads_that_wait_for_each_other_are_let_run() -> None:
+def test_threads_that_wait_for_each_other_do_not_deadlock() -> None:
     found = estimated(Meeting(BRANCHES), "inference")
     assert any("threads" in note for note in found.notes)

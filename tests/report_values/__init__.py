@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from reportgen.findings import Finding, Severity
+from reportgen.metrics import Metric
 from reportgen.onnx.export import ExportAttempt
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.report import (
@@ -23,6 +24,7 @@ from reportgen.report import (
     Timings,
     Verdict,
 )
+from reportgen.sections import SECTIONS
 from reportgen.sections.graphs import Drawing, Graphs, Tile
 from reportgen.sections.layers import (
     Experts,
@@ -358,17 +360,29 @@ def model(name: str, verdict: Verdict, *, sections: tuple[SectionOutcome, ...], 
           comment: str = "", weights: str = "", findings: tuple[Finding, ...] = (),
           budgets: tuple[BudgetCheck, ...] = (),
           cross_checks: tuple[CrossCheck, ...] = ()) -> ModelReport:  # fmt: skip
-    """A model's report with the usual seed."""
+    """A model's report with the usual seed, and the metrics of its sections."""
     return ModelReport(name=name, source=source or f"torchvision:{name}", comment=comment, seed=0,
                        weights=weights, verdict=verdict, budgets=budgets, findings=findings,
-                       sections=sections, cross_checks=cross_checks)  # fmt: skip
+                       sections=sections, cross_checks=cross_checks,
+                       metrics=metrics_of(sections))  # fmt: skip
+
+
+def metrics_of(sections: tuple[SectionOutcome, ...]) -> tuple[Metric, ...]:
+    """The metrics of all sections that are done."""
+    by_name = {section.name: section for section in SECTIONS}
+    return tuple(
+        metric
+        for section in sections
+        if isinstance(section.outcome, Done)
+        for metric in by_name[section.name].metrics(section.outcome.result)
+    )
 
 
 def checks(parameters: int, macs: int, *, merged: int = 0, more: int = 0) -> tuple[CrossCheck, ...]:
     """Headline figures counted twice; `more` is what the ONNX file has too many."""
     rows = "rows of the layer table"
     note = f"{merged:,} of batch norms are multiplied into the layer before" if merged else ""
-    apart = f"the file has {more:,} more, all of it in encoder.layers.0" if more else ""
+    apart = f"nodes of the ONNX file: {more:,} more, all of it in encoder.layers.0" if more else ""
     return (
         CrossCheck(
             figure="parameters", agree=True, note=note,
@@ -475,8 +489,9 @@ def _resnet50() -> ModelReport:
             graphs=graphs(nodes=60, tiles=4), onnx=onnx(error=7.2e-6),
             memory=memory(4 * root.parameters, 105_000_000),
         ),
-        budgets=(BudgetCheck(name="peak_memory@64", limit=12 * GIB, value=9.4 * GIB, passed=True),
-                 BudgetCheck(name="latency_ms", limit=40, value=38.42, passed=True)),
+        budgets=(BudgetCheck(name="peak_memory@64", unit="bytes", limit=12 * GIB,
+                             value=9.4 * GIB, passed=True),
+                 BudgetCheck(name="latency_ms", unit="ms", limit=40, value=38.42, passed=True)),
         cross_checks=checks(root.parameters, 32_713_474_048, merged=53_120),
     )  # fmt: skip
 
@@ -500,7 +515,8 @@ def _vit() -> ModelReport:
                     "Name trained weights in the manifest."),
         ),
         budgets=(BudgetCheck(name="parameters", limit=30e6, value=86_567_656, passed=False),
-                 BudgetCheck(name="peak_memory@64", limit=12 * GIB, value=None, passed=None)),
+                 BudgetCheck(name="peak_memory@64", unit="bytes", limit=12 * GIB,
+                             value=None, passed=None)),
         cross_checks=checks(root.parameters, 17_563_828_224, more=1_572_864),
     )  # fmt: skip
 

@@ -19,8 +19,8 @@ from reportgen.errors import SectionError
 from reportgen.outcome import Skipped
 from reportgen.sections import behavior
 from reportgen.sections.behavior import Behavior
-from reportgen.sections.behavior.dimensions import dimensions_of
-from reportgen.sections.behavior.time_budget import Budget
+from reportgen.sections.behavior.dynamic_shapes import dimensions_of
+from reportgen.sections.behavior.runner import Budget
 
 
 class Function(nn.Module):

@@ -24,8 +24,8 @@ from reportgen.sections.graphs.autograd import (
     no_gradient,
 )
 from reportgen.sections.graphs.collapse import readable
+from reportgen.sections.graphs.dot import LayoutError, graphviz
 from reportgen.sections.graphs.graph import DrawnGraph, GraphNode
-from reportgen.sections.graphs.graphviz_runner import LayoutError, graphviz
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model, onnx_graph
 from reportgen.sections.graphs.trace import trace_forward
@@ -524,7 +524,7 @@ def test_a_model_for_inference_alone_has_its_modules_drawn_and_a_reason(tmp_path
 
 
 def test_a_generator_is_told_from_a_forward_pass(tmp_path: Path) -> None:
-    with pytest.raises(SectionError, match="forward returns a generator that nobody has run"):
+    with pytest.raises(SectionError, match="forward returns a generator that was never consumed"):
         analyze(without_onnx(Yielding(), tmp_path))
 
 

@@ -11,9 +11,9 @@ from reportgen.sections.graphs.collapse import (
     opened_within,
     readable,
     unwrapped,
+    with_ports,
     without_minor,
 )
-from reportgen.sections.graphs.edge_ports import with_ports
 from reportgen.sections.graphs.fold_repeats import folded
 from reportgen.sections.graphs.graph import (
     DrawnGraph,

@@ -13,11 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reportgen.sections.graphs import print_pages
-from reportgen.sections.graphs.dot import capped, dot_text, plain
+from reportgen.sections.graphs import draw
+from reportgen.sections.graphs.dot import Graphviz, LayoutError, capped, dot_text, graphviz, plain
 from reportgen.sections.graphs.draw import Drawer
 from reportgen.sections.graphs.graph import DrawnGraph, Edge, GraphGroup, GraphNode, make_graph
-from reportgen.sections.graphs.graphviz_runner import Graphviz, LayoutError, graphviz
 from reportgen.sections.graphs.svg import SvgPicture, picture
 
 NASTY = [
@@ -109,7 +108,7 @@ def test_a_drawing_that_never_ends_is_said_to_be_missing(programs: Graphviz) -> 
 
 
 def test_text_that_graphviz_refuses_is_an_error_of_its_own(programs: Graphviz) -> None:
-    with pytest.raises(LayoutError, match="gave up"):
+    with pytest.raises(LayoutError, match="failed"):
         programs.lay_out("digraph {", seconds=5)
 
 
@@ -117,9 +116,9 @@ def test_the_same_graph_gives_the_same_bytes_in_svg_and_print(programs: Graphviz
     runs = []
     for _ in range(2):
         shown, pdf = pictured(chain(5), programs)
-        plan = print_pages.plan(shown, pages=1)
+        plan = draw.plan_pages(shown, pages=1)
         assert plan is not None
-        runs.append((shown.svg, list(print_pages.pages(pdf, shown, plan))))
+        runs.append((shown.svg, list(draw.page_pdfs(pdf, shown, plan))))
         time.sleep(1.1)  # a date would differ by now
     assert runs[0] == runs[1]
 
@@ -127,16 +126,16 @@ def test_the_same_graph_gives_the_same_bytes_in_svg_and_print(programs: Graphviz
 @pytest.mark.parametrize("count", [3, 40, 90])
 def test_printed_pages_hold_every_box_once_and_none_is_cut(programs: Graphviz, count: int) -> None:
     shown, pdf = pictured(chain(count), programs)
-    plan = print_pages.plan(shown, pages=6)
+    plan = draw.plan_pages(shown, pages=6)
     assert plan is not None
     for strip in plan.strips:
         for box in shown.boxes:
             whole = strip.top <= box.top and box.bottom <= strip.bottom
             outside = box.bottom <= strip.top or strip.bottom <= box.top
             assert whole or outside
-    pages = list(print_pages.pages(pdf, shown, plan))
+    pages = list(draw.page_pdfs(pdf, shown, plan))
     assert sum(map(text_of, pages)) == 3 * count  # a title, the space below it and one line each
-    assert plan.scale * 8.5 >= print_pages.SMALLEST_TEXT_POINTS - 0.01
+    assert plan.scale * 8.5 >= draw.SMALLEST_TEXT_POINTS - 0.01
     for page in pages:
         with pikepdf.open(io.BytesIO(page)) as document:
             width, height = sorted(float(side) for side in document.pages[0].mediabox[2:])

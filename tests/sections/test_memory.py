@@ -1,4 +1,4 @@
-"""The memory section: every step and card that was asked for, and rules that judge the fits."""
+"""The memory section: estimates, fits and rules."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from factories import make_study
 from torch import nn
 
 from reportgen.errors import SectionError
-from reportgen.manifest import Budgets, Loss, Target, Training
+from reportgen.manifest import Budgets, Loss, Target, TrainingSetup
 from reportgen.outcome import Skipped
 from reportgen.sections import memory
 from reportgen.sections.memory import Fit, Memory
 
-TRAINING = Training(
+TRAINING = TrainingSetup(
     optimizers=("sgd", "adamw"), precisions=("fp32", "amp-bf16"), checkpointing=(False,)
 )
 
@@ -27,7 +27,7 @@ def small() -> nn.Module:
     return nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 8))
 
 
-def examined(folder: Path, model: nn.Module | None = None, **fields: Any) -> Memory:
+def analyzed(folder: Path, model: nn.Module | None = None, **fields: Any) -> Memory:
     defaults: dict[str, Any] = {"batch": 4, "targets": ("T4",), "training": TRAINING}
     context = make_study(model or small(), "x=batch,256", folder=folder, **{**defaults, **fields})
     result = memory.analyze(context)
@@ -36,7 +36,7 @@ def examined(folder: Path, model: nn.Module | None = None, **fields: Any) -> Mem
 
 
 def test_every_mode_precision_and_optimizer_is_estimated(tmp_path: Path) -> None:
-    result = examined(tmp_path)
+    result = analyzed(tmp_path)
     assert {(e.mode, e.precision, e.optimizer) for e in result.estimates} == {
         ("inference", "fp32", "none"),
         ("inference", "amp-bf16", "none"),
@@ -46,7 +46,7 @@ def test_every_mode_precision_and_optimizer_is_estimated(tmp_path: Path) -> None
 
 
 class AtFour(nn.Module):
-    """Has a table as long as its batch."""
+    """Has a table of the length of its batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,25 +56,25 @@ class AtFour(nn.Module):
         return torch.stack([x, self.table]).sin()
 
 
-def test_a_batch_of_a_budget_that_the_model_refuses_costs_that_batch_alone(tmp_path: Path) -> None:
-    result = examined(tmp_path, AtFour(), budgets=Budgets(peak_memory_bytes={64: 2**30}))
+def test_an_error_at_the_batch_of_a_budget_keeps_the_other_estimates(tmp_path: Path) -> None:
+    result = analyzed(tmp_path, AtFour(), budgets=Budgets(peak_memory_bytes={64: 2**30}))
     assert {e.batch for e in result.estimates} == {4}
-    refused = [line for line in result.assumptions if line.startswith("nothing is estimated at")]
-    assert len(refused) == 1
-    assert "batch 64, which a budget names: the model refuses" in refused[0]
+    errors = [line for line in result.assumptions if line.startswith("no estimate at batch")]
+    assert len(errors) == 1
+    assert errors[0].startswith("no estimate at batch 64")
 
 
-def test_of_a_model_of_one_batch_nothing_else_is_said(tmp_path: Path) -> None:
-    result = examined(tmp_path, AtFour())
+def test_a_model_that_runs_at_one_batch_has_no_curve(tmp_path: Path) -> None:
+    result = analyzed(tmp_path, AtFour())
     assert {e.batch for e in result.estimates} == {4}
     assert {(f.largest_batch, f.limited_by) for f in result.fits} == {(4, "model")}
     assert (result.curves, result.what_if) == ((), ())
-    assert any(line.startswith("no curve over batches") for line in result.assumptions)
+    assert any(line.startswith("no batch curve") for line in result.assumptions)
 
 
-def test_the_breakdown_adds_up_to_the_peak_and_knows_the_weights(tmp_path: Path) -> None:
+def test_the_categories_add_up_to_the_peak_and_contain_the_weights(tmp_path: Path) -> None:
     weights = sum(p.numel() * 4 for p in small().parameters())
-    for estimate in examined(tmp_path).estimates:
+    for estimate in analyzed(tmp_path).estimates:
         assert sum(estimate.at_peak.values()) == estimate.peak_allocated_bytes
         assert weights <= estimate.at_peak["parameter"] <= weights + 512 * 4
         assert estimate.peak_allocated_bytes <= estimate.peak_reserved_bytes
@@ -82,10 +82,10 @@ def test_the_breakdown_adds_up_to_the_peak_and_knows_the_weights(tmp_path: Path)
         assert estimate.band_low_bytes <= estimate.peak_device_bytes <= estimate.band_high_bytes
 
 
-def test_adamw_keeps_two_states_more_than_sgd(tmp_path: Path) -> None:
+def test_adamw_has_two_state_tensors_per_parameter_and_sgd_none(tmp_path: Path) -> None:
     by_optimizer = {
         e.optimizer: e.at_peak.get("optimizer_state", 0)
-        for e in examined(tmp_path).estimates
+        for e in analyzed(tmp_path).estimates
         if e.mode == "train" and e.precision == "fp32"
     }
     weights = sum(p.numel() * 4 for p in small().parameters())
@@ -93,20 +93,20 @@ def test_adamw_keeps_two_states_more_than_sgd(tmp_path: Path) -> None:
     assert 2 * weights <= by_optimizer["adamw"] <= 2 * weights + 8 * 512
 
 
-def test_curves_rise_with_the_batch_but_for_the_segments_of_the_allocator(tmp_path: Path) -> None:
+def test_curves_rise_with_the_batch_up_to_one_allocator_segment(tmp_path: Path) -> None:
     segment = 20 * 2**20  # other sizes may share segments better, so a dip of one is real
-    for curve in examined(tmp_path).curves:
+    for curve in analyzed(tmp_path).curves:
         peaks = curve.peak_device_bytes
         assert all(later > earlier - segment for earlier, later in pairwise(peaks))
         assert peaks[-1] > 2 * peaks[0]
 
 
-def test_a_budget_is_answered_at_its_own_batch(tmp_path: Path) -> None:
+def test_the_batch_of_a_budget_is_estimated(tmp_path: Path) -> None:
     budgets = Budgets(peak_memory_bytes={64: 2**30})
-    assert {e.batch for e in examined(tmp_path, budgets=budgets).estimates} == {4, 64}
+    assert {e.batch for e in analyzed(tmp_path, budgets=budgets).estimates} == {4, 64}
 
 
-def test_a_card_of_ones_own_is_fitted(tmp_path: Path) -> None:
+def test_a_user_gpu_is_fitted(tmp_path: Path) -> None:
     context = make_study(small(), "x=batch,256", folder=tmp_path)
     own = Target(name="lab-card", memory_bytes=2 * 2**30)
     result = memory.analyze(replace(context, targets=(own,)))
@@ -119,24 +119,24 @@ def test_without_targets_the_section_is_skipped_with_a_reason(tmp_path: Path) ->
     assert outcome == Skipped(reason="the manifest names no target GPUs")
 
 
-def test_a_loss_of_ones_own_is_used(tmp_path: Path) -> None:
+def test_a_user_loss_is_used(tmp_path: Path) -> None:
     file = tmp_path / "losses.py"
     file.write_text("def squared(output):\n    return (output * output).sum()\n")
     loss = Loss(kind="python", target=str(file), factory="squared", text="losses.py:squared")
-    result = examined(tmp_path, loss=loss)
+    result = analyzed(tmp_path, loss=loss)
     assert "losses.py:squared" in result.assumptions[0]
 
 
-def test_a_model_that_refuses_its_inputs_fails_in_one_line(tmp_path: Path) -> None:
+def test_a_model_that_raises_fails_the_section_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SectionError) as caught:
-        examined(tmp_path, nn.Linear(7, 7))
+        analyzed(tmp_path, nn.Linear(7, 7))
     assert "\n" not in caught.value.error + caught.value.hint
 
 
-def test_a_model_without_parameters_has_an_inference_and_no_training(tmp_path: Path) -> None:
-    result = examined(tmp_path, nn.ReLU())
+def test_a_model_without_parameters_is_estimated_in_inference_only(tmp_path: Path) -> None:
+    result = analyzed(tmp_path, nn.ReLU())
     assert {e.mode for e in result.estimates} == {"inference"}
-    assert any("no training step is estimated" in note for note in result.assumptions)
+    assert any("no estimate of a training step" in note for note in result.assumptions)
 
 
 class KeywordNet(nn.Module):
@@ -149,7 +149,7 @@ class KeywordNet(nn.Module):
 
 
 @pytest.mark.slow
-def test_samples_in_a_list_grow_with_the_batch(tmp_path: Path) -> None:
+def test_a_list_of_samples_grows_with_the_batch(tmp_path: Path) -> None:
     """The images of a detector: a list of so many tensors needs what one tensor of them needs."""
 
     class Stacks(nn.Module):
@@ -162,8 +162,8 @@ def test_samples_in_a_list_grow_with_the_batch(tmp_path: Path) -> None:
 
     listed = {"name": "samples", "items": ["256"], "per_sample": True}
     for batch in (4, 100):  # traced, and scaled from a smaller one
-        by_list = examined(tmp_path, Stacks(), inputs=[listed], batch=batch)
-        by_tensor = examined(tmp_path, inputs=["batch,256"], batch=batch)
+        by_list = analyzed(tmp_path, Stacks(), inputs=[listed], batch=batch)
+        by_tensor = analyzed(tmp_path, inputs=["batch,256"], batch=batch)
         for one, other in zip(by_list.estimates, by_tensor.estimates, strict=True):
             more = one.peak_allocated_bytes - other.peak_allocated_bytes
             assert 0 <= more <= 1.2 * batch * 256 * 4  # the tensors stay beside their stack
@@ -189,10 +189,10 @@ FIT = Fit(
 
 
 def result_with(folder: Path, fit: Fit, batch: int) -> Memory:
-    return replace(examined(folder, batch=batch), fits=(fit,))
+    return replace(analyzed(folder, batch=batch), fits=(fit,))
 
 
-def test_mem001_tells_of_a_card_without_room_for_one_sample(tmp_path: Path) -> None:
+def test_mem001_finds_a_gpu_too_small_for_one_sample(tmp_path: Path) -> None:
     check = memory.single_sample_exceeds_target_memory.findings
     none = replace(FIT, largest_batch=0, first_batch_that_fails=1)
     (found,) = check(result_with(tmp_path, none, 4))
@@ -201,7 +201,7 @@ def test_mem001_tells_of_a_card_without_room_for_one_sample(tmp_path: Path) -> N
     assert check(result_with(tmp_path, FIT, 4)) == ()
 
 
-def test_mem002_tells_of_a_batch_that_is_too_large_for_a_card(tmp_path: Path) -> None:
+def test_mem002_finds_a_batch_too_large_for_a_gpu(tmp_path: Path) -> None:
     check = memory.batch_exceeds_target_memory.findings
     (found,) = check(result_with(tmp_path, FIT, 13))
     assert "at most batch 12, not 13" in found.message

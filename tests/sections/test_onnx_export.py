@@ -291,7 +291,7 @@ def test_a_head_of_zeros_is_compared_again_with_perturbed_parameters(look: Exami
     assert (parity.passed, parity.vacuous) == (True, False)
     assert [case.perturbed for case in parity.cases] == [False] * 6 + [True] * 6
     assert [case.outputs[0].vacuous for case in parity.cases] == [True] * 6 + [False] * 6
-    assert "compared again with perturbed parameters" in parity.note
+    assert "repeated with perturbed parameters" in parity.note
     assert all(model.state_dict()[name].equal(tensor) for name, tensor in before.items())
 
 

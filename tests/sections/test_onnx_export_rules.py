@@ -17,6 +17,7 @@ from reportgen.sections.onnx.parity_result import (
     Parity,
     ParityCase,
     SecondCall,
+    StateChange,
 )
 from reportgen.sections.onnx.result import ExportResult
 
@@ -76,7 +77,9 @@ def judge(result: OnnxResult) -> list[Finding]:
     return [finding for rule in SECTION.rules for finding in rule.findings(result)]
 
 
-STATEFUL = SecondCall(pytorch_repeats=False, file_repeats=True, state=("steps (buffer)",))
+STATEFUL = SecondCall(
+    pytorch_repeats=False, file_repeats=True, state=(StateChange(path="steps", kind="buffer"),)
+)
 
 TIMED = with_export(dynamic=("batch", "time"))
 STOPPED = replace(

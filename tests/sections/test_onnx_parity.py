@@ -85,8 +85,8 @@ def test_a_detector_that_finds_nothing_is_compared_again_with_perturbed_paramete
 ) -> None:
     parity = look(Finds(bar=1e9), "batch,4").parity
     assert (parity.passed, parity.vacuous) == (True, False)
-    assert "every output is empty, so all was compared again" in parity.note
-    assert "with these, too, every output is empty" in parity.note
+    assert "every output is empty, so the comparison was repeated" in parity.note
+    assert "with these, still every output is empty" in parity.note
     assert "empty" not in look(Finds(bar=-1e9), "batch,4").parity.note
 
 
@@ -130,7 +130,7 @@ def test_a_model_that_keeps_state_is_named_with_what_changes(
     second = result.parity.second_call
     assert second is not None
     assert (second.pytorch_repeats, second.file_repeats) == (False, True)
-    assert second.state == (state,)
+    assert [str(change) for change in second.state] == [state]
     assert result.parity.passed, "every case starts from the state before the first"
     assert state in result.parity.note
     assert "ONX020" in codes(result)
@@ -180,7 +180,7 @@ def test_state_is_put_back_bit_for_bit() -> None:
     with torch.no_grad():
         model.counter(model(torch.ones(1, 4)))
     model.extra = 5
-    assert state.changes() == (
+    assert tuple(map(str, state.changes())) == (
         "counter.steps (buffer)",
         "extra (attribute)",
         "seen (attribute)",
@@ -212,7 +212,7 @@ def test_every_case_meets_the_parameters_that_were_exported(look: Look, *, shrin
     result = look(WritesWeights(shrinks=shrinks), ids)
     assert result.parity.passed, result.parity.failure
     assert result.parity.second_call is not None
-    assert "table.weight (parameter)" in result.parity.second_call.state
+    assert "table.weight (parameter)" in map(str, result.parity.second_call.state)
     assert result.export.stored_parameters is not None
     assert "table.weight" not in result.export.stored_parameters.absent
 
@@ -490,7 +490,7 @@ def test_a_model_that_does_otherwise_while_it_is_exported_is_to_blame_itself(loo
     found = look(model, "batch,5,4").parity.divergence
     assert found is not None
     assert (found.cause, found.module) == ("model", "blocks.1")
-    assert "does something else while it is exported" in found.sentences[0]
+    assert "behaves differently during export" in found.sentences[0]
 
 
 def test_a_changed_weight_is_found_with_module_node_and_weight(look: Look) -> None:
@@ -523,7 +523,7 @@ def test_a_changed_operator_is_found_in_its_module(look: Look) -> None:
     assert found is not None
     assert found.module == "blocks.2.act"
     assert any(node.startswith("Relu") for node in found.nodes)
-    assert "says something else than the model" in found.sentences[-1]
+    assert "the exported graph differs from the model" in found.sentences[-1]
 
 
 def test_a_convolution_that_holds_a_batch_norm_is_found_by_its_own_name(look: Look) -> None:
@@ -580,7 +580,7 @@ def test_what_onnxruntimes_optimizer_does_is_told_apart_from_the_export(look: Lo
     found = look(Scaled(), "batch,1,8,8", onnx=exact).parity.divergence
     assert found is not None
     assert found.cause == "optimizer"
-    assert "the difference comes from onnxruntime's optimizer" in found.sentences[0]
+    assert "the difference comes from onnxruntime's graph optimizer" in found.sentences[0]
 
 
 def test_the_examination_leaves_no_hook_and_no_file(look: Look, tmp_path: Path) -> None:
@@ -692,7 +692,7 @@ def test_differences_as_large_as_pytorchs_own_rounding_pass_and_are_told(look: L
     assert result.parity.passed, result.parity.failure
     assert any(output.within_rounding for output in outputs)
     note = next(output.note for output in outputs if output.within_rounding)
-    assert note.startswith("within PyTorch's own rounding error: from the same model in float64")
+    assert note.startswith("within PyTorch's own rounding error: compared with the model")
     assert "this is rounding" in result.parity.note
     assert "ONX023" in codes(result)
 
@@ -796,7 +796,7 @@ class Normalizing(nn.Module):
 def test_a_batch_norm_that_forward_runs_as_in_training_is_the_reason(look: Look) -> None:
     divergence = look(Normalizing(), "batch,3,5,5").parity.divergence
     assert divergence is not None
-    assert "batch norm runs as in training there" in divergence.sentences[-1]
+    assert "batch norm runs in train mode" in divergence.sentences[-1]
     assert not any("differs from the model's own" in told for told in divergence.sentences)
 
 
@@ -818,7 +818,7 @@ def test_a_node_that_onnxruntime_computes_otherwise_is_its_kernels_fault(
     values = {"y": x.exp() + off}  # what onnxruntime is said to have given
     found = judged(inside, inside.nodes, values, {"x": x.numpy()}, nn.Module(), nearly)
     assert (found.cause, found.node.label, found.is_certain) == (cause, "Exp e", cause == "kernel")
-    assert ("so its kernel is at fault" in found.sentences[0]) == (cause == "kernel")
+    assert ("so the kernel is at fault" in found.sentences[0]) == (cause == "kernel")
 
 
 def of_one_node() -> onnx.ModelProto:

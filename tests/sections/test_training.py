@@ -125,7 +125,9 @@ def test_layouts_are_drawn_once_and_end_soon(tmp_path: Path) -> None:
             for tag in tags:
                 writer.add_scalar(tag, 1.0, step, walltime=1.7e9 + step)
         writer.close()
-    plots = analyzed(tmp_path / "out", tmp_path / "logs").plots
+    result = analyzed(tmp_path / "out", tmp_path / "logs")
+    plots = result.plots
+    assert [note for note in result.notes if "'slow'" in note and "(a+)+$" in note]
     assert [(p.section, p.title) for p in plots if p.section == "custom charts"] == [
         ("custom charts", "own")
     ]

@@ -1,4 +1,4 @@
-"""CUDA's autocast lists for tensors that torch takes for CPU tensors.
+"""CUDA's autocast lists applied to CPU tensors.
 
 `torch.autocast("cpu")` casts by the CPU lists. While `register_cuda_autocast` lasts, the autocast
 kernels of the listed operators follow the CUDA lists of aten/src/ATen/autocast_mode.h instead:
@@ -117,7 +117,7 @@ WIDEST = [
     "scatter_add",
 ]
 UNLISTED = ["avg_pool3d", "grid_sampler", "polar", "quantile", "nanquantile", "trace"]
-"""In the CPU lists but not in CUDA's: these must be left alone."""
+"""In the CPU lists but not in CUDA's: these run in the type of their inputs."""
 
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 _CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
@@ -152,7 +152,7 @@ def register_cuda_autocast(library: torch.library.Library) -> Iterator[None]:
 
 
 def autocast_arguments(tensors: tuple[Tensor, ...]) -> list[Tensor]:
-    """The tensors in autocast's type where autocast is on, else as they are."""
+    """The tensors in the type of autocast if it is enabled, else unchanged."""
     if not torch.is_autocast_enabled("cpu"):
         return list(tensors)
     dtype = torch.get_autocast_dtype("cpu")
@@ -185,7 +185,7 @@ def _fp32(op: Any) -> Callable[..., Any]:
 
 
 def _fp32_output(op: Any) -> Callable[..., Any]:
-    """The result is fp32 unless the caller asked for a type."""
+    """The result is fp32 unless the caller passed a type."""
     takes_dtype = any(argument.name == "dtype" for argument in op._schema.arguments)
 
     def kernel(*args: Any, **kwargs: Any) -> Any:

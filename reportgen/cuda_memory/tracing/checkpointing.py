@@ -1,4 +1,4 @@
-"""Activation checkpointing as a what-if: which blocks to recompute, and the wrapping of them."""
+"""Activation checkpointing: choose the blocks to recompute and wrap them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..step import Step
 
 
 def enable_checkpointing(model: nn.Module, step: Step) -> str:
-    """Make the stand-in recompute the step's blocks in backward; returns what was done in words.
+    """Make the model recompute blocks in the backward pass; returns a note on which.
 
-    Modules named by the step come first, then the model's own switch, then its repeated blocks,
-    then stretches of about the square root of a long chain of layers.
+    In order of precedence: the modules that the step names, the model's own method, its repeated
+    blocks, segments of a long `Sequential`, each about the square root of its length.
     """
     if step.checkpoint_modules:
         return _wrap_named(model, step.checkpoint_modules)
@@ -26,7 +26,7 @@ def enable_checkpointing(model: nn.Module, step: Step) -> str:
     if switch is not None:
         try:
             switch(gradient_checkpointing_kwargs={"use_reentrant": False})
-            return "checkpointing: the model's own switch"
+            return "checkpointing: gradient_checkpointing_enable()"
         except (TypeError, ValueError):
             pass
     blocks = list(_repeated_blocks(model))
@@ -38,25 +38,23 @@ def enable_checkpointing(model: nn.Module, step: Step) -> str:
         return f"checkpointing: the repeated blocks ({listed})"
     chains = [chain for chain in nn.Module.modules(model) if _is_chain(chain)]
     for chain in chains:
-        _cut_chain(chain)
+        _checkpoint_segments(chain)
     if chains:
-        return "checkpointing: stretches of the layer chains"
-    return "checkpointing: nothing repeats here, so nothing is recomputed"
+        return "checkpointing: segments of nn.Sequential"
+    return "checkpointing: no repeated blocks found, nothing is recomputed"
 
 
 def _wrap_named(model: nn.Module, names: tuple[str, ...]) -> str:
     modules = dict(model.named_modules())
     for name in names:
         if name not in modules:
-            raise StepError(
-                f"no module {name!r} to checkpoint", "give dotted paths as in named_modules()"
-            )
+            raise StepError(f"no module {name!r} to checkpoint", "use the names of named_modules()")
         _wrap(modules[name])
     return f"checkpointing: {', '.join(names)}"
 
 
 def _wrap(module: nn.Module) -> None:
-    """Replace this one instance's forward by a checkpointed call of it."""
+    """Replace the forward of this instance by a checkpointed call of it."""
     plain = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -77,7 +75,7 @@ def _repeated_blocks(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _is_block(module: nn.Module) -> bool:
-    """A module with parameters and parts, which is not a mere container of other blocks."""
+    """A module with parameters and children that is not only a container of other blocks."""
     if isinstance(module, (nn.ModuleList, nn.ModuleDict)) or not any(module.children()):
         return False
     if next(module.parameters(), None) is None:
@@ -96,20 +94,20 @@ def _is_chain(module: nn.Module) -> bool:
     )
 
 
-def _cut_chain(chain: nn.Module) -> None:
-    """Checkpoint all stretches but the last, as torch's checkpoint_sequential does."""
+def _checkpoint_segments(chain: nn.Module) -> None:
+    """Checkpoint all segments except the last, as torch's checkpoint_sequential does."""
     layers = list(chain.children())
     length = math.ceil(len(layers) / math.isqrt(len(layers)))
-    stretches = [layers[i : i + length] for i in range(0, len(layers), length)]
+    segments = [layers[i : i + length] for i in range(0, len(layers), length)]
 
-    def run(stretch: list[nn.Module], x: Any) -> Any:
-        for layer in stretch:
+    def run(segment: list[nn.Module], x: Any) -> Any:
+        for layer in segment:
             x = layer(x)
         return x
 
     def forward(x: Any) -> Any:
-        for stretch in stretches[:-1]:
-            x = checkpoint(run, stretch, x, use_reentrant=False, preserve_rng_state=False)
-        return run(stretches[-1], x)
+        for segment in segments[:-1]:
+            x = checkpoint(run, segment, x, use_reentrant=False, preserve_rng_state=False)
+        return run(segments[-1], x)
 
     chain.forward = forward

@@ -1,14 +1,9 @@
-"""LSTM, GRU and plain recurrent layers as cuDNN runs them: one call a layer stack.
+"""Run composite operators as on a CUDA device, while the tensors are fake CPU tensors.
 
-cuDNN keeps a reserve for the backward pass (see `library.json`) and takes a workspace during
-each call; the cells of the CPU path would show up as many small tensors instead.
-
-
-The CUDA personality: composite operators replaced by what they become on a CUDA device.
-
-A trace runs on fake CPU tensors, so torch would take its CPU branches. While `cuda_dispatch`
-lasts, the composite operators whose CUDA branch allocates differently are registered anew; the
-originals come back afterwards, whatever happens.
+While `cuda_dispatch` is active, the operators whose CUDA branch allocates differently are replaced:
+attention, dropout, recurrent layers and autocast. LSTM, GRU and plain recurrent layers run as one
+cuDNN call per layer stack, with a reserve for the backward pass (see `library.json`) and a
+workspace; the cells of the CPU path would record many small tensors instead.
 """
 
 from __future__ import annotations
@@ -33,7 +28,7 @@ def _reserve_elements(kind: str, states: int) -> int:
 
 
 class _CudnnRnn(torch.autograd.Function):
-    """Allocates what `_cudnn_rnn` and its backward allocate; the values are never computed."""
+    """Allocates what `_cudnn_rnn` and its backward allocate, without computing values."""
 
     @staticmethod
     def forward(ctx: Any, layout: dict[str, Any], x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
@@ -152,7 +147,7 @@ _COMPOSITE = "CompositeImplicitAutograd"
 _FLASH_DTYPES = (torch.float16, torch.bfloat16)
 
 dispatch_lock = threading.RLock()
-"""Operators are registered for the whole process, so one trace at a time."""
+"""Operators are registered for the whole process, so only one trace runs at a time."""
 
 
 def _library() -> torch.library.Library:
@@ -161,10 +156,7 @@ def _library() -> torch.library.Library:
 
 
 class KernelChoices:
-    """What was chosen while a personality lasted.
-
-    `depend_on_gpu` tells whether an older or newer card would have taken another kernel.
-    """
+    """`depend_on_gpu`: whether GPUs of another generation would have run other kernels."""
 
     def __init__(self) -> None:
         self.depend_on_gpu = False
@@ -172,7 +164,7 @@ class KernelChoices:
 
 @contextmanager
 def cuda_dispatch(platform: Platform) -> Iterator[KernelChoices]:
-    """Take CUDA's branches for attention, dropout, recurrent layers and autocast meanwhile."""
+    """Register the CUDA branches of attention, dropout, recurrent layers and autocast."""
     choices = KernelChoices()
     fast_path = torch.backends.mha.get_fastpath_enabled()
     with dispatch_lock:
@@ -199,7 +191,7 @@ def _composites(platform: Platform, choices: KernelChoices) -> dict[str, Callabl
 
 
 def _dropout(x: Tensor, p: float, train: bool) -> Tensor:
-    """The fused kernel keeps a mask of one byte an element."""
+    """The fused kernel keeps a mask of one byte per element."""
     if not train or p == 0 or x.numel() == 0:
         return x
     result: Tensor = aten.native_dropout(x, p, train)[0]
@@ -207,7 +199,7 @@ def _dropout(x: Tensor, p: float, train: bool) -> Tensor:
 
 
 def _attention_for(platform: Platform, choices: KernelChoices) -> Callable[..., Tensor]:
-    """Scaled dot-product attention that picks the kernel of this card."""
+    """Scaled dot-product attention with the kernel of this GPU."""
 
     def attention(
         query: Tensor,

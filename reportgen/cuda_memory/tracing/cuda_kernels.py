@@ -1,14 +1,10 @@
-"""What CUDA kernels allocate besides their outputs, operator by operator.
+"""Tables of operators: what CUDA kernels allocate, and fast replacements of fake kernels.
 
-Each function here notes the outputs of one ATen call and the scratch memory around them, in the
-order in which the CUDA implementation asks for it. Sources: the kernels under
-aten/src/ATen/native/cuda and native/transformers/cuda of torch 2.6 to 2.11.
-
-
-Quick answers for operators whose fake kernels are slow: only shapes and types matter here.
-
-A fake batch norm runs through a Python decomposition and an in-place foreach operator through
-hundreds of tensors, to no effect on memory. Values are never computed in a fake run anyway.
+The functions of `CUDA_KERNELS` record the outputs of an ATen call and the scratch memory around
+them, in the order of the CUDA implementation. Sources: the kernels under
+aten/src/ATen/native/cuda and native/transformers/cuda of torch 2.6 to 2.11. Those of
+`FAKE_SHORTCUTS` give the shapes and types of operators whose fake kernels are slow: a fake batch
+norm runs a Python decomposition, an in-place foreach operator visits hundreds of tensors.
 """
 
 from __future__ import annotations
@@ -57,7 +53,7 @@ def _workspace(
 ) -> Request:
     """The request of one cuDNN call; `layout` is stride, padding, dilation, transposed, ....
 
-    A transposed convolution is the input gradient of the plain one, so its ends change places.
+    A transposed convolution is the input gradient of the plain one, with `x` and `y` swapped.
     """
     stride, padding, dilation, transposed = layout[:4]
     if transposed:
@@ -113,7 +109,7 @@ def _sort(recorder: StorageRecorder, args: Args, result: Any) -> None:
 
 
 def _scan(recorder: StorageRecorder, args: Args, result: Any) -> None:
-    """Scans through cub keep a few bytes a tile; only whole-tensor scans use it."""
+    """Scans through cub take a few bytes per tile; only scans of one dimension use it."""
     recorder.outputs(result)
     if args[0].dim() == 1:
         recorder.scratch(args[0].numel() // 128 + 1024)
@@ -182,7 +178,7 @@ Tensor = torch.Tensor
 
 
 def _batch_norm(args: tuple[Any, ...]) -> Any:
-    """Output, saved mean and inverse deviation, these empty outside training and fp32 in it."""
+    """Output, saved mean and inverse deviation; the latter are fp32 in training, else empty."""
     x, training = args[0], args[5]
     channels = x.shape[1] if training else 0
     dtype = torch.float32 if x.element_size() < 4 else x.dtype
@@ -204,7 +200,7 @@ def _like_second(args: tuple[Any, ...]) -> Any:
 
 
 def _in_place(args: tuple[Any, ...]) -> Any:
-    """The operand itself; scalars keep their values, because optimizers read their steps."""
+    """The operand itself; scalars are computed, because optimizers read their step counts."""
     return args[0] if args[0].dim() else NotImplemented
 
 

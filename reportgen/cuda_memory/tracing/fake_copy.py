@@ -1,7 +1,4 @@
-"""A fake mode for models that call their modules in threads of their own.
-
-A stand-in for the model: the same modules over fake tensors, so the model stays untouched.
-"""
+"""Fake copies of a model and its inputs: the same modules over tensors without data."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from ..errors import UntraceableModelError
 
 
 class _State(threading.local):
-    """What torch's mode keeps of the thread that is in it, and so belongs to that thread."""
+    """The state of torch's fake mode, one per thread."""
 
     def __init__(self) -> None:
         self.in_kernel = False
@@ -30,10 +27,10 @@ class _State(threading.local):
 
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """torch's fake mode with a state for each thread.
+    """A `FakeTensorMode` with separate state for each thread.
 
-    In torch's all threads share it: one that runs an operator while another is in a kernel fails,
-    or sees its tensors on the meta device.
+    In torch's mode the threads share it: an operator that runs while another thread is in a kernel
+    fails, or its tensors appear on the meta device.
     """
 
     supports_higher_order_operators = True
@@ -43,7 +40,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         super().__init__(allow_non_fake_inputs=True)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operator; some of higher order know torch's mode by its very class."""
+        """Run one operator; some higher-order operators look up the exact class of the mode."""
         if isinstance(func, HigherOrderOperator):
             from torch._higher_order_ops.utils import registered_hop_fake_fns
 
@@ -54,7 +51,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 
     @property
     def in_kernel_invocation(self) -> bool:
-        """Whether this thread computes with meta tensors now."""
+        """Whether this thread is inside a meta kernel."""
         return self._state.in_kernel
 
     @in_kernel_invocation.setter
@@ -63,7 +60,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 
     @property
     def enter_stack(self) -> list[Any]:
-        """How this thread came into the mode, once for every time."""
+        """The entries of this thread into the mode."""
         return self._state.entered
 
     @enter_stack.setter
@@ -78,9 +75,9 @@ LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def fake_copy(model: nn.Module, fake: FakeMode, *, precision: str) -> nn.Module:
-    """A copy of the model whose parameters and buffers are fake CPU tensors.
+    """Copy the model with fake CPU tensors as parameters and buffers.
 
-    No weight is read or copied, so weights may be real, on `meta`, or larger than memory. Tied
+    No weight is read, so weights may be real, on `meta`, or larger than memory. Tied
     weights stay tied. In pure low precision floating tensors take that type.
     """
     _check_supported_on_cuda(model)
@@ -97,18 +94,18 @@ def fake_copy(model: nn.Module, fake: FakeMode, *, precision: str) -> nn.Module:
 def _check_supported_on_cuda(model: nn.Module) -> None:
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         raise UntraceableModelError(
-            "the model has lazy parameters without a shape", "run it once on an example input"
+            "the model has uninitialized lazy parameters", "run it once on an example input"
         )
     for module in nn.Module.modules(model):
         if ".ao.nn.quantized" in type(module).__module__:
             raise UntraceableModelError(
-                f"{type(module).__name__} is a quantized layer for CPUs without a CUDA kernel",
-                "estimate the model before it is quantized",
+                f"{type(module).__name__} is a quantized CPU layer without a CUDA kernel",
+                "estimate the model before quantization",
             )
 
 
 class _Converter:
-    """Fake tensors for real or meta ones; tensors that share a storage still share it."""
+    """Converts real or meta tensors to fake ones; shared storages stay shared."""
 
     def __init__(self, fake: FakeMode, dtype: torch.dtype | None) -> None:
         self._fake = fake
@@ -144,7 +141,7 @@ def _state(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _rebuilt(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """A structural copy for models that deepcopy refuses: other attributes are shared."""
+    """A structural copy for models that deepcopy cannot copy; other attributes are shared."""
     known = memo.get(id(model))
     if isinstance(known, nn.Module):
         return known
@@ -166,9 +163,9 @@ def _rebuilt(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
 def fake_inputs(
     make_inputs: MakeInputs, batch: int, fake: FakeMode, *, precision: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Example inputs as fake CPU tensors, whatever device and kind `make_inputs` gives.
+    """Example inputs as fake CPU tensors.
 
-    It is called inside the fake mode first, so that a large batch costs nothing.
+    `make_inputs` runs in the fake mode first, so that a large batch takes no memory.
     """
     try:
         with fake:
@@ -179,7 +176,7 @@ def fake_inputs(
 
 
 def real_inputs(make_inputs: MakeInputs, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What `make_inputs` gives outside any mode; its failure is the caller's to fix."""
+    """The inputs that `make_inputs` returns outside of any mode."""
     try:
         return make_inputs(batch)
     except Exception as err:
@@ -190,7 +187,7 @@ def real_inputs(make_inputs: MakeInputs, batch: int) -> tuple[tuple[Any, ...], d
 
 
 def new_fake_inputs(value: Any, fake: FakeMode, precision: str = "fp32") -> Any:
-    """Nested inputs with every tensor made anew as a fake CPU tensor of that shape and type."""
+    """Nested inputs with a new fake CPU tensor in place of each tensor."""
     if isinstance(value, Tensor):
         return _new_fake_tensor(value, fake, LOW_PRECISION.get(precision))
     if isinstance(value, (list, tuple)):
@@ -213,7 +210,7 @@ def _new_fake_tensor(tensor: Tensor, fake: FakeMode, dtype: torch.dtype | None) 
 
 
 def real_copy(model: nn.Module, precision: str) -> nn.Module:
-    """A copy to compute with, in the step's precision where that is a low one."""
+    """A copy of the model, in bf16 or fp16 for the pure low precisions."""
     made = copy.deepcopy(model)
     return made.to(LOW_PRECISION[precision]) if precision in LOW_PRECISION else made
 
@@ -222,7 +219,7 @@ def clone_inputs(value: Any, precision: str) -> Any:
     """Nested real inputs with every tensor copied, floating ones in the step's precision."""
     if isinstance(value, torch.Tensor):
         low = LOW_PRECISION.get(precision) if value.is_floating_point() else None
-        with torch.no_grad():  # a recorder must see the copy alone, and `detach` shows the original
+        with torch.no_grad():  # `detach` would show the original to the recorder
             return torch.empty_like(value, dtype=low, requires_grad=False).copy_(value)
     if isinstance(value, (list, tuple)):
         return type(value)(clone_inputs(item, precision) for item in value)
@@ -233,13 +230,13 @@ def clone_inputs(value: Any, precision: str) -> Any:
 
 @contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """No warnings of the model's, no complaints of fake tensors: what fails is told in words."""
-    complaints = logging.getLogger("torch._subclasses.fake_tensor")
-    level = complaints.level
-    complaints.setLevel(logging.CRITICAL)
+    """Suppress warnings, and the log of fake tensors; errors are reported as exceptions."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        complaints.setLevel(level)
+        log.setLevel(level)

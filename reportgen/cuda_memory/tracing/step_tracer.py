@@ -40,8 +40,8 @@ from .storage_recorder import StorageRecorder
 from .train_loop import Batch, run_inference, run_training
 
 _THREADS = (
-    "the model runs modules in threads: they are estimated one after the other; running at the same "
-    "time takes more, for example a cuBLAS workspace per thread"
+    "the model runs modules in threads: they are estimated one after the other, but "
+    "overlapping modules need more memory, such as a cuBLAS workspace per thread"
 )
 CPU_RUN_BATCH = 2
 CPU_RUN_BYTES_LIMIT = 4 << 30
@@ -250,12 +250,14 @@ class StepTracer:
         held = [*self._model.parameters(), *nn.Module.buffers(self._model)]
         if any(tensor.is_meta for tensor in held):
             raise UntraceableModelError(
-                f"the model cannot run on fake tensors ({_first_line(self._error)}) and has no weights for a CPU run",
+                f"the model cannot run on fake tensors ({_first_line(self._error)}) "
+                "and has no weights for a CPU run",
                 "load the model with its weights",
             )
         if sum(p.numel() * p.element_size() for p in held) > CPU_RUN_BYTES_LIMIT:
             raise UntraceableModelError(
-                f"the model cannot run on fake tensors ({_first_line(self._error)}) and is too large for a CPU run",
+                f"the model cannot run on fake tensors ({_first_line(self._error)}) "
+                "and is too large for a CPU run",
                 "estimate the part of it that does not read values",
             )
 

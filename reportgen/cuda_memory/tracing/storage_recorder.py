@@ -1,11 +1,4 @@
-"""Tell when autograd would add two gradients in place.
-
-Where a tensor is used twice, the engine sums the two gradients; into the first one, if nobody
-else holds it. Under a dispatch mode it always makes a new tensor, so the recorder undoes that.
-
-
-A dispatch mode that writes down every storage a step creates and drops, in order.
-"""
+"""A dispatch mode that records every storage that a step creates and frees, in order."""
 
 from __future__ import annotations
 
@@ -29,9 +22,11 @@ _ADD = aten.add.Tensor
 
 
 def adds_in_place(args: tuple[Any, ...], sole: tuple[int, int]) -> bool:
-    """Whether a sum in the backward pass would have gone into its first operand on CUDA.
+    """Whether autograd would sum two gradients in place, into the first one.
 
-    `sole` is `sole_owner_counts()`, which cannot be learned inside a backward pass.
+    The engine does so if nothing else references the first gradient. Under a dispatch mode it
+    always allocates a new tensor, which the recorder has to undo. `sole` is `sole_owner_counts()`,
+    which cannot be measured inside a backward pass.
     """
     if len(args) != 2 or not isinstance(args[1], Tensor) or torch.is_grad_enabled():
         return False
@@ -58,7 +53,7 @@ def _counts(tensor: Tensor) -> tuple[int, int]:
 
 @cache
 def sole_owner_counts() -> tuple[int, int]:
-    """What `_counts` shows for a gradient that only the engine holds, learned from such a one."""
+    """`_counts` of a gradient that only the engine references, measured on one."""
     seen: list[tuple[int, int]] = []
 
     class _Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -78,7 +73,7 @@ def sole_owner_counts() -> tuple[int, int]:
 
 
 def _observed(args: tuple[Any, ...]) -> tuple[int, int]:
-    """As deep in the call stack as `adds_in_place`, so that both see the same references."""
+    """As deep in the call stack as `adds_in_place`, so that both count the same references."""
     held, _other = args
     return _counts(held)
 
@@ -95,12 +90,12 @@ _SCALAR_SOURCES = {
 }
 _HARMLESS = {"alpha", "value", "non_blocking", "memory_format", "pin_memory"}
 """Keyword arguments that change neither shape nor type of a result."""
-_LONGEST_TURN_SECONDS = 1.0  # of a thread, before the next one starts beside it
+_LONGEST_TURN_SECONDS = 1.0  # a thread waits this long for its turn, then runs anyway
 _SCALAR_FACTORIES = {aten.zeros.default, aten.empty.memory_format}
 
 
 class _Record:
-    """An allocation whose category is still open."""
+    """An allocation whose category may still change."""
 
     __slots__ = ("category", "op", "path", "request", "size_bytes")
 
@@ -115,7 +110,7 @@ class _Record:
 
 
 class _Running(threading.local):
-    """The modules that run in this thread, outermost first, and what ends with the outermost."""
+    """The modules running in this thread, outermost first; `visit` ends with the outermost."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -123,15 +118,15 @@ class _Running(threading.local):
 
 
 class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees each ATen call below autograd and notes new storages, scratch memory and frees.
+    """Records the new storages, scratch memory and frees of each ATen call below autograd.
 
-    `kernels` maps an ATen overload to the function that notes what its CUDA kernel allocates, for
-    operators whose CUDA kernel asks for more than its outputs; `shortcuts` answer for slow fake
-    operators, and `answers` for those that depend on values. `scalars_stay_on_host` passes over
-    zero-dimensional factories in the optimizer, which torch keeps on the CPU.
+    `kernels` maps an ATen overload to the function that records the allocations of its CUDA kernel,
+    for kernels that allocate more than their outputs; `shortcuts` replace slow fake operators, and
+    `values` the results of data-dependent ones. `scalars_stay_on_host` ignores zero-dimensional
+    factories in the optimizer, which torch keeps on the CPU.
 
-    A mode sees one thread. Where the model calls modules in threads of its own, the recorder goes
-    there with them, and they take turns; `ran_in_threads` tells that it did.
+    A dispatch mode is active in one thread only. If the model calls modules in other threads, the
+    recorder enters itself there and runs them one at a time; `ran_in_threads` is True then.
     """
 
     def __init__(
@@ -154,7 +149,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._live: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
         self._running = _Running()
-        self._home = threading.get_ident()
+        self._main_thread = threading.get_ident()
         self._turn = threading.Lock()
         self._one_at_a_time = threading.RLock()
         self.ran_in_threads = False
@@ -196,14 +191,14 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
     def mark(self, phase: str) -> None:
-        """Start a phase; what the forward pass left alive when backward starts is saved."""
+        """Start a phase; temporaries alive at the start of backward become saved activations."""
         if phase == "backward":
             self._mark_saved()
         self._phase = phase
         self._marks.append((len(self._events), phase))
 
     def outputs(self, result: Any) -> None:
-        """Note the new storages among the results, in order."""
+        """Record the new storages among the results, in order."""
         if isinstance(result, Tensor):
             self.output(result)
         elif isinstance(result, (list, tuple)):
@@ -211,7 +206,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.outputs(item)
 
     def output(self, tensor: Tensor) -> None:
-        """Note one tensor's storage, unless it is already known."""
+        """Record the storage of a tensor, unless it is already known."""
         if tensor.layout is not torch.strided:
             return
         storage = tensor.untyped_storage()
@@ -221,22 +216,22 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
 
     def scratch(self, size_bytes: int) -> None:
-        """Note memory that a kernel takes and gives back within its call."""
+        """Record memory that a kernel allocates and frees within its call."""
         if size_bytes > 0:
             index = self._add(_Record(size_bytes, "temporary", self._path(), self._op))
             self._events.append(~index)
 
     def request(self, request: Request, *, category: str = "workspace") -> None:
-        """Note memory that a library takes and gives back within a call."""
+        """Record memory that a library allocates and frees within a call."""
         index = self._add(_Record(0, category, self._path(), self._op, request))
         self._events.append(~index)
 
     def request_once(self, rule: str) -> None:
-        """Note memory that a library keeps per thread: the backward pass runs in its own.
+        """Record memory that a library keeps per thread; the backward pass runs in its own thread.
 
-        Threads of the model's own, one after the other, hand it on.
+        Threads of the model run one after the other, so they share it.
         """
-        key = (rule, self.in_backward, threading.get_ident() == self._home)
+        key = (rule, self.in_backward, threading.get_ident() == self._main_thread)
         if key not in self._kept:
             self._kept.add(key)
             self._add(_Record(0, "workspace", "", self._op, Request(rule=rule)))
@@ -247,7 +242,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._phase == "backward"
 
     def declare(self, tensors: Iterable[tuple[str, Tensor]], category: str) -> None:
-        """Note tensors that exist before the step; the name's parent is the module path."""
+        """Record tensors that exist before the step; the parent of the name is the module path."""
         for name, tensor in tensors:
             storage = tensor.untyped_storage()
             if storage._cdata not in self._live:
@@ -255,14 +250,14 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._begin(storage, _Record(storage.nbytes(), category, path, "load"))
 
     def relabel(self, tensors: Iterable[Tensor], category: str) -> None:
-        """Give the blocks of these tensors their final category."""
+        """Set the category of the blocks of these tensors."""
         for tensor in tensors:
             index = self._live.get(tensor.untyped_storage()._cdata)
             if index is not None:
                 self._records[index].category = category
 
     def relabel_gradients(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Gradients belong to the module that owns their parameter."""
+        """Assign gradients to the module of their parameter."""
         for name, parameter in named:
             if parameter.grad is None:
                 continue
@@ -272,7 +267,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._records[index].path = name.rpartition(".")[0]
 
     def trace(self, *, batch: int, method: str, notes: tuple[str, ...]) -> MemoryTrace:
-        """What was recorded, as a value."""
+        """The recorded trace."""
         allocations = tuple(
             Allocation(
                 size_bytes=record.size_bytes,
@@ -293,20 +288,20 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
 
     def stop(self) -> None:
-        """Forget the storages that are still alive, so that their end is not recorded."""
+        """Stop recording frees of the storages that are still alive."""
         self._references.clear()
         self._live.clear()
 
     @contextmanager
     def module_paths(self, model: nn.Module) -> Iterator[None]:
-        """While this lasts, know which module is running; the hooks are global, not the model's."""
+        """Track which module is running, with global hooks: those of the model stay unchanged."""
         names = {id(module): name for name, module in model.named_modules()}
 
         running = self._running
 
         def enter(module: nn.Module, _args: Any) -> None:
-            if not running.paths and threading.get_ident() != self._home:
-                running.visit.enter_context(self._away())
+            if not running.paths and threading.get_ident() != self._main_thread:
+                running.visit.enter_context(self._in_other_thread())
             inherited = running.paths[-1] if running.paths else ""
             running.paths.append(names.get(id(module), inherited))
 
@@ -329,8 +324,8 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             running.paths.clear()
 
     @contextmanager
-    def _away(self) -> Iterator[None]:
-        """Record another thread; a module that waits for another one's is not waited for."""
+    def _in_other_thread(self) -> Iterator[None]:
+        """Record another thread, one at a time, but without deadlock if modules wait for others."""
         self.ran_in_threads = True
         is_my_turn = self._turn.acquire(timeout=_LONGEST_TURN_SECONDS)
         try:

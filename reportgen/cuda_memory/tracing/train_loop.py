@@ -1,9 +1,4 @@
-"""A scalar to differentiate, out of whatever a model returns.
-
-The torch optimizer of a step, in the form that a CUDA run would take.
-
-The user's loop: load a batch, forward, loss, backward, optimizer step, and again.
-"""
+"""The step as users write it: forward, loss, backward, optimizer step."""
 
 from __future__ import annotations
 
@@ -22,7 +17,7 @@ Tensor = torch.Tensor
 
 
 def make_target(output: Any, loss: str | Loss) -> Tensor | None:
-    """The labels that cross-entropy needs, or None where the loss needs none.
+    """The labels for cross-entropy, or None for other losses.
 
     The classes are dimension 1 of an image or a row, the last dimension of a sequence.
     """
@@ -36,9 +31,9 @@ def make_target(output: Any, loss: str | Loss) -> Tensor | None:
 
 
 def scalar_loss(output: Any, target: Tensor | None, loss: str | Loss) -> Tensor:
-    """The loss, a tensor of one element; a loss that the model computes itself comes first.
+    """The loss, a tensor of one element; that of the model itself takes precedence.
 
-    Where cross-entropy does not apply to the output's shape, its mean is taken.
+    If cross-entropy does not apply to the shape of the output, the loss is its mean.
     """
     if callable(loss):
         return _checked(loss(output))
@@ -56,7 +51,7 @@ def scalar_loss(output: Any, target: Tensor | None, loss: str | Loss) -> Tensor:
 
 
 def scalar_of(output: Any) -> Tensor | None:
-    """The loss that the output already holds: its `loss`, or a dict of scalar losses summed."""
+    """The loss in the output: its `loss`, or the sum of a dict of scalar losses."""
     own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if isinstance(own, Tensor) and own.numel() == 1:
         return own
@@ -70,12 +65,12 @@ def scalar_of(output: Any) -> Tensor | None:
 
 
 def main_tensor(output: Any) -> Tensor:
-    """The first floating tensor of the output: its logits, in the models people train."""
+    """The first floating-point tensor of the output, usually the logits."""
     for tensor in _floats(output):
         return tensor
     raise StepError(
-        f"the output, a {type(output).__name__}, has no floating tensor to make a loss of",
-        "give a loss function of the output",
+        f"the output, a {type(output).__name__}, has no floating-point tensor for a loss",
+        "pass a loss function of the output",
     )
 
 
@@ -107,7 +102,7 @@ def _checked(value: Any) -> Tensor:
     if isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad:
         return value
     raise StepError(
-        "the loss is not one number that depends on the parameters",
+        "the loss is not a scalar that depends on the parameters",
         "return a scalar tensor computed from the model's output",
     )
 
@@ -128,8 +123,8 @@ _FUSED = ("sgd", "momentum", "nesterov", "adam", "adamw", "adagrad")
 def make_optimizer(parameters: Iterable[nn.Parameter], step: Step) -> torch.optim.Optimizer | None:
     """The optimizer of the step over the parameters that train; None without any.
 
-    Forms are always asked for by name, because torch takes the for-loop for CPU tensors and
-    foreach for CUDA tensors.
+    The implementation is always given explicitly, because torch defaults to the for-loop on CPU
+    tensors and to foreach on CUDA tensors.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if step.optimizer == "none" or not trained:
@@ -154,7 +149,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], step: Step) -> torch.opti
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> Iterable[torch.Tensor]:
-    """Everything the optimizer keeps between steps, of more than one element."""
+    """The state tensors of the optimizer, without scalars."""
     for state in optimizer.state.values():
         for value in state.values():
             if isinstance(value, torch.Tensor) and value.dim():
@@ -162,16 +157,16 @@ def state_tensors(optimizer: torch.optim.Optimizer) -> Iterable[torch.Tensor]:
 
 
 class Observer(Protocol):
-    """Who is told how far a step has come; `StorageRecorder` is one."""
+    """Receives the phases of a step; `StorageRecorder` is one."""
 
     def mark(self, phase: str) -> None:
         """Start a phase."""
 
     def relabel(self, tensors: Iterable[torch.Tensor], category: str) -> None:
-        """Name what these tensors are for."""
+        """Set the category of these tensors."""
 
     def relabel_gradients(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Name the gradients of these parameters."""
+        """Assign the gradients of these parameters to their modules."""
 
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
@@ -205,7 +200,7 @@ def run_training(
     step: Step,
     device: str = "cpu",
 ) -> None:
-    """Training iterations as people write them: locals live on into the next iteration."""
+    """Training iterations; as in user code, locals stay alive into the next iteration."""
     optimizer = make_optimizer(model.parameters(), step)
     scaler = _Scaler(device) if step.precision == "amp-fp16" else None
     named = list(model.named_parameters())
@@ -244,7 +239,7 @@ def run_training(
 
 
 class _Scaler:
-    """What `torch.amp.GradScaler` allocates: the scale, and a few scalars at each unscaling."""
+    """Allocates what `torch.amp.GradScaler` does: the scale, and scalars at each unscaling."""
 
     def __init__(self, device: str) -> None:
         self._scale = torch.full((1,), 65536.0, device=device)

@@ -53,7 +53,7 @@ def _own_lines(text: str) -> list[str]:
 
 def is_library_file(file: str) -> bool:
     """Whether a file is torch's, Python's or ours rather than the model's."""
-    if file.startswith(("<", str(Path(__file__).parents[1]))):
+    if file.startswith(("<", str(Path(__file__).parents[2]))):
         return True
     return "/site-packages/torch/" in file or ("/lib/python" in file and "-packages/" not in file)
 

@@ -15,15 +15,20 @@ from reportgen.errors import SectionError
 from reportgen.example_inputs import Examples, make_examples
 from reportgen.manifest import ModelSpec
 from reportgen.outcome import Skipped
-from reportgen.sections.behavior.batch_independence import probe_batch_independence
+from reportgen.sections.behavior.batch_independence import (
+    Batches,
+    batch_axes,
+    probe_batch_independence,
+)
 from reportgen.sections.behavior.determinism import probe_repetition
-from reportgen.sections.behavior.dimensions import Dimension, dimensions_of
 from reportgen.sections.behavior.dynamic_shapes import (
+    Dimension,
     Question,
     answer,
     asks_values,
     batches_probe,
     dimension_probe,
+    dimensions_of,
 )
 from reportgen.sections.behavior.fake_runs import (
     CannotRunError,
@@ -36,9 +41,7 @@ from reportgen.sections.behavior.fake_runs import (
 )
 from reportgen.sections.behavior.gradients import Trained, probe_training, reach_on_shapes
 from reportgen.sections.behavior.result import Behavior, Probe
-from reportgen.sections.behavior.runner import Bench, Cost, NotRunError, tensors_of
-from reportgen.sections.behavior.samples import Batches, batch_axes
-from reportgen.sections.behavior.time_budget import Budget
+from reportgen.sections.behavior.runner import Bench, Budget, Cost, NotRunError, tensors_of
 from reportgen.sections.behavior.train_eval import (
     different_modules,
     different_operators,

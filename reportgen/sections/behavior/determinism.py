@@ -12,8 +12,7 @@ from torch.utils import _pytree as pytree
 
 from reportgen.example_inputs import Examples
 from reportgen.pytree import named_tensors
-from reportgen.sections.behavior.comparison import how_far, is_finite, is_same
-from reportgen.sections.behavior.result import Probe, Verdict
+from reportgen.sections.behavior.result import Probe, Verdict, capitalized, listed, module_at
 from reportgen.sections.behavior.runner import (
     Bench,
     Leaves,
@@ -21,9 +20,11 @@ from reportgen.sections.behavior.runner import (
     Recording,
     copied,
     copies,
+    how_far,
+    is_finite,
+    is_same,
 )
 from reportgen.sections.behavior.state import Snapshot, version_of
-from reportgen.sections.behavior.wording import capitalized, listed, module_at
 
 _CLAIMS = {
     "repeatable": "Two evaluation passes give the same output",

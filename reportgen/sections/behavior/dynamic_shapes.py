@@ -1,24 +1,158 @@
-"""Other batches, lengths and resolutions: which run, and which are baked in."""
+"""Dynamic shapes: which batch sizes, lengths and resolutions run, and which are fixed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reportgen.example_inputs import Examples
+from reportgen.manifest import InputSpec, ModelSpec
 from reportgen.pytree import named_tensors
-from reportgen.sections.behavior.dimensions import Dimension
 from reportgen.sections.behavior.fake_runs import CannotRunError, FakeRun, Outcome, forms_of
-from reportgen.sections.behavior.result import OutputForm, Probe
+from reportgen.sections.behavior.result import OutputForm, Probe, Verdict, capitalized, forms, joined, listed
 from reportgen.sections.behavior.runner import Bench, NotRunError, PassFailedError, copied
-from reportgen.sections.behavior.wording import capitalized, forms, joined, listed
+
+_BATCH = "batch"
+_FLOATS = ("float32", "float16", "bfloat16", "float64", "complex64")
+_MAX_DIMENSIONS = 4
+
+Path = tuple[int | str, ...]
+"""Index of an input, then the indices and keys of a nested one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dimension:
+    """Axes of the inputs that change together.
+
+    Attributes:
+        label: `height and width`, `length`, or the name in the manifest.
+        size: the size in the manifest.
+        axes: the axes as (input, axis); empty for a named dimension.
+        name: the name in the manifest's `dims`; "" for a fixed number.
+        spatial: whether it is the height or width of an image.
+    """
+
+    label: str
+    size: int
+    axes: tuple[tuple[Path, int], ...] = ()
+    name: str = ""
+    spatial: bool = False
+
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes to try: a smaller one, the next larger one, a clearly larger one."""
+        if self.spatial and self.size >= 96:
+            near = (self.size - 32, self.size + 1, self.size + 32)
+        else:
+            near = (max(1, self.size // 2), self.size + 1, 2 * self.size)
+        return tuple(size for size in dict.fromkeys(near) if size != self.size)
+
+    def resized(self, spec: ModelSpec, size: int) -> ModelSpec:
+        """The model's manifest entry with this dimension set to `size`."""
+        if self.name:
+            return spec.model_copy(update={"dims": {**spec.dims, self.name: size}})
+        changed = tuple(
+            self._resized(item, (index,), size) for index, item in enumerate(spec.inputs)
+        )
+        return spec.model_copy(update={"inputs": changed})
+
+    def _resized(self, item: InputSpec, path: Path, size: int) -> InputSpec:
+        changed = {axis for place, axis in self.axes if place == path}
+        update: dict[str, object] = {}
+        if changed:
+            shape = item.shape or ()
+            update["shape"] = tuple(size if i in changed else dim for i, dim in enumerate(shape))
+        if item.items is not None:
+            update["items"] = tuple(
+                self._resized(part, (*path, index), size) for index, part in enumerate(item.items)
+            )
+        if item.fields is not None:
+            update["fields"] = {
+                key: self._resized(part, (*path, key), size) for key, part in item.fields.items()
+            }
+        return item.model_copy(update=update) if update else item
+
+
+def dimensions_of(spec: ModelSpec) -> tuple[Dimension, ...]:
+    """The dimensions to vary: named ones, then height, width and lengths, at most four.
+
+    The batch has its own probe. Features of a float vector and channels of an image are fixed by
+    the weights.
+    """
+    used = {dim for item in spec.inputs for dim in item.named_dims()}
+    found = [
+        Dimension(label=name, size=size, name=name)
+        for name, size in spec.dims.items()
+        if name in used and name != _BATCH
+    ]
+    numbered: dict[tuple[str, int, bool], list[tuple[Path, int]]] = {}
+    for path, item in _tensors(spec):
+        for label, axes, spatial in _numbered(item):
+            size = int((item.shape or ())[axes[0]])
+            numbered.setdefault((label, size, spatial), []).extend((path, a) for a in axes)
+    labels = Counter(label for label, _, _ in numbered)
+    for (label, size, spatial), places in numbered.items():
+        names = dict.fromkeys(_name(spec, path) for path, _ in places)
+        whole = label if labels[label] == 1 else f"{label} of {', '.join(names)}"
+        found.append(Dimension(label=whole, size=size, spatial=spatial, axes=tuple(places)))
+    return tuple(found[:_MAX_DIMENSIONS])
+
+
+def _name(spec: ModelSpec, path: Path) -> str:
+    """The name of an input: `images.0`."""
+    outermost = spec.inputs[int(path[0])].name or f"input{path[0]}"
+    return ".".join((outermost, *map(str, path[1:])))
+
+
+def _tensors(spec: ModelSpec) -> Iterator[tuple[Path, InputSpec]]:
+    for index, item in enumerate(spec.inputs):
+        yield from _below((index,), item)
+
+
+def _below(path: Path, item: InputSpec) -> Iterator[tuple[Path, InputSpec]]:
+    if item.shape is not None and item.file is None:
+        yield path, item
+    for index, part in enumerate(item.items or ()):
+        yield from _below((*path, index), part)
+    for key, part in (item.fields or {}).items():
+        yield from _below((*path, key), part)
+
+
+def _numbered(item: InputSpec) -> Iterator[tuple[str, tuple[int, ...], bool]]:
+    """Axes with a fixed number in the manifest, grouped by what changes together."""
+    shape = item.shape or ()
+    if item.dtype not in _FLOATS:
+        for axis in range(1, len(shape)):
+            if isinstance(shape[axis], int):
+                yield ("length" if axis == 1 else f"axis {axis}"), (axis,), False
+        return
+    image = len(shape) >= 4 or (len(shape) == 3 and shape[0] in (1, 3))
+    if image:
+        yield from _image_axes(shape)
+    elif len(shape) == 3:
+        for axis in range(3):
+            if isinstance(shape[axis], int):
+                yield f"axis {axis}", (axis,), False
+
+
+def _image_axes(shape: tuple[int | str, ...]) -> Iterator[tuple[str, tuple[int, ...], bool]]:
+    height, width = len(shape) - 2, len(shape) - 1
+    numbers = [axis for axis in (height, width) if isinstance(shape[axis], int)]
+    if len(numbers) == 2 and shape[height] == shape[width]:
+        yield "height and width", (height, width), True
+    else:
+        for axis in numbers:
+            yield ("height" if axis == height else "width"), (axis,), True
+    if len(shape) == 5 and isinstance(shape[2], int):
+        yield "depth", (2,), False
+
 
 _INDEXING = frozenset(
     ("aten.embedding", "aten.index", "aten.gather", "aten.index_select", "aten.take")
 )
 
 
-_STAY = "the outputs keep their shapes"
+_SAME_SHAPES = "the outputs keep their shapes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -26,26 +160,26 @@ class Question:
     """One other size to try.
 
     Attributes:
-        size: the batch, length, height and so on.
+        size: the batch size, length, height and so on.
         examples: inputs of this size.
-        samples: what a pass of them costs, in samples of the usual size.
-        dry: what a first pass gave, mostly on shapes alone; None where there is no twin.
+        samples: the cost of a pass, in samples of the manifest's size.
+        first_run: the outcome of the first pass, usually with fake tensors; None without one.
     """
 
     size: int
     examples: Examples
     samples: float
-    dry: Outcome | None
+    first_run: Outcome | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tried:
-    """The answer: the outputs' forms, or why it failed, or why it was not tried."""
+    """The outputs of another size, or the failure, or the reason why it was not tried."""
 
     size: int
     outputs: tuple[OutputForm, ...] | None = None
     failure: str = ""
-    refusal: str = ""
+    skip_reason: str = ""
     on_shapes: bool = False
 
     @property
@@ -56,39 +190,39 @@ class Tried:
             return f"{self.size}: runs{how}, {forms(self.outputs)}"
         if self.failure:
             return f"{self.size}: fails, {self.failure}"
-        return f"{self.size}: not tried, {self.refusal}"
+        return f"{self.size}: not tried, {self.skip_reason}"
 
 
-def asks_values(base: FakeRun) -> bool:
-    """Whether a pass looks up by index: shapes alone cannot say that an index is too large."""
+def uses_indexing(base: FakeRun) -> bool:
+    """Whether a pass looks up by index; fake tensors do not detect an index out of range."""
     return not _INDEXING.isdisjoint(base.recorder.operators)
 
 
-def answer(bench: Bench, question: Question, *, on_values: bool) -> Tried:
-    """Whether the model runs with another size; for real only where shapes do not tell."""
-    size, dry = question.size, question.dry
-    if isinstance(dry, CannotRunError) and not dry.needs_values:
-        return Tried(size=size, failure=dry.reason)
+def run_size(bench: Bench, case: Question, *, on_values: bool) -> Tried:
+    """Whether the model runs with another size; a real pass if fake tensors cannot decide it."""
+    size, first_run = case.size, case.first_run
+    if isinstance(first_run, CannotRunError) and not first_run.needs_values:
+        return Tried(size=size, failure=first_run.reason)
     on_shapes = (
-        Tried(size=size, outputs=dry.outputs, on_shapes=not dry.real)
-        if isinstance(dry, FakeRun)
+        Tried(size=size, outputs=first_run.outputs, on_shapes=not first_run.real)
+        if isinstance(first_run, FakeRun)
         else None
     )
     if on_shapes and not (on_values and on_shapes.on_shapes):
         return on_shapes
     try:
-        bench.pay(question.samples)
+        bench.reserve(case.samples)
     except NotRunError as reason:
-        return on_shapes or Tried(size=size, refusal=str(reason))
+        return on_shapes or Tried(size=size, skip_reason=str(reason))
     try:
-        outputs = named_tensors(bench.evaluate(copied(question.examples)))
+        outputs = named_tensors(bench.evaluate(copied(case.examples)))
     except PassFailedError as failure:
         return Tried(size=size, failure=failure.reason)
     return Tried(size=size, outputs=forms_of(outputs))
 
 
 def batches_probe(usual: int, tried: Sequence[Tried], single: Sequence[str]) -> Probe:
-    """Which batches run beside the `usual`; `single` are batch norms that one cannot train."""
+    """Which batch sizes run beside `usual`; `single` are batch norms that need two samples."""
     claim = "Any batch size runs"
     evidence = tuple(one.line for one in tried if one.outputs is None)
     if single and not any(one.failure and one.size == 1 for one in tried):
@@ -126,47 +260,48 @@ def batches_probe(usual: int, tried: Sequence[Tried], single: Sequence[str]) -> 
 def dimension_probe(
     dimension: Dimension, base: Sequence[OutputForm], tried: Sequence[Tried]
 ) -> Probe:
-    """Which other sizes of one dimension run, and whether the outputs follow."""
+    """Which other sizes of one dimension run, and whether the output shapes change."""
     label = dimension.label
     good = [str(one.size) for one in tried if one.outputs is not None]
     bad = [str(one.size) for one in tried if one.failure]
     name = capitalized(label) if not dimension.name else label
     lines = tuple(one.line for one in tried)
-    following = _following(base, tried) if not bad and good else ""
+    changes = _shape_changes(base, tried) if not bad and good else ""
     plural = " and " in label
+    verdict: Verdict
     if not good and not bad:
         verdict, sentence = "not run", f"No other {label} could be tried."
     elif not bad:
         verdict = "yes"
-        sentence = f"{name} can be {joined(good)} too; {following}."
+        sentence = f"{name} can be {joined(good)} too; {changes}."
     elif not good:
         verdict = "no"
         sentence = f"{name} {'are' if plural else 'is'} fixed: only {dimension.size} runs, "
         sentence += f"not {joined(bad)}."
     else:
         verdict = "no"
-        sentence = f"{name} can be {joined(good)} and not {joined(bad)}; {_following(base, tried)}."
+        sentence = f"{name} can be {joined(good)} and not {joined(bad)}; {_shape_changes(base, tried)}."
     return Probe(
         name=f"size_{label.replace(' ', '_')}",
         claim=f"Other sizes of {label}",
-        verdict="yes" if verdict == "yes" else "no" if verdict == "no" else "not run",
+        verdict=verdict,
         sentence=sentence,
-        evidence=lines[:1] if bad and not good else () if following == _STAY else lines,
+        evidence=lines[:1] if bad and not good else () if changes == _SAME_SHAPES else lines,
         where=(label,),
         expected=False,
     )
 
 
-def _following(base: Sequence[OutputForm], tried: Sequence[Tried]) -> str:
-    """Whether outputs change their shapes with the inputs'."""
+def _shape_changes(base: Sequence[OutputForm], tried: Sequence[Tried]) -> str:
+    """Which output shapes change with the input size, as a phrase."""
     shapes = {form.key: form.shape for form in base}
-    following: dict[str, None] = {}
+    changes: dict[str, None] = {}
     for one in tried:
         for form in one.outputs or ():
             if shapes.get(form.key) != form.shape:
-                following[form.key or "the output"] = None
-    if not following:
-        return _STAY
-    if len(following) >= len(shapes):
+                changes[form.key or "the output"] = None
+    if not changes:
+        return _SAME_SHAPES
+    if len(changes) >= len(shapes):
         return "the output shapes change too"
-    return f"the shape of {listed(list(following), 3)} follows"
+    return f"the shape of {listed(list(changes), 3)} follows"

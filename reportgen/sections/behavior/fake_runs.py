@@ -1,11 +1,11 @@
-"""Passes for questions about shapes and operators: on a fake copy without data where that works."""
+"""Recorded passes for shapes and operators: with fake tensors if possible, else on the model."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from traceback import extract_tb
@@ -33,7 +33,7 @@ _NEEDS_VALUES = (
     DataDependentOutputException,
     DynamicOutputShapeException,
     GuardOnDataDependentSymNode,
-    NotImplementedError,  # torch has no fake form of something; the model's own is found again
+    NotImplementedError,  # an operator without fake kernel; if the model raises it, a real pass fails too
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
     ValuesNeededError,
@@ -41,45 +41,46 @@ _NEEDS_VALUES = (
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _OWN = f"{Path(__file__).parents[2]}{os.sep}"
 
-_WORK_OF_A_DRY_OPERATOR = 50 * 10**6
-"""What a core computes while an operator's shapes are worked out: about a millisecond's worth."""
+_WORK_PER_FAKE_OPERATOR = 50 * 10**6
+"""Operations that one core does in the time of one fake operator, about a millisecond."""
 
 Kind = Literal["evaluation", "training", "backward"]
-"""How to run: in evaluation mode, in training mode, or there and with a graph for a backward."""
+"""`backward` is a pass in training mode followed by a backward pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Wish:
-    """A pass that is wanted; one that is not counted only answers whether and with what shapes.
+    """The inputs and the mode of one pass.
 
-    Counting switches fused kernels off, so that a recurrent network runs step by step.
+    If not `count_operators`, only success and output shapes are recorded. Counting disables fused
+    kernels, so that a recurrent network runs step by step.
     """
 
     examples: Examples
     kind: Kind = "evaluation"
-    counted: bool = True
+    count_operators: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FakeRun:
-    """What a pass showed, without its values."""
+    """Shapes, operators and module calls of one pass, without values."""
 
     outputs: tuple[OutputForm, ...]
     recorder: Recorder
     running: Running
     saved_bytes: int
-    read: frozenset[str] = frozenset()  # parameters, by name; none where nothing was counted
-    reached: frozenset[str] | None = None  # those with a gradient; None without a backward pass
+    read: frozenset[str] = frozenset()  # names of parameters; empty if nothing was counted
+    reached: frozenset[str] | None = None  # parameters with a gradient; None without backward pass
     real: bool = False
 
 
 class CannotRunError(Exception):
-    """A pass that failed.
+    """A forward or backward pass failed.
 
     Attributes:
-        reason: why, in one line, with the place in the code where it is known.
-        path: the module that was running; "" for the model's own forward.
-        needs_values: whether it failed only because there was no data.
+        reason: the error in one line, with module, file and line.
+        path: the module that was running; "" for the model itself.
+        needs_values: whether it failed because fake tensors have no values.
     """
 
     def __init__(self, error: BaseException, path: str) -> None:
@@ -96,46 +97,46 @@ Outcome = FakeRun | CannotRunError
 
 
 def run_all_fake(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outcome]:
-    """Every wish on one fake_copy, in order; empty where there is no twin or the first wish fails.
+    """Run every request on one fake copy, in order; {} if copying or the first request fails.
 
-    Shapes cost as much for every size. A wish that is not counted runs on the lent model where
-    arithmetic is cheaper than that.
-    A model may keep something of one pass for the next, a table of positions for example. Where
-    it did, a pass that failed, or that is to be compared with the first, has a fresh twin.
+    Fake passes take the same time for every size. A request without operator counts runs on the
+    model itself if that is faster.
+    A model may cache something, such as a position table. After such a pass, failed passes and
+    passes in training mode are repeated on a fresh copy.
     """
     calls = tuple((wish.examples.args, wish.examples.kwargs) for wish in wishes.values())
     found: dict[str, Outcome] = {}
-    doubtful: list[str] = []
+    repeat: list[str] = []
     cheap: list[str] = []
     usual = next(iter(wishes.values()))
     try:
-        with fake_copy(model, (calls, {})) as (double, (copies, _)):
-            fresh = _held(double)
+        with fake_copy(model, (calls, {})) as (fake, (copies, _)):
+            fresh = _held(fake)
             for (name, wish), (args, kwargs) in zip(wishes.items(), copies, strict=True):
-                if not wish.counted and _is_cheap(found, usual, wish):
+                if not wish.count_operators and _is_cheap(found, usual, wish):
                     cheap.append(name)
                     continue
-                used = _held(double) != fresh
-                found[name] = run_once(double, args, kwargs, wish)
+                used = _held(fake) != fresh
+                found[name] = run_once(fake, args, kwargs, wish)
                 failed = isinstance(found[name], CannotRunError)
                 if len(found) == 1 and failed:
                     return {}
                 if used and (failed or wish.kind != "evaluation"):
-                    doubtful.append(name)
-    except Exception:  # a model that cannot be copied: there is no fake_copy
+                    repeat.append(name)
+    except Exception:  # the model cannot be copied to fake tensors
         return {}
-    found |= {name: run_fake(model, wishes[name]) for name in doubtful}
+    found |= {name: run_fake(model, wishes[name]) for name in repeat}
     return found | {name: run_real(model, wishes[name]) for name in cheap}
 
 
 def _is_cheap(found: Mapping[str, Outcome], usual: Wish, wish: Wish) -> bool:
-    """Whether the real pass takes less time than the same pass on shapes."""
+    """Whether the real pass is faster than the fake one."""
     first = next(iter(found.values()))
     if isinstance(first, CannotRunError):
         return False
     growth = _numbers(wish.examples) / max(1, _numbers(usual.examples))
-    dry = _WORK_OF_A_DRY_OPERATOR * first.recorder.operators.total()
-    return first.recorder.work * growth < dry
+    fake_work = _WORK_PER_FAKE_OPERATOR * first.recorder.operators.total()
+    return first.recorder.work * growth < fake_work
 
 
 def _numbers(examples: Examples) -> int:
@@ -143,7 +144,7 @@ def _numbers(examples: Examples) -> int:
 
 
 def _held(model: nn.Module) -> list[tuple[str, int, int]]:
-    """What the modules hold beside their registered tensors: names, identities and lengths."""
+    """Name, id and length of every plain attribute of the modules."""
     return [
         (name, id(value), len(value) if isinstance(value, list | dict) else 0)
         for module in modules_of(model)
@@ -153,38 +154,43 @@ def _held(model: nn.Module) -> list[tuple[str, int, int]]:
 
 
 def run_fake(model: nn.Module, wish: Wish) -> Outcome:
-    """One wish on a fake copy of its own."""
+    """Run one request on a new fake copy."""
     arguments = wish.examples.args, wish.examples.kwargs
-    with fake_copy(model, arguments) as (double, (args, kwargs)):
-        return run_once(double, args, kwargs, wish)
+    with fake_copy(model, arguments) as (fake, (args, kwargs)):
+        return run_once(fake, args, kwargs, wish)
 
 
 def run_real(model: nn.Module, wish: Wish) -> Outcome:
-    """One wish on the model itself, which is given back as it was."""
-    with eval_mode(model, (wish.examples.args, wish.examples.kwargs)) as (borrowed, (args, kwargs)):
-        outcome = run_once(borrowed, args, kwargs, wish)
-    return replace(outcome, real=True) if isinstance(outcome, FakeRun) else outcome
+    """Run one request on the model itself; its state is restored."""
+    arguments = wish.examples.args, wish.examples.kwargs
+    with eval_mode(model, arguments) as (preserved, (args, kwargs)):
+        return run_once(preserved, args, kwargs, wish, real=True)
 
 
 def run_once(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], wish: Wish
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    wish: Wish,
+    *,
+    real: bool = False,
 ) -> Outcome:
-    """One watched pass of a fake copy or of a lent model."""
+    """One recorded pass of a fake copy or, if `real`, of the model."""
     set_mode(model, training=wish.kind != "evaluation")
     running, saved = Running(model), Saved(model)
     running.watchers.append(saved)
     recorder = Recorder(running)
-    seed_everything(0)  # else the numbers that a model draws differ between its modes
+    seed_everything(0)  # equal random numbers in both modes
     try:
         with torch.set_grad_enabled(wish.kind == "backward"), running.watching(), saved.watching():
             with ExitStack() as counting:
-                if wish.counted:
+                if wish.count_operators:
                     counting.enter_context(unfused_kernels(model))
                     counting.enter_context(recorder)
                 output = model(*args, **kwargs)
             leaves = named_tensors(output)
             reached = _reached(model, leaves) if wish.kind == "backward" else None
-    except Exception as error:  # the model's own; it becomes an answer
+    except Exception as error:  # any error of the model is a result
         return CannotRunError(error, running.path)
     return FakeRun(
         outputs=forms_of(leaves),
@@ -195,11 +201,12 @@ def run_once(
             name for name, p in model.named_parameters() if storage_of(p) in recorder.read
         ),
         reached=reached,
+        real=real,
     )
 
 
 def _reached(model: nn.Module, leaves: Mapping[str, Tensor]) -> frozenset[str] | None:
-    """Parameters to which a backward pass from all outputs comes; None where it fails."""
+    """Names of parameters with a gradient from any output; None if the backward pass fails."""
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     ends = [tensor for tensor in leaves.values() if tensor.requires_grad]
     if not ends or not trainable:
@@ -208,7 +215,7 @@ def _reached(model: nn.Module, leaves: Mapping[str, Tensor]) -> frozenset[str] |
         found = torch.autograd.grad(
             ends, list(trainable.values()), list(map(torch.ones_like, ends)), allow_unused=True
         )
-    except Exception:  # the model's own; what autograd keeps is known all the same
+    except Exception:  # `saved_bytes` is valid regardless
         return None
     pairs = zip(trainable, found, strict=True)
     return frozenset(name for name, gradient in pairs if gradient is not None)
@@ -227,7 +234,7 @@ def forms_of(leaves: Mapping[str, Tensor]) -> tuple[OutputForm, ...]:
 
 
 def place_in_code(error: BaseException) -> str:
-    """`, file.py:12` of the innermost frame that is neither torch's nor ours; "" for none."""
+    """`, file.py:12` of the innermost frame outside torch and reportgen; "" for none."""
     for frame in reversed(extract_tb(error.__traceback__)):
         if not frame.filename.startswith(("<", _TORCH, _OWN)):
             return f", {Path(frame.filename).name}:{frame.lineno}"
@@ -235,22 +242,22 @@ def place_in_code(error: BaseException) -> str:
 
 
 class Saved:
-    """Adds up what autograd keeps, each storage once, without parameters and buffers."""
+    """Sums the bytes that autograd saves: each storage once, without parameters and buffers."""
 
     def __init__(self, model: nn.Module) -> None:
         self.bytes = 0
         self._lock = Lock()
         self._seen = {storage_of(t) for t in (*model.parameters(), *buffers_of(model))}
-        self._alive: list[Tensor] = []  # a storage's address must not be given away meanwhile
+        self._alive: list[Tensor] = []  # otherwise a freed storage's address is reused
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Add up whatever is kept meanwhile."""
+        """Count tensors that autograd saves inside the context."""
         with torch.autograd.graph.saved_tensors_hooks(self._pack, _same):
             yield
 
     def elsewhere(self) -> AbstractContextManager[None]:
-        """The same in another thread."""
+        """The same context for another thread."""
         return self.watching()
 
     def _pack(self, tensor: Tensor) -> Tensor:

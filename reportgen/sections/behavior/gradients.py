@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from reportgen.example_inputs import Examples
 from reportgen.fake_model import set_mode
 from reportgen.pytree import named_tensors
-from reportgen.sections.behavior.comparison import how_far, is_finite
 from reportgen.sections.behavior.fake_runs import CannotRunError, FakeRun, Outcome, Saved
 from reportgen.sections.behavior.op_recorder import Recorder, Running, storage_of
-from reportgen.sections.behavior.result import Probe, Verdict
+from reportgen.sections.behavior.result import Probe, Verdict, capitalized, counted, listed
 from reportgen.sections.behavior.runner import (
     Bench,
     Leaves,
     NotRunError,
     PassFailedError,
     copied,
+    how_far,
+    is_finite,
 )
 from reportgen.sections.behavior.state import buffers_of, changed_names
-from reportgen.sections.behavior.wording import capitalized, counted, listed
 from reportgen.sources.weightless import seed_everything
 
 _CLAIMS = {

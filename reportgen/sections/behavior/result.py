@@ -1,9 +1,15 @@
-"""What the behavior section says of a model, as plain values."""
+"""The result of the behavior section, and phrases shared by the sentences of its probes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from reportgen.units import format_shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Shape = tuple[int, ...]
 Verdict = Literal["yes", "no", "not run"]
@@ -11,16 +17,16 @@ Verdict = Literal["yes", "no", "not run"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """One question put to the model by running it, and its answer.
+    """One property of the model, checked by running it.
 
     Attributes:
         name: the probe's key: `repeatable`, `batch_of_one`, `size_height_and_width`.
-        claim: what a `yes` says, as a heading.
-        verdict: whether it holds; `not run` where it could not be asked, with the reason.
-        sentence: the answer in one sentence.
-        evidence: what was seen, a line each.
-        where: the places in question: paths of modules, names of parameters, buffers or inputs.
-        expected: whether a sound model says yes; a `no` is only a property otherwise.
+        claim: the property that a `yes` confirms, as a heading.
+        verdict: whether the property holds; `not run` if it was not checked.
+        sentence: the answer in one sentence; the reason if `not run`.
+        evidence: observations, one line each.
+        where: paths of modules, or names of parameters, buffers, inputs or dimensions.
+        expected: whether a `no` is a problem; otherwise it is only a property.
     """
 
     name: str
@@ -36,25 +42,25 @@ class Probe:
 class OutputForm:
     """One tensor that a forward pass returns."""
 
-    key: str  # where in the output it stands; "" for an output that is one tensor
+    key: str  # path in the output structure; "" if the output is one tensor
     dtype: str
     shape: Shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mode:
-    """One forward pass of a tiny batch in evaluation or in training mode."""
+    """Counts of one forward pass of a small batch in evaluation or training mode."""
 
     outputs: tuple[OutputForm, ...]
     operators: int | None  # calls of operators, views included
-    written_bytes: int | None  # results of all operators that are no views and not in place
-    saved_bytes: int | None  # kept for the backward pass, parameters and buffers left out
+    written_bytes: int | None  # results of all operators, without views and in-place ones
+    saved_bytes: int | None  # saved for the backward pass, without parameters and buffers
     error: str = ""  # why the model does not run in this mode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorCounts:
-    """An operator that is called more often in one mode than in the other."""
+    """An operator with different numbers of calls in the two modes."""
 
     operator: str
     evaluation: int
@@ -63,7 +69,7 @@ class OperatorCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModuleGroup:
-    """Modules of one type that behave differently in training mode for one reason."""
+    """Modules of one type that differ in training mode for the same reason."""
 
     type: str
     reason: str
@@ -72,18 +78,18 @@ class ModuleGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Behavior:
-    """How the model behaves in its two modes and under every probe.
+    """Evaluation mode compared with training mode, and the result of every probe.
 
     Attributes:
-        batch: how many samples the probes run at once.
-        seed: of the inputs and of whatever the model draws.
-        method: `fake` where modes and sizes were compared on shapes alone.
+        batch: samples per pass.
+        seed: seed of the inputs and of the random operators.
+        method: `fake` if modes and sizes were compared with fake tensors.
         evaluation: a pass in evaluation mode.
         training: a pass in training mode.
-        operators: those whose number differs between the modes.
-        modules: those that behave differently in training mode.
-        changed_buffers: what a training pass changes, by name; None where none was run.
-        remarks: settings of dropout and normalization that surprise, a sentence each.
+        operators: operators whose number of calls differs between the modes.
+        modules: modules that behave differently in training mode.
+        changed_buffers: names of buffers that a training pass changes; None if none was run.
+        remarks: unusual settings of dropout and normalization, one sentence each.
         probes: in reading order.
     """
 
@@ -99,5 +105,44 @@ class Behavior:
     probes: tuple[Probe, ...]
 
     def probe(self, name: str) -> Probe | None:
-        """The probe called `name`; None where this model was not asked."""
+        """The probe called `name`; None if it does not apply to this model."""
         return next((probe for probe in self.probes if probe.name == name), None)
+
+
+_SHOWN_NAMES = 6
+
+
+def listed(names: Sequence[str], most: int = _SHOWN_NAMES) -> str:
+    """`a, b, c and 12 more`."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+def joined(words: Sequence[str]) -> str:
+    """`1, 2 and 3`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def capitalized(text: str) -> str:
+    """The text with an upper-case first letter, unless it begins with a module path or name."""
+    first = text.partition(" ")[0]
+    return text if any(mark in first for mark in "._") else text[:1].upper() + text[1:]
+
+
+def counted(number: int, word: str) -> str:
+    """`1 module`, `2 modules`; a phrase of several words gets `3 × phrase`."""
+    if " " in word:
+        return f"{number:,} × {word}"
+    return f"{number:,} {word}{'s' * (number != 1)}"
+
+
+def forms(outputs: Sequence[OutputForm]) -> str:
+    """`logits 2 × 10, aux 2 × 10`."""
+    return listed([f"{o.key or 'output'} {format_shape(o.shape)}" for o in outputs], 4)
+
+
+def module_at(model: nn.Module, path: str) -> str:
+    """`blocks.0.drop (Dropout)`; for the model itself, `the forward of Net itself`."""
+    if not path:
+        return f"the forward of {type(model).__name__} itself"
+    return f"{path} ({type(model.get_submodule(path)).__name__})"

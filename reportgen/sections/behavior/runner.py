@@ -1,8 +1,11 @@
-"""Real passes: the model itself on tiny batches, each with inputs of its own."""
+"""Runs the model on small batches within a work budget, and compares the outputs.
+
+The budget counts operations, not seconds, so that the same probes run on every machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,20 +19,45 @@ from reportgen.fake_model import set_mode
 from reportgen.pytree import named_tensors
 from reportgen.sections.behavior.fake_runs import CannotRunError
 from reportgen.sections.behavior.op_recorder import Running, paths_of
-from reportgen.sections.behavior.time_budget import Budget
 from reportgen.sources.weightless import seed_everything
+from reportgen.units import format_bytes, format_count
+
+WORK = 300 * 10**9
+"""Floating-point operations for all probes of one model; a few seconds on two cores."""
+MOST_BYTES = 3 * 2**30
+"""Limit for activations and gradients of one pass."""
+
+
+class Budget:
+    """The operations that the remaining probes may use."""
+
+    def __init__(self, work: int = WORK) -> None:
+        self._left = work
+
+    def reserve(self, work: int, held_bytes: int = 0) -> str:
+        """Subtract `work` operations; if that exceeds a limit, return the reason, else ""."""
+        if held_bytes > MOST_BYTES:
+            return f"it would need {format_bytes(held_bytes)} of memory"
+        if work > self._left:
+            return (
+                f"it would need {format_count(work)} operations, and {format_count(self._left)} "
+                "are left in this model's budget"
+            )
+        self._left -= work
+        return ""
+
 
 Leaves = dict[str, Tensor]
-Seen = Callable[[str, Leaves], None]
-"""Told of a finished call: the module's path and its results."""
+OnModuleCall = Callable[[str, Leaves], None]
+"""Called after every module call with the module's path and its outputs."""
 
 
 class NotRunError(Exception):
-    """A probe that cannot be asked, with the reason in words."""
+    """A probe was not run; the message is the reason."""
 
 
 class PassFailedError(NotRunError):
-    """A pass that the model could not do; `reason` says where and why."""
+    """A pass of a probe failed; `reason` gives the error and the module."""
 
     def __init__(self, error: Exception, path: str) -> None:
         self.reason = CannotRunError(error, path).reason
@@ -38,14 +66,14 @@ class PassFailedError(NotRunError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What one pass of one sample takes, in operations and in bytes written."""
+    """Cost of one sample in one forward pass: operations and bytes written."""
 
     work: int
     written_bytes: int
 
 
 class Bench:
-    """The model on loan, in evaluation mode, and the work that may still be spent on it."""
+    """Runs one model in evaluation mode and charges the work to its budget."""
 
     def __init__(
         self, model: nn.Module, *, batch: int, cost: Cost, budget: Budget, seed: int
@@ -56,24 +84,24 @@ class Bench:
         self._cost = cost
         self._budget = budget
 
-    def pay(self, samples: float, *, copies_of_results: int = 0, held_bytes: int = 0) -> None:
-        """Take the work of a forward pass of `samples` samples from the budget.
+    def reserve(self, samples: float, *, copies_of_results: int = 0, held_bytes: int = 0) -> None:
+        """Charge a forward pass of `samples` samples to the budget.
 
-        `copies_of_results` is for how many samples the results of all operators are kept.
+        The results of all operators are held for `copies_of_results` samples, `held_bytes` more.
 
         Raises:
-            NotRunError: it is too much.
+            NotRunError: the work or the memory exceeds the budget.
         """
         held_bytes += copies_of_results * self._cost.written_bytes
-        refusal = self._budget.refusal(round(samples * self._cost.work), held_bytes)
-        if refusal:
-            raise NotRunError(refusal)
+        reason = self._budget.reserve(round(samples * self._cost.work), held_bytes)
+        if reason:
+            raise NotRunError(reason)
 
     def evaluate(self, examples: Examples, seen: Seen | None = None, *, seeded: bool = True) -> Any:
-        """The output of a pass in evaluation mode, as the model gave it.
+        """The output of a pass in evaluation mode, unchanged.
 
         Raises:
-            PassFailedError: the model could not.
+            PassFailedError: the model raised.
         """
         set_mode(self.model, training=False)
         if seeded:
@@ -86,43 +114,43 @@ class Bench:
             raise PassFailedError(error, running.path) from error
 
     def outputs(self, examples: Examples, seen: Seen | None = None) -> Leaves:
-        """Copies of all tensors that a seeded pass on copied inputs returns.
+        """Copies of all output tensors of a seeded pass on copied inputs.
 
         Raises:
-            PassFailedError: the model could not.
+            PassFailedError: the model raised.
         """
         return copies(named_tensors(self.evaluate(copied(examples), seen)))
 
 
 class Recording:
-    """The results of every call, in the order in which the calls ended."""
+    """Records the outputs of every module call, in the order in which the calls return."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Leaves]] = []
 
     def __call__(self, path: str, results: Leaves) -> None:
-        """Keep copies of what a call returned."""
+        """Store copies of the outputs."""
         self.calls.append((path, copies(results)))
 
 
 def copies(leaves: Leaves) -> Leaves:
-    """The same tensors, which nobody else will write into."""
+    """Detached copies of the tensors."""
     return {key: tensor.detach().clone() for key, tensor in leaves.items()}
 
 
 def copied(examples: Examples) -> Examples:
-    """The same inputs, which a pass may write into."""
+    """A copy of the inputs; a pass may write into it."""
     return mapped(examples, Tensor.clone)
 
 
 def mapped(examples: Examples, change: Callable[[Tensor], Tensor]) -> Examples:
-    """The inputs with every tensor replaced by `change` of it."""
+    """The inputs with `change` applied to every tensor."""
     args, kwargs = pytree.tree_map_only(Tensor, change, (examples.args, examples.kwargs))
     return replace(examples, args=args, kwargs=kwargs)
 
 
 def tensors_of(examples: Examples) -> list[Tensor]:
-    """Every input tensor, in the order in which `mapped` changes them."""
+    """Every input tensor, in the order of `mapped`."""
     leaves = pytree.tree_leaves((examples.args, examples.kwargs))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
@@ -134,12 +162,108 @@ def _watched(model: nn.Module, seen: Seen | None) -> Iterator[None]:
         return
     paths = paths_of(model)
 
-    def tell(module: nn.Module, _: Any, output: Any) -> None:
+    def hook(module: nn.Module, _: Any, output: Any) -> None:
         if id(module) in paths:
             seen(paths[id(module)], named_tensors(output))
 
-    handle = nn.modules.module.register_module_forward_hook(tell)
+    handle = nn.modules.module.register_module_forward_hook(hook)
     try:
         yield
     finally:
         handle.remove()
+
+
+_TOLERANCES = {
+    torch.float64: 1e-9,
+    torch.complex128: 1e-9,
+    torch.float32: 1e-3,
+    torch.complex64: 1e-3,
+    torch.float16: 2e-2,
+    torch.bfloat16: 1e-1,
+}
+"""Relative to the largest element; kernels sum other batch sizes in a different order."""
+
+
+def is_same(a: Tensor, b: Tensor) -> bool:
+    """Whether shape, dtype and every element are equal; NaN equals NaN."""
+    if a.shape != b.shape or a.dtype != b.dtype or a.layout != b.layout:
+        return False
+    if a.is_quantized or a.layout != torch.strided:
+        a, b = _plain(a), _plain(b)
+    if not (a.is_floating_point() or a.is_complex()):
+        return torch.equal(a, b)
+    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def rounding_of(tensors: Iterable[Tensor]) -> float:
+    """The relative tolerance of the least precise dtype of `tensors`; 0 without floats."""
+    return max((_TOLERANCES.get(dtype, 0.0) for dtype in {t.dtype for t in tensors}), default=0.0)
+
+
+def is_close(a: Tensor, b: Tensor, *, share: float = 1.0, rounding: float = 0.0) -> bool:
+    """Whether the tensors are equal within rounding; integers and booleans must be equal.
+
+    Args:
+        a: a tensor.
+        b: the reference; its largest element scales the tolerance.
+        share: factor on the tolerance.
+        rounding: tolerance of the dtype that the model computes in, if less precise than `a`.
+    """
+    if is_same(a, b):
+        return True
+    if a.shape != b.shape or a.dtype != b.dtype or a.dtype not in _TOLERANCES:
+        return False
+    a, b = _plain(a), _plain(b)
+    finite = a.isfinite() & b.isfinite()
+    if not is_same(a[~finite], b[~finite]):
+        return False
+    limit = share * max(_TOLERANCES[a.dtype], rounding) * largest(b[finite])
+    return largest(a[finite] - b[finite]) <= limit
+
+
+def largest(tensor: Tensor) -> float:
+    """The largest absolute value; 0 if empty."""
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
+
+
+def distance(a: Tensor, b: Tensor) -> float | None:
+    """The largest finite difference; None for different shapes or booleans."""
+    if a.shape != b.shape or a.dtype == torch.bool or b.dtype == torch.bool:
+        return None
+    a, b = _plain(a), _plain(b)
+    wide = torch.complex128 if a.is_complex() or b.is_complex() else torch.float64
+    apart = a.to(wide) - b.to(wide)
+    return largest(apart[apart.isfinite()])
+
+
+def how_far(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> str:
+    """The outputs that differ by more than rounding, as text; "" for none.
+
+    Example: `logits by up to 0.53`.
+    """
+    if list(a) != list(b):
+        return "the output keys differ"
+    words = []
+    for key, tensor in a.items():
+        if is_close(tensor, b[key]):
+            continue
+        apart = distance(tensor, b[key])
+        by = f" by up to {apart:.2g}" if apart else ""
+        words.append(f"{key or 'the output'}{by}")
+    return ", ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor contains no NaN and no infinity."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    plain = _plain(tensor)
+    if plain.sum().isfinite():  # the fast check: NaN and infinity propagate into a sum
+        return True
+    return bool(plain.isfinite().all())  # finite elements may overflow the sum
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reportgen.sections.behavior.comparison import is_same
+from reportgen.sections.behavior.runner import is_same
 
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 _MOST_ITEMS = 200  # of a container that are looked at

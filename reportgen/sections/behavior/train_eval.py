@@ -8,8 +8,15 @@ from collections.abc import Iterator
 from torch import nn
 
 from reportgen.sections.behavior.fake_runs import CannotRunError, FakeRun, Outcome
-from reportgen.sections.behavior.result import Mode, ModuleGroup, OperatorCounts, Probe
-from reportgen.sections.behavior.wording import counted, forms, listed
+from reportgen.sections.behavior.result import (
+    Mode,
+    ModuleGroup,
+    OperatorCounts,
+    Probe,
+    counted,
+    forms,
+    listed,
+)
 
 _OTHER_NUMBERS = "passes different arguments to its operators"
 _BATCH_NORM = nn.modules.batchnorm._NormBase

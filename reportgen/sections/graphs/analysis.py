@@ -1,9 +1,9 @@
-"""How the three graphs of a context are read and drawn."""
+"""Traces the model once and draws its module, autograd and ONNX graphs."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ from reportgen.error_text import one_line
 from reportgen.errors import SectionError
 from reportgen.model_state import preserve_model_state
 from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_graph, no_gradient
+from reportgen.sections.graphs.dot import graphviz
 from reportgen.sections.graphs.draw import Drawer, file_writer
-from reportgen.sections.graphs.graphviz_runner import graphviz
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import onnx_graph
 from reportgen.sections.graphs.result import Drawing, Graphs, missing
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
     from reportgen.context import ModelContext, OnnxFileContext
 
-_BATCH = 2  # enough to draw, and no dimension of one to be squeezed away
-_CLASSIC = 40  # boxes up to which autograd is drawn node by node
-_TOLD = 3  # parameters named in a note
+_BATCH = 2  # with 1, `squeeze` would remove the batch dimension
+_FULL_AUTOGRAD_BOXES = 40  # a larger autograd graph has one box per module
+_SHOWN_NAMES = 3  # parameters named in a note
 
 
 def analyze(context: ModelContext) -> Graphs:
     """Draw the context's modules, its autograd graph and its ONNX file into its folder.
 
     Raises:
-        SectionError: graphviz is missing, or the model's forward pass raises or gives a generator.
+        SectionError: graphviz is missing, or forward raises or returns a generator.
     """
     with graphviz() as programs:
         drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
         with preserve_model_state(context.model) as model:
-            trace, batch = _traced(context, model)
-            _refuse_what_nobody_ran(trace)
-            modules = _modules(drawer, trace, batch)
-            autograd = _autograd(drawer, trace)
-        del trace
+            traced = _traced(context, model)
+            _require_consumed_output(traced.trace)
+            modules = _modules(drawer, traced)
+            autograd = _autograd(drawer, traced)
+        del traced  # frees the autograd graph before the export
         return Graphs(modules=modules, autograd=autograd, onnx=_onnx(drawer, context))
 
 
 def analyze_file(context: OnnxFileContext) -> Graphs:
-    """Draw the nodes of an ONNX file; there is nothing else to draw of one.
+    """Draw the operators of an ONNX file; it has no module and no autograd graph.
 
     Raises:
         SectionError: graphviz is missing.
@@ -58,33 +58,43 @@ def analyze_file(context: OnnxFileContext) -> Graphs:
     return Graphs(modules=absent, autograd=absent, onnx=drawing)
 
 
-def _traced(context: ModelContext, model: nn.Module) -> tuple[Trace, int]:
-    """One forward pass at a small batch, or at the manifest's where the model wants that."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _TracedModel:
+    """A traced forward pass, its batch size, and why autograd did not record it ("" if it did)."""
+
+    trace: Trace
+    batch: int
+    gradient_error: str = ""
+
+
+def _traced(context: ModelContext, model: nn.Module) -> _TracedModel:
+    """One forward pass at a small batch; at the manifest's batch if the small one fails."""
     batch = min(context.batch, _BATCH)
     try:
-        return _trace(context, model, batch), batch
+        return _trace(context, model, batch)
     except Exception as error:  # whatever the model raises
         if batch < context.batch:
             try:
-                return _trace(context, model, context.batch), context.batch
-            except Exception as again:  # the same at the batch that was asked for
+                return _trace(context, model, context.batch)
+            except Exception as again:  # it fails at the manifest's batch too
                 raise _forward_failed(again) from again
         raise _forward_failed(error) from error
 
 
-def _trace(context: ModelContext, model: nn.Module, batch: int) -> Trace:
-    """A pass that autograd records, or else one as in inference, with the reason.
+def _trace(context: ModelContext, model: nn.Module, batch: int) -> _TracedModel:
+    """A forward pass recorded by autograd; without gradients, and with the error, if that fails.
 
-    A model that takes gradients itself needs what the first pass does not keep.
+    A model that calls `backward` in forward needs the saved tensors that the first pass drops.
     """
     try:
         try:
-            return _pass(context, model, batch)
+            trace = _pass(context, model, batch)
         except NoBackwardError:
-            return _pass(context, model, batch, backward=True)
-    except Exception as error:  # the model's own; it may only be fit for inference
+            trace = _pass(context, model, batch, backward=True)
+        return _TracedModel(trace=trace, batch=batch)
+    except Exception as error:  # any error of the model; it may support inference only
         trace = _pass(context, model, batch, gradients=False, backward=True)
-        return replace(trace, no_gradients=_told(error))
+        return _TracedModel(trace=trace, batch=batch, gradient_error=_error_line(error))
 
 
 def _pass(
@@ -97,7 +107,7 @@ def _pass(
 ) -> Trace:
     examples = context.examples(batch)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the model's own, told by no other section twice
+        warnings.simplefilter("ignore")  # the model's own warnings
         return trace_forward(
             model,
             examples.args,
@@ -112,38 +122,38 @@ def _forward_failed(error: Exception) -> SectionError:
     of_the_model = isinstance(error, RecursionError | NotImplementedError)
     of_the_compiler = type(error).__module__.startswith("torch._dynamo")
     return SectionError(
-        f"the model's forward pass raises {_told(error)}",
-        hint="run forward with the manifest's inputs by hand to see the whole story"
+        f"the model's forward pass raises {_error_line(error)}",
+        hint="run forward with the manifest's inputs by hand to see the full traceback"
         if of_the_model or of_the_compiler
         else "do the manifest's inputs have the names, shapes and dtypes that forward takes?",
     )
 
 
-def _told(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     return f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
 
 
-def _refuse_what_nobody_ran(trace: Trace) -> None:
+def _require_consumed_output(trace: Trace) -> None:
     if trace.returned in ("generator", "coroutine"):
         raise SectionError(
-            f"forward returns a {trace.returned} that nobody has run: no module was called",
-            hint="return what it yields, in a list or a tuple",
+            f"forward returns a {trace.returned} that was never consumed: no module was called",
+            hint="return the yielded values in a list or a tuple",
         )
 
 
-def _modules(drawer: Drawer, trace: Trace, batch: int) -> Drawing:
-    return drawer.draw(
-        module_graph(trace), name="modules", title="Module graph", note=f"shapes at batch {batch}"
-    )
+def _modules(drawer: Drawer, traced: _TracedModel) -> Drawing:
+    note = f"shapes at batch {traced.batch}"
+    return drawer.draw(module_graph(traced.trace), name="modules", title="Module graph", note=note)
 
 
-def _autograd(drawer: Drawer, trace: Trace) -> Drawing:
-    if trace.no_gradients:
-        return missing(f"the forward pass fails with gradients: {trace.no_gradients}")
+def _autograd(drawer: Drawer, traced: _TracedModel) -> Drawing:
+    if traced.gradient_error:
+        return missing(f"the forward pass fails with gradients: {traced.gradient_error}")
+    trace = traced.trace
     try:
         graph = full_autograd_graph(trace)
         total = graph.size
-        if total > _CLASSIC:
+        if total > _FULL_AUTOGRAD_BOXES:
             graph = autograd_graph(trace)
     except SectionError as error:
         return missing(error.error)
@@ -155,8 +165,8 @@ def _without_gradient(trace: Trace) -> str:
     names = no_gradient(trace)
     if not names:
         return ""
-    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
-    return f"no gradient reaches {', '.join(names[:_TOLD])}{more}"
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return f"no gradient reaches {', '.join(names[:_SHOWN_NAMES])}{more}"
 
 
 def _onnx(drawer: Drawer, context: ModelContext) -> Drawing:

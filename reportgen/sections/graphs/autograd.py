@@ -1,4 +1,4 @@
-"""The autograd graph: what a backward pass would run, from the output back to the parameters."""
+"""The autograd graph: the functions of a backward pass, from the outputs to the parameters."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from reportgen.sections.graphs.graph import (
     GraphNode,
     make_graph,
 )
+from reportgen.sections.graphs.modules import parameters
 from reportgen.sections.graphs.trace import Call, Operation, Trace
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ _RELAYS = (
 )
 # fmt: on
 
-_SHOWN_PARAMETERS = 3  # written on one box
+_SHOWN_PARAMETERS = 3  # on one box
 
 
 def full_autograd_graph(trace: Trace) -> DrawnGraph:
-    """Every autograd node and every parameter a box of its own, without groups.
+    """One box per autograd node and per parameter, without groups.
 
     Raises:
         SectionError: no output depends on a parameter that requires a gradient.
@@ -41,7 +42,7 @@ def full_autograd_graph(trace: Trace) -> DrawnGraph:
 
 
 def autograd_graph(trace: Trace) -> DrawnGraph:
-    """Autograd nodes in the groups of the modules that made them, one box per innermost module.
+    """One box per innermost module, in the groups of the modules that created the nodes.
 
     Raises:
         SectionError: no output depends on a parameter that requires a gradient.
@@ -50,13 +51,13 @@ def autograd_graph(trace: Trace) -> DrawnGraph:
 
 
 def no_gradient(trace: Trace) -> list[str]:
-    """Parameters that require a gradient and get none, since no output depends on them."""
+    """Names of parameters that require a gradient but that no output depends on."""
     reached = {id(getattr(function, "variable", None)) for function in _needed_functions(trace)}
     return [name for key, name in trace.names.items() if key not in reached]
 
 
 class _AutogradReader:
-    """Makes boxes of autograd nodes and of the parameters behind them."""
+    """Builds boxes from autograd nodes and their parameters."""
 
     def __init__(self, trace: Trace, *, one_box_per_module: bool) -> None:
         self._trace = trace
@@ -103,12 +104,12 @@ class _AutogradReader:
                 self._edges.add((drawn[-1].key, drawn[-1].key + 1))
             key = self._boxes[function] = next(self._keys)
             title = _title(function)
-            minor = any(title.startswith(relay) for relay in _RELAYS)
+            minor = title.startswith(_RELAYS)
             drawn.append(GraphNode(key=key, kind="function", title=title, path=path, minor=minor))
         return drawn
 
     def _leaf(self, call: Call) -> list[GraphNode]:
-        """A module that calls no others as one box: its functions and its parameters."""
+        """One box for a module without submodule calls: its functions and parameters."""
         functions = self._wanted(list(call.operations()))
         if not functions:
             return []
@@ -116,24 +117,30 @@ class _AutogradReader:
         self._boxes.update(dict.fromkeys(functions, key))
         leaves = [f.variable for f in functions if hasattr(f, "variable")]
         titles = [_title(f) for f in functions if not hasattr(f, "variable")] or ["AccumulateGrad"]
-        telling = [t for t in titles if not any(t.startswith(relay) for relay in _RELAYS)] or titles
-        alone = len(telling) == 1
+        main_titles = [
+            t for t in titles if not any(t.startswith(relay) for relay in _RELAYS)
+        ] or titles
+        alone = len(main_titles) == 1
         above = f"{call.path}."
-        told = [
+        leaf_lines = [
             f"{self._trace.names.get(id(leaf), '?').removeprefix(above)} {_tuple(leaf.shape)}"
             for leaf in leaves
         ]
-        more = [f"+{len(told) - _SHOWN_PARAMETERS} more"] if len(told) > _SHOWN_PARAMETERS else []
+        more = (
+            [f"+{len(leaf_lines) - _SHOWN_PARAMETERS} more"]
+            if len(leaf_lines) > _SHOWN_PARAMETERS
+            else []
+        )
         return [
             GraphNode(
                 key=key,
                 kind="function",
-                title=telling[0] if alone else call.title,
+                title=main_titles[0] if alone else call.title,
                 name=call.name,
                 path=call.path,
                 lines=(
                     *(() if alone else (f"{len(titles)} functions",)),
-                    *told[:_SHOWN_PARAMETERS],
+                    *leaf_lines[:_SHOWN_PARAMETERS],
                     *more,
                 ),
                 holds=len(functions) + len(leaves),
@@ -152,18 +159,18 @@ class _AutogradReader:
             if output.function is not None:
                 key = next(self._keys)
                 self._edges.add((self._boxes[output.function], key))
-                drawn.append(GraphNode(key=key, kind="output", title=output.name or "output",
-                                  lines=(_tuple(output.shape),)))  # fmt: skip
+                title, lines = output.name or "output", (_tuple(output.shape),)
+                drawn.append(GraphNode(key=key, kind="output", title=title, lines=lines))
         return drawn
 
 
 def _needed_functions(trace: Trace) -> dict[Function, None]:
-    """Every autograd node behind the outputs, the first to run forward first."""
+    """Every autograd node that the outputs depend on, in forward order."""
     found: dict[Function, None] = {}
     waiting: list[tuple[Function, bool]] = [
         (o.function, False) for o in reversed(trace.outputs) if o.function is not None
     ]
-    while waiting:  # depth first, a node after all that feed it
+    while waiting:  # depth first; recursion would overflow the stack on deep models
         function, done = waiting.pop()
         if function in found:
             continue
@@ -181,15 +188,19 @@ def _nodes(members: tuple[GraphMember, ...]) -> list[GraphNode]:
 
 
 def _leaf_box(key: int, name: str, shape: tuple[int, ...]) -> GraphNode:
-    return GraphNode(key=key, kind="parameter", title=name or "input", path=name,
-                lines=(_tuple(shape),))  # fmt: skip
+    lines = (_tuple(shape),)
+    return GraphNode(key=key, kind="parameter", title=name or "input", path=name, lines=lines)
 
 
 def _group(key: int, call: Call, inside: tuple[GraphMember, ...]) -> GraphGroup:
-    from reportgen.sections.graphs.modules import parameters
-
-    return GraphGroup(key=key, title=call.title, name=call.name, path=call.path, members=inside,
-                 parameters=parameters(call.module))  # fmt: skip
+    return GraphGroup(
+        key=key,
+        title=call.title,
+        name=call.name,
+        path=call.path,
+        members=inside,
+        parameters=parameters(call.module),
+    )
 
 
 def _title(function: Function) -> str:

@@ -1,16 +1,17 @@
-"""Smaller graphs that say the same: relays drawn into edges, repeats as one box, groups closed.
+"""Simplified graphs: relays drawn into edges, repeats as one box, groups closed, long edges cut.
 
-Each step takes a graph and gives a graph in which every path of the first still exists.
+Each step takes a graph and returns a graph. All but `with_ports` keep every path of the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from reportgen.sections.graphs.fold_repeats import StructureIndex, folded
 from reportgen.sections.graphs.graph import (
     DrawnGraph,
+    Edge,
     GraphGroup,
     GraphMember,
     GraphNode,
@@ -21,12 +22,12 @@ from reportgen.sections.graphs.graph import (
 
 
 def without_minor(graph: DrawnGraph) -> DrawnGraph:
-    """The graph with relays (reshapes, transposes, accumulators) drawn into their edges."""
+    """The graph without relays (reshapes, transposes, accumulators); their edges are joined."""
     return drawn_through(graph, {node.key for node in graph.root.nodes() if node.minor})
 
 
 def drawn_through(graph: DrawnGraph, keys: set[int]) -> DrawnGraph:
-    """The graph without the boxes `keys`, their edges joined; kept where that adds edges."""
+    """The graph without the boxes `keys`, their edges joined; a box stays if that adds edges."""
     sources: dict[int, set[int]] = dict(leading_to(graph.edges))
     targets = leading_to(frozenset((b, a) for a, b in graph.edges))
     gone: set[int] = set()
@@ -49,7 +50,7 @@ def drawn_through(graph: DrawnGraph, keys: set[int]) -> DrawnGraph:
 
 
 def unwrapped(graph: DrawnGraph) -> DrawnGraph:
-    """The graph without groups around a single member, which takes over the group's name."""
+    """The graph without groups of a single member; the member's name gets the group's as prefix."""
 
     def unwrap(group: GraphGroup) -> GraphMember:
         if len(group.members) != 1 or group.repeat > 1:
@@ -64,17 +65,17 @@ def unwrapped(graph: DrawnGraph) -> DrawnGraph:
 
 
 def opened_within(graph: DrawnGraph, budget: int) -> DrawnGraph:
-    """The graph with as many groups open as give at most about `budget` boxes.
+    """The graph with as many groups open as fit into about `budget` boxes.
 
-    Level by level: a whole level where it fits, else the first group of each build, so that every
-    kind of block is drawn in full once; groups closed for that say where to look.
+    Level by level: the whole level if it fits, else the first group of each structure, so that
+    every kind of block is drawn in full once. A closed group names the open one of its kind.
     """
-    alike = StructureIndex(graph, loose=True)
+    index = StructureIndex(graph, loose=True)
     opened: set[int] = set()
     shown: dict[int, GraphGroup] = {}
     level = [m for m in graph.root.members if isinstance(m, GraphGroup)]
     while level:
-        _open_level(graph.root, level, alike, opened, shown, budget)
+        _open_level(graph.root, level, index, opened, shown, budget)
         level = [
             inner
             for group in level
@@ -82,18 +83,18 @@ def opened_within(graph: DrawnGraph, budget: int) -> DrawnGraph:
             for inner in group.members
             if isinstance(inner, GraphGroup)
         ]
-    return _closed(graph, opened, alike, shown)
+    return _closed(graph, opened, index, shown)
 
 
 def _open_level(
     root: GraphGroup,
     level: list[GraphGroup],
-    alike: StructureIndex,
+    index: StructureIndex,
     opened: set[int],
     shown: dict[int, GraphGroup],
     budget: int,
 ) -> None:
-    kinds = {group.key: alike.build(group) for group in level}
+    kinds = {group.key: index.structure(group) for group in level}
     keys = set(kinds)
     if _drawn(root, opened | keys) <= budget:
         opened |= keys
@@ -116,15 +117,17 @@ def _drawn(group: GraphGroup, opened: set[int]) -> int:
 
 
 def _closed(
-    graph: DrawnGraph, opened: set[int], alike: StructureIndex, shown: dict[int, GraphGroup]
+    graph: DrawnGraph, opened: set[int], index: StructureIndex, shown: dict[int, GraphGroup]
 ) -> DrawnGraph:
     moves: dict[int, int] = {}
 
     def close(group: GraphGroup) -> GraphMember:
         keys = [node.key for node in group.nodes()]
         moves.update(dict.fromkeys(keys, keys[0]))
-        twin = shown.get(alike.build(group))
-        hint = (f"inside as {_first(twin.path)}",) if twin is not None and twin.path else ()
+        example = shown.get(index.structure(group))
+        hint = (
+            (f"inside as {_first(example.path)}",) if example is not None and example.path else ()
+        )
         return _closed_box(group, keys[0], (*group.lines, *hint))
 
     root = replace(graph.root, members=_close_members(graph.root, close, opened))
@@ -165,7 +168,7 @@ def _first(path: str) -> str:
 
 
 def readable(graph: DrawnGraph, budget: int) -> DrawnGraph:
-    """The graph in at most about `budget` boxes, collapsed no further than that takes."""
+    """The graph in about `budget` boxes at most; collapsed only as far as necessary."""
     graph = unwrapped(graph)
     if graph.size <= budget:
         return graph
@@ -174,3 +177,73 @@ def readable(graph: DrawnGraph, budget: int) -> DrawnGraph:
         if graph.size > budget:
             graph = unwrapped(folded(flat, loose=loose))
     return unwrapped(opened_within(graph, budget)) if graph.size > budget else graph
+
+
+_LONG = 12  # an edge that spans more ranks is long
+MAX_LONG_EDGES = 6  # a reader can follow this many
+_SHOWN_TARGETS = 3  # named on one port
+
+
+def with_ports(graph: DrawnGraph, *, max_long_edges: int = MAX_LONG_EDGES) -> DrawnGraph:
+    """The graph with its long edges cut if there are more than `max_long_edges` of them.
+
+    Each source of long edges is connected to a numbered port; a port with the same number feeds
+    every target.
+    """
+    ranks = _ranks(graph)
+    long_edges = [(a, b) for a, b in sorted(graph.edges) if ranks[b] - ranks[a] > _LONG]
+    if len(long_edges) <= max_long_edges:
+        return graph
+    nodes = {node.key: node for node in graph.root.nodes()}
+    number_of = {a: n for n, a in enumerate(dict.fromkeys(a for a, _ in long_edges), start=1)}
+    next_key = max(nodes) + 1
+    beside: dict[int, list[GraphNode]] = {}
+    edges: set[Edge] = set(graph.edges) - set(long_edges)
+    for source, number in number_of.items():
+        targets = [nodes[b] for a, b in long_edges if a == source]
+        beside.setdefault(source, []).append(_port(next_key, number, "to", targets))
+        edges.add((source, next_key))
+        next_key += 1
+        for target in targets:
+            beside.setdefault(target.key, []).append(
+                _port(next_key, number, "from", [nodes[source]])
+            )
+            edges.add((next_key, target.key))
+            next_key += 1
+    return replace(graph, root=_with(graph.root, beside), edges=frozenset(edges))
+
+
+def _port(key: int, number: int, way: str, others: list[GraphNode]) -> GraphNode:
+    names = [f"{node.title} {node.name}".strip() for node in others[:_SHOWN_TARGETS]]
+    more = [f"+{len(others) - _SHOWN_TARGETS} more"] if len(others) > _SHOWN_TARGETS else []
+    return GraphNode(key=key, kind="port", title=f"{way} {number}" if way == "to" else f"{number}",
+                lines=(f"{way} {', '.join(names + more)}",))  # fmt: skip
+
+
+def _with(group: GraphGroup, beside: Mapping[int, list[GraphNode]]) -> GraphGroup:
+    members: list[GraphMember] = []
+    for member in group.members:
+        if isinstance(member, GraphGroup):
+            members.append(_with(member, beside))
+        else:
+            members.extend([*beside.get(member.key, ()), member])
+    return replace(group, members=tuple(members))
+
+
+def _ranks(graph: DrawnGraph) -> dict[int, int]:
+    """The edges on the longest path to each node; the edge that closes a cycle is ignored."""
+    sources = leading_to(graph.edges)
+    ranks: dict[int, int] = {}
+    for start in sorted(node.key for node in graph.root.nodes()):
+        waiting = [start]
+        begun: set[int] = set()
+        while waiting:
+            key = waiting[-1]
+            open_ = [s for s in sorted(sources.get(key, ())) if s not in ranks and s not in begun]
+            begun.add(key)
+            if key not in ranks and open_:
+                waiting.extend(open_)
+                continue
+            waiting.pop()
+            ranks[key] = 1 + max((ranks.get(s, 0) for s in sources.get(key, ())), default=-1)
+    return ranks

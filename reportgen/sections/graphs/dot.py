@@ -1,11 +1,21 @@
-"""A graph as text for graphviz; no label of any model can break it."""
+"""Graphviz: a graph as DOT text, and its layout as SVG and PDF within a time limit."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import tempfile
+import time
 import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
+from reportgen.errors import SectionError
+from reportgen.fonts import write_font_configuration
 from reportgen.sections.graphs.graph import DrawnGraph, Edge, GraphGroup, GraphMember, GraphNode
 from reportgen.units import format_count
 
@@ -32,11 +42,11 @@ _LONGEST_ROW = 46
 
 
 def dot_text(graph: DrawnGraph, *, prefix: str, attributes: str = "") -> str:
-    """The graph in graphviz's language.
+    """The graph in the DOT language.
 
     Args:
-        graph: what is drawn.
-        prefix: put before every id, so that drawings can share a page: `modules-`.
+        graph: the graph.
+        prefix: prefix of every id, unique on the page: `modules-`.
         attributes: more graph attributes, such as `nslimit=2`.
     """
     return "\n".join(_lines(graph, prefix, attributes)) + "\n"
@@ -106,7 +116,7 @@ def _heading(group: GraphGroup) -> str:
 
 
 def _title(member: GraphMember) -> str:
-    """The class or operator, with how often it repeats."""
+    """The class or operator, and the number of repeats."""
     title = capped(member.title, _LONGEST_TITLE) or "(no name)"
     if member.repeat == 1:
         return title
@@ -114,7 +124,7 @@ def _title(member: GraphMember) -> str:
 
 
 def _rows(node: GraphNode) -> list[str]:
-    """Name, arguments, shape and parameters in as few rows as stay short."""
+    """Name, arguments, shape and parameters, joined into rows of limited length."""
     pieces = [capped(piece, _LONGEST_ROW) for piece in (node.name, *node.lines)]
     if node.parameters is not None and node.kind not in ("parameter", "input"):
         pieces.append(parameters_text(node))
@@ -134,7 +144,7 @@ def parameters_text(member: GraphMember) -> str:
 
 
 def tooltip(member: GraphMember) -> str:
-    """Everything a box knows, in one line of text."""
+    """All details of a box in one line of text."""
     pieces = [_title(member), member.path or member.name, *member.lines]
     if member.parameters is not None:
         pieces.append(parameters_text(member))
@@ -149,7 +159,7 @@ def plain(text: str) -> str:
 
 
 def capped(text: str, longest: int) -> str:
-    """The text, plain, with its middle left out where it is longer than `longest`."""
+    """The plain text; if longer than `longest`, its middle is replaced by `…`."""
     text = plain(text)
     if len(text) <= longest:
         return text
@@ -158,5 +168,82 @@ def capped(text: str, longest: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    """The text for a label in markup; graphviz stumbles over a piece that is a `]` alone."""
+    """The text escaped for an HTML label; graphviz rejects a `]` on its own."""
     return escape(text).replace("\\", "&#92;").replace("[", "&#91;").replace("]", "&#93;")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphvizLayout:
+    """The SVG and the one-page PDF that graphviz wrote for one graph."""
+
+    svg: bytes
+    pdf: bytes
+
+
+class LayoutError(Exception):
+    """Graphviz failed or exceeded its time limit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graphviz:
+    """Runs graphviz with the fonts of the report, in a temporary folder."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def lay_out(self, text: str, *, seconds: float, engine: str = "dot") -> GraphvizLayout:
+        """Run `engine` on `text` for at most `seconds`.
+
+        Raises:
+            LayoutError: it failed or exceeded the time limit.
+        """
+        svg, pdf = self.folder / "out.svg", self.folder / "out.pdf"
+        command = [engine, "-q", "-Tsvg", "-o", str(svg), "-Tpdf", "-o", str(pdf)]
+        try:
+            subprocess.run(
+                command,
+                input=text.encode("utf-8"),
+                env=self.environment,
+                capture_output=True,
+                timeout=max(seconds, 0.001),
+                check=True,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LayoutError(f"{engine} did not finish in {seconds:.1f} s") from error
+        except subprocess.CalledProcessError as error:
+            reason = error.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
+            raise LayoutError(f"{engine} failed: {''.join(reason)}") from error
+        return GraphvizLayout(svg=svg.read_bytes(), pdf=pdf.read_bytes())
+
+
+@contextmanager
+def graphviz() -> Iterator[Graphviz]:
+    """Graphviz with the shipped fonts and a temporary folder.
+
+    Raises:
+        SectionError: graphviz is not installed.
+    """
+    if shutil.which("dot") is None:
+        raise SectionError(
+            "graphviz's dot is not installed", hint="apt install graphviz, or brew install graphviz"
+        )
+    with tempfile.TemporaryDirectory(prefix="reportgen-graphs-") as name:
+        folder = Path(name)
+        configuration = write_font_configuration(folder)
+        environment = os.environ | {
+            "FONTCONFIG_FILE": str(configuration),
+            "SOURCE_DATE_EPOCH": "0",
+            "LC_ALL": "C.UTF-8",
+        }
+        yield Graphviz(folder=folder, environment=environment)
+
+
+class Deadline:
+    """A time limit shared by several steps."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self, at_most: float) -> float:
+        """The remaining seconds, at most `at_most`."""
+        return min(at_most, max(self._end - time.monotonic(), 0.0))

@@ -1,4 +1,4 @@
-"""Equal neighbors drawn once: which members are built alike, and one box for each run."""
+"""Repeated neighbors drawn once: finds members of equal structure, draws one box per run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def folded(graph: DrawnGraph, *, loose: bool) -> DrawnGraph:
 
     Args:
         graph: the graph.
-        loose: groups of the same build are equal also where shapes and sizes differ.
+        loose: ignore shapes and sizes when comparing groups.
     """
     for depth in range(_depth(graph.root), -1, -1):
         graph = _folded_at(graph, depth, StructureIndex(graph, loose=loose))
@@ -35,7 +35,7 @@ def _depth(group: GraphGroup) -> int:
     return 1 + max((_depth(m) for m in group.members if isinstance(m, GraphGroup)), default=-1)
 
 
-def _folded_at(graph: DrawnGraph, depth: int, alike: StructureIndex) -> DrawnGraph:
+def _folded_at(graph: DrawnGraph, depth: int, index: StructureIndex) -> DrawnGraph:
     moves: dict[int, int] = {}
     crossing: set[Edge] = set()
 
@@ -44,11 +44,11 @@ def _folded_at(graph: DrawnGraph, depth: int, alike: StructureIndex) -> DrawnGra
             inner = (fold(m, level + 1) if isinstance(m, GraphGroup) else m for m in group.members)
             return replace(group, members=tuple(inner))
         members: list[GraphMember] = []
-        for run in alike.runs(group.members):
+        for run in index.runs(group.members):
             copies = [_keys(copy) for copy in run]
             moved = {k: first for c in copies[1:] for k, first in zip(c, copies[0], strict=True)}
             moves.update(moved)
-            between = alike.crossing(copies)
+            between = index.crossing(copies)
             crossing.update(between)
             members.extend(_repeated(run, parallel=not between))
         return replace(group, members=tuple(members))
@@ -61,7 +61,7 @@ def _folded_at(graph: DrawnGraph, depth: int, alike: StructureIndex) -> DrawnGra
 
 
 def _needed(loops: set[Edge], edges: frozenset[Edge]) -> frozenset[Edge]:
-    """The loops without those whose target another loop from the same node leads to anyway."""
+    """The loops without those whose target is reachable from another loop of the same source."""
     kept: set[Edge] = set()
     for a, b in sorted(loops):
         if any(c == a and b in reachable(edges, {d}) for c, d in kept):
@@ -79,7 +79,7 @@ def _keys(members: Iterable[GraphMember]) -> list[int]:
 
 
 def _repeated(run: list[Sequence[GraphMember]], *, parallel: bool) -> list[GraphMember]:
-    """One run as the members that are drawn for it."""
+    """The members that are drawn for one run."""
     first = run[0]
     if len(run) == 1:
         return list(first)
@@ -122,13 +122,13 @@ def _sum(members: Iterable[GraphMember]) -> int | None:
 
 
 def _span(names: list[str]) -> str:
-    """`0 … 11`; a name may be such a span already."""
+    """`0 … 11`; each name may already be such a span."""
     first, last = names[0].split(" … ")[0], names[-1].split(" … ")[-1]
     return first if first == last else " … ".join(filter(None, (first, last)))
 
 
 class StructureIndex:
-    """Which members of a graph are built alike: same titles, same inside, same inner edges."""
+    """Compares members of a graph by structure: titles, members and inner edges."""
 
     def __init__(self, graph: DrawnGraph, *, loose: bool) -> None:
         self._loose = loose
@@ -138,7 +138,7 @@ class StructureIndex:
         self._known: dict[tuple[int, bool], int] = {}
 
     def runs(self, members: Sequence[GraphMember]) -> list[list[Sequence[GraphMember]]]:
-        """The members in runs: each a list of equal stretches, of which the first is drawn."""
+        """The members in runs: each a list of equal sequences, the first of which is drawn."""
         runs: list[list[Sequence[GraphMember]]] = []
         start = 0
         while start < len(members):
@@ -157,24 +157,24 @@ class StructureIndex:
         return best
 
     def _count(self, members: Sequence[GraphMember], start: int, period: int) -> int:
-        model = members[start : start + period]
-        if any(member.kind in ("input", "output") for member in model):
+        pattern = members[start : start + period]
+        if any(member.kind in ("input", "output") for member in pattern):
             return 1
-        if not self._connected(model):
+        if not self._connected(pattern):
             return 1
-        loose = self._loose and any(isinstance(member, GraphGroup) for member in model)
-        copies = [frozenset(_keys(model))]
+        loose = self._loose and any(isinstance(member, GraphGroup) for member in pattern)
+        copies = [frozenset(_keys(pattern))]
         while True:
             at = start + len(copies) * period
             candidate = members[at : at + period]
-            if not self._equal(model, candidate, loose=loose):
+            if not self._equal(pattern, candidate, loose=loose):
                 return len(copies)
             copies.append(frozenset(_keys(candidate)))
             if not self._uniform(copies):
                 return len(copies) - 1
 
     def _connected(self, members: Sequence[GraphMember]) -> bool:
-        """Whether each member but the first takes something from one before it."""
+        """Whether each member but the first is fed by an earlier one."""
         before: set[int] = set()
         for member in members:
             keys = frozenset(_keys([member]))
@@ -184,7 +184,7 @@ class StructureIndex:
         return True
 
     def _uniform(self, copies: list[frozenset[int]]) -> bool:
-        """Whether the last copy goes on as the run began: each feeds the next, or none another."""
+        """Whether the last copy continues the run: each feeds the next, or none feeds another."""
         sources = [self._outside(copy) for copy in copies]
         chained = bool(sources[1] & copies[0])
         if chained:
@@ -199,10 +199,10 @@ class StructureIndex:
     ) -> bool:
         if len(some) != len(others):
             return False
-        if loose and len(some) == 1:  # also where one of them is a run already
+        if loose and len(some) == 1:  # one of them may be a folded run
             both = (*some, *others)
             groups = [member for member in both if isinstance(member, GraphGroup)]
-            return len(groups) == 2 and self.build(groups[0]) == self.build(groups[1])
+            return len(groups) == 2 and self.structure(groups[0]) == self.structure(groups[1])
         kinds = [[self.signature(m, loose=loose) for m in each] for each in (some, others)]
         if kinds[0] != kinds[1]:
             return False
@@ -211,18 +211,18 @@ class StructureIndex:
         return self._inner(some) == self._inner(others) and self._fed(some) == self._fed(others)
 
     def _fed(self, members: Sequence[GraphMember]) -> list[int]:
-        """How many boxes outside feed each member: cross-attention is no second self-attention."""
+        """The number of outside boxes feeding each member; tells cross- from self-attention."""
         inside = {member.key for member in members}
         return [len(self._sources.get(m.key, set()) - inside) for m in members]
 
-    def build(self, group: GraphGroup) -> int:
-        """A number that is the same for groups with equal insides, however often each repeats."""
+    def structure(self, group: GraphGroup) -> int:
+        """A number that is equal for groups with equal contents, regardless of `repeat`."""
         inside = tuple(self.signature(each, loose=True) for each in group.members)
-        value = ("build", group.title, inside, self._inner(group.members))
+        value = ("structure", group.title, inside, self._inner(group.members))
         return self._seen.setdefault(value, len(self._seen))
 
     def signature(self, member: GraphMember, *, loose: bool) -> int:
-        """A number that is the same for members that are built alike."""
+        """A number that is equal for members of equal structure."""
         known = self._known.get((member.key, loose))
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""A graph in nested groups as a plain value, and how its edges follow when nodes are merged."""
+"""A graph with nested groups as a plain value; merging nodes moves their edges."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ class GraphNode:
     """One box: a module, an operation, a parameter, an input or an output.
 
     Attributes:
-        key: unique in its graph; ascending in the order in which things ran.
-        kind: what it is, one word; the drawing's CSS class.
+        key: unique in its graph; ascends in execution order.
+        kind: `module`, `operation`, `parameter`, …; the drawing's CSS class.
         title: the class or the operator.
         name: the attribute path, relative to the enclosing group.
         path: the attribute path from the model.
-        lines: shapes and arguments, ready to read.
-        parameters: parameters of this box, all repeats together; None where it has none to tell.
-        repeat: how many equal things in a row this box stands for.
+        lines: shapes and arguments as text.
+        parameters: parameters of this box, all repeats together; None for none.
+        repeat: number of equal neighbors that this box represents.
         parallel: the repeats do not feed one another.
         varies: the repeats differ in shapes or sizes.
-        minor: only reshapes or relays; may be drawn into its edges.
-        holds: how many nodes it stands for.
+        minor: a reshape or relay; may be replaced by its edges.
+        holds: number of nodes that it represents.
     """
 
     key: int
@@ -42,9 +42,9 @@ class GraphNode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphGroup:
-    """Boxes that belong together, such as the inside of a module, in the order in which they ran.
+    """Boxes that belong together, such as the contents of a module, in execution order.
 
-    The attributes are those of the `GraphNode` that stands for the group when it is drawn closed.
+    The attributes are those of the `GraphNode` that replaces the group when it is closed.
     """
 
     key: int
@@ -68,7 +68,7 @@ class GraphGroup:
                 yield from member.nodes()
 
     def only(self, keep: set[int]) -> GraphGroup:
-        """The group with the nodes of `keep` alone; groups left empty are left out."""
+        """The group with the nodes of `keep` alone; empty groups are removed."""
         inside = (m.only(keep) if isinstance(m, GraphGroup) else m for m in self.members)
         kept = [m for m in inside if (m.members if isinstance(m, GraphGroup) else m.key in keep)]
         return replace(self, members=tuple(kept))
@@ -87,10 +87,10 @@ Edge = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrawnGraph:
-    """Nodes in nested groups, and edges between them along which tensors flow.
+    """Nodes in nested groups and the edges along which tensors flow.
 
-    `loops` are the edges from one repeat of a box into the next. `home` says for every node that
-    ever was in this graph in which box it is drawn now; a node drawn into an edge has none.
+    `loops` are the edges from one repeat of a box into the next. `home` maps every original node
+    to the box that contains it now; a node replaced by an edge has no entry.
     """
 
     root: GraphGroup
@@ -100,19 +100,19 @@ class DrawnGraph:
 
     @property
     def size(self) -> int:
-        """How many boxes are drawn."""
+        """Number of boxes."""
         return sum(1 for _ in self.root.nodes())
 
 
 def make_graph(root: GraphGroup, edges: set[Edge]) -> DrawnGraph:
-    """A graph in which every node is its own home; edges to nowhere and to itself are left out."""
+    """A graph in which every node is its own home, without dangling edges and self-loops."""
     keys = {node.key for node in root.nodes()}
     kept = {(a, b) for a, b in edges if a in keys and b in keys and a != b}
     return DrawnGraph(root=root, edges=frozenset(kept), home={key: key for key in keys})
 
 
 def merged(graph: DrawnGraph, root: GraphGroup, moves: Mapping[int, int]) -> DrawnGraph:
-    """The graph with `root` for its groups, each node of `moves` drawn in another's box."""
+    """The graph with the groups of `root`; `moves` maps a node to the box it moves into."""
 
     def move(edges: frozenset[Edge]) -> frozenset[Edge]:
         moved = {(moves.get(a, a), moves.get(b, b)) for a, b in edges}
@@ -128,7 +128,7 @@ def merged(graph: DrawnGraph, root: GraphGroup, moves: Mapping[int, int]) -> Dra
 
 
 def rebuild(group: GraphGroup, change: Callable[[GraphGroup], GraphMember]) -> GraphGroup:
-    """The group with every group inside it replaced by `change` of it, innermost first."""
+    """The group with `change` applied to every inner group, innermost first."""
     members = tuple(
         change(rebuild(member, change)) if isinstance(member, GraphGroup) else member
         for member in group.members
@@ -137,7 +137,7 @@ def rebuild(group: GraphGroup, change: Callable[[GraphGroup], GraphMember]) -> G
 
 
 def leading_to(edges: frozenset[Edge]) -> dict[int, set[int]]:
-    """For every node the set of those that feed it directly."""
+    """The direct predecessors of every node."""
     sources: dict[int, set[int]] = defaultdict(set)
     for a, b in edges:
         sources[b].add(a)
@@ -145,7 +145,7 @@ def leading_to(edges: frozenset[Edge]) -> dict[int, set[int]]:
 
 
 def reachable(edges: frozenset[Edge], starts: set[int]) -> set[int]:
-    """Every node on a path from `starts`, these included."""
+    """Every node reachable from `starts`, including `starts`."""
     targets: dict[int, list[int]] = defaultdict(list)
     for a, b in edges:
         targets[a].append(b)

@@ -1,4 +1,4 @@
-"""The module graph: which module feeds which, as one forward pass ran."""
+"""The module graph: which module feeds which in one traced forward pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # fmt: off
-RELAYS = frozenset({  # functions that move a tensor about and compute nothing
+RELAYS = frozenset({  # functions that only move, view or convert a tensor
     "alias_copy", "broadcast_to", "chunk", "clone", "contiguous", "cpu", "data", "detach", "double",
     "expand", "expand_as", "flatten", "float", "getitem", "half", "identity", "mT", "T", "H",
     "movedim", "moveaxis", "narrow", "permute", "repeat", "reshape", "reshape_as", "select",
@@ -32,13 +32,13 @@ RELAYS = frozenset({  # functions that move a tensor about and compute nothing
 })
 # fmt: on
 
-_ADDRESSING = frozenset(["getitem", "index_select", "pack_padded_sequence", "pad_packed_sequence"])
+_INDEXING = frozenset(["getitem", "index_select", "pack_padded_sequence", "pad_packed_sequence"])
 
-_SHOWN_OUTPUTS = 2  # shapes written on one box
+_SHOWN_OUTPUTS = 2  # shapes on one box
 
 
 def module_graph(trace: Trace) -> DrawnGraph:
-    """Boxes for the modules that call no others and for the functions between them."""
+    """One box per module without submodule calls, and one per function between them."""
     reader = _ModuleReader()
     inputs = [reader.source(s) for s in trace.sources if s.kind == "input"]
     members = reader.members(trace.root)
@@ -48,11 +48,11 @@ def module_graph(trace: Trace) -> DrawnGraph:
         title=trace.root.title,
         members=(*inputs, *members, *outputs),
     )
-    return drawn_through(_without_strays(root, reader.edges), reader.addressing)
+    return drawn_through(_without_strays(root, reader.edges), reader.indexing)
 
 
 def _without_strays(root: GraphGroup, edges: set[Edge]) -> DrawnGraph:
-    """Without functions of constants, and without those whose result nobody uses."""
+    """The graph without functions of constants and without unused results."""
     nodes = list(root.nodes())
     begins = {n.key for n in nodes if n.kind in ("input", "parameter", "module")}
     ends = {n.key for n in nodes if n.kind in ("output", "module")}
@@ -63,11 +63,11 @@ def _without_strays(root: GraphGroup, edges: set[Edge]) -> DrawnGraph:
 
 
 class _ModuleReader:
-    """Makes boxes of calls, functions and sources, and edges of what fed them."""
+    """Builds boxes from calls, functions and sources, and edges from the tensors they take."""
 
     def __init__(self) -> None:
         self.edges: set[Edge] = set()
-        self.addressing: set[int] = set()  # boxes that only pick, or compute what to pick
+        self.indexing: set[int] = set()  # boxes that index, or compute indices
         self._keys = count(1)
         self._boxes: dict[int, int] = {}  # id of an operation or a source -> key of its box
 
@@ -75,7 +75,7 @@ class _ModuleReader:
         return next(self._keys)
 
     def members(self, call: Call) -> tuple[GraphMember, ...]:
-        """What is drawn inside one call: a parameter just before what first takes it."""
+        """The boxes inside one call; a parameter precedes the first function that reads it."""
         drawn: list[GraphMember] = []
         for member in call.members:
             if isinstance(member, Operation):
@@ -114,8 +114,8 @@ class _ModuleReader:
     def _function(self, operation: Operation) -> GraphNode:
         key = self._boxes[id(operation)] = self.key()
         self._connect(key, operation.sources)
-        if operation.indices or operation.name in _ADDRESSING:
-            self.addressing.add(key)
+        if operation.indices or operation.name in _INDEXING:
+            self.indexing.add(key)
         return GraphNode(
             key=key,
             kind="operation",
@@ -134,13 +134,28 @@ class _ModuleReader:
             self._boxes[id(operation)] = key
             self._connect(key, (s for s in operation.sources if id(s) in self._boxes))
         lines = (*arguments(call.module), *shape_lines(call.shapes))
-        return [GraphNode(key=key, kind="module", title=call.title, name=call.name, path=call.path,
-                     lines=lines, parameters=parameters(call.module))]  # fmt: skip
+        return [
+            GraphNode(
+                key=key,
+                kind="module",
+                title=call.title,
+                name=call.name,
+                path=call.path,
+                lines=lines,
+                parameters=parameters(call.module),
+            )
+        ]
 
     def _group(self, call: Call, inside: tuple[GraphMember, ...]) -> GraphGroup:
-        return GraphGroup(key=self.key(), title=call.title, name=call.name, path=call.path,
-                     members=inside, lines=shape_lines(call.shapes),
-                     parameters=parameters(call.module))  # fmt: skip
+        return GraphGroup(
+            key=self.key(),
+            title=call.title,
+            name=call.name,
+            path=call.path,
+            members=inside,
+            lines=shape_lines(call.shapes),
+            parameters=parameters(call.module),
+        )
 
     def _connect(self, key: int, sources: Iterable[Operation | Source]) -> None:
         self.edges |= {(self._boxes[id(s)], key) for s in sources if id(s) in self._boxes}
@@ -156,19 +171,19 @@ def shape_lines(shapes: list[Shape]) -> tuple[str, ...]:
 
 
 def parameters(module: nn.Module) -> int | None:
-    """How many parameters a module holds, each tensor once; None where it holds none."""
+    """The number of parameters of a module, each tensor once; None for none."""
     held = {id(p): p for p in module.parameters()}
     return sum(p.numel() for p in held.values()) or None
 
 
 def arguments(module: nn.Module) -> tuple[str, ...]:
-    """What tells one convolution or pooling from another: `3×3, stride 2, groups 32`."""
-    told = [_sizes(getattr(module, "kernel_size", None))]
+    """The arguments of a convolution or pooling: `3×3, stride 2, groups 32`."""
+    parts = [_sizes(getattr(module, "kernel_size", None))]
     for name in ("stride", "dilation", "groups"):
         text = _sizes(getattr(module, name, None), alone=True)
-        if text not in ("", "1") and told[0] and not (name == "stride" and text == told[0]):
-            told.append(f"{name} {text}")
-    return (", ".join(told),) if told[0] else ()
+        if text not in ("", "1") and parts[0] and not (name == "stride" and text == parts[0]):
+            parts.append(f"{name} {text}")
+    return (", ".join(parts),) if parts[0] else ()
 
 
 def _sizes(value: object, *, alone: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""The ONNX graph: the operators of the exported file, in the groups of the modules they came of."""
+"""The ONNX graph: the operators of the file, grouped by the modules they were exported from."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _RELAYS = frozenset({
     "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 })
 # fmt: on
-_SHOWN_WEIGHTS = 2  # shapes written on one box
-_CHUNKS = 30  # boxes for a file that says nothing of modules
+_SHOWN_WEIGHTS = 2  # shapes on one box
+_CHUNKS = 30  # groups of a file without module metadata
 
 Scope = tuple[tuple[str, str], ...]  # (class, path) from the outermost module inwards
 
@@ -45,13 +45,12 @@ def onnx_graph(path: Path, model: Any = None) -> DrawnGraph:
 
 def graph_of_model(model: Any) -> DrawnGraph:
     """The graph of an `onnx.ModelProto`."""
-    reader = _OnnxGraphReader(model.graph)
-    return reader.read()
+    return _OnnxGraphReader(model.graph).read()
 
 
 @dataclass(slots=True, eq=False)
 class _Scope:
-    """A group while it is filled; `path` from the model, `title` the class."""
+    """A group under construction; `path` is the module's path in the model, `title` its class."""
 
     title: str
     path: str
@@ -60,7 +59,7 @@ class _Scope:
 
 
 class _OnnxGraphReader:
-    """Makes boxes of operators and edges of the values between them."""
+    """Builds boxes from operators and edges from the values between them."""
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
@@ -71,7 +70,7 @@ class _OnnxGraphReader:
         self._shapes = {value.name: _shape(value) for value in known}
         self._makers: dict[str, int] = {}
         self._edges: set[Edge] = set()
-        self._weighty: set[int] = set()
+        self._weighted: set[int] = set()
         self._root = _Scope("model", "", "")
 
     def read(self) -> DrawnGraph:
@@ -79,15 +78,15 @@ class _OnnxGraphReader:
         inputs = [self._end("input", value.name) for value in given]
         for operator in self._graph.node:
             node = self._operator(operator)
-            _home(self._root, _scope(operator)).members.append(node)
+            _group_for(self._root, _scope(operator)).members.append(node)
         outputs = [self._end("output", value.name) for value in self._graph.output]
-        members = [_frozen(m, self._keys) for m in self._root.members]
+        members = [_built(m, self._keys) for m in self._root.members]
         if not any(isinstance(member, GraphGroup) for member in members):
             members = _chunked(members, self._keys)
         root = GraphGroup(
             key=next(self._keys), title="model", members=(*inputs, *members, *outputs)
         )
-        starts = {node.key for node in inputs} | self._weighty
+        starts = {node.key for node in inputs} | self._weighted
         return _used_part(root, self._edges, starts, {node.key for node in outputs})
 
     def _end(self, kind: str, name: str) -> GraphNode:
@@ -107,7 +106,7 @@ class _OnnxGraphReader:
         weights = [self._weights[name] for name in taken if name in self._weights]
         big = [shape for shape in weights if len(shape) > 1]
         if big:
-            self._weighty.add(key)
+            self._weighted.add(key)
         shape = self._shapes.get(operator.output[0], "") if operator.output else ""
         return GraphNode(
             key=key,
@@ -121,7 +120,7 @@ class _OnnxGraphReader:
 
 
 def _captured(operator: Any) -> Iterable[str]:
-    """Names that the bodies of `If`, `Loop` and `Scan` take from around them."""
+    """Names of outer values that the bodies of `If`, `Loop` and `Scan` read."""
     for attribute in operator.attribute:
         for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             for inner in body.node:
@@ -129,8 +128,8 @@ def _captured(operator: Any) -> Iterable[str]:
 
 
 def _weight_lines(shapes: list[tuple[int, ...]]) -> list[str]:
-    told = [" × ".join(map(str, shape)) for shape in shapes[:_SHOWN_WEIGHTS]]
-    return [f"weight {', '.join(told)}"] if told else []
+    shown = [" × ".join(map(str, shape)) for shape in shapes[:_SHOWN_WEIGHTS]]
+    return [f"weight {', '.join(shown)}"] if shown else []
 
 
 def _sizes(value: Any) -> tuple[int, ...]:
@@ -149,14 +148,14 @@ def _shape(value: Any) -> str:
 
 
 def _scope(operator: Any) -> Scope:
-    """The modules that an operator came from; a class that is unknown is the module's own name."""
+    """The modules that an operator came from; if the class is unknown, the module's name."""
     origin = origin_of(operator)
     pairs = zip(origin.classes[1:], origin.modules[1:], strict=True)
     return tuple(((kind or path).rpartition(".")[2], path) for kind, path in pairs)
 
 
-def _home(root: _Scope, scope: Scope) -> _Scope:
-    """The group for `scope`: outer modules once, an innermost one anew at every call."""
+def _group_for(root: _Scope, scope: Scope) -> _Scope:
+    """The group for `scope`: one per outer module, one per call of an innermost module."""
     here = root
     for depth, (title, path) in enumerate(scope):
         innermost = depth == len(scope) - 1
@@ -169,29 +168,30 @@ def _home(root: _Scope, scope: Scope) -> _Scope:
     return here
 
 
-def _frozen(member: _Scope | GraphNode, keys: Iterable[int]) -> GraphMember:
+def _built(member: _Scope | GraphNode, keys: Iterable[int]) -> GraphMember:
     if isinstance(member, GraphNode):
         return member
-    inside = tuple(_frozen(each, keys) for each in member.members)
+    inside = tuple(_built(each, keys) for each in member.members)
     name = member.path.removeprefix(f"{member.above}.") if member.above else member.path
-    group = GraphGroup(key=next(iter(keys)), title=member.title, name=name, path=member.path,
-                  members=inside)  # fmt: skip
-    return _described(group)
+    key = next(iter(keys))
+    return _operator_group(
+        GraphGroup(key=key, title=member.title, name=name, path=member.path, members=inside)
+    )
 
 
-def _described(group: GraphGroup) -> GraphGroup:
+def _operator_group(group: GraphGroup) -> GraphGroup:
     nodes = list(group.nodes())
     weights = sum(node.parameters or 0 for node in nodes) or None
     return replace(group, lines=(f"{len(nodes)} operators",), parameters=weights)
 
 
 def _chunked(members: list[GraphMember], keys: Iterable[int]) -> list[GraphMember]:
-    """A flat list of operators in stretches, so that a large file has something to collapse."""
+    """A flat list of operators in groups of equal length, so that a large file can be collapsed."""
     if len(members) <= 2 * _CHUNKS:
         return members
     step = -(-len(members) // _CHUNKS)
     return [
-        _described(
+        _operator_group(
             GraphGroup(
                 key=next(iter(keys)),
                 title=f"operators {start + 1} to {min(start + step, len(members))}",
@@ -204,7 +204,7 @@ def _chunked(members: list[GraphMember], keys: Iterable[int]) -> list[GraphMembe
 
 
 def _used_part(root: GraphGroup, edges: set[Edge], starts: set[int], ends: set[int]) -> DrawnGraph:
-    """Without constants and what is computed of them alone."""
+    """The graph without constants and what is computed from constants only."""
     graph = make_graph(root, edges)
     fed = reachable(graph.edges, starts)
     used = reachable(frozenset((b, a) for a, b in graph.edges), ends)

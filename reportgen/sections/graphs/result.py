@@ -1,4 +1,4 @@
-"""What the graphs section says of one model."""
+"""The result of the graphs section."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
-    """One graph as drawn, or the reason why it is not there."""
+    """One drawn graph, or the reason why there is none."""
 
     svg: str | None  # file, relative to the model's folder: "graphs/modules.svg"
     nodes: int  # drawn
     edges: int
-    collapsed: bool  # some modules are drawn as one box
+    collapsed: bool  # some nodes are merged into one box
     total_nodes: int  # before collapsing
     width_points: float
     height_points: float
     tiles: tuple[Tile, ...]  # overview first
-    note: str  # what was collapsed, or why there is no drawing; "" for neither
+    note: str  # how to read the drawing, or why there is none; may be ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,12 +38,21 @@ class Graphs:
 
 
 def missing(reason: str) -> Drawing:
-    """A drawing that is not there, and why."""
-    return Drawing(svg=None, nodes=0, edges=0, collapsed=False, total_nodes=0, width_points=0.0,
-                   height_points=0.0, tiles=(), note=reason)  # fmt: skip
+    """A missing drawing with the reason."""
+    return Drawing(
+        svg=None,
+        nodes=0,
+        edges=0,
+        collapsed=False,
+        total_nodes=0,
+        width_points=0.0,
+        height_points=0.0,
+        tiles=(),
+        note=reason,
+    )
 
 
 def files_of(result: Graphs) -> tuple[str, ...]:
-    """The drawings that could be made."""
+    """The files of the drawings."""
     drawings = (result.modules, result.autograd, result.onnx)
     return tuple(drawing.svg for drawing in drawings if drawing.svg is not None)

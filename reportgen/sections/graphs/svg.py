@@ -1,4 +1,4 @@
-"""Graphviz's SVG made fit for a page: prefixed ids, tooltips, colors for light and dark."""
+"""Graphviz's SVG prepared for inline use: prefixed ids, tooltips, light and dark colors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reportgen.sections.graphs.graph import DrawnGraph
 _SVG = "http://www.w3.org/2000/svg"
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
-# Light and dark where the page sets no variable. Names: --graph-KIND, --graph-KIND-line.
+# Defaults for dark pages; a page overrides them by --graph-KIND and --graph-KIND-line.
 _DARK: Mapping[str, tuple[str, str]] = {
     "module": ("#22314c", "#7ba0dd"),
     "repeat": ("#22314c", "#7ba0dd"),
@@ -30,7 +30,7 @@ _DARK_GROUP_FILL, _DARK_GROUP_LINE = "#1a1e25", "#444d5b"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SvgBox:
-    """Where a node stands, in points from the top left corner of the drawing."""
+    """The frame of a node, in points from the top left corner of the drawing."""
 
     left: float
     top: float
@@ -40,7 +40,7 @@ class SvgBox:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SvgPicture:
-    """A finished SVG, its size in points, and where its nodes stand."""
+    """A finished SVG, its size in points, and the frames of its nodes."""
 
     svg: str
     width: float
@@ -49,16 +49,16 @@ class SvgPicture:
 
 
 def picture(svg: bytes, graph: DrawnGraph, *, prefix: str, label: str) -> SvgPicture:
-    """Graphviz's SVG as markup that can stand inline beside others.
+    """Graphviz's SVG as inline markup; several can share a page.
 
     Args:
-        svg: what graphviz wrote.
-        graph: what was drawn; its boxes give the tooltips.
+        svg: the SVG as graphviz wrote it.
+        graph: the drawn graph, for the tooltips.
         prefix: the prefix of every id, as given to `dot_text`.
-        label: what the picture shows, for those who do not see it.
+        label: the `aria-label` of the picture.
     """
     ElementTree.register_namespace("", _SVG)
-    root = ElementTree.fromstring(svg)  # noqa: S314 - written by graphviz a moment ago
+    root = ElementTree.fromstring(svg)  # noqa: S314 - trusted: written by graphviz
     width, height = (float(root.attrib[side].removesuffix("pt")) for side in ("width", "height"))
     boxes = tuple(_boxes(root))
     _retitle(root, graph, prefix)
@@ -80,15 +80,15 @@ def _retitle(root: ElementTree.Element, graph: DrawnGraph, prefix: str) -> None:
         title = group.find(f"{{{_SVG}}}title")
         if title is None:
             continue
-        told = members.get(group.attrib.get("id", ""))
-        if told is not None:
-            title.text = told
+        tooltip = members.get(group.attrib.get("id", ""))
+        if tooltip is not None:
+            title.text = tooltip
         else:
             group.remove(title)
 
 
 def _raise_headings(root: ElementTree.Element) -> None:
-    """Draw the names of groups over the edges that cross them."""
+    """Draw the names of groups above the edges that cross them."""
     headings = ElementTree.SubElement(root[0], f"{{{_SVG}}}g", {"class": "headings"})
     for group in root.iter(f"{{{_SVG}}}g"):
         if group.attrib.get("class", "").startswith("cluster"):
@@ -98,7 +98,7 @@ def _raise_headings(root: ElementTree.Element) -> None:
 
 
 def _unstyle(root: ElementTree.Element) -> None:
-    """Fonts and text colors by class, so that a page can set them."""
+    """Replace fonts and text colors by classes, so that the page can style them."""
     for text in root.iter(f"{{{_SVG}}}text"):
         family = text.attrib.pop("font-family", "")
         text.attrib["class"] = "faint"
@@ -135,7 +135,7 @@ def _either(name: str, light: str, dark: str) -> str:
 
 
 def _boxes(root: ElementTree.Element) -> list[SvgBox]:
-    """Of every node its frame; graphviz measures upwards from the lower edge."""
+    """The frame of every node; graphviz measures upwards from the lower edge."""
     found: list[SvgBox] = []
     shift = _NUMBER.findall(root[0].attrib["transform"].split("translate")[1])
     right, down = float(shift[0]), float(shift[1])

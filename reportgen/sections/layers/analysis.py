@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from torch.nn.parameter import is_lazy
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from reportgen.context import ModelContext
     from reportgen.example_inputs import Examples
-    from reportgen.torchinfo_summary import TorchinfoSummary
 
 
 class LayersAnalysis:
@@ -81,9 +80,9 @@ class LayersAnalysis:
         return model
 
     def _measured(self) -> Measured:
-        """ForwardTrace the model; if its first pass creates parameters, trace a copy that ran once."""
+        """Trace the model; if its first pass creates parameters, trace a copy that ran once."""
         batch = self._context.batch
-        measured = measure(self._model, self._arguments, batch, self._torchinfo_at())
+        measured = measure(self._model, self._arguments, batch)
         if not measured.trace.added:
             return measured
         try:
@@ -97,10 +96,6 @@ class LayersAnalysis:
             return measured
         self._model, self._built = whole, measured.trace.added
         return again
-
-    def _torchinfo_at(self) -> Callable[[int], TorchinfoSummary] | None:
-        """The summary that other sections share, if it is of the model that is measured here."""
-        return self._context.torchinfo if self._model is self._context.model else None
 
     def _inputs(self, batch: int) -> Examples:
         if batch not in self._examples:
@@ -298,10 +293,10 @@ def _structure_notes(trace: ForwardTrace, weights: Weights, built: tuple[str, ..
         )
     if trace.threaded:
         notes.append("modules run in separate threads; their calls are listed by path")
-    if weights.in_code:
+    if weights.torchscript_constants:
         notes.append(
-            f"TorchScript holds {weights.in_code:,} numbers as constants of its code (freezing "
-            "does that to weights); they are not counted as parameters"
+            f"TorchScript holds {weights.torchscript_constants:,} numbers as constants of its "
+            "code (freezing does that to weights); they are not counted as parameters"
         )
     if trace.to_numpy:
         places = _some(tuple(path or "the model itself" for path in trace.to_numpy))

@@ -49,17 +49,11 @@ class Measured:
     note: str
 
 
-def measure(
-    model: nn.Module,
-    make: MakeArguments,
-    batch: int,
-    torchinfo_at: Callable[[int], TorchinfoSummary] | None = None,
-) -> Measured:
+def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     """ForwardTrace a forward pass of `batch` samples, and one with its backward pass.
 
     Both run on a fake copy if possible. A model that needs values runs with one sample first,
-    then with `batch` if that is cheap. `torchinfo_at` gives torchinfo's summary of the model at a
-    batch, where it is known already.
+    then with `batch` if that is cheap.
 
     Raises:
         SectionError: no forward pass ends; the reason is the model's own.
@@ -68,10 +62,7 @@ def measure(
         with fake_copy(model, make(batch)) as (double, arguments):
             set_mode(double, training=False)
             found = trace(double, arguments, model.parameters())
-            if torchinfo_at is None or found.threaded:
-                torchinfo = _torchinfo(found, double, arguments)
-        if torchinfo_at is not None and not found.threaded:
-            torchinfo = torchinfo_at(batch)
+            torchinfo = _torchinfo(found, double, arguments)
         borrow = partial(fake_copy, model, make(batch))
         return Measured(
             trace=found,

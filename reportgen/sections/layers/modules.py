@@ -1,4 +1,4 @@
-"""The modules of a model by path, and what hides from its registry."""
+"""The modules of a model: their paths, tensors and descriptions, and unregistered ones."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from reportgen.pytree import modules_of
 from reportgen.sections.layers.result import Unregistered
 
-_MOST_VISITS = 20_000  # objects looked at in search of hidden modules
-_NO_DOT = "\u2024"  # looks like the dot that separates names and is none
+_MOST_VISITS = 20_000  # limit of the search for unregistered modules
+_NO_DOT = "\u2024"  # replaces a dot inside a module name; paths are split at dots
 _LONGEST = 60
 _ADDRESS = re.compile(r"(<[^<>]*)? at 0x[0-9a-fA-F]+>?")
-_PACKED = ("PackedParams", "PackedParameter")  # torch.ao keeps weights in it: no layer
-_PACKED_LISTS = "_all_weight_values"  # where torch.ao's recurrent layers keep those
+_PACKED = (
+    "PackedParams",
+    "PackedParameter",
+)  # of torch.ao: hold weights, are not layers
+_PACKED_LISTS = "_all_weight_values"  # the same, in recurrent layers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -45,7 +48,7 @@ def walk(model: nn.Module) -> list[ModuleNode]:
 
 
 def first_visits(nodes: list[ModuleNode]) -> list[ModuleNode]:
-    """Of every module its first path alone."""
+    """The first node of every module."""
     first: dict[int, ModuleNode] = {}
     for node in nodes:
         first.setdefault(id(node.module), node)
@@ -56,7 +59,7 @@ def _walk(module: nn.Module, path: str, depth: int, above: tuple[int, ...]) -> I
     yield ModuleNode(path=path, depth=depth, module=module)
     above = (*above, id(module))
     for name, child in _children(module):
-        if id(child) not in above:  # a module may hold its own parent
+        if id(child) not in above:  # a module can contain its own parent
             yield from _walk(child, join(path, name), depth + 1, above)
 
 
@@ -84,7 +87,7 @@ def own_parameters(node: ModuleNode) -> dict[str, nn.Parameter]:
 
 
 def parameters_by_name(nodes: list[ModuleNode]) -> dict[str, nn.Parameter]:
-    """Every name of every parameter; a tied one stands under all its names."""
+    """Parameters by name; a tied parameter has several names."""
     return {name: p for node in nodes for name, p in own_parameters(node).items()}
 
 
@@ -93,7 +96,7 @@ def quantized_tensors(module: nn.Module) -> dict[str, Tensor]:
     if not type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized")):
         return {}
     found: dict[str, Tensor] = {}
-    for name in ("weight", "bias"):  # methods there, where other modules have parameters
+    for name in ("weight", "bias"):  # methods in quantized modules
         read = getattr(module, name, None)
         value = read() if callable(read) and not isinstance(read, Tensor) else None
         if isinstance(value, Tensor):
@@ -106,25 +109,24 @@ def quantized_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def own_tensors(node: ModuleNode) -> dict[Hashable, Tensor]:
-    """The parameters and the packed weights of a module itself, by what identifies each.
+    """The parameters and packed weights of a module itself, by an identity that all paths share.
 
-    A key is the same under every path that leads to the tensor. Packed weights are unpacked anew
-    at every look, so that only their module and name tell which they are.
+    Unpacking creates a new tensor each time, so packed weights are identified by module and name.
     """
     packed = quantized_tensors(node.module).items()
     found: dict[Hashable, Tensor] = {id(p): p for p in own_parameters(node).values()}
     return found | {(id(node.module), name): tensor for name, tensor in packed}
 
 
-def numbers_in_code(model: nn.Module) -> int:
-    """How many numbers TorchScript keeps as constants: weights, once it has been frozen."""
+def count_torchscript_constants(model: nn.Module) -> int:
+    """The number of elements in TorchScript constants, which hold the weights after freezing."""
     scripts = [module for module in modules_of(model) if isinstance(module, torch.jit.ScriptModule)]
     inner = {id(part) for script in scripts for part in script.children()}
     count = 0
     for script in scripts:
         if id(script) in inner or not hasattr(script, "forward"):
-            continue  # its code stands in that of the module above
-        graph: Any = script.inlined_graph  # its nodes live as long as it does
+            continue  # inlined into the code of its parent
+        graph: Any = script.inlined_graph  # keeps the nodes alive
         for node in graph.findAllNodes("prim::Constant"):
             if node.hasAttribute("value") and node.kindOf("value") == "t":
                 count += node.t("value").numel()
@@ -133,7 +135,7 @@ def numbers_in_code(model: nn.Module) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Hidden:
-    """A module or a parameter that is held by a model and not registered in it."""
+    """A module or parameter that a model references but does not register."""
 
     path: str
     value: nn.Module | nn.Parameter
@@ -144,18 +146,20 @@ class Hidden:
 
 
 def hidden(model: nn.Module) -> list[Hidden]:
-    """Modules and parameters in plain lists, dicts and objects of a model, each once."""
+    """Unregistered modules and parameters in lists, dicts and objects of a model, each once."""
     search = _UnregisteredSearch(model)
     for node in walk(model):
-        if not isinstance(node.module, torch.jit.ScriptModule):  # its attributes are a mirror
+        if not isinstance(
+            node.module, torch.jit.ScriptModule
+        ):  # its attributes mirror the registered modules
             search.look_into_attributes(node.path, node.module)
     return search.found
 
 
 def kept_by_functions(model: nn.Module) -> dict[int, str]:
-    """Where functions and callable objects of a model keep modules: path by identity.
+    """Paths of modules that functions and callable objects of a model reference, by `id`.
 
-    Such a module need not be a layer (a hook may keep a logger), so it is no finding by itself.
+    These are reported only if they are called; a hook may also reference a logger, for example.
     """
     search = _UnregisteredSearch(model, functions=True)
     for node in walk(model):
@@ -207,7 +211,7 @@ class _UnregisteredSearch:
             self._look_at(f"{path}.keywords", value.keywords)
         elif isinstance(value, FunctionType):
             for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-                with suppress(ValueError):  # a cell that is empty still
+                with suppress(ValueError):  # an empty cell
                     self._look_at(f"{path} → {name}", cell.cell_contents)
         elif _may_hold_modules(value):
             self.look_into_attributes(path, value)
@@ -217,7 +221,7 @@ _PLAIN = (str, bytes, int, float, complex, type(None), type)
 
 
 def _may_hold_modules(value: object) -> bool:
-    """An object of somebody's own class; torch's own are looked into by torch."""
+    """Whether `value` is an object of a user-defined class."""
     return (
         hasattr(value, "__dict__")
         and not isinstance(value, Tensor)
@@ -226,7 +230,7 @@ def _may_hold_modules(value: object) -> bool:
 
 
 def unregistered(model: nn.Module) -> list[Unregistered]:
-    """What `hidden` finds, where it has parameters."""
+    """Unregistered modules and parameters that have elements."""
     return [
         Unregistered(
             path=item.path,
@@ -244,18 +248,18 @@ def unregistered(model: nn.Module) -> list[Unregistered]:
 def describe(module: nn.Module) -> str:
     """`Conv2d(64, 128, kernel 3x3, stride 2)`, at most 60 characters.
 
-    Layers of torch that people know by a few arguments show those; any other module shows its
-    own `extra_repr`, cut where it is too long.
+    Common layers of torch.nn show their main arguments; other modules show their `extra_repr`,
+    cut if it is too long.
     """
     name, parametrized = _class_name(module)
-    arguments = ", ".join(_arguments(module)) or _own_words(module)
+    arguments = ", ".join(_arguments(module)) or _extra_repr(module)
     text = f"{name}({arguments})" if arguments else name
     text = f"{text} {parametrized}".rstrip()
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1].rstrip(' ,')}…"
 
 
 def _class_name(module: nn.Module) -> tuple[str, str]:
-    """The class, and a word where its weights are made by another module (`weight_norm`)."""
+    """The class name, and "parametrized" for a parametrized module (`weight_norm`)."""
     kind = type(module)
     if "parametrizations" in module._modules and kind.__name__.startswith("Parametrized"):
         return kind.__bases__[0].__name__, "parametrized"
@@ -263,11 +267,11 @@ def _class_name(module: nn.Module) -> tuple[str, str]:
 
 
 def _arguments(module: nn.Module) -> list[str]:
-    for kinds, tell in _TELLERS:
+    for kinds, arguments_of in _ARGUMENTS:
         if isinstance(module, kinds):
             try:
-                return tell(module)
-            except AttributeError:  # a subclass that did not keep what its parent keeps
+                return arguments_of(module)
+            except AttributeError:  # a subclass without the attributes of its base class
                 return []
     return []
 
@@ -288,7 +292,7 @@ def groups_of(module: nn.Module) -> int | None:
 
 
 def _dimensions(module: nn.Module) -> int:
-    """`2` of `MaxPool2d`, whose kernel may be one number for both."""
+    """2 for `MaxPool2d`, whose kernel size may be a single number."""
     digits = re.findall(r"([123])d", type(module).__name__)
     return int(digits[-1]) if digits else 1
 
@@ -298,10 +302,10 @@ def _size(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _unless(value: Any, usual: int, word: str) -> list[str]:
-    """`stride 2`, `stride 2x1`; nothing where `value` is what it usually is."""
+def _unless_default(value: Any, default: int, word: str) -> list[str]:
+    """`stride 2`, `stride 2x1`; empty if `value` is the default."""
     values = value if isinstance(value, list | tuple) else (value,)
-    if all(item == usual for item in values):
+    if all(item == default for item in values):
         return []
     return [f"{word} {values[0] if len(set(values)) == 1 else _size(value)}"]
 
@@ -311,9 +315,9 @@ def _convolution(module: Any) -> list[str]:
         str(module.in_channels),
         str(module.out_channels),
         f"kernel {_size(module.kernel_size)}",
-        *_unless(module.stride, 1, "stride"),
-        *_unless(module.groups, 1, "groups"),
-        *_unless(module.dilation, 1, "dilation"),
+        *_unless_default(module.stride, 1, "stride"),
+        *_unless_default(module.groups, 1, "groups"),
+        *_unless_default(module.dilation, 1, "dilation"),
     ]
 
 
@@ -333,11 +337,11 @@ def _recurrent(module: Any) -> list[str]:
 
 def _pool(module: Any) -> list[str]:
     size = module.kernel_size
-    stride = [] if module.stride == size else _unless(module.stride, 1, "stride")
+    stride = [] if module.stride == size else _unless_default(module.stride, 1, "stride")
     return [f"kernel {_size(size)}", *stride]
 
 
-_TELLERS: tuple[tuple[Any, Callable[[Any], list[str]]], ...] = (
+_ARGUMENTS: tuple[tuple[Any, Callable[[Any], list[str]]], ...] = (
     (nn.modules.conv._ConvNd, _convolution),
     (nn.Linear, _linear),
     (nn.Bilinear, lambda m: [str(m.in1_features), str(m.in2_features), str(m.out_features)]),
@@ -359,12 +363,12 @@ _TELLERS: tuple[tuple[Any, Callable[[Any], list[str]]], ...] = (
 )
 
 
-def _own_words(module: nn.Module) -> str:
-    """What the module says of itself, on one line and the same in every process."""
+def _extra_repr(module: nn.Module) -> str:
+    """`extra_repr` on one line, without memory addresses."""
     if isinstance(module, nn.Sequential | nn.ModuleDict | nn.ParameterDict | nn.ReLU):
         return ""
     try:
         words = module.extra_repr()
-    except Exception:  # somebody's own, and no reason to lose the table
+    except Exception:  # from the user's module
         return ""
     return _ADDRESS.sub("", " ".join(str(words).split()))

@@ -1,8 +1,8 @@
-"""Mixtures of experts: which parameters a single token passes through.
+"""Mixtures of experts: the parameters that a single token uses.
 
 Experts are modules of equal structure in one list, or tensors stacked along a first dimension.
-How many of them a token sees is read from the pass itself, a top-k over as many candidates as
-there are experts in the module that holds them, and otherwise from the router's attributes.
+The number of active experts is taken from the traced pass (a top-k over as many candidates as
+there are experts, in the module that holds them), or else from attributes of the router.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reportgen.sections.layers.modules import (
 from reportgen.sections.layers.op_counter import TopKChoice
 from reportgen.sections.layers.result import Experts
 
-_PICKED = (
+_ACTIVE_ATTRIBUTES = (
     "num_experts_per_tok",
     "num_experts_per_token",
     "experts_per_token",
@@ -40,14 +40,14 @@ _PICKED = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Stack:
-    """Parts of a model that could be experts."""
+    """Modules or stacked tensors that could be experts."""
 
     path: str  # of the list, or of the module that holds the stacked tensors
-    home: str  # of the module in whose pass a router would have to run
+    home: str  # path of the module that would call the router
     experts: int
     parameters: int
     listed: bool
-    tensors: frozenset[str]  # names of the parameters that only an expert would read
+    tensors: frozenset[str]  # names of the parameters of the experts
 
 
 def find_experts(
@@ -55,7 +55,8 @@ def find_experts(
 ) -> tuple[Experts, ...]:
     """Every mixture of experts in `model`, in the order of the modules.
 
-    `first_read` says of every parameter when it was read first: experts run after the choice.
+    `first_read` is the index of the first operator that reads each parameter: experts run after
+    the top-k.
     """
     nodes = walk(model)
     modules = {node.path: node.module for node in nodes}
@@ -65,7 +66,7 @@ def find_experts(
         for stack in _stacks(node, first_read):
             begun = [when for name, when in first_read.items() if name in stack.tensors]
             before = [choice for choice in ran if not begun or choice.when <= min(begun)]
-            picked = _picked_in_pass(stack, before) or _picked_by_name(stack, modules)
+            picked = _active_in_pass(stack, before) or _active_by_attribute(stack, modules)
             if picked is not None:
                 active, evidence = picked
                 found.append(
@@ -81,7 +82,7 @@ def find_experts(
 
 
 def active_parameters(parameters: int, experts: tuple[Experts, ...]) -> int | None:
-    """Of `parameters`, those that one token passes through; None without experts."""
+    """The parameters that one token uses; None without experts."""
     if not experts:
         return None
     return parameters - sum(
@@ -102,9 +103,9 @@ def _stacks(node: ModuleNode, first_read: Mapping[str, int]) -> Iterator[_Stack]
 
 
 def _listed(node: ModuleNode) -> Iterator[_Stack]:
-    """Modules of equal structure in one list."""
+    """Modules of equal structure in one ModuleList or ModuleDict."""
     children = list(node.module.children())
-    forms = {_form(child) for child in children}
+    forms = {_parameter_shapes(child) for child in children}
     if len(children) == len(node.module._modules) >= 2 and len(forms) == 1 and forms != {()}:
         held = dict(node.module.named_parameters())
         yield _Stack(
@@ -120,7 +121,7 @@ def _listed(node: ModuleNode) -> Iterator[_Stack]:
 def _stacked(
     node: ModuleNode, held: dict[str, nn.Parameter], first_read: Mapping[str, int]
 ) -> _Stack:
-    """Tensors with one first dimension; a matrix that is read before the others is the router."""
+    """Tensors with an equal first dimension; a matrix that is read before them is the router."""
     weights = frozenset(name for name, p in held.items() if p.dim() >= 3)
     begun = min((first_read[name] for name in weights if name in first_read), default=0)
     experts = [p for name, p in held.items() if first_read.get(name, begun) >= begun]
@@ -134,12 +135,12 @@ def _stacked(
     )
 
 
-def _form(module: nn.Module) -> tuple[Any, ...]:
-    """What modules of equal structure share; empty for one without parameters."""
+def _parameter_shapes(module: nn.Module) -> tuple[Any, ...]:
+    """Names and shapes of the parameters of `module`."""
     return tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
 
 
-def _picked_in_pass(stack: _Stack, choices: list[TopKChoice]) -> tuple[int, str] | None:
+def _active_in_pass(stack: _Stack, choices: list[TopKChoice]) -> tuple[int, str] | None:
     near = [
         choice
         for choice in choices
@@ -153,15 +154,15 @@ def _picked_in_pass(stack: _Stack, choices: list[TopKChoice]) -> tuple[int, str]
 
 
 def _is_near(path: str, stack: _Stack) -> bool:
-    """Whether what runs at `path` could route to `stack`: in its home, not inside an expert."""
+    """Whether a top-k at `path` can route to `stack`: in its home, not inside an expert."""
     if stack.listed and (path == stack.path or is_within(path, stack.path)):
         return False
     below = path.removeprefix(stack.home).strip(".")
     return (path == stack.home or is_within(path, stack.home)) and below.count(".") < 2
 
 
-def _picked_by_name(stack: _Stack, modules: dict[str, nn.Module]) -> tuple[int, str] | None:
-    """The number that a router names, where something is as wide as there are experts."""
+def _active_by_attribute(stack: _Stack, modules: dict[str, nn.Module]) -> tuple[int, str] | None:
+    """The number that a router attribute gives, if a router matrix has one row per expert."""
     home = modules.get(stack.home)
     if home is None or not _has_router(home, stack):
         return None
@@ -169,7 +170,7 @@ def _picked_by_name(stack: _Stack, modules: dict[str, nn.Module]) -> tuple[int, 
     beside += [(f"{stack.home}.{name}".strip("."), child) for name, child in home.named_children()]
     for path, module in beside:
         for owner, where in ((module, path or "the model"), (_config(module), "the configuration")):
-            for name in _PICKED if owner is not None else ():
+            for name in _ACTIVE_ATTRIBUTES if owner is not None else ():
                 value = getattr(owner, name, None)
                 if type(value) is int and 0 < value < stack.experts:
                     return value, f"{name} of {where} is {value}"
@@ -181,7 +182,7 @@ def _config(module: nn.Module) -> object | None:
 
 
 def _has_router(home: nn.Module, stack: _Stack) -> bool:
-    """Whether a matrix beside the experts gives one score for each of them."""
+    """Whether a matrix beside the experts has one score for each of them."""
     inside = stack.path.removeprefix(stack.home).strip(".")
     return any(
         p.dim() == 2 and stack.experts in p.shape

@@ -1,4 +1,4 @@
-"""The layers of an ONNX file: its nodes as rows, below the modules that they came from."""
+"""The layers of an ONNX file: one row per node, grouped by the module that it came from."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ if TYPE_CHECKING:
     from reportgen.context import OnnxFileContext
 
 _QUANTIZED = frozenset({"int8", "uint8", "int4", "uint4", "int2", "uint2", "float4e2m1"})
-_NO_MODULE = "the source is an ONNX file, which holds no PyTorch module"
-_TELLING = ("kernel_shape", "strides", "group", "dilations", "hidden_size", "axis", "equation")
-_USUAL = {"strides": {1}, "group": {1}, "dilations": {1}}
+_NO_MODULE = "the source is an ONNX file, not a PyTorch module"
+_SHOWN_ATTRIBUTES = (
+    "kernel_shape",
+    "strides",
+    "group",
+    "dilations",
+    "hidden_size",
+    "axis",
+    "equation",
+)
+_DEFAULTS = {"strides": {1}, "group": {1}, "dilations": {1}}
 
 
 def analyze_onnx(context: OnnxFileContext) -> Layers:
-    """The layers of a file; no table is written.
+    """The layers of a file; writes no table.
 
-    A file tells neither parameters from buffers nor what was trained. Stored floating-point and
-    quantized tensors count as parameters; stored whole numbers, truth values and single numbers
-    (shapes, axes, epsilons) count as buffers, and so do scales and zero points.
+    An ONNX file does not distinguish parameters from buffers. Stored floating-point and quantized
+    tensors count as parameters; integers, booleans and scalars (shapes, axes, epsilons), scales
+    and zero points count as buffers.
     """
     feed = context.feed()
     nodes = read_nodes(context.file.path, symbol_sizes(context.file.path, feed), lambda: feed)
@@ -58,8 +66,8 @@ def analyze_onnx(context: OnnxFileContext) -> Layers:
         method="file",
         notes=(
             *context.source_notes,
-            "counted from the file's nodes and their shapes; a file does not tell parameters "
-            "from buffers, so every stored tensor of real numbers counts as parameters",
+            "counted from the nodes and shapes of the file; ONNX does not distinguish parameters "
+            "from buffers, so all stored floating-point tensors count as parameters",
             *_notes(nodes),
         ),
     )
@@ -76,13 +84,13 @@ def is_parameter(weight: Weight) -> bool:
 
 def _notes(nodes: OnnxNodes) -> Iterator[str]:
     if any(weight.is_scale for weight in nodes.weights.values()):
-        yield "scales and zero points of quantized numbers count as buffers"
+        yield "quantization scales and zero points count as buffers"
     sparse = {n: w for n, w in nodes.weights.items() if w.kept is not None}
     if sparse:
         parts = ", ".join(f"{n} {w.kept:,} of {w.elements:,}" for n, w in sparse.items())
-        yield f"stored sparse, so that zeros take no bytes and count as parameters: {parts}"
+        yield f"stored as sparse tensors; zeros count as parameters but take no bytes: {parts}"
     if any(node.operator == "If" and node.macs for node in nodes.nodes):
-        yield "of an If the dearer branch is counted"
+        yield "the more expensive branch of an If is counted"
 
 
 def _uncounted(nodes: OnnxNodes) -> Iterator[Uncounted]:
@@ -111,7 +119,7 @@ def _tree(nodes: Iterable[OnnxNode]) -> _Branch:
         place = root
         for part in filter(None, node.module.split(".")):
             below = place.children.setdefault(part, _Branch())
-            assert isinstance(below, _Branch)  # node keys hold a space, module names never do
+            assert isinstance(below, _Branch)  # node keys contain a space, module names do not
             place = below
         place.children[f"{node.name} {len(place.children)}"] = node
     return root
@@ -170,12 +178,12 @@ def _leaf(node: OnnxNode, held: Mapping[str, Weight], path: str, depth: int) -> 
 
 
 def _described(node: OnnxNode) -> str:
-    """`Conv(kernel_shape 3x3, strides 2)`: the operator with the attributes that tell it apart."""
+    """`Conv(kernel_shape 3x3, strides 2)`: the operator with its main attributes."""
     words = []
-    for name in _TELLING:
+    for name in _SHOWN_ATTRIBUTES:
         value = node.attributes.get(name)
         several = value if isinstance(value, tuple) else (value,)
-        if value is None or set(several) == _USUAL.get(name):
+        if value is None or set(several) == _DEFAULTS.get(name):
             continue
         text = str(several[0]) if len(set(several)) == 1 else "x".join(map(str, several))
         words.append(f"{name.replace('_', ' ')} {text}")

@@ -22,13 +22,13 @@ from reportgen.sections.layers.cost.memory_traffic import (
     tensors_in,
 )
 from reportgen.sections.layers.cost.operators import (
-    ABOUT_SHAPES,
-    ASKS,
-    PICKS,
-    can_be_taken_apart,
+    METADATA_QUERIES,
+    SELECTORS,
+    SHAPE_QUERIES,
     dtype_of,
+    is_decomposable,
+    is_view_or_query,
     is_wrapper,
-    moves_nothing,
     name_of,
     storage_of,
 )
@@ -156,10 +156,10 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if isinstance(func, HigherOrderOperator):
             return run_higher_order(self, func, args, kwargs)
-        if func in ABOUT_SHAPES or any(map(is_wrapper, types)):
+        if func in SHAPE_QUERIES or any(map(is_wrapper, types)):
             return NotImplemented  # a wrapper's own operators come by when it has unwrapped
         packet = func._overloadpacket
-        if not self.has_formula(packet) and can_be_taken_apart(func, args):
+        if not self.has_formula(packet) and is_decomposable(func, args):
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -198,7 +198,7 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, formula: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
         """Note an operator that has run: its cost by that of `formula`, and what it moved."""
-        if moves_nothing(func) or formula in ASKS:
+        if is_view_or_query(func) or formula in METADATA_QUERIES:
             return  # nothing moves, and whoever reads the view is seen reading its storage
         read = [*tensors_in(args), *tensors_in(kwargs)]
         written = list(tensors_in(result))
@@ -224,7 +224,7 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif not counts_as_zero(func, read, written):
             item = Uncounted(operator=name_of(func), calls=1, bytes=moved, where=path)
             self._add_uncounted(item)
-        elif formula in PICKS:
+        elif formula in SELECTORS:
             self._note_choice(path, args, kwargs, formula, written)
 
     def _refuse_forbidden(self, read: list[Tensor]) -> None:

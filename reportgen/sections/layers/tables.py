@@ -1,4 +1,4 @@
-"""The text files: `layers.csv`, and the two classic tables of `summary.txt`."""
+"""The text files `layers.csv` and `summary.txt`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLUMNS = _COLUMN_NAMES.split()
 
 
 def layers_csv(layers: tuple[Layer, ...]) -> str:
-    """Every layer with every column, safe to open in a spreadsheet."""
+    """`layers.csv`: one line per layer; cells that look like formulas are quoted."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -53,7 +53,7 @@ def _column(layer: Layer, name: str, whole: Layer) -> object:
 
 
 def _shapes_cell(keys: tuple[str, ...], shapes: tuple[Shape, ...]) -> str:
-    """`8x3x224x224`, or `logits: 8x10; hidden: 8x64` where there are several or one has a name."""
+    """`8x3x224x224`, or `logits: 8x10; hidden: 8x64` for several or named tensors."""
     texts = ["x".join(map(str, shape)) or "scalar" for shape in shapes]
     if keys in ((), ("",), ("0",)) or len(keys) != len(texts):
         return "; ".join(texts)
@@ -61,7 +61,7 @@ def _shapes_cell(keys: tuple[str, ...], shapes: tuple[Shape, ...]) -> str:
 
 
 def _cell(value: object) -> str:
-    """`value` as text that no spreadsheet takes for a formula."""
+    """`value` as text; a leading quote prevents spreadsheets from evaluating it."""
     if value is None:
         return ""
     text = str(value).lower() if isinstance(value, bool) else str(value)
@@ -73,20 +73,20 @@ def _cell(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlatRow:
-    """One call of one module; parameters are counted at the first row that holds them."""
+    """One call of one module; parameters are counted in their first row."""
 
     name: str  # "Conv2d-1"
     shapes: str  # "[-1, 64, 224, 224]"
     parameters: int
-    shared: bool  # its parameters stand in an earlier row
+    shared: bool  # its parameters are counted in an earlier row
     output_bytes: int
 
 
 def flat_rows(model: nn.Module, calls: tuple[ModuleCall, ...], batch: int) -> list[FlatRow]:
-    """Every call in the order of its end, but for the model itself, sequences and lists.
+    """The calls in the order in which they ended, without the model itself and containers.
 
-    Parameters of modules without a row (a list's, an attention's projection) stand in the row
-    of the nearest module above them, so that the column adds up.
+    Parameters of modules without a row (such as the projection of an attention) are counted in
+    the row of the nearest module above, so the column adds up to the total.
     """
     nodes = walk(model)
     modules = {node.path: node.module for node in nodes}
@@ -144,7 +144,7 @@ def flat_table(
     rows: list[FlatRow], parameters: int, trainable: int, parameter_bytes: int, input_bytes: int,
     batch: int,
 ) -> str:  # fmt: skip
-    """The table that torchsummary made known, sizes for one sample in MiB (it says MB)."""
+    """A table in the format of torchsummary, sizes for one sample in MiB (labeled MB)."""
     name = max([len(row.name) for row in rows] + [20])
     shape = max([len(row.shapes) for row in rows] + [26])
     rule, double = "-" * (name + shape + 20), "=" * (name + shape + 20)
@@ -154,7 +154,7 @@ def flat_table(
         lines.append(f"{row.name:>{name}}  {row.shapes:>{shape}}  {count:>14}")
     outside = parameters - sum(row.parameters for row in rows)
     if outside:
-        lines.append(f"{'(in no row above)':>{name}}  {'–':>{shape}}  {outside:>14,}")
+        lines.append(f"{'(not in a row above)':>{name}}  {'–':>{shape}}  {outside:>14,}")
     sample = input_bytes / batch / _MIB
     passes = 2 * sum(row.output_bytes for row in rows) / batch / _MIB
     weights = parameter_bytes / _MIB
@@ -196,7 +196,7 @@ def tree_totals(result: Layers, input_bytes: int) -> str:
 
 
 def plain_tree(layers: tuple[Layer, ...]) -> str:
-    """The tree from our own rows, where torchinfo has none."""
+    """The tree of our rows, for models on which torchinfo fails."""
     names = ["  " * row.depth + _last_name(row) for row in layers]
     width = max(map(len, names))
     lines = [f"{'Layer':<{width}}  {'Output shape':<28}  {'Parameters':>14}  {'MACs':>18}"]

@@ -2,7 +2,7 @@
 
 The pass runs on a fake copy of the model whose tensors are fake (shape, dtype and device without
 data): it costs no arithmetic and no memory, and the model itself is not touched. A model whose
-course depends on values, or that torch cannot copy, runs for real on the model lent by `loan`.
+course depends on values, or that torch cannot copy, runs for real on the model itself.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class ForwardTrace:
 
 
 def trace_fake(model: nn.Module, arguments: Arguments, *, training: bool = False) -> ForwardTrace:
-    """ForwardTrace a pass of a fake copy without data; raises whatever the fake copy raises."""
+    """Trace a pass of a fake copy without data; raises whatever the fake copy raises."""
     with fake_copy(model, arguments) as (double, copied):
         set_mode(double, training=training)
         return trace(double, copied)
 
 
 def trace(model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = ()) -> ForwardTrace:
-    """ForwardTrace one forward pass of a fake copy or of a lent model; raises whatever the model raises.
+    """Trace one forward pass of a model in evaluation mode; raises whatever the model raises.
 
     `forbidden` are parameters that the pass must not read: those of the model behind a fake copy.
     """

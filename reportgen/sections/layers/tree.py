@@ -1,4 +1,4 @@
-"""The rows of the table: what is registered, joined with what ran."""
+"""Parameter counts, and the rows of the layer table: registered modules joined with a trace."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from reportgen.sections.layers.cost.memory_traffic import parts_of, tensor_bytes
 from reportgen.sections.layers.module_tracker import ModuleCall
 from reportgen.sections.layers.modules import (
     ModuleNode,
+    count_torchscript_constants,
     describe,
     first_visits,
     groups_of,
     join,
     kernel_of,
-    numbers_in_code,
     own_parameters,
     own_tensors,
     parameters_by_name,
@@ -31,10 +31,10 @@ from reportgen.sections.layers.trace import ForwardTrace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """What a model holds, each tensor once."""
+    """Counts and bytes of the parameters and buffers of a model, each tensor once."""
 
     parameters: int
-    by_path: int  # what counting every name of every tensor would give
+    by_path: int  # with tied parameters counted under every name
     trainable_parameters: int
     quantized_parameters: int
     quantized_bytes: int
@@ -45,7 +45,7 @@ class Weights:
     tied: tuple[tuple[str, ...], ...]
     overlapping: tuple[tuple[str, ...], ...]  # distinct parameters in the same memory
     frozen: tuple[str, ...]
-    in_code: int  # numbers that TorchScript keeps as constants, in none of the above
+    torchscript_constants: int  # elements of TorchScript constants, not included above
 
 
 def weigh(model: nn.Module) -> Weights:
@@ -76,12 +76,12 @@ def weigh(model: nn.Module) -> Weights:
         frozen=tuple(
             {id(p): name for name, p in reversed(named.items()) if not p.requires_grad}.values()
         )[::-1],
-        in_code=numbers_in_code(model),
+        torchscript_constants=count_torchscript_constants(model),
     )
 
 
 def _packed_parts(tensor: Tensor) -> list[Tensor]:
-    """The integers that stand for the real numbers of `tensor`; none where it is plain."""
+    """The packed integers of a quantized `tensor`; empty if it is not quantized."""
     if tensor.is_quantized:
         return [tensor]
     parts = parts_of(tensor)
@@ -126,7 +126,7 @@ def build_layers(
 ) -> tuple[Layer, ...]:
     """One row for each path, depth first in order of registration.
 
-    `both_flops` are those of a forward and a backward pass, by path; None: they are not known.
+    `both_flops` are FLOPs of forward and backward pass by path; None if unknown.
     """
     nodes = walk(model)
     unused = set(map(id, _never_read(nodes, trace).values()))
@@ -183,13 +183,13 @@ def _macs(flops: Mapping[str, int], nodes: list[ModuleNode]) -> int:
 
 
 def _below(packed: dict[str, Tensor], subtree: list[ModuleNode]) -> dict[str, Tensor]:
-    """Of `packed` weights by name those of `subtree`, of every module once."""
+    """The `packed` weights of `subtree`, by name, each module once."""
     paths = {node.path for node in first_visits(subtree)}
     return {name: t for name, t in packed.items() if name.rpartition(".")[0] in paths}
 
 
 def rows_parameters(model: nn.Module, layers: tuple[Layer, ...]) -> int:
-    """The sum of the rows' own parameters, tensors of an earlier row left out."""
+    """The sum of the rows' own parameters, without tensors of an earlier row."""
     total = sum(layer.own_parameters for layer in layers)
     counted: set[Hashable] = set()
     for node in walk(model):
@@ -204,7 +204,7 @@ def _dtypes(tensors: list[Tensor]) -> str:
 
 
 def _shapes_of(node: ModuleNode, mine: list[ModuleCall], trace: ForwardTrace) -> FirstRead:
-    """Shapes of the first call; of a module whose weights another one uses, the operator's."""
+    """Shapes of the first call; if only the weights were used, those of the operator."""
     if mine:
         return FirstRead(tuple(mine[0].inputs.values()), tuple(mine[0].outputs.values()))
     return trace.seen.get(node.path, FirstRead((), ()))
@@ -254,9 +254,9 @@ def _unique_modules(nodes: list[ModuleNode]) -> list[nn.Module]:
 
 
 def _tied(nodes: list[ModuleNode]) -> tuple[tuple[str, ...], ...]:
-    """Names of one parameter, where different modules register it or one registers it twice.
+    """Groups of names of one parameter that several modules, or one module twice, register.
 
-    A whole module that stands under two paths is a repeat of that module, not a tie.
+    One module at two paths is a shared module, not a tie.
     """
     names: dict[int, list[str]] = {}
     for node in first_visits(nodes):
@@ -266,7 +266,7 @@ def _tied(nodes: list[ModuleNode]) -> tuple[tuple[str, ...], ...]:
 
 
 def _overlapping(named: dict[str, nn.Parameter]) -> tuple[tuple[str, ...], ...]:
-    """Names of different parameters that begin at one address."""
+    """Groups of names of distinct parameters with the same data pointer."""
     names: dict[tuple[torch.device, int], dict[int, str]] = {}
     for name, parameter in named.items():
         if type(parameter) is nn.Parameter and parameter.layout == torch.strided:

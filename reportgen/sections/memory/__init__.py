@@ -1,4 +1,4 @@
-"""Memory: what a step takes on a CUDA card, and the largest batch that fits."""
+"""Memory: the peak of a step on a CUDA GPU, and the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ __all__ = [
 
 
 def analyze_file(_: OnnxFileContext) -> Skipped:
-    """Skip: a step of PyTorch is what is estimated here."""
+    """Skip: only PyTorch models have a step to estimate."""
     return Skipped(
-        reason="the estimate is of a step of PyTorch, and an ONNX file holds no PyTorch module; "
-        "what its weights take stands under Layers"
+        reason="an ONNX file contains no PyTorch module to estimate; the size of its weights is "
+        "under Layers"
     )
 
 

@@ -1,4 +1,4 @@
-"""How the figures come about: every step traced once, every question answered from its trace."""
+"""Trace every step of the manifest once; estimates, fits and curves come from the traces."""
 
 from __future__ import annotations
 
@@ -30,37 +30,39 @@ if TYPE_CHECKING:
     from reportgen.cuda_memory import Estimate, MemoryEstimator, ModuleShare, TimelinePoint
 
 _CURVE_DOUBLINGS = 20
-_CURVE_HEADROOM = 1.5  # a curve ends where it has left the largest card this far behind
+_CURVE_HEADROOM = 1.5  # a curve ends at this multiple of the largest GPU's memory
 _SAMPLES = 240
 _TOP_MODULES = 12
 
 
 def analyze(context: ModelContext) -> Memory | Skipped:
-    """Trace every step the manifest asks for once, then answer every question from the traces."""
+    """Estimate every step of the manifest, its largest batches, and those of cheaper steps."""
     if not context.targets:
         return Skipped(reason="the manifest names no target GPUs")
     gpus = tuple(map(gpu_of, context.targets))
-    make_plan = planner(context)
-    plans, refusals = traced_plans(context, make_plan)
-    if not plans:
-        raise SectionError(str(refusals[0]), hint=refusals[0].hint) from refusals[0]
-    estimates, refused = estimates_of(plans, batches_of(context))
-    fits = {(plan.step, gpu.name): fit_of(plan, gpu) for plan in plans for gpu in gpus}
+    make_estimator = estimator_factory(context)
+    estimators, step_errors = traceable_steps(context, make_estimator)
+    if not estimators:
+        raise SectionError(str(step_errors[0]), hint=step_errors[0].hint) from step_errors[0]
+    estimates, batch_errors = estimates_of(estimators, batches_of(context))
+    fits = {
+        (estimator.step, gpu.name): fit_of(estimator, gpu)
+        for estimator in estimators
+        for gpu in gpus
+    }
     shown = next((e for e in estimates if e.mode == "train"), estimates[0])
     notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
-    curves = [_curve(plan, gpus) for plan in plans]
-    lost = [f"no training step is estimated: {error}" for error in refusals]
-    lost += [
-        f"nothing is estimated at batch {batch:,}, which a budget names: {error}"
-        for batch, error in refused.items()
+    curves = [_curve(estimator, gpus) for estimator in estimators]
+    missing = [f"no estimate of a training step: {error}" for error in step_errors]
+    missing += [
+        f"no estimate at batch {batch:,} of a budget: {error}"
+        for batch, error in batch_errors.items()
     ]
-    lost += [
-        f"no curve over batches is drawn: {it}" for it in curves if not isinstance(it, BatchCurve)
-    ]
+    missing += [f"no batch curve: {it}" for it in curves if not isinstance(it, BatchCurve)]
     return Memory(
         estimates=tuple(map(as_result, estimates)),
         fits=tuple(fits.values()),
-        what_if=tuple(what_if(make_plan, fits, gpus)),
+        what_if=tuple(what_if(make_estimator, fits, gpus)),
         curves=tuple(curve for curve in curves if isinstance(curve, BatchCurve)),
         timeline=timeline_of(shown),
         top_modules=tuple(_top_module(share) for share in shown.top_modules[:_TOP_MODULES]),
@@ -69,65 +71,65 @@ def analyze(context: ModelContext) -> Memory | Skipped:
             f"the loss of a training step is {context.spec.loss.text}",
             _band(),
             *notes,
-            *dict.fromkeys(lost),
+            *dict.fromkeys(missing),
         ),
     )
 
 
 def _band() -> str:
     return (
-        f"the range leaves {uncertainty():.0%} either way for fragmentation and for kernels that "
-        "are not modeled, and the spread of CUDA context, cuBLAS and cuDNN workspaces between "
-        "cards and versions"
+        f"the range is {uncertainty():.0%} either way, for fragmentation and kernels that are not "
+        "modeled, plus the spread of CUDA context, cuBLAS and cuDNN workspaces across GPUs and "
+        "versions"
     )
 
 
-def traced_plans(
-    context: ModelContext, make_plan: Callable[[Step], MemoryEstimator]
+def traceable_steps(
+    context: ModelContext, make_estimator: Callable[[Step], MemoryEstimator]
 ) -> tuple[list[MemoryEstimator], list[CudaMemoryError]]:
-    """Every step that can be traced at the manifest's batch, and why the others cannot.
+    """Estimators of the steps that can be traced at the manifest's batch, and the other errors.
 
-    A model without parameters, or whose output no loss can be made of, still has an inference.
+    Inference can be traced even if training cannot, as for a model without parameters.
     """
-    plans: list[MemoryEstimator] = []
-    refusals: list[CudaMemoryError] = []
+    estimators: list[MemoryEstimator] = []
+    step_errors: list[CudaMemoryError] = []
     for step in steps_of(context):
-        plan = make_plan(step)
+        estimator = make_estimator(step)
         try:
-            plan.estimate(context.batch)
-            plans.append(plan)
+            estimator.estimate(context.batch)
+            estimators.append(estimator)
         except CudaMemoryError as error:
-            refusals.append(error)
-    return plans, refusals
+            step_errors.append(error)
+    return estimators, step_errors
 
 
 def estimates_of(
-    plans: Sequence[MemoryEstimator], batches: Sequence[int]
+    estimators: Sequence[MemoryEstimator], batches: Sequence[int]
 ) -> tuple[list[Estimate], dict[int, UntraceableModelError]]:
-    """Every step at every batch, and why the model refuses those that it refuses.
+    """Every step at every batch, and the errors by batch.
 
-    Of a batch that only a budget names, nothing has shown yet that the model takes it.
+    The batch of a budget is traced here for the first time, so the model may raise at it.
     """
     estimates: list[Estimate] = []
-    refused: dict[int, UntraceableModelError] = {}
-    for plan in plans:
+    batch_errors: dict[int, UntraceableModelError] = {}
+    for estimator in estimators:
         for batch in batches:
             try:
-                estimates.append(plan.estimate(batch))
+                estimates.append(estimator.estimate(batch))
             except UntraceableModelError as error:
-                refused.setdefault(batch, error)
-    return estimates, refused
+                batch_errors.setdefault(batch, error)
+    return estimates, batch_errors
 
 
 def gpu_of(target: Target) -> Gpu:
-    """The card a target names, or the one it describes."""
+    """The GPU of the catalog, or the one that the target describes."""
     if target.memory_bytes is None:
         return find_gpu(target.name)
     return user_gpu(target.name, target.memory_bytes)
 
 
 def steps_of(context: ModelContext) -> Iterator[Step]:
-    """Inference and training in every precision, training with every optimizer asked for."""
+    """Inference in every precision, and training with every optimizer and checkpointing."""
     for precision in context.training.precisions:
         yield Step(mode="inference", precision=precision)
         for optimizer in context.training.optimizers:
@@ -142,7 +144,7 @@ def steps_of(context: ModelContext) -> Iterator[Step]:
 
 
 def loss_of(loss: Loss) -> Any:
-    """The loss by name, or the user's function from its file."""
+    """The name of the loss, or the user's function from its file."""
     if loss.kind != "python":
         return loss.kind
     from reportgen.sources.from_python import load_object
@@ -150,8 +152,8 @@ def loss_of(loss: Loss) -> Any:
     return load_object(str(loss.target), str(loss.factory), loss.text)
 
 
-def planner(context: ModelContext) -> Callable[[Step], MemoryEstimator]:
-    """What makes a traced step, for any batch and any card; all share what had to be computed."""
+def estimator_factory(context: ModelContext) -> Callable[[Step], MemoryEstimator]:
+    """Makes the estimator of a step; all estimators share one trace cache."""
     from reportgen.cuda_memory import MemoryEstimator, TraceCache
 
     cache = TraceCache()
@@ -167,12 +169,12 @@ def _inputs(context: ModelContext) -> Callable[[int], tuple[tuple[Any, ...], dic
 
 
 def batches_of(context: ModelContext) -> tuple[int, ...]:
-    """The manifest's batch, and those that a budget asks about."""
+    """The manifest's batch, and those of its memory budgets."""
     return tuple(dict.fromkeys((context.batch, *sorted(context.spec.budgets.peak_memory_bytes))))
 
 
 def as_result(estimate: Estimate) -> MemoryEstimate:
-    """The estimate as the report has it, empty categories left out."""
+    """The estimate as it is reported, without empty categories."""
     return MemoryEstimate(
         mode=estimate.mode,
         precision=estimate.precision,
@@ -192,9 +194,9 @@ def as_result(estimate: Estimate) -> MemoryEstimate:
     )
 
 
-def fit_of(plan: MemoryEstimator, gpu: Gpu) -> Fit:
-    """The largest batch of a traced step on `gpu`."""
-    found = plan.largest_batch(gpu)
+def fit_of(estimator: MemoryEstimator, gpu: Gpu) -> Fit:
+    """The largest batch of the estimator's step on `gpu`."""
+    found = estimator.largest_batch(gpu)
     return Fit(
         gpu=gpu.name,
         usable_bytes=gpu.usable_bytes,
@@ -208,15 +210,15 @@ def fit_of(plan: MemoryEstimator, gpu: Gpu) -> Fit:
     )
 
 
-def _curve(plan: MemoryEstimator, gpus: tuple[Gpu, ...]) -> BatchCurve | UntraceableModelError:
-    """Doubling batches until the largest card is left well behind, or the model refuses one."""
+def _curve(estimator: MemoryEstimator, gpus: tuple[Gpu, ...]) -> BatchCurve | UntraceableModelError:
+    """Peaks at doubling batches beyond the largest GPU; the error if the model raises at one."""
     limit = _CURVE_HEADROOM * max(gpu.usable_bytes for gpu in gpus)
     try:
-        points = [plan.estimate(1)]
+        points = [estimator.estimate(1)]
         while points[-1].peak_device_bytes < limit and len(points) <= _CURVE_DOUBLINGS:
-            points.append(plan.estimate(2 * points[-1].batch))
-    except UntraceableModelError as refusal:
-        return refusal
+            points.append(estimator.estimate(2 * points[-1].batch))
+    except UntraceableModelError as error:
+        return error
     return BatchCurve(
         mode=points[0].mode,
         precision=points[0].precision,
@@ -227,25 +229,25 @@ def _curve(plan: MemoryEstimator, gpus: tuple[Gpu, ...]) -> BatchCurve | Untrace
 
 
 def what_if(
-    make_plan: Callable[[Step], MemoryEstimator],
+    make_estimator: Callable[[Step], MemoryEstimator],
     fits: Mapping[tuple[Step, str], Fit],
     gpus: tuple[Gpu, ...],
 ) -> Iterator[WhatIf]:
-    """What the training step would fit with mixed precision, with checkpointing, with both.
+    """Largest training batches with mixed precision, with checkpointing, and with both.
 
-    In this order, since mixed precision costs no time and checkpointing about a third of it.
-    `fits` is by step and card; what stands there already is not searched for again. Nothing
-    helps a model that refuses a larger batch itself.
+    In this order: mixed precision costs no time and checkpointing about a third more. `fits` is by
+    step and GPU; what it contains is not searched again. Yields nothing if the model itself raises
+    at a larger batch, whatever the memory.
     """
     steps = dict.fromkeys(step for step, _ in fits)
     plain = next((s for s in steps if s.mode == "train" and not s.checkpointing), None)
     if plain is None or all(fits[plain, gpu.name].limited_by == "model" for gpu in gpus):
         return
     for words, step in cheaper_steps(plain):
-        plan = make_plan(step)  # traced only when it is asked something
+        estimator = make_estimator(step)  # traced only when it is used
         for gpu in gpus:
             try:
-                found = fits.get((step, gpu.name)) or fit_of(plan, gpu)
+                found = fits.get((step, gpu.name)) or fit_of(estimator, gpu)
             except CudaMemoryError:  # a model that cannot be checkpointed, say
                 break
             yield WhatIf(
@@ -257,7 +259,7 @@ def what_if(
 
 
 def cheaper_steps(step: Step) -> Iterator[tuple[str, Step]]:
-    """The changes that make a training step smaller, in words, the cheapest first."""
+    """Changes that reduce the memory of a training step, with their names, the cheapest first."""
     mixed = replace(step, precision="amp-bf16")
     if step.precision in ("fp32", "tf32"):
         yield "mixed precision", mixed
@@ -267,11 +269,11 @@ def cheaper_steps(step: Step) -> Iterator[tuple[str, Step]]:
 
 
 def timeline_of(estimate: Estimate) -> Timeline:
-    """The step's memory through time, thinned to what a picture can show."""
+    """The memory of one step over time, decimated for a chart."""
     categories = tuple(
         name for name in CATEGORIES if any(point.allocated.get(name) for point in estimate.timeline)
     )
-    points = _thinned(estimate.timeline)
+    points = _decimated(estimate.timeline)
     totals = [sum(point.allocated.values()) for point in points]
     return Timeline(
         mode=estimate.mode,
@@ -292,12 +294,12 @@ def timeline_of(estimate: Estimate) -> Timeline:
     )
 
 
-def _thinned(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
-    """At most `_SAMPLES` points: of each stretch the one with the most memory, and the ends."""
+def _decimated(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
+    """At most `_SAMPLES` points: the largest of each stretch, and the ends."""
     stretch = max(1, -(-len(points) // _SAMPLES))
     parts = [points[start : start + stretch] for start in range(0, len(points), stretch)]
-    tallest = [max(part, key=lambda point: sum(point.allocated.values())) for part in parts]
-    return [points[0], *tallest[1:-1], points[-1]] if len(tallest) > 2 else list(points)
+    largest = [max(part, key=lambda point: sum(point.allocated.values())) for part in parts]
+    return [points[0], *largest[1:-1], points[-1]] if len(largest) > 2 else list(points)
 
 
 def _top_module(share: ModuleShare) -> TopModule:

@@ -1,4 +1,4 @@
-"""What the template of the memory section draws: peaks, curves, and one step over time."""
+"""Charts of the memory section: peaks, batch curves, and one step over time."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def breakdown(estimates: Sequence[MemoryEstimate], title: str) -> Markup:
 
 
 def curves(lines: Sequence[BatchCurve], fits: Sequence[Fit], title: str) -> Markup:
-    """Peak memory on the device against batch size, and the cards' capacities across."""
+    """Peak memory on the device against batch size, with the capacity of each GPU."""
     return line_chart(
         title,
         [
@@ -98,7 +98,7 @@ def _phases(names: Sequence[str], xs: Sequence[float]) -> list[tuple[str, float,
 
 
 def top_modules(modules: Sequence[TopModule], title: str) -> Markup:
-    """The modules that hold most memory at the peak."""
+    """The modules with the most memory at the peak."""
     return bar_list(
         title,
         [

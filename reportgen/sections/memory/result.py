@@ -1,4 +1,4 @@
-"""What the memory section finds."""
+"""The result of the memory section."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MemoryEstimate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
-    """The largest batch of one step on one card; 0 where not even one sample fits."""
+    """The largest batch of one step on one GPU; 0 if a single sample does not fit."""
 
     gpu: str
     usable_bytes: int
@@ -54,7 +54,7 @@ class BatchCurve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WhatIf:
-    """What one change of the training step would fit on one card."""
+    """The largest training batch on one GPU with one change of the step."""
 
     gpu: str
     change: str  # "mixed precision", "checkpointing", or both
@@ -64,7 +64,7 @@ class WhatIf:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimelineSample:
-    """Allocated bytes at one moment, in the order of `Timeline.categories`."""
+    """Allocated bytes at one point of the step, in the order of `Timeline.categories`."""
 
     progress: float  # of the step's allocator events, 0 to 1
     phase: str
@@ -82,12 +82,12 @@ class Timeline:
     batch: int
     categories: tuple[str, ...]
     samples: tuple[TimelineSample, ...]
-    peak_index: int  # of the moment with the most bytes
+    peak_index: int  # of the sample with the most bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopModule:
-    """A module that holds memory at the peak of the timeline's step; "" is the step itself."""
+    """Memory of one module at the peak of the timeline's step; "" is code outside modules."""
 
     path: str
     total_bytes: int

@@ -1,4 +1,4 @@
-"""What is judged of the memory a model needs."""
+"""Rules on the memory of a model."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ from reportgen.units import format_bytes
 @rule(
     "MEM001",
     Severity.WARNING,
-    advice="lower the batch, take a lower precision or checkpointing, or remove the target",
+    advice="use a lower precision or checkpointing, or remove the target",
 )
 def single_sample_exceeds_target_memory(result: Memory) -> Iterator[Hit]:
     """A step that does not fit a target GPU with even one sample.
 
-    The manifest names the GPUs that the model is meant for. Where the weights, the optimizer's
-    state and one sample are more than the card's usable memory, no batch size helps.
+    If weights, optimizer state and one sample exceed the usable memory of the GPU, no batch size
+    fits.
     """
     for fit in result.fits:
         if fit.largest_batch == 0:
             yield Hit(
                 where=fit.gpu,
-                message=f"{_name(fit)} does not fit into {format_bytes(fit.usable_bytes)} "
-                f"with one sample; {fit.limited_by} takes the most",
+                message=f"{_name(fit)} does not fit in {format_bytes(fit.usable_bytes)} "
+                f"at batch 1; the largest category is {fit.limited_by}",
             )
 
 
 @rule(
     "MEM002",
     Severity.NOTE,
-    advice="lower the manifest's batch, or read the largest batch of each target in the report",
+    advice="lower the batch; the report lists the largest batch of each target",
 )
 def batch_exceeds_target_memory(result: Memory) -> Iterator[Hit]:
-    """A target GPU on which the manifest's own batch does not fit.
+    """A target GPU on which the batch of the manifest does not fit, though a smaller one does.
 
-    The batch in the manifest is the one the report is about; on this card the step would end
-    in an out-of-memory error at that batch, though a smaller one fits.
+    At that batch the step would run out of memory on this GPU.
     """
     batches = {(e.mode, e.precision, e.optimizer, e.checkpointing): e.batch
                for e in reversed(result.estimates)}  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredTensor:
-    """A tensor whose values stand in the file.
+    """A tensor stored in the file.
 
     Attributes:
         module: path of the module whose node reads it first; "" where the file does not say.
@@ -112,10 +112,10 @@ class MissingKernel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provider:
-    """What an execution provider of onnxruntime has kernels for.
+    """Kernel coverage of an execution provider of onnxruntime.
 
     Attributes:
-        source: where the list of its kernels comes from.
+        source: origin of its list of kernels.
         nodes: nodes checked, without Constant and calls of local functions.
         supported: those with a kernel for their dtype.
         unknown: those that cannot be decided, mostly because a dtype is unknown.
@@ -162,7 +162,7 @@ class Optimized:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelRange:
-    """How far the channels of one weight differ: the largest magnitude over the median one."""
+    """Spread of a weight's channels: the largest magnitude over the median one."""
 
     name: str
     operator: str

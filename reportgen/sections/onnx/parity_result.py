@@ -18,8 +18,8 @@ class OutputParity:
             output. Dividing element by element would let one value near zero decide.
         absolute_tolerance: with `relative_tolerance` what an element may be off by:
             `absolute_tolerance + relative_tolerance * |PyTorch's value|`.
-        vacuous: PyTorch's output does not vary by more than that, so a file that always gives
-            the same value would pass, and agreement proves nothing.
+        vacuous: PyTorch's output does not vary by more than that, so a file that returns
+            a constant would pass, and agreement proves nothing.
         nan_values: how many of PyTorch's values are NaN.
         within_rounding: it passes beyond the tolerance, since PyTorch's own float32 is as far
             from float64 as the file is.
@@ -47,7 +47,7 @@ class ParityCase:
         perturbed: parameters were perturbed (seeded), since an output did not vary.
         dims: the sizes of the dynamic dimensions other than batch, where they differ from
             the manifest's.
-        note: what went wrong or was seen in the case as a whole.
+        note: an error or observation of the case as a whole.
     """
 
     batch: int
@@ -93,18 +93,29 @@ class ErrorHistogram:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StateChange:
+    """A buffer, parameter or attribute (`kind`) of the model that a call changed."""
+
+    path: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.kind})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SecondCall:
     """Both sides called a second time in a row on the same inputs.
 
     Attributes:
         pytorch_repeats: PyTorch gives the same outputs again, within the tolerances.
         file_repeats: the file does so bit for bit.
-        state: what the model changed in itself: `steps (buffer)`, `attn.cache (attribute)`.
+        state: what the calls changed in the model.
     """
 
     pytorch_repeats: bool
     file_repeats: bool
-    state: tuple[str, ...]
+    state: tuple[StateChange, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,8 +218,8 @@ def dims_fixed_inside(
 ) -> tuple[tuple[str, ParityCase], ...]:
     """Dims of which the file takes other sizes, and fails at them; each with a case that fails.
 
-    A file that fails at the usual sizes too is not counted: its fault lies elsewhere. Nor is one
-    that runs at a batch size and gives other numbers there: a size in a node stops the run.
+    A file that fails at the usual sizes too is not counted: it has another error. Nor is one
+    that runs at a batch size with other numbers: a size fixed in a node stops the run.
     """
     usual, other = list[ParityCase](), list[ParityCase]()
     for case in cases:

@@ -79,7 +79,7 @@ class StoredParameters:
     """How many of the model's parameters are in the file; each tied tensor counts once.
 
     Attributes:
-        found: elements of parameters that stand in the file, by name or by contents.
+        found: elements of parameters found in the file, by name or by contents.
         merged: elements of batch norms that the exporter multiplied into the layer before.
         zero: elements of parameters that are all zero and that the exporter left out.
         absent: names of the other parameters that are not in the file as they are: no node needs

@@ -24,7 +24,7 @@ def parity_failing(onnx: OnnxResult) -> Iterator[Hit]:
     """The ONNX file's outputs differ from the PyTorch model's.
 
     Each case runs both on the same inputs. An element fails when it is off by more than
-    `absolute + relative * |PyTorch's value|`; NaN and Inf must stand at the same places, and
+    `absolute + relative * |PyTorch's value|`; NaN and Inf must be at the same positions, and
     integers and booleans must be equal. The failing output of fewest elements of the smallest
     failing case is named, with the first module and node that differ on the way to it.
     """
@@ -49,8 +49,8 @@ def parity_failing(onnx: OnnxResult) -> Iterator[Hit]:
 def vacuous_parity(onnx: OnnxResult) -> Iterator[Hit]:
     """The ONNX file agrees with PyTorch only because an output does not vary.
 
-    A file that always gives one value would have passed too, so the agreement proves nothing.
-    Parameters were perturbed for a second look, and the output stayed as it was.
+    A file that returns a constant would pass too, so agreement proves nothing. The output does not
+    vary with perturbed parameters either.
     """
     if not onnx.parity.vacuous:
         return
@@ -92,8 +92,8 @@ def old_opset(onnx: OnnxResult) -> Iterator[Hit]:
 @rule(
     "ONX005",
     Severity.ERROR,
-    advice="if a weights file is missing, put it beside the model; otherwise report it to PyTorch; a "
-    "different opset may work",
+    advice="if a weights file is missing, put it beside the model; otherwise report it to PyTorch; "
+    "a different opset may work",
 )
 def invalid_file(onnx: OnnxResult) -> Iterator[Hit]:
     """The ONNX checker rejects the file.

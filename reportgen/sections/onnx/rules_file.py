@@ -79,7 +79,7 @@ def weights_beyond_float16(onnx: OnnxResult) -> Iterator[Hit]:
 
     Magnitudes of 65,520 and more become infinite; values of 2**-25 and less become zero, which
     counts from 1 % of all values on. A single number, such as the fill of an attention mask, is
-    let pass, since infinity does the same there. Nothing was run: the file is float32 and works.
+    not reported, since infinity works as well there. Nothing was run: the float32 file works.
     """
     fp16 = onnx.file.fp16
     for tensor in fp16.tensors:
@@ -100,7 +100,7 @@ def missing_cuda_kernels(onnx: OnnxResult) -> Iterator[Hit]:
     """Onnxruntime's CUDA provider has no kernel for an operator of the file in its dtype.
 
     The nodes run on the CPU or expanded into others, which can cost more than they compute. By
-    the table that onnxruntime publishes; no CUDA build was asked.
+    onnxruntime's published table; no CUDA build was run.
     """
     for missing in _missing_kernels(onnx, "CUDA"):
         what = f": they are {missing.fallback}" if missing.fallback else ""

@@ -224,7 +224,7 @@ class _Chapter:
             groups=groups,
             diagnoses=tuple(d for run in self._runs if run.newest for d in run.diagnoses),
             files=tuple(_files(found)),
-            notes=tuple(dict.fromkeys(self._notes))[:_MOST_NOTES],
+            notes=tuple(dict.fromkeys((*self._notes, *drawn.notes)))[:_MOST_NOTES],
         )
 
     def _plotted(self, run: AnalyzedRun) -> PlottedRun:

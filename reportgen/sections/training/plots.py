@@ -40,6 +40,7 @@ _LONGEST_PATTERN, _MOST_REPEATS, _MOST_ALTERNATIVES = 300, 3, 16  # of a tag pat
 OTHER = "other"
 """The heading of curves that are neither metrics nor settings of the optimizer: times, epochs."""
 _COMPOSED = "custom charts"
+_LONGEST_PATTERNS = 200  # characters of a note
 _UNNAMED = "(tag without a name)"
 _HEADINGS: dict[Kind, str] = {
     "metric": "metrics",
@@ -62,10 +63,14 @@ class PlottedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrawnPlots:
-    """The plots, and for every tag its (plot key, CSV file)."""
+    """The plots, and for every tag its (plot key, CSV file).
+
+    `notes` has a sentence for every layout of the log that could not be drawn.
+    """
 
     plots: tuple[Plot, ...]
     plot_of: dict[str, tuple[str, str]]
+    notes: tuple[str, ...]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -94,11 +99,12 @@ def draw_plots(
     """
     writer = _PlotWriter(runs=runs, means=means, options=options, folder=folder)
     plots, plot_of = list[Plot](), dict[str, tuple[str, str]]()
-    for content in [*_composed(layouts, runs), *_by_family(runs)]:
+    composed, notes = _composed(layouts, runs)
+    for content in [*composed, *_by_family(runs)]:
         plot = writer.write(content)
         plots.append(plot)
         plot_of |= dict.fromkeys(content.tags, (plot.key, plot.csv))
-    return DrawnPlots(plots=tuple(plots), plot_of=plot_of)
+    return DrawnPlots(plots=tuple(plots), plot_of=plot_of, notes=tuple(notes))
 
 
 def _by_family(runs: Sequence[PlottedRun]) -> list[_Content]:
@@ -156,17 +162,27 @@ def _section(curve: Curve) -> str:
     return curve.name.family.rpartition("/")[0] or _HEADINGS[curve.name.kind]
 
 
-def _composed(layouts: Sequence[ChartLayout], runs: Sequence[PlottedRun]) -> Iterator[_Content]:
+def _composed(
+    layouts: Sequence[ChartLayout], runs: Sequence[PlottedRun]
+) -> tuple[list[_Content], list[str]]:
+    """The plots of the log's layouts, and a sentence for each that matches no curve."""
+    composed, notes = list[_Content](), list[str]()
     tags = sorted({tag for run in runs for tag in run.curves})
     for layout in dict.fromkeys(layouts):  # every run of a script logs the same ones
         found = [tag for tag in tags if any(_matches(pattern, tag) for pattern in layout.tags)]
-        if found:
-            yield _Content(
+        if not found:
+            patterns = ", ".join(map(repr, layout.tags))[:_LONGEST_PATTERNS]
+            notes.append(f"chart {layout.title!r} of the log's layout: no curve matches {patterns}")
+            continue
+        composed.append(
+            _Content(
                 title=layout.title or found[0],
                 section=layout.category or _COMPOSED,
                 tags=found,
                 band=layout.tags if layout.margin and set(layout.tags) <= set(found) else (),
             )
+        )
+    return composed, notes
 
 
 def _matches(pattern: str, tag: str) -> bool:

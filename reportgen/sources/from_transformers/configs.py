@@ -1,4 +1,4 @@
-"""Configurations: read from a file, or the library's defaults; with the manifest's arguments."""
+"""Configurations from a config.json or the library's defaults, with the manifest's arguments."""
 
 from __future__ import annotations
 
@@ -10,75 +10,79 @@ from typing import Any
 
 from reportgen.error_text import one_line
 from reportgen.errors import ModelError
-from reportgen.sources.from_transformers.library import config_class, model_types
-from reportgen.sources.from_transformers.names import Named
+from reportgen.sources.from_transformers.architectures import (
+    Architecture,
+    config_class,
+    model_types,
+)
 
 _NOT_ARCHITECTURE = ("quantization_config", "auto_map", "_name_or_path", "transformers_version")
 _ALWAYS_KNOWN = {"num_labels", "id2label", "label2id"}
 _PER_LAYER = ("layer_types", "mlp_layer_types", "sliding_window_pattern")
 
 
-def read_config(path: str, text: str) -> Named:
-    """The architecture of a configuration file.
+def read_config(path: str, text: str) -> Architecture:
+    """The architecture in a config.json.
 
     Raises:
-        ModelError: it is no configuration of transformers, or of a type the library has not.
+        ModelError: it is not a transformers configuration, or its model type is unknown.
     """
     file = Path(path)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{text}: {file.name} is no JSON file: {one_line(error)}") from error
+        raise ModelError(f"{text}: {file.name} is not valid JSON: {one_line(error)}") from error
     kind = values.get("model_type") if isinstance(values, dict) else None
     if not isinstance(kind, str):
         raise ModelError(
             f"{text}: {file.name} has no 'model_type'",
-            hint="it should be the config.json of a checkpoint of transformers",
+            hint="use the config.json of a transformers checkpoint",
         )
     types = model_types()
     if kind not in types:
         near = difflib.get_close_matches(kind, list(types), n=1)
-        guess = f"did you mean {near[0]!r}?" if near else "code from outside is never run"
+        guess = f"did you mean {near[0]!r}?" if near else "custom code is never run"
         raise ModelError(f"{text}: transformers has no model type {kind!r}", hint=guess)
     declared = values.get("dtype", values.get("torch_dtype"))
     architectures = values.get("architectures") or [None]
-    return Named(
+    return Architecture(
         config_class=config_class(kind),
-        architecture=architectures[0],
+        model_class=architectures[0],
         values={k: v for k, v in values.items() if k not in _NOT_ARCHITECTURE},
         dtype=declared if isinstance(declared, str) else None,
     )
 
 
-def configured(named: Named, arguments: dict[str, Any], text: str) -> Any:
-    """A new configuration of `named` with `arguments`; without a cache unless they ask for one.
+def make_config(architecture: Architecture, arguments: dict[str, Any], text: str) -> Any:
+    """A new configuration of `architecture` with `arguments`; `use_cache` is off unless it is set.
 
     Raises:
-        ModelError: an argument is no field of it, or the library refuses a value.
+        ModelError: an argument is not a field, or the library rejects a value.
     """
-    _refuse_unknown(named.config_class, arguments, text)
-    values = _merged(_shortened(named.values, arguments), arguments)
+    _check_fields(architecture.config_class, arguments, text)
+    values = _merged(_without_per_layer_lists(architecture.values, arguments), arguments)
     try:
-        config = named.config_class(**values)
+        config = architecture.config_class(**values)
     except Exception as error:
         hint = "check 'arguments' in the manifest" if arguments else ""
         raise ModelError(
-            f"{text}: the configuration is refused: {type(error).__name__}: {one_line(error)}",
-            hint=hint or "name a config.json that has the missing parts",
+            f"{text}: transformers rejects the configuration: {type(error).__name__}: "
+            f"{one_line(error)}",
+            hint=hint or "use a config.json with the missing fields",
         ) from error
-    _without_cache(config, values)
+    _disable_cache(config, values)
     return config
 
 
-def _without_cache(config: Any, values: dict[str, Any]) -> None:
-    """No cache: it is no output of one pass, and no exporter can follow it."""
+def _disable_cache(config: Any, values: dict[str, Any]) -> None:
+    """Disable the key-value cache: exporters do not support it as an output."""
     if getattr(config, "use_cache", False) and "use_cache" not in values:
         config.use_cache = False
     for key in getattr(config, "sub_configs", {}):
         inner = getattr(config, key, None)
         given = values.get(key)
         if inner is not None:
-            _without_cache(inner, given if isinstance(given, dict) else {})
+            _disable_cache(inner, given if isinstance(given, dict) else {})
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -90,14 +94,14 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _shortened(values: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """A file lists something for every layer; with another number of layers it no longer fits."""
+def _without_per_layer_lists(values: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """`values` without lists that have one item per layer, if the number of layers is changed."""
     if "num_hidden_layers" not in arguments:
         return values
     return {k: v for k, v in values.items() if k not in _PER_LAYER or k in arguments}
 
 
-def _refuse_unknown(kind: Any, arguments: dict[str, Any], text: str, path: str = "") -> None:
+def _check_fields(kind: Any, arguments: dict[str, Any], text: str, path: str = "") -> None:
     known = known_fields(kind)
     for key, value in arguments.items():
         if key not in known:
@@ -108,15 +112,15 @@ def _refuse_unknown(kind: Any, arguments: dict[str, Any], text: str, path: str =
             )
         inner = getattr(kind, "sub_configs", {}).get(key)
         if isinstance(value, dict) and "model_type" not in value and _is_plain(inner):
-            _refuse_unknown(inner, value, text, f"{path}{key}.")
+            _check_fields(inner, value, text, f"{path}{key}.")
 
 
 def known_fields(kind: Any) -> set[str]:
-    """The names that a configuration class takes."""
+    """The field names of a configuration class."""
     own = {f.name for f in fields(kind)} if is_dataclass(kind) else set()
     return own | set(getattr(kind, "attribute_map", {})) | _ALWAYS_KNOWN
 
 
 def _is_plain(kind: object) -> bool:
-    """Whether a nested configuration is always of one class, so that its fields are known."""
+    """Whether a nested configuration has a fixed class, so that its fields are known."""
     return isinstance(kind, type) and is_dataclass(kind) and kind.__name__ != "AutoConfig"

@@ -1,4 +1,4 @@
-"""How many bytes an operator reads and writes, and how many a tensor takes."""
+"""Bytes that an operator reads and writes, and the size and shape of a tensor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 _aten = torch.ops.aten
-_MAKES_ROOM = {  # memory is taken and nothing is read or written
+_ALLOCATES = {  # neither reads nor writes
     _aten.empty,
     _aten.empty_like,
     _aten.empty_strided,
@@ -21,7 +21,7 @@ _MAKES_ROOM = {  # memory is taken and nothing is read or written
     _aten.lift_fresh,
     _aten.resize_,
 }
-_ONLY_WRITES = {  # whatever the first tensor holds
+_ONLY_WRITES = {  # does not read the first tensor
     _aten.bernoulli_,
     _aten.exponential_,
     _aten.fill_,
@@ -37,7 +37,7 @@ _ONLY_WRITES = {  # whatever the first tensor holds
     _aten.zero_,
     _aten.zeros_like,
 }
-_LOOKS_UP = {  # of the first tensor only what comes out is read
+_LOOKS_UP = {  # reads only the selected elements of the first tensor
     _aten.embedding,
     _aten.gather,
     _aten.index,
@@ -45,7 +45,7 @@ _LOOKS_UP = {  # of the first tensor only what comes out is read
     _aten.index_select,
     _aten.take,
 }
-_WRITES_PLACES = {  # of the first tensor only the places that are written are touched
+_SCATTERS = {  # touches only the written elements of the first tensor
     _aten.index_put_,
     _aten._index_put_impl_,
     _aten.index_copy_,
@@ -56,15 +56,15 @@ _WRITES_PLACES = {  # of the first tensor only the places that are written are t
 
 
 def moved_bytes(func: Any, read: list[Tensor], written: list[Tensor]) -> int:
-    """Bytes that `func` reads and writes when every tensor passes through memory once.
+    """Bytes that `func` reads and writes if every tensor passes through memory once.
 
-    Views move nothing. Of a table only the rows that are looked up are read, and an expanded
-    tensor has the bytes of what is expanded.
+    Views move nothing. A look-up reads only the selected rows of its table. An expanded
+    dimension counts once.
     """
     packet = getattr(func, "_overloadpacket", func)
-    if packet in _MAKES_ROOM or getattr(func, "is_view", False):
+    if packet in _ALLOCATES or getattr(func, "is_view", False):
         return 0
-    if packet in _WRITES_PLACES:
+    if packet in _SCATTERS:
         return 2 * sum(map(_stored_bytes, read[1:]))
     sizes = [_stored_bytes(tensor) for tensor in read]
     if packet in _ONLY_WRITES and sizes:
@@ -78,7 +78,7 @@ def moved_bytes(func: Any, read: list[Tensor], written: list[Tensor]) -> int:
 
 
 def _stored_bytes(tensor: Tensor) -> int:
-    """As `tensor_bytes`, but an expanded dimension counts once."""
+    """`tensor_bytes`, but an expanded dimension counts once."""
     if tensor.layout != torch.strided or tensor.is_nested or 0 not in tensor.stride():
         return tensor_bytes(tensor)
     count = 1
@@ -88,7 +88,7 @@ def _stored_bytes(tensor: Tensor) -> int:
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:
-    """Every tensor among an operator's arguments or results, lists included."""
+    """The tensors in the arguments or results of an operator, including those in lists."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
@@ -99,10 +99,10 @@ def tensors_in(value: object) -> Iterator[Tensor]:
 
 
 def parts_of(tensor: Tensor) -> list[Tensor]:
-    """The plain tensors that hold the numbers of `tensor`; itself where it is plain."""
+    """The plain tensors that store `tensor`: those of a wrapper or a sparse layout, or itself."""
     if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
-        held = [getattr(tensor, name) for name in names]  # a mesh of devices may be among them
+        held = [getattr(tensor, name) for name in names]  # DTensor also lists its device mesh
         return [part for item in held if isinstance(item, Tensor) for part in parts_of(item)]
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
@@ -114,12 +114,12 @@ def parts_of(tensor: Tensor) -> list[Tensor]:
 
 
 def tensor_bytes(tensor: Tensor) -> int:
-    """Bytes that the numbers of `tensor` take, whatever its layout or wrapping."""
+    """Bytes that `tensor` takes, for any layout or wrapper class."""
     return sum(int(part.numel()) * part.element_size() for part in parts_of(tensor))
 
 
 def shape_of(tensor: Tensor) -> tuple[int, ...]:
-    """The shape of `tensor`; -1 stands for a ragged size."""
+    """The shape of `tensor`; -1 is a ragged dimension."""
     if not tensor.is_nested:
         return tuple(map(int, tensor.shape))
     return tuple(_size(tensor, dim) for dim in range(tensor.dim()))
@@ -130,6 +130,6 @@ def _size(tensor: Tensor, dim: int) -> int:
 
     try:
         size = tensor.size(dim)
-    except RuntimeError:  # a nested tensor of the strided kind has no single size there
+    except RuntimeError:  # a strided nested tensor has no single size there
         return -1
     return -1 if isinstance(size, torch.SymInt) and is_nested_int(size) else int(size)

@@ -1,4 +1,4 @@
-"""What an operator is, apart from what it costs."""
+"""Properties of operators and of the tensors that they read."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch.utils._python_dispatch import (
 from reportgen.sections.layers.cost.memory_traffic import tensors_in
 
 _aten = torch.ops.aten
-PICKS = {_aten.topk, _aten.argmax, _aten.max}
-ASKS = {  # about sizes and layouts, and reads no numbers
+SELECTORS = {_aten.topk, _aten.argmax, _aten.max}
+METADATA_QUERIES = {  # read sizes and layouts, no elements
     _aten.is_same_size,
     _aten._has_same_storage_numel,
     _aten.is_coalesced,
     _aten._nnz,
     _aten._nested_tensor_size,
 }
-ABOUT_SHAPES = {
+SHAPE_QUERIES = {
     _aten.sym_is_contiguous.default,
     _aten.is_contiguous.default,
     _aten.is_contiguous.memory_format,
@@ -42,8 +42,8 @@ ABOUT_SHAPES = {
 }
 
 
-def moves_nothing(func: Any) -> bool:
-    """Whether an operator only makes a view."""
+def is_view_or_query(func: Any) -> bool:
+    """Whether an operator only returns a view or metadata."""
     return getattr(func, "is_view", False) or getattr(func, "namespace", "") == "prim"
 
 
@@ -52,16 +52,16 @@ def is_nested(tensor: Tensor) -> bool:
     return tensor.is_nested and not is_traceable_wrapper_subclass(tensor)
 
 
-def can_be_taken_apart(func: Any, args: tuple[Any, ...]) -> bool:
-    """Whether torch may be asked for the operators that `func` is made of."""
+def is_decomposable(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether `func.decompose` may be called; it fails on strided nested tensors."""
     return func is not torch.ops.prim.device.default and not any(map(is_nested, tensors_in(args)))
 
 
 def is_wrapper(kind: type) -> bool:
-    """Whether tensors of this class wrap others and unwrap on their own: nested, quantized ones.
+    """Whether tensors of this class wrap others and unwrap by themselves: nested, quantized.
 
-    Distributed ones count as a whole: what each of their operators runs to learn its own shape,
-    the first time only, is none of the model's.
+    Distributed tensors are excluded: on their first run, their operators run others to infer
+    shapes, which are not operators of the model.
     """
     distributed = kind.__module__.startswith("torch.distributed.")
     wraps = is_traceable_wrapper_subclass_type(kind) and not issubclass(kind, FakeTensor)
@@ -69,7 +69,7 @@ def is_wrapper(kind: type) -> bool:
 
 
 def dtype_of(read: list[Tensor], written: list[Tensor]) -> str:
-    """What an operator computes in: the type of its widest real or complex operand."""
+    """The dtype in which an operator computes: that of its widest floating-point operand."""
     numbers = [t for t in [*read, *written] if t.is_floating_point() or t.is_complex()]
     tensors = numbers or read or written
     if not tensors:
@@ -79,14 +79,17 @@ def dtype_of(read: list[Tensor], written: list[Tensor]) -> str:
 
 
 def name_of(func: Any) -> str:
-    """`aten.linalg_matrix_exp`, without the overload that nobody writes."""
+    """The name of an operator without its overload: `aten.linalg_matrix_exp`."""
     packet = getattr(func, "_overloadpacket", func)
     return str(packet).removeprefix("torch.ops.")
 
 
 def storage_of(tensor: Tensor) -> int:
-    """A number that all views of one tensor share."""
+    """An identifier that all views of one tensor share."""
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse and other tensors without one storage
+    except (
+        NotImplementedError,
+        RuntimeError,
+    ):  # no single storage, as in sparse tensors
         return id(tensor)

@@ -1,1 +1,1 @@
-"""What is in the file: read from it alone, without PyTorch."""
+"""Inspection of the file alone, without PyTorch."""

@@ -1,4 +1,4 @@
-"""What float16 would do to a file: values that it cannot hold, operators that leave its range.
+"""float16 readiness: stored values out of range, and operators known to overflow.
 
 float16 holds magnitudes up to 65,504 and, with all 11 bits, down to 2**-14. Rounding to nearest
 makes infinity of 65,520 and more, and zero of 2**-25 and less.
@@ -27,7 +27,7 @@ SMALLEST_NORMAL = 2.0**-14
 _WIDER = ("float32", "float64", "bfloat16")
 _CHUNK = 1 << 22
 _WORST = 5
-_FEW_FLUSHED = 0.01  # share of values that may turn to zero without a word: they hardly weigh
+_FEW_FLUSHED = 0.01  # share of values that may become zero unreported: their effect is negligible
 _WIDE_TYPES = {"tensor(float)", "tensor(double)", "tensor(bfloat16)"}
 
 _RISKS = {

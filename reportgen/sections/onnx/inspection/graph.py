@@ -65,7 +65,7 @@ class TypedNode:
         types: dtype by the name of a value, as onnxruntime writes it (`tensor(float)`), of the
             values visible to the node; a value of unknown dtype is not among them.
         opset: the version of the node's domain that the file imports; 0 where it names none.
-        generic: the node stands in a local function, whose inputs have no dtype of their own.
+        generic: the node is in a local function, whose inputs have no declared dtype.
     """
 
     node: Any
@@ -180,7 +180,7 @@ def _opset(node: Any, opsets: dict[str, int]) -> int:
     return opsets.get("" if node.domain in _STANDARD else node.domain, 0)
 
 
-# TensorData tensors -----------------------------------------------------------------------------------
+# Stored tensors -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -191,7 +191,7 @@ class TensorData:
         tensor: the TensorProto; for a sparse initializer its values.
         folder: where its external data lies, if it has any.
         bytes: what it takes, indices of a sparse one included.
-        sparse: whether it is one; its values stand for part of its elements only.
+        sparse: whether it is sparse; `values` then returns the stored part only.
     """
 
     name: str

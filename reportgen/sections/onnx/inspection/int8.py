@@ -1,4 +1,4 @@
-"""How much of a file onnxruntime's static int8 quantization covers, and how its weights spread."""
+"""int8 readiness: the share of nodes that onnxruntime quantizes, and the spread of channels."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def _foldable(model: Any) -> tuple[list[Any], int]:
 
 
 def _is_pure(node: Any) -> bool:
-    """Whether a node gives the same for the same inputs, without looking into what it calls."""
+    """Whether the node is deterministic; subgraphs and local functions count as not."""
     if node.domain not in STANDARD or node.op_type in _DRAWING:
         return False
     return not any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)

@@ -1,4 +1,4 @@
-"""What onnxruntime makes of a file before it runs it: nodes, bytes, fused operators."""
+"""The graph after onnxruntime's optimization: nodes, bytes, fused operators."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-_LARGE_BYTES = 32 * 2**20  # from here on weights are written apart, which is several times faster
-LARGEST_BYTES = 10**9  # beyond it three more copies on the disk cost more than they tell
+_LARGE_BYTES = (
+    32 * 2**20
+)  # above this, external weights make the export of the optimized graph several times faster
+LARGEST_BYTES = 10**9  # above this, three more copies on disk are not worth it
 
 
 def optimize(path: Path, file_bytes: int) -> Optimized:
@@ -38,7 +40,7 @@ def optimize(path: Path, file_bytes: int) -> Optimized:
         for level in _LEVELS:
             try:
                 levels.append(_optimize(path, level, Path(folder), apart=file_bytes > _LARGE_BYTES))
-            except Exception as error:  # onnxruntime's classes have no common one of their own
+            except Exception as error:  # onnxruntime's exceptions share no base class of their own
                 return Optimized(levels=(), not_run=f"onnxruntime: {session_error_text(error)}")
     return Optimized(levels=tuple(levels))
 

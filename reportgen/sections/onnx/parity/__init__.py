@@ -1,1 +1,1 @@
-"""onnxruntime against PyTorch: do they agree, where do they part, and does it prove anything."""
+"""Parity of onnxruntime with PyTorch, and the search for the first difference."""

@@ -127,13 +127,13 @@ def _failure(case: ParityCase, output: OutputParity | None) -> str:
 
 
 def not_compared(reason: str) -> Parity:
-    """A parity of which nothing is known, and why."""
+    """A parity that was not run, with the reason."""
     return Parity(passed=None, vacuous=False, cases=(), note="", not_run=reason)
 
 
 @contextmanager
 def as_exported() -> Iterator[None]:
-    """Compute without gradients and with plain attention: the fused kernels round otherwise."""
+    """Compute without gradients and without fused attention kernels, which round differently."""
     import torch
 
     fast_path = torch.backends.mha.get_fastpath_enabled()
@@ -152,7 +152,7 @@ def _perturbed(
     plain: CaseResults,
     zeros: Mapping[str, Tensor],
 ) -> CaseResults | None:
-    """The cases with perturbed parameters, where the plain ones prove too little."""
+    """The cases with perturbed parameters, if the plain ones are weak evidence."""
     if not plain.passed or not (
         plain.unvarying | plain.input_independent or plain.is_empty or zeros
     ):
@@ -209,9 +209,9 @@ def _within_rounding(cases: tuple[ParityCase, ...]) -> Iterator[str]:
 
 
 def _about_second_call(second: SecondCall) -> Iterator[str]:
-    names = ", ".join(second.state)
+    names = ", ".join(map(str, second.state))
     if second.state and not second.pytorch_repeats:
-        yield f"the model keeps state between calls, the file does not: a second call changes {names}"
+        yield f"the model keeps state, the file does not: a second call changes {names}"
     elif second.state:
         yield f"every call changes {names}, and the output does not depend on it"
     elif not second.pytorch_repeats:
@@ -221,7 +221,7 @@ def _about_second_call(second: SecondCall) -> Iterator[str]:
 
 
 def _weak_evidence(outcome: CaseResults) -> str:
-    """Which outputs a wrong file could give too: `a does not vary, b and c do not depend on …`."""
+    """Outputs that a wrong file could match: `a does not vary, b and c do not depend on …`."""
     input_independent = outcome.input_independent - outcome.unvarying
     said = (
         _outputs_do(outcome.unvarying, "not vary"),
@@ -232,7 +232,7 @@ def _weak_evidence(outcome: CaseResults) -> str:
 
 
 def _describe_zeros(names: Collection[str]) -> str:
-    """Which parameters of zeros may hide a fault: `gate holds nothing but zeros, …`."""
+    """Parameters of zeros that may hide an error: `gate holds only zeros, …`."""
     *most, last = names
     shown = [*most, last][:_MOST_NAMES]
     more = f" and {len(most) + 1 - _MOST_NAMES} more" if len(most) >= _MOST_NAMES else ""

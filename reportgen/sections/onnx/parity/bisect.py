@@ -1,4 +1,4 @@
-"""Where a file leaves PyTorch: the first module, and in it the first node, that differs."""
+"""Searches for the first module, and in it the first node, that differs from PyTorch."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
     from reportgen.onnx.runtime import Feed
 
-_GRADUAL = 10  # a module is said to be the place where the error grows by more than this
+_GRADUAL = 10  # a module is blamed alone only if the error grows in it by more than this factor
 
 
 def find_divergence(case_run: CaseRun, path: Path, output: OutputParity) -> Divergence | None:
     """Find the first module and node at which the file differs from PyTorch.
 
-    First without onnxruntime's optimizer. If the output still fails, what every module gives in
-    the file is compared with what it gives in PyTorch, and around the first that differs every
-    node with the operators of PyTorch. The program that torch.export captures tells whether the
-    model itself does otherwise there. Costs a few runs of each side. None where the two case_run
-    give the same: an output that is NaN throughout fails, and is no difference.
+    First the file is run without onnxruntime's optimizer. If the output still fails, the outputs
+    of all modules are compared, and around the first that differs the values of all nodes are
+    compared with those of PyTorch's operators. The program captured by torch.export shows whether
+    the model itself behaves differently during export. Costs a few runs of PyTorch and of the
+    file. None if both outputs are equal: an output that is all NaN fails without a difference.
     """
     search = _DivergenceSearch(case_run=case_run, path=path, output=output)
     try:
-        if search.is_agreed():
+        if search.agrees():
             return None
         return search.optimizer() or search.tracing(search.modules())
-    except Exception as error:  # a search that fails is no failure of the comparison
+    except Exception as error:  # a failed search must not fail the comparison
         return search.not_found(f"the search failed: {session_error_text(error)}")
 
 
@@ -68,8 +68,8 @@ class _DivergenceSearch:
         """A search without a result, for the reason in `sentence`."""
         return self._divergence("unknown", sentence)
 
-    def is_agreed(self) -> bool:
-        """Whether the file gives what PyTorch does as it was run, whatever that is."""
+    def agrees(self) -> bool:
+        """Whether the file's output agrees with PyTorch's."""
         reference = self.case_run.reference[self.output.name]
         return self._judge(reference, self.case_run.found[self._place()])[0]
 
@@ -121,8 +121,8 @@ class _DivergenceSearch:
         if captured is None or self._judge(reference, captured)[0]:
             return found
         sentence = (
-            "the program captured by torch.export differs from the model too, before any conversion to ONNX: "
-            "the model's Python code behaves differently during export"
+            "the program captured by torch.export differs from the model too, before any "
+            "conversion to ONNX: the model's Python code behaves differently during export"
         )
         return replace(found, cause="model", sentences=(sentence, *found.sentences[:1]))
 

@@ -93,7 +93,7 @@ def _and(parts: Iterable[str]) -> str:
 
 
 def seeds_change_inputs(spec: ModelSpec) -> bool:
-    """Whether another seed gives other inputs; arrays from files stay as they are."""
+    """Whether another seed changes the inputs; arrays loaded from files do not change."""
     first, other = (make_examples(spec, 1, seed).tensors() for seed in (spec.seed, spec.seed + 1))
     return not first or any(not tensor.equal(other[name]) for name, tensor in first.items())
 
@@ -123,7 +123,7 @@ class CaseRun:
         return self.plan.examples(self.context.spec)
 
     def call(self) -> Any:
-        """What PyTorch returns."""
+        """PyTorch's output."""
         import torch
 
         before = torch.random.get_rng_state()
@@ -132,11 +132,11 @@ class CaseRun:
         return output
 
     def named(self, output: Any) -> dict[str, Tensor]:
-        """What PyTorch returned, by name: its tensors, and the sizes that the file gives too."""
+        """PyTorch's output by name: its tensors, and the sizes that are outputs of the file."""
         return named_outputs(output, self.runtime.output_names())
 
     def run(self) -> list[Tensor]:
-        """What the file gives."""
+        """The file's outputs."""
         import torch
 
         feed = self.runtime.feed(call_tensors(self.context, self.examples()))
@@ -149,12 +149,12 @@ class CaseRun:
         self.found = self.run()
 
     def call_restored(self) -> None:
-        """Run PyTorch once more, with the model as it was before the first call."""
+        """Call PyTorch again with the model's original state."""
         self.state.restore()
         self.examples().call(self.context.model)
 
     def call_and_restore(self) -> None:
-        """The same, and what the call changed in the model is put back."""
+        """The same, and restore the state afterwards."""
         self.call_restored()
         self.state.restore()
 
@@ -229,10 +229,10 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def captured_output(case_run: CaseRun, name: str) -> Tensor | None:
-    """An output as the program gives it that torch.export captures of this very call.
+    """An output of the program that torch.export captures from this call.
 
-    The program is the model's Python, written down while it ran; no ONNX is involved. None where
-    it says nothing: the model draws random numbers, or cannot be captured at these sizes.
+    No ONNX is involved. None if the model draws random numbers or cannot be captured at these
+    sizes.
     """
     if case_run.drew:
         return None
@@ -246,7 +246,7 @@ def captured_output(case_run: CaseRun, name: str) -> Tensor | None:
             program = capture(context.model, arguments, strict=False).module()
             output = program(*arguments.args, **arguments.kwargs)
         return copies(named_outputs(output, [name])).get(name)
-    except Exception:  # whatever torch.export has to say: the file was exported in another way
+    except Exception:  # torch.export may fail here: the file was exported with another strategy
         return None
     finally:
         case_run.state.restore()

@@ -1,4 +1,4 @@
-"""The cases of a parity check: which inputs, one run of each side, what came of it."""
+"""Runs the cases of a parity check and collects their results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from reportgen.sections.onnx.parity.case import (
     CasePlan,
     CaseRun,
     call_again,
-    call_tensors,
     copies,
     named_outputs,
     seeds_change_inputs,
@@ -44,13 +43,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class CaseResults:
-    """What a row of cases showed.
+    """The results of several cases.
 
     Attributes:
         cases: each case compared, in the order of the plans.
         unvarying: outputs for which a constant would have passed in every case.
-        input_independent: outputs that did not depend on the input in any two cases of the same size.
-        notes: plans that PyTorch itself could not do.
+        input_independent: outputs that were equal in all cases of the same size.
+        notes: errors of plans at which PyTorch itself fails.
         second: the second call in a row, where it was made.
         random_operators: where PyTorch random_operators random numbers, if it does.
         smallest: the first failing case of the smallest batch, with the outputs of both.
@@ -66,7 +65,7 @@ class CaseResults:
     _worst: tuple[float, CaseRun] | None = None
 
     def retry(self, other: CaseResults) -> None:
-        """Take the place of these cases, but keep what was said of them."""
+        """Replace these cases by those of `other`, but keep the notes."""
         self.cases, self.unvarying, self.input_independent = (
             other.cases,
             other.unvarying,
@@ -131,8 +130,8 @@ def run_plans(
 ) -> CaseResults:
     """Compare the two case_run on every plan that PyTorch itself can do.
 
-    Every case meets the model as it was before the first: what a call changes in it is put back.
-    The plain cases begin with a second call in a row on both sides, on the inputs of the first.
+    Every case starts with the model's original state. Without `perturbed`, the first case is
+    followed by a second call of PyTorch and of the file on the same inputs.
 
     Raises:
         OnnxRuntimeError: onnxruntime cannot take inputs of this kind, or forward gives no tensor.
@@ -159,7 +158,7 @@ def run_plans(
             continue
         if not case_run.reference:
             raise OnnxRuntimeError(_no_tensor(output))
-        if is_stateful:  # what it gives may be what it keeps, and change with the next call
+        if is_stateful:  # the output may alias the model's state, which the next call changes
             case_run.reference = copies(case_run.reference)
         case, compared = _run_case(case_run)
         cases.append(replace(case, perturbed=perturbed))
@@ -170,7 +169,7 @@ def run_plans(
                 outcome.random_operators = _random_operators(case_run, outcome.second)
         outcome.keep(cases[-1], case_run)
         done.append(replace(case_run, reference={}, found=[]))
-        tensors = named_outputs(output)  # a size says nothing of the inputs' values
+        tensors = named_outputs(output)  # sizes do not depend on the inputs' values
         seen.add(
             plan, [each for each in compared if each.parity.name in tensors], case_run.reference
         )
@@ -187,7 +186,7 @@ def run_plans(
 
 
 def _random_operators(case_run: CaseRun, second: SecondCall | None) -> tuple[str, ...]:
-    """Where a call draws random numbers, if torch's RNG state moved or two calls differ."""
+    """Where PyTorch draws random numbers, if its RNG state moved or two calls differ."""
     by_chance = second is not None and not second.pytorch_repeats and not second.state
     if not by_chance and not case_run.drew:
         return ()
@@ -261,7 +260,7 @@ def _with_vacuous(case: ParityCase, unvarying: frozenset[str]) -> ParityCase:
 
 
 class _OutputVariation:
-    """What the references of all cases were like, without keeping more than one of them."""
+    """How PyTorch's outputs vary over all cases, without keeping more than one of them."""
 
     def __init__(self, context: ModelContext) -> None:
         self._seeds_matter = seeds_change_inputs(context.spec)

@@ -44,16 +44,16 @@ class Compared:
 def compare(
     name: str, reference: Tensor, found: Tensor, asked: Tolerance, computed: str = ""
 ) -> Compared:
-    """Compare what the file gives, `found`, with what PyTorch gives, `reference`.
+    """Compare the file's output `found` with PyTorch's output `reference`.
 
     An element passes when `|found - reference| <= absolute + relative * |reference|`, as in
-    `numpy.allclose`; integers and booleans must be equal, NaN and Inf must stand at the same
-    places. `computed` is the dtype that the model computes in, where that may be less exact than
+    `numpy.allclose`; integers and booleans must be equal, NaN and Inf must be at the same
+    positions. `computed` is the dtype that the model computes in, where that may be less exact than
     the output's. Where the manifest gives no absolute tolerance, that of the dtype is scaled with
-    the typical magnitude (the median of the values that are not zero): 1e-4 would let every wrong
-    softmax over 100,000 classes pass, and no right pixel coordinate. Differences of next to
-    nothing, where values around one cancel out, are let pass by a wider tolerance, which is then
-    the one reported, and against which the output must vary.
+    the typical magnitude (the median of the values that are not zero): 1e-4 would pass every wrong
+    softmax over 100,000 classes and fail every correct pixel coordinate. Tiny
+    differences where values around one cancel out pass with a wider tolerance, which is then the
+    one reported, and against which the output must vary.
     """
     reference, found = _real(reference.detach()), _real(found)
     absolute, relative = tolerances(reference, asked, computed)

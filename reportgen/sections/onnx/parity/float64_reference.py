@@ -18,7 +18,7 @@ from reportgen.sections.onnx.parity.case import CaseRun, copies
 from reportgen.sections.onnx.parity.compare import excess, is_close
 from reportgen.sections.onnx.parity.intermediates import load_file_graph
 from reportgen.sections.onnx.parity.state import State
-from reportgen.sections.onnx.parity.suspects import changed_weights
+from reportgen.sections.onnx.parity.suspects import weight_mismatches
 from reportgen.sections.onnx.parity_result import OutputParity, ParityCase
 from reportgen.units import format_error
 
@@ -97,11 +97,11 @@ def accept_rounding(
     """
     names = {output.name for case in cases for output in case.outputs if _may_be(output)}
     model = case_runs[0].context.model if case_runs else None
-    if not names or model is None or _is_heavy(model) or _has_changed_weights(case_runs[0]):
+    if not names or model is None or _is_heavy(model) or _has_weight_mismatches(case_runs[0]):
         return tuple(cases)
     try:
         errors = _measure(cases, case_runs, names)
-    except Exception:  # whatever a model does that was not made for float64
+    except Exception:  # the model may not support float64
         return tuple(cases)
     asked = case_runs[0].context.spec.onnx.tolerance
     is_asked = asked.absolute is not None or asked.relative is not None
@@ -117,14 +117,14 @@ def _is_heavy(model: nn.Module) -> bool:
     return sum(tensor.nbytes for tensor in model.parameters()) > _MOST_BYTES
 
 
-def _has_changed_weights(case_run: CaseRun) -> bool:
+def _has_weight_mismatches(case_run: CaseRun) -> bool:
     """Whether a stored tensor is not the parameter whose name it bears."""
     if case_run.runtime.replaced:
         return False
     case_run.state.restore()
     file_graph = load_file_graph(case_run.runtime.path)
     return any(
-        changed_weights(file_graph, node, case_run.context.model) for node in file_graph.nodes
+        weight_mismatches(file_graph, node, case_run.context.model) for node in file_graph.nodes
     )
 
 
@@ -156,7 +156,7 @@ def _references(
         name = output.name
         tolerance = output.absolute_tolerance, output.relative_tolerance
         if excess(own[name], again[name], *tolerance) > _REPEATED:
-            raise ValueError(f"{name} is another one in every call")
+            raise ValueError(f"{name} changes with every call")
         yield output, truth[name], own[name], found[name]
 
 

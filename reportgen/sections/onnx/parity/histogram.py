@@ -1,4 +1,4 @@
-"""How far the elements of an output are off: by units in the last place, and relatively."""
+"""Error histograms: by units in the last place, and relative."""
 
 from __future__ import annotations
 

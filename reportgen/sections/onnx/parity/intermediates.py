@@ -62,7 +62,7 @@ class FileGraph:
     initializers: frozenset[str]
 
     def values_read_outside(self, nodes: Iterable[FileNode]) -> list[str]:
-        """The values made by these nodes that others read or the graph gives, in order."""
+        """The outputs of these nodes that other nodes read or that are outputs of the graph."""
         inner = list(nodes)
         places = {node.place for node in inner}
         return [
@@ -296,7 +296,7 @@ def _match(
 
 
 def _reconsidered(match: Match, calls: list[ModuleCall], judge: Judge) -> Match:
-    """A convolution into which a batch norm was folded gives what the batch norm does."""
+    """Match again with any module: a convolution with a folded batch norm outputs the latter's."""
     if match.agrees:
         return match
     for reference in (tensor for call in calls for tensor in call.tensors):
@@ -308,7 +308,7 @@ def _reconsidered(match: Match, calls: list[ModuleCall], judge: Judge) -> Match:
 
 
 def may_agree(reference: Tensor, found: Tensor) -> bool:
-    """A glance at some elements, before all are compared: most of them are not far apart."""
+    """Whether most of a sample of elements are close: cheap, before all are compared."""
     if reference.shape != found.shape or reference.numel() == 0:
         return reference.shape == found.shape
     step = max(1, reference.numel() // _GLANCE)

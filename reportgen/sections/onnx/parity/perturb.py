@@ -33,10 +33,10 @@ Key = tuple[str, tuple[int, ...], str]  # dtype, shape, digest of the bytes
 
 
 def zero_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters other than biases that hold nothing but zeros, by name.
+    """Parameters other than biases that are all zero, by name.
 
-    What they multiply is not in the output: the gate of a residual branch, the second factor of
-    a low-rank adapter.
+    What they multiply does not affect the output: the gate of a residual branch, the second
+    factor of a low-rank adapter.
     """
     return {
         name: parameter
@@ -53,9 +53,9 @@ def run_perturbed(
 ) -> CaseResults | None:
     """The cases on a perturbed model, `zeros` parameters in any case among those perturbed.
 
-    None when no perturbed file could be had.
+    None if no perturbed file could be made.
 
-    First the quick way: parameters that stand in the file as they are, are replaced in an
+    The fast way first: parameters that are stored unchanged in the file are replaced in an
     onnxruntime session, at first only those of a single value (a head of zeros is why we are
     here). A parameter may have been folded into a constant of the file as well; so when that
     disagrees or shows nothing, the perturbed model is exported again. That file stands in for
@@ -102,7 +102,7 @@ def _with_second_export(
 
 
 def _is_what_the_exporter_gives(context: ModelContext, file: OnnxFile, folder: Path) -> bool:
-    """Whether exporting the model once more gives the same nodes and weights."""
+    """Whether exporting the model again yields the same nodes and weights."""
     try:
         again = export_onnx(context.model, context.spec, folder).path
     except SectionError:
@@ -149,7 +149,7 @@ def stored_keys(path: Path) -> dict[str, Key]:
 
 
 def stored_parameters(model: nn.Module, stored: set[Key]) -> dict[Key, Tensor]:
-    """Parameters whose exact values stand in the file and belong to no other tensor.
+    """Parameters whose exact values are in the file and belong to no other tensor.
 
     Equal tensors are stored once, and a bias of zeros is dropped where it changes nothing, so
     values that several have are left alone. Parameters of a single value come first (a head of
@@ -181,7 +181,7 @@ def _priority(key: Key, tensor: Tensor) -> tuple[bool, int, Key]:
 
 @contextmanager
 def perturbed(parameters: dict[Key, Tensor]) -> Iterator[dict[Key, Tensor]]:
-    """Add seeded noise to parameters; lends the new values by the same keys."""
+    """Add seeded noise to parameters while the context lasts; yields the new values by key."""
     import torch
 
     undo: list[Callable[[], Any]] = []

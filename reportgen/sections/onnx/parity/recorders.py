@@ -46,12 +46,12 @@ def record_module_outputs(
     """
     sizes: dict[int, int] = {}
 
-    def weigh(path: str, _: nn.Module, output: Any) -> None:
+    def add_size(path: str, _: nn.Module, output: Any) -> None:
         depth = path.count(".")
         size = sum(tensor.nbytes for tensor in named_tensors(output).values())
         sizes[depth] = sizes.get(depth, 0) + size
 
-    with _hooked(model, within, weigh):
+    with _hooked(model, within, add_size):
         call()
     deepest, total = -1, 0
     for depth in sorted(sizes):
@@ -78,7 +78,7 @@ def record_module_outputs(
 def _hooked(
     model: nn.Module, within: str, callback: Callable[[str, nn.Module, Any], None]
 ) -> Iterator[None]:
-    """Tell of the output of every module below `within` while the context lasts."""
+    """Call `callback` with the output of every module below `within`."""
 
     def hook(path: str) -> Callable[..., None]:
         return lambda module, _, output: callback(path, module, output)
@@ -97,7 +97,7 @@ def _hooked(
 
 
 def record_tensors(call: Call, callback: Callable[[Tensor], None]) -> None:
-    """Tell of every tensor that any operator gives during a call, the moment it is there."""
+    """Call `callback` with every tensor that an operator returns during `call`."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class TensorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -190,7 +190,7 @@ class Selection:
         operator: as torch calls it: `topk`.
         scores: what was compared, the axis of the selection last.
         indices: what was chosen, its axis last; of length 1 for a single one.
-        axis: where that axis stands in the operator's own output.
+        axis: position of that axis in the operator's output.
         ordered: the scores decide the order of the indices.
         open_set: among equal scores any may be chosen.
     """
@@ -238,7 +238,7 @@ def _arguments(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _many(name: str, arguments: dict[str, Any], result: Any) -> Selection:
-    """Top-k and sort: `(values, indices)`, as many as asked for."""
+    """Top-k and sort: `(values, indices)`."""
     return _selection(
         name,
         arguments["self"],
@@ -260,7 +260,7 @@ def _one(name: str, arguments: dict[str, Any], result: Any) -> Selection:
 
 
 def _suppression(name: str, arguments: dict[str, Any], result: Any) -> Selection:
-    """Non-maximum suppression: which boxes are left is settled, equal scores may stand anyhow."""
+    """Non-maximum suppression: the set of boxes is determined, the order of equal scores is not."""
     return _selection(name, arguments["scores"], result, 0, ordered=True, open_set=False)
 
 

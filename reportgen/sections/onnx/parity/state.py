@@ -1,4 +1,4 @@
-"""What a model keeps in itself from one call to the next."""
+"""The state that a model keeps between calls: snapshot, changes, restore."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import copy
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from reportgen.sections.onnx.parity_result import StateChange
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,8 +24,8 @@ Marks = dict[str, tuple[Any, ...]]  # where in an attribute -> what stands there
 class State:
     """Parameters, buffers and attributes of a model as they are now.
 
-    Tells what has changed since, and puts it back. Parameters are watched; they are copied, and
-    put back, only with `copy_parameters` and up to 400 MB. `preserve_model_state` restores them in the end.
+    Lists what has changed since, and restores it. Parameters are copied and restored only with
+    `copy_parameters`, up to 400 MB; `preserve_model_state` restores them after the section.
     """
 
     def __init__(self, model: nn.Module, *, copy_parameters: bool = False) -> None:
@@ -43,27 +45,27 @@ class State:
             name: _Attribute(module, key, value) for name, module, key, value in _attributes(model)
         }
 
-    def changes(self) -> tuple[str, ...]:
-        """What is no longer as it was, by path and kind, sorted."""
+    def changes(self) -> tuple[StateChange, ...]:
+        """What has changed, sorted by path."""
         buffers = dict(self._model.named_buffers())
         parameters = dict(self._model.named_parameters())
         attributes = {name: value for name, _, _, value in _attributes(self._model)}
         changed = [
-            *(f"{name} (buffer)" for name in buffers.keys() - self._buffers.keys()),
-            *(f"{name} (buffer)" for name in self._buffers if self._moved(name, buffers)),
+            *((name, "buffer") for name in buffers.keys() - self._buffers.keys()),
+            *((name, "buffer") for name in self._buffers if self._moved(name, buffers)),
             *(
-                f"{name} (parameter)"
+                (name, "parameter")
                 for name, (tensor, version) in self._parameters.items()
                 if parameters.get(name) is not tensor or _version(tensor) != version
             ),
-            *(f"{name} (attribute)" for name in attributes.keys() - self._attributes.keys()),
+            *((name, "attribute") for name in attributes.keys() - self._attributes.keys()),
             *(
-                f"{name} (attribute)"
+                (name, "attribute")
                 for name, attribute in self._attributes.items()
                 if name not in attributes or attribute.differs(attributes[name])
             ),
         ]
-        return tuple(sorted(changed))
+        return tuple(StateChange(path=path, kind=kind) for path, kind in sorted(changed))
 
     def restore(self) -> None:
         """Put buffers and attributes back, so that the next call is the first again."""
@@ -110,7 +112,7 @@ class _Attribute:
         self._copy = _copy(value) if not isinstance(value, _PLAIN) else None
 
     def differs(self, value: Any) -> bool:
-        """Whether another value stands here, or other values stand in it."""
+        """Whether the value or anything inside it has changed."""
         now = dict(_marks(value))
         return now.keys() != self._marks.keys() or any(
             not _same_mark(mark, now[place]) for place, mark in self._marks.items()

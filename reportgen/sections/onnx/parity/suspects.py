@@ -40,7 +40,7 @@ class Suspects:
         cause: `kernel`, `file` or `unknown`, as in `Divergence`.
         node: the one of them to name.
         nodes: all of them, in the order of the file.
-        sentences: what tells against them.
+        sentences: the evidence.
         is_certain: `node` alone is to blame.
         module: whose weight is wrong, where that is another than the node's.
     """
@@ -62,7 +62,7 @@ def find_suspects(
     call: Call,
     judge: Judge,
 ) -> Suspects:
-    """The first nodes on the way to `end` whose values no operator of PyTorch gives.
+    """The first nodes on the path to `end` whose values no PyTorch operator produces.
 
     Args:
         end: a value of the file that differs.
@@ -79,13 +79,13 @@ def find_suspects(
     found = _assess(file_graph, group, values, feed, model, judge)
     if found.is_certain:
         return found
-    return _with_changed_weight(file_graph, end, model) or found
+    return _weight_suspect(file_graph, end, model) or found
 
 
-def _with_changed_weight(file_graph: FileGraph, end: str, model: nn.Module) -> Suspects | None:
+def _weight_suspect(file_graph: FileGraph, end: str, model: nn.Module) -> Suspects | None:
     """A node anywhere on the way whose weight is not the model's, however little that shows."""
     for node in _nodes_of(file_graph, upstream(file_graph, end, ())):
-        if wrong := changed_weights(file_graph, node, model):
+        if wrong := weight_mismatches(file_graph, node, model):
             sentence = "; ".join(weight.message for weight in wrong)
             module = wrong[0].module or node.modules[-1]
             return _certain("file", node, (node,), sentence, module)
@@ -105,7 +105,7 @@ def _origin(node: FileNode) -> tuple[object, ...]:
 def _known_to_torch(
     nodes: list[FileNode], values: dict[str, Tensor], end: str, call: Call, judge: Judge
 ) -> set[str]:
-    """The values that some operator of PyTorch gives too."""
+    """The values that some PyTorch operator produces as well."""
     alike: dict[tuple[object, ...], list[str]] = {}
     for name in (name for node in nodes for name in node.proto.output):
         value = values.get(name)
@@ -145,22 +145,22 @@ def _assess(
         if operator in _CHOOSING:
             sentence = f"{operator} may return equal values in any order"
             return _certain("unknown", node, group, sentence)
-        if wrong := changed_weights(file_graph, node, model):
+        if wrong := weight_mismatches(file_graph, node, model):
             sentence = "; ".join(weight.message for weight in wrong)
             return _certain("file", node, group, sentence, wrong[0].module)
     verdicts = [_matches_reference(file_graph, node, values, feed, judge) for node in group]
     if False in verdicts:
         node = group[verdicts.index(False)]
         sentence = (
-            f"onnxruntime's {node.proto.op_type} kernel differs from ONNX's reference implementation "
-            "on the same inputs, so the kernel is at fault"
+            f"onnxruntime's {node.proto.op_type} kernel differs from ONNX's reference "
+            "implementation on the same inputs, so the kernel is at fault"
         )
         return _certain("kernel", node, group, sentence)
     if not all(verdicts):
         return Suspects(cause="unknown", node=group[0], nodes=group, sentences=())
     sentence = (
-        "onnxruntime computes these nodes as ONNX's reference implementation does, so the "
-        "exported graph differs from the model at this point, or amplifies an earlier rounding error"
+        "onnxruntime computes these nodes as ONNX's reference implementation does, so the exported "
+        "graph differs from the model at this point, or amplifies an earlier rounding error"
     )
     return Suspects(cause="file", node=group[0], nodes=group, sentences=(sentence,))
 
@@ -176,7 +176,7 @@ def _certain(
 def _matches_reference(
     file_graph: FileGraph, node: FileNode, values: dict[str, Tensor], feed: Feed, judge: Judge
 ) -> bool | None:
-    """Whether onnx's own evaluator, in NumPy, gives what onnxruntime does; None if unknown."""
+    """Whether onnx's NumPy reference evaluator agrees with onnxruntime; None if unknown."""
     import onnx
     import torch
     from onnx.reference import ReferenceEvaluator
@@ -229,7 +229,7 @@ _ROUNDING = 1e-5  # of the largest value: what multiplying a batch norm in may c
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChangedWeight:
+class WeightMismatch:
     """A stored tensor that is not what the model has.
 
     Attributes:
@@ -256,7 +256,9 @@ class _Original:
     rounding: float = 0.0
 
 
-def changed_weights(file_graph: FileGraph, node: FileNode, model: nn.Module) -> list[ChangedWeight]:
+def weight_mismatches(
+    file_graph: FileGraph, node: FileNode, model: nn.Module
+) -> list[WeightMismatch]:
     """The stored tensors of a node that are not the parameters whose names they bear.
 
     Convolutions into which a batch norm was multiplied are compared with that product. A tensor
@@ -315,7 +317,7 @@ def _scale(model: nn.Module, path: str) -> Tensor | None:
     return (scale if module.weight is None else scale * module.weight).detach()
 
 
-def _compared(stored: Tensor, original: _Original) -> ChangedWeight | None:
+def _compared(stored: Tensor, original: _Original) -> WeightMismatch | None:
     """The difference in words; None if there is none, no words if it may be another tensor."""
     apart = (stored.double() - original.value.double()).abs()
     largest = float(original.value.abs().max()) if apart.numel() else 0.0
@@ -323,8 +325,8 @@ def _compared(stored: Tensor, original: _Original) -> ChangedWeight | None:
     if count == 0:
         return None
     if not original.surely and count > stored.numel() // 2:
-        return ChangedWeight(message="", module="")
-    return ChangedWeight(
+        return WeightMismatch(message="", module="")
+    return WeightMismatch(
         message=(
             f"{original.words} differs from the model's own in {count} of {stored.numel()} "
             f"values, by up to {format_error(float(apart.max()))}"

@@ -1,4 +1,4 @@
-"""Outputs that differ, and may: indices of equal scores, rows whose order nothing settles."""
+"""Accepts differences that are ties: indices of equal scores, rows in an undefined order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # smooth curve lies within it.
 _ROUNDINGS = {4: 64, 8: 64}
 _FEW_ROUNDINGS = 8
-_MOST_ROWS = 2048  # that stand elsewhere; each is compared with each
+_MOST_ROWS = 2048  # in another position; compared pairwise
 
 Tensors = Sequence["Tensor"]
 
@@ -28,8 +28,8 @@ def accept_ties(
     """`compared` with those outputs passed that differ by the free selection among equals alone.
 
     An index may point at another score than PyTorch's where the two scores, taken from PyTorch,
-    are equal but for rounding. Rows of outputs may stand in another order where an operator
-    leaves the order open, or where the rows that changed places have equal scores; all outputs
+    are equal but for rounding. Rows of outputs may be in another order where an operator
+    does not define it, or where the rows that changed places have equal scores; all outputs
     with these rows must have moved alike, and one of them must be the scores or the indices that
     were chosen. Nothing else is excused.
 
@@ -114,7 +114,7 @@ def _excuse_indices(
 
 
 def _as_indices(selection: Selection, wanted: Tensor, given: Tensor) -> Tensor | None:
-    """The file's indices in the form of the selection; None if PyTorch's output is not the selection."""
+    """The file's indices, shaped as the selection; None if PyTorch's output is another one."""
     own = selection.indices.movedim(-1, selection.axis)
     if wanted.numel() != own.numel() or not bool((wanted.reshape(-1) == own.reshape(-1)).all()):
         return None

@@ -1,1 +1,1 @@
-"""What a clock says of the file on this machine."""
+"""Latency and profile on this machine."""

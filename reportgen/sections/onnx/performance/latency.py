@@ -31,7 +31,7 @@ def measure_latency(runtime: Runtime, make_feed: MakeFeed, batch: int) -> Latenc
     """
     try:
         seconds = time_runs(runtime, make_feed(batch))
-    except Exception:  # parity has told of it
+    except Exception:  # parity reports the error
         return None
     return Latency(
         batch=batch,
@@ -154,7 +154,7 @@ def _sessions(path: Path, runtime: Runtime) -> list[Runtime]:
 def _point(session: Runtime, make_feed: MakeFeed, batch: int, box: float) -> LatencyPoint | None:
     try:
         seconds = time_runs(session, make_feed(batch), box)
-    except Exception:  # parity has told of it
+    except Exception:  # parity reports the error
         return None
     median = percentile(seconds, 0.5)
     return LatencyPoint(
@@ -189,6 +189,6 @@ def _profile(
         found = profile(path, model, make_feed(batch), threads, _PROFILE_SECONDS)
     except OnnxRuntimeError as reason:
         return Profile(operators=(), modules=()), str(reason)
-    except Exception as error:  # onnxruntime's classes have no common one of their own
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
         return Profile(operators=(), modules=()), f"onnxruntime: {session_error_text(error)}"
     return found, "" if found.operators else "the profile names no operator"

@@ -1,4 +1,4 @@
-"""Which operators and modules take the time, by onnxruntime's own profile of a few runs."""
+"""Time by operator and module, from onnxruntime's profile of a few runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CONTROL_FLOW = {
     "If",
     "Loop",
     "Scan",
-}  # their time is that of the nodes inside, which are told apart
+}  # their time is that of the nodes inside, which are listed themselves
 _MOST_RUNS = 20
 _MOST_FUSED = 6
 _FEW = 4
@@ -138,7 +138,7 @@ class NodeOrigins:
         """The module itself where it has several nodes of its own, else the one around it.
 
         A convolution, its norm and its activation may be one kernel; what they have in common is
-        the block that they stand in.
+        the enclosing block.
         """
         own = module_path(node)
         return own if own and self._own_nodes[own] > _FEW else enclosing_path(node)

@@ -131,8 +131,8 @@ def _overfitting(found: Diagnosis) -> str:
     still = f"; {e['still_improving']} still improves" if e["still_improving"] else ""
     return (
         f"best {value_of(e, 'best')} at step {step_of(e, 'step')}, worsened to "
-        f"{value_of(e, 'last')} at step {step_of(e, 'last_step')} while {e['train_tag']} improved from "
-        f"{value_of(e, 'train_at_best')} to {value_of(e, 'train_last')}{still} "
+        f"{value_of(e, 'last')} at step {step_of(e, 'last_step')} while {e['train_tag']} improved "
+        f"from {value_of(e, 'train_at_best')} to {value_of(e, 'train_last')}{still} "
         f"(n = {found.points:,})"
     )
 

@@ -1,4 +1,4 @@
-"""The search for the largest batch, and laws of the batch."""
+"""The search for the largest batch, and sizes as polynomials of the batch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from reportgen.cuda_memory import (
     Estimate,
     MemoryEstimator,
     Step,
+    TraceCache,
     UntraceableModelError,
     estimate,
     find_gpu,
@@ -32,14 +33,14 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @given(st.integers(0, 5000), st.integers(1, 6000), st.integers(1, 5000))
-def test_the_boundary_is_found_whatever_the_guess(edge: int, limit: int, guess: int) -> None:
+def test_the_boundary_is_found_from_any_guess(edge: int, limit: int, guess: int) -> None:
     found = find_boundary(lambda batch: batch <= edge, limit=limit, guess=guess)
     assert found.largest == min(edge, limit)
     assert found.first_failing == (None if edge >= limit else edge + 1)
 
 
 @given(st.sets(st.integers(1, 300), max_size=200), st.integers(1, 300))
-def test_even_where_fitting_is_not_monotone_the_answer_is_a_true_boundary(
+def test_the_boundary_is_correct_even_if_fitting_is_not_monotone(
     fitting: set[int], guess: int
 ) -> None:
     found = find_boundary(lambda batch: batch in fitting, limit=400, guess=guess)
@@ -48,7 +49,7 @@ def test_even_where_fitting_is_not_monotone_the_answer_is_a_true_boundary(
     assert found.first_failing not in fitting
 
 
-def test_a_good_guess_asks_little() -> None:
+def test_a_good_guess_needs_few_calls() -> None:
     asked: list[int] = []
 
     def fits(batch: int) -> bool:
@@ -60,7 +61,7 @@ def test_a_good_guess_asks_little() -> None:
 
 
 class Pairs(nn.Module):
-    """Every example meets every other: memory goes with the square of the batch."""
+    """Multiplies all pairs of samples: memory grows with the square of the batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,8 +72,8 @@ class Pairs(nn.Module):
         return x @ x.t()
 
 
-def asked(model: nn.Module, batch: int) -> tuple[Estimate, list[int]]:
-    """An estimate by a plan, and the batches that were traced for it; equal to a trace's own."""
+def estimate_and_batches(model: nn.Module, batch: int) -> tuple[Estimate, list[int]]:
+    """An estimate and the batches that were traced for it; equal to one traced at `batch`."""
     traced: list[int] = []
 
     def inputs(batch: int) -> Inputs:
@@ -80,20 +81,20 @@ def asked(model: nn.Module, batch: int) -> tuple[Estimate, list[int]]:
         return (torch.empty(batch, 64),), {}
 
     step = Step(mode="train", loss="sum", iterations=1)
-    by_plan = MemoryEstimator(model, inputs, step).estimate(batch)
+    found = MemoryEstimator(model, inputs, step).estimate(batch)
     batches = sorted(set(traced))
-    assert by_plan == estimate(model, inputs, batch=batch, step=step)
-    return by_plan, batches
+    assert found == estimate(model, inputs, batch=batch, step=step)
+    return found, batches
 
 
-def test_a_step_in_which_examples_meet_in_pairs_grows_with_the_square_of_the_batch() -> None:
-    found, traced = asked(Pairs(), 1024)
+def test_pairwise_products_grow_with_the_square_of_the_batch() -> None:
+    found, traced = estimate_and_batches(Pairs(), 1024)
     assert found.peak_allocated_bytes > 1024 * 1024 * 4
     assert traced == [2, 3, 7, 11]
 
 
-class OtherwiseAtTwo(nn.Module):
-    """Keeps one tensor more at a batch of two, as some backward formulas of torch do."""
+class DifferentAtTwo(nn.Module):
+    """Saves one more tensor at a batch of two, as some backward formulas of torch do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,10 +104,10 @@ class OtherwiseAtTwo(nn.Module):
         return self.linear(x.sin() if len(x) == 2 else x).cos()
 
 
-def test_a_batch_at_which_a_step_does_otherwise_does_not_hide_its_law() -> None:
-    _, traced = asked(OtherwiseAtTwo(), 1024)
+def test_a_different_kernel_at_batch_two_does_not_prevent_a_polynomial() -> None:
+    _, traced = estimate_and_batches(DifferentAtTwo(), 1024)
     assert max(traced) < 1024
-    assert asked(OtherwiseAtTwo(), 2)[0].batch == 2
+    assert estimate_and_batches(DifferentAtTwo(), 2)[0].batch == 2
 
 
 class Thirds(Pairs):
@@ -116,15 +117,13 @@ class Thirds(Pairs):
         return super().forward(x[: len(x) // 3 + 1])
 
 
-def test_a_step_that_follows_no_law_of_the_batch_is_traced_at_each_batch() -> None:
-    _, traced = asked(Thirds(), 1000)
+def test_a_step_without_polynomial_is_traced_at_each_batch() -> None:
+    _, traced = estimate_and_batches(Thirds(), 1000)
     assert traced[-1] == 1000
 
 
 @given(st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)), st.integers(1, 10**6))
-def test_three_points_give_back_the_parabola_that_they_are_from(
-    curve: Coefficients, batch: int
-) -> None:
+def test_three_points_determine_their_parabola(curve: Coefficients, batch: int) -> None:
     def at(b: int) -> int:
         return curve[0] + curve[1] * b + curve[2] * b * b
 
@@ -145,24 +144,26 @@ class CountsBoxes(nn.Module):
         return found[found.abs() > 0]
 
 
-def test_a_model_that_reads_values_is_scaled_and_never_run_at_the_large_batch() -> None:
+def test_a_data_dependent_model_is_extrapolated_from_small_batches() -> None:
     batches: list[int] = []
 
     def inputs(batch: int) -> Inputs:
         batches.append(batch)
         return (torch.ones(batch, 3, 64, 64),), {}
 
-    plan = MemoryEstimator(CountsBoxes(), inputs, Step(mode="train", optimizer="sgd", loss="sum"))
-    one, many = plan.estimate(2), plan.estimate(200)
+    estimator = MemoryEstimator(
+        CountsBoxes(), inputs, Step(mode="train", optimizer="sgd", loss="sum")
+    )
+    one, many = estimator.estimate(2), estimator.estimate(200)
     assert many.method == "cpu values"
     assert max(batches) <= 3
     assert many.at_peak["saved_activation"] > 50 * one.at_peak["saved_activation"]
-    assert plan.largest_batch(find_gpu("T4")).largest_batch > 200
+    assert estimator.largest_batch(find_gpu("T4")).largest_batch > 200
     assert any("extrapolated" in note for note in many.notes)
 
 
 class AtFour(nn.Module):
-    """Runs at one batch alone, as a model with tables of a fixed length does."""
+    """Runs at one batch only, like a model with tables of a fixed length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,32 +175,32 @@ class AtFour(nn.Module):
 
 
 class OneImage(AtFour):
-    """Runs at one batch alone, and only on values."""
+    """Runs at one batch only, and reads values."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > 1:
-            raise ValueError("one image is taken")
+            raise ValueError("expected one image")
         return self.linear(x[x.abs().sum(1) > 0])
 
 
 @pytest.mark.parametrize(("model", "batch"), [(AtFour(), 4), (OneImage(), 1)])
-def test_a_model_that_runs_at_one_batch_alone_is_estimated_there(
+def test_a_model_that_runs_at_one_batch_only_is_estimated_there(
     model: nn.Module, batch: int
 ) -> None:
     def inputs(batch: int) -> Inputs:
         return (torch.ones(batch, 64),), {}
 
-    plan = MemoryEstimator(model, inputs, Step(mode="train", loss="sum", optimizer="sgd"))
-    assert plan.estimate(batch).batch == batch
-    fit = plan.largest_batch(find_gpu("T4"))
+    estimator = MemoryEstimator(model, inputs, Step(mode="train", loss="sum", optimizer="sgd"))
+    assert estimator.estimate(batch).batch == batch
+    fit = estimator.largest_batch(find_gpu("T4"))
     assert (fit.largest_batch, fit.first_batch_that_fails) == (batch, batch + 1)
     assert fit.limited_by == "model"
     with pytest.raises(UntraceableModelError, match=f"fails at batch {batch + 1}"):
-        plan.estimate(batch + 1)
+        estimator.estimate(batch + 1)
 
 
 class UpToSix(nn.Module):
-    """Refuses a large batch, as an exported program does beyond the range of its batch."""
+    """Rejects a large batch, like an exported program beyond the range of its batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,15 +212,15 @@ class UpToSix(nn.Module):
         return self.linear(x)
 
 
-def test_a_batch_beyond_what_a_model_takes_is_no_question_of_values() -> None:
-    plan = MemoryEstimator(UpToSix(), lambda batch: ((torch.ones(batch, 64),), {}), Step())
-    fit = plan.largest_batch(find_gpu("T4"))
+def test_a_batch_that_the_model_rejects_does_not_make_it_data_dependent() -> None:
+    estimator = MemoryEstimator(UpToSix(), lambda batch: ((torch.ones(batch, 64),), {}), Step())
+    fit = estimator.largest_batch(find_gpu("T4"))
     assert (fit.largest_batch, fit.limited_by) == (6, "model")
     with pytest.raises(UntraceableModelError, match="fails at batch 9: guard failed"):
-        plan.estimate(9)
+        estimator.estimate(9)
 
 
-def test_measuring_without_a_device_is_refused_with_a_hint() -> None:
+def test_measuring_without_a_device_raises_with_a_hint() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a device here")
     with pytest.raises(CudaMemoryError, match="no CUDA device") as caught:
@@ -227,9 +228,75 @@ def test_measuring_without_a_device_is_refused_with_a_hint() -> None:
     assert caught.value.hint
 
 
-def test_a_trace_that_was_made_at_another_batch_tells_no_law() -> None:
+def test_a_trace_at_another_batch_gives_no_polynomial() -> None:
     def inputs(batch: int) -> Inputs:
         return (torch.ones(batch, 4),), {}
 
     trace = MemoryEstimator(nn.Linear(4, 4), inputs, Step(mode="inference")).trace(2)
     assert fit_polynomial(trace, lambda _: trace) is None
+
+
+class Norm(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+
+
+def images(batch: int) -> Inputs:
+    return (torch.empty(batch, 3, 32, 32),), {}
+
+
+@pytest.mark.parametrize("mode", ["inference", "train"])
+@pytest.mark.parametrize("precision", ["fp32", "amp-bf16", "amp-fp16"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_two_iterations_at_two_batches_give_the_estimate_of_a_traced_batch(
+    mode: str, precision: str, checkpointing: bool
+) -> None:
+    optimizer = "adamw" if mode == "train" else "none"
+    step = Step(mode=mode, precision=precision, optimizer=optimizer, checkpointing=checkpointing)
+    for batch in (2, 7, 100):
+        found = MemoryEstimator(Norm(), images, step).estimate(batch)
+        assert found == estimate(Norm(), images, batch=batch, step=step)
+
+
+class CountsPasses(Norm):
+    passes = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        CountsPasses.passes += 1
+        return super().forward(x)
+
+
+def test_steps_that_share_a_cache_verify_the_polynomials_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(CountsPasses, "passes", 0)
+    cache, model = TraceCache(), CountsPasses()
+    for precision in ("fp32", "amp-bf16"):
+        for optimizer in ("sgd", "adamw"):
+            step = Step(mode="train", precision=precision, optimizer=optimizer)
+            shared = MemoryEstimator(model, images, step, cache=cache).estimate(64)
+            assert shared == MemoryEstimator(Norm(), images, step).estimate(64)
+    assert CountsPasses.passes == 4 * 2 + 1
+
+
+class KeepsFirstBatch(nn.Module):
+    """Allocates only in its first pass, so two iterations of a step differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 64)
+        self.kept: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kept is None:
+            self.kept = x.detach() * 2
+        return self.linear(x)
+
+
+def test_iterations_that_differ_are_traced_at_one_batch_each() -> None:
+    def inputs(batch: int) -> Inputs:
+        return (torch.empty(batch, 64),), {}
+
+    step = Step(mode="train", loss="sum", optimizer="sgd")
+    found = MemoryEstimator(KeepsFirstBatch(), inputs, step).estimate(2)
+    assert found == estimate(KeepsFirstBatch(), inputs, batch=2, step=step)
