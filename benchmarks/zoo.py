@@ -1,11 +1,11 @@
-"""How many architectures give a whole report: 200 drawn at random from timm and transformers.
+"""The share of complete reports for 200 random architectures of timm and transformers.
 
     python benchmarks/zoo.py [--cache DIR] [--count 200] [--only NAME]... [--failed] [--write]
 
-Each is made tiny (`zoo_tiny`), built by the command line from a manifest that names no inputs, and
-kept as one line in the cache folder, so that a second run goes on where the first one ended. For
-a section that failed, `zoo_bare` asks whether PyTorch itself can do the same with the same inputs;
-only then the failure is ours. The goal is 97 % of the models without a failure of ours.
+Each model is reduced (`zoo_tiny`) and built from a manifest without inputs. Its outcome is stored
+as one line in the cache folder, so that an interrupted run can be continued. If a section failed,
+`zoo_bare` runs the same operation in plain PyTorch with the same inputs; if that works, the failure
+is ours. The goal is 97 % of the models without a failure of ours.
 """
 
 from __future__ import annotations
@@ -45,27 +45,30 @@ TABLE = ROOT / "benchmarks" / "zoo.md"
 _SECTION_SECONDS = 300  # the machine may be shared
 _BUILD_SECONDS = 1200
 _BARE_SECONDS = 360
-_NEEDS = {"onnx": "export", "memory": "backward"}  # of PyTorch; every other section a forward pass
+_REQUIRED_OPERATION = {
+    "onnx": "export",
+    "memory": "backward",
+}  # operation of `zoo_bare`; the other sections need "forward"
 
 # One model ----------------------------------------------------------------------------------
 
 
-def context(drawn: Drawn, cache: Path) -> Outcome:
-    """Build the report of one model in processes of its own, and ask PyTorch about failures."""
+def build_one(drawn: Drawn, cache: Path) -> Outcome:
+    """Build the report of one model in a subprocess, and check its failures with `zoo_bare`."""
     manifest = write_manifest(drawn, cache / "manifests")
     output = cache / "reports" / drawn.name
     shutil.rmtree(output, ignore_errors=True)
     start = time.monotonic()
-    words = build(manifest, output)
+    last_line = build(manifest, output)
     seconds = round(time.monotonic() - start, 1)
     report = output / "report.json"
     if report.exists():
         model = json.loads(report.read_text(encoding="utf-8"))["models"][0]
-        shutil.rmtree(output / "models", ignore_errors=True)  # what is kept is small
+        shutil.rmtree(output / "models", ignore_errors=True)  # large, and not needed
     else:
-        model = {"verdict": "", "sections": {"": failed_as_a_whole(words)}}
+        model = {"verdict": "", "sections": {"": failure_of_build(last_line)}}
     failed = {k: s for k, s in model["sections"].items() if s["status"] == "failed"}
-    alone = ask_pytorch(manifest) if failed else {}
+    alone = run_in_plain_pytorch(manifest) if failed else {}
     return Outcome(
         name=drawn.name,
         source=drawn.source,
@@ -79,7 +82,7 @@ def context(drawn: Drawn, cache: Path) -> Outcome:
                 section=name,
                 error=section["error"],
                 hint=section["hint"],
-                alone=alone.get(_NEEDS.get(name, "forward")),
+                alone=alone.get(_REQUIRED_OPERATION.get(name, "forward")),
             )
             for name, section in failed.items()
         ),
@@ -87,7 +90,7 @@ def context(drawn: Drawn, cache: Path) -> Outcome:
 
 
 def write_manifest(drawn: Drawn, folder: Path) -> Path:
-    """The manifest of one model: its source and arguments, and no inputs."""
+    """Write the manifest of one model, with its source and arguments but without inputs."""
     folder.mkdir(parents=True, exist_ok=True)
     entry: dict[str, Any] = {"name": drawn.name, "source": drawn.source}
     if drawn.arguments:
@@ -105,34 +108,34 @@ def write_manifest(drawn: Drawn, folder: Path) -> Path:
 
 
 def build(manifest: Path, output: Path) -> str:
-    """Run `reportgen build`; its last line, which says what is wrong where nothing was built."""
+    """Run `reportgen build` and return its last line on stderr, which contains the error if any."""
     command = [sys.executable, "-m", "reportgen", "build", str(manifest), "--output", str(output),
                "--format", "json", "--jobs", "1", "--no-timings"]  # fmt: skip
     return _run(command, _BUILD_SECONDS)[1]
 
 
-def failed_as_a_whole(words: str) -> dict[str, str]:
-    """The line in which the command line says why there is no report, as a failed section."""
-    message, bracket, hint = words.removeprefix("reportgen: ").rpartition(" (")
+def failure_of_build(last_line: str) -> dict[str, str]:
+    """The error message of a failed build as a failed section."""
+    message, bracket, hint = last_line.removeprefix("reportgen: ").rpartition(" (")
     if not bracket or not hint.endswith(")"):
-        return {"status": "failed", "error": words, "hint": ""}
+        return {"status": "failed", "error": last_line, "hint": ""}
     return {"status": "failed", "error": message, "hint": hint[:-1]}
 
 
-def ask_pytorch(manifest: Path) -> dict[str, float | str]:
-    """`zoo_bare`'s answers; what it was at when it crashed or its time was over is not possible."""
+def run_in_plain_pytorch(manifest: Path) -> dict[str, float | str]:
+    """The output of `zoo_bare`; operations missing after a crash or timeout count as failed."""
     command = [sys.executable, str(ROOT / "benchmarks" / "zoo_bare.py"), str(manifest)]
-    said, _ = _run(command, _BARE_SECONDS)
-    answers: dict[str, float | str] = json.loads(said) if said.startswith("{") else {}
-    if not said or "loading" in answers:
-        return {}  # it could not be asked
+    output, _ = _run(command, _BARE_SECONDS)
+    results: dict[str, float | str] = json.loads(output) if output.startswith("{") else {}
+    if not output or "loading" in results:
+        return {}  # the model or its inputs could not be made
     for name in ("forward", "backward", "export"):
-        answers.setdefault(name, f"crashed, or took more than {_BARE_SECONDS} s")
-    return answers
+        results.setdefault(name, f"crashed, or took more than {_BARE_SECONDS} s")
+    return results
 
 
 def _run(command: list[str], seconds: float) -> tuple[str, str]:
-    """The last lines on stdout and stderr of a command in a process group of its own."""
+    """Run a command; the last lines of its stdout and stderr."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True,
@@ -141,9 +144,9 @@ def _run(command: list[str], seconds: float) -> tuple[str, str]:
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.terminate()  # the command line ends its children then
+        process.terminate()  # SIGTERM: reportgen then ends its children
         out, err = process.communicate(timeout=60)
-        err += f"\nno end after {seconds:.0f} s"
+        err += f"\ntimeout after {seconds:.0f} s"
     return _last_line(out), _last_line(err)
 
 
@@ -152,7 +155,7 @@ def _last_line(text: str) -> str:
 
 
 def parity_of(section: dict[str, Any]) -> str:
-    """What the parity check came to, in one word or two."""
+    """The result of the parity check in one or two words."""
     if section.get("status") != "done":
         return ""
     parity = section["result"]["parity"]
@@ -167,7 +170,7 @@ def parity_of(section: dict[str, Any]) -> str:
 
 
 def cached_draw(cache: Path, count: int) -> tuple[list[Drawn], list[NotDrawn]]:
-    """The sweep's architectures; drawing takes minutes, and gives the same every time."""
+    """The architectures of the sweep, cached: drawing takes minutes and is deterministic."""
     file = cache / f"draw_{SEED}_{count}.json"
     if not file.exists():
         with warnings.catch_warnings():
@@ -181,22 +184,22 @@ def cached_draw(cache: Path, count: int) -> tuple[list[Drawn], list[NotDrawn]]:
 
 
 def cached_outcomes(cache: Path) -> dict[str, Outcome]:
-    """The last outcome of every model that was built before."""
+    """The last outcome of each model that was built."""
     file = cache / "outcomes.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return {outcome.name: outcome for outcome in map(outcome_from, map(json.loads, lines))}
 
 
 def is_known(drawn: Drawn, known: dict[str, Outcome]) -> bool:
-    """Whether this very model was built before; a draw may have made it tiny in another way."""
+    """Whether the model was built with the same arguments (same number of parameters)."""
     outcome = known.get(drawn.name)
     return outcome is not None and outcome.parameters == drawn.parameters
 
 
 def sweep(drawn: list[Drawn], cache: Path, processes: int) -> Iterator[Outcome]:
-    """ModelContext every model of `drawn`, and keep each outcome as it comes."""
+    """Build every model of `drawn`, and append each outcome to the cache."""
     with ThreadPoolExecutor(processes) as pool:
-        running = [pool.submit(context, one, cache) for one in drawn]
+        running = [pool.submit(build_one, one, cache) for one in drawn]
         for done in as_completed(running):
             outcome = done.result()
             with (cache / "outcomes.jsonl").open("a", encoding="utf-8") as file:
@@ -209,37 +212,37 @@ def _options() -> argparse.Namespace:
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     parser.add_argument("--cache", type=Path, default=home / "reportgen-zoo")
     parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--first", type=int, help="only the first so many of the draw")
-    parser.add_argument("--only", action="append", help="this model again; repeatable")
-    parser.add_argument("--failed", action="store_true", help="those with a failure again")
-    parser.add_argument("--ours", action="store_true", help="those with a failure of ours again")
+    parser.add_argument("--first", type=int, help="only the first N of the draw")
+    parser.add_argument("--only", action="append", help="rebuild this model; repeatable")
+    parser.add_argument("--failed", action="store_true", help="rebuild models with a failure")
+    parser.add_argument("--ours", action="store_true", help="rebuild models with a failure of ours")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="build nothing, print the table")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
     return parser.parse_args()
 
 
-def wanted(
+def models_to_build(
     options: argparse.Namespace, drawn: list[Drawn], known: dict[str, Outcome]
 ) -> list[Drawn]:
-    """What to build now."""
+    """The models to build in this run."""
     if options.table:
         return []
     if options.only:
         return [one for one in drawn if one.name in options.only]
     if options.failed or options.ours:
-        again = {o.name for o in known.values() if (not o.whole if options.ours else o.failures)}
+        again = {o.name for o in known.values() if (not o.complete if options.ours else o.failures)}
         return [one for one in drawn if one.name in again]
     return [one for one in drawn[: options.first] if not is_known(one, known)]
 
 
 def main() -> None:
-    """Draw, build what is not built yet, print the shares and the table."""
+    """Draw, build the models that are not cached, and print the summary and the table."""
     options = _options()
     options.cache.mkdir(parents=True, exist_ok=True)
     drawn, not_drawn = cached_draw(options.cache, options.count)
     known = cached_outcomes(options.cache)
-    for outcome in sweep(wanted(options, drawn, known), options.cache, options.processes):
+    for outcome in sweep(models_to_build(options, drawn, known), options.cache, options.processes):
         print(line_of(outcome), flush=True)
     known = cached_outcomes(options.cache)
     outcomes = [known[one.name] for one in drawn if is_known(one, known)]

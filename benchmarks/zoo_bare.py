@@ -1,9 +1,9 @@
-"""What PyTorch itself can do with one model of a manifest, without any section of a report.
+"""Runs forward, backward and ONNX export of one model in plain PyTorch.
 
     python benchmarks/zoo_bare.py MANIFEST
 
-Prints one JSON object: for `forward`, `backward` and `export` the seconds, or the error in words.
-The model and its inputs are those of the report, the calls are PyTorch's own and nothing else.
+Prints one JSON object with the seconds or the error of `forward`, `backward` and `export`. The
+model and its inputs are the same as in the report.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def main() -> None:
-    """Try the three one after the other; a line is printed after each, the last one is whole."""
+    """Run the operations in order; print the results so far after each, for a crash or timeout."""
     from reportgen.dummy_inputs import with_dummy_inputs
     from reportgen.errors import ReportgenError
     from reportgen.example_inputs import make_examples
@@ -37,16 +37,18 @@ def main() -> None:
     model, examples = loaded.model, make_examples(spec, spec.batch, spec.seed)
     print("{}", flush=True)
     for name, call in (("forward", _forward), ("backward", _backward), ("export", _export)):
-        found[name] = _tried(call, model, examples)
+        found[name] = _seconds_or_error(call, model, examples)
         print(json.dumps(found), flush=True)
 
 
-def _tried(call: Callable[[Any, Any], None], model: Any, examples: Any) -> float | str:
+def _seconds_or_error(call: Callable[[Any, Any], None], model: Any, examples: Any) -> float | str:
     start = time.monotonic()
     try:
         call(model, examples)
     except Exception as error:
-        _, _, cause = str(error).rpartition("## Exception summary")  # the exporter's own heading
+        _, _, cause = str(error).rpartition(
+            "## Exception summary"
+        )  # heading in the exporter's message
         lines = [line.strip() for line in cause.splitlines() if line.strip()]
         return f"{type(error).__name__}: {' '.join(lines[:1])}"[:300]
     return round(time.monotonic() - start, 1)
@@ -71,7 +73,7 @@ def _backward(model: Any, examples: Any) -> None:
         if isinstance(leaf, torch.Tensor) and leaf.requires_grad
     ]
     if not leaves:
-        raise RuntimeError("no output depends on a parameter by a differentiable way")
+        raise RuntimeError("no output is differentiable with respect to a parameter")
     total: Any = torch.stack([leaf.real.sum() for leaf in leaves]).sum()
     total.backward()
 

@@ -1,4 +1,4 @@
-"""200 architectures drawn at random: half timm, half transformers, one seed, always the same."""
+"""Draws random architectures, half from timm, half from transformers; deterministic by seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from zoo_tiny import NO_CLASS, NotTiny, Tiny, tiny_timm, tiny_transformers
 
-_MOST_OF_A_TIMM_MODULE = 3
+_MAX_PER_TIMM_MODULE = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,11 +19,11 @@ class Drawn:
     """One architecture of the sweep.
 
     Attributes:
-        name: of the model in its manifest, unique in the sweep.
-        source: as a manifest writes it.
-        arguments: what makes it tiny.
-        level: how much was made small.
-        parameters: how many it has.
+        name: the model's name in its manifest, unique in the sweep.
+        source: the source in the manifest.
+        arguments: the arguments that reduce it.
+        level: what was reduced.
+        parameters: the number of parameters.
     """
 
     name: str
@@ -35,14 +35,14 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NotDrawn:
-    """An architecture that the lot fell on and that could not be made tiny."""
+    """An architecture that was drawn but could not be reduced."""
 
     source: str
     reason: str
 
 
 def draw(count: int, seed: int) -> tuple[list[Drawn], list[NotDrawn]]:
-    """`count` architectures in random order, and those that had to be drawn again."""
+    """`count` architectures in random order, and those that were drawn but not used."""
     from_timm = _take("timm", timm_order(seed), count // 2, tiny_timm)
     from_transformers = _take(
         "transformers", transformers_order(seed), count - count // 2, tiny_transformers
@@ -53,17 +53,17 @@ def draw(count: int, seed: int) -> tuple[list[Drawn], list[NotDrawn]]:
 
 
 def timm_order(seed: int) -> Iterator[str]:
-    """timm's model names in random order, at most three of a module of timm."""
+    """timm's model names in random order, at most three per module of timm."""
     import timm
     from timm.models._registry import _model_to_module
 
     names = sorted(timm.list_models())
     random.Random(f"timm {seed}").shuffle(names)
-    yield from _at_most(_MOST_OF_A_TIMM_MODULE, names, lambda name: str(_model_to_module[name]))
+    yield from _at_most(_MAX_PER_TIMM_MODULE, names, lambda name: str(_model_to_module[name]))
 
 
 def transformers_order(seed: int) -> Iterator[str]:
-    """transformers' model types in random order, one of a folder of the library."""
+    """transformers' model types in random order, one per folder of the library."""
     from transformers.models.auto.configuration_auto import (
         CONFIG_MAPPING_NAMES,
         model_type_to_module_name,
@@ -92,7 +92,7 @@ def _take(
         try:
             tiny = make(name)
         except NotTiny as error:
-            if str(error) != NO_CLASS:  # a part of another architecture is not in the population
+            if str(error) != NO_CLASS:  # parts of other architectures are not counted
                 not_drawn.append(NotDrawn(source=source, reason=str(error)))
             continue
         drawn.append(

@@ -1,8 +1,8 @@
-"""How many models give an estimate: every torchvision model, and timm's where it is installed.
+"""The share of models with a memory estimate: all of torchvision, and of timm if installed.
 
     python benchmarks/zoo_memory.py [--mode train|inference] [--only PREFIX] [--timm]
 
-A refusal with a reason counts apart from a failure; the goal is 98 % estimates.
+Unsupported models are counted separately from failures; the goal is 98 % estimates.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 def torchvision_inputs(name: str, kind: str, mode: str) -> Any:
-    """Inputs in the shape that the family expects, with targets where training needs them."""
+    """Inputs for the model family, with targets if training requires them."""
 
     def make(batch: int) -> Inputs:
         if kind == "video":
@@ -56,7 +56,7 @@ def _target(name: str) -> dict[str, torch.Tensor]:
 
 
 def torchvision_models() -> list[tuple[str, str]]:
-    """(name, family) of every registered model but the quantized ones, which are not for CUDA."""
+    """(name, family) of every registered model without the quantized ones (no CUDA kernels)."""
     from torchvision import models
 
     families = ("classification", "segmentation", "detection", "video", "optical_flow")
@@ -72,7 +72,7 @@ def torchvision_models() -> list[tuple[str, str]]:
 
 
 def build(name: str, family: str) -> nn.Module:
-    """The model without trained weights, on `meta` unless it must run for real."""
+    """The model without pretrained weights, on meta unless its constructor needs values."""
     if family == "timm":
         import timm
 
@@ -94,12 +94,12 @@ def build(name: str, family: str) -> nn.Module:
 
 
 def flow_loss(output: Any) -> torch.Tensor:
-    """RAFT returns a list of refinements."""
+    """The loss of RAFT, which returns a list of flows."""
     return sum(flow.abs().mean() for flow in output)  # type: ignore[return-value]
 
 
 def try_one(task: tuple[str, str, str]) -> tuple[str, str, str, str, float]:
-    """(name, family, outcome, words, seconds)."""
+    """(name, family, outcome, message, seconds)."""
     from reportgen.cuda_memory import CudaMemoryError, Step, estimate
 
     name, family, mode = task
@@ -120,17 +120,17 @@ def try_one(task: tuple[str, str, str]) -> tuple[str, str, str, str, float]:
         loss: Any = flow_loss if family == "optical_flow" else "cross_entropy"
         step = Step(mode=mode, optimizer="adam" if mode == "train" else "none", loss=loss)
         found = estimate(model, inputs, batch=2, step=step)
-        words = f"{found.peak_reserved_bytes / MIB:8.0f} MiB reserved"
+        message = f"{found.peak_reserved_bytes / MIB:8.0f} MiB reserved"
         outcome = found.method
     except CudaMemoryError as err:
-        outcome, words = "refused", str(err)[:160]
-    except Exception as err:  # a failure is what this benchmark looks for
-        outcome, words = "failed", f"{type(err).__name__}: {str(err).splitlines()[:1]}"[:160]
-    return name, family, outcome, words, time.perf_counter() - start
+        outcome, message = "unsupported", str(err)[:160]
+    except Exception as err:  # failures are what this benchmark counts
+        outcome, message = "failed", f"{type(err).__name__}: {str(err).splitlines()[:1]}"[:160]
+    return name, family, outcome, message, time.perf_counter() - start
 
 
 def main() -> None:
-    """Print one line a model and the shares."""
+    """Print one line per model and the shares."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mode", choices=("train", "inference"), default="train")
     parser.add_argument("--only", default="")
@@ -147,9 +147,9 @@ def main() -> None:
     counts: Counter[str] = Counter()
     context = multiprocessing.get_context("spawn")
     with context.Pool(options.processes, maxtasksperchild=20) as pool:
-        for name, family, outcome, words, seconds in pool.imap_unordered(try_one, tasks):
+        for name, family, outcome, message, seconds in pool.imap_unordered(try_one, tasks):
             counts[outcome] += 1
-            print(f"{outcome:8} {seconds:6.1f} s  {family:15} {name:40} {words}", flush=True)
+            print(f"{outcome:11} {seconds:6.1f} s  {family:15} {name:40} {message}", flush=True)
     total = sum(counts.values())
     given = counts["fake"] + counts["cpu run"]
     share = f"{100 * given / total:.1f} %"

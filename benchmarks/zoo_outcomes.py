@@ -1,4 +1,4 @@
-"""What came of the models of the sweep, and the page that says so."""
+"""Outcomes of the sweep, their summary and the Markdown page."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from zoo_draw import NotDrawn
 
 SEED = 4
 GOAL = 0.97
-_LONGEST_CELL = 420
+_MAX_CELL = 420
 
-# Where no inputs run that anybody proposes, PyTorch cannot be asked: judged by hand.
 NOT_OURS: dict[str, str] = {}
-"""Model in the sweep -> why its own library cannot run it."""
+"""Model -> why its library cannot run it; checked by hand if no inputs are known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """A section that failed; "" for the model as a whole, of which nothing was built.
+    """A failed section; its name is "" if no report was built.
 
     Attributes:
-        alone: what PyTorch said when asked to do it by itself: seconds, an error, or None where
-            it could not be asked.
+        alone: the seconds or the error of the same operation in plain PyTorch; None if it was
+            not run.
     """
 
     section: str
@@ -35,18 +34,18 @@ class Failure:
 
     @property
     def pytorch_could(self) -> bool:
-        """Not known is counted against us."""
+        """Whether plain PyTorch can do it; True if it was not run."""
         return not isinstance(self.alone, str)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What came of one model.
+    """The outcome of one model.
 
     Attributes:
-        verdict: the report's; "" where there is none.
-        parity: passed, vacuous, failed, not run, or "" without an exported file.
-        seconds: of the whole build.
+        verdict: the verdict of the report; "" if there is none.
+        parity: passed, vacuous, failed, not run, or "" without an ONNX file.
+        seconds: the duration of the build.
     """
 
     name: str
@@ -60,30 +59,30 @@ class Outcome:
 
     @property
     def built(self) -> bool:
-        """Whether there is a report."""
+        """Whether a report was built."""
         return bool(self.verdict)
 
     @property
     def ours(self) -> tuple[Failure, ...]:
-        """The failures of what PyTorch itself could have done."""
+        """The failures of operations that plain PyTorch can do."""
         return () if self.name in NOT_OURS else tuple(f for f in self.failures if f.pytorch_could)
 
     @property
-    def whole(self) -> bool:
-        """Whether nothing failed that PyTorch itself could have done."""
+    def complete(self) -> bool:
+        """Whether there are no failures of ours."""
         return not self.ours
 
 
 def outcome_from(data: dict[str, Any]) -> Outcome:
-    """An outcome as it stands in the cache."""
+    """An outcome from its JSON in the cache."""
     failures = tuple(Failure(**failure) for failure in data["failures"])
     return Outcome(**{**data, "failures": failures})
 
 
 def summary(outcomes: list[Outcome], not_drawn: list[NotDrawn]) -> list[str]:
-    """The shares, a sentence each."""
+    """The summary, one sentence per line."""
     total = len(outcomes)
-    whole = sum(outcome.whole for outcome in outcomes)
+    complete = sum(outcome.complete for outcome in outcomes)
     parity = Counter(outcome.parity or "no file" for outcome in outcomes)
     failures = [f for outcome in outcomes for f in outcome.failures]
     ours = Counter(f.section or "model" for outcome in outcomes for f in outcome.ours)
@@ -91,7 +90,7 @@ def summary(outcomes: list[Outcome], not_drawn: list[NotDrawn]) -> list[str]:
     seconds = statistics.median([o.seconds for o in outcomes]) if outcomes else 0.0
     return [
         f"{_share(sum(o.built for o in outcomes), total)} have a report.",
-        f"{_share(whole, total)} have no failed section that PyTorch itself could have done "
+        f"{_share(complete, total)} have no failed section that PyTorch itself could have done "
         f"(goal {GOAL:.0%}).",
         f"{_share(sum(not o.failures for o in outcomes), total)} have no failed section at all.",
         "Failures that are ours: " + (_counts(ours) or "none") + ".",
@@ -111,7 +110,7 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def table(outcomes: list[Outcome], not_drawn: list[NotDrawn], drawn: int) -> str:
-    """The whole page as Markdown: shares, every model, and what was not drawn."""
+    """The page as Markdown: summary, table of models, and models that were not used."""
     built = "" if len(outcomes) == drawn else f"So far {len(outcomes)} of them were tried. "
     from importlib.metadata import version
 
@@ -140,7 +139,7 @@ def table(outcomes: list[Outcome], not_drawn: list[NotDrawn], drawn: int) -> str
 
 
 def _row(outcome: Outcome) -> str:
-    failed = "<br>".join(_words(outcome, failure) for failure in outcome.failures)
+    failed = "<br>".join(_description(outcome, failure) for failure in outcome.failures)
     cells = (
         outcome.source,
         outcome.level,
@@ -153,23 +152,23 @@ def _row(outcome: Outcome) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _words(outcome: Outcome, failure: Failure) -> str:
+def _description(outcome: Outcome, failure: Failure) -> str:
     whose = "ours" if failure in outcome.ours else "PyTorch's"
     hint = f" ({failure.hint})" if failure.hint else ""
     known = NOT_OURS.get(outcome.name, "")
     alone = failure.alone if isinstance(failure.alone, str) else known
-    words = f"{failure.error}{hint}" + (f" – alone: {alone}" if alone else "")
-    return f"**{failure.section or 'model'}**, {whose}: {_cell(words)}"
+    text = f"{failure.error}{hint}" + (f" – alone: {alone}" if alone else "")
+    return f"**{failure.section or 'model'}**, {whose}: {_cell(text)}"
 
 
 def _cell(text: str) -> str:
-    """Text of a library as one cell of a table, without markup of its own."""
+    """A library's text as a table cell, with Markdown escaped."""
     flat = re.sub(r"([|<>*`\\])", r"\\\1", " ".join(text.split()))
-    return flat if len(flat) <= _LONGEST_CELL else f"{flat[:_LONGEST_CELL]}…"
+    return flat if len(flat) <= _MAX_CELL else f"{flat[:_MAX_CELL]}…"
 
 
 def line_of(outcome: Outcome) -> str:
-    """One line as a build ends."""
+    """One line of progress for a finished build."""
     failed = "; ".join(
         f"{'ours' if f in outcome.ours else 'not ours'}, {f.section or 'model'}: {f.error}"[:150]
         for f in outcome.failures

@@ -1,8 +1,8 @@
-"""Architectures of timm and transformers made tiny: the arguments that make one, and its size.
+"""Reduces architectures of timm and transformers: finds arguments for a small model.
 
-transformers: the fields of a configuration are made small by their names, nested ones too. What
-its library refuses is made small by fewer fields (`LEVELS`), until it builds. timm: fewer blocks
-and a smaller image where the constructor takes them.
+transformers: fields of the configuration, nested ones too, are reduced by their names. If the model
+does not build, fewer fields are reduced (`LEVELS`). timm: fewer blocks and a smaller image, if the
+constructor has such arguments.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MOST_PARAMETERS = 40_000_000
+MAX_PARAMETERS = 40_000_000
 _WIDTH, _HEADS, _KEY_HEADS, _HEAD_WIDTH, _RANK = 64, 4, 2, 16, 32
 _LAYERS, _VOCABULARY, _POSITIONS, _EXPERTS, _CHOSEN_EXPERTS = 2, 512, 128, 4, 2
 _SECONDS = 60  # for one constructor
-_SECTIONS = [2, 3, 3]  # of half a head, for time, height and width
+_SECTIONS = [2, 3, 3]  # of half a head width: time, height and width
 LEVELS = ("whole", "inside", "deep", "layers", "default")
-"""What is made small, in the order of trying.
+"""What is reduced, in the order of the attempts.
 
-whole: everything; inside: everything but images; deep: everything but widths and heads; layers:
-only layers and vocabulary; default: nothing.
+whole: everything; inside: everything except images; deep: everything except widths and heads;
+layers: only layers and vocabulary; default: nothing.
 """
 
 NO_CLASS = "no model class is made from it alone"
@@ -35,16 +35,16 @@ CANNOT = {
     "glm4v_text": "its rotary sections are fixed for heads of 64; the default is too large",
     "zoedepth": "its neck takes four stages of a backbone; the default is too large",
 }
-"""Model types that build and that no small configuration lets run, each tried by hand."""
+"""Model types that do not run in any small configuration, checked by hand."""
 
 
 class NotTiny(Exception):
-    """The architecture cannot be made tiny; the words say why."""
+    """The architecture cannot be reduced; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tiny:
-    """A tiny model: the manifest's arguments, what was made small, and its parameters."""
+    """A reduced model: the manifest's arguments, what was reduced, and its parameters."""
 
     arguments: dict[str, Any]
     level: str
@@ -58,7 +58,7 @@ def tiny_transformers(model_type: str) -> Tiny:
     """The arguments for `transformers:<model_type>`.
 
     Raises:
-        NotTiny: the library has no default, no model class, or refuses every level.
+        NotTiny: there is no default configuration, no model class, or no level builds.
     """
     from transformers import CONFIG_MAPPING
 
@@ -74,7 +74,7 @@ def tiny_transformers(model_type: str) -> Tiny:
         raise NotTiny(f"its default configuration: {_first_line(error)}") from error
     try:
         model_class = class_of_config(config_class, model_type)
-        model_class._from_config  # noqa: B018 - a class that lacks its libraries says so here
+        model_class._from_config  # noqa: B018 - raises ImportError if a dependency is missing
     except ModelError as error:
         raise NotTiny(NO_CLASS) from error
     except (ImportError, AttributeError) as error:
@@ -89,11 +89,11 @@ def tiny_transformers(model_type: str) -> Tiny:
 
 
 def tiny_fields(config: Any, level: str, *, mend: bool = False) -> dict[str, Any]:
-    """What to override in `config`, as keyword arguments of its class; nested ones as dicts.
+    """The reduced fields of `config` as keyword arguments of its class; nested ones as dicts.
 
-    No other object is touched, and nothing is made larger than it is. With `mend`, a nested
-    configuration keeps what it has other than its class, and what a default leaves open is set;
-    only where nothing runs without, so that a draw stays what it was.
+    `config` is not modified, and no field is increased. With `mend`, a nested configuration keeps
+    the fields that differ from its class's defaults, and unset fields are set. It is used only if
+    nothing else runs, so that earlier draws stay the same.
     """
     from transformers import PreTrainedConfig
 
@@ -112,11 +112,11 @@ def tiny_fields(config: Any, level: str, *, mend: bool = False) -> dict[str, Any
         if made != value:
             small[key] = made
     small.update(_token_ids(values, vocabulary))
-    return small | (_left_open(values, small) if mend else {})
+    return small | (_unset_fields(values, small) if mend else {})
 
 
-def _left_open(values: dict[str, Any], small: dict[str, Any]) -> dict[str, Any]:
-    """What a default does not say and code reads: with a value for heads of the large model."""
+def _unset_fields(values: dict[str, Any], small: dict[str, Any]) -> dict[str, Any]:
+    """Values for fields that the default does not set but the model reads."""
     found: dict[str, Any] = {}
     if values.get("num_experts_per_tok", 0) is None:
         found["num_experts_per_tok"] = _CHOSEN_EXPERTS
@@ -127,16 +127,16 @@ def _left_open(values: dict[str, Any], small: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own_fields(config: Any) -> dict[str, Any]:
-    """The plain values in which a nested configuration differs from the defaults of its class."""
+    """The plain fields of a nested configuration that differ from its class's defaults."""
     try:
-        usual = vars(type(config)())
-    except Exception:  # the class has no defaults: all that it holds is its own
-        usual = {}
+        defaults = vars(type(config)())
+    except Exception:  # the class has required fields and so no defaults
+        defaults = {}
     plain = (bool, int, float, str, list, tuple, type(None))
     return {
         key: value
         for key, value in vars(config).items()
-        if key in _fields_of(config) and isinstance(value, plain) and value != usual.get(key)
+        if key in _fields_of(config) and isinstance(value, plain) and value != defaults.get(key)
     }
 
 
@@ -147,7 +147,7 @@ def _fields_of(config: Any) -> set[str]:
 
 
 def _vocabulary_of(config: Any) -> int | None:
-    """The size of the vocabulary that the token ids of `config` lie in, before it is made small."""
+    """The size of the vocabulary of `config` before it is reduced."""
     for part in (config, *(vars(config).get(k) for k in ("text_config", "decoder", "llm_config"))):
         size = vars(part).get("vocab_size") if part is not None else None
         if isinstance(size, int):
@@ -156,9 +156,9 @@ def _vocabulary_of(config: Any) -> int | None:
 
 
 def _token_ids(values: dict[str, Any], vocabulary: int | None) -> dict[str, Any]:
-    """Ids beyond the small vocabulary become its last ones, each another.
+    """Replace token ids beyond the reduced vocabulary by its last ids, all distinct.
 
-    A default may leave the token of an image open that no forward pass can do without.
+    Unset ids of image, video and audio tokens are set too, because forward requires them.
     """
     most = min(_VOCABULARY, vocabulary or _VOCABULARY)
     free = itertools.count(most - 1, -1)
@@ -188,7 +188,7 @@ def _image(value: Any, values: dict[str, Any]) -> Any:
 
 
 def _feature_sizes(value: Any, _: dict[str, Any]) -> Any:
-    """Sides of a backbone's maps for the small image, the last of them four patches a side."""
+    """The sizes of a backbone's feature maps for the reduced image; the last one is 4 x 4."""
     return [[4 * 2**back] * 2 for back in range(len(value) - 1, -1, -1)]
 
 
@@ -202,7 +202,7 @@ def _numbers(limit: int) -> Callable[[Any, dict[str, Any]], Any]:
 
 
 def _within_layers(value: Any, _: dict[str, Any]) -> Any:
-    """Layers that exist, in the order and as many as they were."""
+    """Layer indices within the reduced number of layers, with their order and count kept."""
     if isinstance(value, int):
         return max(-_LAYERS, min(value, _LAYERS - 1))
     ranks = {number: rank for rank, number in enumerate(sorted(set(value)))}
@@ -210,7 +210,7 @@ def _within_layers(value: Any, _: dict[str, Any]) -> Any:
 
 
 def _rope(value: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Sections and factors for every pair of a head's dimensions, at the small head's width."""
+    """RoPE sections and factors for the reduced head width."""
     made: dict[str, Any] = {}
     for key, part in value.items():
         if isinstance(part, dict):
@@ -226,7 +226,7 @@ def _rope(value: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 _INT, _LIST = "int", "list"
 _Rule = tuple[str, str, str, Callable[[Any, dict[str, Any]], Any]]
-_RULES: tuple[_Rule, ...] = (  # (levels up to, kind of value, name, how); the first that fits
+_RULES: tuple[_Rule, ...] = (  # (last level, kind, name, function); the first match applies
     ("layers", _INT, r"type_vocab_size|max_text_len|entity_type.*", lambda value, _: value),
     ("layers", _INT, r".*vocab_size|vocab_size_per_layer_input", _most(_VOCABULARY)),
     ("layers", _INT, r"first_k_dense_replace|num_dense_layers", _most(1)),
@@ -252,12 +252,12 @@ _RULES: tuple[_Rule, ...] = (  # (levels up to, kind of value, name, how); the f
     ("deep", _LIST, r"(pretrain_|)image_size|img_size", _image),
     ("deep", "dict", r"image_size", _image),
     ("deep", "other", r"backbone_feature_sizes", _feature_sizes),
-    ("deep", _INT, r"patch_size", _most(56)),  # the larger ones are images of a nested part
+    ("deep", _INT, r"patch_size", _most(56)),  # larger values are image sizes of a nested part
     ("whole", "dict", r"rope_(parameters|scaling)", _rope),
     ("whole", _INT, r".*(key_value|kv)_heads|num_kv_heads", _key_heads),
     ("whole", _INT, r"mamba_(n|num)_heads", _most(8)),
     ("whole", _INT, r"(.*_|)(n_|num_|)heads?(?<!dim_head)(?<!d_head)", _most(_HEADS)),
-    ("whole", _INT, r"qk_head_dim", _most(2 * _HEAD_WIDTH)),  # two parts side by side
+    ("whole", _INT, r"qk_head_dim", _most(2 * _HEAD_WIDTH)),  # rotary and other half
     ("whole", _INT, r"rotary_dim", _most(_HEAD_WIDTH)),
     ("whole", _INT, r".*head_dim|d_kv|d_head|mamba_d_head|query_pre_attn_scalar",
      _most(_HEAD_WIDTH)),
@@ -267,15 +267,15 @@ _RULES: tuple[_Rule, ...] = (  # (levels up to, kind of value, name, how); the f
      r"ffn_dim|d_ff|d_inner|mlp_dim|n_inner|hidden_act_dim|dim_feedforward|lru_width|out_dim|"
      r"ffn_hidden_size|query_dim_|intermediate_dim)", _most(_WIDTH)),
     ("whole", _LIST, r"conv_dim|tdnn_dim", _numbers(32)),
-    ("whole", _LIST, r"downsample_channels", _numbers(_WIDTH)),  # the last is the next part's width
+    ("whole", _LIST, r"downsample_channels", _numbers(_WIDTH)),  # last: width of the next part
 )  # fmt: skip
 
 
 def _small(key: str, value: Any, values: dict[str, Any], level: str) -> Any:
-    """What the first rule for `key` makes of `value`; `value` itself where none applies."""
+    """`value` reduced by the first rule for `key`; unchanged if no rule applies."""
     kind = _kind_of(value)
-    for until, wanted, name, make in _RULES:
-        if wanted == kind and re.fullmatch(name, key):
+    for until, rule_kind, name, make in _RULES:
+        if rule_kind == kind and re.fullmatch(name, key):
             reach = "whole" if level == "inside" else level
             applies = LEVELS.index(reach) <= LEVELS.index(until)
             applies &= level != "inside" or make not in (_image, _feature_sizes)
@@ -298,10 +298,10 @@ def _kind_of(value: Any) -> str:
 
 
 def tiny_timm(name: str) -> Tiny:
-    """The arguments for `timm:<name>`: two blocks a stage and a small image where it takes them.
+    """The arguments for `timm:<name>`: two blocks per stage and a small image, if supported.
 
     Raises:
-        NotTiny: it does not build, or has more than `MOST_PARAMETERS` all the same.
+        NotTiny: it does not build, or still has more than `MAX_PARAMETERS`.
     """
     import timm
 
@@ -318,7 +318,7 @@ def tiny_timm(name: str) -> Tiny:
 
 
 def _blocks(takes: Any) -> dict[str, Any]:
-    """Two blocks, or two a stage for as many stages as the constructor's default has."""
+    """Two blocks, or two per stage with the default number of stages."""
     for key in ("depth", "depths", "layers", "num_blocks"):
         if key in takes:
             value = takes[key].default
@@ -337,15 +337,13 @@ def _first_that_runs(
     tries: Iterator[tuple[str, dict[str, Any]]],
     mended: Iterable[tuple[str, dict[str, Any]]] = (),
 ) -> Tiny:
-    """The first of `tries` that builds, is small and runs; the first that builds if none runs.
+    """The first of `tries`, then of `mended`, that builds, is small and runs.
 
-    `mended` is tried after them, where they build and do not run.
-
-    A constructor takes many sizes that its forward pass cannot work with. Where nothing runs,
-    nobody has shown inputs for it, and the sweep has to.
+    Building is not enough: many constructors accept sizes with which forward fails. If none runs,
+    the first that builds is returned, and the sweep reports the failure.
 
     Raises:
-        NotTiny: none builds; with the size of the smallest, or the first refusal.
+        NotTiny: none builds; with the size of the smallest, or the last error.
     """
     building = _that_build(make, tries)
     first = next(building)
@@ -375,27 +373,27 @@ def _that_build(
     *,
     needed: bool = True,
 ) -> Iterator[Tiny]:
-    """Those of `tries` that build and are small; the last of them is the library's own default."""
+    """Those of `tries` that build and are small; the last of `tries` is the library's default."""
     found = False
     sizes: list[int] = []
-    refusals: list[str] = []
+    errors: list[str] = []
     for level, arguments in tries:
         try:
             parameters = sum(p.numel() for p in _on_meta(make, arguments).parameters())
         except Exception as error:
-            refusals.append(_first_line(error))
+            errors.append(_first_line(error))
             continue
         sizes.append(parameters)
-        if 0 < parameters <= MOST_PARAMETERS:
+        if 0 < parameters <= MAX_PARAMETERS:
             found = True
             yield Tiny(arguments=arguments, level=level, parameters=parameters)
     if not found and needed:
-        refusal = f"the library's own default builds no model: {refusals[-1]}" if refusals else ""
-        raise NotTiny(f"{min(sizes) / 1e6:.0f} M parameters" if sizes else refusal)
+        reason = f"the library's default does not build: {errors[-1]}" if errors else ""
+        raise NotTiny(f"{min(sizes) / 1e6:.0f} M parameters" if sizes else reason)
 
 
 def _on_meta(make: Callable[[dict[str, Any]], Any], arguments: dict[str, Any]) -> Any:
-    """The model without memory; with memory where its constructor reads values."""
+    """The model on meta, or on the CPU if its constructor needs values."""
     import torch
 
     with _at_most(_SECONDS):

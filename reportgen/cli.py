@@ -1,7 +1,8 @@
-"""The front door: parse, call, print, exit status.
+"""The command line.
 
-0 clean · 1 a report was written but something in it is wrong · 2 no report ·
-3 an estimate that does not fit · 130 interrupted.
+Exit status: 0 without problems; 1 if the report was written, but a section failed, a budget is
+exceeded or a finding reaches `--fail-on`; 2 if no report was written; 3 if an estimated step does
+not fit; 130 if interrupted.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ import errno
 import json
 import signal
 import sys
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from reportgen import __version__
 from reportgen.errors import ManifestError, OutputError, ReportgenError, WatchEnded
 
+if TYPE_CHECKING:
+    from reportgen.pipeline import Built
+
 _DOES_NOT_FIT = 3
 _ENDED = {130: "interrupted", 128 + signal.SIGTERM: "stopped by SIGTERM"}
 
 app = typer.Typer(
     name="reportgen",
-    help="Static-analysis reports for PyTorch models.",
+    help="Analyze PyTorch models and write reports.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -35,30 +38,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="The YAML manifest.")]
-
-
-class FailOn(StrEnum):
-    """The least severity of a finding that makes the exit status 1."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NEVER = "never"
-
-
-class SchemaName(StrEnum):
-    """What has a JSON Schema."""
-
-    MANIFEST = "manifest"
-    REPORT = "report"
-
-
-class Mode(StrEnum):
-    """What runs in a step."""
-
-    TRAIN = "train"
-    INFERENCE = "inference"
-
+ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A YAML manifest.")]
+OutputFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the report [reports/<manifest name>]."),
+]
+FailOn = Literal["error", "warning", "never"]
 
 _PRECISIONS = "fp32, tf32, amp-bf16, amp-fp16, bf16 or fp16."
 _OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad, adafactor or none."
@@ -67,46 +52,44 @@ _OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad, adafactor or none."
 @app.command()
 def build(
     manifest: ManifestPath,
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the report [reports/<manifest name>]."),
-    ] = None,
+    output: OutputFolder = None,
     model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Examine this model only; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Analyze only this model; repeatable.")
     ] = None,
     section: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Build this section only; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Build only this section; repeatable.")
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", metavar="LIST", help="Any of html,pdf,json,md.")
+        str, typer.Option("--format", metavar="LIST", help="Comma-separated: html, pdf, json, md.")
     ] = "html,pdf,json,md",
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Models examined at once [one for each processor].")
+        int | None,
+        typer.Option(min=1, help="Models analyzed in parallel [as many as CPUs and memory allow]."),
     ] = None,
     fail_on: Annotated[
-        FailOn, typer.Option(help="Least severity that makes the exit status 1.")
-    ] = FailOn.ERROR,
-    no_cache: Annotated[  # noqa: ARG001 - nothing is cached yet; scripts say it already
-        bool, typer.Option("--no-cache", help="Examine everything anew, as every build does now.")
+        FailOn, typer.Option(help="Exit with 1 if a finding has this severity or a higher one.")
+    ] = "error",
+    no_cache: Annotated[  # noqa: ARG001 - documented for scripts; there is no cache yet
+        bool, typer.Option("--no-cache", help="No effect: results are not cached yet.")
     ] = False,
     no_timings: Annotated[
-        bool, typer.Option("--no-timings", help="Leave out what a clock measured.")
+        bool, typer.Option("--no-timings", help="Omit all measured times.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No output on stderr.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout.")] = False,
 ) -> None:
-    """Examine the models of MANIFEST and write their report."""
+    """Analyze the models in MANIFEST and write the report."""
     from reportgen import pipeline
     from reportgen.manifest import load_manifest
-    from reportgen.progress import shown_progress
+    from reportgen.progress import show_progress
     from reportgen.report import report_to_json
     from reportgen.sections import SECTIONS
 
-    asked = load_manifest(manifest)
-    names = [spec.name for spec in pipeline.choose(asked, tuple(model or ()))]
-    with shown_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress:
+    loaded = load_manifest(manifest)
+    names = [spec.name for spec in pipeline.choose_models(loaded, tuple(model or ()))]
+    with show_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress:
         built = pipeline.build(
-            asked,
+            loaded,
             output=output,
             models=tuple(names),
             sections=_sections(section),
@@ -118,13 +101,13 @@ def build(
     if as_json:
         typer.echo(report_to_json(built.report), nl=False)
     if not quiet:
-        _say_what_came_out(built)
-    raise typer.Exit(_status(built, fail_on))
+        _print_summary(built)
+    raise typer.Exit(_exit_status(built, fail_on))
 
 
 @app.command()
 def check(manifest: ManifestPath) -> None:
-    """Validate MANIFEST without examining anything."""
+    """Validate MANIFEST without loading its models."""
     from reportgen.manifest import load_manifest
 
     models = load_manifest(manifest).models
@@ -134,16 +117,16 @@ def check(manifest: ManifestPath) -> None:
 @app.command()
 def init(
     source: Annotated[
-        str | None, typer.Argument(metavar="[SOURCE]", help="As in a manifest.")
+        str | None, typer.Argument(metavar="[SOURCE]", help="Source of a model, as in a manifest.")
     ] = None,
     logs: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of training logs; with or without a SOURCE."),
+        typer.Option(metavar="DIR", help="Folder of training logs; SOURCE is then optional."),
     ] = None,
 ) -> None:
-    """Print a manifest for the model at SOURCE, for training logs, or for both."""
+    """Print a manifest for a model, for training logs, or for both."""
     if source is None and logs is None:
-        raise ReportgenError("nothing to write a manifest for", hint="name a SOURCE or --logs DIR")
+        raise ReportgenError("init requires SOURCE, --logs DIR, or both")
     from reportgen.dummy_inputs.manifest_template import log_entries, manifest_for_logs
 
     if source is None:
@@ -158,21 +141,26 @@ def init(
 
 @app.command()
 def estimate(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As in a manifest.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="As in a manifest: torchvision:resnet50.")
+    ],
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="SHAPE", help="batch,3,224,224 or ids=batch,9:int64<99"),
     ] = None,
     batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
-    mode: Annotated[Mode, typer.Option(help="What runs.")] = Mode.TRAIN,
+    mode: Annotated[
+        Literal["train", "inference"], typer.Option(help="Training step or forward pass only.")
+    ] = "train",
     precision: Annotated[str, typer.Option(metavar="NAME", help=_PRECISIONS)] = "fp32",
     optimizer: Annotated[str, typer.Option(metavar="NAME", help=_OPTIMIZERS)] = "adamw",
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Recompute activations in the backward pass.")
+        bool, typer.Option("--checkpointing", help="Activation checkpointing.")
     ] = False,
     loss: Annotated[str, typer.Option(metavar="NAME", help="cross_entropy, sum or mean.")] = "sum",
     gpu: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A card to fit; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Check whether the step fits this GPU; repeatable."),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Also run the step on this machine's CUDA device.")
@@ -185,10 +173,10 @@ def estimate(
     from reportgen.estimation import answer_data, answer_lines, estimate_step
     from reportgen.manifest import parse_shape_argument
 
-    trains = mode is Mode.TRAIN
+    trains = mode == "train"
     try:
         step = Step(
-            mode=mode.value,
+            mode=mode,
             precision=precision,
             optimizer=optimizer if trains else "none",
             checkpointing=checkpointing and trains,
@@ -215,40 +203,35 @@ def estimate(
 @app.command()
 def watch(
     manifest: ManifestPath,
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the report [reports/<manifest name>]."),
-    ] = None,
+    output: OutputFolder = None,
     model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Watch this model only; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Watch only this model; repeatable.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No output on stderr.")] = False,
 ) -> None:
-    """Follow the training logs of MANIFEST and refresh the report until Ctrl-C."""
+    """Update the training section from the logs in MANIFEST until Ctrl-C."""
     from reportgen.manifest import load_manifest
-    from reportgen.watching import watch as keep_watching
+    from reportgen.watching import watch as watch_logs
 
-    keep_watching(
+    watch_logs(
         load_manifest(manifest),
         output=output,
         models=tuple(model or ()),
-        say=(lambda _: None) if quiet else _tell,
+        say=(lambda _: None) if quiet else _print_stderr,
     )
 
 
 @app.command()
 def publish(
-    report_dir: Annotated[
-        Path, typer.Argument(metavar="REPORT_DIR", help="Folder of a built report.")
-    ],
+    report_dir: Annotated[Path, typer.Argument(metavar="REPORT_DIR", help="Folder of a report.")],
     visdom: Annotated[
-        str | None, typer.Option(metavar="URL", help="Address of a running visdom server.")
+        str | None, typer.Option(metavar="URL", help="URL of a running visdom server.")
     ] = None,
     env: Annotated[
         str | None, typer.Option(metavar="NAME", help="visdom environment [title of the report].")
     ] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="TensorBoard log directory to write to.")
+        Path | None, typer.Option(metavar="DIR", help="TensorBoard log directory.")
     ] = None,
 ) -> None:
     """Publish curves, images, tables, graphs and headline metrics to visdom or TensorBoard."""
@@ -264,14 +247,16 @@ def publish(
         assert tensorboard is not None
         published = publish_to_tensorboard(report_dir, tensorboard)
     for line in published.lines():
-        _tell(line)
+        _print_stderr(line)
 
 
 @app.command()
 def rules(
-    code: Annotated[str | None, typer.Argument(metavar="[CODE]", help="One rule's page.")] = None,
+    code: Annotated[
+        str | None, typer.Argument(metavar="[CODE]", help="Code of a rule: LAY001.")
+    ] = None,
 ) -> None:
-    """List the rules, or explain one."""
+    """List all rules, or explain one."""
     from reportgen.sections import SECTIONS
 
     known = {rule.code: rule for section in SECTIONS for rule in section.rules}
@@ -279,7 +264,7 @@ def rules(
         for rule in known.values():
             typer.echo(f"{rule.code}  {rule.severity.value:<8}{rule.name}")
     elif (found := known.get(code.upper())) is None:
-        raise ReportgenError(f"there is no rule {code!r}", hint=f"rules are {', '.join(known)}")
+        raise ReportgenError(f"unknown rule {code!r}", hint=f"use one of {', '.join(known)}")
     else:
         typer.echo(f"{found.code} {found.name} ({found.severity.value})\n")
         typer.echo(f"{found.documentation}\n\nAdvice: {found.advice}")
@@ -287,50 +272,52 @@ def rules(
 
 @app.command()
 def gpus(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One card's data.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a GPU: T4.")] = None,
 ) -> None:
-    """List the GPUs whose memory is known, or show one."""
+    """List all known GPUs with their usable memory, or show the data of one."""
     from reportgen.cuda_memory.errors import UnknownGpuError
     from reportgen.cuda_memory.gpus import catalog, find_gpu
     from reportgen.units import format_bytes
 
     if name is None:
-        for card in catalog():
-            typer.echo(f"{card.name:<24}{format_bytes(card.usable_bytes):>10}")
+        for gpu in catalog():
+            typer.echo(f"{gpu.name:<24}{format_bytes(gpu.usable_bytes):>10}")
         return
     try:
-        card = find_gpu(name)
+        gpu = find_gpu(name)
     except UnknownGpuError as error:
         raise ReportgenError(str(error), hint=error.hint) from error
-    for key, value in dataclasses.asdict(card).items():
+    for key, value in dataclasses.asdict(gpu).items():
         typer.echo(f"{key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
 
 
 @app.command()
 def schema(
-    name: Annotated[SchemaName, typer.Argument(metavar="NAME", help="manifest or report.")],
+    name: Annotated[
+        Literal["manifest", "report"], typer.Argument(metavar="NAME", help="manifest or report.")
+    ],
 ) -> None:
-    """Print the JSON Schema of manifests, or of report.json."""
+    """Print the JSON Schema of manifests or of report.json."""
     from reportgen.manifest import manifest_schema
     from reportgen.report import report_schema
     from reportgen.sections import SECTIONS
 
-    made = manifest_schema() if name is SchemaName.MANIFEST else report_schema(SECTIONS)
-    typer.echo(json.dumps(made, ensure_ascii=False, indent=2))
+    content = manifest_schema() if name == "manifest" else report_schema(SECTIONS)
+    typer.echo(json.dumps(content, ensure_ascii=False, indent=2))
 
 
 @app.command()
 def doctor() -> None:
-    """Check that everything a build relies on is installed and fits together."""
+    """Check that all dependencies are installed and compatible."""
     from reportgen.environment import check_environment
 
-    broken = False
+    failed = False
     for result in check_environment():
         typer.echo(f"{'ok  ' if result.passed else 'FAIL'}  {result.name}: {result.found}")
         if not result.passed:
             typer.echo(f"      {result.hint}")
-            broken = True
-    raise typer.Exit(1 if broken else 0)
+            failed = True
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.callback(invoke_without_command=True)
@@ -343,56 +330,58 @@ def _options(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its status; `ReportgenError` becomes one line."""
+    """Run the command line and exit with its status; a `ReportgenError` is printed as one line."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except ReportgenError as error:
-        _complain(error)
+        _print_error(error)
         sys.exit(error.status)
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        _complain(OutputError("the disk is full", hint="free some room and try again"))
+        _print_error(OutputError("the disk is full", hint="free disk space and try again"))
         sys.exit(OutputError.status)
     except SystemExit as end:
-        reported = isinstance(end, WatchEnded)
-        if isinstance(end.code, int) and end.code in _ENDED and not reported:
-            _tell(f"reportgen: {_ENDED[end.code]}; what was there before is untouched")
+        printed = isinstance(end, WatchEnded)
+        if isinstance(end.code, int) and end.code in _ENDED and not printed:
+            _print_stderr(f"reportgen: {_ENDED[end.code]}; the previous report was not modified")
         raise
-    raise AssertionError("typer ends by exiting")
+    raise AssertionError("typer always exits")
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:
-    """Let `finally` blocks run when a scheduler ends the build."""
+    """Exit by an exception, so that `finally` blocks run when a scheduler sends SIGTERM."""
     sys.exit(128 + number)
 
 
-def _complain(error: ReportgenError) -> None:
-    """Say what is wrong; terminal control characters from files stay visible text.
+def _print_error(error: ReportgenError) -> None:
+    """Print `error` and its hint.
 
-    Complaints about a manifest begin with its file and line, so that editors can follow them.
+    Errors in a manifest have no prefix: they start with file and line, a form that editors link.
     """
     prefix = "" if isinstance(error, ManifestError) else "reportgen: "
     hint = f" ({error.hint})" if error.hint else ""
     for line in f"{error.message}{hint}".splitlines():
-        typer.echo(prefix + _visible(line), err=True)
+        typer.echo(prefix + _escape_control_characters(line), err=True)
 
 
-def _visible(line: str) -> str:
+def _escape_control_characters(line: str) -> str:
+    """Names and messages come from files; their escape sequences must not reach the terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    from reportgen.pipeline import FORMATS
+    from reportgen.outputs import FORMATS
 
-    wanted = [name.strip() for name in text.split(",") if name.strip()]
-    for name in wanted:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    hint = f"use one or more of {', '.join(FORMATS)}"
+    for name in names:
         if name not in FORMATS:
-            raise ReportgenError(f"there is no format {name!r}", hint=f"use {', '.join(FORMATS)}")
-    if not wanted:
-        raise ReportgenError("--format names no format", hint=f"use {', '.join(FORMATS)}")
-    return tuple(wanted)
+            raise ReportgenError(f"unknown format {name!r}", hint=hint)
+    if not names:
+        raise ReportgenError("--format is empty", hint=hint)
+    return names
 
 
 def _sections(names: list[str] | None) -> tuple[str, ...]:
@@ -401,43 +390,44 @@ def _sections(names: list[str] | None) -> tuple[str, ...]:
     known = [section.name for section in SECTIONS]
     for name in names or ():
         if name not in known:
-            raise ReportgenError(f"there is no section {name!r}", hint=f"use {', '.join(known)}")
+            raise ReportgenError(f"unknown section {name!r}", hint=f"use one of {', '.join(known)}")
     return tuple(names or ())
 
 
-def _say_what_came_out(built: Any) -> None:
+def _print_summary(built: Built) -> None:
+    """Verdict, number of findings and failed sections of each model, on stderr."""
     from reportgen.report import failures
 
     for model in built.report.models:
-        found = len(model.findings)
-        _tell(f"{model.verdict.value:<5} {model.name}: {found} finding{'s' * (found != 1)}")
+        count = len(model.findings)
+        _print_stderr(f"{model.verdict.value:<5} {model.name}: {count} finding{'s' * (count != 1)}")
         for failure in failures(model):
             hint = f" ({failure.failed.hint})" if failure.failed.hint else ""
-            _tell(f"      {failure.titles} failed: {failure.failed.error}{hint}")
-    _tell(f"wrote {built.output}")
+            _print_stderr(f"      {failure.titles} failed: {failure.failed.error}{hint}")
+    _print_stderr(f"wrote {built.output}")
 
 
-def _tell(line: str) -> None:
-    """Say `line` on stderr; a reader who has gone away (`2>&1 | head`) changes no exit status."""
+def _print_stderr(line: str) -> None:
+    """Print `line`; a closed pipe (`2>&1 | head`) does not change the exit status."""
     with contextlib.suppress(BrokenPipeError):
-        typer.echo(_visible(line), err=True)
+        typer.echo(_escape_control_characters(line), err=True)
 
 
-def _status(built: Any, fail_on: FailOn) -> int:
-    """1 where a section failed, a budget is exceeded, or a finding reaches `fail_on`."""
+def _exit_status(built: Built, fail_on: FailOn) -> int:
+    """1 if a section failed, a budget is exceeded or a finding reaches `fail_on`; 0 otherwise."""
     from reportgen.findings import Severity
     from reportgen.outcome import Failed
 
-    reaching = {
-        FailOn.ERROR: {Severity.ERROR},
-        FailOn.WARNING: {Severity.ERROR, Severity.WARNING},
-        FailOn.NEVER: set(),
+    failing = {
+        "error": {Severity.ERROR},
+        "warning": {Severity.ERROR, Severity.WARNING},
+        "never": set(),
     }[fail_on]
     for model in built.report.models:
         if any(isinstance(section.outcome, Failed) for section in model.sections):
             return 1
         if any(budget.passed is False for budget in model.budgets):
             return 1
-        if any(f.severity in reaching and f.ignored is None for f in model.findings):
+        if any(f.severity in failing and f.ignored is None for f in model.findings):
             return 1
     return 0

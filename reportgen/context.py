@@ -38,6 +38,7 @@ class Context:
     folder: Path
     timings: bool = True
     source_notes: tuple[str, ...] = ()
+    _once: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -66,6 +67,24 @@ class Context:
         path.write_text(text, encoding="utf-8", newline="\n")
         return file
 
+    def onnx_proto(self, path: Path) -> Any:
+        """The `onnx.ModelProto` at `path` without external data, parsed once for all sections."""
+        import onnx
+
+        return self._compute_once(
+            f"proto {path}", partial(onnx.load, path, load_external_data=False)
+        )
+
+    def _compute_once(self, key: str, compute: Callable[[], Any]) -> Any:
+        if key not in self._once:
+            try:
+                self._once[key] = compute()
+            except Exception as error:  # kept: a second call raises the same
+                self._once[key] = error
+        if isinstance(self._once[key], Exception):
+            raise self._once[key]
+        return self._once[key]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ModelContext(Context):
@@ -76,7 +95,6 @@ class ModelContext(Context):
     """
 
     model: nn.Module
-    _once: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def examples(self, batch: int | None = None, *, seed: int | None = None) -> Examples:
         """Example inputs for `batch` samples; the same seed gives the same values."""
@@ -115,16 +133,6 @@ class ModelContext(Context):
                 return summarize_with_torchinfo(copied, arguments)
         except Exception as error:  # the model cannot be copied, or needs values
             return TorchinfoSummary(error=f"{type(error).__name__}: {one_line(error)}")
-
-    def _compute_once(self, key: str, compute: Callable[[], Any]) -> Any:
-        if key not in self._once:
-            try:
-                self._once[key] = compute()
-            except Exception as error:  # kept: a second call raises the same
-                self._once[key] = error
-        if isinstance(self._once[key], Exception):
-            raise self._once[key]
-        return self._once[key]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

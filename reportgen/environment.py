@@ -1,4 +1,4 @@
-"""The machine and the versions that a report was made with, and whether they fit together."""
+"""Versions of Python, libraries and Graphviz, and whether they are compatible."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import reportgen
 
 _BROKEN_PAIR = "operator torchvision::nms does not exist"
 _PAIR_HINT = (
-    "install a pair of one build, both with CUDA or both for the CPU: "
+    "install matching builds, both for CUDA or both for CPU: "
     "pip install --force-reinstall torch==2.15.0 torchvision==0.29.2"
 )
 _PACKAGES = ("torch", "torchvision", "torchinfo", "onnx", "onnxruntime", "weasyprint")
-_OPTIONAL = ("timm", "transformers")  # only models of these libraries need them
+_OPTIONAL = ("timm", "transformers")  # required only for models from these libraries
 
 
 def describe_environment() -> dict[str, str]:
-    """What else than its inputs a report depends on: the versions, and nothing personal."""
+    """All versions that a report depends on; contains no personal data."""
     versions = {name: version(name) or "not installed" for name in _PACKAGES}
     versions |= {name: found for name in _OPTIONAL if (found := version(name))}
     return {
@@ -39,7 +39,7 @@ def describe_environment() -> dict[str, str]:
 
 
 def version(package: str) -> str | None:
-    """The installed version of `package`, None if there is none; it is not imported."""
+    """The installed version of `package`, None if it is missing; does not import it."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -47,7 +47,7 @@ def version(package: str) -> str | None:
 
 
 def graphviz_version() -> str | None:
-    """The version `dot` says it has, None where there is no `dot`."""
+    """The version of Graphviz's `dot`, None if it is not installed."""
     if shutil.which("dot") is None:
         return None
     answer = subprocess.run(["dot", "-V"], capture_output=True, text=True, timeout=20, check=False)
@@ -57,7 +57,7 @@ def graphviz_version() -> str | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One thing that must be in order: what was found, and if it is not right what to do."""
+    """The result of one check; `hint` says what to do if it did not pass."""
 
     name: str
     passed: bool
@@ -66,7 +66,7 @@ class Check:
 
 
 def check_environment() -> Iterator[Check]:
-    """Everything `reportgen build` relies on, cheapest first."""
+    """Check all dependencies of `reportgen build`, fastest checks first."""
     yield _check_python()
     yield _check_pair()
     yield _check_import("torch", "pip install torch")
@@ -82,7 +82,7 @@ def check_environment() -> Iterator[Check]:
     yield Check(
         name="graphviz",
         passed=dot is not None,
-        found=f"dot {dot}" if dot else "no dot on the PATH",
+        found=f"dot {dot}" if dot else "dot is not on the PATH",
         hint="" if dot else "apt install graphviz, or brew install graphviz",
     )
 
@@ -93,55 +93,55 @@ def _check_python() -> Check:
         name="python",
         passed=fits,
         found=platform.python_version(),
-        hint="" if fits else "reportgen needs Python 3.11 or newer",
+        hint="" if fits else "reportgen requires Python 3.11 or newer",
     )
 
 
 def _check_pair() -> Check:
-    """Torchvision says which torch it wants; another one breaks its compiled operators."""
+    """Torchvision's compiled operators work only with the torch version it requires."""
     torch, torchvision = version("torch"), version("torchvision")
-    wanted = torch_wanted_by_torchvision()
-    fits = torch is not None and torchvision is not None and wanted.contains(torch)
+    required = torch_required_by_torchvision()
+    fits = torch is not None and torchvision is not None and required.contains(torch)
     return Check(
         name="torch and torchvision",
         passed=fits,
         found=f"torch {torch or 'missing'}, torchvision {torchvision or 'missing'}"
-        + (f" (wants torch {wanted})" if torchvision else ""),
+        + (f" (requires torch {required})" if torchvision else ""),
         hint="" if fits else _PAIR_HINT,
     )
 
 
-def torch_wanted_by_torchvision() -> SpecifierSet:
-    """The torch versions that the installed torchvision asks for; any, where it is missing."""
+def torch_required_by_torchvision() -> SpecifierSet:
+    """The torch versions that the installed torchvision requires; any if it is not installed."""
     try:
         lines = metadata.requires("torchvision") or []
     except metadata.PackageNotFoundError:
         lines = []
-    wanted = [found.specifier for found in map(Requirement, lines) if found.name == "torch"]
-    return SpecifierSet(",".join(map(str, wanted)), prereleases=True)
+    required = [found.specifier for found in map(Requirement, lines) if found.name == "torch"]
+    return SpecifierSet(",".join(map(str, required)), prereleases=True)
 
 
 def _check_optional(name: str) -> Check:
-    """A library that may be missing; one that is there must import."""
+    """Check a library that may be missing, but must be importable if it is installed."""
     if version(name) is None:
-        found = f"not installed; sources {name}: need it (pip install 'reportgen[{name}]')"
+        found = f"not installed; required for sources {name}: (pip install 'reportgen[{name}]')"
         return Check(name=name, passed=True, found=found)
     return _check_import(name, f"pip install --force-reinstall {name}")
 
 
 def _check_import(name: str, hint: str) -> Check:
-    """Import `name` in a process of its own, where a crash does no harm."""
+    """Import `name` in a child process, because a broken library may crash it."""
     try:
         answer = subprocess.run(
             [sys.executable, "-c", f"import {name}"],
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return Check(name=name, passed=False, found="its import does not end", hint=hint)
+        return Check(name=name, passed=False, found="import timed out", hint=hint)
     if answer.returncode == 0:
         return Check(name=name, passed=True, found=f"{version(name)} imports")
     if _BROKEN_PAIR in answer.stderr:
-        found = f"{_BROKEN_PAIR}: torch and torchvision are not of the same build"
+        found = f"{_BROKEN_PAIR}: torch and torchvision are different builds"
         return Check(name=name, passed=False, found=found, hint=_PAIR_HINT)
     lines = answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"]
     return Check(name=name, passed=False, found=lines[-1][:200], hint=hint)

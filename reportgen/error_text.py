@@ -1,4 +1,4 @@
-"""An exception in plain words: what went wrong, where in the user's own code, what to do."""
+"""Exceptions as one line of text, with the location in the user's code."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import traceback
 from pathlib import Path
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
-_OWN = str(Path(__file__).parent)
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "cannot allocate memory")
+_PACKAGE = str(Path(__file__).parent)
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "cannot allocate memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error`, or what caused it, says that an allocation failed."""
+    """Whether `error` or one of its causes is a failed allocation."""
     text = str(error).lower()
-    if isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY):
+    if isinstance(error, MemoryError) or any(phrase in text for phrase in _OUT_OF_MEMORY):
         return True
     cause = error.__cause__
     return cause is not None and is_out_of_memory(cause)
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """The first telling line of the error's text, cut at `limit` characters."""
+    """The first non-empty line of the error message, at most `limit` characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else "no message"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def user_frame(error: BaseException) -> str:
-    """`file.py:12` of the innermost frame that is neither ours nor a library's; "" for none."""
+    """`file.py:12` of the innermost frame in the user's code; "" if there is none."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if place := user_location(frame.filename, frame.lineno):
             return place
@@ -36,5 +36,5 @@ def user_frame(error: BaseException) -> str:
 
 
 def user_location(path: str, line: int | None) -> str:
-    """`file.py:12`; "" where the file is ours or a library's."""
-    return "" if path.startswith(("<", _OWN, *_LIBRARIES)) else f"{Path(path).name}:{line}"
+    """`file.py:12`; "" if the file belongs to reportgen or an installed library."""
+    return "" if path.startswith(("<", _PACKAGE, *_LIBRARIES)) else f"{Path(path).name}:{line}"

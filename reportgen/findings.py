@@ -1,7 +1,6 @@
-"""What we judge: severities, findings, and the rules that make findings of results.
+"""Findings, their severities, and the rules that produce them.
 
-A rule is a documented pure function of one section's result. Its name completes the sentence
-"allow …", its docstring is its page in `reportgen rules CODE`.
+A rule is a pure function of the result of one section. `reportgen rules CODE` prints its docstring.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ R = TypeVar("R")
 
 
 class Severity(StrEnum):
-    """How much a finding matters: an error fails the model, a warning only warns."""
+    """An error makes the verdict of a model fail, a warning makes it warn, a note changes nothing."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -25,7 +24,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing found in one model; `ignored` is the manifest's reason for letting it pass."""
+    """A problem in one model; `ignored` is the reason in the manifest for accepting it."""
 
     code: str
     severity: Severity
@@ -37,7 +36,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Where a rule found something, and what, in one sentence with its figures."""
+    """A place where a rule applies, and one sentence about it with the values."""
 
     where: str
     message: str
@@ -45,7 +44,7 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule(Generic[R]):
-    """A judgment: `check` yields a hit for every place in a result that breaks it."""
+    """A documented check; `check` yields one hit for each problem in a result."""
 
     code: str
     name: str
@@ -55,7 +54,7 @@ class Rule(Generic[R]):
     check: Callable[[R], Iterator[Hit]]
 
     def findings(self, result: R) -> tuple[Finding, ...]:
-        """Every finding of this rule in `result`."""
+        """All findings of this rule in `result`."""
         return tuple(
             Finding(
                 code=self.code,
@@ -71,7 +70,7 @@ class Rule(Generic[R]):
 def rule(
     code: str, severity: Severity, *, advice: str
 ) -> Callable[[Callable[[R], Iterator[Hit]]], Rule[R]]:
-    """Make a rule of a function: its name is the function's, its documentation the docstring."""
+    """Turn a function into a `Rule` with the name and docstring of the function."""
 
     def make(check: Callable[[R], Iterator[Hit]]) -> Rule[R]:
         return Rule(

@@ -1,4 +1,4 @@
-"""Where the fonts that ship with the templates are, and how other programs find them."""
+"""The fonts shipped with the templates, and a fontconfig file for other programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SYSTEM_CONFIGURATIONS = (
 
 
 def fonts_folder() -> Path | None:
-    """The folder of the shipped fonts: beside the package in a checkout, inside it in a wheel."""
+    """The folder of the shipped fonts: next to the package in a checkout, inside it in a wheel."""
     for folder in (_HERE.parent / "templates" / "fonts", _HERE / "templates" / "fonts"):
         if folder.is_dir():
             return folder
@@ -22,9 +22,9 @@ def fonts_folder() -> Path | None:
 
 
 def write_font_configuration(folder: Path) -> Path:
-    """Write a fontconfig file to `folder` that adds the shipped fonts to the system's.
+    """Write a fontconfig file to `folder` that adds the shipped fonts to those of the system.
 
-    Give its path to a program as `FONTCONFIG_FILE`; fontconfig's cache stays in `folder`.
+    Programs use it if `FONTCONFIG_FILE` is its path. Fontconfig's cache is in `folder` too.
     """
     shipped = fonts_folder()
     lines = [f'<include ignore_missing="yes">{name}</include>' for name in _SYSTEM_CONFIGURATIONS]

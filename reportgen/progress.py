@@ -1,4 +1,4 @@
-"""What a build looks like while it runs: a live table on a terminal, plain lines elsewhere."""
+"""Progress of a build on stderr: a live table on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -12,64 +12,66 @@ from rich.table import Table
 from rich.text import Text
 
 from reportgen.units import format_seconds
-from reportgen.workers import Progress, Step
+from reportgen.workers import ProgressCallback, SectionEvent
 
 _MARKS = {
-    Step.STARTED: ("…", "cyan"),
-    Step.DONE: ("done", "green"),
-    Step.SKIPPED: ("skipped", "dim"),
-    Step.FAILED: ("failed", "red"),
+    SectionEvent.STARTED: ("…", "cyan"),
+    SectionEvent.DONE: ("done", "green"),
+    SectionEvent.SKIPPED: ("skipped", "dim"),
+    SectionEvent.FAILED: ("failed", "red"),
 }
 
 
 @contextmanager
-def shown_progress(
+def show_progress(
     models: Sequence[str], sections: Sequence[str], *, quiet: bool
-) -> Iterator[Progress]:
-    """A listener for `analyze_all` that shows on stderr how far every model is."""
+) -> Iterator[ProgressCallback]:
+    """A callback for `analyze_all` that prints progress; with `quiet` it prints nothing."""
     console = _Stderr(stderr=True, highlight=False)
     if quiet:
         yield lambda *_: None
     elif console.is_terminal:
-        board = _Board(models, sections)
-        with Live(board, console=console, refresh_per_second=4, transient=True):
-            yield board.note
+        table = _ProgressTable(models, sections)
+        with Live(table, console=console, refresh_per_second=4, transient=True):
+            yield table.update
     else:
-        yield lambda model, section, step, seconds: _print_line(
-            console, model, section, step, seconds
+        yield lambda model, section, event, seconds: _print_line(
+            console, model, section, event, seconds
         )
 
 
-def _print_line(console: Console, model: str, section: str, step: Step, seconds: float) -> None:
-    if step is not Step.STARTED:
-        line = Text(f"{seconds:6.1f} s  {model}: {section} {step.value}")
+def _print_line(
+    console: Console, model: str, section: str, event: SectionEvent, seconds: float
+) -> None:
+    if event is not SectionEvent.STARTED:
+        line = Text(f"{seconds:6.1f} s  {model}: {section} {event.value}")
         console.print(line, soft_wrap=True)
 
 
 class _Stderr(Console):
-    """A console whose reader may go away (`2>&1 | head`); the build goes on without it."""
+    """A console that ignores a closed pipe (`2>&1 | head`), so that the build continues."""
 
     def on_broken_pipe(self) -> None:
-        """Be silent from now on."""
+        """Stop printing; rich exits with status 1 by default."""
         self.quiet = True
 
 
-class _Board:
-    """Model × section, each cell what it is at; rich asks it to draw itself."""
+class _ProgressTable:
+    """Models × sections with state and seconds; rich renders it through `__rich__`."""
 
     def __init__(self, models: Sequence[str], sections: Sequence[str]) -> None:
         self._models, self._sections = models, sections
-        self._cells: dict[tuple[str, str], tuple[Step, float]] = {}
+        self._cells: dict[tuple[str, str], tuple[SectionEvent, float]] = {}
         self._start = time.monotonic()
 
-    def note(self, model: str, section: str, step: Step, seconds: float) -> None:
-        """Remember where a section stands, and when it got there."""
-        began = self._cells.get((model, section), (step, seconds))[1]
-        taken = seconds if step is Step.STARTED else seconds - began
-        self._cells[model, section] = (step, taken)
+    def update(self, model: str, section: str, event: SectionEvent, seconds: float) -> None:
+        """Record the start time of a section, or its duration at the end."""
+        start = self._cells.get((model, section), (event, seconds))[1]
+        cell_seconds = seconds if event is SectionEvent.STARTED else seconds - start
+        self._cells[model, section] = (event, cell_seconds)
 
     def __rich__(self) -> Table:
-        """The table as it is now."""
+        """The current table."""
         now = time.monotonic() - self._start
         table = Table(caption=f"{format_seconds(now)} elapsed", caption_justify="left", box=None)
         table.add_column("model")
@@ -82,7 +84,7 @@ class _Board:
     def _cell(self, model: str, section: str, now: float) -> Text:
         if (model, section) not in self._cells:
             return Text("·", style="dim")
-        step, seconds = self._cells[model, section]
-        mark, style = _MARKS[step]
-        taken = max(now - seconds, 0) if step is Step.STARTED else seconds
-        return Text(f"{mark} {taken:.0f} s", style=style)
+        event, seconds = self._cells[model, section]
+        mark, style = _MARKS[event]
+        elapsed = max(now - seconds, 0) if event is SectionEvent.STARTED else seconds
+        return Text(f"{mark} {elapsed:.0f} s", style=style)

@@ -1,4 +1,4 @@
-"""Tensors inside any structure, each with the key a reader would write; what a model holds."""
+"""Named tensors in nested structures; modules and buffers of a model."""
 
 from __future__ import annotations
 
@@ -11,36 +11,35 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributions import Distribution
 
-_DEPTH = 100  # deeper than any structure that somebody means
+_MOST_LEVELS = 100  # nobody nests deeper on purpose
 
 
 def named_tensors(value: object, key: str = "") -> dict[str, Tensor]:
-    """Every tensor in `value`, depth first, by key: `logits`, `past.0.1`; a bare tensor's is `""`.
+    """All tensors in `value`, depth first, by key: `logits`, `past.0.1`; "" for a single tensor.
 
-    Tuples, lists, mappings, dataclasses and other objects with attributes are walked; of a
-    distribution its parameters are listed (`loc`, `scale`), of a nested tensor its parts.
-    None, numbers, strings, modules and functions hold no tensor and are passed over.
-    A key that another leaf has already (`1` and `"1"`) is told apart as `1#2`.
+    Traverses tuples, lists, mappings, dataclasses and objects with attributes, the parameters of
+    distributions (`loc`, `scale`) and the components of nested tensors. Modules and functions are
+    skipped. Duplicate keys (`1` and `"1"`) get a suffix: `1#2`.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in _walk(value, key, ()):
-        alone, times = name, 1
-        while alone in found:
-            times += 1
-            alone = f"{name}#{times}"
-        found[alone] = tensor
+        unique, count = name, 1
+        while unique in found:
+            count += 1
+            unique = f"{name}#{count}"
+        found[unique] = tensor
     return found
 
 
 def modules_of(model: nn.Module) -> Iterator[nn.Module]:
-    """`model.modules()`, also where the model has an attribute of that name."""
+    """`model.modules()`, even if the model overrides that attribute."""
     from torch import nn
 
     return nn.Module.modules(model)
 
 
 def buffers_of(model: nn.Module) -> Iterator[Tensor]:
-    """`model.buffers()`, also where the model has an attribute of that name."""
+    """`model.buffers()`, even if the model overrides that attribute."""
     from torch import nn
 
     return nn.Module.buffers(model)
@@ -52,7 +51,7 @@ def _walk(value: object, key: str, above: tuple[int, ...]) -> Iterator[tuple[str
     if isinstance(value, torch.Tensor) and not value.is_nested:
         yield key, value
         return
-    if id(value) in above or len(above) > _DEPTH:
+    if id(value) in above or len(above) > _MOST_LEVELS:
         return
     for name, child in _children(value):
         yield from _walk(child, f"{key}.{name}" if key else name, (*above, id(value)))
@@ -74,7 +73,7 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
 
 
 def _parts(value: Any) -> Iterator[tuple[str, object]]:
-    """What a value of torch's own, or an object of the user's class, is made of."""
+    """The named components of a torch object or of an object with attributes."""
     import torch
     from torch.distributions import Distribution, Transform
 
@@ -82,7 +81,7 @@ def _parts(value: Any) -> Iterator[tuple[str, object]]:
         yield from _nested(value)
     elif isinstance(value, Distribution):
         yield from _parameters(value)
-    elif isinstance(value, Transform):  # it can be called, as functions can
+    elif isinstance(value, Transform):  # callable, but not a function
         yield from ((name, child) for name, child in vars(value).items() if name[:1] != "_")
     elif not isinstance(value, _opaque()) and not callable(value):
         attributes = getattr(value, "__dict__", {})
@@ -90,14 +89,14 @@ def _parts(value: Any) -> Iterator[tuple[str, object]]:
 
 
 def _opaque() -> tuple[type, ...]:
-    """What is no structure of a reader's: modules, classes, and sizes that torch traces.
+    """Types that are not traversed: modules, classes and symbolic sizes.
 
-    A size of a traced tensor holds its tracer, and with it every tensor traced so far.
+    A symbolic size refers to its tracer, and through it to every tensor traced so far.
     """
     import torch
 
-    traced = (torch.SymInt, torch.SymFloat, torch.SymBool)
-    return (torch.nn.Module, type, ModuleType, *traced)
+    symbolic = (torch.SymInt, torch.SymFloat, torch.SymBool)
+    return (torch.nn.Module, type, ModuleType, *symbolic)
 
 
 def _nested(value: Any) -> Iterator[tuple[str, object]]:
@@ -111,9 +110,9 @@ def _nested(value: Any) -> Iterator[tuple[str, object]]:
 
 
 def _parameters(value: Distribution) -> Iterator[tuple[str, object]]:
-    """The parameters it was given; a second form of one (probs of logits) is only derived.
+    """The constructor's parameters, without derived ones (`probs` of `logits`).
 
-    Of one that has none of its own, those of its base and of its transforms.
+    Distributions without parameters have those of their base and of their transforms.
     """
     given = vars(value)
     names = [name for name in value.arg_constraints if name in given]

@@ -1,8 +1,7 @@
-"""Numbers as people read them.
+"""Format bytes, counts, shares and durations as text.
 
-Values stay integers of bytes, counts and seconds everywhere else; text is made here, at the edge.
-Binary prefixes for memory (1 GiB = 2**30 B), decimal ones for counts (1 M = 10**6).
-No figure is rounded into a lie: a share below one is never printed as 100 %, nor above zero as 0 %.
+Memory has binary prefixes (1 GiB = 2**30 B), counts have decimal ones (1 M = 10**6).
+A share below 1 is never rounded to 100 %, and a share above 0 never to 0 %.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def format_bytes(size_bytes: int) -> str:
 
 
 def format_count(count: float) -> str:
-    """`count` with a decimal prefix: `138.4 M`, `15.5 G`; below 10,000 the digits themselves."""
+    """`count` with a decimal prefix: `138.4 M`, `15.5 G`; below 10,000 without a prefix."""
     if abs(count) < 10_000:
         return f"{count:,.0f}"
     value, unit = float(count), 0
@@ -33,12 +32,12 @@ def format_count(count: float) -> str:
 
 
 def format_integer(count: int) -> str:
-    """`count` whole, in groups of three: `138,357,544`."""
+    """All digits of `count`, with thousands separators: `138,357,544`."""
     return f"{count:,}"
 
 
 def format_share(part: float, whole: float) -> str:
-    """`part` of `whole` in per cent; `>99.9 %` and `<0.1 %` where rounding would lie."""
+    """`part` of `whole` in percent; `>99.9 %` and `<0.1 %` close to the limits."""
     if whole == 0:
         return "–"
     percent = 100 * part / whole
@@ -64,14 +63,14 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_error(value: float | None) -> str:
-    """A numerical error in scientific notation, `1.4e-06`; `not finite` when there is none."""
+    """A numerical error in scientific notation, `1.4e-06`; `not finite` for None."""
     if value is None:
         return "not finite"
     return "0" if value == 0 else f"{value:.1e}"
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
-    """A tensor's shape: `8 × 3 × 224 × 224`; `scalar` for none."""
+    """A tensor's shape: `8 × 3 × 224 × 224`; `scalar` for `()`."""
     return " × ".join(map(str, shape)) if shape else "scalar"
 
 
@@ -79,11 +78,11 @@ def parse_bytes(text: str) -> int:
     """Bytes from `24 GiB`, `512MB` or `100 B`; `GB` is 10**9, `GiB` is 2**30.
 
     Raises:
-        ValueError: the text is no size.
+        ValueError: invalid text.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no size: write it as '24 GiB' or '512 MB'")
+        raise ValueError(f"{text!r} is not a valid size: write it as '24 GiB' or '512 MB'")
     number, prefix, binary = match.groups()
     power = " KMGTP".index(prefix.upper() or " ")
     factor: int = (1024 if binary else 1000) ** power

@@ -21,9 +21,9 @@ from reportgen.errors import ManifestError, SectionError, WatchEnded
 from reportgen.findings import Severity
 from reportgen.manifest import Manifest, ModelSpec
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped, as_failed
-from reportgen.outputs import link_or_copy, write_report
+from reportgen.outputs import link_or_copy, temporary_folder, write_report
 from reportgen.outputs.writing import published_files
-from reportgen.pipeline import choose, judge_model, workshop
+from reportgen.pipeline import choose_models, judge_model
 from reportgen.report import ModelReport, Report, report_from_json, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.training import SECTION as TRAINING
@@ -57,14 +57,14 @@ def watch(
         ReportgenError: no model names logs, or the report cannot be written.
         WatchEnded: on Ctrl-C, with the exit status of an interrupt.
     """
-    specs = [spec for spec in choose(manifest, models) if spec.logs]
+    specs = [spec for spec in choose_models(manifest, models) if spec.logs]
     if not specs:
         raise ManifestError(
             f"{manifest.path.name}: no model has logs to watch",
             hint="add logs: [path] to a model",
         )
     output = output or Path("reports") / manifest.path.stem
-    with workshop(output) as work:
+    with temporary_folder(output) as work:
         watched = _Watched(manifest=manifest, specs=specs, output=output, work=work, say=say)
         watched.start()
         try:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class LstmClassifier(nn.Module):
-    """Classify token ids; called with keywords, as tokenisers give them."""
+    """Classify token ids; the arguments have the names of tokenizer outputs."""
 
     def __init__(
         self, vocabulary: int = 8000, width: int = 128, hidden: int = 256, classes: int = 5

@@ -32,7 +32,7 @@ MAX_LENGTH = 16
 TOPIC_SHARE = 0.45  # of the words of a sentence; the others have a random topic
 VALIDATION_SENTENCES = 512
 
-# What a record costs decides how often it is written: both logs stay under 300 kB together.
+# Larger records are written less often: both logs together stay under 300 kB.
 SCALAR_INTERVAL = 5  # steps between records of lr, grad_norm and epoch
 EVALUATIONS = 40
 HISTOGRAMS = 10
@@ -119,7 +119,7 @@ def generate_sentences(count: int, seed: int) -> Sentences:
 
 
 def batches(data: Sentences, settings: Settings) -> Iterator[Sentences]:
-    """`settings.steps` batches; the order is shuffled anew in each epoch."""
+    """`settings.steps` batches; the order is shuffled in each epoch."""
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.empty(0, dtype=torch.int64)
     for _ in range(settings.steps):
@@ -180,7 +180,7 @@ def draw_class_map(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 class RunLog:
-    """Writes what one training run reports to one TensorBoard event file."""
+    """Writes the records of one training run to one TensorBoard event file."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         # A second event file in the folder would be a second attempt of the same run.
@@ -229,7 +229,7 @@ class RunLog:
         self.writer.add_pr_curve("micro_average", is_class, probabilities, step, num_thresholds=32)
 
     def close(self) -> None:
-        """Finish the file; the name of this machine is taken out of the file name."""
+        """Finish the file; the host name is removed from the file name."""
         self.events.add_summary(self.session_end)
         self.writer.close()
         folder = Path(self.writer.log_dir)

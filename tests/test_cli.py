@@ -1,4 +1,4 @@
-"""The front door: what is typed, what is printed where, and the exit status."""
+"""The command line: arguments, stdout, stderr and exit status."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import jsonschema
 import pytest
 
 from reportgen import cli
-from reportgen.progress import shown_progress
-from reportgen.workers import Step
+from reportgen.progress import show_progress
+from reportgen.workers import SectionEvent
 
 ROOT = Path(__file__).parents[1]
 REPORTGEN = [sys.executable, "-m", "reportgen"]
@@ -68,7 +68,7 @@ def in_process(
     return int(end.value.code or 0), out, err
 
 
-def test_every_command_has_help_and_help_needs_no_torch(tmp_path: Path) -> None:
+def test_every_command_has_help(tmp_path: Path) -> None:
     listing = run("--help", folder=tmp_path)
     assert listing.returncode == 0
     commands = re.findall(r"^  (\w+) ", listing.stdout.split("Commands:")[1], re.MULTILINE)
@@ -78,7 +78,7 @@ def test_every_command_has_help_and_help_needs_no_torch(tmp_path: Path) -> None:
         assert "Usage" in run(command, "--help", folder=tmp_path).stdout
 
 
-def test_check_says_that_a_good_manifest_is_good(
+def test_check_prints_the_number_of_models(
     manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, out, err = in_process(monkeypatch, capsys, "check", manifest)
@@ -86,7 +86,7 @@ def test_check_says_that_a_good_manifest_is_good(
     assert "1 model, no errors" in out
 
 
-def test_check_and_help_answer_without_importing_torch(manifest: Path) -> None:
+def test_help_check_gpus_and_schema_do_not_import_torch(manifest: Path) -> None:
     for arguments in (["--help"], ["check", str(manifest)], ["gpus"], ["schema", "report"]):
         code = (
             "import sys; from reportgen import cli; sys.argv[1:] = " + repr(arguments) + "\n"
@@ -97,7 +97,7 @@ def test_check_and_help_answer_without_importing_torch(manifest: Path) -> None:
 
 
 def loads_torch(arguments: list[str], words: str) -> Any:
-    """A case that takes seconds, since the command imports torch before it can complain."""
+    """A slow case: the command imports torch before it reports the error."""
     return pytest.param(arguments, words, marks=pytest.mark.slow)
 
 
@@ -105,8 +105,8 @@ def loads_torch(arguments: list[str], words: str) -> Any:
     ("arguments", "words"),
     [
         (["build", "missing.yaml"], "missing.yaml"),
-        (["build", "{manifest}", "--model", "tny"], "there is no model 'tny' (it has tiny)"),
-        (["build", "{manifest}", "--format", "docx"], "there is no format 'docx'"),
+        (["build", "{manifest}", "--model", "tny"], "unknown model 'tny' (use one of tiny)"),
+        (["build", "{manifest}", "--format", "docx"], "unknown format 'docx'"),
         (["build", "{manifest}", "--jobs", "0"], "--jobs"),
         (["build", "{manifest}", "--output", "net.py/sub"], "net.py"),
         (["build", "{manifest}", "--output", "net.py"], "net.py"),
@@ -130,7 +130,7 @@ def loads_torch(arguments: list[str], words: str) -> Any:
         loads_torch(
             ["estimate", "net.py:make", "--input", "batch,4", "--measure"], "no CUDA device"
         ),
-        (["rules", "XYZ999"], "there is no rule 'XYZ999'"),
+        (["rules", "XYZ999"], "unknown rule 'XYZ999'"),
         (["gpus", "T5"], "unknown card 'T5'"),
         (["schema", "nothing"], "nothing"),
         (["buidl", "{manifest}"], "buidl"),
@@ -150,7 +150,7 @@ def test_usage_errors_are_one_line_and_status_2(
 
 
 @pytest.mark.slow
-def test_an_estimate_answers_in_words_and_as_data(manifest: Path) -> None:
+def test_estimate_prints_text_or_json(manifest: Path) -> None:
     asked = ["estimate", "net.py:make", "--input", "batch,4", "--batch", "8", "--gpu", "T4"]
     words = run(*asked, folder=manifest.parent)
     assert words.returncode == 0, words.stderr
@@ -176,7 +176,7 @@ def test_an_estimate_that_does_not_fit_has_status_3(manifest: Path) -> None:
     assert "does not fit" in answer.stdout
 
 
-def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
+def test_control_characters_from_a_manifest_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text(TINY.replace("title: Tiny", 'title: Tiny\n"\\e[31mred": 1'))
     answer = run("check", "m.yaml", folder=tmp_path)
     assert answer.returncode == 2
@@ -184,7 +184,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["manifest", "report"])
-def test_schemas_are_valid_schemas(
+def test_schemas_are_valid_json_schemas(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, out, _ = in_process(monkeypatch, capsys, "schema", name)
@@ -193,7 +193,7 @@ def test_schemas_are_valid_schemas(
     jsonschema.validators.validator_for(schema).check_schema(schema)
 
 
-def test_every_rule_has_a_page(
+def test_rules_explains_every_rule(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, out, _ = in_process(monkeypatch, capsys, "rules")
@@ -207,7 +207,7 @@ def test_every_rule_has_a_page(
 
 
 @pytest.mark.slow
-def test_a_build_writes_every_promised_file_and_says_so_on_stderr(manifest: Path) -> None:
+def test_build_writes_all_documented_files_and_prints_progress_on_stderr(manifest: Path) -> None:
     answer = run("build", manifest, "--json", folder=manifest.parent)
     assert answer.returncode == 0, answer.stderr
     output = manifest.parent / "reports" / "tiny"
@@ -223,7 +223,7 @@ def test_a_build_writes_every_promised_file_and_says_so_on_stderr(manifest: Path
 
 
 @pytest.mark.slow
-def test_a_failed_section_makes_the_status_1_and_the_rest_is_built(manifest: Path) -> None:
+def test_a_failed_section_gives_exit_status_1_and_other_sections_are_built(manifest: Path) -> None:
     (manifest.parent / "net.py").write_text(
         textwrap.dedent(
             """
@@ -247,7 +247,7 @@ def test_a_failed_section_makes_the_status_1_and_the_rest_is_built(manifest: Pat
     assert "net.py:" in sections["onnx"]["error"]
 
 
-def test_the_terminal_is_told_why_a_section_failed_each_reason_once(
+def test_summary_prints_each_error_of_failed_sections_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from reportgen.outcome import Failed, SectionOutcome
@@ -261,7 +261,7 @@ def test_the_terminal_is_told_why_a_section_failed_each_reason_once(
         sections=tuple(SectionOutcome(name=name, title=name.title(), outcome=why) for name in "ab"),
     )  # fmt: skip
     report = Report(title="t", environment={}, timings=None, models=(model,))
-    cli._say_what_came_out(Built(report=report, output=Path("out"), files=()))
+    cli._print_summary(Built(report=report, output=Path("out"), files=()))
     assert capsys.readouterr().err.splitlines() == [
         "fail  net: 0 findings",
         "      every section failed: raised ValueError: \\x1b[31mred (see net.py)",
@@ -273,11 +273,15 @@ def test_the_terminal_is_told_why_a_section_failed_each_reason_once(
 @pytest.mark.parametrize(
     ("number", "status", "words"),
     [
-        (signal.SIGINT, 130, "reportgen: interrupted; what was there before is untouched"),
-        (signal.SIGTERM, 143, "reportgen: stopped by SIGTERM; what was there before is untouched"),
+        (signal.SIGINT, 130, "reportgen: interrupted; the previous report was not modified"),
+        (
+            signal.SIGTERM,
+            143,
+            "reportgen: stopped by SIGTERM; the previous report was not modified",
+        ),
     ],
 )
-def test_ctrl_c_or_a_scheduler_ends_within_two_seconds_and_leaves_the_old_report(
+def test_sigint_and_sigterm_end_a_build_within_two_seconds_and_keep_the_old_report(
     manifest: Path, number: signal.Signals, status: int, words: str
 ) -> None:
     (manifest.parent / "net.py").write_text(NET + "import time; time.sleep(600)\n")
@@ -287,7 +291,7 @@ def test_ctrl_c_or_a_scheduler_ends_within_two_seconds_and_leaves_the_old_report
     process = subprocess.Popen(
         [*REPORTGEN, "build", str(manifest)], cwd=manifest.parent, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # a shell starts what runs in its background with Ctrl-C ignored, and tests may run there
+        # a shell ignores SIGINT in background jobs, and tests may run in one
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     time.sleep(6)
@@ -305,7 +309,7 @@ def test_ctrl_c_or_a_scheduler_ends_within_two_seconds_and_leaves_the_old_report
 
 
 @pytest.mark.slow
-def test_a_build_that_was_killed_is_tidied_up_by_the_next_one(manifest: Path) -> None:
+def test_build_deletes_temporary_folders_of_killed_builds(manifest: Path) -> None:
     left = manifest.parent / "reports" / ".reportgen-999999999-abc"
     left.mkdir(parents=True)
     (left / "half").write_text("half")
@@ -342,28 +346,28 @@ def test_no_color_is_honored(manifest: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
-def test_a_full_disk_behind_stdout_is_one_line() -> None:
+def test_a_full_disk_behind_stdout_is_a_one_line_error() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*REPORTGEN, "schema", "report"],
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == "reportgen: the disk is full (free some room and try again)\n"
+    assert done.stderr == "reportgen: the disk is full (free disk space and try again)\n"
 
 
-def test_progress_that_nobody_reads_any_more_ends_no_build(
+def test_a_closed_stderr_does_not_stop_a_build(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    told = 0
+    calls = 0
     with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "w") as nobody:
         monkeypatch.setattr(sys, "stderr", nobody)
-        with shown_progress(["a"], ["layers"], quiet=False) as progress:
-            for told in (1, 2):
-                progress("a", "layers", Step.DONE, float(told))
-    assert told == 2
+        with show_progress(["a"], ["layers"], quiet=False) as progress:
+            for calls in (1, 2):
+                progress("a", "layers", SectionEvent.DONE, float(calls))
+    assert calls == 2
 
 
 # Training logs --------------------------------------------------------------------------------
@@ -386,16 +390,16 @@ def test_init_writes_a_manifest_for_logs_that_builds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("init",), "name a SOURCE or --logs DIR"),
+        (("init",), "init requires SOURCE, --logs DIR, or both"),
         (("init", "--logs", "nowhere"), "no file or folder 'nowhere'"),
         (("init", "--logs", "."), "no training logs were found"),
         (("publish", "."), "either --visdom URL or --tensorboard DIR"),
         (("publish", ".", "--tensorboard", "t"), "report.json"),
         (("publish", ".", "--tensorboard", "t", "--env", "e"), "--env requires --visdom URL"),
-        (("build", "tiny.yaml", "--section", "layer"), "there is no section 'layer'"),
+        (("build", "tiny.yaml", "--section", "layer"), "unknown section 'layer'"),
     ],
 )
-def test_what_cannot_be_done_with_logs_is_one_line(
+def test_usage_errors_of_log_commands_are_one_line(
     manifest: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     answer = run(*arguments, folder=manifest.parent)

@@ -163,11 +163,14 @@ def test_a_new_section_needs_a_folder_a_template_and_one_line(tmp_path: Path) ->
         "version: 1\ntitle: New\nbudgets: {greeting.length: 3}\nmodels:\n"
         "  - {name: m, source: 'net.py:make', inputs: [{shape: [batch, 2]}]}\n"
     )
-    subprocess.run(
+    built = subprocess.run(
         [sys.executable, "-m", "reportgen", "build", "m.yaml", "--section", "greeting",
          "--format", "html,md", "--output", "out", "--quiet"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=False,
+        capture_output=True, text=True,
     )  # fmt: skip
+    assert (tmp_path / "out/report.json").is_file(), built.stderr
+    assert built.returncode == 1  # the budget is exceeded
     [model] = json.loads((tmp_path / "out/report.json").read_text())["models"]
     assert model["sections"]["greeting"]["result"] == {"text": "hello"}
     assert [metric["value"] for metric in model["metrics"]] == [5]

@@ -87,7 +87,7 @@ def test_the_file_itself_is_examined_and_timed(words: Any) -> None:
 
 
 @pytest.mark.slow
-def test_what_needs_a_module_is_skipped_with_the_reason(words: Any) -> None:
+def test_sections_that_need_a_module_are_skipped(words: Any) -> None:
     for name in ("memory", "training", "behavior"):
         section = words["sections"][name]
         assert section["status"] == "skipped", name
@@ -98,7 +98,7 @@ def test_what_needs_a_module_is_skipped_with_the_reason(words: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_source_file_is_left_where_and_as_it_is(tmp_path: Path) -> None:
+def test_the_source_file_is_not_modified(tmp_path: Path) -> None:
     path = classifier(tmp_path)
     before = path.read_bytes()
     text = "version: 1\ntitle: t\nmodels: [{name: words, source: words.onnx}]\n"
@@ -106,7 +106,7 @@ def test_the_source_file_is_left_where_and_as_it_is(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_ids_stay_below_the_table_that_they_look_up(tmp_path: Path) -> None:
+def test_ids_are_below_the_size_of_the_embedding(tmp_path: Path) -> None:
     path = classifier(tmp_path)
     spec = ModelSpec(name="m", source=parse_source("words.onnx", tmp_path))
     [ids] = with_file_inputs(spec, read_onnx_source(path)).inputs
@@ -115,7 +115,7 @@ def test_ids_stay_below_the_table_that_they_look_up(tmp_path: Path) -> None:
     ).model_copy(update={})
 
 
-def test_dims_of_the_manifest_give_the_open_dims_their_sizes(tmp_path: Path) -> None:
+def test_dims_of_the_manifest_set_the_sizes_of_dynamic_dims(tmp_path: Path) -> None:
     path = classifier(tmp_path)
     source = parse_source("words.onnx", tmp_path)
     spec = ModelSpec.model_construct(name="m", source=source, dims={"sequence": 5}, batch=2)
@@ -190,7 +190,7 @@ def test_a_fixed_first_dimension_is_the_batch(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"garbage \xff", b"\x00" * 64])
-def test_what_is_no_onnx_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_onnx_file_gives_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     text = "version: 1\ntitle: t\nmodels: [{name: m, source: m.onnx}]\n"
     with pytest.raises(ModelError, match=r"m\.onnx cannot be read as an ONNX model"):
@@ -198,15 +198,17 @@ def test_what_is_no_onnx_file_is_refused_in_one_line(tmp_path: Path, content: by
     assert not (tmp_path / "out").exists()
 
 
-def test_a_manifest_is_drafted_for_a_file_that_reads_text(tmp_path: Path) -> None:
+def test_the_manifest_of_a_file_with_string_inputs(tmp_path: Path) -> None:
     texts = helper.make_tensor_value_info("s", TensorProto.STRING, [2])
     graph = helper.make_graph([helper.make_node("Identity", ["s"], ["y"])], "g", [texts], [texts])
     onnx.save(helper.make_model(graph), tmp_path / "texts.onnx")
-    assert "the file names its own inputs" in manifest_for_source(str(tmp_path / "texts.onnx"))
+    assert "the inputs are declared in the file" in manifest_for_source(
+        str(tmp_path / "texts.onnx")
+    )
 
 
 @pytest.mark.slow
-def test_too_few_inputs_are_refused_with_the_names_of_the_file(tmp_path: Path) -> None:
+def test_too_few_inputs_are_an_error(tmp_path: Path) -> None:
     classifier(tmp_path)
     text = (
         "version: 1\ntitle: t\nmodels:\n  - name: m\n    source: words.onnx\n"
@@ -217,7 +219,7 @@ def test_too_few_inputs_are_refused_with_the_names_of_the_file(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_dim_that_the_file_does_not_have_is_refused_with_those_it_has(tmp_path: Path) -> None:
+def test_an_unknown_dim_is_an_error_with_the_dims_of_the_file(tmp_path: Path) -> None:
     classifier(tmp_path)
     text = "version: 1\ntitle: t\nmodels: [{name: m, source: words.onnx, dims: {sequense: 4}}]\n"
     with pytest.raises(ModelError, match="the file has no dynamic dim 'sequense'") as caught:
@@ -234,13 +236,14 @@ def test_arguments_and_weights_do_not_apply_to_a_file(tmp_path: Path) -> None:
     )
     with pytest.raises(ManifestError) as caught:
         built(tmp_path, text, formats=("json",))
-    assert str(caught.value).count("does not apply to 'words.onnx', which is a whole model") == 2
+    reason = "does not apply to 'words.onnx', a file that contains the model"
+    assert str(caught.value).count(reason) == 2
 
 
-def test_an_estimate_of_a_file_is_refused_with_what_to_name_instead(
+def test_an_estimate_of_an_onnx_file_is_an_error_with_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ReportgenError, match=r"'words\.onnx' is an ONNX file"):
+    with pytest.raises(ReportgenError, match=r"'words\.onnx' is not a PyTorch module"):
         estimate_step("words.onnx", (), batch=1, step=Step(), gpus=())

@@ -1,4 +1,4 @@
-"""Files: whole or absent, the previous report kept, foreign files untouched; and the PDF."""
+"""Report files are complete or absent, a failed build keeps the previous report, and the PDF."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from report_values import full_report, small_report, work_folder
 
 from reportgen.errors import OutputError
 from reportgen.outcome import Failed
-from reportgen.outputs import FORMATS, atomic_write, write_report, writing
+from reportgen.outputs import FORMATS, atomic_write, temporary_folder, write_report, writing
 from reportgen.outputs import pdf as pdf_module
 from reportgen.outputs.pdf import make_pdf
 from reportgen.outputs.weasyprint_process import layout
-from reportgen.pipeline import workshop
 from reportgen.render import render_print
 from reportgen.report import Report, report_to_json
 
@@ -50,7 +49,7 @@ def _only_output(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_report_consists_of_the_promised_files_and_no_others(work: Path, tmp_path: Path) -> None:
+def test_a_report_consists_of_the_documented_files(work: Path, tmp_path: Path) -> None:
     written = _write(small_report(), work, tmp_path / "out")
     assert set(_files(tmp_path / "out")) == {
         "index.html",
@@ -101,7 +100,7 @@ def test_the_same_report_written_twice_gives_the_same_bytes(work: Path, tmp_path
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
 
 
-def test_only_the_wanted_pages_are_written(work: Path, tmp_path: Path) -> None:
+def test_only_requested_formats_are_written(work: Path, tmp_path: Path) -> None:
     write_report(small_report(), "{}", work, tmp_path / "out", frozenset({"md"}))
     names = set(_files(tmp_path / "out"))
     assert {"summary.md", "report.json", "models/tanh/model.onnx"} <= names
@@ -117,8 +116,8 @@ def test_a_first_page_links_only_to_pages_that_were_written(work: Path, tmp_path
 
 
 @pytest.mark.parametrize("broken", ["render_index", "render_model", "render_summary"])
-@pytest.mark.parametrize("error", [RuntimeError("ours"), KeyboardInterrupt()])
-def test_a_failure_while_building_leaves_the_previous_report(
+@pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt()])
+def test_a_failure_while_writing_keeps_the_previous_report(
     work: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -136,7 +135,7 @@ def test_a_failure_while_building_leaves_the_previous_report(
 
 
 @pytest.mark.parametrize("after", range(0, 13, 3))
-def test_a_failure_between_two_renames_undoes_them_all(
+def test_a_failure_between_renames_rolls_all_of_them_back(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     output = tmp_path / "out"
@@ -151,7 +150,7 @@ def test_a_failure_between_two_renames_undoes_them_all(
     assert _only_output(tmp_path) == ["out"]
 
 
-def test_a_failure_of_the_first_report_leaves_nothing(
+def test_a_failure_of_the_first_report_leaves_no_files(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _fail_after(monkeypatch, 4)
@@ -180,22 +179,22 @@ def _raiser(error: BaseException) -> Callable[..., object]:
     return fail
 
 
-def test_report_json_is_the_last_to_change(
+def test_report_json_is_renamed_last(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
     replace_one = atomic_write.Staging._replace
 
-    def noting(stage: atomic_write.Staging, file: str) -> None:
+    def record_call(stage: atomic_write.Staging, file: str) -> None:
         order.append(file)
         replace_one(stage, file)
 
-    monkeypatch.setattr(atomic_write.Staging, "_replace", noting)
+    monkeypatch.setattr(atomic_write.Staging, "_replace", record_call)
     _write(small_report(), work, tmp_path / "out")
     assert order[-1] == "report.json"
 
 
-def test_files_of_models_that_are_gone_are_removed_and_foreign_ones_stay(
+def test_files_of_removed_models_are_deleted_and_other_files_are_kept(
     work: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
@@ -219,14 +218,14 @@ def test_files_of_models_that_are_gone_are_removed_and_foreign_ones_stay(
     (output / "models/transformer/notes.md").unlink()
 
 
-def test_the_folder_of_a_model_that_is_gone_goes_with_it(work: Path, tmp_path: Path) -> None:
+def test_the_folder_of_a_removed_model_is_deleted(work: Path, tmp_path: Path) -> None:
     _write(small_report(), work, tmp_path / "out")
     only = replace(small_report(), models=small_report().models[:1])
     _write(only, work, tmp_path / "out")
     assert _only_output(tmp_path / "out/models") == ["tanh"]
 
 
-def test_a_file_that_a_model_no_longer_has_is_removed(work: Path, tmp_path: Path) -> None:
+def test_a_file_that_a_model_no_longer_has_is_deleted(work: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     _write(small_report(), work, output)
     before = _files(output)
@@ -240,7 +239,7 @@ def test_a_file_that_a_model_no_longer_has_is_removed(work: Path, tmp_path: Path
     assert (output / "models/tanh/notes.md").exists()
 
 
-def test_pages_of_a_format_that_was_not_asked_for_stay(work: Path, tmp_path: Path) -> None:
+def test_files_of_formats_that_were_not_requested_are_kept(work: Path, tmp_path: Path) -> None:
     report, output = small_report(), tmp_path / "out"
     _write(report, work, output)
     before = set(_files(output))
@@ -274,7 +273,7 @@ def _with_outcomes(report: Report, outcomes: dict[str, Failed]) -> Report:
         "[" * 100_000,
     ],
 )
-def test_a_foreign_report_json_removes_nothing(work: Path, tmp_path: Path, previous: str) -> None:
+def test_an_invalid_report_json_deletes_no_files(work: Path, tmp_path: Path, previous: str) -> None:
     output = tmp_path / "out"
     (output / "models").mkdir(parents=True)
     (tmp_path / "etc").mkdir()
@@ -285,7 +284,7 @@ def test_a_foreign_report_json_removes_nothing(work: Path, tmp_path: Path, previ
     assert json.loads((output / "report.json").read_text(encoding="utf-8"))["title"] == "Small"
 
 
-def test_a_stale_folder_that_is_a_link_is_left_alone(work: Path, tmp_path: Path) -> None:
+def test_a_stale_folder_that_is_a_symlink_is_kept(work: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "index.html").write_text("keep")
@@ -297,7 +296,7 @@ def test_a_stale_folder_that_is_a_link_is_left_alone(work: Path, tmp_path: Path)
     assert (elsewhere / "index.html").read_text() == "keep"
 
 
-def test_an_output_on_a_read_only_disk_is_told_so(
+def test_an_output_on_a_read_only_file_system_is_an_error_with_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class ReadOnly:
@@ -307,10 +306,10 @@ def test_an_output_on_a_read_only_disk_is_told_so(
     monkeypatch.setattr(atomic_write.os, "statvfs", lambda path: ReadOnly)
     with pytest.raises(OutputError, match="read-only file system") as caught:
         atomic_write.check_output(tmp_path)
-    assert caught.value.hint == "the disk is read-only: choose another with --output"
+    assert caught.value.hint == "the file system is read-only: choose another one with --output"
 
 
-def test_an_output_that_is_a_file_is_refused(work: Path, tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_is_an_error(work: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="is a file") as caught:
         _write(small_report(), work, tmp_path / "out")
@@ -318,40 +317,38 @@ def test_an_output_that_is_a_file_is_refused(work: Path, tmp_path: Path) -> None
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_a_name_no_disk_can_carry_is_one_line_with_a_hint(work: Path, tmp_path: Path) -> None:
+def test_a_file_name_that_is_too_long_is_an_error_with_a_hint(work: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="file name too long") as caught:
         _write(small_report(), work, tmp_path / ("a" * 300))
     assert "shorter path" in caught.value.hint
 
 
-def test_a_build_that_begins_leaves_the_files_that_another_is_writing(
-    work: Path, tmp_path: Path
-) -> None:
+def test_a_new_build_keeps_temporary_folders_of_running_builds(work: Path, tmp_path: Path) -> None:
     with atomic_write.staging(tmp_path / "out") as stage:
         stage.write("index.html", b"whole")
-        with workshop(tmp_path / "other"):
+        with temporary_folder(tmp_path / "other"):
             pass
         stage.publish()
     assert (tmp_path / "out/index.html").read_bytes() == b"whole"
 
 
-def test_a_build_into_a_volume_whose_parent_may_not_be_written_works_inside_it(
+def test_the_temporary_folder_is_inside_the_output_if_its_parent_is_not_writable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(atomic_write.os, "access", lambda path, mode: Path(path) != tmp_path)
-    with workshop(tmp_path / "out") as folder:
+    with temporary_folder(tmp_path / "out") as folder:
         assert folder.parent == tmp_path / "out"
     assert _only_output(tmp_path / "out") == []
 
 
-def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_an_invalid_output_is_an_error_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(OutputError, match="is a file"), workshop(tmp_path / "out"):
+    with pytest.raises(OutputError, match="is a file"), temporary_folder(tmp_path / "out"):
         raise AssertionError("work began")
 
 
-def test_a_layout_that_the_system_kills_is_no_bug_of_ours(
+def test_a_killed_pdf_layout_is_an_output_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pdf_module.sys, "executable", _script(tmp_path, "kill -9 $$"))
@@ -367,15 +364,15 @@ def _script(folder: Path, line: str) -> str:
     return str(file)
 
 
-def test_a_file_in_the_way_of_the_output_is_refused(work: Path, tmp_path: Path) -> None:
+def test_a_file_among_the_parents_of_the_output_is_an_error(work: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    for refuse in (_write, lambda report, work, output: workshop(output).__enter__()):
+    for refuse in (_write, lambda report, work, output: temporary_folder(output).__enter__()):
         with pytest.raises(OutputError, match="file is a file; the report needs a folder"):
             refuse(small_report(), work, tmp_path / "file/new/out")
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_folder_in_the_place_of_a_file_is_refused_and_nothing_changes(
+def test_a_folder_with_the_name_of_a_report_file_is_an_error_and_nothing_changes(
     work: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
@@ -388,35 +385,35 @@ def test_a_folder_in_the_place_of_a_file_is_refused_and_nothing_changes(
     assert _files(output) == before
 
 
-def test_a_folder_without_permission_is_one_line_with_a_hint(
+def test_a_folder_without_permission_is_an_error_with_a_hint(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out"))
-    monkeypatch.setattr(atomic_write, "home_of_staging", _raiser(denied))
+    monkeypatch.setattr(atomic_write, "staging_parent", _raiser(denied))
     with pytest.raises(OutputError, match=r"cannot write .*out: permission denied") as caught:
         _write(small_report(), work, tmp_path / "out")
-    assert caught.value.hint.startswith("choose a folder")
+    assert caught.value.hint.startswith("choose a writable folder")
     assert _only_output(tmp_path) == []
 
 
-def test_an_output_whose_parent_may_not_be_written_is_staged_inside_itself(
+def test_files_are_staged_inside_the_output_if_its_parent_is_not_writable(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atomic_write.os, "access", lambda path, mode: False)
     made: list[object] = []
-    home_of_staging = atomic_write.home_of_staging
+    staging_parent = atomic_write.staging_parent
 
-    def noting(output: Path) -> Path:
-        made.append(home_of_staging(output))
-        return home_of_staging(output)
+    def record_call(output: Path) -> Path:
+        made.append(staging_parent(output))
+        return staging_parent(output)
 
-    monkeypatch.setattr(atomic_write, "home_of_staging", noting)
+    monkeypatch.setattr(atomic_write, "staging_parent", record_call)
     _write(small_report(), work, tmp_path / "out")
     assert made == [tmp_path / "out"]
     assert _only_output(tmp_path / "out") == ["index.html", "models", "report.json", "summary.md"]
 
 
-def test_a_full_disk_is_one_line_with_a_hint_and_leaves_the_previous_report(
+def test_a_full_disk_is_an_error_with_a_hint_and_keeps_the_previous_report(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
@@ -426,13 +423,13 @@ def test_a_full_disk_is_one_line_with_a_hint_and_leaves_the_previous_report(
     monkeypatch.setattr(atomic_write.os, "fsync", _raiser(full))
     with pytest.raises(OutputError, match="no space left on device") as caught:
         _write(replace(small_report(), title="Other"), work, output)
-    assert caught.value.hint.startswith("free some room")
+    assert caught.value.hint.startswith("free disk space")
     assert _files(output) == before
     assert _only_output(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("names", [("Net", "net"), ("a", "a"), ("a/b",), ("..",)])
-def test_names_that_share_or_leave_a_folder_are_refused(
+def test_model_names_that_collide_or_leave_the_folder_are_errors(
     work: Path, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     models = tuple(replace(small_report().models[0], name=name) for name in names)
@@ -448,33 +445,33 @@ def test_every_file_is_synced_before_any_is_renamed(
     events: list[str] = []
     sync, replace_one = os.fsync, atomic_write.Staging._replace
 
-    def noting_sync(handle: int) -> None:
+    def record_sync(handle: int) -> None:
         events.append("sync")
         sync(handle)
 
-    def noting_rename(stage: atomic_write.Staging, file: str) -> None:
+    def record_rename(stage: atomic_write.Staging, file: str) -> None:
         events.append("rename")
         replace_one(stage, file)
 
-    monkeypatch.setattr(atomic_write.os, "fsync", noting_sync)
-    monkeypatch.setattr(atomic_write.Staging, "_replace", noting_rename)
+    monkeypatch.setattr(atomic_write.os, "fsync", record_sync)
+    monkeypatch.setattr(atomic_write.Staging, "_replace", record_rename)
     written = _write(small_report(), work, tmp_path / "out")
     first = events.index("rename")
     assert events[:first] == ["sync"] * len(written)
 
 
-def test_a_layout_that_takes_too_long_is_stopped_with_a_hint(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"not laid out within") as caught:
+def test_a_pdf_layout_that_exceeds_its_time_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="exceeded") as caught:
         make_pdf("<p>x</p>", tmp_path, seconds=0.01)
     assert "--format" in caught.value.hint
 
 
-def test_a_page_that_asks_for_something_outside_itself_is_a_bug_of_ours(tmp_path: Path) -> None:
+def test_a_page_with_an_external_resource_raises_runtime_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"refused: https://example\.org/x\.png"):
         layout('<html lang="en"><img src="https://example.org/x.png" alt="">', tmp_path)
 
 
-def test_a_warning_of_the_layout_is_a_bug_of_ours(tmp_path: Path) -> None:
+def test_a_layout_warning_raises_runtime_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no-such-property"):
         layout("<style>p { no-such-property: 1 }</style><p>x</p>", tmp_path)
 
@@ -525,7 +522,7 @@ def test_the_pdf_has_a_title_a_language_tags_and_bookmarks(pdf: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_every_font_of_the_pages_is_ours(pdf: bytes) -> None:
+def test_the_pdf_uses_only_the_shipped_fonts(pdf: bytes) -> None:
     with pikepdf.open(io.BytesIO(pdf)) as document:
         fonts = {
             str(font.BaseFont).partition("+")[2]
@@ -537,7 +534,9 @@ def test_every_font_of_the_pages_is_ours(pdf: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_contents_name_the_page_that_a_chapter_begins_on(pdf: bytes, tmp_path: Path) -> None:
+def test_the_table_of_contents_has_the_first_page_of_each_chapter(
+    pdf: bytes, tmp_path: Path
+) -> None:
     pages = _text(pdf, tmp_path).split("\f")
     line = next(line for line in pages[1].splitlines() if line.startswith("transformer"))
     number = int(line.split()[-1])
@@ -560,7 +559,7 @@ def test_drawings_are_placed_as_vectors_with_their_text(pdf: bytes, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_no_page_is_empty_and_nothing_stands_outside_a_page(pdf: bytes, tmp_path: Path) -> None:
+def test_no_page_is_empty(pdf: bytes, tmp_path: Path) -> None:
     pages = _text(pdf, tmp_path).split("\f")[:-1]
     assert all(len(page.split()) > 12 for page in pages)
 

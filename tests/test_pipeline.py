@@ -1,4 +1,4 @@
-"""Manifest in, report out: judged, reproducible, and the model preserve_model_state by every section."""
+"""A build from manifest to report: verdicts, reproducible files, restored models."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_two_builds_without_timings_are_equal_byte_for_byte(manifest: Path) -> N
 
 
 class Everything(nn.Module):
-    """Dropout, batch norm in train mode, a hook, tied weights and a gradient that exists."""
+    """Dropout, batch norm in train mode, a hook, tied weights and an existing gradient."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def busy_model() -> nn.Module:
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
-def test_no_section_disturbs_the_model(section: AnySection, tmp_path: Path) -> None:
+def test_every_section_restores_the_model(section: AnySection, tmp_path: Path) -> None:
     model = busy_model()
     context = make_study(model, "x=batch,6", folder=tmp_path, targets=("T4",), batch=2)
     model.body.drop.train()
@@ -135,7 +135,7 @@ def test_no_section_disturbs_the_model(section: AnySection, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
-def test_no_section_disturbs_a_model_that_raises(section: AnySection, tmp_path: Path) -> None:
+def test_every_section_restores_a_model_that_raises(section: AnySection, tmp_path: Path) -> None:
     model = busy_model()
     context = make_study(model, "x=batch,7", folder=tmp_path, targets=("T4",), batch=2)
     before = snapshot(model)
@@ -157,9 +157,7 @@ def test_the_order_of_the_sections_does_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: s.name)
-def test_every_outcome_survives_its_way_out_of_the_process(
-    section: AnySection, tmp_path: Path
-) -> None:
+def test_every_outcome_survives_serialization(section: AnySection, tmp_path: Path) -> None:
     context = make_study(Everything(), "x=batch,6", folder=tmp_path, targets=("T4",), batch=2)
     outcome = outcome_of(section, context)
     adapter = outcome_adapter(section)
@@ -179,14 +177,14 @@ LOST = SectionOutcome(name="layers", title="Layers", outcome=Failed(error="lost"
         ([DONE], [FINDING], Verdict.FAIL),
     ],
 )
-def test_the_verdict_is_the_worst_of_what_was_found(
+def test_the_verdict_is_the_worst_of_all_sections_and_findings(
     sections: list[SectionOutcome], findings: list[Finding], verdict: Verdict
 ) -> None:
     assert judge(sections, findings, []) is verdict
     assert worst([Verdict.PASS, verdict]) is verdict
 
 
-def test_an_ignored_finding_keeps_its_reason_and_loses_its_weight(tmp_path: Path) -> None:
+def test_an_ignored_finding_has_its_reason_and_does_not_count(tmp_path: Path) -> None:
     class Unused(nn.Module):
         def __init__(self) -> None:
             super().__init__()

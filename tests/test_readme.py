@@ -1,4 +1,4 @@
-"""Every command of the README is run, and the first screen holds what it promises."""
+"""All commands in the README run, and its first lines name both make targets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def commands() -> list[str]:
     ]
 
 
-def test_the_first_screen_says_what_it_is_and_shows_the_report() -> None:
+def test_the_first_lines_have_make_targets_and_a_picture() -> None:
     first = "\n".join(README.splitlines()[:12])
     assert "make report" in first
     assert "make test" in first
@@ -46,7 +46,7 @@ def test_the_first_screen_says_what_it_is_and_shows_the_report() -> None:
     assert (ROOT / picture[1]).stat().st_size > 20_000
 
 
-def test_every_make_target_of_the_readme_and_the_contract_exists() -> None:
+def test_all_make_targets_exist() -> None:
     named = {c.split()[1] for c in commands() if c.startswith("make ")}
     assert named == {"report", "test"}
     for target in named | {"test-fast", "check", "clean"}:
@@ -56,8 +56,8 @@ def test_every_make_target_of_the_readme_and_the_contract_exists() -> None:
         assert answer.returncode == 0, answer.stderr
 
 
-def watched(command: str, folder: Path) -> int:
-    """The exit status of a watch that Ctrl-C ends as soon as it has said where its page is."""
+def run_watch(command: str, folder: Path) -> int:
+    """The exit status of a watch command that gets Ctrl-C once it prints "watching"."""
     process = subprocess.Popen(
         [sys.executable, "-m", *command.split()],
         cwd=folder, stderr=subprocess.PIPE, text=True,
@@ -71,7 +71,7 @@ def watched(command: str, folder: Path) -> int:
 
 
 @pytest.mark.slow
-def test_every_reportgen_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
+def test_all_reportgen_commands_of_the_readme_run(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     (tmp_path / "my-model.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
     (tmp_path / "training.yaml").write_text(blocks("yaml")[1], encoding="utf-8")
@@ -80,7 +80,7 @@ def test_every_reportgen_command_of_the_readme_does_what_it_says(tmp_path: Path)
     assert len(ran) >= 6
     for command in ran:
         if command.startswith("reportgen watch"):
-            assert watched(command, tmp_path) == 130
+            assert run_watch(command, tmp_path) == 130
             continue
         answer = subprocess.run(
             [sys.executable, "-m", *command.split()],

@@ -1,4 +1,4 @@
-"""The same report for a model twice, and after another model failed."""
+"""A model has the same report twice, also after another model failed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ models:
 
 
 @pytest.mark.slow
-def test_a_model_has_the_same_report_twice_though_another_failed_in_between(
+def test_a_model_has_the_same_report_twice_with_a_failed_model_in_between(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "nets.py").write_text(NETS)
@@ -73,14 +73,14 @@ def test_a_model_has_the_same_report_twice_though_another_failed_in_between(
 
 
 def renamed(model: dict[str, Any], name: str) -> dict[str, Any]:
-    """The model's report with its own name taken out."""
+    """The report of a model with its name replaced."""
     text = json.dumps(model).replace(f'"{name}"', '"NAME"').replace(f"models/{name}/", "models/N/")
     scrubbed: dict[str, Any] = json.loads(text)
     return scrubbed
 
 
 def files_of(output: Path, name: str) -> dict[str, bytes]:
-    """Every file of one model but its page; drawings bear its name in their title."""
+    """All files of one model except its page; graphs have its name in their title."""
     home = output / "models" / name
     return {
         str(path.relative_to(home)): path.read_bytes().replace(name.encode(), b"NAME")

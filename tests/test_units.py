@@ -1,4 +1,4 @@
-"""Numbers as people read them, and never a rounding that lies."""
+"""Formatting and parsing of bytes, counts, shares and durations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_counts_have_decimal_prefixes(count: int, text: str) -> None:
 
 
 @given(st.integers(1, 10**12), st.integers(1, 10**12))
-def test_a_part_is_never_shown_as_all_or_nothing(part: int, rest: int) -> None:
+def test_a_share_is_never_rounded_to_all_or_nothing(part: int, rest: int) -> None:
     assert units.format_share(part, part + rest) not in ("100.0 %", "0.0 %")
 
 
@@ -45,18 +45,18 @@ def test_shares(part: int, whole: int, text: str) -> None:
     ("text", "size"),
     [("24 GiB", 24 * 2**30), ("512MB", 512 * 10**6), ("1.5 kib", 1536), ("7 B", 7)],
 )
-def test_sizes_are_read(text: str, size: int) -> None:
+def test_sizes_are_parsed(text: str, size: int) -> None:
     assert units.parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1 GiB", "1 GiBs", "1e3 MB", "1 G", "٣ GiB"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no size"):
+def test_invalid_sizes_are_errors(text: str) -> None:
+    with pytest.raises(ValueError, match="not a valid size"):
         units.parse_bytes(text)
 
 
 @given(st.integers(0, 2**60))
-def test_bytes_printed_are_read_back_within_the_last_digit(size: int) -> None:
+def test_formatted_bytes_are_parsed_back_within_the_last_digit(size: int) -> None:
     text = units.format_bytes(size)
     assert abs(units.parse_bytes(text.replace(",", "")) - size) <= 0.051 * 1024 ** (
         units._BINARY.index(text.split()[1])

@@ -1,4 +1,4 @@
-"""The wheel is built, installed away from the checkout, and run."""
+"""Build the wheel, install it outside the checkout, and build a report with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a model does to its process costs one section, never another model."""
+"""A model that crashes, hangs or exhausts memory fails one section, never another model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch import nn
 from reportgen.errors import ModelError
 from reportgen.manifest import Source
 from reportgen.outcome import Done, Failed, Skipped
-from reportgen.workers import Job, ModelOutcomes, Step, analyze_all
+from reportgen.workers import Job, ModelOutcomes, SectionEvent, analyze_all
 from reportgen.workers.child import Reporter, with_lazy_layers_materialized
 from reportgen.workers.job import Message
-from reportgen.workers.limits import memory_of_machine
+from reportgen.workers.limits import machine_memory
 
 MODELS = """
 import ctypes, os, signal, subprocess, sys, threading, time
@@ -66,7 +66,7 @@ class Trouble(nn.Module):
 
 
 def job(folder: Path, kind: str, **fields: Any) -> Job:
-    """A job of two sections, the second of which needs nothing of the model."""
+    """A job of two sections; the second one does not use the model."""
     file = folder / "models.py"
     if not file.exists():
         file.write_text(textwrap.dedent(MODELS))
@@ -85,16 +85,16 @@ def job(folder: Path, kind: str, **fields: Any) -> Job:
     return Job(**{**defaults, **fields})
 
 
-def silent(model: str, section: str, step: Step, seconds: float) -> None:
+def ignore_progress(model: str, section: str, event: SectionEvent, seconds: float) -> None:
     pass
 
 
 def analyze(*jobs: Job) -> tuple[ModelOutcomes, ...]:
-    return analyze_all(jobs, parallel=2, progress=silent)
+    return analyze_all(jobs, parallel=2, progress=ignore_progress)
 
 
 def failure_of(examined: ModelOutcomes) -> Failed:
-    """The failed first section, once it is sure that the second one was still examined."""
+    """The failure of the first section; the second one must have been analyzed."""
     first, second = examined.sections
     assert (first.name, second.name) == ("layers", "training")
     assert isinstance(second.outcome, Skipped)
@@ -105,7 +105,7 @@ def failure_of(examined: ModelOutcomes) -> Failed:
 
 
 def alive(process: str) -> bool:
-    """Whether the process runs; one that is dead and not yet reaped does not."""
+    """Whether the process runs; zombies do not."""
     answer = subprocess.run(
         ["ps", "-o", "stat=", "-p", process], capture_output=True, text=True, check=False
     )
@@ -119,7 +119,7 @@ def alive(process: str) -> bool:
         ("segfault", "SIGSEGV"),
         ("abort", "SIGABRT"),
         ("kill", "killed"),
-        ("leave", "ended by itself with status 0"),
+        ("leave", "exited early with status 0"),
         ("call exit", "SystemExit: enough"),
         ("raise an error", "ValueError: first line (models.py:"),
         ("recurse", "RecursionError"),
@@ -138,14 +138,14 @@ def test_a_model_that_ends_its_process_fails_one_section(
 def test_a_hanging_model_is_stopped_at_its_time_limit(tmp_path: Path) -> None:
     start = time.monotonic()
     hang, spin = analyze(job(tmp_path, "hang", seconds=8.0), job(tmp_path, "spin", seconds=8.0))
-    told = failure_of(hang).error
-    assert told == "the section 'layers' took longer than its limit of 8.0 s and was stopped"
-    assert "longer than its limit" in failure_of(spin).error
+    error = "section 'layers' exceeded the time limit of 8.0 s and was stopped"
+    assert failure_of(hang).error == error
+    assert failure_of(spin).error == error
     assert time.monotonic() - start < 60
 
 
 @pytest.mark.slow
-def test_a_model_that_eats_all_memory_is_told_about_its_limit(tmp_path: Path) -> None:
+def test_a_model_that_exhausts_memory_fails_with_a_hint(tmp_path: Path) -> None:
     (hungry,) = analyze(job(tmp_path, "eat memory", memory_bytes=3 * 2**30))
     failed = failure_of(hungry)
     assert "memory" in failed.error
@@ -153,7 +153,7 @@ def test_a_model_that_eats_all_memory_is_told_about_its_limit(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_children_of_a_stopped_child_die_with_it(tmp_path: Path) -> None:
+def test_processes_of_a_stopped_child_are_killed(tmp_path: Path) -> None:
     analyze(job(tmp_path, "leave a child", seconds=8.0))
     words = (tmp_path / "leave a child" / ".log").read_text().split()
     sleeper = int(words[words.index("sleeper") + 1])
@@ -162,7 +162,7 @@ def test_children_of_a_stopped_child_die_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_thread_that_a_model_leaves_behind_costs_no_time(tmp_path: Path) -> None:
+def test_a_running_thread_of_a_model_does_not_delay_the_result(tmp_path: Path) -> None:
     start = time.monotonic()
     (examined,) = analyze(job(tmp_path, "leave a thread", seconds=50.0))
     assert isinstance(examined.sections[0].outcome, Done)
@@ -170,23 +170,23 @@ def test_a_thread_that_a_model_leaves_behind_costs_no_time(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_model_that_forks_is_heard_once(tmp_path: Path) -> None:
-    heard: list[tuple[str, Step]] = []
+def test_a_model_that_forks_reports_each_event_once(tmp_path: Path) -> None:
+    events: list[tuple[str, SectionEvent]] = []
     analyze_all(
-        [job(tmp_path, "fork")], parallel=1, progress=lambda _, *news: heard.append(news[:2])
+        [job(tmp_path, "fork")], parallel=1, progress=lambda _, *event: events.append(event[:2])
     )
-    assert heard == [
-        ("layers", Step.STARTED),
-        ("layers", Step.DONE),
-        ("training", Step.STARTED),
-        ("training", Step.SKIPPED),
+    assert events == [
+        ("layers", SectionEvent.STARTED),
+        ("layers", SectionEvent.DONE),
+        ("training", SectionEvent.STARTED),
+        ("training", SectionEvent.SKIPPED),
     ]
 
 
-def test_a_long_message_in_korean_reaches_the_parent_whole() -> None:
+def test_a_long_message_is_sent_completely() -> None:
     read_end, write_end = os.pipe()
     message = Message(kind="model_error", message="한" * 1500, hint="\x1b" * 500)
-    Reporter(write_end).tell(message)
+    Reporter(write_end).send(message)
     line = os.read(read_end, 65536)
     os.close(read_end)
     os.close(write_end)
@@ -199,12 +199,12 @@ def test_a_model_that_never_finishes_loading_fails_every_section(tmp_path: Path)
     for examined in (late, dead):
         assert [type(c.outcome) for c in examined.sections] == [Failed, Failed]
     assert dead.sections[0].outcome.error == (  # type: ignore[union-attr]
-        "while the model was loaded, the process ended by itself with status 3 before it was done"
+        "while loading the model, the process exited early with status 3"
     )
 
 
 @pytest.mark.slow
-def test_a_model_that_eats_all_memory_while_it_is_loaded_is_told_about_its_limit(
+def test_a_model_that_exhausts_memory_while_loading_is_an_error_with_a_hint(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ModelError, match="MemoryError") as caught:
@@ -213,32 +213,32 @@ def test_a_model_that_eats_all_memory_while_it_is_loaded_is_told_about_its_limit
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_made_is_an_error_of_the_user(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_created_is_a_model_error(tmp_path: Path) -> None:
     spec = job(tmp_path, "behave").spec.model_copy(update={"arguments": {"knd": 1}})
     with pytest.raises(ModelError, match="knd"):
         analyze(job(tmp_path, "behave", spec=spec))
 
 
 @pytest.mark.slow
-def test_progress_is_told_in_order_and_jobs_come_back_in_order(tmp_path: Path) -> None:
-    heard: list[tuple[str, str, Step]] = []
+def test_events_and_results_are_in_order(tmp_path: Path) -> None:
+    events: list[tuple[str, str, SectionEvent]] = []
     jobs = [job(tmp_path, kind) for kind in ("call exit", "behave")]
-    done = analyze_all(jobs, parallel=1, progress=lambda *news: heard.append(news[:3]))
+    done = analyze_all(jobs, parallel=1, progress=lambda *event: events.append(event[:3]))
     assert [examined.name for examined in done] == ["call_exit", "behave"]
-    assert heard == [
-        ("call_exit", "layers", Step.STARTED),
-        ("call_exit", "layers", Step.FAILED),
-        ("call_exit", "training", Step.STARTED),
-        ("call_exit", "training", Step.SKIPPED),
-        ("behave", "layers", Step.STARTED),
-        ("behave", "layers", Step.DONE),
-        ("behave", "training", Step.STARTED),
-        ("behave", "training", Step.SKIPPED),
+    assert events == [
+        ("call_exit", "layers", SectionEvent.STARTED),
+        ("call_exit", "layers", SectionEvent.FAILED),
+        ("call_exit", "training", SectionEvent.STARTED),
+        ("call_exit", "training", SectionEvent.SKIPPED),
+        ("behave", "layers", SectionEvent.STARTED),
+        ("behave", "layers", SectionEvent.DONE),
+        ("behave", "training", SectionEvent.STARTED),
+        ("behave", "training", SectionEvent.SKIPPED),
     ]
 
 
 @pytest.mark.slow
-def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = textwrap.dedent(
         f"""
         import sys
@@ -261,24 +261,24 @@ def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert children
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 20  # one that is still starting looks for its parent then
+    deadline = time.monotonic() + 20  # a child that is still starting checks its parent later
     while any(map(alive, children)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not [child for child in children if alive(child)]
 
 
-def test_the_machine_has_as_much_memory_as_the_system_says() -> None:
+def test_machine_memory_is_at_most_the_physical_memory() -> None:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < memory_of_machine() <= physical
+    assert 0 < machine_memory() <= physical
 
 
-def test_lazy_layers_are_woken_for_all_sections_and_a_failing_pass_leaves_them_asleep(
+def test_lazy_layers_are_materialized_unless_the_forward_pass_fails(
     tmp_path: Path,
 ) -> None:
     lazy = nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(10))
     context = make_study(lazy, "batch,3,8,8", batch=2, folder=tmp_path)
-    materialize_lazy = with_lazy_layers_materialized(context)
-    assert sum(p.numel() for p in materialize_lazy.model.parameters()) == 3_114
-    assert "lazy layers" in materialize_lazy.source_notes[-1]
+    materialized = with_lazy_layers_materialized(context)
+    assert sum(p.numel() for p in materialized.model.parameters()) == 3_114
+    assert "lazy layers" in materialized.source_notes[-1]
     wrong = make_study(nn.Sequential(nn.LazyConv2d(8, 9)), "batch,3,8,8", folder=tmp_path)
     assert with_lazy_layers_materialized(wrong) is wrong

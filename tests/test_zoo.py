@@ -34,12 +34,12 @@ def failure(alone: float | str | None, section: str = "onnx") -> zoo_outcomes.Fa
 
 
 @pytest.mark.parametrize("order", [zoo_draw.timm_order, zoo_draw.transformers_order])
-def test_the_same_seed_draws_the_same_order_and_another_seed_another(order: Any) -> None:
+def test_the_order_depends_on_the_seed(order: Any) -> None:
     assert list(islice(order(4), 50)) == list(islice(order(4), 50))
     assert list(islice(order(4), 50)) != list(islice(order(5), 50))
 
 
-def test_no_module_of_timm_is_drawn_more_than_three_times() -> None:
+def test_at_most_three_models_per_module_of_timm() -> None:
     from timm.models._registry import _model_to_module
 
     modules = [_model_to_module[name] for name in zoo_draw.timm_order(4)]
@@ -47,7 +47,7 @@ def test_no_module_of_timm_is_drawn_more_than_three_times() -> None:
     assert max(map(modules.count, set(modules))) == 3
 
 
-def test_no_folder_of_transformers_is_drawn_twice() -> None:
+def test_at_most_one_model_type_per_folder_of_transformers() -> None:
     types = list(zoo_draw.transformers_order(4))
 
     assert not {"clip", "clip_text_model"} <= set(types)
@@ -65,7 +65,7 @@ def test_a_tiny_bert_has_the_parameters_of_its_sizes() -> None:
     assert tiny.parameters == embeddings + layers * block + head
 
 
-def test_nested_parts_are_made_tiny_and_keep_their_type() -> None:
+def test_nested_configurations_are_reduced_and_keep_their_type() -> None:
     from transformers import CLIPConfig
 
     fields = zoo_tiny.tiny_fields(CLIPConfig(), "whole")
@@ -75,7 +75,7 @@ def test_nested_parts_are_made_tiny_and_keep_their_type() -> None:
     assert fields["vision_config"]["image_size"] == 128  # four patches of 32 a side
 
 
-def test_special_tokens_stay_below_the_small_vocabulary_and_apart() -> None:
+def test_special_tokens_are_distinct_and_below_the_reduced_vocabulary() -> None:
     from transformers import GPT2Config, Qwen2VLConfig
 
     gpt = zoo_tiny.tiny_fields(GPT2Config(), "whole")
@@ -87,7 +87,7 @@ def test_special_tokens_stay_below_the_small_vocabulary_and_apart() -> None:
     assert max(tokens) < 512
 
 
-def test_one_part_is_as_wide_as_the_channels_that_another_gives_it() -> None:
+def test_widths_of_connected_parts_match() -> None:
     from transformers import CONFIG_MAPPING
 
     fields = zoo_tiny.tiny_fields(CONFIG_MAPPING["unlimited_ocr_vision"](), "whole")
@@ -96,7 +96,7 @@ def test_one_part_is_as_wide_as_the_channels_that_another_gives_it() -> None:
     assert given == fields["encoder_config"]["hidden_size"] == 64
 
 
-def test_what_is_small_already_is_left_alone() -> None:
+def test_small_fields_are_not_changed() -> None:
     from transformers import BertConfig
 
     small = BertConfig(
@@ -119,12 +119,12 @@ def test_a_tiny_vision_transformer_has_two_blocks_and_a_small_image() -> None:
     assert zoo_tiny.tiny_timm("vit_tiny_patch16_224").arguments == {"depth": 2, "img_size": 64}
 
 
-def test_a_part_of_another_architecture_is_no_model_of_its_own() -> None:
+def test_a_part_of_another_architecture_has_no_model_class() -> None:
     with pytest.raises(zoo_tiny.NotTiny, match=zoo_tiny.NO_CLASS):
         zoo_tiny.tiny_transformers("t5_gemma_module")
 
 
-def test_the_constructor_that_stays_large_is_drawn_again_with_its_size() -> None:
+def test_a_model_that_cannot_be_reduced_is_an_error_with_its_size() -> None:
     with pytest.raises(zoo_tiny.NotTiny, match="M parameters"):
         zoo_tiny.tiny_timm("vgg16_bn")
 
@@ -133,10 +133,10 @@ def test_the_constructor_that_stays_large_is_drawn_again_with_its_size() -> None
     ("alone", "ours"), [(2.5, True), (None, True), ("RuntimeError: data-dependent", False)]
 )
 def test_a_failure_is_ours_unless_pytorch_fails_too(alone: float | str | None, ours: bool) -> None:
-    assert outcome(failure(alone)).whole is not ours
+    assert outcome(failure(alone)).complete is not ours
 
 
-def test_the_shares_of_a_sweep_are_counted() -> None:
+def test_the_summary_of_a_sweep() -> None:
     outcomes = [
         outcome(),
         outcome(failure("RuntimeError: no"), parity=""),
@@ -153,7 +153,7 @@ def test_the_shares_of_a_sweep_are_counted() -> None:
     assert "no file 2, passed 1, vacuous 1" in words
 
 
-def test_an_outcome_comes_back_from_the_cache_as_it_went_in(tmp_path: Path) -> None:
+def test_an_outcome_survives_a_round_trip_through_the_cache(tmp_path: Path) -> None:
     import json
     from dataclasses import asdict
 
@@ -164,14 +164,14 @@ def test_an_outcome_comes_back_from_the_cache_as_it_went_in(tmp_path: Path) -> N
     assert zoo.cached_outcomes(tmp_path) == {"m": second}
 
 
-def test_the_line_of_the_command_line_is_taken_apart() -> None:
-    found = zoo.failed_as_a_whole("reportgen: no inputs (of 3) run (name them under 'inputs')")
+def test_the_error_line_of_a_build_is_parsed() -> None:
+    found = zoo.failure_of_build("reportgen: no inputs (of 3) run (name them under 'inputs')")
 
     assert found["error"] == "no inputs (of 3) run"
     assert found["hint"] == "name them under 'inputs'"
 
 
-def test_the_manifest_of_a_model_names_a_card_and_no_inputs(tmp_path: Path) -> None:
+def test_the_manifest_of_a_model_has_a_target_and_no_inputs(tmp_path: Path) -> None:
     from reportgen.manifest import load_manifest
 
     drawn = zoo_draw.Drawn(
@@ -186,7 +186,7 @@ def test_the_manifest_of_a_model_names_a_card_and_no_inputs(tmp_path: Path) -> N
     assert manifest.models[0].arguments == {"layers": [2, 2]}
 
 
-def test_a_mended_configuration_keeps_what_a_nested_one_has_other_than_its_class() -> None:
+def test_mend_keeps_fields_that_differ_from_the_defaults() -> None:
     from transformers import CONFIG_MAPPING
 
     default = CONFIG_MAPPING["paligemma"]()

@@ -30,7 +30,7 @@ __all__ = ["Candidate", "guess_inputs", "knows_inputs", "with_dummy_inputs"]
 
 
 def knows_inputs(spec: ModelSpec) -> bool:
-    """Whether the manifest may leave the inputs out because the source describes them."""
+    """Whether the manifest may omit the inputs because they can be derived from the source."""
     return spec.source.kind in ("torchvision", "timm", "transformers", "pt2")
 
 
@@ -117,14 +117,14 @@ class _Trials:
         unsupported = search.unsupported_argument()
         if unsupported:
             raise ModelError(
-                f"forward's argument {unsupported}; a manifest can describe only tensors and "
-                "constants",
-                hint="use as source a function that returns a module whose forward takes tensors "
-                "and builds that object from them",
+                f"forward expects {unsupported}; "
+                "a manifest can describe tensors and constants only",
+                hint="use a function as source that returns a module whose forward takes tensors "
+                "and builds this object from them",
             )
-        words = f": {type(self.first).__name__}: {one_line(self.first)}" if self.first else ""
+        cause = f": {type(self.first).__name__}: {one_line(self.first)}" if self.first else ""
         raise ModelError(
-            f"no inputs were found on which {self.spec.source.text!r} runs{words}",
+            f"no inputs were found on which {self.spec.source.text!r} runs{cause}",
             hint="specify them in the manifest under 'inputs'",
         )
 

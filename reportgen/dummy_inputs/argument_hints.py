@@ -1,4 +1,4 @@
-"""What the name, annotation, documentation and use of an argument of `forward` say about it."""
+"""Hints on an argument of `forward` from its name, annotation, documentation and use."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from reportgen.manifest import InputSpec
 
 NODES, EDGES = 16, 32
 GRAPH_DIMS = {"nodes": NODES, "edges": EDGES}
-_FEWEST_NODES = 4  # every edge joins some of the first, so that fewer nodes run as well
+_FEWEST_NODES = 4  # edges connect the first nodes only, so that smaller graphs are valid too
 _SAMPLES = 16_000
 
 Tables = list[int]
-"""How many rows each embedding of the model has."""
+"""The number of rows of each embedding of the model."""
 
 
 def is_edge_list(name: str) -> bool:
-    """Whether an argument lists the edges of a graph, each by its two nodes."""
+    """Whether the name is that of an edge list, such as `edge_index`."""
     return re.fullmatch(r"edge_?(index|indices|list)|edges", name.lower()) is not None
 
 
 def options_of_name(name: str, tables: Tables) -> list[InputSpec]:
-    """What an argument called `name` usually is; [] for a name that says nothing."""
+    """The usual options for an argument `name`; [] for an unknown name."""
     for pattern, make in _BY_NAME:
         if re.fullmatch(pattern, name.lower()):
             return list(make(tables))
@@ -39,7 +39,7 @@ def options_of_name(name: str, tables: Tables) -> list[InputSpec]:
 
 
 def prefers(name: str) -> Callable[[InputSpec], bool] | None:
-    """Which of any proposals suit the name best; None for a name that says nothing."""
+    """A predicate for the options that match the name; None for an unknown name."""
     lowered = name.lower()
     if re.fullmatch(_INDICES, lowered):
         return lambda item: item.dtype == "int64"
@@ -51,7 +51,7 @@ def prefers(name: str) -> Callable[[InputSpec], bool] | None:
 
 
 def is_state(name: str) -> bool:
-    """Whether an argument holds the state of a recurrent layer."""
+    """Whether the name is that of the state of a recurrent layer."""
     return (
         re.fullmatch(r"([hc]_?[0nx]?|hc|hiddens?|(\w+_)?states?|memory)", name.lower()) is not None
     )
@@ -142,13 +142,13 @@ _CONSTANTS: dict[object, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What one argument is taken for.
+    """The form of one argument.
 
     Attributes:
-        kind: of the manifest's forms.
+        kind: the form of input in the manifest.
         values: the constants to try.
-        parts: what a list, a tuple or a dict holds; one for all where it is one.
-        keys: of a dict.
+        parts: the elements of a list, tuple or dict; a single one applies to all.
+        keys: the keys of a dict.
         doubtful: whether it may also be a tensor, because the code may handle both.
         optional: whether it may be None instead.
         unsupported_class: the class of object it requires, which a manifest cannot describe; or "".
@@ -164,11 +164,19 @@ class Usage:
 
 
 _TENSOR = Usage()
-_TENSORS_PASS = ("torch", "builtins", "typing", "numpy", "jaxtyping", "torchtyping", "tensordict")
+_ARRAY_LIBRARIES = (
+    "torch",
+    "builtins",
+    "typing",
+    "numpy",
+    "jaxtyping",
+    "torchtyping",
+    "tensordict",
+)
 
 
 def usages_of(forward: Callable[..., Any], names: Iterable[str]) -> dict[str, Usage]:
-    """What each argument is taken for: the annotation's word first, then the code's."""
+    """The usage of each argument: from its annotation, refined by the code of forward."""
     hints, code = _hints(forward), _code(forward)
     found = {name: _of_hint(hints.get(name)) for name in names}
     return {name: _refined(usage, _NameUsage(name, code)) for name, usage in found.items()}
@@ -184,7 +192,7 @@ def _hints(forward: Callable[..., Any]) -> dict[str, Any]:
 def _code(forward: Callable[..., Any]) -> ast.AST:
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(forward)))
-    except (OSError, TypeError, SyntaxError):  # made at run time, or compiled
+    except (OSError, TypeError, SyntaxError):  # generated at run time, or compiled
         return ast.Module(body=[], type_ignores=[])
 
 
@@ -216,12 +224,12 @@ def _of_class(origin: type, arguments: tuple[Any, ...]) -> Usage:
 
 
 def _is_custom_class(origin: type) -> bool:
-    """Whether a class makes its objects itself, and is none of those that tensors pass for."""
-    return "__init__" in vars(origin) and origin.__module__.split(".")[0] not in _TENSORS_PASS
+    """Whether the class has its own `__init__`, and is not from a library of array types."""
+    return "__init__" in vars(origin) and origin.__module__.split(".")[0] not in _ARRAY_LIBRARIES
 
 
 def _refined(usage: Usage, usage_in_code: _NameUsage) -> Usage:
-    """What the annotation left open: the keys of a dict, the words of a text."""
+    """`usage` with what the code shows: keys of a dict, values of a string, length of a tuple."""
     if usage.kind == "constant" and usage.values == ("",):
         return replace(usage, values=(*usage_in_code.texts(), ""))
     if usage.kind == "dict" or (usage == _TENSOR and usage_in_code.keys()):
@@ -238,7 +246,7 @@ def _refined(usage: Usage, usage_in_code: _NameUsage) -> Usage:
 
 
 class _NameUsage:
-    """What some code does with one name."""
+    """How a piece of code uses one name."""
 
     def __init__(self, name: str, code: ast.AST) -> None:
         self._name = name
@@ -248,7 +256,7 @@ class _NameUsage:
         return isinstance(node, ast.Name) and node.id == self._name
 
     def keys(self) -> tuple[str, ...]:
-        """Texts that it is indexed by: `x["ids"]`, `x.pop("ids")`."""
+        """Strings that index it: `x["ids"]`, `x.pop("ids")`."""
         return tuple(dict.fromkeys(self._keys()))
 
     def _keys(self) -> Iterator[str]:
@@ -260,13 +268,13 @@ class _NameUsage:
                 yield from _texts_in(*node.args[:1]) if is_look_up else ()
 
     def texts(self) -> tuple[str, ...]:
-        """Texts that it is compared with: `x == "mean"`, `x in ("mean", "sum")`."""
+        """Strings that it is compared with: `x == "mean"`, `x in ("mean", "sum")`."""
         compared = [n for n in self._nodes if isinstance(n, ast.Compare) and self._is_it(n.left)]
         found = [text for node in compared for text in _texts_in(*node.comparators)]
         return tuple(dict.fromkeys(found))
 
     def unpacked(self) -> int:
-        """How many names it is unpacked into: `a, b = x`; 0 where it is not."""
+        """The number of names that it is unpacked into: `a, b = x`; 0 if it is not."""
         for node in self._nodes:
             if isinstance(node, ast.Assign) and self._is_it(node.value):
                 for target in node.targets:
@@ -289,7 +297,7 @@ _OF_SHAPE = re.compile(r"^\s*(\w+) \([^()]*of shape `\(([^()]+)\)`", re.M)
 def documented_ranks(forward: Callable[..., Any]) -> dict[str, int]:
     """The number of dimensions of each argument whose line ends in "of shape `(a, b)`".
 
-    transformers writes these lines for most arguments; what they call a dimension is no size.
+    transformers documents most arguments this way; the names of the dims give no sizes.
     """
     lines = _OF_SHAPE.findall(inspect.getdoc(forward) or "")
     return {name: len([dim for dim in dims.split(",") if dim.strip()]) for name, dims in lines}

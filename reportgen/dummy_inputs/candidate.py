@@ -12,12 +12,12 @@ Dims = tuple[int | str, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """Inputs that might be right, with the sizes of the dims they name.
+    """A set of inputs to try, with the sizes of its named dims.
 
     Attributes:
         inputs: the inputs, in order.
         dims: the sizes of their named dims, other than batch.
-        notes: what a reader should know of them, one sentence each.
+        notes: remarks for the report, one sentence each.
     """
 
     inputs: tuple[InputSpec, ...]
@@ -26,27 +26,27 @@ class Candidate:
 
 
 class CandidateSearch(Iterator[Candidate]):
-    """Choices for one model, the likeliest first; one that learns overrides `learn`.
+    """Iterates over candidates for one model, the most likely first; `learn` may add more.
 
     Attributes:
-        tries: how many are worth trying.
-        varies_batch: whether a candidate that runs with one batch alone is put behind the others.
+        tries: the maximum number of candidates to try.
+        varies_batch: whether candidates that run with one batch size only are a last resort.
     """
 
     tries = 60
     varies_batch = False
 
     def __init__(self, candidates: Iterable[Candidate] = ()) -> None:
-        self._choices = iter(candidates)
+        self._candidates = iter(candidates)
 
     def __next__(self) -> Candidate:
-        return next(self._choices)
+        return next(self._candidates)
 
     def learn(self, error: Exception) -> None:
-        """Let the error of the last candidate lead to the next ones."""
+        """Use the error of the last candidate to choose the next ones."""
 
     def unsupported_argument(self) -> str:
-        """Why no manifest can hold the inputs; "" where one may."""
+        """An argument that a manifest cannot describe, as `a Foo for 'x'`; "" for none."""
         return ""
 
 
@@ -58,26 +58,26 @@ def tensor(
     high: float | None = None,
     keyword: bool = False,
 ) -> InputSpec:
-    """A random tensor; integers lie in [low, high)."""
+    """A random tensor; integers are in [low, high)."""
     return InputSpec.model_validate(
         {"name": name, "shape": dims, "dtype": dtype, "low": low, "high": high, "keyword": keyword}
     )
 
 
 def indices(name: str | None, *dims: int | str, count: int, keyword: bool = False) -> InputSpec:
-    """Random whole numbers from 0 up to `count`, such as the ids of a vocabulary."""
+    """Random integers in [0, count), such as token ids."""
     return tensor(name, *dims, dtype="int64", high=max(1, count), keyword=keyword)
 
 
 def filled(
     name: str | None, *dims: int | str, value: int, dtype: str = "int64", keyword: bool = False
 ) -> InputSpec:
-    """Whole numbers that are all `value`, such as a mask of ones."""
+    """Integers that all equal `value`, such as a mask of ones."""
     return tensor(name, *dims, dtype=dtype, low=value, high=value + 1, keyword=keyword)
 
 
 def fixed_values(name: str | None, *dims: int | str, values: tuple[int, ...]) -> InputSpec:
-    """Whole numbers that stand along the last dim, passed by name."""
+    """Fixed integers along the last dim, passed as a keyword."""
     return InputSpec.model_validate(
         {"name": name, "shape": dims, "dtype": "int64", "values": values, "keyword": True}
     )
@@ -94,7 +94,7 @@ Inputs = tuple[InputSpec, ...]
 
 
 def parts_of(inputs: Inputs) -> list[tuple[str, InputSpec]]:
-    """Every tensor and constant, with its key, or its name, or that of what holds it."""
+    """Every tensor and constant with its dict key, or the name of the input that contains it."""
     return [pair for item in inputs for pair in _below(item.name or "", item)]
 
 
@@ -108,7 +108,7 @@ def _below(name: str, item: InputSpec) -> Iterator[tuple[str, InputSpec]]:
 
 
 def with_part(inputs: Inputs, place: int, part: InputSpec) -> Inputs:
-    """`inputs` with `part` as the `place`-th of `parts_of`, called and passed as that one was."""
+    """`inputs` with part number `place` of `parts_of` replaced; its name and keyword are kept."""
     count = iter(range(len(parts_of(inputs))))
 
     def change(item: InputSpec) -> InputSpec:
@@ -120,7 +120,7 @@ def with_part(inputs: Inputs, place: int, part: InputSpec) -> Inputs:
 
 
 def every_part(inputs: Inputs, change: Callable[[InputSpec], InputSpec]) -> Inputs:
-    """`inputs` with every tensor and constant in them as `change` makes it."""
+    """`inputs` with `change` applied to every tensor and constant."""
     return tuple(_changed(item, change) for item in inputs)
 
 

@@ -1,4 +1,4 @@
-"""Sizes in a transformers configuration, wherever in its nested parts they are set."""
+"""Looks up sizes in a transformers configuration and its nested configurations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_MOST_TOKENS = 128
+_MAX_TOKENS = 128
 _TEXT = ("text", "llm", "language", "decoder", "thinker", "generator")
 _VISION = ("vision", "image", "visual", "video", "vit", "backbone", "encoder")
 _AUDIO = ("audio", "speech", "acoustic", "encoder")
@@ -14,24 +14,24 @@ _AUDIO = ("audio", "speech", "acoustic", "encoder")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
-    """The sizes in a configuration, wherever in it they stand."""
+    """The sizes in a configuration and its nested configurations."""
 
     config: Any
 
     def text(self, *names: str) -> int | None:
-        """The first of `names` in the part for text, else in the whole, else in any part."""
+        """The first of `names` in a text configuration, else at the top, else in any nested one."""
         return self._first(names, _TEXT)
 
     def vision(self, *names: str) -> int | None:
-        """As `text`, for images."""
+        """As `text`, but vision configurations first."""
         return self._first(names, _VISION)
 
     def audio(self, *names: str) -> int | None:
-        """As `text`, for sound."""
+        """As `text`, but audio configurations first."""
         return self._first(names, _AUDIO)
 
     def pair(self, name: str, parts: tuple[str, ...] = _VISION) -> tuple[int, int] | None:
-        """A height and a width that stand as one number, a list or a dict."""
+        """Height and width, stored as one number, a list or a dict."""
         for config in self._configs(parts):
             value = getattr(config, name, None)
             if isinstance(value, int) and value > 0:
@@ -44,12 +44,12 @@ class Sizes:
         return None
 
     def length(self) -> int:
-        """How many tokens: 128, or as many as there are positions."""
+        """The number of tokens: 128, or fewer if the model has fewer positions."""
         most = self.text("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
-        return max(1, min(_MOST_TOKENS, (most or _MOST_TOKENS + 2) - 2))
+        return max(1, min(_MAX_TOKENS, (most or _MAX_TOKENS + 2) - 2))
 
     def placeholder(self) -> int | None:
-        """The token that stands for a piece of an image or a sound, if there is one."""
+        """The id of the placeholder token of images or audio, if there is one."""
         names = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index",
                  "video_token_id", "speech_token_id", "im_token_id", "media_token_id",
                  "image_pad_token_id", "media_placeholder_token_id")  # fmt: skip

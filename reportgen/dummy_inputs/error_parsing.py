@@ -1,4 +1,4 @@
-"""Parse the error of a forward pass: what it says about the inputs, and inputs changed to match."""
+"""Parses the errors of forward passes, and changes inputs to match them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from functools import partial
 from reportgen.dummy_inputs.candidate import Dims, Inputs, every_part, parts_of, with_part
 from reportgen.manifest import InputSpec
 
-_NUMBER = re.compile(r"(?<![A-WYZa-wyz_.\d])\d+(?!\.?\d)")  # a size: no mat1, conv2d or 0.25
+_NUMBER = re.compile(
+    r"(?<![A-WYZa-wyz_.\d])\d+(?!\.?\d)"
+)  # a size, but not the digits in mat1, conv2d or 0.25
 _CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+)")
 _PRODUCT = re.compile(r"\(\d+x(\d+) and (\d+)x\d+\)")
 _FEATURES = re.compile(r"features:?\s*\D{0,3}(\d+)", re.I)
@@ -25,19 +27,19 @@ _RANKS: tuple[tuple[re.Pattern[str], Callable[[int], int]], ...] = (
     (re.compile(r"[Ee]xpected \dD \(unbatched\) or (\d)D"), lambda rank: rank),
 )
 _JOINED = re.compile(r"same number of dimensions: got (\d+) and (\d+)")
-_LONGEST = 2048  # a size that an error states and is longer grew out of one of our own
+_MAX_SIZE = 2048  # larger sizes in errors are products of sizes that were tried
 _MOST_DIMS = 6  # other sizes tried after one error
 
 
 def expected_names(error: Exception, absent: Iterable[str]) -> list[str]:
-    """Arguments left out that the error names, or that the code which met a None reads."""
+    """Omitted arguments that the error mentions, or that a line which failed on None reads."""
     names, text = list(absent), str(error)
-    said = [name for name in names if re.search(rf"\b{re.escape(name)}\b", text)]
-    return said if said or not _met_none(error) else read_names(error, names)
+    mentioned = [name for name in names if re.search(rf"\b{re.escape(name)}\b", text)]
+    return mentioned if mentioned or not _met_none(error) else read_names(error, names)
 
 
 def read_names(error: Exception, names: Iterable[str]) -> list[str]:
-    """Those of `names` that the innermost line reads which reads any of them."""
+    """Those of `names` in the innermost source line of the traceback that contains any."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         read = [n for n in names if re.search(rf"\b{re.escape(n)}\b", frame.line or "")]
         if read:
@@ -51,7 +53,7 @@ def _met_none(error: Exception) -> bool:
 
 
 def expected_placeholders(error: Exception) -> int | None:
-    """How many tokens must stand for an image or a sound, where the error counts them."""
+    """The number of placeholder tokens for images or audio, if the error states it."""
     text = str(error)
     if _TOKENS.search(text) is None:
         return None
@@ -61,15 +63,15 @@ def expected_placeholders(error: Exception) -> int | None:
 
 
 def expected_tokens(error: Exception) -> list[str]:
-    """The fields of a configuration that hold a token which the error misses in the text."""
+    """The configuration fields of special tokens that the error reports as missing."""
     return [f"{word.lower()}_token_id" for word in _NAMED_TOKEN.findall(str(error))]
 
 
 def expected_sizes(error: Exception, inputs: tuple[InputSpec, ...]) -> Iterator[tuple[int, int]]:
-    """A size that an input has and the error states, with another that it states.
+    """Pairs of a size that occurs in the inputs and the error, and another size in the error.
 
-    Whatever words an error is in, the size that was found and the size that was expected both
-    stand in it, and little else does.
+    Most errors contain the actual and the expected size and few other numbers, so their wording
+    need not be known.
     """
     stated = list(dict.fromkeys(int(number) for number in _NUMBER.findall(str(error))))
     had = {dim for item in inputs for dim in item.shape or () if isinstance(dim, int)}
@@ -79,7 +81,7 @@ def expected_sizes(error: Exception, inputs: tuple[InputSpec, ...]) -> Iterator[
 
 
 def found_and_expected(error: Exception) -> Iterator[tuple[int, int]]:
-    """The size that an error found and the one it wanted, where its words tell which is which."""
+    """The actual and the expected size of errors whose wording is known."""
     text = str(error)
     product, channels = _PRODUCT.search(text), _CHANNELS.search(text)
     if product is not None:
@@ -89,29 +91,29 @@ def found_and_expected(error: Exception) -> Iterator[tuple[int, int]]:
 
 
 def expects_floats(error: Exception) -> bool:
-    """Whether whole numbers were given where a layer has weights of floats."""
+    """Whether integers were passed to a layer with float weights."""
     text = str(error)
     return "Long" in text and "Float" in text and not expects_integers(error)
 
 
 def expects_integers(error: Exception) -> bool:
-    """Whether floats were given where something is looked up by them."""
+    """Whether floats were passed as indices."""
     return _INTEGERS.search(str(error)) is not None
 
 
 def expects_booleans(error: Exception) -> bool:
-    """Whether whole numbers were given where a mask has to be of booleans."""
+    """Whether integers were passed as a boolean mask."""
     return _BOOLEANS.search(str(error)) is not None
 
 
 def missing_arguments(error: Exception) -> list[str]:
-    """The arguments that a call lacks, by Python's own words."""
+    """The arguments in Python's error for missing positional arguments."""
     text = str(error)
     return re.findall(r"'(\w+)'", text.partition("required positional argument")[2])
 
 
 def expected_rank(error: Exception) -> int | None:
-    """How many dimensions a tensor should have had, where the error says so."""
+    """The expected rank of a tensor, if the error states it."""
     text = str(error)
     for pattern, rank_of in _RANKS:
         if match := pattern.search(text):
@@ -120,23 +122,23 @@ def expected_rank(error: Exception) -> int | None:
 
 
 def excess_dims(error: Exception) -> int:
-    """By how many dimensions a concatenated tensor exceeds the other; 0 if not stated."""
+    """The difference in rank between concatenated tensors; 0 if the error does not state it."""
     match = _JOINED.search(str(error))
     return int(match[1]) - int(match[2]) if match else 0
 
 
 def expected_key(error: Exception) -> str | None:
-    """The key that a dict of inputs lacks."""
+    """The key of a KeyError: missing in a dict input."""
     missing = error.args[0] if isinstance(error, KeyError) and error.args else None
     return missing if isinstance(missing, str) else None
 
 
 def _may_be(size: int, instead_of: int) -> bool:
-    return size != instead_of and 1 < size <= _LONGEST
+    return size != instead_of and 1 < size <= _MAX_SIZE
 
 
 def resized(item: InputSpec, size: int, other: int) -> InputSpec:
-    """`item` with `other` wherever `size` stood; swapped where both stood, as in a transpose."""
+    """`item` with all dims of `size` changed to `other`, and the reverse."""
     if item.shape is None or size not in item.shape:
         return item
     swaps = {size: other, other: size}
@@ -145,25 +147,25 @@ def resized(item: InputSpec, size: int, other: int) -> InputSpec:
 
 
 def error_signature(error: Exception) -> tuple[str, str]:
-    """Where and of what a pass died, whatever the sizes were: equal for errors of one cause."""
+    """The location and the message without numbers: equal for errors with the same cause."""
     frames = traceback.extract_tb(error.__traceback__)
     outside = [f for f in frames if "/torch/" not in f.filename] or frames
     place = f"{outside[-1].filename}:{outside[-1].lineno}" if outside else ""
     return place, _NUMBER.sub("#", str(error))
 
 
-_LONGEST_SIDE = 100_000
+_MAX_SIDE = 100_000
 _ROUND = (32, 16, 8, 4, 2, 1)
 
 
 class SizeChanges:
-    """What the sizes in errors teach; it remembers how much came of which side."""
+    """Proposes inputs from the sizes in errors; records the result of each image side."""
 
     def __init__(self) -> None:
         self._points: dict[tuple[int, int], list[tuple[int, float]]] = {}
 
     def after(self, error: Exception, inputs: Inputs) -> list[Inputs]:
-        """The inputs to try after `error`, the likeliest first."""
+        """The inputs to try after `error`, the most likely first."""
         suggested = [*_exchanged(error, inputs)]
         for found, wanted in found_and_expected(error):
             shifted = [*_shifted(inputs, wanted - found)]
@@ -172,9 +174,9 @@ class SizeChanges:
         return list({repr(one): one for one in suggested if one != inputs}.values())
 
     def _of_sides(self, inputs: Inputs, found: int, wanted: int) -> Iterator[Inputs]:
-        """Another side where a flattened picture, volume or sound has the wrong number of values.
+        """Inputs with another image side, if a flattened image has the wrong number of values.
 
-        The root of that number is linear in the side, but for rounding in the layers.
+        The rank-th root of that number is linear in the side, except for rounding in the layers.
         """
         for place, (_, part) in enumerate(parts_of(inputs)):
             side, rank = _side_of(part)
@@ -183,12 +185,12 @@ class SizeChanges:
             points = self._points.setdefault((place, wanted), [])
             points.append((side, found ** (1 / rank)))
             other = _rounder(_meeting(points, wanted ** (1 / rank)), {s for s, _ in points})
-            if 1 <= other <= _LONGEST_SIDE:
+            if 1 <= other <= _MAX_SIDE:
                 yield with_part(inputs, place, resized_sides(part, side, other))
 
 
 def _exchanged(error: Exception, inputs: Inputs) -> Iterator[Inputs]:
-    """A size that stands in the inputs and the error, for another one that the error states."""
+    """Inputs with a size from the error replaced by another size from it."""
     given = tuple(part for _, part in parts_of(inputs))
     for size, other in dict.fromkeys(expected_sizes(error, given)):
         yield every_part(inputs, partial(resized, size=size, other=other))
@@ -198,7 +200,7 @@ def _exchanged(error: Exception, inputs: Inputs) -> Iterator[Inputs]:
 
 
 def _shifted(inputs: Inputs, more: int) -> Iterator[Inputs]:
-    """So many features more or fewer in one input of several, as what is concatenated needs."""
+    """Inputs with `more` features in one of them, for models that concatenate inputs."""
     for place, (_, part) in enumerate(parts_of(inputs)):
         shape = part.shape or ()
         axis = 1 if len(shape) > 3 else len(shape) - 1
@@ -209,10 +211,7 @@ def _shifted(inputs: Inputs, more: int) -> Iterator[Inputs]:
 
 
 def _side_of(part: InputSpec) -> tuple[int, int]:
-    """The side of a picture, a volume or a sound behind its channels, and in how many directions.
-
-    (0, 0) for anything else.
-    """
+    """The size of the spatial dims, and the number of spatial dims of this size; else (0, 0)."""
     sides = [dim for dim in (part.shape or ())[2:] if isinstance(dim, int)]
     if not sides or part.dtype == "int64":
         return 0, 0
@@ -220,14 +219,14 @@ def _side_of(part: InputSpec) -> tuple[int, int]:
 
 
 def resized_sides(part: InputSpec, side: int, other: int) -> InputSpec:
-    """`part` with `other` for every side of the length `side`; its channels stay."""
+    """`part` with spatial dims of size `side` changed to `other`."""
     shape = part.shape or ()
     changed = tuple(other if dim == side else dim for dim in shape[2:])
     return part.model_copy(update={"shape": (*shape[:2], *changed)})
 
 
 def _meeting(points: list[tuple[int, float]], wanted: float) -> int:
-    """The side at which the line through the two nearest points reaches `wanted`."""
+    """The side where the line through the two nearest points reaches `wanted`."""
     nearest = sorted(points, key=lambda point: abs(point[1] - wanted))[:2]
     (side, found), *others = nearest
     if others and others[0][1] != found:
@@ -236,19 +235,19 @@ def _meeting(points: list[tuple[int, float]], wanted: float) -> int:
 
 
 def _rounder(side: int, tried: set[int]) -> int:
-    """The roundest number near `side` that was not tried."""
+    """An untried number near `side`, preferably divisible by a high power of 2."""
     near = [side, side + 1, side - 1, side + 2, side - 2]
     left = [number for number in near if number not in tried] or [side]
     return next(n for step in _ROUND for n in left if n % step == 0)
 
 
 def is_index_out_of_range(error: Exception) -> bool:
-    """Whether an index lay beyond the end of what it looks up."""
+    """Whether an index was out of range."""
     return "out of range" in str(error) or "out of bounds" in str(error)
 
 
 def lower_indices(inputs: Inputs, tables: list[int]) -> Iterator[Inputs]:
-    """Whole numbers below the next smaller of `tables`; fewer of them, as they are positions."""
+    """Inputs with indices below the next smaller table, then inputs with half as many indices."""
     highs = {int(part.high) for _, part in parts_of(inputs) if part.high and part.high > 1}
     for high in sorted(highs, reverse=True):
         smaller = max((size for size in tables if size < high), default=1)

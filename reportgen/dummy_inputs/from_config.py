@@ -16,7 +16,7 @@ _SIDE = 8  # of a map of features
 
 
 def options(name: str, sizes: Sizes) -> list[InputSpec]:
-    """What may be given for the argument `name`, the likeliest first; [] if nothing is known."""
+    """The options for the argument `name`, the most likely first; [] if it is unknown."""
     make = _BY_NAME.get(name)
     if make is not None:
         return list(make(name, sizes))
@@ -24,7 +24,7 @@ def options(name: str, sizes: Sizes) -> list[InputSpec]:
 
 
 def anything(name: str, sizes: Sizes, *, beside_images: bool) -> Iterator[InputSpec]:
-    """What may be given for an argument that must be given and of which nothing is known."""
+    """Generic options for a required argument that is unknown."""
     is_image = "image" in name or "pixel" in name
     if is_image:
         yield from pixels(name, sizes)
@@ -65,7 +65,7 @@ def _decoder_ids(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def _channels_of_ids(name: str, sizes: Sizes, vocabulary: int) -> Iterator[InputSpec]:
-    """Several tokens a step, as a decoder of sound takes them."""
+    """Token ids with several codebooks per step, for audio decoders."""
     channels = sizes.text("num_channels")
     if channels:
         yield indices(name, "batch", 16, channels, count=vocabulary, keyword=True)
@@ -123,7 +123,7 @@ def _sound(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def _features(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """Spectra: bins by time for Whisper's kin, time by bins for the others."""
+    """Spectrograms: (bins, time) for models like Whisper, (time, bins) for the others."""
     bins = [
         sizes.audio("num_mel_bins", "n_mels", "mel_dim"),
         sizes.audio("feature_projection_input_dim"),
@@ -305,4 +305,4 @@ OPTIONAL_INPUTS = frozenset(_BY_NAME) - {
     "attention_mask", "decoder_attention_mask", "inputs_embeds", "return_loss",
     "encoder_outputs", "position_ids"
 }  # fmt: skip
-"""Arguments that a pass may miss although they are optional."""
+"""Optional arguments that a model may require anyway."""

@@ -1,4 +1,4 @@
-"""Images and videos as transformers' models take them: whole, in tiles, or as rows of patches."""
+"""Images and videos for transformers models: whole, in tiles, or as rows of patches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FRAMES = ("num_frames", "frames_per_clip", "num_video_frames")
 
 
 def pixels(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """A batch of images; videos first where the configuration counts frames."""
+    """A batch of images; videos first if the configuration has a number of frames."""
     channels = sizes.vision(*_CHANNELS) or 3
     height, width = _side(sizes)
     frames = sizes.vision(*_FRAMES)
@@ -57,7 +57,7 @@ def video(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def rows(name: str, sizes: Sizes) -> InputSpec | None:
-    """Images that come as rows of patches, beside a grid that says how they lie."""
+    """Images as rows of patches, for models that also take the grid of patches."""
     patch = sizes.vision("patch_size", "spatial_patch_size")
     together = sizes.vision("temporal_patch_size")
     if patch is None or together is None or sizes.vision("spatial_merge_size") is None:
@@ -67,9 +67,9 @@ def rows(name: str, sizes: Sizes) -> InputSpec | None:
 
 
 def grid(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
-    """How the patches of one image lie: as many in time, height and width as `rows` has.
+    """The grid of patches of one image in time, height and width, matching `rows`.
 
-    Equal in all three; then at one time, as where a model knows pictures alone.
+    First with equal sizes, then with time 1 for models that support images only.
     """
     if name.endswith("hw") and "thw" not in name:
         yield filled(name, 1, 2, value=_GRID, keyword=True)
@@ -79,7 +79,7 @@ def grid(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def image_sizes(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """Height and width of each image before it was cut or padded, in pixels."""
+    """Height and width of each original image in pixels."""
     yield filled(name, "batch", 2, value=_side(sizes)[0], keyword=True)
     yield filled(name, "batch", 1, 2, value=_side(sizes)[0], keyword=True)
 
@@ -92,7 +92,7 @@ def patch_counts(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def patch_mask(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """Which pixels, or patches, are an image's own: all."""
+    """A mask of pixels or patches without padding."""
     height, width = _side(sizes)
     yield filled(name, "batch", height, width, value=1, keyword=True)
     yield filled(name, "batch", _GRID**2, value=1, keyword=True)
@@ -107,30 +107,30 @@ def patch_places(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def tile_ids(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
-    """The arrangement of each image's tiles: the first of the list, a single tile."""
+    """The index of the tile arrangement of each image: 1, a single tile."""
     yield filled(name, "batch", 1, value=1, keyword=True)
 
 
 def tile_mask(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """Which of an image's tiles there are: all."""
+    """A mask of tiles without padding."""
     yield filled(name, "batch", 1, sizes.vision("max_num_tiles") or 4, value=1, keyword=True)
 
 
 def cross_mask(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """Which token may look at which image: every token at all."""
+    """A cross-attention mask that allows every token to attend to every image."""
     yield filled(name, "batch", sizes.length(), 1, value=1, keyword=True)
     tiles = sizes.vision("max_num_tiles") or 4
     yield filled(name, "batch", sizes.length(), 1, tiles, value=1, keyword=True)
 
 
 def image_places(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """Which tokens an image replaces: as many as it has features."""
+    """A mask of the tokens that image features replace."""
     count = sizes.vision("latent_query_num") or sizes.length()
     yield filled(name, "batch", count, value=1, keyword=True)
 
 
 def packed(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """Patches of images of any shape, padded to equal numbers; their shapes stand beside them."""
+    """Patches of images of different shapes, padded to the same number, with their shapes."""
     patch, channels = sizes.vision("patch_size") or 16, sizes.vision(*_CHANNELS) or 3
     if name == "pixel_values":
         yield tensor(name, "batch", _GRID**2, channels * patch * patch, keyword=True)
@@ -139,7 +139,7 @@ def packed(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def entry_rows(model: nn.Module, name: str) -> Iterator[InputSpec]:
-    """Rows of patches as the weight of the patch embedding says, beside a grid."""
+    """Rows of patches whose width is that of the patch embedding's weight."""
     from torch import nn
 
     for path, module in model.named_modules():
@@ -158,7 +158,7 @@ def entry_rows(model: nn.Module, name: str) -> Iterator[InputSpec]:
 
 
 def merged_patches(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """Small images, each as many patches as become one token, their channels last."""
+    """Images of the patches that are merged into one token, channels last."""
     patch, merge = sizes.vision("patch_size"), sizes.vision("spatial_merge_size", "merge_size")
     if patch is not None and merge is not None:
         side, channels = patch * merge, sizes.vision(*_CHANNELS) or 3

@@ -1,4 +1,4 @@
-"""What the layers of any module take by themselves: tensors that might be its inputs."""
+"""Candidate tensors from the layers of a module: the inputs that each layer accepts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_MODULES, _MOST_FOUND = 200, 24
 
 
 def proposals_of(model: nn.Module) -> list[InputSpec]:
-    """What the first layers of each kind take, in the order of the modules; then common sizes."""
+    """Inputs of the first layers of each kind in module order, then common sizes."""
     found: list[InputSpec] = []
     for module in list(modules_of(model))[:_MOST_MODULES]:
         found += [item for item in _of_layer(module) if item not in found]
@@ -37,13 +37,13 @@ def proposals_of(model: nn.Module) -> list[InputSpec]:
 
 
 def table_sizes(model: nn.Module) -> list[int]:
-    """How many rows its embeddings have, in the order of the modules."""
+    """The distinct numbers of rows of the embeddings, in module order."""
     sizes = (getattr(module, "num_embeddings", None) for module in modules_of(model))
     return list(dict.fromkeys(size for size in sizes if isinstance(size, int)))
 
 
 def states_of(model: nn.Module) -> list[InputSpec]:
-    """States of its recurrent layers: one tensor, and two for an LSTM."""
+    """States of the recurrent layers: one tensor, or a tuple of two for an LSTM."""
     from torch import nn
 
     found: list[InputSpec] = []
@@ -62,12 +62,12 @@ def states_of(model: nn.Module) -> list[InputSpec]:
 
 
 def ones(*dims: int | str) -> InputSpec:
-    """A mask that hides nothing."""
+    """A mask of ones."""
     return filled(None, *dims, value=1)
 
 
 def _dtype_of(model: nn.Module) -> str:
-    """The dtype of most of its weights."""
+    """The dtype of the largest floating-point or complex parameter."""
     held = [p for p in model.parameters() if p.is_floating_point() or p.is_complex()]
     largest = max(held, key=lambda p: 0 if _is_lazy(p) else p.numel(), default=None)
     name = "" if largest is None else str(largest.dtype).removeprefix("torch.")
@@ -85,7 +85,7 @@ def _of_dtype(item: InputSpec, dtype: str) -> InputSpec:
 
 
 def _of_layer(module: nn.Module) -> Iterator[InputSpec]:
-    """The inputs that one layer would take by itself."""
+    """The inputs that one layer accepts."""
     from torch import nn
 
     held: Any = module
@@ -101,7 +101,7 @@ def _of_layer(module: nn.Module) -> Iterator[InputSpec]:
 
 
 def _of_convolution(held: Any) -> Iterator[InputSpec]:
-    """A lazy one takes any number of channels, so three."""
+    """Inputs of a convolution; three channels for a lazy one, which accepts any number."""
     channels = int(held.in_channels) or 3
     if len(held.kernel_size) == 1:
         for length in (128, 1024, 16_000):
@@ -123,7 +123,7 @@ def _of_recurrent(held: Any) -> Iterator[InputSpec]:
 
 
 def _of_dense(held: Any) -> Iterator[InputSpec]:
-    """A layer of features, quantized or not; a lazy one does not know yet."""
+    """Inputs of a linear, transformer or norm layer; a lazy one has no size yet."""
     from torch import nn
 
     width = getattr(held, "in_features", None)
@@ -143,7 +143,7 @@ def _of_dense(held: Any) -> Iterator[InputSpec]:
 
 
 def _unflattened(width: int) -> Iterator[InputSpec]:
-    """Images that a first Flatten makes `width` numbers of."""
+    """Images that Flatten converts to `width` values."""
     for channels in (1, 3):
         side = round((width / channels) ** 0.5)
         if side > 3 and side * side * channels == width:
@@ -160,7 +160,7 @@ def _normed(held: Any) -> Iterator[InputSpec]:
 
 
 def _of_own_parameters(model: nn.Module) -> Iterator[InputSpec]:
-    """What a bare matrix may be multiplied with, from either side."""
+    """Factors for a matrix product with a parameter of the model, from either side."""
     for parameter in list(model.parameters(recurse=False))[:4]:
         if not _is_lazy(parameter) and parameter.ndim == 2:
             yield tensor(None, "batch", parameter.shape[1])

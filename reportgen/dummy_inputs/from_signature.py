@@ -44,17 +44,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 FLOATS = ("float", "bfloat", "complex")
-MIXED = 4  # options of each argument that are mixed with those of the others
+MIXED = 4  # options per argument that are combined with those of other arguments
 
 
 class ForwardArguments:
-    """The arguments of one model's forward.
+    """The arguments of a model's forward and the options to try for each.
 
     Attributes:
-        names: of all but `*args` and `**kwargs`.
-        takes_more: whether there is `*args`, as where a wrapper hides another forward.
+        names: all except `*args` and `**kwargs`.
+        takes_more: whether there is `*args`, for example in a wrapper.
         takes_keys: whether there is `**kwargs`.
-        tables: how many rows its embeddings have.
+        tables: the number of rows of each embedding.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -73,23 +73,23 @@ class ForwardArguments:
         self._options: dict[str, list[InputSpec]] = {}
 
     def unsupported_argument(self) -> str:
-        """The first argument that must be an object of a class of its own; "" for none."""
-        wanted = ((name, self._usages[name].unsupported_class) for name in self.needed())
+        """The first required argument of a custom class, as `a Foo for 'x'`; "" for none."""
+        required = ((name, self._usages[name].unsupported_class) for name in self.needed())
         return next(
             (
-                f"{name!r} is a {unsupported_class}"
-                for name, unsupported_class in wanted
+                f"a {unsupported_class} for {name!r}"
+                for name, unsupported_class in required
                 if unsupported_class
             ),
             "",
         )
 
     def needed(self) -> list[str]:
-        """Those that have no default."""
+        """The arguments without a default."""
         return [name for name, p in self._parameters.items() if p.default is p.empty]
 
     def first_options(self) -> list[list[list[InputSpec]]]:
-        """Lists of arguments to begin with, each argument with what it may be given in order."""
+        """The argument lists to try first; each argument as the list of its options in order."""
         if self.needed():
             return [[self._ranked(name) for name in self.needed()]]
         if self.takes_more and not self.names:
@@ -97,12 +97,12 @@ class ForwardArguments:
         return [[], *([self._ranked(name)] for name in self.names[:1])]
 
     def optional(self, name: str) -> InputSpec:
-        """The likeliest form of an argument that was left out."""
+        """The first option of an argument that was omitted, as a keyword."""
         made = self._built(name, self._usages[name], 0)
         return made.model_copy(update={"name": name, "keyword": True})
 
     def options_of(self, name: str, usage: Usage | None = None) -> list[InputSpec]:
-        """What a tensor or a constant of this name may be; without its name."""
+        """The options for a tensor or constant of this name; their `name` is not set."""
         if name not in self._options:
             if usage is not None and usage.kind == "constant":
                 known = [constant(None, value, keyword=False) for value in usage.values]
@@ -112,7 +112,7 @@ class ForwardArguments:
         return self._options[name]
 
     def _ranked(self, name: str) -> list[InputSpec]:
-        """What one argument may be given, likely things first."""
+        """The options of one argument, the most likely first."""
         usage, parameter = self._usages[name], self._parameters[name]
         if usage.doubtful and is_edge_list(name):
             usage = Usage()
@@ -127,7 +127,7 @@ class ForwardArguments:
         return [item.model_copy(update={"name": name, "keyword": keyword}) for item in built]
 
     def _built(self, name: str, usage: Usage, number: int) -> InputSpec:
-        """The `number`-th form of an argument, structures from the inside out."""
+        """The `number`-th option of an argument, with the structure of `usage`."""
         if usage.kind == "dict":
             parts = {key: self._built(key, usage.parts[0], number) for key in usage.keys}
             return InputSpec(fields=parts)
@@ -142,13 +142,13 @@ class ForwardArguments:
         if self._states and is_state(name):
             known = [*self._states, *known]
         suits = prefers(name)
-        rest = self._proposals if suits is None else _first_those(self._proposals, suits)
+        rest = self._proposals if suits is None else _matching_first(self._proposals, suits)
         known = list(dict.fromkeys([*known, *rest]))
         return [_of_graph(item) for item in known] if self._is_graph else known
 
 
 def distinct_kinds(options: list[InputSpec], given: InputSpec | None = None) -> list[InputSpec]:
-    """The first option of each rank and kind of dtype; none of those that `given` has."""
+    """The first option of each rank and kind of dtype, except those of `given`."""
     firsts: dict[tuple[str, int, str], InputSpec] = {}
     for option in options:
         firsts.setdefault(_form_of(option), option)
@@ -162,23 +162,23 @@ def _form_of(item: InputSpec) -> tuple[str, int, str]:
     return item.kind, len(item.shape or ()), "float" if is_float else item.dtype
 
 
-def _first_those(items: list[InputSpec], suits: Callable[[InputSpec], bool]) -> list[InputSpec]:
+def _matching_first(items: list[InputSpec], suits: Callable[[InputSpec], bool]) -> list[InputSpec]:
     return sorted(items, key=lambda item: not suits(item))
 
 
 def _innermost(usage: Usage) -> Usage:
-    """What a list, a tuple or a dict holds in the end."""
+    """The usage of the innermost element of a nested list, tuple or dict."""
     return _innermost(usage.parts[0]) if usage.parts else usage
 
 
 def _of_graph(item: InputSpec) -> InputSpec:
-    """A graph's nodes stand where other models have their samples."""
+    """`item` with dim `nodes` instead of `batch`: a graph has no batch dim."""
     shape = item.shape and tuple("nodes" if dim == "batch" else dim for dim in item.shape)
     return item.model_copy(update={"shape": shape})
 
 
 def _signature(model: nn.Module) -> dict[str, inspect.Parameter]:
-    """The signature of forward; a traced program has a schema in its place."""
+    """The parameters of forward, from the schema if it is a TorchScript method."""
     forward: Any = model.forward
     try:
         return dict(inspect.signature(forward).parameters)
@@ -188,12 +188,12 @@ def _signature(model: nn.Module) -> dict[str, inspect.Parameter]:
         return {name: inspect.Parameter(name, kind) for name in names}
 
 
-_MOST_ALIKE = 12  # passes that die of one cause, whatever they are given
-_IN_A_ROW = 7  # tries of what errors suggested before one of something else
+_MAX_SAME_ERROR = 12  # candidates with the same error, after which it is ignored
+_SUGGESTION_PERIOD = 7  # every 7th try is not one that an error suggested
 
 
 class SignatureSearch(CandidateSearch):
-    """Choices for a module of which only its code is known."""
+    """Candidates for a module without a configuration."""
 
     tries = 200
     varies_batch = True
@@ -202,13 +202,13 @@ class SignatureSearch(CandidateSearch):
         super().__init__()
         self._arguments = ForwardArguments(model)
         self._failures: Counter[tuple[str, str]] = Counter()
-        self._resizing = SizeChanges()
+        self._size_changes = SizeChanges()
         self._seen: set[str] = set()
-        self._suggested: list[Inputs] = []  # by an error, tried before everything else
-        self._next: list[Inputs] = []  # one option further than what was tried
+        self._suggested: list[Inputs] = []  # by errors; tried first
+        self._next: list[Inputs] = []  # tried candidates with the next option of one argument
         self._last: Inputs = ()
         self._turn = 0
-        self._first_candidates = self._combined()
+        self._initial = self._combined()
 
     def __next__(self) -> Candidate:
         while True:
@@ -220,30 +220,30 @@ class SignatureSearch(CandidateSearch):
                 return Candidate(inputs=inputs, dims=self._dims(inputs))
 
     def _next_inputs(self) -> Inputs:
-        """What an error suggested; else first_options and next options by turns."""
+        """The next inputs: suggestions of errors, else alternately initial and next ones."""
         self._turn += 1
-        if self._suggested and self._turn % _IN_A_ROW:
+        if self._suggested and self._turn % _SUGGESTION_PERIOD:
             return self._suggested.pop(0)
         if self._turn % 2 or not self._next:
-            beginning = next(self._first_candidates, None)
-            if beginning is not None:
-                return beginning
-        for waiting in (self._next, self._suggested):
-            if waiting:
-                return waiting.pop(0)
+            initial = next(self._initial, None)
+            if initial is not None:
+                return initial
+        for queue in (self._next, self._suggested):
+            if queue:
+                return queue.pop(0)
         raise StopIteration
 
     def unsupported_argument(self) -> str:
-        """The first argument that must be an object of a class of its own."""
+        """The first required argument of a custom class; "" for none."""
         return self._arguments.unsupported_argument()
 
     def learn(self, error: Exception) -> None:
-        """Queue what the error of the last candidate suggests, before everything else."""
+        """Queue the inputs that the error of the last candidate suggests."""
         cause = error_signature(error)
         self._failures[cause] += 1
-        if self._failures[cause] > _MOST_ALIKE:
+        if self._failures[cause] > _MAX_SAME_ERROR:
             return
-        suggested = [*self._with_names(error), *self._resizing.after(error, self._last)]
+        suggested = [*self._with_names(error), *self._size_changes.after(error, self._last)]
         suggested += self._with_types(error)
         suggested += self._with_ranks(error)
         if is_index_out_of_range(error):
@@ -251,10 +251,10 @@ class SignatureSearch(CandidateSearch):
         self._suggested[:0] = suggested
         self._next += self._with_next_options()
 
-    # what the errors teach --------------------------------------------------------------------
+    # suggestions of errors --------------------------------------------------------------------
 
     def _with_names(self, error: Exception) -> Iterator[Inputs]:
-        """A key or an argument more."""
+        """Inputs with one more dict key or argument."""
         key = expected_key(error)
         if key is not None:
             yield from self._with_key(key)
@@ -276,7 +276,7 @@ class SignatureSearch(CandidateSearch):
             yield (*self._last, part.model_copy(update={"name": key, "keyword": True}))
 
     def _with_types(self, error: Exception) -> Iterator[Inputs]:
-        """Whole numbers for floats, or floats for whole numbers, in one place."""
+        """Inputs with one float tensor replaced by an integer one, or the reverse."""
         integers = expects_integers(error)
         if not integers and not expects_floats(error):
             return
@@ -293,7 +293,7 @@ class SignatureSearch(CandidateSearch):
                 yield with_part(self._last, place, option)
 
     def _with_ranks(self, error: Exception) -> Iterator[Inputs]:
-        """One tensor of as many dimensions as the error says, in place of another."""
+        """Inputs with one tensor replaced by one of the rank that the error states."""
         rank = expected_rank(error)
         for place, (name, part) in enumerate(parts_of(self._last) if rank else ()):
             known = self._arguments.options_of(name)
@@ -309,20 +309,20 @@ class SignatureSearch(CandidateSearch):
             for option in dict.fromkeys([*later[:1], *distinct_kinds(later, bare)[:1]]):
                 yield with_part(self._last, place, option)
 
-    # what is tried first ----------------------------------------------------------------------
+    # initial candidates -----------------------------------------------------------------------
 
     def _combined(self) -> Iterator[Inputs]:
-        """The n-th option of every argument, alternating with mixtures of different kinds."""
+        """The n-th option of every argument, alternating with combinations of different kinds."""
         for ranked in self._arguments.first_options():
             if not ranked:
                 yield ()
                 continue
-            alike = (
+            same_rank = (
                 tuple(options[min(number, len(options) - 1)] for options in ranked)
                 for number in range(max(map(len, ranked)))
             )
             mixed = product(*map(distinct_kinds, ranked)) if ranked[1:] else ()
-            for pair in zip_longest(alike, mixed):
+            for pair in zip_longest(same_rank, mixed):
                 yield from (inputs for inputs in pair if inputs is not None)
 
     def _dims(self, inputs: Inputs) -> dict[str, int]:

@@ -44,12 +44,12 @@ _AS_ROWS = ("pixel_values", "pixel_values_videos", "hidden_states")
 
 
 class ForwardParameters:
-    """The parameters of one forward, each with what it may be given.
+    """The parameters of a model's forward and the options to try for each.
 
     Attributes:
-        names: of all but `*args` and `**kwargs`.
-        needed: those that have no default.
-        tables: how many rows each embedding of the model has.
+        names: all except `*args` and `**kwargs`.
+        needed: those without a default.
+        tables: the number of rows of each embedding.
     """
 
     def __init__(self, model: nn.Module, sizes: Sizes) -> None:
@@ -63,7 +63,7 @@ class ForwardParameters:
         self.tables = table_sizes(model)
 
     def options(self, name: str) -> list[InputSpec]:
-        """What may be given for an argument so far; [] if it can be left out and is not known."""
+        """The options of an argument so far; [] if it is optional and unknown."""
         if name not in self._options:
             known = [*self._patch_rows(name), *options(name, self._sizes)]
             is_needed = name in self.needed or name in self._requested
@@ -71,38 +71,38 @@ class ForwardParameters:
         return self._options[name]
 
     def request(self, name: str) -> None:
-        """Have options for an argument that can be left out and of which nothing is known."""
+        """Make options for an optional argument that has none."""
         if not self.options(name):
             self._requested.add(name)
             del self._options[name]
 
     def unsupported_argument(self) -> str:
-        """The first needed argument that must be an object of a class of its own; "" for none."""
+        """The first required argument of a custom class, as `a Foo for 'x'`; "" for none."""
         usages = usages_of(self._model.forward, self.names)
-        wanted = ((name, usages[name].unsupported_class) for name in self.needed)
+        required = ((name, usages[name].unsupported_class) for name in self.needed)
         return next(
             (
-                f"{name!r} is a {unsupported_class}"
-                for name, unsupported_class in wanted
+                f"a {unsupported_class} for {name!r}"
+                for name, unsupported_class in required
                 if unsupported_class
             ),
             "",
         )
 
     def number_of(self, name: str, item: InputSpec) -> int:
-        """Which option of an argument `item` is; it is one from now on."""
+        """The index of `item` among the options of an argument; it is added if it is new."""
         known = self.options(name)
         if item not in known:
             known.append(item)
         return known.index(item)
 
     def _options_by_name(self, name: str) -> list[InputSpec]:
-        """What the name of an argument, its declaration or nothing at all suggests."""
+        """Options by the argument's name and annotation, then generic ones."""
         named = options_of_name(name, self.tables)
-        called = [item.model_copy(update={"name": name, "keyword": True}) for item in named]
+        keywords = [item.model_copy(update={"name": name, "keyword": True}) for item in named]
         rest = anything(name, self._sizes, beside_images="pixel_values" in self._found)
         suits = prefers("ids" if self._is_of_integers(name) else name)
-        known = list(dict.fromkeys([*called, *rest]))
+        known = list(dict.fromkeys([*keywords, *rest]))
         return sorted(known, key=lambda item: suits is not None and not suits(item))
 
     def _is_of_integers(self, name: str) -> bool:
@@ -110,7 +110,7 @@ class ForwardParameters:
         return "LongTensor" in declared and "FloatTensor" not in declared
 
     def _patch_rows(self, name: str) -> list[InputSpec]:
-        """Beside a grid that must be given, images are rows of patches, of whichever width."""
+        """Rows of patches, if the model requires a grid: such models take no whole images."""
         if "spatial_shapes" in self._found:
             return list(packed(name, self._sizes))
         if not any("grid" in other for other in self.needed) or name not in _AS_ROWS:
@@ -127,23 +127,23 @@ def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
 
 _BESIDES = ("pixel_values", "input_features", "input_values", "audio_values")
 _AS_LONG = ("attention_mask", "mm_token_type_ids", "image_embeds_position_mask")
-_MOST_ALIKE = 10  # passes that die of one cause, whatever they are given
-_PATIENCE = 4  # of them, after which the sizes in their errors no longer come first
-_MOST_OF_A_RANK = 4
-_LAST = 15  # tries in which what was to be tried at first comes before all that errors suggested
+_MAX_SAME_ERROR = 10  # candidates with the same error, after which it is ignored
+_MAX_PRIORITY = 4  # of them whose sizes are tried first
+_MAX_PER_RANK = 4
+_FINAL_TRIES = 15  # the initial candidates that are still queued come first in these
 
 _NEVER = frozenset({
     "labels", "past_key_values", "use_cache", "return_dict", "output_attentions",
     "output_hidden_states", "logits_to_keep", "cache_position", "head_mask",
 })  # fmt: skip
-"""Arguments that no example needs, though the code that fails may read them."""
+"""Arguments that are never added, even if the failing code reads them."""
 
 State = tuple[tuple[str, int], ...]
-"""The arguments of one call, each with the number of the option that is taken for it."""
+"""The arguments of one call, each with the index of its option."""
 
 
 class ConfigSearch(CandidateSearch):
-    """Choices for one model, the most telling first; what a run says leads to the next ones."""
+    """Candidates from a transformers configuration; errors suggest the next ones."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class ConfigSearch(CandidateSearch):
         self._seen: set[tuple[State, int]] = set()
         self._failures: Counter[tuple[str, str]] = Counter()
         self._last: State = ()
-        self._placeholders = 0  # how many tokens stand for an image or a sound; runs tell
+        self._placeholders = 0  # number of tokens that an image or audio replaces; stated by errors
         self._queue: list[State] = []
         self._turn = 0
         self._first = [tuple((name, 0) for name in names) for names in self._first_candidates()]
@@ -173,41 +173,39 @@ class ConfigSearch(CandidateSearch):
         inputs = tuple(self._input(name, index) for name, index in self._last)
         missing = [name for name in _BESIDES if self._is_left_out(name)]
         left_out = (
-            (f"the model also takes {' and '.join(missing)}; here it runs without",)
-            if missing
-            else ()
+            (f"the model also accepts {' and '.join(missing)}, omitted here",) if missing else ()
         )
         return Candidate(inputs=inputs, notes=left_out)
 
     def _next_inputs(self) -> State:
-        """The next in the queue; toward the end those that nothing but errors put behind."""
+        """The next in the queue; in the final tries the initial candidates that remain."""
         self._turn += 1
-        is_late = self._turn > self.tries - _LAST
-        waiting = [state for state in self._first if state in self._queue] if is_late else []
-        state = waiting[0] if waiting else self._queue[0]
+        is_late = self._turn > self.tries - _FINAL_TRIES
+        remaining = [state for state in self._first if state in self._queue] if is_late else []
+        state = remaining[0] if remaining else self._queue[0]
         self._queue.remove(state)
         return state
 
     def _embed(self) -> None:
-        """Where no tokens run, the model may be one that only takes their embeddings."""
+        """Queue embeddings instead of token ids, which some models require."""
         if "input_ids" in self._names and "inputs_embeds" in self._names:
             needed = [name for name in self._parameters.needed if name != "input_ids"]
             self._enqueue((("inputs_embeds", 0), *((name, 0) for name in needed)))
 
     def unsupported_argument(self) -> str:
-        """The first argument that must be an object of a class of its own."""
+        """The first required argument of a custom class; "" for none."""
         return self._parameters.unsupported_argument()
 
     def learn(self, error: Exception) -> None:
-        """Queue what the error of the last candidate suggests: an argument, a size, an option."""
+        """Queue the arguments, sizes and options that the error of the last candidate suggests."""
         cause = error_signature(error)
         self._failures[cause] += 1
-        if self._failures[cause] > _MOST_ALIKE:
+        if self._failures[cause] > _MAX_SAME_ERROR:
             return
         count = expected_placeholders(error)
         if count is not None:
             self._count_placeholders(count)
-        self._learn_sizes(error, is_new=self._failures[cause] <= _PATIENCE)
+        self._learn_sizes(error, is_new=self._failures[cause] <= _MAX_PRIORITY)
         self._learn_names(error)
         self._learn_kinds(error)
         if is_index_out_of_range(error):
@@ -233,7 +231,7 @@ class ConfigSearch(CandidateSearch):
             self._enqueue(self._stating(self._last, changed), first=is_new)
 
     def _shorten(self) -> None:
-        """Fewer tokens first: a table of positions is smaller than the configuration says."""
+        """Queue fewer tokens: the position embedding may be smaller than configured."""
         for place, (name, index) in enumerate(self._last):
             if name.endswith("input_ids") and index + 1 < len(self._parameters.options(name)):
                 self._enqueue(_with(self._last, place, (name, index + 1)), first=True)
@@ -242,7 +240,7 @@ class ConfigSearch(CandidateSearch):
             self._enqueue(self._stating(self._last, list(changed)), first=True)
 
     def _learn_ranks(self, error: Exception) -> None:
-        """Options with as many dimensions as the error says."""
+        """Queue options of the rank that the error states."""
         rank, spare = expected_rank(error), excess_dims(error)
         for place, (name, index) in enumerate(self._last if rank or spare else ()):
             had = len(self._parameters.options(name)[index].shape or ())
@@ -250,16 +248,16 @@ class ConfigSearch(CandidateSearch):
                 self._enqueue(_with(self._last, place, (name, option)), first=True)
 
     def _learn_widths(self, error: Exception) -> None:
-        """Options that end in the width which a product of matrices wanted."""
-        for _, wanted in found_and_expected(error):
+        """Queue options whose last dim is the size that a matrix product expected."""
+        for _, expected in found_and_expected(error):
             for place, (name, index) in enumerate(self._last):
                 shapes = [item.shape or ("",) for item in self._parameters.options(name)]
-                fitting = [n for n, shape in enumerate(shapes) if shape[-1] == wanted]
+                fitting = [n for n, shape in enumerate(shapes) if shape[-1] == expected]
                 if fitting and index not in fitting:
                     self._enqueue(_with(self._last, place, (name, fitting[0])), first=True)
 
     def _learn_documented(self) -> None:
-        """The last candidate with as many dimensions as the documentation says of each argument."""
+        """Queue the last candidate with the documented rank of each argument."""
         state = self._last
         for place, (name, _) in enumerate(state):
             fitting = self._of_rank(place, self._documented.get(name))
@@ -267,11 +265,11 @@ class ConfigSearch(CandidateSearch):
         self._enqueue(state, first=True)
 
     def _of_rank(self, place: int, rank: int | None) -> list[int]:
-        """The first options with `rank` dimensions, none if the last candidate has as many."""
+        """The first options of `rank` dimensions; [] if the last candidate has this rank."""
         name, index = self._last[place]
         ranks = [len(item.shape or ()) for item in self._parameters.options(name)]
         fitting = [n for n, found in enumerate(ranks) if found == rank != ranks[index]]
-        return fitting[:_MOST_OF_A_RANK]
+        return fitting[:_MAX_PER_RANK]
 
     def _learn_kinds(self, error: Exception) -> None:
         if expects_floats(error):
@@ -282,12 +280,12 @@ class ConfigSearch(CandidateSearch):
             self._take_booleans()
 
     def _take_booleans(self) -> None:
-        """Masks of booleans in place of masks of ones."""
+        """Queue boolean masks instead of integer masks."""
         given = [self._input(name, index) for name, index in self._last]
         self._enqueue(self._stating(self._last, [_of_booleans(item) for item in given]), first=True)
 
     def _take(self, dtype: str, doubted: State) -> None:
-        """The later options of `dtype`, for each doubted argument that was given another one."""
+        """Queue later options of `dtype` for each argument of `doubted` that has another dtype."""
         for place, (name, index) in enumerate(self._last):
             known = self._parameters.options(name)
             if (name, index) not in doubted or known[index].dtype.startswith(dtype):
@@ -297,22 +295,22 @@ class ConfigSearch(CandidateSearch):
                 self._enqueue(_with(self._last, place, (name, option)), first=True)
 
     def _read(self, error: Exception) -> State:
-        """The given arguments that the code which failed reads, innermost first."""
+        """The arguments that the innermost failing line reads."""
         read = read_names(error, [name for name, _ in self._last])
         return tuple(pair for pair in self._last if pair[0] in read)
 
     def _stating(self, state: State, inputs: list[InputSpec]) -> State:
-        """`state` with these inputs, each an option of its argument from now on."""
+        """`state` with `inputs` as options, which are added if they are new."""
         pairs = zip(state, inputs, strict=True)
         return tuple((name, self._parameters.number_of(name, item)) for (name, _), item in pairs)
 
     def _learn_names(self, error: Exception) -> None:
         absent = self._absent()
         known = expected_names(error, absent)
-        for wanted in (self._unknown(error, known), known):
-            if len(wanted) > 1:
-                self._enqueue((*self._last, *((name, 0) for name in wanted)), first=True)
-            for name in wanted:
+        for names in (self._unknown(error, known), known):
+            if len(names) > 1:
+                self._enqueue((*self._last, *((name, 0) for name in names)), first=True)
+            for name in names:
                 self._enqueue((*self._last, (name, 0)), first=True)
         if "NoneType" in str(error):
             self._enqueue((*self._last, *((name, 0) for name in absent if name in OPTIONAL_INPUTS)))
@@ -323,17 +321,17 @@ class ConfigSearch(CandidateSearch):
                 changed = [_all_of(item, token) for item in given]
                 self._enqueue(self._stating(self._last, changed), first=True)
 
-    def _count_placeholders(self, wanted: int) -> None:
-        """Take the count that a run asks for; some models state it times the width of a token."""
+    def _count_placeholders(self, expected: int) -> None:
+        """Set the number of placeholder tokens; some errors state it times the hidden size."""
         width = self._sizes.text("hidden_size", "d_model") or 1
-        if wanted == self._placeholders and wanted % width == 0:
-            wanted //= width
-        if wanted:
-            self._placeholders = wanted
+        if expected == self._placeholders and expected % width == 0:
+            expected //= width
+        if expected:
+            self._placeholders = expected
             self._enqueue(self._last, first=True)
 
     def _input(self, name: str, index: int) -> InputSpec:
-        """One argument; beside an image or a sound, the tokens that stand for it if they must."""
+        """One argument; token ids become placeholder tokens if an image or audio requires them."""
         beside = any(given in _BESIDES for given, _ in self._last)
         if beside and self._placeholders:
             token = self._sizes.placeholder()
@@ -344,14 +342,14 @@ class ConfigSearch(CandidateSearch):
         return self._parameters.options(name)[index]
 
     def _unknown(self, error: Exception, known: list[str]) -> list[str]:
-        """All arguments that the error wants, if one is among them of which nothing is known."""
+        """The arguments that the error mentions, if one of them has no options yet."""
         given = dict(self._last)
         left = [n for n in self._names if n not in given and n not in _NEVER]
-        wanted = expected_names(error, left)
-        new = [name for name in wanted if name not in known]
+        mentioned = expected_names(error, left)
+        new = [name for name in mentioned if name not in known]
         for name in new:
             self._parameters.request(name)
-        return wanted if new else []
+        return mentioned if new else []
 
     def _absent(self) -> list[str]:
         given = dict(self._last)

@@ -19,7 +19,7 @@ _FRAMES = 16
 
 
 def torchvision_candidates(name: str, model: nn.Module) -> Iterator[Candidate]:
-    """The size of the default weights, then the model's own `image_size`, then common ones."""
+    """Images of the model's `image_size`, the size of the default weights, and common sizes."""
     from torchvision import models
 
     task = models.get_model_builder(name).__module__.removeprefix("torchvision.models.")
@@ -40,12 +40,12 @@ def torchvision_candidates(name: str, model: nn.Module) -> Iterator[Candidate]:
 
 
 def _detection(name: str) -> Candidate:
-    """A list of images, one for every sample, as detectors take it."""
+    """A list of images, one per sample, for a detector."""
     size = next((size for mark, size in _DETECTION if mark in name), _DETECTION_SIZE)
     image = tensor(None, 3, size, size, low=0.0, high=1.0)
     return Candidate(
         inputs=(InputSpec(name="images", items=(image,), per_sample=True),),
-        notes=("a detector takes a list of images, one for every sample of the batch",),
+        notes=("a detector takes a list of images, one for each sample of the batch",),
     )
 
 
@@ -75,7 +75,7 @@ _SIZES = (224, 256, 288, 384, 64, 32)
 
 
 def timm_candidates(model: nn.Module, arguments: dict[str, Any]) -> Iterator[Candidate]:
-    """The configured size, then the sizes that are common; `img_size` and `in_chans` override."""
+    """Images of the configured size, then common sizes; `img_size` and `in_chans` override it."""
     config: Any = getattr(model, "pretrained_cfg", None) or {}
     channels, height, width = config.get("input_size") or (3, 224, 224)
     channels = arguments.get("in_chans", channels)

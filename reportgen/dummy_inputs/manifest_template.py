@@ -1,4 +1,4 @@
-"""Manifest text for a model source or for training logs; `reportgen init` prints it."""
+"""The manifest text that `reportgen init` prints, for a model source or for training logs."""
 
 from __future__ import annotations
 
@@ -24,50 +24,50 @@ if TYPE_CHECKING:
     from reportgen.manifest import Source
 
 _SCHEMA = "manifest.schema.json"
-_TRAINED = 4  # weights, gradients and two moments
-_CARDS = ((10 * 2**30, "T4"), (60 * 2**30, "A100-80GB"))
-_LARGEST_CARD = "H200"
-_BATCHES = (1, 2)  # some models refuse one sample
+_TRAINING_FACTOR = 4  # weights, gradients and the two moments of Adam
+_GPUS = ((10 * 2**30, "T4"), (60 * 2**30, "A100-80GB"))
+_LARGEST_GPU = "H200"
+_BATCHES = (1, 2)  # some models fail with one sample
 
 
 def manifest_for_source(text: str) -> str:
-    """A manifest that builds a report of the source `text`, with inputs that the model ran on.
+    """A manifest for the source `text`, with inputs on which the model ran.
 
     Args:
-        text: a source as in a manifest; files are looked up from the current folder.
+        text: a source as in a manifest; paths are relative to the current folder.
 
     Raises:
-        ReportgenError: the source gives no model, or no inputs were found that it runs on.
+        ReportgenError: the source has no model, or no inputs were found on which it runs.
     """
     source = parse_source(text, Path.cwd())
     spec = ModelSpec(name=_name(source), source=source)
     if source.kind == "onnx":
-        return _of_file(spec)
+        return _for_onnx_file(spec)
     loaded = load_model(spec)
-    spec, candidate = _found(spec, loaded)
+    spec, candidate = _find_inputs(spec, loaded)
     with trial_mode(loaded.model):
         candidate = name_dynamic_dims(loaded.model, spec, candidate)
-    card = _card(weight_bytes(loaded.model))
+    gpu = _smallest_gpu(weight_bytes(loaded.model))
     notes = (*loaded.notes, *candidate.notes)
     return (
-        "\n".join([*_head(spec, card, notes), *_inputs(candidate), *_tail(spec, candidate)]) + "\n"
+        "\n".join([*_head(spec, gpu, notes), *_inputs(candidate), *_tail(spec, candidate)]) + "\n"
     )
 
 
-def _of_file(spec: ModelSpec) -> str:
+def _for_onnx_file(spec: ModelSpec) -> str:
     from reportgen.sources.from_onnx import read_onnx_source, with_file_inputs
 
     with_file_inputs(spec, read_onnx_source(Path(spec.source.target)))
-    return "\n".join(_head(spec, "T4", ("the file names its own inputs",))) + "\n"
+    return "\n".join(_head(spec, "T4", ("the inputs are declared in the file",))) + "\n"
 
 
-def _found(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, Candidate]:
+def _find_inputs(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, Candidate]:
     batches = _BATCHES if loaded.batch is None else (loaded.batch,)
     first: ModelError | None = None
     for batch in batches:
-        tried = spec.model_copy(update={"batch": batch})
+        with_batch = spec.model_copy(update={"batch": batch})
         try:
-            return tried, guess_inputs(tried, loaded)
+            return with_batch, guess_inputs(with_batch, loaded)
         except ModelError as error:
             first = first or error
     assert first is not None
@@ -75,61 +75,61 @@ def _found(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, Candidate]:
 
 
 def _name(source: Source) -> str:
-    """A name for folders and links, made of the source's own."""
+    """The model's name in the manifest, derived from the source; valid as a folder name."""
     python = source.kind in ("python", "module")
     own = (source.factory or "") if python else source.text.partition(":")[2] or source.text
-    words = own.replace("/config.json", "").strip("./")
-    tail = re.split(r"[/\\]", words)[-1].removesuffix(".pt2").removesuffix(".onnx")
+    path = own.replace("/config.json", "").strip("./")
+    tail = re.split(r"[/\\]", path)[-1].removesuffix(".pt2").removesuffix(".onnx")
     safe = re.sub(r"[^\w.-]", "_", tail).strip(".-")[:64]
     return safe or "model"
 
 
-def _card(size: int) -> str:
-    """The smallest of three usual cards on which a training step has room for the weights."""
-    return next((card for room, card in _CARDS if size * _TRAINED < room), _LARGEST_CARD)
+def _smallest_gpu(size: int) -> str:
+    """The smallest of three common GPUs whose memory fits the training state of the weights."""
+    return next((gpu for room, gpu in _GPUS if size * _TRAINING_FACTOR < room), _LARGEST_GPU)
 
 
-def _head(spec: ModelSpec, card: str, notes: tuple[str, ...]) -> Iterator[str]:
+def _head(spec: ModelSpec, gpu: str, notes: tuple[str, ...]) -> Iterator[str]:
     yield f"# yaml-language-server: $schema={_SCHEMA}"
-    yield f"# For editors that read the line above: reportgen schema manifest > {_SCHEMA}"
+    yield f"# For completion in editors: reportgen schema manifest > {_SCHEMA}"
     yield "version: 1"
     yield f"title: {_flow(spec.name)}"
-    yield f"targets: [{card}]  # GPUs to fit; `reportgen gpus` lists those that are known"
+    yield f"targets: [{gpu}]  # see `reportgen gpus`"
     yield "training: {optimizer: adamw, precisions: [fp32, amp-bf16]}"
     yield "models:"
     yield f"  - name: {_flow(spec.name)}"
     yield f"    source: {_flow(spec.source.text)}"
     if spec.source.kind not in ("pt2", "onnx"):
-        yield "    # arguments: {}  # of the factory, or fields of the configuration"
-        yield "    # weights: model.safetensors  # a state dict; random under `seed` otherwise"
+        yield "    # arguments: {}  # keyword arguments of the factory, or configuration fields"
+        yield "    # weights: model.safetensors  # a state dict; omitted: random weights by `seed`"
     for note in notes:
         yield f"    # {note}"
 
 
 def _inputs(candidate: Candidate) -> Iterator[str]:
     if not candidate.inputs:
-        yield "    inputs: []  # forward takes none"
+        yield "    inputs: []  # forward takes no arguments"
         return
-    yield "    inputs:  # the model ran on these"
+    yield "    inputs:  # a forward pass with these inputs succeeded"
     for item in candidate.inputs:
-        yield f"      - {_flow(_as_written(item))}"
+        yield f"      - {_flow(_to_manifest(item))}"
     if candidate.dims:
-        yield f"    dims: {_flow(dict(candidate.dims))}  # these may change"
+        yield f"    dims: {_flow(dict(candidate.dims))}  # dynamic: a second size ran too"
 
 
 def _tail(spec: ModelSpec, candidate: Candidate) -> Iterator[str]:
     if has_batch_dim(candidate):
         yield f"    batch: {spec.batch}"
-        yield "    onnx: {dynamic: [batch]}  # a batch of another size ran as well"
+        yield "    onnx: {dynamic: [batch]}  # a second batch size ran too"
     elif any(item.per_sample for item in candidate.inputs):
         yield f"    batch: {spec.batch}"
-        yield "    onnx: {dynamic: []}  # a file takes a list of one length"
+        yield "    onnx: {dynamic: []}  # an ONNX file has a fixed number of images"
     else:
-        yield "    onnx: {dynamic: []}  # no batch of another size ran"
+        yield "    onnx: {dynamic: []}  # the model ran with one batch size only"
 
 
-def _as_written(item: InputSpec) -> dict[str, Any]:
-    """An input as a manifest writes it; what is the default stays away."""
+def _to_manifest(item: InputSpec) -> dict[str, Any]:
+    """An input as written in a manifest, without defaults."""
     written: dict[str, Any] = {}
     if item.name is not None:
         written["name"] = item.name
@@ -149,15 +149,15 @@ def _as_written(item: InputSpec) -> dict[str, Any]:
 
 
 def _structure(item: InputSpec) -> dict[str, Any]:
-    """The part of an input that is no tensor: a constant, a list, a tuple or a dict."""
+    """The keys of an input that is a constant, list, tuple or dict; {} for a tensor."""
     if item.value is not None:
         return {"value": item.value.value}
     if item.items is not None:
-        parts = [_as_written(part) for part in item.items]
-        marks = {"tuple": item.as_tuple, "per_sample": item.per_sample}
-        return {"items": parts, **{key: True for key, marked in marks.items() if marked}}
+        parts = [_to_manifest(part) for part in item.items]
+        flags = {"tuple": item.as_tuple, "per_sample": item.per_sample}
+        return {"items": parts, **{key: True for key, is_set in flags.items() if is_set}}
     if item.fields is not None:
-        return {"fields": {key: _as_written(part) for key, part in item.fields.items()}}
+        return {"fields": {key: _to_manifest(part) for key, part in item.fields.items()}}
     return {}
 
 
@@ -171,11 +171,11 @@ def _flow(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
-_MOST_TAGS = 12
+_MAX_TAGS = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
+class _LogPath:
     text: str
     format: str | None = None
 
@@ -185,10 +185,10 @@ class _Place:
 
 
 def manifest_for_logs(path: Path) -> str:
-    """A manifest whose report holds the training section of the logs at `path` alone.
+    """A manifest for the training logs at `path`, without a model.
 
     Raises:
-        LogError: nothing is there, or no log in a known format.
+        LogError: the path does not exist, or contains no log of a known format.
     """
     name = re.sub(r"[^\w.-]", "_", path.resolve().name).strip(".-")[:64] or "training"
     head = [
@@ -202,28 +202,28 @@ def manifest_for_logs(path: Path) -> str:
 
 
 def log_entries(path: Path) -> str:
-    """The keys `logs` and `log_options` of a model, with what was found there as comments.
+    """The keys `logs` and `log_options` of a model, with a summary of the logs as comments.
 
     Raises:
-        LogError: nothing is there, or no log in a known format.
+        LogError: the path does not exist, or contains no log of a known format.
     """
     if not path.exists():
         raise LogError(f"no file or folder {str(path)!r}")
-    logs = LogSet(places=(_Place(text=str(path)),))
+    logs = LogSet(places=(_LogPath(text=str(path)),))
     logs.update()
     found = logs.runs()
     if not found:
         raise LogError("; ".join(logs.notes) or f"no training logs were found in {str(path)!r}")
     runs = [each.run for each in found]
     tags = sorted({tag for run in runs for tag in run.scalars})
-    shown = ", ".join(tags[:_MOST_TAGS]) + (", …" if len(tags) > _MOST_TAGS else "")
+    shown = ", ".join(tags[:_MAX_TAGS]) + (", …" if len(tags) > _MAX_TAGS else "")
     lines = [
-        f"    logs: [{json.dumps(str(path), ensure_ascii=False)}]  # {_what(runs)}",
+        f"    logs: [{json.dumps(str(path), ensure_ascii=False)}]  # {_summary(runs)}",
         *([f"    # metrics: {re.sub(r'[^ -~]', '?', shown)}"] if tags else []),
         "    # log_options:",
         "    #   x: step  # or epoch, relative time, wall time, order, or the tag of a metric",
-        "    #   planned_steps: 10000  # to see whether a run ended early",
-        "    #   directions: {my_score: higher}  # for metrics whose name does not say it",
+        "    #   planned_steps: 10000  # to detect runs that ended early",
+        "    #   directions: {my_score: higher}  # if the name does not imply it",
         "    #   ranges: {val/acc: [0, 1]}  # values outside are reported",
         "    #   reference_lines: [{metric: val/acc, value: 0.1, label: chance}]",
         "    #   average: seed_*  # runs to show as a mean with a band",
@@ -231,7 +231,7 @@ def log_entries(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _what(runs: list[LogRun]) -> str:
+def _summary(runs: list[LogRun]) -> str:
     formats = ", ".join(sorted({run.format for run in runs}))
     points = sum(len(series) for run in runs for series in run.scalars.values())
     plural = "s" if len(runs) != 1 else ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.dummy_inputs.candidate import Candidate, parts_of, with_part
 from reportgen.dummy_inputs.from_layers import table_sizes
+from reportgen.errors import ModelError
 from reportgen.example_inputs import Examples, make_examples
 from reportgen.manifest import InputSpec
 from reportgen.pytree import modules_of
@@ -44,12 +45,15 @@ def run_error(model: nn.Module, spec: ModelSpec, batch: int) -> Exception | None
     device = "meta" if is_weightless(model) else "cpu"
     try:
         examples = make_examples(spec, batch, spec.seed, device=device)
-        if _is_vision_library(spec) and _runs_on_shapes(model, examples):
-            return None
-        with _lazy_layers_restored(model), _silenced(), torch.no_grad():
-            examples.call(model)
-    except Exception as error:  # a model may raise anything
+    except (ModelError, RuntimeError) as error:  # torch cannot make a tensor of this candidate
         return error
+    if _is_vision_library(spec) and _runs_on_shapes(model, examples):
+        return None
+    with _lazy_layers_restored(model), _silenced(), torch.no_grad():
+        try:
+            examples.call(model)
+        except Exception as error:  # a model may raise anything
+            return error
     return None
 
 
@@ -222,7 +226,7 @@ def _fixed(item: InputSpec, batch: int) -> InputSpec:
 
 
 def _candidates(inputs: tuple[InputSpec, ...]) -> Iterator[_DynamicDim]:
-    """The number of tokens, height and width of an image, the steps of a sequence."""
+    """Dims that may be dynamic: tokens, height and width of images, steps of a sequence."""
     for tokens in sorted({s for item in inputs for s in _token_sizes(item)})[:1]:
         yield _DynamicDim(
             name="tokens", size=tokens, other=max(1, tokens // 2), occurs_at=_is_tokens

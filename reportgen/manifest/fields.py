@@ -36,6 +36,7 @@ from pydantic_core import CoreSchema, core_schema
 from reportgen.manifest.errors import did_you_mean, quote
 from reportgen.units import parse_bytes
 
+# limited digits: Decimal would accept exponents and numbers of any length
 _COUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([kMGT]?)")
 _COUNT_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _NAME = re.compile(r"\w[\w.-]{0,63}")

@@ -154,6 +154,7 @@ def _repeats(names: list[Found], what: str, lines: Mapping[KeyPath, int]) -> Ite
     """Report equal names; names of models are folders, so their case is ignored."""
     first: dict[str, Found] = {}
     for path, name in names:
+        # macOS and Windows ignore case, and macOS stores decomposed Unicode
         key = unicodedata.normalize("NFC", name).casefold() if what == "model" else name
         if key in first:
             earlier, other = first[key]

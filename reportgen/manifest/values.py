@@ -48,7 +48,7 @@ PEAK_MEMORY = "peak_memory@"
 _PEAK_KEY = re.compile(r"peak_memory@([1-9][0-9]{0,8})")
 METRICS = "metrics."
 _METRIC_KEY = re.compile(r"[a-z]\w*\.\S+")
-_PICKLE = "; anything else may hold pickled code"
+_PICKLE = "; other files may contain pickled code"
 V = TypeVar("V", bound=Value)
 
 

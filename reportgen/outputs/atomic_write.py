@@ -1,4 +1,8 @@
-"""Files put in place together: written aside, synced, renamed, and undone if that fails."""
+"""Replace many files together: write to a temporary folder, sync, rename; roll back on failure.
+
+Files are renamed one by one, not by folder: the output folder also contains files of the user and
+formats that this build does not write, and it may be a mount point.
+"""
 
 from __future__ import annotations
 
@@ -14,55 +18,50 @@ from pathlib import Path
 from reportgen.errors import OutputError
 
 _HINTS = {
-    errno.ENOSPC: "free some room, or choose another disk with --output",
-    errno.EDQUOT: "your quota is used up: free some room, or choose another disk with --output",
-    errno.EACCES: "choose a folder that you may write to with --output",
-    errno.EPERM: "choose a folder that you may write to with --output",
-    errno.EROFS: "the disk is read-only: choose another with --output",
+    errno.ENOSPC: "free disk space, or choose another disk with --output",
+    errno.EDQUOT: "your disk quota is exceeded: free space, or choose another disk with --output",
+    errno.EACCES: "choose a writable folder with --output",
+    errno.EPERM: "choose a writable folder with --output",
+    errno.EROFS: "the file system is read-only: choose another one with --output",
     errno.ENAMETOOLONG: "choose a shorter path with --output, or shorter model names",
 }
-_REPLACED = ".previous"
-_SYNCED_ONE_BY_ONE = 100
+_MOST_SINGLE_SYNCS = 100  # one sync of all disks is faster for more files
 
 
 @dataclass(slots=True)
 class Staging:
-    """A hidden folder beside the output, and the files built in it, in order."""
+    """A hidden temporary folder, and the files written to it for `output`, in order."""
 
     output: Path
     folder: Path
     files: list[str] = field(default_factory=list)
-    _adopted: int = 0
+    _added: int = 0
 
     def write(self, file: str, content: bytes) -> None:
         """Write `content` to `file`, a path relative to the output, and sync it."""
-        with self._place_of(file).open("xb") as stream:
+        with self._staged_path(file).open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
 
-    def adopt(self, source: Path, file: str) -> None:
-        """Take `source` as `file`, a path relative to the output, and sync it.
-
-        The finished file is linked rather than copied, since an ONNX file has gigabytes; where
-        the disk is another one, or knows no links, it is copied.
-        """
-        place = self._place_of(file)
-        link_or_copy(source, place)
-        self._adopted += 1
-        if self._adopted <= _SYNCED_ONE_BY_ONE:
-            with place.open("rb+") as stream:
+    def add(self, source: Path, file: str) -> None:
+        """Link or copy `source` to `file`, a path relative to the output, and sync it."""
+        target = self._staged_path(file)
+        link_or_copy(source, target)
+        self._added += 1
+        if self._added <= _MOST_SINGLE_SYNCS:
+            with target.open("rb+") as stream:
                 os.fsync(stream.fileno())
 
     def publish(self, *, stale: Sequence[str] = ()) -> tuple[Path, ...]:
-        """Rename every file into place, remove the `stale` ones; if one fails, undo them all.
+        """Rename all files into place and delete the `stale` ones; roll back if one fails.
 
-        What stood there before is kept aside, on the same disk, until the last rename is done.
+        Previous files are kept on the same disk until the last rename has succeeded.
         """
         done: list[str] = []
-        if self._adopted > _SYNCED_ONE_BY_ONE:
-            os.sync()  # once for thousands of small files, each of which would wait for the disk
-        made = _new_folders(self.output, self.files)
+        if self._added > _MOST_SINGLE_SYNCS:
+            os.sync()
+        new_folders = _new_folders(self.output, self.files)
         try:
             for file in [*self.files, *(name for name in stale if name not in self.files)]:
                 done.append(file)
@@ -70,7 +69,7 @@ class Staging:
         except BaseException:
             for file in reversed(done):
                 self._restore(file)
-            for folder in made:
+            for folder in new_folders:
                 with suppress(OSError):
                     folder.rmdir()
             raise
@@ -79,7 +78,7 @@ class Staging:
         _sync_folders(self.output, self.files)
         return tuple(self.output / file for file in self.files)
 
-    def _place_of(self, file: str) -> Path:
+    def _staged_path(self, file: str) -> Path:
         path = self.folder / "new" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         self.files.append(file)
@@ -88,7 +87,7 @@ class Staging:
     def _replace(self, file: str) -> None:
         target, old = self.output / file, self._old(file)
         if target.is_dir() and not target.is_symlink():
-            raise OutputError(f"{target} is a folder; a file of the report belongs there",
+            raise OutputError(f"{target} is a folder; the report has a file of this name",
                               hint="remove it, or choose another folder with --output")  # fmt: skip
         if os.path.lexists(target):
             old.parent.mkdir(parents=True, exist_ok=True)
@@ -110,43 +109,83 @@ class Staging:
 
 
 def check_output(output: Path) -> None:
-    """Refuse at once what could not be written to after minutes of work.
+    """Check that `output` can be written, before minutes of work are spent.
 
     Raises:
-        OutputError: `output` is a file, no possible name, or a folder that may not be written to.
+        OutputError: `output` is a file, an invalid name or not writable.
     """
     try:
-        there, is_folder = output.exists(), output.is_dir()
+        exists, is_folder = output.exists(), output.is_dir()
     except OSError as error:
         raise _as_output_error(error, output) from error
-    file = output if there and not is_folder else _file_above(output)
+    file = output if exists and not is_folder else _file_above(output)
     if file is not None:
         raise OutputError(f"{file} is a file; the report needs a folder",
                           hint="choose another folder with --output")  # fmt: skip
-    if there and not os.access(output, os.W_OK):
+    if exists and not os.access(output, os.W_OK):
         number = errno.EROFS if os.statvfs(output).f_flag & os.ST_RDONLY else errno.EACCES
         raise _as_output_error(OSError(number, os.strerror(number), str(output)), output)
 
 
 def _file_above(output: Path) -> Path | None:
-    """What stands where a folder above `output` would have to be; None where nothing does."""
+    """The nearest existing parent of `output` if it is a file, else None."""
     nearest = next((each for each in output.parents if each.exists()), None)
     return nearest if nearest is not None and not nearest.is_dir() else None
 
 
 @contextmanager
-def staging(output: Path) -> Iterator[Staging]:
-    """A folder to build in, on the disk of `output`; nothing of it is left behind.
+def temporary_folder(output: Path) -> Iterator[Path]:
+    """A hidden folder on the file system of `output`, deleted at the end.
+
+    Files in it can be renamed or linked into `output`. Folders of processes that were killed are
+    deleted first.
 
     Raises:
-        OutputError: for whatever the system says no to, with a hint what to do.
+        OutputError: `output`, or the folder that would contain it, is not writable.
+    """
+    check_output(output)
+    parent = output.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        parent = staging_parent(output)
+        for leftover in parent.glob(".reportgen-*"):
+            if not _process_exists(leftover.name.split("-")[1]):
+                shutil.rmtree(leftover, ignore_errors=True)
+    except OSError as error:
+        raise _not_writable(parent, error) from error
+    folder = _new_hidden_folder(parent)
+    try:
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise _not_writable(parent, error) from error
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _process_exists(process_id: str) -> bool:
+    with suppress(PermissionError):  # it exists and belongs to another user
+        try:
+            os.kill(int(process_id), 0)
+        except (ProcessLookupError, ValueError, OverflowError):
+            return False
+    return True
+
+
+@contextmanager
+def staging(output: Path) -> Iterator[Staging]:
+    """A `Staging` for `output`; its temporary folder is deleted at the end.
+
+    Raises:
+        OutputError: for any `OSError` in the block, with a hint.
     """
     check_output(output)
     folder: Path | None = None
-    made: list[Path] = []
+    created: list[Path] = []
     try:
-        made = _make_folder(output)
-        folder = unused_folder(home_of_staging(output))
+        created = _create_folder(output)
+        folder = _new_hidden_folder(staging_parent(output))
         folder.mkdir(mode=0o700)
         yield Staging(output=output, folder=folder)
     except OSError as error:
@@ -154,30 +193,32 @@ def staging(output: Path) -> Iterator[Staging]:
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-        for each in made:  # innermost first; only what stayed empty goes
+        for each in created:  # innermost first; folders with files stay
             with suppress(OSError):
                 each.rmdir()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the file `source`, by a link where the disk knows them."""
+    """Hard-link `source` to `target`; copy it if the file system does not support that.
+
+    ONNX files have gigabytes, so a link saves time and space.
+    """
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
 
 
-def unused_folder(home: Path) -> Path:
-    """A name in `home` for a hidden folder of this process, which is yet to be made.
+def _new_hidden_folder(parent: Path) -> Path:
+    """An unused path in `parent`. The caller creates the folder inside its `try` block.
 
-    The process in the name: another build beside this one leaves what belongs to the living.
-    Known before the folder exists, an interrupt between the two leaves nothing behind.
+    The name contains the process id, so that other builds do not delete it while this one runs.
     """
-    return home / f".reportgen-{os.getpid()}-{secrets.token_hex(4)}"
+    return parent / f".reportgen-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def home_of_staging(output: Path) -> Path:
-    """Beside `output`; inside where that is another disk (a mounted volume) or not writable."""
+def staging_parent(output: Path) -> Path:
+    """The parent of `output`, or `output` if its parent is on another disk or not writable."""
     parent = output.resolve().parent
     if not output.exists():
         return parent
@@ -185,22 +226,22 @@ def home_of_staging(output: Path) -> Path:
     return parent if beside else output
 
 
-def _make_folder(folder: Path) -> list[Path]:
-    """Make `folder` and its parents; what was made, innermost first."""
+def _create_folder(folder: Path) -> list[Path]:
+    """Create `folder` and its parents; return those that were missing, innermost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
 
 
 def _new_folders(output: Path, files: Sequence[str]) -> list[Path]:
-    """The folders that publishing `files` will make, the innermost first."""
-    wanted = {parent for file in files for parent in (output / file).parents}
-    missing = {each for each in wanted if output in each.parents and not each.exists()}
+    """Folders that must be created for `files`, innermost first."""
+    parents = {parent for file in files for parent in (output / file).parents}
+    missing = {each for each in parents if output in each.parents and not each.exists()}
     return sorted(missing, key=lambda each: -len(each.parts))
 
 
 def _remove_empty(folder: Path, top: Path) -> None:
-    """Remove `folder` and its parents below `top` as far as they are empty."""
+    """Delete `folder` and its parents below `top` while they are empty."""
     while folder != top and top in folder.parents:
         try:
             folder.rmdir()
@@ -210,7 +251,7 @@ def _remove_empty(folder: Path, top: Path) -> None:
 
 
 def _sync_folders(output: Path, files: Sequence[str]) -> None:
-    """Make the renames durable; a system that cannot sync a folder does so by itself."""
+    """Make the renames durable where the file system can sync folders."""
     for folder in {(output / file).parent for file in files}:
         with suppress(OSError):
             handle = os.open(folder, os.O_RDONLY)
@@ -222,10 +263,17 @@ def _sync_folders(output: Path, files: Sequence[str]) -> None:
 
 def _as_output_error(error: OSError, output: Path) -> OutputError:
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    place = error.filename if isinstance(error.filename, str) else output
+    path = error.filename if isinstance(error.filename, str) else output
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        place = output
+        path = output
     return OutputError(
-        f"cannot write the report to {place}: {reason}",
+        f"cannot write the report to {path}: {reason}",
         hint=_HINTS.get(error.errno or 0, "choose another folder with --output"),
+    )
+
+
+def _not_writable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write to {str(folder)!r}: {(error.strerror or str(error)).lower()}",
+        hint="choose another folder with --output",
     )

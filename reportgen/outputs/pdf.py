@@ -1,7 +1,6 @@
-"""A page for paper as a PDF: laid out by WeasyPrint in a process of its own.
+"""Make a PDF of the print page with WeasyPrint, in a child process with a time limit.
 
-The child keeps the parent small, and a layout that never ends is stopped.
-The child is `reportgen.outputs.weasyprint_process`.
+The child is `reportgen.outputs.weasyprint_process`; it frees its memory when it ends.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ _SECONDS = 300
 
 
 def make_pdf(page: str, root: Path, *, seconds: float = _SECONDS) -> bytes:
-    """The PDF of `page`, with the tiles below `root` in the places that it leaves for them.
+    """The PDF of the HTML `page`, with the graph tiles (PDF files in `root`) placed on it.
 
     Raises:
-        OutputError: the layout took longer than `seconds`, or the system killed it.
-        RuntimeError: the layout failed or warned; that is a bug of ours.
+        OutputError: the layout exceeded `seconds`, or was killed.
+        RuntimeError: the layout failed or warned, which is a bug in reportgen.
     """
     with tempfile.TemporaryDirectory(prefix="reportgen-pdf-") as scratch:
         source, target = Path(scratch) / "page.html", Path(scratch) / "report.pdf"
@@ -33,15 +32,15 @@ def make_pdf(page: str, root: Path, *, seconds: float = _SECONDS) -> bytes:
             done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:
             raise OutputError(
-                f"the PDF was not laid out within {seconds:.0f} s",
-                hint="leave it out with --format html,json,md, or report on fewer models at once",
+                f"the PDF layout exceeded the time limit of {seconds:.0f} s",
+                hint="omit it with --format html,json,md, or build a report of fewer models",
             ) from error
         if done.returncode == -signal.SIGKILL:
             raise OutputError(
-                "the PDF layout was killed (SIGKILL), as the system does when memory runs out",
-                hint="leave it out with --format html,json,md, or report on fewer models at once",
+                "the PDF layout was killed (SIGKILL), probably because memory ran out",
+                hint="omit it with --format html,json,md, or build a report of fewer models",
             )
         if done.returncode != 0 or not target.exists():
             last = done.stderr.decode(errors="replace").strip()[-4000:]
-            raise RuntimeError(f"the PDF could not be laid out (status {done.returncode}):\n{last}")
+            raise RuntimeError(f"the PDF layout failed (status {done.returncode}):\n{last}")
         return target.read_bytes()

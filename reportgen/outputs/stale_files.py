@@ -1,4 +1,4 @@
-"""What a report written earlier left in the folder: files that the report of today has not."""
+"""Files of the previous report that the new report does not have."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 from reportgen.report import Report
 
 _PAGE = "index.html"
-_OWN = (_PAGE, "layers.csv", "summary.txt", "model.onnx", "model.onnx.data", "live.js")
-_DRAWINGS = ("svg",)
+_MODEL_FILES = (_PAGE, "layers.csv", "summary.txt", "model.onnx", "model.onnx.data", "live.js")
 
 
 def stale_files(output: Path, report: Report) -> tuple[str, ...]:
-    """Files below `output` of models that its `report.json` names and `report` may not have.
+    """Files to delete in `output`, relative to it, unless `report` writes them again.
 
-    Of a model that is gone, all; of one that stays, all but its page, which is written only where
-    its format is asked for: a `model.onnx` beside a report that says its export failed is a trap.
-    Those that `report` writes anew are among them. Only files that reportgen itself writes are
-    meant; a file of another name is left alone.
+    For each model in the previous `report.json`: all files if the model was removed, otherwise all
+    except its page, which is kept if the html format is not requested. A `model.onnx` must not
+    stay beside a report whose export failed. Only file names that reportgen writes are listed.
     """
     names = {model.name for model in report.models}
     return tuple(
@@ -31,16 +29,16 @@ def stale_files(output: Path, report: Report) -> tuple[str, ...]:
 
 
 def _models_of(path: Path) -> list[str]:
-    """The names in a `report.json`; none where it is missing, foreign or broken."""
+    """Model names in a `report.json`; empty if the file is missing or invalid."""
     try:
         data: Any = json.loads(path.read_bytes())
         names = [model["name"] for model in data["models"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
-    return [name for name in names if isinstance(name, str) and _is_plain(name)]
+    return [name for name in names if isinstance(name, str) and _is_folder_name(name)]
 
 
-def _is_plain(name: str) -> bool:
+def _is_folder_name(name: str) -> bool:
     return bool(name) and name not in {".", ".."} and not set(name) & set("/\\\0")
 
 
@@ -48,7 +46,7 @@ def _files_of(output: Path, name: str) -> list[str]:
     home = output / "models" / name
     if home.is_symlink() or not home.is_dir():
         return []
-    own = [home / file for file in _OWN if (home / file).is_file()]
-    drawings = [path for kind in _DRAWINGS for path in sorted((home / "graphs").glob(f"*.{kind}"))]
+    files = [home / file for file in _MODEL_FILES if (home / file).is_file()]
+    drawings = sorted((home / "graphs").glob("*.svg"))
     training = [path for path in sorted((home / "training").rglob("*")) if path.is_file()]
-    return [path.relative_to(output).as_posix() for path in (*own, *drawings, *training)]
+    return [path.relative_to(output).as_posix() for path in (*files, *drawings, *training)]

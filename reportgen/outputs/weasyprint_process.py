@@ -1,4 +1,4 @@
-"""The child that lays a PDF out: `python -m reportgen.outputs.weasyprint_process PAGE ROOT PDF`."""
+"""PDF layout: `python -m reportgen.outputs.weasyprint_process PAGE ROOT PDF`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _POINTS_PER_PIXEL = 0.75
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spot:
-    """Where a tile goes: a page and a rectangle in points, measured from the lower left."""
+class TilePlace:
+    """Page and rectangle of a graph tile, in points from the lower left corner."""
 
     page: int
     file: str
@@ -32,8 +32,8 @@ class Spot:
     top: float
 
 
-class _Refusing(URLFetcher):  # type: ignore[misc]
-    """Gives out what a page carries in itself, and remembers whatever else was asked for."""
+class _DataUrlFetcher(URLFetcher):  # type: ignore[misc]
+    """Fetches data URLs only and records all other URLs."""
 
     def __init__(self) -> None:
         super().__init__(allowed_protocols=("data",))
@@ -45,8 +45,8 @@ class _Refusing(URLFetcher):  # type: ignore[misc]
         return super().fetch(url, headers)
 
 
-class _Kept(logging.Handler):
-    """Keeps what WeasyPrint complains of: each complaint is something missing on paper."""
+class _WarningRecorder(logging.Handler):
+    """Records WeasyPrint's warnings; each one means that something is missing in the PDF."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -57,32 +57,32 @@ class _Kept(logging.Handler):
 
 
 def layout(page: str, root: Path) -> bytes:
-    """The PDF of `page`, its tiles placed; equal input gives equal bytes.
+    """The PDF of `page` with all tiles placed; equal input gives equal bytes.
 
     Raises:
-        RuntimeError: WeasyPrint warned, or the page asked for something outside itself.
+        RuntimeError: WeasyPrint warned, or the page refers to an external URL.
     """
-    kept, fetcher = _Kept(), _Refusing()
+    recorder, fetcher = _WarningRecorder(), _DataUrlFetcher()
     logger = logging.getLogger("weasyprint")
-    logger.handlers[:] = [kept]
+    logger.handlers[:] = [recorder]
     logger.setLevel(logging.WARNING)
     document = weasyprint.HTML(string=page, url_fetcher=fetcher).render()
     identifier = hashlib.sha256(page.encode()).digest()[:16]
     bare = document.write_pdf(pdf_tags=True, pdf_identifier=identifier)
-    complaints = [*kept.lines, *(f"refused: {url[:200]}" for url in fetcher.refused)]
-    if complaints:
-        raise RuntimeError("\n".join(complaints))
-    return _with_tiles(bare, spots(document), root)
+    warnings = [*recorder.lines, *(f"refused: {url[:200]}" for url in fetcher.refused)]
+    if warnings:
+        raise RuntimeError("\n".join(warnings))
+    return _with_tiles(bare, tile_places(document), root)
 
 
-def spots(document: Any) -> list[Spot]:
-    """The places that a laid-out page leaves for tiles."""
+def tile_places(document: Any) -> list[TilePlace]:
+    """The places of all tiles in a rendered document."""
     found = []
     for number, page in enumerate(document.pages):
         for name, (left, top, right, bottom) in page.anchors.items():
             if name.startswith(TILE):
                 found.append(
-                    Spot(
+                    TilePlace(
                         page=number,
                         file=unquote(name.removeprefix(TILE)),
                         left=left * _POINTS_PER_PIXEL,
@@ -94,12 +94,12 @@ def spots(document: Any) -> list[Spot]:
     return found
 
 
-def _with_tiles(bare: bytes, places: list[Spot], root: Path) -> bytes:
+def _with_tiles(bare: bytes, places: list[TilePlace], root: Path) -> bytes:
     target = io.BytesIO()
     with pikepdf.open(io.BytesIO(bare)) as pdf:
-        for number, spot in enumerate(places):
-            with pikepdf.open(root / spot.file) as tile:
-                _place(pdf, spot, tile.pages[0], pikepdf.Name(f"/Tile{number}"))
+        for number, place in enumerate(places):
+            with pikepdf.open(root / place.file) as tile:
+                _place(pdf, place, tile.pages[0], pikepdf.Name(f"/Tile{number}"))
         pdf.save(
             target,
             deterministic_id=True,
@@ -109,11 +109,11 @@ def _with_tiles(bare: bytes, places: list[Spot], root: Path) -> bytes:
     return target.getvalue()
 
 
-def _place(pdf: pikepdf.Pdf, spot: Spot, tile: pikepdf.Page, name: pikepdf.Name) -> None:
-    """Draw `tile` into its spot. `Page.add_overlay` does the same under a random name."""
+def _place(pdf: pikepdf.Pdf, place: TilePlace, tile: pikepdf.Page, name: pikepdf.Name) -> None:
+    """Draw `tile` into its place; `Page.add_overlay` would use a random resource name."""
     page, box = (
-        pdf.pages[spot.page],
-        pikepdf.Rectangle(spot.left, spot.bottom, spot.right, spot.top),
+        pdf.pages[place.page],
+        pikepdf.Rectangle(place.left, place.bottom, place.right, place.top),
     )
     form = pdf.copy_foreign(tile.as_form_xobject())
     page.add_resource(form, pikepdf.Name.XObject, name)
@@ -125,7 +125,7 @@ def _place(pdf: pikepdf.Pdf, spot: Spot, tile: pikepdf.Page, name: pikepdf.Name)
 
 
 def main(page: str, root: str, target: str) -> None:
-    """Read the page, write the PDF."""
+    """Read the page and write the PDF."""
     Path(target).write_bytes(layout(Path(page).read_text(encoding="utf-8"), Path(root)))
 
 

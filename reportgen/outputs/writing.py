@@ -1,8 +1,9 @@
-"""Which files a report consists of, and who makes each."""
+"""The files of a report, and how each is made."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from reportgen.errors import OutputError
@@ -14,13 +15,13 @@ from reportgen.render import OTHER_FILES, render_index, render_model, render_pri
 from reportgen.report import ModelReport, Report
 from reportgen.sections import SECTIONS
 
-FORMATS = frozenset({"html", "pdf", "json", "md"})
-"""What a report can be written as; `report.json` is always written."""
+FORMATS = ("html", "pdf", "json", "md")
+"""Output formats; `report.json` is always written."""
 
 LIVE_SCRIPT = "live.js"
-"""What an open page reads again and again while its report is watched."""
+"""An open page polls this script to detect updates during `reportgen watch`."""
 
-_RECORD = "report.json"  # what the folder holds: the next build reads it
+_REPORT_JSON = "report.json"  # the next build reads it to find stale files
 
 
 def write_report(
@@ -28,42 +29,42 @@ def write_report(
     json_text: str,
     work: Path,
     output: Path,
-    formats: frozenset[str] = FORMATS,
+    formats: Collection[str] = FORMATS,
     *,
     live: str | None = None,
 ) -> tuple[Path, ...]:
     """Write `report` into the folder `output` and return the files written, `report.json` last.
 
-    Everything is built in a hidden folder beside `output` first; only when all of it is on the
-    disk are the files renamed into place. A failure or Ctrl-C before that leaves the previous
-    report as it was. What the previous report wrote of its models and this one has not (models
-    that are gone, an ONNX file whose export now fails) is removed; nothing else is touched.
+    All files are first written to a hidden temporary folder, then renamed into place. If anything
+    fails, or on Ctrl-C, the previous report is not modified. Files that the previous report wrote
+    for its models and this one does not have (removed models, `model.onnx` of an export that now
+    fails) are deleted; other files in the folder are kept.
 
     Args:
         report: the report.
-        json_text: the text of `report.json`.
-        work: the folder that holds `models/<name>/…`, the files that sections wrote.
-        output: the folder to write to; made if it is not there.
-        formats: some of `FORMATS`.
-        live: for pages that reload themselves when they change: differs in every call, and is
-            "" in the last one; None for pages that do not.
+        json_text: the content of `report.json`.
+        work: the folder with the files that sections wrote, in `models/<name>/`.
+        output: the folder of the report; created if missing.
+        formats: any of `FORMATS`.
+        live: a value that changes with each call, for pages that reload themselves when it
+            changes; "" in the last call; None for pages that do not reload.
 
     Raises:
-        OutputError: the folder cannot be written, the disk is full, or two models share a name.
+        OutputError: the folder is not writable, the disk is full, or two model names collide.
     """
     _check_names(report.models)
     with staging(output) as stage:
-        _build(report, work, stage, formats, live)
-        stage.write(_RECORD, json_text.encode())
+        _write_files(report, work, stage, formats, live)
+        stage.write(_REPORT_JSON, json_text.encode())
         return stage.publish(stale=stale_files(output, report))
 
 
-def _build(
-    report: Report, work: Path, stage: Staging, formats: frozenset[str], live: str | None
+def _write_files(
+    report: Report, work: Path, stage: Staging, formats: Collection[str], live: str | None
 ) -> None:
     if "html" in formats:
         others = [
-            file for file in OTHER_FILES if file == _RECORD or Path(file).suffix[1:] in formats
+            file for file in OTHER_FILES if file == _REPORT_JSON or Path(file).suffix[1:] in formats
         ]
         stage.write("index.html", render_index(report, others).encode())
     for model in report.models:
@@ -74,7 +75,7 @@ def _build(
                 text = f"reportgenLive({json.dumps(live)});\n"
                 stage.write(f"models/{model.name}/{LIVE_SCRIPT}", text.encode())
         for file in published_files(model):
-            stage.adopt(work / "models" / model.name / file, f"models/{model.name}/{file}")
+            stage.add(work / "models" / model.name / file, f"models/{model.name}/{file}")
     if "md" in formats:
         stage.write("summary.md", render_summary(report).encode())
     if "pdf" in formats:
@@ -82,7 +83,7 @@ def _build(
 
 
 def published_files(model: ModelReport) -> tuple[str, ...]:
-    """The files that the results of `model` name, relative to its folder."""
+    """Files that the sections of `model` wrote, relative to the folder of the model."""
     files_of = {section.name: section.files for section in SECTIONS}
     return tuple(
         file
@@ -93,17 +94,17 @@ def published_files(model: ModelReport) -> tuple[str, ...]:
 
 
 def _check_names(models: tuple[ModelReport, ...]) -> None:
-    """Two names that a case-insensitive disk takes for one would overwrite each other."""
+    """Names that differ only in case are one folder on case-insensitive file systems."""
     seen: dict[str, str] = {}
     for model in models:
         if model.name in {"", ".", ".."} or any(char in model.name for char in "/\\\0"):
             raise OutputError(
-                f"model name {model.name!r} cannot be a folder's name",
+                f"model name {model.name!r} is not a valid folder name",
                 hint="choose a name without slashes",
             )
         other = seen.setdefault(model.name.casefold(), model.name)
         if other is not model.name:
             raise OutputError(
-                f"models {other!r} and {model.name!r} would share one folder",
-                hint="choose names that differ in more than upper and lower case",
+                f"models {other!r} and {model.name!r} would be written to the same folder",
+                hint="choose names that differ in more than case",
             )

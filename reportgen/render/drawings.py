@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,16 @@ from xml.etree import ElementTree
 
 import pikepdf
 from markupsafe import Markup
+
+from reportgen.charts.svg import bare, inline
+
+_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".svg": "image/svg+xml",
+}
 
 TILE = "tile:"
 """An element's id that starts so is the place of a tile; the rest is its quoted file name."""
@@ -125,3 +136,15 @@ def _prefixed(name: str, prefix: str) -> str:
 
 def _name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def plot_svg(folder: Path, file: str, *, on_paper: bool) -> Markup:
+    """The plot in `file` as markup; for paper without the data that is embedded in it."""
+    svg = inline((folder / file).read_text(encoding="utf-8"))
+    return bare(svg) if on_paper else svg
+
+
+def data_uri(folder: Path, file: str) -> str:
+    """The picture in `file` as a `data:` URI."""
+    content = base64.b64encode((folder / file).read_bytes()).decode()
+    return f"data:{_TYPES[Path(file).suffix]};base64,{content}"

@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reportgen import units
-from reportgen.render import figures, filters, overview, training
-from reportgen.render.drawings import Place, inline_svg, place
+from reportgen.render import figures, filters, overview
+from reportgen.render.drawings import Place, data_uri, inline_svg, place, plot_svg
 from reportgen.render.fonts import drawable
 from reportgen.render.text import drawn, markdown, shortened
 from reportgen.report import failures
@@ -59,9 +59,9 @@ def of_model(environment: Environment, root: Path, name: str) -> Environment:
     own.filters = {
         **environment.filters,
         "drawing": partial(_drawing, root / "models" / name),
-        "data_uri": partial(training.data_uri, root / "models" / name),
+        "data_uri": partial(data_uri, root / "models" / name),
         "plot_svg": partial(
-            training.plot_svg,
+            plot_svg,
             root / "models" / name,
             on_paper=bool(environment.globals["on_paper"]),
         ),
@@ -106,7 +106,6 @@ def _filters() -> Filters:
         "failures": failures,
         **filters.FILTERS,
         **figures.FILTERS,
-        **training.WORDS,
         **{name: f for section in SECTIONS for name, f in section.filters.items()},
     }
 

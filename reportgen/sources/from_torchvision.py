@@ -34,6 +34,7 @@ def torchvision_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
                 hint="save the weights to a file and set 'weights' to its path",
             )
     builder = models.get_model_builder(source.target)
+    # segmentation and detection models download backbone weights by default
     offline = {n: None for n in _PRETRAINED[:2] if n in inspect.signature(builder).parameters}
 
     def make() -> object:

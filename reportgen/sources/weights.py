@@ -14,6 +14,7 @@ from reportgen.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# keys under which training scripts store the state dict in a checkpoint
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _LISTED = 5
 _PICKLE, _ZIP = b"\x80", b"PK"  # first bytes of torch.save files, before and since torch 1.6

@@ -1,13 +1,13 @@
-"""Where a context runs: a process of its own for every model, so that nothing it does costs more.
+"""One child process per model, with limits on time and memory for each section.
 
-The parent keeps the clock: every section has a time and a memory limit. A section that crashes,
-hangs, is killed or runs out of memory is recorded as failed, and a fresh process goes on with the
-sections after it. What comes back is accepted only as a whole file that names its section.
+If a section crashes, hangs, is killed or runs out of memory, it is recorded as failed and a new
+process continues with the next section. The result of a section is read from a file that the child
+writes completely or not at all.
 """
 
 from __future__ import annotations
 
-from reportgen.workers.job import Job, Progress, Step
+from reportgen.workers.job import Job, ProgressCallback, SectionEvent
 from reportgen.workers.pool import ModelOutcomes, analyze_all
 
-__all__ = ["Job", "ModelOutcomes", "Progress", "Step", "analyze_all"]
+__all__ = ["Job", "ModelOutcomes", "ProgressCallback", "SectionEvent", "analyze_all"]

@@ -1,4 +1,4 @@
-"""The child's side: load one model, analyze it section by section, leave a file for each.
+"""The child process: load one model, analyze its sections, write one file per section.
 
 Run as `python -m reportgen.workers.child EVENTS_FD PARENT_PID` with the job on standard input.
 """
@@ -22,7 +22,7 @@ from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection, outcome_adapter
 from reportgen.units import format_bytes
 from reportgen.workers.job import Job, Message
-from reportgen.workers.limits import die_with, limit_memory
+from reportgen.workers.limits import exit_with_parent, limit_memory
 
 if TYPE_CHECKING:
     from reportgen.context import ModelContext
@@ -35,42 +35,42 @@ class Reporter:
         self._descriptor = descriptor
         self._process = os.getpid()
 
-    def tell(self, message: Message) -> None:
-        """Send `message` whole; the parent has nobody else to hear."""
-        self.end_if_forked()
+    def send(self, message: Message) -> None:
+        """Write `message` to the pipe in one call."""
+        self.exit_if_forked()
         os.write(self._descriptor, message.model_dump_json().encode() + b"\n")
 
-    def end_if_forked(self) -> None:
-        """End a copy of this process that a model made with `os.fork` and let run on."""
+    def exit_if_forked(self) -> None:
+        """Exit if this is a copy of the process that the model created with `os.fork`."""
         if os.getpid() != self._process:
             os._exit(0)
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Tell the parent when the section begins, and when it has ended how long it took."""
-        self.tell(Message(kind="begin", section=name))
+        """Send a message when the section begins, and one with its duration when it ends."""
+        self.send(Message(kind="begin", section=name))
         start = time.monotonic()
         yield
-        self.tell(Message(kind="end", section=name, seconds=time.monotonic() - start))
+        self.send(Message(kind="end", section=name, seconds=time.monotonic() - start))
 
 
 def main() -> int:
-    """Examine the job on standard input; the exit status only says whether it came to an end."""
+    """Analyze the job on standard input; return 0 also if the model cannot be loaded."""
     events, parent = int(sys.argv[1]), int(sys.argv[2])
     job = Job.model_validate_json(sys.stdin.buffer.read())
-    die_with(parent)
+    exit_with_parent(parent)
     limit_memory(job.memory_bytes)
     reporter = Reporter(events)
     try:
         analyze(job, reporter)
     except ReportgenError as error:
         hint = _memory_hint(job) if is_out_of_memory(error) else error.hint
-        reporter.tell(Message(kind="model_error", message=error.message[:1500], hint=hint[:500]))
+        reporter.send(Message(kind="model_error", message=error.message[:1500], hint=hint[:500]))
     return 0
 
 
 def _memory_hint(job: Job) -> str:
-    """What to do where loading ran out of memory: under plain python it may well succeed."""
+    """The hint if loading ran out of memory, which may succeed without the limit."""
     return (
         f"the limit was {format_bytes(job.memory_bytes)}; raise limits.memory in the manifest, "
         "or analyze fewer models at once with --jobs 1"
@@ -81,23 +81,23 @@ def analyze(job: Job, reporter: Reporter) -> None:
     """Load the model, then analyze and save every section of `job`.
 
     Raises:
-        ModelError: the model or its inputs cannot be made.
+        ModelError: the model or its inputs cannot be created.
     """
     context = load_context(job)
     job.outcomes.mkdir(parents=True, exist_ok=True)
-    with model_state_preserved(context):
+    with _preserve_state(context):
         for section in SECTIONS:
             if section.name in job.sections:
                 with reporter.section(section.name):
                     outcome = outcome_of(section, context)
-                    reporter.end_if_forked()
+                    reporter.exit_if_forked()
                     save(job, section, outcome)
 
 
-def model_state_preserved(context: Any) -> AbstractContextManager[Any]:
-    """Preserves the model of `context`, if it has one, at the cost of one copy of its weights.
+def _preserve_state(context: Any) -> AbstractContextManager[Any]:
+    """`preserve_model_state` for all sections, if `context` has a model.
 
-    The blocks around single sections then compare with this copy and make none of their own.
+    It copies the weights once; the blocks around single sections compare with this copy.
     """
     model = getattr(context, "model", None)
     if model is None:
@@ -108,10 +108,10 @@ def model_state_preserved(context: Any) -> AbstractContextManager[Any]:
 
 
 def load_context(job: Job) -> Any:
-    """The context of `job`, its model or file loaded and its inputs known to be makeable."""
+    """The context of `job`, with its model or file loaded and its inputs created once."""
     chosen = [section for section in SECTIONS if section.name in job.sections]
     if not any(section.uses_model for section in chosen):
-        return logs_without_model(job)
+        return load_log_context(job)
     if job.spec.source.kind == "onnx":
         return load_onnx_file_context(job)
     import torch
@@ -136,9 +136,9 @@ def load_context(job: Job) -> Any:
 
 
 def with_lazy_layers_materialized(context: ModelContext) -> ModelContext:
-    """`context`, its lazy layers given their sizes by a pass on the example inputs.
+    """`context` with lazy layers materialized by a forward pass on the example inputs.
 
-    Where that pass fails they sleep on, and the sections say so of the model.
+    If that pass fails, the layers stay lazy and the sections report the error.
     """
     from reportgen.fake_model import materialize_lazy
 
@@ -146,18 +146,18 @@ def with_lazy_layers_materialized(context: ModelContext) -> ModelContext:
         examples = context.examples(batch)
         return examples.args, examples.kwargs
 
-    with contextlib.suppress(Exception):  # the model's own
+    with contextlib.suppress(Exception):  # forward may raise anything
         model = materialize_lazy(
             context.model, lambda: arguments(1), lambda: arguments(context.batch)
         )
         if model is not context.model:
-            note = "lazy layers took their sizes from a pass on the example inputs"
+            note = "lazy layers were materialized by a forward pass on the example inputs"
             return replace(context, model=model, source_notes=(*context.source_notes, note))
     return context
 
 
-def logs_without_model(job: Job) -> Any:
-    """The context of sections that need no model, which is not loaded then; needs no torch."""
+def load_log_context(job: Job) -> Any:
+    """The context of sections that read logs only; does not load the model or import torch."""
     from reportgen.context import Context
 
     return Context(spec=job.spec, targets=job.targets, folder=job.folder, timings=job.timings)
@@ -179,7 +179,9 @@ def load_onnx_file_context(job: Job) -> Any:
         targets=job.targets,
         folder=job.folder,
         timings=job.timings,
-        source_notes=("an ONNX file without a PyTorch module: parameters are what it stores",),
+        source_notes=(
+            "ONNX file without a PyTorch module: parameters are its stored initializers",
+        ),
         file=OnnxFile(path=path, dynamic=(), strategy="", warnings=()),
         inputs=inputs_of(model),
     )
@@ -188,29 +190,29 @@ def load_onnx_file_context(job: Job) -> Any:
 
 
 def outcome_of(section: AnySection, context: Any) -> Done[Any] | Skipped | Failed:
-    """The outcome of `section`; the state of the model is restored after it."""
+    """The outcome of `section`; the state of the model is restored afterwards."""
     try:
-        result = examined(section, context)
+        result = run_section(section, context)
     except SectionError as section_error:
-        # the section speaks of the model; what the machine ran out of is not the model's fault
+        # the section's message blames the model; memory depends on the limit instead
         return (
-            failed_because(section_error)
+            failed_with(section_error)
             if is_out_of_memory(section_error)
             else as_failed(section_error)
         )
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return failed_because(error)
+        return failed_with(error)
     return result if isinstance(result, Skipped) else Done(result=result)
 
 
-def examined(section: AnySection, context: Any) -> Any:
-    """The section's result, or why it does not apply."""
+def run_section(section: AnySection, context: Any) -> Any:
+    """The result of `section`, or `Skipped` if it does not apply."""
     from reportgen.context import ModelContext, OnnxFileContext
 
     if not isinstance(context, ModelContext | OnnxFileContext):
-        assert section.analyze_logs is not None  # `sections_of` leaves out the others
+        assert section.analyze_logs is not None  # see pipeline.applicable_sections
         return section.analyze_logs(context)
     if isinstance(context, ModelContext):
         if not section.uses_model:
@@ -220,32 +222,32 @@ def examined(section: AnySection, context: Any) -> Any:
         with preserve_model_state(context.model):
             return section.analyze(context)
     if section.analyze_file is None:
-        return Skipped(reason="the source is an ONNX file, which holds no PyTorch module")
+        return Skipped(reason="the source is an ONNX file without a PyTorch module")
     return section.analyze_file(context)
 
 
-def failed_because(error: BaseException) -> Failed:
-    """`error` as a failed section of one line and a hint."""
+def failed_with(error: BaseException) -> Failed:
+    """The outcome of a section that raised `error`."""
     if is_out_of_memory(error):
         return Failed(
             error="ran out of memory" + (f": {one_line(error)}" if str(error).strip() else ""),
-            hint="raise limits.memory in the manifest, or lower the model's batch",
+            hint="raise limits.memory in the manifest, or reduce the model's batch",
         )
     place = user_frame(error)
     return Failed(
         error=f"{type(error).__name__}: {one_line(error)}" + (f" ({place})" if place else ""),
-        hint="run the model's forward with the manifest's inputs by hand to see the whole story"
+        hint="call the model in Python with the inputs of the manifest for a full traceback"
         if place
         else "",
     )
 
 
 def save(job: Job, section: AnySection, outcome: Done[Any] | Skipped | Failed) -> None:
-    """Leave the outcome as `<section>.json`, whole or not at all."""
-    whole = job.outcomes / f"{section.name}.json"
-    part = whole.with_suffix(".part")
+    """Write the outcome to `<section>.json`, completely or not at all."""
+    target = job.outcomes / f"{section.name}.json"
+    part = target.with_suffix(".part")
     part.write_bytes(outcome_adapter(section).dump_json(outcome))
-    part.replace(whole)
+    part.replace(target)
 
 
 if __name__ == "__main__":

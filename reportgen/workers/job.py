@@ -1,4 +1,4 @@
-"""What parent and child tell each other: the job on the way in, progress on the way out."""
+"""Messages between parent and child process: the job in, progress out."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from reportgen.manifest import ModelSpec, Target
 
 
 class Job(BaseModel):
-    """One model to analyze, complete: a child needs nothing else.
+    """One model to analyze, and all that a child process requires for it.
 
     Attributes:
         sections: names of the sections to analyze, in reading order.
-        folder: where the files of this model's report go.
+        folder: the folder of this model's files.
         seconds: wall-clock limit of each section, and of loading the model.
-        memory_bytes: limit of the child's own memory; None for the default share of the machine.
-        threads: how many threads the child may compute with.
-        timings: whether figures of a clock are wanted.
+        memory_bytes: limit on the private memory of the child.
+        threads: number of compute threads of the child.
+        timings: whether to measure times.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,12 +37,12 @@ class Job(BaseModel):
 
     @property
     def outcomes(self) -> Path:
-        """Where the child leaves one file per finished section."""
+        """The folder that has one file per finished section."""
         return self.folder / ".outcomes"
 
 
-class Step(StrEnum):
-    """What happened to a section."""
+class SectionEvent(StrEnum):
+    """Start of a section, or its outcome."""
 
     STARTED = "started"
     DONE = "done"
@@ -50,12 +50,12 @@ class Step(StrEnum):
     FAILED = "failed"
 
 
-Progress = Callable[[str, str, Step, float], None]
-"""Called with model, section, step and seconds since the build began."""
+ProgressCallback = Callable[[str, str, SectionEvent, float], None]
+"""Called with model, section, event and seconds since the start of the build."""
 
 
 class Message(BaseModel):
-    """One line from the child: it begins to load, or a section begins or ends, or it gives up."""
+    """One line from the child: a section begins or ends, or the model cannot be loaded."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""The leash of a child process: its memory, its lifetime, its place in the queue of victims."""
+"""Limits on a child process: memory, lifetime, priority for the out-of-memory killer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def memory_of_machine() -> int:
-    """Physical memory in bytes, or the container's limit where that is lower."""
+def machine_memory() -> int:
+    """Physical memory in bytes, or the container's limit if that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [total]
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
@@ -24,10 +24,10 @@ def memory_of_machine() -> int:
 
 
 def limit_memory(limit_bytes: int) -> None:
-    """Let allocations beyond `limit_bytes` of private memory fail in this process.
+    """Make allocations fail in this process once it has `limit_bytes` of private memory.
 
-    RLIMIT_DATA counts private writable memory only, so the gigabytes of mapped CUDA libraries do
-    not count. macOS does not enforce it; there the machine's own limit is all there is.
+    RLIMIT_DATA counts private writable memory only, not the gigabytes of mapped CUDA libraries.
+    macOS does not enforce it.
     """
     with contextlib.suppress(ValueError, OSError):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -36,12 +36,12 @@ def limit_memory(limit_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, hard))
 
 
-def die_with(parent: int) -> None:
-    """Die when process `parent` dies, and before it when memory runs out (Linux)."""
+def exit_with_parent(parent: int) -> None:
+    """Linux: end when process `parent` ends, and be killed before it if memory runs out."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("900")
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # it ended before prctl took effect
         os._exit(1)

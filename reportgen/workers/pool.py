@@ -1,4 +1,4 @@
-"""The parent's side: children are started, watched, stopped, and their sections collected."""
+"""The parent process: start and stop children, enforce time limits, collect outcomes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import outcome_adapter
 from reportgen.units import format_bytes, format_seconds
-from reportgen.workers.job import Job, Message, Progress, Step
+from reportgen.workers.job import Job, Message, ProgressCallback, SectionEvent
 
 _POLL_SECONDS = 0.1
 _LOADING = ""
-# runpy warns that our package imports the child too; that would be its last words in a crash
+# runpy warns that the package imports the child too; a crash would report this as its last output
 _CHILD = (sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "reportgen.workers.child")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelOutcomes:
-    """One model's sections in reading order, and how many seconds each took."""
+    """The outcomes of one model in section order, and the seconds of each section."""
 
     name: str
     sections: tuple[SectionOutcome, ...]
@@ -39,46 +39,46 @@ class ModelOutcomes:
 
 
 def analyze_all(
-    jobs: Sequence[Job], *, parallel: int, progress: Progress
+    jobs: Sequence[Job], *, parallel: int, progress: ProgressCallback
 ) -> tuple[ModelOutcomes, ...]:
-    """Examine every job, at most `parallel` at once; the result is in the order of `jobs`.
+    """Analyze all jobs, at most `parallel` at once; the result is in the order of `jobs`.
 
-    Whatever ends this function, also an interrupt, ends every child and its whole process group.
+    All children and their process groups are killed on return, on errors and on Ctrl-C.
 
     Raises:
-        ModelError: a model cannot be loaded; the others are stopped.
+        ModelError: a model cannot be loaded; all other jobs are stopped.
     """
     start = time.monotonic()
-    waiting = [_Study(job=job, progress=progress, start=start) for job in jobs]
-    everyone, running = tuple(waiting), list[_Study]()
+    runs = tuple(_ModelRun(job=job, progress=progress, start=start) for job in jobs)
+    waiting, running = list(runs), list[_ModelRun]()
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
                 running.append(waiting.pop(0))
                 running[-1].launch()
-            _wait_for_news(running)
-            for context in running:
-                context.look_after()
-            running = [context for context in running if not context.finished]
+            _wait_for_messages(running)
+            for run in running:
+                run.update()
+            running = [run for run in running if not run.finished]
     finally:
-        for context in everyone:
-            context.stop()
-    return tuple(context.examined() for context in everyone)
+        for run in runs:
+            run.stop()
+    return tuple(run.collected() for run in runs)
 
 
-def _wait_for_news(running: Iterable[_Study]) -> None:
+def _wait_for_messages(running: Iterable[_ModelRun]) -> None:
     with selectors.DefaultSelector() as selector:
-        for context in running:
-            context.register(selector)
+        for run in running:
+            run.register(selector)
         selector.select(_POLL_SECONDS)
 
 
 @dataclass(kw_only=True, slots=True)
-class _Study:
-    """One model on its way through one child, or through several when sections fail hard."""
+class _ModelRun:
+    """The analysis of one model by one child, or by several if sections crash."""
 
     job: Job
-    progress: Progress
+    progress: ProgressCallback
     start: float
     outcomes: dict[str, Done[Any] | Skipped | Failed] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class _Study:
         return tuple(name for name in self.job.sections if name not in self.outcomes)
 
     def launch(self) -> None:
-        """Start a child with the sections that are still to be examined."""
+        """Start a child for the remaining sections."""
         self.job.folder.mkdir(parents=True, exist_ok=True)
         self._events, write_end = os.pipe()
         os.set_blocking(self._events, False)
@@ -117,28 +117,28 @@ class _Study:
 
     @property
     def log_file(self) -> Path:
-        """What the model prints goes here, not to the user's terminal."""
+        """Receives stdout and stderr of the model."""
         return self.job.folder / ".log"
 
     def register(self, selector: selectors.BaseSelector) -> None:
-        """Wake the parent when this child says something."""
+        """Add the pipe of this child to `selector`."""
         selector.register(self._events, selectors.EVENT_READ)
 
-    def look_after(self) -> None:
-        """Read what the child said; deal with its end and with its time limit."""
+    def update(self) -> None:
+        """Read messages; record a failure if the child ended early or exceeded its time."""
         assert self._child is not None
-        ended = self._child.poll() is not None  # before reading, so that last words are heard
+        ended = self._child.poll() is not None  # before reading, so that no message is missed
         self._read()
-        if not self.remaining:  # at once: a thread that the model left would keep its process alive
+        if not self.remaining:  # a thread of the model may keep its process alive
             self.stop()
             self.finished = True
         elif ended:
-            self._bury(_how_it_ended(self._child.returncode, self.job, self.section))
+            self._fail_section(_exit_failure(self._child.returncode, self.job, self.section))
         elif time.monotonic() - self.since > self.job.seconds:
-            self._bury(_took_too_long(self.job, self.section))
+            self._fail_section(_timeout_failure(self.job, self.section))
 
     def stop(self) -> None:
-        """Kill the child and everything it started."""
+        """Kill the child and its process group."""
         if self._child is None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -147,8 +147,8 @@ class _Study:
         os.close(self._events)
         self._child = None
 
-    def examined(self) -> ModelOutcomes:
-        """The sections in reading order."""
+    def collected(self) -> ModelOutcomes:
+        """All outcomes, in section order."""
         sections = [
             SectionOutcome(
                 name=section.name, title=section.title, outcome=self.outcomes[section.name]
@@ -166,61 +166,60 @@ class _Study:
                 self._unread += block
         *lines, self._unread = self._unread.split(b"\n")
         for line in lines:
-            self._hear(Message.model_validate_json(line))
+            self._handle(Message.model_validate_json(line))
 
-    def _hear(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         if message.kind == "model_error":
             raise ModelError(f"model {self.job.spec.name!r}: {message.message}", hint=message.hint)
         if message.kind == "begin":
             self.section, self.since = message.section, time.monotonic()
-            self._tell(Step.STARTED)
+            self._notify(SectionEvent.STARTED)
         else:
             self.seconds[message.section] = message.seconds
-            self._settle(message.section, self._collect(message.section))
+            self._record(message.section, self._load_outcome(message.section))
 
-    def _collect(self, section: str) -> Done[Any] | Skipped | Failed:
-        """The outcome a child left, accepted only when it is whole and of the right form."""
+    def _load_outcome(self, section: str) -> Done[Any] | Skipped | Failed:
+        """The outcome that the child wrote; `Failed` if the file is missing or invalid."""
         adapter = outcome_adapter(next(s for s in SECTIONS if s.name == section))
         try:
             return adapter.validate_json((self.job.outcomes / f"{section}.json").read_bytes())
         except (OSError, ValidationError):
-            return Failed(error="the section left no readable result", hint=self._last_words())
+            return Failed(error="the section wrote no valid result", hint=self._last_output())
 
-    def _bury(self, failed: Failed) -> None:
-        """The child is gone or must go: its section failed; go on with the ones after it."""
+    def _fail_section(self, failed: Failed) -> None:
+        """Stop the child, record its section as failed and continue with the next one."""
         self.stop()
         if self.remaining:
-            words = self._last_words()
-            failed = Failed(error=failed.error, hint=failed.hint or words)
+            failed = Failed(error=failed.error, hint=failed.hint or self._last_output())
             lost = self.remaining if self.section == _LOADING else (self.section,)
             for section in lost:
                 if section in self.remaining:
                     self.seconds[section] = time.monotonic() - self.since
-                    self._settle(section, failed)
+                    self._record(section, failed)
         if self.remaining:
             self.launch()
         else:
             self.finished = True
 
-    def _settle(self, section: str, outcome: Done[Any] | Skipped | Failed) -> None:
+    def _record(self, section: str, outcome: Done[Any] | Skipped | Failed) -> None:
         self.outcomes[section] = outcome
         self.section = section
-        self._tell(Step(outcome.status))
+        self._notify(SectionEvent(outcome.status))
 
-    def _tell(self, step: Step) -> None:
-        self.progress(self.job.spec.name, self.section, step, time.monotonic() - self.start)
+    def _notify(self, event: SectionEvent) -> None:
+        self.progress(self.job.spec.name, self.section, event, time.monotonic() - self.start)
 
-    def _last_words(self) -> str:
-        """The last line the child printed, if it printed any."""
+    def _last_output(self) -> str:
+        """The last line that the child printed; "" if there is none."""
         with contextlib.suppress(OSError):
             lines = self.log_file.read_text(errors="replace").strip().splitlines()
             if lines:
-                return f"the last line it printed was: {lines[-1].strip()[:200]}"
+                return f"last line of its output: {lines[-1].strip()[:200]}"
         return ""
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """The child's environment: no hub, no code from files, as many threads as it may use."""
+    """The environment of the child: offline, weights-only loading, limited threads."""
     return os.environ | {
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(job.threads),
@@ -230,27 +229,23 @@ def _environment(job: Job) -> dict[str, str]:
     }
 
 
-def _took_too_long(job: Job, section: str) -> Failed:
-    what = f"the section {section!r}" if section != _LOADING else "loading the model"
-    limit = format_seconds(job.seconds)
+def _timeout_failure(job: Job, section: str) -> Failed:
+    what = f"section {section!r}" if section != _LOADING else "loading the model"
     return Failed(
-        error=f"{what} took longer than its limit of {limit} and was stopped",
+        error=f"{what} exceeded the time limit of {format_seconds(job.seconds)} and was stopped",
         hint="raise limits.seconds in the manifest if the model needs more time",
     )
 
 
-def _how_it_ended(status: int, job: Job, section: str) -> Failed:
-    when = "" if section != _LOADING else "while the model was loaded, "
+def _exit_failure(status: int, job: Job, section: str) -> Failed:
+    when = "" if section != _LOADING else "while loading the model, "
     if status >= 0:
-        return Failed(
-            error=f"{when}the process ended by itself with status {status} before it was done"
-        )
+        return Failed(error=f"{when}the process exited early with status {status}")
     name = signal.Signals(-status).name
     if name == "SIGKILL":
         return Failed(
-            error=f"{when}the process was killed (SIGKILL), as the system does when memory "
-            "runs out",
-            hint=f"the limit was {format_bytes(job.memory_bytes)}; lower the model's batch, "
+            error=f"{when}the process was killed (SIGKILL), probably because memory ran out",
+            hint=f"the limit was {format_bytes(job.memory_bytes)}; reduce the model's batch, "
             "analyze fewer models at once with --jobs 1, or use a larger machine",
         )
     return Failed(error=f"{when}the process crashed with {name}")

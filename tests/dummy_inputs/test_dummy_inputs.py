@@ -225,7 +225,7 @@ def form(item: InputSpec) -> Any:
         ("packed", [("batch", 6)]),
     ],
 )
-def test_inputs_of_any_form_are_found(folder: Path, factory: str, expected: list[Any]) -> None:
+def test_inputs_of_every_form_are_found(folder: Path, factory: str, expected: list[Any]) -> None:
     spec = found(folder, factory)
     assert [form(item) for item in spec.inputs] == expected
     for batch in (1, 4):
@@ -234,11 +234,11 @@ def test_inputs_of_any_form_are_found(folder: Path, factory: str, expected: list
             make_examples(spec, batch, 0).call(model)
 
 
-def test_the_same_model_gives_the_same_inputs(folder: Path) -> None:
+def test_the_inputs_of_a_model_are_deterministic(folder: Path) -> None:
     assert found(folder, "Noise") == found(folder, "Noise")
 
 
-def test_edges_join_nodes_that_exist(folder: Path) -> None:
+def test_edge_indices_are_below_the_number_of_nodes(folder: Path) -> None:
     spec = found(folder, "Edges")
     nodes, edges = spec.inputs
     assert (nodes.shape, edges.shape) == (("nodes", 7), (2, "edges"))
@@ -247,12 +247,12 @@ def test_edges_join_nodes_that_exist(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("factory", "kind"), [("OfData", "Data"), ("OfSession", "Session")])
-def test_what_no_manifest_can_write_is_refused_with_a_way_round(
+def test_an_argument_of_a_custom_class_is_an_error_with_a_hint(
     folder: Path, factory: str, kind: str
 ) -> None:
-    with pytest.raises(ModelError, match=f"'data' is a {kind}") as caught:
+    with pytest.raises(ModelError, match=f"a {kind} for 'data'") as caught:
         manifest_for_source(f"own.py:{factory}")
-    assert "a function that returns a module" in caught.value.hint
+    assert "returns a module" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -266,18 +266,18 @@ def test_what_no_manifest_can_write_is_refused_with_a_way_round(
         ("mat1 and mat2 shapes cannot be multiplied (1x3 and 4x5)", None),
     ],
 )
-def test_an_error_tells_how_many_dimensions_it_wanted(words: str, rank: int | None) -> None:
+def test_the_expected_rank_is_parsed_from_an_error(words: str, rank: int | None) -> None:
     assert expected_rank(RuntimeError(words)) == rank
 
 
-def test_an_index_beyond_a_table_leads_to_the_next_smaller_one_then_to_fewer() -> None:
+def test_lower_indices_proposes_the_next_smaller_table_then_fewer_indices() -> None:
     ids, x = indices("ids", "batch", 16, count=100), tensor("x", "batch", 6)
     first, fewer = lower_indices((ids, x), [30, 100, 400])
     assert (first[0].high, first[1]) == (30, x)
     assert (fewer[0].shape, fewer[1]) == (("batch", 8), x)
 
 
-def test_a_number_with_a_floor_is_not_lowered_below_it() -> None:
+def test_lower_indices_keeps_the_lower_bound() -> None:
     mask = tensor("mask", "batch", 16, dtype="int64", low=4, high=5)
     assert [one[0].high for one in lower_indices((mask,), [3])] == [5, 5]
 
@@ -298,7 +298,7 @@ class Words(nn.Module):
         return found * steps[:, None, None]
 
 
-def test_whole_numbers_run_over_the_whole_of_the_table_that_they_look_up() -> None:
+def test_the_range_of_indices_is_widened_to_the_embedding() -> None:
     narrow = [tensor(n, "batch", 6, dtype="int64", high=2) for n in ("words", "types")]
     steps = tensor("steps", "batch", dtype="int64", high=10)
     spec = make_spec(batch=2)

@@ -24,7 +24,7 @@ from reportgen.dummy_inputs.error_parsing import (
 )
 from reportgen.dummy_inputs.from_config import options
 from reportgen.dummy_inputs.from_transformers import ForwardParameters
-from reportgen.dummy_inputs.manifest_template import _as_written, manifest_for_source
+from reportgen.dummy_inputs.manifest_template import _to_manifest, manifest_for_source
 from reportgen.errors import ModelError
 from reportgen.example_inputs import make_examples
 from reportgen.manifest import InputSpec, Manifest, ModelSpec, load_manifest, parse_source
@@ -116,7 +116,7 @@ def shapes(spec: ModelSpec) -> list[Any]:
         ("Two", [("batch", 5), ("batch", 7)]),
     ],
 )
-def test_inputs_of_any_factory_are_found_by_its_layers(
+def test_inputs_are_found_by_the_layers_of_the_model(
     folder: Path, factory: str, expected: list[Any]
 ) -> None:
     text, manifest = drafted(folder, f"nets.py:{factory}")
@@ -128,7 +128,7 @@ def test_inputs_of_any_factory_are_found_by_its_layers(
     assert text == manifest_for_source(f"nets.py:{factory}")
 
 
-def test_ids_stay_below_the_size_of_their_table(folder: Path) -> None:
+def test_ids_are_below_the_size_of_the_embedding(folder: Path) -> None:
     _, manifest = drafted(folder, "nets.py:Tagger")
     ids, mask = manifest.models[0].inputs
     assert (ids.dtype, ids.high) == ("int64", 50)
@@ -136,11 +136,11 @@ def test_ids_stay_below_the_size_of_their_table(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_batch_that_is_built_in_stays_a_number_and_is_not_called_dynamic(folder: Path) -> None:
+def test_a_fixed_batch_size_stays_a_number(folder: Path) -> None:
     text, manifest = drafted(folder, "nets.py:Baked")
     assert shapes(manifest.models[0]) == [(1, 5)]
     assert manifest.models[0].onnx.dynamic == ()
-    assert "no batch of another size ran" in text
+    assert "the model ran with one batch size only" in text
 
 
 def test_a_forward_without_arguments_has_no_inputs(folder: Path) -> None:
@@ -148,20 +148,20 @@ def test_a_forward_without_arguments_has_no_inputs(folder: Path) -> None:
     assert manifest.models[0].inputs == ()
 
 
-def test_a_model_that_runs_on_nothing_is_refused_with_its_own_words(folder: Path) -> None:
+def test_a_model_that_never_runs_is_an_error_with_its_message(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"no inputs were found .* ValueError: never") as caught:
         manifest_for_source("nets.py:Never")
     assert "under 'inputs'" in caught.value.hint
 
 
-def test_a_draft_begins_with_the_line_for_editors(folder: Path) -> None:
+def test_a_generated_manifest_begins_with_the_line_for_editors(folder: Path) -> None:
     text, manifest = drafted(folder, "nets.py:dense")
     assert text.startswith("# yaml-language-server: $schema=")
     assert "reportgen schema manifest >" in text.splitlines()[1]
     assert (manifest.title, manifest.targets[0].name) == ("dense", "T4")
 
 
-def test_a_torchvision_model_is_drafted_with_free_sides(folder: Path) -> None:
+def test_the_manifest_of_a_torchvision_model_has_dynamic_image_sizes(folder: Path) -> None:
     _, manifest = drafted(folder, "torchvision:squeezenet1_1")
     (spec,) = manifest.models
     assert shapes(spec) == [("batch", 3, "height", "width")]
@@ -169,7 +169,7 @@ def test_a_torchvision_model_is_drafted_with_free_sides(folder: Path) -> None:
     assert runs(spec, 2)
 
 
-def test_a_timm_model_is_drafted_at_its_configured_size(folder: Path) -> None:
+def test_the_manifest_of_a_timm_model_has_the_configured_size(folder: Path) -> None:
     _, manifest = drafted(folder, "timm:test_resnet")
     (spec,) = manifest.models
     assert shapes(spec) == [("batch", 3, "height", "width")]
@@ -177,7 +177,7 @@ def test_a_timm_model_is_drafted_at_its_configured_size(folder: Path) -> None:
     assert runs(spec, 2)
 
 
-def test_a_configuration_of_transformers_is_drafted(folder: Path) -> None:
+def test_the_manifest_of_a_transformers_configuration(folder: Path) -> None:
     values = {**SIZES, "model_type": "bert", "vocab_size": 30}
     (folder / "config.json").write_text(json.dumps(values))
     _, manifest = drafted(folder, "transformers:./config.json")
@@ -187,7 +187,7 @@ def test_a_configuration_of_transformers_is_drafted(folder: Path) -> None:
     assert runs(spec, 2)
 
 
-def test_an_exported_program_is_drafted_with_the_inputs_of_its_file(folder: Path) -> None:
+def test_the_manifest_of_an_exported_program_has_the_inputs_of_the_file(folder: Path) -> None:
     net = nn.Linear(4, 2)
     shape = {"input": {0: torch.export.Dim("batch", max=64)}}
     program = torch.export.export(net, (torch.ones(3, 4),), dynamic_shapes=shape)
@@ -195,7 +195,7 @@ def test_an_exported_program_is_drafted_with_the_inputs_of_its_file(folder: Path
     text, manifest = drafted(folder, "net.pt2")
     (spec,) = manifest.models
     assert shapes(spec) == [("batch", 4)]
-    assert "mode is baked in" in text
+    assert "mode was fixed at export" in text
     assert runs(spec, 5)
 
 
@@ -242,7 +242,7 @@ def by_name(spec: ModelSpec) -> dict[str | None, InputSpec]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_transformers_of_text_pictures_and_sound_need_no_inputs_in_the_manifest(
+def test_inputs_of_transformers_models_are_derived(
     source: str, arguments: dict[str, Any], names: list[str]
 ) -> None:
     spec, notes = guessed(source, **arguments)
@@ -257,7 +257,7 @@ def test_sizes_come_from_the_configuration() -> None:
     assert (by_name(spec)["input_ids"].shape, by_name(spec)["input_ids"].high) == (("batch", 8), 77)
 
 
-def test_tokens_that_stand_for_a_picture_are_as_many_as_the_model_says() -> None:
+def test_the_number_of_placeholder_tokens_is_learned_from_the_error() -> None:
     text = {**SIZES, "model_type": "llama", "num_key_value_heads": 2, "vocab_size": 100}
     vision = {**SIZES, "model_type": "clip_vision_model", "image_size": 28, "patch_size": 14,
               "num_hidden_layers": 2}  # fmt: skip
@@ -449,14 +449,14 @@ TINY_TEXT = {**SIZES, "vocab_size": 50, "max_position_embeddings": 20}
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_a_family_wants_beside_the_usual_is_learned(
+def test_inputs_specific_to_an_architecture_are_learned_from_errors(
     source: str, arguments: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     inputs = by_name(guessed(source, **arguments)[0])
     assert {name: inputs[name].shape for name in expected} == expected
 
 
-def test_an_error_teaches_the_size_it_expected_and_swaps_what_is_transposed() -> None:
+def test_expected_sizes_are_parsed_and_resized_swaps_both_sizes() -> None:
     sound = tensor("input_features", "batch", 160, 80, keyword=True)
     error = RuntimeError("expected input[1, 160, 80] to have 80 channels, but got 160 channels")
     assert next(iter(expected_sizes(error, (sound,)))) == (160, 80)
@@ -482,31 +482,31 @@ class Tracker(torch.nn.Module):
         return [*session.frames, *([] if frame is None else [frame])]
 
 
-def test_a_size_that_grew_out_of_one_of_our_own_is_not_followed() -> None:
+def test_very_large_sizes_in_an_error_are_ignored() -> None:
     mask = tensor("mask", "batch", 1, 96, dtype="int64", keyword=True)
     error = RuntimeError("The size of tensor a (96) must match the size of tensor b (2304)")
     assert list(expected_sizes(error, (mask,))) == []
 
 
-def test_an_argument_that_is_an_object_of_a_class_is_named() -> None:
+def test_an_argument_of_a_custom_class_is_unsupported() -> None:
     assert (
         ForwardParameters(Tracker(), Sizes(config=None)).unsupported_argument()
-        == "'session' is a Session"
+        == "a Session for 'session'"
     )
 
 
-def test_a_draft_writes_values_that_no_range_can_hold() -> None:
+def test_a_generated_manifest_contains_fixed_values() -> None:
     grid = next(item for item in options("grid_thw", Sizes(config=None)) if item.values)
-    assert _as_written(grid)["values"] == [1, 4, 16]
+    assert _to_manifest(grid)["values"] == [1, 4, 16]
 
 
-def test_a_tensor_that_was_joined_with_another_had_too_many_dimensions() -> None:
+def test_excess_dims_of_a_concatenated_tensor() -> None:
     error = RuntimeError("Tensors must have same number of dimensions: got 4 and 3")
     assert excess_dims(error) == 1
     assert excess_dims(RuntimeError("got 4 and 3")) == 0
 
 
-def test_the_documentation_of_a_forward_says_how_many_dimensions_an_argument_has() -> None:
+def test_documented_ranks_of_arguments() -> None:
     def forward() -> None:
         """A pass.
 
@@ -520,7 +520,7 @@ def test_the_documentation_of_a_forward_says_how_many_dimensions_an_argument_has
     assert documented_ranks(forward) == {"sound": 3, "ids": 1}
 
 
-def test_an_argument_that_the_failing_code_reads_is_wanted() -> None:
+def test_arguments_that_the_failing_code_reads_are_expected() -> None:
     def forward(grid: Any = None, unread: Any = None) -> Any:
         return grid.sum()
 
@@ -540,18 +540,18 @@ def test_an_argument_that_the_failing_code_reads_is_wanted() -> None:
         ("timm:test_efficientnet", [("batch", 3, 160, 160)]),
     ],
 )
-def test_a_library_knows_the_inputs_of_its_models(source: str, expected: list[Any]) -> None:
+def test_inputs_of_library_models(source: str, expected: list[Any]) -> None:
     spec, _ = guessed(source)
     assert shapes(spec) == expected
 
 
 @pytest.mark.slow
-def test_a_flow_model_takes_two_pictures() -> None:
+def test_an_optical_flow_model_takes_two_images() -> None:
     assert shapes(guessed("torchvision:raft_small")[0]) == [("batch", 3, 520, 960)] * 2
 
 
 @pytest.mark.slow
-def test_a_detector_takes_a_list_of_pictures() -> None:
+def test_a_detector_takes_a_list_of_images() -> None:
     spec, notes = guessed("torchvision:ssdlite320_mobilenet_v3_large")
     (images,) = spec.inputs
     assert images.items is not None
@@ -569,17 +569,17 @@ def test_a_detector_takes_a_list_of_pictures() -> None:
         ("torchvision:vit_b_32", ("batch", 3, 224, 224)),
     ],
 )
-def test_a_size_that_a_model_was_trained_at_is_taken(source: str, expected: Any) -> None:
+def test_the_image_size_is_that_of_the_default_weights(source: str, expected: Any) -> None:
     assert shapes(guessed(source)[0]) == [expected]
 
 
-def test_inputs_that_the_manifest_names_are_kept() -> None:
+def test_inputs_in_the_manifest_are_kept() -> None:
     loaded = Loaded(model=nn.Linear(3, 2))
     spec = make_spec("x=batch,3")
     assert with_dummy_inputs(spec, loaded) == (spec, ())
 
 
-def test_a_guess_leaves_the_model_and_the_random_state_as_they_were() -> None:
+def test_guessing_inputs_restores_the_model_and_the_random_state() -> None:
     model = nn.Sequential(nn.LazyLinear(4), nn.BatchNorm1d(4)).eval()
     before, kind = torch.get_rng_state(), type(model[0])
     guess_inputs(make_spec(), Loaded(model=model))
@@ -587,14 +587,14 @@ def test_a_guess_leaves_the_model_and_the_random_state_as_they_were() -> None:
     assert type(model[0]) is kind
 
 
-def test_a_model_without_weights_is_tried_on_meta() -> None:
+def test_a_model_without_weights_runs_on_meta() -> None:
     with torch.device("meta"):
         model = nn.Sequential(nn.Linear(13, 4)).eval()
     found = guess_inputs(make_spec(), Loaded(model=model))
     assert [item.shape for item in found.inputs] == [("batch", 13)]
 
 
-def test_names_of_drafted_models_can_name_folders(folder: Path) -> None:
+def test_names_in_generated_manifests_are_valid_folder_names(folder: Path) -> None:
     for source in ("timm:test_vit.r160_in1k", "nets.py:dense"):
         text, manifest = drafted(folder, source)
         assert re.fullmatch(r"[\w.-]+", manifest.models[0].name), text

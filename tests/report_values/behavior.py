@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from reportgen.sections.behavior import (
     Behavior,
-    Mode,
+    ModeStats,
     ModuleGroup,
     OperatorCounts,
     OutputForm,
@@ -22,8 +22,10 @@ def behavior(*, baked_in: bool = False, trouble: bool = False) -> Behavior:
         batch=2,
         seed=0,
         method="fake",
-        evaluation=Mode(outputs=_LOGITS, operators=45, written_bytes=145_383_232, saved_bytes=None),
-        training=Mode(
+        evaluation=ModeStats(
+            outputs=_LOGITS, operators=45, written_bytes=145_383_232, saved_bytes=None
+        ),
+        training=ModeStats(
             outputs=_LOGITS, operators=53, written_bytes=145_514_304, saved_bytes=146_710_528
         ),
         operators=(
@@ -117,7 +119,7 @@ def _troubled(found: Behavior) -> Behavior:
         evidence=("loss: not compared, since no single axis scales with the batch",),
         where=("decoder.layers.1.norm3",),
     )
-    mode = Mode(
+    mode = ModeStats(
         outputs=(),
         operators=None,
         written_bytes=None,

@@ -20,7 +20,7 @@ from reportgen.outcome import Skipped
 from reportgen.sections import behavior
 from reportgen.sections.behavior import Behavior
 from reportgen.sections.behavior.dynamic_shapes import dimensions_of
-from reportgen.sections.behavior.runner import Budget
+from reportgen.sections.behavior.runner import WorkBudget
 
 
 class Function(nn.Module):
@@ -375,7 +375,7 @@ def test_a_model_whose_course_depends_on_values_runs_for_real(analyze: ExamineBe
 def test_what_is_too_costly_is_not_run_and_says_so(
     analyze: ExamineBehavior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Budget.__init__, "__defaults__", (1000,))
+    monkeypatch.setattr(WorkBudget.__init__, "__defaults__", (1000,))
     result = analyze(nn.Sequential(nn.Linear(4, 64), nn.Linear(64, 2)))
     found = probe(result, "repeatable")
     assert found.verdict == "not run"
@@ -387,7 +387,7 @@ def test_what_is_too_costly_is_not_run_and_says_so(
 def test_what_is_too_costly_is_asked_for_its_gradients_on_shapes(
     analyze: ExamineBehavior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Budget.__init__, "__defaults__", (1000,))
+    monkeypatch.setattr(WorkBudget.__init__, "__defaults__", (1000,))
     model = Function(lambda self, x: self.b(self.a(x).detach()), a=nn.Linear(4, 4),
                      b=nn.Linear(4, 2), idle=nn.Linear(9, 9))  # fmt: skip
     result = analyze(model)

@@ -84,6 +84,7 @@ class StepTracer:
         self._make_inputs = make_inputs
         self._cache = cache
         self._fake = FakeMode()
+        self._iterations_differ = False
         self._notes: list[str] = []
         self._error: Exception | None = None
         self._fake_model: nn.Module | None = None
@@ -109,9 +110,12 @@ class StepTracer:
             UntraceableModelError: the model raises at this batch, and on the CPU as well.
         """
         check_batch(batch)
+        return self._trace(batch, self._without_optimizer() if light else self.step)
+
+    def _trace(self, batch: int, step: Step) -> MemoryTrace:
         if not (self.data_dependent or isinstance(self._error, NEEDS_VALUES)):
             try:
-                return self._fake_trace(batch, step=self._without_optimizer() if light else None)
+                return self._fake_trace(batch, step=step)
             except CudaMemoryError:
                 raise
             except Exception as err:  # any exception of the model's code
@@ -128,10 +132,12 @@ class StepTracer:
 
         The larger batch runs first, so that what a model caches at its first call is large enough
         for the second. None if the step has not two iterations, if the iterations differ in more
-        than sizes, or if the model raises; the next `trace` starts from a new fake copy then.
+        than sizes, or if the model raises; the next `trace` starts from a new fake copy then. Once
+        iterations differ, as in a model that caches a tensor at its first call, no pair is traced.
         """
-        step = self.step
-        if step.iterations != 2 or step.accumulation != 1 or self.data_dependent:
+        if self.step.iterations != 2 or self.step.accumulation != 1:
+            return None
+        if self._iterations_differ or self.data_dependent:
             return None
         try:
             traced = self._fake_trace(batch, batches=(batch + 1, batch))
@@ -140,20 +146,13 @@ class StepTracer:
             return None
         pair = pair_iterations(traced)
         if pair is None:
+            self._iterations_differ = True
             self._fake_model = None
         return pair
 
     def trace_iteration(self, batch: int) -> MemoryTrace:
         """One iteration without optimizer; see `trace`."""
-        if self.data_dependent:
-            return self.trace(batch)
-        try:
-            return self._fake_trace(batch, step=replace(self._without_optimizer(), iterations=1))
-        except CudaMemoryError:
-            raise
-        except Exception as err:  # any exception of the model's code
-            self._discard_fake_model(err)
-            return self.trace(batch)
+        return self._trace(batch, replace(self._without_optimizer(), iterations=1))
 
     def _without_optimizer(self) -> Step:
         return replace(self.step, optimizer="none")

@@ -1,13 +1,14 @@
-"""Behavior: what the model does when it runs, found by trying."""
+"""Behavior: properties of the model that are checked by running it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reportgen.outcome import Skipped
 from reportgen.sections.behavior.result import (
     Behavior,
-    Mode,
+    ModeStats,
     ModuleGroup,
     OperatorCounts,
     OutputForm,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SECTION",
     "Behavior",
-    "Mode",
+    "ModeStats",
     "ModuleGroup",
     "OperatorCounts",
     "OutputForm",
@@ -32,14 +33,26 @@ __all__ = [
 
 
 def analyze(context: ModelContext) -> Behavior | Skipped:
-    """Training mode beside evaluation mode, and a row of probes on tiny batches.
+    """Compare training mode with evaluation mode, and run the probes on small batches.
 
     Raises:
-        SectionError: no forward pass ends on the manifest's inputs.
+        SectionError: the forward pass fails with the manifest's inputs.
     """
     from reportgen.sections.behavior.analysis import analyze_model  # torch from here on
 
     return analyze_model(context)
 
 
-SECTION = Section(name="behavior", title="Behavior", result=Behavior, analyze=analyze, rules=RULES)
+def remaining(items: Sequence[object], shown: int) -> int:
+    """The number of items beyond the first `shown`."""
+    return max(0, len(items) - shown)
+
+
+SECTION = Section(
+    name="behavior",
+    title="Behavior",
+    result=Behavior,
+    analyze=analyze,
+    rules=RULES,
+    filters={"remaining": remaining},
+)

@@ -1,4 +1,4 @@
-"""From a context to the result: dry passes first, then as many real ones as the budget allows."""
+"""Behavior analysis: passes with fake tensors first, then real ones within the work budget."""
 
 from __future__ import annotations
 
@@ -16,62 +16,68 @@ from reportgen.example_inputs import Examples, make_examples
 from reportgen.manifest import ModelSpec
 from reportgen.outcome import Skipped
 from reportgen.sections.behavior.batch_independence import (
-    Batches,
+    BatchInputs,
     batch_axes,
     probe_batch_independence,
 )
 from reportgen.sections.behavior.determinism import probe_repetition
 from reportgen.sections.behavior.dynamic_shapes import (
     Dimension,
-    Question,
-    answer,
-    asks_values,
+    SizeCase,
     batches_probe,
     dimension_probe,
     dimensions_of,
+    run_size,
+    uses_indexing,
 )
 from reportgen.sections.behavior.fake_runs import (
-    CannotRunError,
-    FakeRun,
-    Outcome,
-    Wish,
+    FailedPassError,
+    PassOutcome,
+    PassRequest,
+    RecordedPass,
     run_all_fake,
     run_fake,
     run_real,
 )
-from reportgen.sections.behavior.gradients import Trained, probe_training, reach_on_shapes
+from reportgen.sections.behavior.gradients import probe_training
 from reportgen.sections.behavior.result import Behavior, Probe
-from reportgen.sections.behavior.runner import Bench, Budget, Cost, NotRunError, tensors_of
+from reportgen.sections.behavior.runner import (
+    ProbeNotRunError,
+    ProbeRunner,
+    SampleCost,
+    WorkBudget,
+    tensors_of,
+)
 from reportgen.sections.behavior.train_eval import (
     different_modules,
     different_operators,
-    mode_of,
+    mode_stats,
     modes_probe,
-    remarks_on,
+    unusual_settings,
 )
 
 _BATCH = 2
 _REAL_SIZES = 2
-_OTHER_SEEDS = 8  # of small numbers, one draw may give the same as another
+_OTHER_SEEDS = 8  # small integers or booleans may repeat with another seed
 _LARGEST_BATCH = 33
-"""Beyond it the manifest's batch and one is not tried: its inputs alone would take long."""
+"""A larger manifest batch plus one is not outcomes: creating its inputs takes too long."""
 
 
 def analyze_model(context: ModelContext) -> Behavior | Skipped:
-    """Everything the section says of a model.
+    """The result for the model of `context`; skipped for meta weights.
 
     Raises:
-        SectionError: no forward pass ends on the manifest's inputs.
+        SectionError: the forward pass fails with the manifest's inputs.
     """
     if any(parameter.is_meta for parameter in context.model.parameters()):
         return Skipped(reason="the model's weights are not in memory, so it cannot be run")
     with _uncompiled():
-        return Analysis(context, _first_runs(context)).result()
+        return BehaviorAnalysis(context, _first_runs(context)).result()
 
 
 @contextmanager
 def _uncompiled() -> Iterator[None]:
-    """What the model compiles runs as it is written: a kernel cannot be watched, or run dry."""
+    """Run compiled parts eagerly: operators in compiled kernels cannot be recorded or faked."""
     with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global")
         yield
@@ -79,35 +85,36 @@ def _uncompiled() -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FirstRuns:
-    """The dry passes, by name; `evaluation` is among them and has run.
+    """The first passes, by name; the one called `evaluation` has succeeded.
 
     Attributes:
-        batch: how many samples the passes have.
-        fake: whether they ran on shapes alone.
-        runs: what each gave; empty but for `evaluation` where the model has no twin.
-        wishes: their inputs.
+        batch: samples per pass.
+        fake: whether they ran with fake tensors.
+        evaluation: the pass in evaluation mode.
+        runs: all outcomes; only `evaluation` if the model has no fake copy.
+        requests: the inputs of all passes.
     """
 
     batch: int
     fake: bool
-    evaluation: FakeRun
-    runs: dict[str, Outcome]
-    wishes: dict[str, Wish]
+    evaluation: RecordedPass
+    runs: dict[str, PassOutcome]
+    requests: dict[str, PassRequest]
 
 
 def _first_runs(context: ModelContext) -> FirstRuns:
-    """Two samples where the model takes them, else the manifest's own batch."""
-    failure: CannotRunError | None = None
+    """Passes of two samples; of the manifest's batch if two samples fail."""
+    failure: FailedPassError | None = None
     for batch in dict.fromkeys((_BATCH, context.batch)):
-        wishes = _wishes(context, batch)
-        runs = run_all_fake(context.model, wishes)
+        requests = _requests(context, batch)
+        runs = run_all_fake(context.model, requests)
         fake = bool(runs)
         if not fake:
-            runs = {"evaluation": run_real(context.model, wishes["evaluation"])}
+            runs = {"evaluation": run_real(context.model, requests["evaluation"])}
         evaluation = runs["evaluation"]
-        if isinstance(evaluation, FakeRun):
+        if isinstance(evaluation, RecordedPass):
             return FirstRuns(
-                batch=batch, fake=fake, evaluation=evaluation, runs=runs, wishes=wishes
+                batch=batch, fake=fake, evaluation=evaluation, runs=runs, requests=requests
             )
         failure = evaluation
     raise SectionError(
@@ -116,24 +123,26 @@ def _first_runs(context: ModelContext) -> FirstRuns:
     ) from failure
 
 
-def _wishes(context: ModelContext, batch: int) -> dict[str, Wish]:
+def _requests(context: ModelContext, batch: int) -> dict[str, PassRequest]:
     usual = context.examples(batch)
-    wishes = {
-        "evaluation": Wish(examples=usual),
-        "training": Wish(examples=usual, kind="training"),
+    requests = {
+        "evaluation": PassRequest(examples=usual),
+        "training": PassRequest(examples=usual, kind="training"),
     }
     for other in _batches(context, batch):
-        wishes[f"batch {other}"] = Wish(examples=context.examples(other), counted=False)
+        requests[f"batch {other}"] = PassRequest(
+            examples=context.examples(other), count_operators=False
+        )
     for dimension in dimensions_of(context.spec):
         for size in dimension.sizes():
             spec = dimension.resized(context.spec, size)
             examples = make_examples(spec, batch, spec.seed)
-            wishes[_key(dimension, size)] = Wish(examples=examples, counted=False)
-    return wishes
+            requests[_key(dimension, size)] = PassRequest(examples=examples, count_operators=False)
+    return requests
 
 
 def _batches(context: ModelContext, batch: int) -> tuple[int, ...]:
-    """One, two, and one more than the manifest's, or three where that is no other size."""
+    """One, two, and one more than the manifest's batch; three if that is not a new size."""
     more = context.batch + 1
     wanted = (1, 2, more if 2 < more <= _LARGEST_BATCH else 3)
     return tuple(size for size in wanted if size != batch)
@@ -143,52 +152,57 @@ def _key(dimension: Dimension, size: int) -> str:
     return f"{dimension.label} {size}"
 
 
-class Analysis:
-    """One analysis of one context's model."""
+class BehaviorAnalysis:
+    """Runs all probes on one model."""
 
     def __init__(self, context: ModelContext, first: FirstRuns) -> None:
-        self._study = context
+        self._context = context
         self._model: nn.Module = context.model
         self._spec: ModelSpec = context.spec
         self._first = first
-        self._usual: Examples = first.wishes["evaluation"].examples
+        self._examples: Examples = first.requests["evaluation"].examples
         recorder = first.evaluation.recorder
-        self._bench = Bench(
+        self._runner = ProbeRunner(
             context.model,
             batch=first.batch,
-            cost=Cost(
+            cost=SampleCost(
                 work=recorder.work // first.batch,
                 written_bytes=recorder.written_bytes // first.batch,
             ),
-            budget=Budget(),
+            budget=WorkBudget(),
             seed=context.spec.seed,
         )
 
     def result(self) -> Behavior:
-        """Everything the section says; the probes in the order in which they may spend."""
-        first, bench = self._first, self._bench
-        repeated = probe_repetition(bench, self._usual, first.evaluation.recorder.random)
-        batches = self._samples()
-        comparison = probe_batch_independence(bench, batches, repeated, self._single_forms())
+        """Run all probes; earlier ones have priority on the work budget."""
+        first, runner = self._first, self._runner
+        repeated = probe_repetition(runner, self._examples, first.evaluation.recorder.random)
+        batches = self._batch_inputs()
+        comparison = probe_batch_independence(
+            runner, batches, repeated, self._single_sample_shapes()
+        )
         training = self._training()
         trained = probe_training(
-            bench, self._usual, repeated.outputs, training=isinstance(training, FakeRun)
+            runner,
+            self._examples,
+            repeated.outputs,
+            training,
+            self._fake_backward if first.fake else None,
         )
-        trained = self._without_values(trained, training)
         groups = different_modules(
-            self._model, first.evaluation, training, steady=repeated.repeatable
+            self._model, first.evaluation, training, repeatable=repeated.repeatable
         )
         difference = trained.difference if repeated.repeatable else None
         return Behavior(
             batch=first.batch,
             seed=self._spec.seed,
             method="fake" if first.fake else "real",
-            evaluation=mode_of(first.evaluation),
-            training=mode_of(training, trained.saved_bytes),
+            evaluation=mode_stats(first.evaluation),
+            training=mode_stats(training, trained.saved_bytes),
             operators=different_operators(first.evaluation, training),
             modules=groups,
             changed_buffers=trained.changed_buffers,
-            remarks=remarks_on(self._model),
+            remarks=unusual_settings(self._model),
             probes=(
                 modes_probe(first.evaluation, training, groups, difference),
                 *repeated.probes,
@@ -198,26 +212,26 @@ class Analysis:
             ),
         )
 
-    def _samples(self) -> Batches:
-        larger = self._study.examples(self._first.batch + 1)
+    def _batch_inputs(self) -> BatchInputs:
+        larger = self._context.examples(self._first.batch + 1)
         seeds = ((self._spec.seed + more) % 2**32 for more in range(1, 1 + _OTHER_SEEDS))
-        tried = (
-            Batches(
-                whole=self._usual,
+        outcomes = (
+            BatchInputs(
+                whole=self._examples,
                 other=make_examples(self._spec, self._first.batch, seed),
-                axes=batch_axes(self._usual, larger),
-                in_lists=len(tensors_of(larger)) != len(tensors_of(self._usual)),
+                axes=batch_axes(self._examples, larger),
+                in_lists=len(tensors_of(larger)) != len(tensors_of(self._examples)),
             )
             for seed in seeds
         )
-        first = next(tried)
-        return first if first.all_differ() else next((b for b in tried if b.all_differ()), first)
+        first = next(outcomes)
+        return first if first.all_differ() else next((b for b in outcomes if b.all_differ()), first)
 
-    def _single_forms(self) -> dict[str, tuple[int, ...]]:
-        """The shape that each output has for one sample, by comparing two batches."""
+    def _single_sample_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The output shapes of one sample, derived from two batch sizes."""
         batch = self._first.batch
-        others = (self._first.runs.get(f"batch {n}") for n in _batches(self._study, batch))
-        larger = next((run for run in others if isinstance(run, FakeRun)), None)
+        others = (self._first.runs.get(f"batch {n}") for n in _batches(self._context, batch))
+        larger = next((run for run in others if isinstance(run, RecordedPass)), None)
         if larger is None:
             return {}
         shapes = {form.key: form.shape for form in larger.outputs}
@@ -230,72 +244,68 @@ class Analysis:
             if len(shapes.get(form.key, ())) == len(form.shape)
         }
 
-    def _training(self) -> Outcome:
-        """The pass in training mode; for real where the fake copy could not."""
+    def _training(self) -> PassOutcome:
+        """The pass in training mode; a real pass if the fake one failed."""
         found = self._first.runs.get("training")
-        if isinstance(found, FakeRun):
+        if isinstance(found, RecordedPass):
             return found
         try:
-            self._bench.pay(self._first.batch)
-        except NotRunError as reason:
-            return found or CannotRunError(reason, "")
-        return run_real(self._model, self._first.wishes["training"])
+            self._runner.reserve(self._first.batch)
+        except ProbeNotRunError as reason:
+            return found or FailedPassError(reason, "")
+        return run_real(self._model, self._first.requests["training"])
 
-    def _other_sizes(self, batches: Batches, training: Outcome) -> list[Probe]:
+    def _other_sizes(self, batches: BatchInputs, training: PassOutcome) -> list[Probe]:
         probes = [self._batches_probe(training)] if batches.has_batch or batches.in_lists else []
         base = self._first.evaluation
         for dimension in dimensions_of(self._spec):
-            tried = [
-                answer(
-                    self._bench,
-                    self._question(
+            outcomes = [
+                run_size(
+                    self._runner,
+                    self._size_case(
                         _key(dimension, size),
                         size,
                         self._first.batch * max(1.0, size / dimension.size) ** 2,
                     ),
-                    on_values=asks_values(base),
+                    on_values=uses_indexing(base),
                 )
                 for size in self._sizes_of(dimension)
             ]
-            probes.append(dimension_probe(dimension, base.outputs, tried))
+            probes.append(dimension_probe(dimension, base.outputs, outcomes))
         return probes
 
-    def _batches_probe(self, training: Outcome) -> Probe:
-        tried = [
-            answer(
-                self._bench,
-                self._question(f"batch {size}", size, size),
+    def _batches_probe(self, training: PassOutcome) -> Probe:
+        outcomes = [
+            run_size(
+                self._runner,
+                self._size_case(f"batch {size}", size, size),
                 on_values=False,
             )
-            for size in _batches(self._study, self._first.batch)
+            for size in _batches(self._context, self._first.batch)
         ]
-        return batches_probe(self._first.batch, tried, self._untrainable(training))
+        return batches_probe(self._first.batch, outcomes, self._untrainable(training))
 
-    def _untrainable(self, training: Outcome) -> list[str]:
-        """Batch norms that see one value per channel and sample, which one sample cannot train."""
-        if isinstance(training, CannotRunError):
+    def _untrainable(self, training: PassOutcome) -> list[str]:
+        """Batch norms with one value per channel and sample; training them needs two samples."""
+        if isinstance(training, FailedPassError):
             return []
         values = training.running.normalized
         return [
             path or "the model" for path, number in values.items() if number == self._first.batch
         ]
 
-    def _without_values(self, trained: Trained, training: Outcome) -> Trained:
-        """What the real training pass showed; from shapes where that was too costly."""
-        known = trained.saved_bytes is not None or not self._first.fake
-        if known or isinstance(training, CannotRunError):
-            return trained
-        backward = Wish(examples=self._usual, kind="backward", counted=False)
-        return reach_on_shapes(self._model, trained, training, run_fake(self._model, backward))
+    def _fake_backward(self) -> PassOutcome:
+        request = PassRequest(examples=self._examples, kind="backward", count_operators=False)
+        return run_fake(self._model, request)
 
     def _sizes_of(self, dimension: Dimension) -> tuple[int, ...]:
-        """Sizes to try; the largest only where shapes can answer."""
+        """Sizes to try; the max_magnitude one only with fake tensors."""
         return dimension.sizes() if self._first.fake else dimension.sizes()[:_REAL_SIZES]
 
-    def _question(self, key: str, size: int, samples: float) -> Question:
-        return Question(
+    def _size_case(self, key: str, size: int, samples: float) -> SizeCase:
+        return SizeCase(
             size=size,
-            examples=self._first.wishes[key].examples,
+            examples=self._first.requests[key].examples,
             samples=samples,
-            dry=self._first.runs.get(key),
+            first_run=self._first.runs.get(key),
         )

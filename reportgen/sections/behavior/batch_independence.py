@@ -1,4 +1,4 @@
-"""Samples of one batch: does a sample's result depend on how many and which others there are?"""
+"""Batch independence: whether a sample's output depends on the batch size or on other samples."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ import torch
 from torch import Tensor
 
 from reportgen.example_inputs import Examples
-from reportgen.sections.behavior.determinism import Repeated
+from reportgen.sections.behavior.determinism import RepeatedPasses
 from reportgen.sections.behavior.result import Probe, capitalized, listed, module_at
 from reportgen.sections.behavior.runner import (
-    Bench,
-    Leaves,
-    NotRunError,
-    Recording,
+    CallRecorder,
+    NamedTensors,
+    ProbeNotRunError,
+    ProbeRunner,
     is_close,
     is_same,
     mapped,
-    rounding_of,
+    rounding_tolerance,
     tensors_of,
 )
 from reportgen.units import format_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batches:
-    """Inputs for several samples, and which axis of each input tensor is the batch.
+class BatchInputs:
+    """Inputs for several samples, and the batch axis of each input tensor.
 
     Attributes:
         whole: the inputs of the whole batch.
         other: inputs of the same shapes with other values.
-        axes: of each tensor, in the order of `tensors_of`; None for one without a batch.
-        in_lists: every sample brings tensors of its own, as the images of a detector.
+        axes: batch axis per tensor, in the order of `tensors_of`; None without one.
+        in_lists: every sample has its own tensors, such as the images of a detector.
     """
 
     whole: Examples
@@ -46,11 +46,11 @@ class Batches:
 
     @property
     def has_batch(self) -> bool:
-        """Whether some input has a dim that follows the batch."""
+        """Whether an input has a batch axis."""
         return any(axis is not None for axis in self.axes)
 
     def all_differ(self) -> bool:
-        """Whether replacing the first sample changes something, and the last one too."""
+        """Whether `other` differs from `whole` in the first and in the last sample."""
         rows = {0, -1 + min(self._sizes(), default=1)}
         return all(self.changes(row) for row in rows)
 
@@ -60,7 +60,7 @@ class Batches:
                 yield tensor.shape[axis]
 
     def changes(self, row: int) -> bool:
-        """Whether the other inputs have another sample there."""
+        """Whether `other` has a different sample at `row`."""
         pairs = zip(tensors_of(self.with_other_sample(row)), tensors_of(self.whole), strict=True)
         return not all(is_same(a, b) for a, b in pairs)
 
@@ -75,11 +75,11 @@ class Batches:
         return mapped(self.whole, cut)
 
     def with_other_sample(self, row: int) -> Examples:
-        """The inputs of the batch, one sample replaced by another one."""
-        places = iter(zip(self.axes, tensors_of(self.other), strict=True))
+        """The inputs of the batch with sample `row` taken from `other`."""
+        replacements = iter(zip(self.axes, tensors_of(self.other), strict=True))
 
         def replaced(tensor: Tensor) -> Tensor:
-            axis, other = next(places)
+            axis, other = next(replacements)
             result = tensor.clone()
             if axis is not None:
                 result.narrow(axis, row, 1).copy_(other.narrow(axis, row, 1))
@@ -89,9 +89,9 @@ class Batches:
 
 
 def batch_axes(smaller: Examples, larger: Examples) -> tuple[int | None, ...]:
-    """The axis in which each tensor of two batches differs; None where there is not just one.
+    """The axis in which each tensor of two batches differs; None unless there is exactly one.
 
-    Where every sample brings tensors of its own, in a list, no tensor has an axis for them.
+    If every sample has its own tensors, in a list, no tensor has a batch axis.
     """
     small, large = tensors_of(smaller), tensors_of(larger)
     if len(small) != len(large):
@@ -104,7 +104,7 @@ def batch_axes(smaller: Examples, larger: Examples) -> tuple[int | None, ...]:
 
 
 def lost_axis(whole: Tensor, like: Tensor, batch: int) -> int | None:
-    """The axis of the batch that the result of one sample lacks, as behind a `squeeze`."""
+    """The batch axis that is missing in the result of one sample, as after `squeeze`."""
     for axis, size in enumerate(whole.shape):
         if size == batch and (*whole.shape[:axis], *whole.shape[axis + 1 :]) == tuple(like.shape):
             return axis
@@ -112,9 +112,9 @@ def lost_axis(whole: Tensor, like: Tensor, batch: int) -> int | None:
 
 
 def parts_of(whole: Tensor, like: Tensor, row: int, batch: int) -> list[Tensor]:
-    """The parts of a batch's result that may be sample `row`'s; none where no axis follows it.
+    """The parts of a batch's result that may belong to sample `row`; [] without a batch axis.
 
-    Samples lie one after the other, or, where several entries belong to each, interleaved.
+    If a sample has several entries, they may be contiguous or interleaved; both are returned.
     """
     lost = lost_axis(whole, like, batch)
     if lost is not None:
@@ -135,29 +135,36 @@ _CLAIMS = {
     "batch_of_one": "Batch size 1 matches batch size n",
     "independent": "Samples are independent",
 }
-_OTHERS = 2  # samples of a batch
-_STRICT = 0.02  # of the tolerance: with equal shapes only a data-dependent course rounds otherwise
+_COMPARED_SAMPLES = 2  # for value-dependent shapes
+_STRICT = 0.02  # of the tolerance: with equal shapes the same kernels round the same way
 
-Judge = Callable[[Leaves, Leaves, Leaves], Iterator[tuple[str, bool | None]]]
-"""From the results of batch, sample and changed batch to a verdict by key; None is unclear."""
+OutputComparison = Callable[
+    [NamedTensors, NamedTensors, NamedTensors], Iterator[tuple[str, bool | None]]
+]
+"""(batch, sample, changed batch) -> (key, equal); None if an output cannot be compared."""
 
 
 def probe_batch_independence(
-    bench: Bench, batches: Batches, repeated: Repeated, shapes: Mapping[str, tuple[int, ...]]
+    runner: ProbeRunner,
+    batches: BatchInputs,
+    repeated: RepeatedPasses,
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[Probe, ...]:
-    """A sample alone against the batch; then the batch with one sample replaced.
+    """Compare one sample with the batch, then the batch with one sample replaced.
 
-    `repeated` are two passes of the whole batch, `shapes` those of the outputs for one sample.
+    `repeated` are two passes of the whole batch; `shapes` are the output shapes of one sample.
     """
-    refusal = _why_not(bench, batches, repeated)
-    if refusal or repeated.outputs is None:
-        return tuple(_not_run(name, refusal) for name in _CLAIMS)
-    comparison = _BatchComparison(bench, batches, repeated.outputs, shapes)
+    reason = _not_comparable_reason(runner, batches, repeated)
+    if reason or repeated.outputs is None:
+        return tuple(_not_run(name, reason) for name in _CLAIMS)
+    comparison = _BatchComparison(runner, batches, repeated.outputs, shapes)
     alone = comparison.alone()
     return alone, comparison.replaced(both_ways=alone.verdict != "yes")
 
 
-def _why_not(bench: Bench, batches: Batches, repeated: Repeated) -> str:
+def _not_comparable_reason(
+    runner: ProbeRunner, batches: BatchInputs, repeated: RepeatedPasses
+) -> str:
     if repeated.outputs is None:
         return "the two passes over the same batch were not run"
     if not repeated.repeatable:
@@ -166,7 +173,7 @@ def _why_not(bench: Bench, batches: Batches, repeated: Repeated) -> str:
         return "each sample is an item of a list; list items are not compared"
     if not batches.has_batch:
         return "no input has a batch dimension"
-    if bench.batch < 2:
+    if runner.batch < 2:
         return "the model runs with one sample only"
     return "" if repeated.outputs else "the model returns no tensor to compare"
 
@@ -179,49 +186,49 @@ def _not_run(name: str, reason: str) -> Probe:
 
 @dataclass(slots=True)
 class _BatchComparison:
-    bench: Bench
-    batches: Batches
-    whole: Leaves
+    runner: ProbeRunner
+    batches: BatchInputs
+    whole: NamedTensors
     shapes: Mapping[str, tuple[int, ...]]
-    single: Leaves | None = None
-    rounding: float = 0.0  # of what the model computes in
+    single: NamedTensors | None = None
+    rounding: float = 0.0  # tolerance of the dtypes that the model computes in
 
     def __post_init__(self) -> None:
         inputs = tensors_of(self.batches.whole)
-        self.rounding = rounding_of((*self.bench.model.parameters(), *inputs))
+        self.rounding = rounding_tolerance((*self.runner.model.parameters(), *inputs))
 
     def alone(self) -> Probe:
-        """The last sample by itself."""
-        row = self.bench.batch - 1
+        """Compare the last sample alone with the batch."""
+        row = self.runner.batch - 1
         try:
-            self.bench.pay(1)
-            self.single = self.bench.outputs(self.batches.single(row))
-        except NotRunError as reason:
+            self.runner.reserve(1)
+            self.single = self.runner.outputs(self.batches.single(row))
+        except ProbeNotRunError as reason:
             return _not_run("batch_of_one", str(reason))
-        surprise = self._surprise(self.single)
-        if surprise:
+        problem = self._shape_problem(self.single)
+        if problem:
             return Probe(
-                name="batch_of_one", claim=_CLAIMS["batch_of_one"], verdict="no", sentence=surprise
+                name="batch_of_one", claim=_CLAIMS["batch_of_one"], verdict="no", sentence=problem
             )
-        seen = dict(self._alone(row)(self.whole, self.single, {}))
-        if False in seen.values():
-            seen |= dict.fromkeys(self._sized_by_values(self.single) & seen.keys(), None)
-        return self._told("batch_of_one", seen, row)
+        equal = dict(self._compare_alone(row)(self.whole, self.single, {}))
+        if False in equal.values():
+            equal |= dict.fromkeys(self._value_dependent_shapes(self.single) & equal.keys(), None)
+        return self._probe("batch_of_one", equal, row)
 
-    def _sized_by_values(self, single: Leaves) -> set[str]:
-        """Outputs of which another sample alone gives more or less: nobody knows whose is what."""
+    def _value_dependent_shapes(self, single: NamedTensors) -> set[str]:
+        """Outputs whose shape differs between samples: rows cannot be assigned to samples."""
         found: set[str] = set()
         for batches in (self.batches, replace(self.batches, whole=self.batches.other)):
-            for row in range(min(self.bench.batch, _OTHERS)):
-                with suppress(NotRunError):
-                    self.bench.pay(1)
-                    other = self.bench.outputs(batches.single(row))
+            for row in range(min(self.runner.batch, _COMPARED_SAMPLES)):
+                with suppress(ProbeNotRunError):
+                    self.runner.reserve(1)
+                    other = self.runner.outputs(batches.single(row))
                     found |= {k for k in single if k in other and other[k].shape != single[k].shape}
         return found
 
-    def _surprise(self, single: Leaves) -> str:
-        """What is wrong with the very shapes of one sample's results; "" for nothing."""
-        batch = self.bench.batch
+    def _shape_problem(self, single: NamedTensors) -> str:
+        """A problem visible in the shapes of one sample's results; "" for none."""
+        batch = self.runner.batch
         common = [key for key in single if key in self.whole]
         batched = [
             k for k in common if self.shapes.get(k, self.whole[k].shape) != self.whole[k].shape
@@ -236,12 +243,11 @@ class _BatchComparison:
         return ""
 
     def replaced(self, *, both_ways: bool) -> Probe:
-        """The batch with another last sample: what the first gives must stay.
+        """Replace the last sample of the batch: the output of the first must not change.
 
-        That earlier samples do not change the last is what `alone` has shown; where it has not,
-        the first is replaced too.
+        `both_ways` also replaces the first sample, which is redundant if `alone` found equality.
         """
-        last = self.bench.batch - 1
+        last = self.runner.batch - 1
         probe = self._replaced(last, 0)
         return self._replaced(0, last) if both_ways and probe.verdict == "yes" else probe
 
@@ -253,24 +259,26 @@ class _BatchComparison:
         if not self.batches.changes(other):
             return _not_run("independent", "every seed gives the same inputs")
         try:
-            self.bench.pay(self.bench.batch)
-            found = self.bench.outputs(changed)
-        except NotRunError as reason:
+            self.runner.reserve(self.runner.batch)
+            found = self.runner.outputs(changed)
+        except ProbeNotRunError as reason:
             return _not_run("independent", str(reason))
-        seen = dict(self._untouched(row)(self.whole, single, found))
-        return self._told("independent", seen, row, changed)
+        equal = dict(self._compare_replaced(row)(self.whole, single, found))
+        return self._probe("independent", equal, row, changed)
 
-    def _alone(self, row: int) -> Judge:
-        def judge(whole: Leaves, single: Leaves, _: Leaves) -> Iterator[tuple[str, bool | None]]:
+    def _compare_alone(self, row: int) -> OutputComparison:
+        def compare(
+            whole: NamedTensors, single: NamedTensors, _: NamedTensors
+        ) -> Iterator[tuple[str, bool | None]]:
             for key, parts, like in self._rows(whole, single, row):
                 close = partial(is_close, like, rounding=self.rounding)
                 yield key, any(map(close, parts)) if parts else None
 
-        return judge
+        return compare
 
-    def _untouched(self, row: int) -> Judge:
-        def judge(
-            whole: Leaves, single: Leaves, changed: Leaves
+    def _compare_replaced(self, row: int) -> OutputComparison:
+        def compare(
+            whole: NamedTensors, single: NamedTensors, changed: NamedTensors
         ) -> Iterator[tuple[str, bool | None]]:
             after = {key: parts for key, parts, _ in self._rows(changed, single, row)}
             for key, parts, _ in self._rows(whole, single, row):
@@ -278,12 +286,12 @@ class _BatchComparison:
                 close = partial(is_close, share=_STRICT, rounding=self.rounding)
                 yield key, any(starmap(close, pairs)) if pairs else None
 
-        return judge
+        return compare
 
     def _rows(
-        self, whole: Leaves, single: Leaves, row: int
+        self, whole: NamedTensors, single: NamedTensors, row: int
     ) -> Iterator[tuple[str, list[Tensor], Tensor]]:
-        """Each result of a sample alone, and the parts of the batch's that may be the same."""
+        """Key, candidate parts of the batch's result, and the result of the sample alone."""
         for key, like in single.items():
             first, dot, rest = key.partition(".")
             listed_by_sample = set(whole) != set(single) and first == "0"
@@ -291,66 +299,66 @@ class _BatchComparison:
             if listed_by_sample and name in whole:
                 yield name, [whole[name]], like
             elif name in whole:
-                yield key, parts_of(whole[name], like, row, self.bench.batch), like
+                yield key, parts_of(whole[name], like, row, self.runner.batch), like
 
-    def _told(
-        self, name: str, seen: dict[str, bool | None], row: int, changed: Examples | None = None
+    def _probe(
+        self, name: str, equal: dict[str, bool | None], row: int, changed: Examples | None = None
     ) -> Probe:
-        wrong = [key for key, verdict in seen.items() if verdict is False]
-        unclear = [key or "the output" for key, verdict in seen.items() if verdict is None]
+        wrong = [key for key, verdict in equal.items() if verdict is False]
+        unclear = [key or "the output" for key, verdict in equal.items() if verdict is None]
         evidence = (
             (f"{listed(unclear)}: not compared, since no single axis scales with the batch",)
             if unclear
             else ()
         )
-        if not seen:
+        if not equal:
             return _not_run(name, "no other batch size runs, so the batch axis is unknown")
-        if len(unclear) == len(seen):
+        if len(unclear) == len(equal):
             return _not_run(name, "no output has exactly one axis that scales with the batch")
         if not wrong:
-            sentence = _YES[name].format(self.bench.batch)
+            sentence = _YES[name].format(self.runner.batch)
             return Probe(
                 name=name, claim=_CLAIMS[name], verdict="yes", sentence=sentence, evidence=evidence
             )
         path = self._first_module(row, changed)
-        first = "" if path is None else f", first in {module_at(self.bench.model, path)}"
+        first = "" if path is None else f", first in {module_at(self.runner.model, path)}"
         return Probe(
             name=name,
             claim=_CLAIMS[name],
             verdict="no",
-            sentence=_NO[name].format(self.bench.batch, _which(wrong), first),
+            sentence=_NO[name].format(self.runner.batch, _which(wrong), first),
             evidence=evidence,
             where=() if path is None else (path,),
         )
 
     def _first_module(self, row: int, changed: Examples | None) -> str | None:
-        """The first module to end with results that break the rule; None where none is seen."""
-        asked = [self.batches.whole, *([changed] if changed else [])]
+        """The first module to return whose results violate the property; None if none is found."""
+        inputs = [self.batches.whole, *([changed] if changed else [])]
         if self.single is not None:
-            asked.append(self.batches.single(self.bench.batch - 1))
-        recordings = [Recording() for _ in asked]
+            inputs.append(self.batches.single(self.runner.batch - 1))
+        recorders = [CallRecorder() for _ in inputs]
         try:
-            self.bench.pay(2 * self.bench.batch, copies_of_results=3 * self.bench.batch)
-            for examples, recording in zip(asked, recordings, strict=True):
-                self.bench.outputs(examples, recording)
-        except NotRunError:
+            self.runner.reserve(2 * self.runner.batch, copies_of_results=3 * self.runner.batch)
+            for examples, recorder in zip(inputs, recorders, strict=True):
+                self.runner.outputs(examples, recorder)
+        except ProbeNotRunError:
             return None
-        judge = self._alone(row) if changed is None else self._untouched(row)
-        for calls in zip_longest(*(recording.calls for recording in recordings)):
+        compare = self._compare_alone(row) if changed is None else self._compare_replaced(row)
+        for calls in zip_longest(*(recorder.calls for recorder in recorders)):
             if None in calls or len({path for path, _ in calls}) > 1:
-                return None  # another course: what belongs together is not known
+                return None  # different module calls: their results do not correspond
             results = [leaves for _, leaves in calls]
-            single = results[-1] if self.single is not None else self._as_one(results[0])
-            if any(verdict is False for _, verdict in judge(results[0], single, results[1])):
+            single = results[-1] if self.single is not None else self._first_rows(results[0])
+            if any(verdict is False for _, verdict in compare(results[0], single, results[1])):
                 return str(calls[0][0])
         return None
 
-    def _as_one(self, results: Leaves) -> Leaves:
-        """Tensors as large as one sample's share, the batch taken to be the first axis."""
+    def _first_rows(self, results: NamedTensors) -> NamedTensors:
+        """The first sample of each result, assuming that axis 0 is the batch."""
         return {
-            key: tensor[: len(tensor) // self.bench.batch]
+            key: tensor[: len(tensor) // self.runner.batch]
             for key, tensor in results.items()
-            if tensor.ndim and len(tensor) % self.bench.batch == 0
+            if tensor.ndim and len(tensor) % self.runner.batch == 0
         }
 
 
@@ -365,5 +373,5 @@ _NO = {
 
 
 def _which(outputs: Sequence[str]) -> str:
-    """` (logits, state)`; nothing for a model with one output."""
+    """` (logits, state)`; "" for a model with one output."""
     return "" if list(outputs) == [""] else f" ({listed(outputs)})"

@@ -1,4 +1,4 @@
-"""Two evaluation passes over the same inputs: do they agree, and what do they leave behind?"""
+"""Determinism: two evaluation passes over the same inputs, and the state that they change."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from reportgen.example_inputs import Examples
 from reportgen.pytree import named_tensors
 from reportgen.sections.behavior.result import Probe, Verdict, capitalized, listed, module_at
 from reportgen.sections.behavior.runner import (
-    Bench,
-    Leaves,
-    NotRunError,
-    Recording,
+    CallRecorder,
+    NamedTensors,
+    ProbeNotRunError,
+    ProbeRunner,
     copied,
     copies,
-    how_far,
+    describe_difference,
     is_finite,
     is_same,
 )
@@ -33,33 +33,35 @@ _CLAIMS = {
     "stateless": "Evaluation leaves buffers unchanged",
 }
 
-Draws = Mapping[tuple[str, str], int]
-"""Calls of random operators, by operator and path of the module."""
+RandomOperators = Mapping[tuple[str, str], int]
+"""(operator, module path) -> number of calls."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Repeated:
-    """The probes of two passes, and the outputs of the first for those that come after."""
+class RepeatedPasses:
+    """The probes of two passes, and the outputs of the first for later probes."""
 
     probes: tuple[Probe, ...]
-    outputs: Leaves | None
+    outputs: NamedTensors | None
     repeatable: bool
 
 
-def probe_repetition(bench: Bench, examples: Examples, draws: Draws) -> Repeated:
-    """Two passes in evaluation mode, the second without a seed of its own."""
+def probe_repetition(
+    runner: ProbeRunner, examples: Examples, random: RandomOperators
+) -> RepeatedPasses:
+    """Compare two passes in evaluation mode; the second one is not seeded."""
     try:
-        bench.pay(2 * bench.batch)
-        before = Snapshot(bench.model)
-        given = copied(examples)
-        first = copies(named_tensors(bench.evaluate(given)))
-        between = Snapshot(bench.model)
+        runner.reserve(2 * runner.batch)
+        before = Snapshot(runner.model)
+        inputs = copied(examples)
+        first = copies(named_tensors(runner.evaluate(inputs)))
+        between = Snapshot(runner.model)
         finite = _FirstNotFinite()
-        again = bench.evaluate(copied(examples), finite, seeded=False)
+        again = runner.evaluate(copied(examples), finite, seeded=False)
         second = copies(named_tensors(again))
-        after = Snapshot(bench.model)
-    except NotRunError as reason:
-        return Repeated(
+        after = Snapshot(runner.model)
+    except ProbeNotRunError as reason:
+        return RepeatedPasses(
             probes=tuple(
                 _probe(name, "not run", f"{capitalized(str(reason))}.") for name in _CLAIMS
             ),
@@ -69,30 +71,32 @@ def probe_repetition(bench: Bench, examples: Examples, draws: Draws) -> Repeated
     changed = tuple(
         dict.fromkeys((*between.registered_changed_since(before), *after.changed_since(between)))
     )
-    apart = how_far(first, second)
+    difference = describe_difference(first, second)
     probes = (
-        _differing(bench, examples, draws, apart, changed) if apart else _agreeing(first, second),
-        _finite(bench, first, finite.path),
-        _inputs_kept(examples, given),
+        _differing(runner, examples, random, difference, changed)
+        if difference
+        else _agreeing(first, second),
+        _finite(runner, first, finite.path),
+        _inputs_kept(examples, inputs),
         _stateless(changed),
     )
-    return Repeated(probes=probes, outputs=first, repeatable=not apart)
+    return RepeatedPasses(probes=probes, outputs=first, repeatable=not difference)
 
 
 class _FirstNotFinite:
-    """Remembers the first module that returned NaN or infinity."""
+    """Records the first module that returned NaN or infinity."""
 
     def __init__(self) -> None:
         self.path: str | None = None
         self._last: tuple[int, ...] = ()
 
-    def __call__(self, path: str, results: Leaves) -> None:
+    def __call__(self, path: str, results: NamedTensors) -> None:
         for tensor in results.values():
             if self.path is None and not self._was_last(tensor) and not is_finite(tensor):
                 self.path = path
 
     def _was_last(self, tensor: Tensor) -> bool:
-        """Whether this is what the module below has just returned, as in a `Sequential`."""
+        """Whether the previous call returned this very tensor, as in a `Sequential`."""
         this = (id(tensor), version_of(tensor))
         was, self._last = this == self._last, this
         return was
@@ -115,7 +119,7 @@ def _probe(
     )
 
 
-def _agreeing(first: Leaves, second: Leaves) -> Probe:
+def _agreeing(first: NamedTensors, second: NamedTensors) -> Probe:
     if not first:
         return _probe("repeatable", "not run", "The model returns no tensor to compare.")
     exactly = all(is_same(tensor, second[key]) for key, tensor in first.items())
@@ -124,14 +128,18 @@ def _agreeing(first: Leaves, second: Leaves) -> Probe:
 
 
 def _differing(
-    bench: Bench, examples: Examples, draws: Draws, apart: str, changed: tuple[str, ...]
+    runner: ProbeRunner,
+    examples: Examples,
+    random: RandomOperators,
+    difference: str,
+    changed: tuple[str, ...],
 ) -> Probe:
-    path = _first_difference(bench, examples)
-    first = f", first in {module_at(bench.model, path)}" if path is not None else ""
+    path = _first_difference(runner, examples)
+    first = f", first in {module_at(runner.model, path)}" if path is not None else ""
     evidence = [
-        f"{operator} draws random numbers in {module_at(bench.model, place)}, "
+        f"{operator} draws random numbers in {module_at(runner.model, place)}, "
         f"{times} time{'s' * (times != 1)} in one pass"
-        for (operator, place), times in draws.items()
+        for (operator, place), times in random.items()
     ]
     if changed:
         evidence.append(f"a pass changes {listed(changed)}")
@@ -140,30 +148,37 @@ def _differing(
     return _probe(
         "repeatable",
         "no",
-        f"Two evaluation passes over the same inputs differ: {apart}{first}.",
+        f"Two evaluation passes over the same inputs differ: {difference}{first}.",
         tuple(evidence[:8]),
-        (path,) if path is not None else tuple(place for _, place in draws),
+        (path,) if path is not None else tuple(place for _, place in random),
     )
 
 
-def _first_difference(bench: Bench, examples: Examples) -> str | None:
-    """The first module to end whose results differ in two more passes; None if none does."""
-    recordings = Recording(), Recording()
+def _first_difference(runner: ProbeRunner, examples: Examples) -> str | None:
+    """The first module to return whose results differ in two more passes; None for none."""
+    recorders = CallRecorder(), CallRecorder()
     try:
-        bench.pay(2 * bench.batch, copies_of_results=2 * bench.batch)
-        for number, recording in enumerate(recordings):
-            bench.evaluate(copied(examples), recording, seeded=number == 0)
-    except NotRunError:
+        runner.reserve(2 * runner.batch, copies_of_results=2 * runner.batch)
+        for number, recorder in enumerate(recorders):
+            runner.evaluate(copied(examples), recorder, seeded=number == 0)
+    except ProbeNotRunError:
         return None
-    for one, other in zip_longest(*(recording.calls for recording in recordings)):
-        if one is None or other is None or one[0] != other[0] or how_far(one[1], other[1]):
+    for one, other in zip_longest(*(recorder.calls for recorder in recorders)):
+        if (
+            one is None
+            or other is None
+            or one[0] != other[0]
+            or describe_difference(one[1], other[1])
+        ):
             return str((one or other)[0])
     return None
 
 
-def _finite(bench: Bench, outputs: Leaves, path: str | None) -> Probe:
+def _finite(runner: ProbeRunner, outputs: NamedTensors, path: str | None) -> Probe:
     bad = [key or "the output" for key, tensor in outputs.items() if not is_finite(tensor)]
-    first = "" if path is None else f"first seen in the result of {module_at(bench.model, path)}"
+    first = (
+        "" if path is None else f"first on_call in the result of {module_at(runner.model, path)}"
+    )
     if not bad:
         inside = (f"only intermediate results contain NaN or infinity: {first}",) if first else ()
         return _probe("finite", "yes", "No output contains NaN or infinity.", inside)
@@ -177,7 +192,7 @@ def _finite(bench: Bench, outputs: Leaves, path: str | None) -> Probe:
     )
 
 
-def _kinds(outputs: Leaves) -> tuple[str, ...]:
+def _kinds(outputs: NamedTensors) -> tuple[str, ...]:
     lines = []
     for key, tensor in outputs.items():
         if not is_finite(tensor):
@@ -191,7 +206,7 @@ def _kinds(outputs: Leaves) -> tuple[str, ...]:
 
 
 def _inputs_kept(before: Examples, after: Examples) -> Probe:
-    """`after` are the copies that a pass was given."""
+    """`after` are the inputs after the pass."""
     names = _changed_inputs(before, after)
     if not names:
         return _probe("inputs_kept", "yes", "The forward pass does not modify its inputs.")

@@ -9,9 +9,22 @@ from dataclasses import dataclass
 from reportgen.example_inputs import Examples
 from reportgen.manifest import InputSpec, ModelSpec
 from reportgen.pytree import named_tensors
-from reportgen.sections.behavior.fake_runs import CannotRunError, FakeRun, Outcome, forms_of
-from reportgen.sections.behavior.result import OutputForm, Probe, Verdict, capitalized, forms, joined, listed
-from reportgen.sections.behavior.runner import Bench, NotRunError, PassFailedError, copied
+from reportgen.sections.behavior.fake_runs import (
+    FailedPassError,
+    PassOutcome,
+    RecordedPass,
+    forms_of,
+)
+from reportgen.sections.behavior.result import (
+    OutputForm,
+    Probe,
+    Verdict,
+    capitalized,
+    forms,
+    joined,
+    listed,
+)
+from reportgen.sections.behavior.runner import ProbeNotRunError, ProbePassError, ProbeRunner, copied
 
 _BATCH = "batch"
 _FLOATS = ("float32", "float16", "bfloat16", "float64", "complex64")
@@ -156,7 +169,7 @@ _SAME_SHAPES = "the outputs keep their shapes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Question:
+class SizeCase:
     """One other size to try.
 
     Attributes:
@@ -169,12 +182,12 @@ class Question:
     size: int
     examples: Examples
     samples: float
-    first_run: Outcome | None
+    first_run: PassOutcome | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tried:
-    """The outputs of another size, or the failure, or the reason why it was not tried."""
+class SizeOutcome:
+    """The outputs of another size, or the failure, or the reason why it was not outcomes."""
 
     size: int
     outputs: tuple[OutputForm, ...] | None = None
@@ -190,61 +203,61 @@ class Tried:
             return f"{self.size}: runs{how}, {forms(self.outputs)}"
         if self.failure:
             return f"{self.size}: fails, {self.failure}"
-        return f"{self.size}: not tried, {self.skip_reason}"
+        return f"{self.size}: not outcomes, {self.skip_reason}"
 
 
-def uses_indexing(base: FakeRun) -> bool:
+def uses_indexing(base: RecordedPass) -> bool:
     """Whether a pass looks up by index; fake tensors do not detect an index out of range."""
     return not _INDEXING.isdisjoint(base.recorder.operators)
 
 
-def run_size(bench: Bench, case: Question, *, on_values: bool) -> Tried:
+def run_size(runner: ProbeRunner, case: SizeCase, *, on_values: bool) -> SizeOutcome:
     """Whether the model runs with another size; a real pass if fake tensors cannot decide it."""
     size, first_run = case.size, case.first_run
-    if isinstance(first_run, CannotRunError) and not first_run.needs_values:
-        return Tried(size=size, failure=first_run.reason)
+    if isinstance(first_run, FailedPassError) and not first_run.needs_values:
+        return SizeOutcome(size=size, failure=first_run.reason)
     on_shapes = (
-        Tried(size=size, outputs=first_run.outputs, on_shapes=not first_run.real)
-        if isinstance(first_run, FakeRun)
+        SizeOutcome(size=size, outputs=first_run.outputs, on_shapes=not first_run.real)
+        if isinstance(first_run, RecordedPass)
         else None
     )
     if on_shapes and not (on_values and on_shapes.on_shapes):
         return on_shapes
     try:
-        bench.reserve(case.samples)
-    except NotRunError as reason:
-        return on_shapes or Tried(size=size, skip_reason=str(reason))
+        runner.reserve(case.samples)
+    except ProbeNotRunError as reason:
+        return on_shapes or SizeOutcome(size=size, skip_reason=str(reason))
     try:
-        outputs = named_tensors(bench.evaluate(copied(case.examples)))
-    except PassFailedError as failure:
-        return Tried(size=size, failure=failure.reason)
-    return Tried(size=size, outputs=forms_of(outputs))
+        outputs = named_tensors(runner.evaluate(copied(case.examples)))
+    except ProbePassError as failure:
+        return SizeOutcome(size=size, failure=failure.reason)
+    return SizeOutcome(size=size, outputs=forms_of(outputs))
 
 
-def batches_probe(usual: int, tried: Sequence[Tried], single: Sequence[str]) -> Probe:
+def batches_probe(usual: int, outcomes: Sequence[SizeOutcome], single: Sequence[str]) -> Probe:
     """Which batch sizes run beside `usual`; `single` are batch norms that need two samples."""
     claim = "Any batch size runs"
-    evidence = tuple(one.line for one in tried if one.outputs is None)
-    if single and not any(one.failure and one.size == 1 for one in tried):
+    evidence = tuple(one.line for one in outcomes if one.outputs is None)
+    if single and not any(one.failure and one.size == 1 for one in outcomes):
         evidence += (
             f"training needs two samples: batch norm has one value per channel in {listed(single)}",
         )
-    good = [str(one.size) for one in tried if one.outputs is not None]
-    bad = [str(one.size) for one in tried if one.failure]
+    good = [str(one.size) for one in outcomes if one.outputs is not None]
+    bad = [str(one.size) for one in outcomes if one.failure]
     if not good and not bad:
         return Probe(
             name="batches",
             claim=claim,
             verdict="not run",
-            sentence="No other batch could be tried.",
+            sentence="No other batch could be outcomes.",
             evidence=evidence,
         )
-    runs = sorted((usual, *(one.size for one in tried if one.outputs is not None)))
+    runs = sorted((usual, *(one.size for one in outcomes if one.outputs is not None)))
     running = joined([str(size) for size in runs])
     if not bad:
-        sentence = f"Batches of {running} run."
+        sentence = f"BatchInputs of {running} run."
     elif good:
-        sentence = f"Batches of {running} run; {joined(bad)} do{'es' * (len(bad) == 1)} not."
+        sentence = f"BatchInputs of {running} run; {joined(bad)} do{'es' * (len(bad) == 1)} not."
     else:
         sentence = f"Only a batch of {usual} runs; {joined(bad)} do not."
     return Probe(
@@ -258,19 +271,19 @@ def batches_probe(usual: int, tried: Sequence[Tried], single: Sequence[str]) -> 
 
 
 def dimension_probe(
-    dimension: Dimension, base: Sequence[OutputForm], tried: Sequence[Tried]
+    dimension: Dimension, base: Sequence[OutputForm], outcomes: Sequence[SizeOutcome]
 ) -> Probe:
     """Which other sizes of one dimension run, and whether the output shapes change."""
     label = dimension.label
-    good = [str(one.size) for one in tried if one.outputs is not None]
-    bad = [str(one.size) for one in tried if one.failure]
+    good = [str(one.size) for one in outcomes if one.outputs is not None]
+    bad = [str(one.size) for one in outcomes if one.failure]
     name = capitalized(label) if not dimension.name else label
-    lines = tuple(one.line for one in tried)
-    changes = _shape_changes(base, tried) if not bad and good else ""
+    lines = tuple(one.line for one in outcomes)
+    changes = _shape_changes(base, outcomes) if not bad and good else ""
     plural = " and " in label
     verdict: Verdict
     if not good and not bad:
-        verdict, sentence = "not run", f"No other {label} could be tried."
+        verdict, sentence = "not run", f"No other {label} could be outcomes."
     elif not bad:
         verdict = "yes"
         sentence = f"{name} can be {joined(good)} too; {changes}."
@@ -280,7 +293,9 @@ def dimension_probe(
         sentence += f"not {joined(bad)}."
     else:
         verdict = "no"
-        sentence = f"{name} can be {joined(good)} and not {joined(bad)}; {_shape_changes(base, tried)}."
+        sentence = (
+            f"{name} can be {joined(good)} and not {joined(bad)}; {_shape_changes(base, outcomes)}."
+        )
     return Probe(
         name=f"size_{label.replace(' ', '_')}",
         claim=f"Other sizes of {label}",
@@ -292,11 +307,11 @@ def dimension_probe(
     )
 
 
-def _shape_changes(base: Sequence[OutputForm], tried: Sequence[Tried]) -> str:
+def _shape_changes(base: Sequence[OutputForm], outcomes: Sequence[SizeOutcome]) -> str:
     """Which output shapes change with the input size, as a phrase."""
     shapes = {form.key: form.shape for form in base}
     changes: dict[str, None] = {}
-    for one in tried:
+    for one in outcomes:
         for form in one.outputs or ():
             if shapes.get(form.key) != form.shape:
                 changes[form.key or "the output"] = None

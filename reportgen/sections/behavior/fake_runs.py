@@ -33,7 +33,8 @@ _NEEDS_VALUES = (
     DataDependentOutputException,
     DynamicOutputShapeException,
     GuardOnDataDependentSymNode,
-    NotImplementedError,  # an operator without fake kernel; if the model raises it, a real pass fails too
+    # an operator without fake kernel; if the model itself raises it, the real pass fails too
+    NotImplementedError,
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
     ValuesNeededError,
@@ -49,7 +50,7 @@ Kind = Literal["evaluation", "training", "backward"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Wish:
+class PassRequest:
     """The inputs and the mode of one pass.
 
     If not `count_operators`, only success and output shapes are recorded. Counting disables fused
@@ -62,7 +63,7 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class FakeRun:
+class RecordedPass:
     """Shapes, operators and module calls of one pass, without values."""
 
     outputs: tuple[OutputForm, ...]
@@ -74,7 +75,7 @@ class FakeRun:
     real: bool = False
 
 
-class CannotRunError(Exception):
+class FailedPassError(Exception):
     """A forward or backward pass failed.
 
     Attributes:
@@ -93,10 +94,10 @@ class CannotRunError(Exception):
         self.__cause__ = error
 
 
-Outcome = FakeRun | CannotRunError
+PassOutcome = RecordedPass | FailedPassError
 
 
-def run_all_fake(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outcome]:
+def run_all_fake(model: nn.Module, requests: Mapping[str, PassRequest]) -> dict[str, PassOutcome]:
     """Run every request on one fake copy, in order; {} if copying or the first request fails.
 
     Fake passes take the same time for every size. A request without operator counts runs on the
@@ -104,37 +105,37 @@ def run_all_fake(model: nn.Module, wishes: Mapping[str, Wish]) -> dict[str, Outc
     A model may cache something, such as a position table. After such a pass, failed passes and
     passes in training mode are repeated on a fresh copy.
     """
-    calls = tuple((wish.examples.args, wish.examples.kwargs) for wish in wishes.values())
-    found: dict[str, Outcome] = {}
+    calls = tuple((request.examples.args, request.examples.kwargs) for request in requests.values())
+    found: dict[str, PassOutcome] = {}
     repeat: list[str] = []
     cheap: list[str] = []
-    usual = next(iter(wishes.values()))
+    usual = next(iter(requests.values()))
     try:
         with fake_copy(model, (calls, {})) as (fake, (copies, _)):
             fresh = _held(fake)
-            for (name, wish), (args, kwargs) in zip(wishes.items(), copies, strict=True):
-                if not wish.count_operators and _is_cheap(found, usual, wish):
+            for (name, request), (args, kwargs) in zip(requests.items(), copies, strict=True):
+                if not request.count_operators and _is_cheap(found, usual, request):
                     cheap.append(name)
                     continue
                 used = _held(fake) != fresh
-                found[name] = run_once(fake, args, kwargs, wish)
-                failed = isinstance(found[name], CannotRunError)
+                found[name] = run_once(fake, args, kwargs, request)
+                failed = isinstance(found[name], FailedPassError)
                 if len(found) == 1 and failed:
                     return {}
-                if used and (failed or wish.kind != "evaluation"):
+                if used and (failed or request.kind != "evaluation"):
                     repeat.append(name)
     except Exception:  # the model cannot be copied to fake tensors
         return {}
-    found |= {name: run_fake(model, wishes[name]) for name in repeat}
-    return found | {name: run_real(model, wishes[name]) for name in cheap}
+    found |= {name: run_fake(model, requests[name]) for name in repeat}
+    return found | {name: run_real(model, requests[name]) for name in cheap}
 
 
-def _is_cheap(found: Mapping[str, Outcome], usual: Wish, wish: Wish) -> bool:
+def _is_cheap(found: Mapping[str, PassOutcome], usual: PassRequest, request: PassRequest) -> bool:
     """Whether the real pass is faster than the fake one."""
     first = next(iter(found.values()))
-    if isinstance(first, CannotRunError):
+    if isinstance(first, FailedPassError):
         return False
-    growth = _numbers(wish.examples) / max(1, _numbers(usual.examples))
+    growth = _numbers(request.examples) / max(1, _numbers(usual.examples))
     fake_work = _WORK_PER_FAKE_OPERATOR * first.recorder.operators.total()
     return first.recorder.work * growth < fake_work
 
@@ -153,46 +154,50 @@ def _held(model: nn.Module) -> list[tuple[str, int, int]]:
     ]
 
 
-def run_fake(model: nn.Module, wish: Wish) -> Outcome:
+def run_fake(model: nn.Module, request: PassRequest) -> PassOutcome:
     """Run one request on a new fake copy."""
-    arguments = wish.examples.args, wish.examples.kwargs
+    arguments = request.examples.args, request.examples.kwargs
     with fake_copy(model, arguments) as (fake, (args, kwargs)):
-        return run_once(fake, args, kwargs, wish)
+        return run_once(fake, args, kwargs, request)
 
 
-def run_real(model: nn.Module, wish: Wish) -> Outcome:
+def run_real(model: nn.Module, request: PassRequest) -> PassOutcome:
     """Run one request on the model itself; its state is restored."""
-    arguments = wish.examples.args, wish.examples.kwargs
+    arguments = request.examples.args, request.examples.kwargs
     with eval_mode(model, arguments) as (preserved, (args, kwargs)):
-        return run_once(preserved, args, kwargs, wish, real=True)
+        return run_once(preserved, args, kwargs, request, real=True)
 
 
 def run_once(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    wish: Wish,
+    request: PassRequest,
     *,
     real: bool = False,
-) -> Outcome:
+) -> PassOutcome:
     """One recorded pass of a fake copy or, if `real`, of the model."""
-    set_mode(model, training=wish.kind != "evaluation")
-    running, saved = Running(model), Saved(model)
+    set_mode(model, training=request.kind != "evaluation")
+    running, saved = Running(model), SavedTensors(model)
     running.watchers.append(saved)
     recorder = Recorder(running)
     seed_everything(0)  # equal random numbers in both modes
     try:
-        with torch.set_grad_enabled(wish.kind == "backward"), running.watching(), saved.watching():
+        with (
+            torch.set_grad_enabled(request.kind == "backward"),
+            running.watching(),
+            saved.watching(),
+        ):
             with ExitStack() as counting:
-                if wish.count_operators:
+                if request.count_operators:
                     counting.enter_context(unfused_kernels(model))
                     counting.enter_context(recorder)
                 output = model(*args, **kwargs)
             leaves = named_tensors(output)
-            reached = _reached(model, leaves) if wish.kind == "backward" else None
+            reached = _reached(model, leaves) if request.kind == "backward" else None
     except Exception as error:  # any error of the model is a result
-        return CannotRunError(error, running.path)
-    return FakeRun(
+        return FailedPassError(error, running.path)
+    return RecordedPass(
         outputs=forms_of(leaves),
         recorder=recorder,
         running=running,
@@ -241,7 +246,7 @@ def place_in_code(error: BaseException) -> str:
     return ""
 
 
-class Saved:
+class SavedTensors:
     """Sums the bytes that autograd saves: each storage once, without parameters and buffers."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -1,9 +1,9 @@
-"""One backward pass of a tiny batch in training mode: which parameters it reaches, and how."""
+"""Gradients: which parameters a backward pass in training mode reaches, and whether finite."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,21 @@ from torch import Tensor, nn
 from reportgen.example_inputs import Examples
 from reportgen.fake_model import set_mode
 from reportgen.pytree import named_tensors
-from reportgen.sections.behavior.fake_runs import CannotRunError, FakeRun, Outcome, Saved
+from reportgen.sections.behavior.fake_runs import (
+    FailedPassError,
+    PassOutcome,
+    RecordedPass,
+    SavedTensors,
+)
 from reportgen.sections.behavior.op_recorder import Recorder, Running, storage_of
 from reportgen.sections.behavior.result import Probe, Verdict, capitalized, counted, listed
 from reportgen.sections.behavior.runner import (
-    Bench,
-    Leaves,
-    NotRunError,
-    PassFailedError,
+    NamedTensors,
+    ProbeNotRunError,
+    ProbePassError,
+    ProbeRunner,
     copied,
-    how_far,
+    describe_difference,
     is_finite,
 )
 from reportgen.sections.behavior.state import buffers_of, changed_names
@@ -30,89 +35,106 @@ _CLAIMS = {
     "gradients": "Every parameter gets a gradient",
     "finite_gradients": "Gradients are finite",
 }
-_PASSES = 3  # a forward pass and a backward pass of twice its work
+_PASSES = 3  # a backward pass is counted as two forward passes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Trained:
+class TrainingProbes:
     """What a forward and a backward pass in training mode showed.
 
     Attributes:
-        probes: those of the gradients.
-        difference: of the outputs in both modes, in words; None where it is not known.
-        changed_buffers: by name; None where no training pass was run.
-        saved_bytes: what autograd keeps for the backward pass; None likewise.
+        probes: the probes of the gradients.
+        difference: how the outputs differ from evaluation mode, as text; None if unknown.
+        changed_buffers: names; None if no training pass was run.
+        saved_bytes: bytes that autograd saves for the backward pass; None if unknown.
     """
 
     probes: tuple[Probe, ...]
-    difference: str | None
-    changed_buffers: tuple[str, ...] | None
-    saved_bytes: int | None
+    difference: str | None = None
+    changed_buffers: tuple[str, ...] | None = None
+    saved_bytes: int | None = None
 
 
 def probe_training(
-    bench: Bench, examples: Examples, whole: Leaves | None, *, training: bool
-) -> Trained:
-    """Forward and backward; in evaluation mode where the model does not run in training mode.
+    runner: ProbeRunner,
+    examples: Examples,
+    evaluated: NamedTensors | None,
+    training: PassOutcome,
+    fake_backward: Callable[[], PassOutcome] | None,
+) -> TrainingProbes:
+    """Forward and backward; in evaluation mode if the model does not run in training mode.
 
-    `whole` are the outputs in evaluation mode.
+    Args:
+        runner: runs the model.
+        examples: the inputs.
+        evaluated: the outputs in evaluation mode, if known.
+        training: a pass in training mode with operator counts.
+        fake_backward: runs a backward pass with fake tensors, used if the real one is too
+            expensive; None if the model has no fake copy.
     """
-    model = bench.model
+    in_training = isinstance(training, RecordedPass)
     try:
-        bench.pay(
-            _PASSES * bench.batch,
-            copies_of_results=bench.batch,  # at most what all operators write is kept
+        return _probe_values(runner, examples, evaluated, training=in_training)
+    except ProbeNotRunError as reason:
+        not_run = _not_run(reason)
+    if isinstance(training, FailedPassError) or fake_backward is None:
+        return TrainingProbes(probes=not_run)
+    return _probe_shapes(runner.model, not_run, training, fake_backward())
+
+
+def _probe_values(
+    runner: ProbeRunner, examples: Examples, evaluated: NamedTensors | None, *, training: bool
+) -> TrainingProbes:
+    model = runner.model
+    try:
+        runner.reserve(
+            _PASSES * runner.batch,
+            copies_of_results=runner.batch,  # upper bound: autograd saves at most every result
             held_bytes=_gradient_bytes(model),
         )
-        saved = Saved(model)
+        saved = SavedTensors(model)
         before = buffers_of(model)
-        outputs, read = _forward(bench, examples, saved, training=training)
+        outputs, read = _forward(runner, examples, saved, training=training)
         changed = changed_names(buffers_of(model), before)
-        probes = _probes(bench, outputs, read, training=training)
-    except NotRunError as reason:
-        return Trained(
-            probes=_not_run(reason), difference=None, changed_buffers=None, saved_bytes=None
-        )
+        probes = _probes(runner, outputs, read, training=training)
     finally:
         set_mode(model, training=False)
     if not training:
-        return Trained(probes=probes, difference=None, changed_buffers=None, saved_bytes=None)
-    comparable = whole is not None and _have_same_form(whole, outputs)
-    return Trained(
+        return TrainingProbes(probes=probes)
+    comparable = evaluated is not None and _have_same_form(evaluated, outputs)
+    return TrainingProbes(
         probes=probes,
-        difference=_difference(whole, outputs) if comparable and whole else None,
+        difference=_difference(evaluated, outputs) if comparable and evaluated else None,
         changed_buffers=changed,
         saved_bytes=saved.bytes,
     )
 
 
-def reach_on_shapes(
-    model: nn.Module, trained: Trained, training: FakeRun, backward: Outcome
-) -> Trained:
-    """`trained` with what a backward pass without values tells, where a real one was too much.
-
-    `training` is a counted pass in training mode, which says what ran.
-    """
-    if isinstance(backward, CannotRunError):
-        return trained
-    trained = replace(trained, saved_bytes=backward.saved_bytes)
+def _probe_shapes(
+    model: nn.Module, not_run: tuple[Probe, ...], training: RecordedPass, backward: PassOutcome
+) -> TrainingProbes:
+    """Which parameters a backward pass with fake tensors reaches."""
+    if isinstance(backward, FailedPassError):
+        return TrainingProbes(probes=not_run)
     trainable = [name for name, p in model.named_parameters() if p.requires_grad]
     ran = [name for name in trainable if name in training.read]
     if not ran or backward.reached is None:
-        return trained
+        return TrainingProbes(probes=not_run, saved_bytes=backward.saved_bytes)
     missing = [name for name in ran if name not in backward.reached]
-    probe = replace(_reaching(missing, [], len(ran), " (on shapes alone)"), expected=True)
-    return replace(trained, probes=(probe, *trained.probes[1:]))
+    probe = _reaching(missing, [], len(ran), " (on shapes alone)", expected=True)
+    return TrainingProbes(probes=(probe, *not_run[1:]), saved_bytes=backward.saved_bytes)
 
 
-def _probes(bench: Bench, outputs: Leaves, read: set[int], *, training: bool) -> tuple[Probe, ...]:
+def _probes(
+    runner: ProbeRunner, outputs: NamedTensors, read: set[int], *, training: bool
+) -> tuple[Probe, ...]:
     try:
-        return _backward(bench, outputs, read, training=training)
-    except NotRunError as reason:
+        return _backward(runner, outputs, read, training=training)
+    except ProbeNotRunError as reason:
         return _not_run(reason)
 
 
-def _not_run(reason: NotRunError) -> tuple[Probe, ...]:
+def _not_run(reason: ProbeNotRunError) -> tuple[Probe, ...]:
     sentence = f"{capitalized(str(reason))}."
     return tuple(_probe(name, "not run", sentence) for name in _CLAIMS)
 
@@ -121,61 +143,63 @@ def _gradient_bytes(model: nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
 
 
-def _have_same_form(a: Leaves, b: Leaves) -> bool:
+def _have_same_form(a: NamedTensors, b: NamedTensors) -> bool:
     return list(a) == list(b) and all(t.shape == b[key].shape for key, t in a.items())
 
 
-def _difference(whole: Leaves, outputs: Leaves) -> str:
-    apart = how_far({key: tensor.detach() for key, tensor in outputs.items()}, whole)
-    return f"differ: {apart}" if apart else "agree within rounding"
+def _difference(whole: NamedTensors, outputs: NamedTensors) -> str:
+    difference = describe_difference(
+        {key: tensor.detach() for key, tensor in outputs.items()}, whole
+    )
+    return f"differ: {difference}" if difference else "agree within rounding"
 
 
 def _forward(
-    bench: Bench, examples: Examples, saved: Saved, *, training: bool
-) -> tuple[Leaves, set[int]]:
-    """The outputs with their graph, and the storages that operators read."""
-    set_mode(bench.model, training=training)
-    seed_everything(bench.seed)
-    running = Running(bench.model)
+    runner: ProbeRunner, examples: Examples, saved: SavedTensors, *, training: bool
+) -> tuple[NamedTensors, set[int]]:
+    """The outputs with their autograd graph, and the storages that operators read."""
+    set_mode(runner.model, training=training)
+    seed_everything(runner.seed)
+    running = Running(runner.model)
     running.watchers.append(saved)
     recorder = Recorder(running)
     try:
         with torch.enable_grad(), running.watching(), saved.watching(), recorder:
-            outputs = named_tensors(copied(examples).call(bench.model))
+            outputs = named_tensors(copied(examples).call(runner.model))
     except Exception as error:
-        raise PassFailedError(error, running.path) from error
+        raise ProbePassError(error, running.path) from error
     return outputs, recorder.read
 
 
 def _backward(
-    bench: Bench, outputs: Leaves, read: set[int], *, training: bool
+    runner: ProbeRunner, outputs: NamedTensors, read: set[int], *, training: bool
 ) -> tuple[Probe, ...]:
-    trainable = {n: p for n, p in bench.model.named_parameters() if p.requires_grad}
+    trainable = {n: p for n, p in runner.model.named_parameters() if p.requires_grad}
     if not trainable:
-        raise NotRunError("the model has no trainable parameter")
+        raise ProbeNotRunError("the model has no trainable parameter")
     ran = {name: p for name, p in trainable.items() if storage_of(p) in read}
     if not ran:
-        raise NotRunError("no operator reads a trainable parameter")
-    grads = _gradients(bench, outputs, ran)
+        raise ProbeNotRunError("no operator reads a trainable parameter")
+    grads = _gradients(runner, outputs, ran)
     missing = [name for name, grad in grads.items() if grad is None]
     found = {name: grad for name, grad in grads.items() if grad is not None}
     zero = [name for name, grad in found.items() if _is_zero(grad)]
     broken = [name for name, grad in found.items() if not is_finite(_values(grad))]
     how = "" if training else " (in evaluation mode, since the model does not run in training mode)"
     return (
-        _reaching(missing, zero, len(ran), how),
+        _reaching(missing, zero, len(ran), how, expected=training),
         _finite(broken, len(found), how),
     )
 
 
 def _gradients(
-    bench: Bench, outputs: Leaves, parameters: dict[str, nn.Parameter]
+    runner: ProbeRunner, outputs: NamedTensors, parameters: dict[str, nn.Parameter]
 ) -> dict[str, Tensor | None]:
-    """Gradients of a fixed random combination of all outputs, by name.
+    """Gradients of a seeded random combination of all outputs, by name.
 
-    Random, since the sum of a softmax or of a normalization is constant, with no gradient at all.
+    A plain sum has zero gradients behind a softmax or a normalization: it is constant there.
     """
-    generator = torch.Generator().manual_seed(bench.seed)
+    generator = torch.Generator().manual_seed(runner.seed)
     terms = []
     for tensor in outputs.values():
         if tensor.requires_grad:
@@ -189,14 +213,14 @@ def _gradients(
             torch.stack(terms).sum(), list(parameters.values()), allow_unused=True
         )
     except Exception as error:
-        reason = CannotRunError(error, "").reason
-        raise NotRunError(f"the backward pass fails: {reason}") from error
+        reason = FailedPassError(error, "").reason
+        raise ProbeNotRunError(f"the backward pass fails: {reason}") from error
     return dict(zip(parameters, found, strict=True))
 
 
 def _is_zero(gradient: Tensor) -> bool:
     values = _values(gradient)
-    return not values.sum() and not values.any()  # the sum is the quick answer
+    return not values.sum() and not values.any()  # the sum is the fast check
 
 
 def _values(gradient: Tensor) -> Tensor:
@@ -209,6 +233,8 @@ def _probe(
     sentence: str,
     evidence: tuple[str, ...] = (),
     where: Sequence[str] = (),
+    *,
+    expected: bool = True,
 ) -> Probe:
     return Probe(
         name=name,
@@ -217,10 +243,13 @@ def _probe(
         sentence=sentence,
         evidence=evidence,
         where=tuple(where),
+        expected=expected,
     )
 
 
-def _reaching(missing: list[str], zero: list[str], total: int, how: str) -> Probe:
+def _reaching(
+    missing: list[str], zero: list[str], total: int, how: str, *, expected: bool
+) -> Probe:
     evidence = (
         (f"exactly zero for these inputs: {counted(len(zero), 'parameter')}, {listed(zero)}",)
         if zero
@@ -236,7 +265,7 @@ def _reaching(missing: list[str], zero: list[str], total: int, how: str) -> Prob
             f"{len(missing):,} of {total:,} trainable parameters that ran "
             f"get{'s' * (len(missing) == 1)} no gradient{how}: {listed(missing)}."
         )
-    return replace(_probe("gradients", "no", sentence, evidence, missing), expected=not how)
+    return _probe("gradients", "no", sentence, evidence, missing, expected=expected)
 
 
 def _finite(broken: list[str], total: int, how: str) -> Probe:

@@ -48,7 +48,7 @@ class OutputForm:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mode:
+class ModeStats:
     """Counts of one forward pass of a small batch in evaluation or training mode."""
 
     outputs: tuple[OutputForm, ...]
@@ -96,8 +96,8 @@ class Behavior:
     batch: int
     seed: int
     method: Literal["fake", "real"]
-    evaluation: Mode
-    training: Mode
+    evaluation: ModeStats
+    training: ModeStats
     operators: tuple[OperatorCounts, ...]
     modules: tuple[ModuleGroup, ...]
     changed_buffers: tuple[str, ...] | None

@@ -17,18 +17,18 @@ from torch.utils import _pytree as pytree
 from reportgen.example_inputs import Examples
 from reportgen.fake_model import set_mode
 from reportgen.pytree import named_tensors
-from reportgen.sections.behavior.fake_runs import CannotRunError
+from reportgen.sections.behavior.fake_runs import FailedPassError
 from reportgen.sections.behavior.op_recorder import Running, paths_of
 from reportgen.sources.weightless import seed_everything
 from reportgen.units import format_bytes, format_count
 
 WORK = 300 * 10**9
 """Floating-point operations for all probes of one model; a few seconds on two cores."""
-MOST_BYTES = 3 * 2**30
+MAX_BYTES = 3 * 2**30
 """Limit for activations and gradients of one pass."""
 
 
-class Budget:
+class WorkBudget:
     """The operations that the remaining probes may use."""
 
     def __init__(self, work: int = WORK) -> None:
@@ -36,7 +36,7 @@ class Budget:
 
     def reserve(self, work: int, held_bytes: int = 0) -> str:
         """Subtract `work` operations; if that exceeds a limit, return the reason, else ""."""
-        if held_bytes > MOST_BYTES:
+        if held_bytes > MAX_BYTES:
             return f"it would need {format_bytes(held_bytes)} of memory"
         if work > self._left:
             return (
@@ -47,36 +47,36 @@ class Budget:
         return ""
 
 
-Leaves = dict[str, Tensor]
-OnModuleCall = Callable[[str, Leaves], None]
+NamedTensors = dict[str, Tensor]
+OnModuleCall = Callable[[str, NamedTensors], None]
 """Called after every module call with the module's path and its outputs."""
 
 
-class NotRunError(Exception):
+class ProbeNotRunError(Exception):
     """A probe was not run; the message is the reason."""
 
 
-class PassFailedError(NotRunError):
+class ProbePassError(ProbeNotRunError):
     """A pass of a probe failed; `reason` gives the error and the module."""
 
     def __init__(self, error: Exception, path: str) -> None:
-        self.reason = CannotRunError(error, path).reason
+        self.reason = FailedPassError(error, path).reason
         super().__init__(f"the pass fails: {self.reason}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cost:
-    """Cost of one sample in one forward pass: operations and bytes written."""
+class SampleCost:
+    """SampleCost of one sample in one forward pass: operations and bytes written."""
 
     work: int
     written_bytes: int
 
 
-class Bench:
+class ProbeRunner:
     """Runs one model in evaluation mode and charges the work to its budget."""
 
     def __init__(
-        self, model: nn.Module, *, batch: int, cost: Cost, budget: Budget, seed: int
+        self, model: nn.Module, *, batch: int, cost: SampleCost, budget: WorkBudget, seed: int
     ) -> None:
         self.model = model
         self.batch = batch
@@ -90,50 +90,52 @@ class Bench:
         The results of all operators are held for `copies_of_results` samples, `held_bytes` more.
 
         Raises:
-            NotRunError: the work or the memory exceeds the budget.
+            ProbeNotRunError: the work or the memory exceeds the budget.
         """
         held_bytes += copies_of_results * self._cost.written_bytes
         reason = self._budget.reserve(round(samples * self._cost.work), held_bytes)
         if reason:
-            raise NotRunError(reason)
+            raise ProbeNotRunError(reason)
 
-    def evaluate(self, examples: Examples, seen: Seen | None = None, *, seeded: bool = True) -> Any:
+    def evaluate(
+        self, examples: Examples, on_call: OnModuleCall | None = None, *, seeded: bool = True
+    ) -> Any:
         """The output of a pass in evaluation mode, unchanged.
 
         Raises:
-            PassFailedError: the model raised.
+            ProbePassError: the model raised.
         """
         set_mode(self.model, training=False)
         if seeded:
             seed_everything(self.seed)
         running = Running(self.model)
         try:
-            with torch.no_grad(), running.watching(), _watched(self.model, seen):
+            with torch.no_grad(), running.watching(), _module_hook(self.model, on_call):
                 return examples.call(self.model)
         except Exception as error:
-            raise PassFailedError(error, running.path) from error
+            raise ProbePassError(error, running.path) from error
 
-    def outputs(self, examples: Examples, seen: Seen | None = None) -> Leaves:
+    def outputs(self, examples: Examples, on_call: OnModuleCall | None = None) -> NamedTensors:
         """Copies of all output tensors of a seeded pass on copied inputs.
 
         Raises:
-            PassFailedError: the model raised.
+            ProbePassError: the model raised.
         """
-        return copies(named_tensors(self.evaluate(copied(examples), seen)))
+        return copies(named_tensors(self.evaluate(copied(examples), on_call)))
 
 
-class Recording:
+class CallRecorder:
     """Records the outputs of every module call, in the order in which the calls return."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, Leaves]] = []
+        self.calls: list[tuple[str, NamedTensors]] = []
 
-    def __call__(self, path: str, results: Leaves) -> None:
+    def __call__(self, path: str, results: NamedTensors) -> None:
         """Store copies of the outputs."""
         self.calls.append((path, copies(results)))
 
 
-def copies(leaves: Leaves) -> Leaves:
+def copies(leaves: NamedTensors) -> NamedTensors:
     """Detached copies of the tensors."""
     return {key: tensor.detach().clone() for key, tensor in leaves.items()}
 
@@ -156,15 +158,15 @@ def tensors_of(examples: Examples) -> list[Tensor]:
 
 
 @contextmanager
-def _watched(model: nn.Module, seen: Seen | None) -> Iterator[None]:
-    if seen is None:
+def _module_hook(model: nn.Module, on_call: OnModuleCall | None) -> Iterator[None]:
+    if on_call is None:
         yield
         return
     paths = paths_of(model)
 
     def hook(module: nn.Module, _: Any, output: Any) -> None:
         if id(module) in paths:
-            seen(paths[id(module)], named_tensors(output))
+            on_call(paths[id(module)], named_tensors(output))
 
     handle = nn.modules.module.register_module_forward_hook(hook)
     try:
@@ -181,7 +183,7 @@ _TOLERANCES = {
     torch.float16: 2e-2,
     torch.bfloat16: 1e-1,
 }
-"""Relative to the largest element; kernels sum other batch sizes in a different order."""
+"""Relative to the max_magnitude element; kernels sum other batch sizes in a different order."""
 
 
 def is_same(a: Tensor, b: Tensor) -> bool:
@@ -195,7 +197,7 @@ def is_same(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-def rounding_of(tensors: Iterable[Tensor]) -> float:
+def rounding_tolerance(tensors: Iterable[Tensor]) -> float:
     """The relative tolerance of the least precise dtype of `tensors`; 0 without floats."""
     return max((_TOLERANCES.get(dtype, 0.0) for dtype in {t.dtype for t in tensors}), default=0.0)
 
@@ -205,7 +207,7 @@ def is_close(a: Tensor, b: Tensor, *, share: float = 1.0, rounding: float = 0.0)
 
     Args:
         a: a tensor.
-        b: the reference; its largest element scales the tolerance.
+        b: the reference; its max_magnitude element scales the tolerance.
         share: factor on the tolerance.
         rounding: tolerance of the dtype that the model computes in, if less precise than `a`.
     """
@@ -217,26 +219,26 @@ def is_close(a: Tensor, b: Tensor, *, share: float = 1.0, rounding: float = 0.0)
     finite = a.isfinite() & b.isfinite()
     if not is_same(a[~finite], b[~finite]):
         return False
-    limit = share * max(_TOLERANCES[a.dtype], rounding) * largest(b[finite])
-    return largest(a[finite] - b[finite]) <= limit
+    limit = share * max(_TOLERANCES[a.dtype], rounding) * max_magnitude(b[finite])
+    return max_magnitude(a[finite] - b[finite]) <= limit
 
 
-def largest(tensor: Tensor) -> float:
-    """The largest absolute value; 0 if empty."""
+def max_magnitude(tensor: Tensor) -> float:
+    """The max_magnitude absolute value; 0 if empty."""
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
-def distance(a: Tensor, b: Tensor) -> float | None:
-    """The largest finite difference; None for different shapes or booleans."""
+def max_difference(a: Tensor, b: Tensor) -> float | None:
+    """The max_magnitude finite difference; None for different shapes or booleans."""
     if a.shape != b.shape or a.dtype == torch.bool or b.dtype == torch.bool:
         return None
     a, b = _plain(a), _plain(b)
     wide = torch.complex128 if a.is_complex() or b.is_complex() else torch.float64
-    apart = a.to(wide) - b.to(wide)
-    return largest(apart[apart.isfinite()])
+    difference = a.to(wide) - b.to(wide)
+    return max_magnitude(difference[difference.isfinite()])
 
 
-def how_far(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> str:
+def describe_difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> str:
     """The outputs that differ by more than rounding, as text; "" for none.
 
     Example: `logits by up to 0.53`.
@@ -247,8 +249,8 @@ def how_far(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> str:
     for key, tensor in a.items():
         if is_close(tensor, b[key]):
             continue
-        apart = distance(tensor, b[key])
-        by = f" by up to {apart:.2g}" if apart else ""
+        difference = max_difference(tensor, b[key])
+        by = f" by up to {difference:.2g}" if difference else ""
         words.append(f"{key or 'the output'}{by}")
     return ", ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "")
 

@@ -1,4 +1,4 @@
-"""Evaluation mode beside training mode: outputs, operators, modules, memory."""
+"""Evaluation mode compared with training mode: outputs, operators, modules, memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from reportgen.sections.behavior.fake_runs import CannotRunError, FakeRun, Outcome
+from reportgen.sections.behavior.fake_runs import FailedPassError, PassOutcome, RecordedPass
 from reportgen.sections.behavior.result import (
-    Mode,
+    ModeStats,
     ModuleGroup,
     OperatorCounts,
     Probe,
@@ -18,17 +18,17 @@ from reportgen.sections.behavior.result import (
     listed,
 )
 
-_OTHER_NUMBERS = "passes different arguments to its operators"
+_DIFFERENT_ARGUMENTS = "passes different arguments to its operators"
 _BATCH_NORM = nn.modules.batchnorm._NormBase
 
 
-def mode_of(run: Outcome, saved_bytes: int | None = None) -> Mode:
-    """A mode's figures; those of a pass that failed are unknown."""
-    if isinstance(run, CannotRunError):
-        return Mode(
+def mode_stats(run: PassOutcome, saved_bytes: int | None = None) -> ModeStats:
+    """The counts of one mode; None for a failed pass."""
+    if isinstance(run, FailedPassError):
+        return ModeStats(
             outputs=(), operators=None, written_bytes=None, saved_bytes=None, error=run.reason
         )
-    return Mode(
+    return ModeStats(
         outputs=run.outputs,
         operators=run.recorder.operators.total(),
         written_bytes=run.recorder.written_bytes,
@@ -36,9 +36,11 @@ def mode_of(run: Outcome, saved_bytes: int | None = None) -> Mode:
     )
 
 
-def different_operators(evaluation: FakeRun, training: Outcome) -> tuple[OperatorCounts, ...]:
-    """Operators whose number differs between the modes, by name."""
-    if isinstance(training, CannotRunError):
+def different_operators(
+    evaluation: RecordedPass, training: PassOutcome
+) -> tuple[OperatorCounts, ...]:
+    """Operators whose number of calls differs between the modes, by name."""
+    if isinstance(training, FailedPassError):
         return ()
     before, after = evaluation.recorder.operators, training.recorder.operators
     return tuple(
@@ -49,18 +51,18 @@ def different_operators(evaluation: FakeRun, training: Outcome) -> tuple[Operato
 
 
 def different_modules(
-    model: nn.Module, evaluation: FakeRun, training: Outcome, *, steady: bool
+    model: nn.Module, evaluation: RecordedPass, training: PassOutcome, *, repeatable: bool
 ) -> tuple[ModuleGroup, ...]:
-    """Modules that run other operators in training mode, or run in one mode only, by reason.
+    """Modules that run different operators in training mode, or in one mode only, by reason.
 
-    `steady` is whether two passes in one mode give the same: else other numbers say nothing.
+    If not `repeatable`, different operator arguments are ignored: they differ in one mode too.
     """
-    if isinstance(training, CannotRunError):
+    if isinstance(training, FailedPassError):
         return ()
     groups: dict[tuple[str, str], list[str]] = {}
     for path, module in model.named_modules():
         reason = _difference(path, module, evaluation, training)
-        if reason and (steady or not reason.startswith(_OTHER_NUMBERS)):
+        if reason and (repeatable or not reason.startswith(_DIFFERENT_ARGUMENTS)):
             groups.setdefault((type(module).__name__, reason), []).append(path)
     return tuple(
         ModuleGroup(type=kind, reason=reason, paths=tuple(paths))
@@ -68,7 +70,9 @@ def different_modules(
     )
 
 
-def _difference(path: str, module: nn.Module, evaluation: FakeRun, training: FakeRun) -> str:
+def _difference(
+    path: str, module: nn.Module, evaluation: RecordedPass, training: RecordedPass
+) -> str:
     calls = evaluation.running.calls[path], training.running.calls[path]
     if calls[0] == 0 or calls[1] == 0:
         if calls == (0, 0) or _parent_is_idle(path, evaluation if calls[1] else training):
@@ -84,13 +88,13 @@ def _difference(path: str, module: nn.Module, evaluation: FakeRun, training: Fak
     more = sorted({name for (name, _) in (after - before)})
     less = sorted({name for (name, _) in (before - after)})
     if more == less:
-        return f"{_OTHER_NUMBERS}: {listed(more, 3)}"
+        return f"{_DIFFERENT_ARGUMENTS}: {listed(more, 3)}"
     names = listed(more, 3) if more else listed(less, 3)
     return f"runs {'other' if more and less else 'more' if more else 'fewer'} operators: {names}"
 
 
-def _parent_is_idle(path: str, run: FakeRun) -> bool:
-    """Whether the module above has not run either, and so says it for this one."""
+def _parent_is_idle(path: str, run: RecordedPass) -> bool:
+    """Whether the parent module did not run either; then only the parent is reported."""
     return path != "" and run.running.calls[path.rpartition(".")[0]] == 0
 
 
@@ -113,7 +117,7 @@ def _batch_norm_reason(module: nn.modules.batchnorm._NormBase) -> str:
 
 
 def drop_rate(module: nn.Module) -> float | None:
-    """The probability that a module drops something; None where it has none."""
+    """The dropout probability of a module; None without one."""
     for name in ("p", "drop_prob", "dropout"):
         rate = getattr(module, name, None)
         if isinstance(rate, float | int) and not isinstance(rate, bool) and 0 <= rate <= 1:
@@ -121,18 +125,18 @@ def drop_rate(module: nn.Module) -> float | None:
     return None
 
 
-def remarks_on(model: nn.Module) -> tuple[str, ...]:
-    """Settings of dropout and normalization that surprise, a sentence each."""
+def unusual_settings(model: nn.Module) -> tuple[str, ...]:
+    """Unusual settings of dropout and normalization layers, one sentence each."""
     kinds: dict[str, list[str]] = {}
     for path, module in model.named_modules():
-        for remark in _remarks(module):
-            kinds.setdefault(remark, []).append(path or "the model")
+        for setting in _unusual_settings(module):
+            kinds.setdefault(setting, []).append(path or "the model")
     return tuple(
-        f"{counted(len(paths), remark)}: {listed(paths, 4)}" for remark, paths in kinds.items()
+        f"{counted(len(paths), setting)}: {listed(paths, 4)}" for setting, paths in kinds.items()
     )
 
 
-def _remarks(module: nn.Module) -> Iterator[str]:
+def _unusual_settings(module: nn.Module) -> Iterator[str]:
     kind = type(module).__name__
     if isinstance(module, nn.modules.dropout._DropoutNd):
         if module.p == 0:
@@ -147,14 +151,14 @@ def _remarks(module: nn.Module) -> Iterator[str]:
 
 
 def modes_probe(
-    evaluation: FakeRun,
-    training: Outcome,
+    evaluation: RecordedPass,
+    training: PassOutcome,
     groups: tuple[ModuleGroup, ...],
     difference: str | None,
 ) -> Probe:
-    """Whether the mode makes a difference; `difference` is that of the outputs in words."""
+    """Whether both modes give the same; `difference` describes how the outputs differ."""
     name, claim = "modes_agree", "Same output in train and eval mode"
-    if isinstance(training, CannotRunError):
+    if isinstance(training, FailedPassError):
         return Probe(
             name=name,
             claim=claim,

@@ -8,6 +8,12 @@ from reportgen.sections.section import Section
 
 __all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze"]
 
+
+def sentence_case(text: str) -> str:
+    """The text with an upper-case first letter; the rest is unchanged."""
+    return text[:1].upper() + text[1:]
+
+
 SECTION = Section(
     name="graphs",
     title="Graphs",
@@ -16,4 +22,5 @@ SECTION = Section(
     analyze_file=analyze_file,
     rules=(),
     files=files_of,
+    filters={"sentence_case": sentence_case},
 )

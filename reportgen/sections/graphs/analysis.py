@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reportgen.error_text import one_line
 from reportgen.errors import SectionError
@@ -14,7 +13,7 @@ from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_gra
 from reportgen.sections.graphs.dot import graphviz
 from reportgen.sections.graphs.draw import Drawer, file_writer
 from reportgen.sections.graphs.modules import module_graph
-from reportgen.sections.graphs.onnx_graph import onnx_graph
+from reportgen.sections.graphs.onnx_graph import graph_of_model
 from reportgen.sections.graphs.result import Drawing, Graphs, missing
 from reportgen.sections.graphs.trace import NoBackwardError, Trace, trace_forward
 
@@ -54,7 +53,7 @@ def analyze_file(context: OnnxFileContext) -> Graphs:
     absent = missing("the source is an ONNX file, which holds no PyTorch module")
     with graphviz() as programs:
         drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
-        drawing = _drawn(drawer, context.file.path)
+        drawing = _drawn(drawer, context.onnx_proto(context.file.path))
     return Graphs(modules=absent, autograd=absent, onnx=drawing)
 
 
@@ -174,8 +173,8 @@ def _onnx(drawer: Drawer, context: ModelContext) -> Drawing:
         file = context.onnx_file()
     except SectionError as error:
         return missing(error.error)
-    return _drawn(drawer, file.path)
+    return _drawn(drawer, context.onnx_proto(file.path))
 
 
-def _drawn(drawer: Drawer, path: Path) -> Drawing:
-    return drawer.draw(onnx_graph(path), name="onnx", title="ONNX graph")
+def _drawn(drawer: Drawer, proto: Any) -> Drawing:
+    return drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph")

@@ -9,10 +9,8 @@ from torch.nn.parameter import is_lazy
 
 from reportgen.errors import SectionError
 from reportgen.fake_model import Arguments, materialize_lazy, run_once_on_copy
-from reportgen.sections.layers.backward import ForwardBackward
 from reportgen.sections.layers.cost.memory_traffic import tensor_bytes
 from reportgen.sections.layers.cost.roofline import rooflines
-from reportgen.sections.layers.measure import Measured, in_words, measure
 from reportgen.sections.layers.modules import parameters_by_name, unregistered, walk
 from reportgen.sections.layers.moe import active_parameters, find_experts
 from reportgen.sections.layers.result import ForwardBackwardCost, Layer, Layers, TorchinfoTotals
@@ -21,7 +19,9 @@ from reportgen.sections.layers.tables import (
     summary_text,
     torchinfo_forward_backward_bytes,
 )
-from reportgen.sections.layers.trace import ForwardTrace, trace_fake
+from reportgen.sections.layers.tracing.backward import ForwardBackward
+from reportgen.sections.layers.tracing.forward import ForwardTrace, trace_fake
+from reportgen.sections.layers.tracing.measure import Measured, in_words, measure
 from reportgen.sections.layers.tree import (
     Weights,
     build_layers,

@@ -21,8 +21,8 @@ from reportgen.sections.layers.modules import (
     own_parameters,
     walk,
 )
-from reportgen.sections.layers.op_counter import TopKChoice
 from reportgen.sections.layers.result import Experts
+from reportgen.sections.layers.tracing.op_counter import TopKChoice
 
 _ACTIVE_ATTRIBUTES = (
     "num_experts_per_tok",

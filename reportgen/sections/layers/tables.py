@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from reportgen.sections.layers.measure import Measured
-from reportgen.sections.layers.module_tracker import ModuleCall
 from reportgen.sections.layers.modules import (
     own_tensors,
     walk,
 )
 from reportgen.sections.layers.result import Layer, Layers, Shape
+from reportgen.sections.layers.tracing.measure import Measured
+from reportgen.sections.layers.tracing.module_tracker import ModuleCall
 
 _MIB = 2**20
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from reportgen.sections.layers.cost.memory_traffic import parts_of, tensor_bytes
-from reportgen.sections.layers.module_tracker import ModuleCall
 from reportgen.sections.layers.modules import (
     ModuleNode,
     count_torchscript_constants,
@@ -24,9 +23,10 @@ from reportgen.sections.layers.modules import (
     quantized_tensors,
     walk,
 )
-from reportgen.sections.layers.op_counter import FirstRead
 from reportgen.sections.layers.result import ExecutedVia, Layer
-from reportgen.sections.layers.trace import ForwardTrace
+from reportgen.sections.layers.tracing.forward import ForwardTrace
+from reportgen.sections.layers.tracing.module_tracker import ModuleCall
+from reportgen.sections.layers.tracing.op_counter import FirstRead
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

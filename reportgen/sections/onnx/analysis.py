@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 
 def analyze_exported(context: ModelContext, file: OnnxFile) -> OnnxResult:
     """Inspect an exported file, compare it with PyTorch and time it; the file is parsed once."""
-    import onnx
-
     spec = context.spec
     with file.apply_patches(context.model):
-        proto = onnx.load(file.path, load_external_data=False)
+        proto = context.onnx_proto(file.path)
         stored = find_parameters(context.model, proto)  # before inspect_file drops the weights
         inspected = inspect_file(
             proto,
@@ -62,10 +60,8 @@ def analyze_exported(context: ModelContext, file: OnnxFile) -> OnnxResult:
 
 def analyze_source(context: OnnxFileContext) -> OnnxResult:
     """Inspect and time an ONNX file that comes without a PyTorch module."""
-    import onnx
-
     path, feed = context.file.path, context.feed()
-    proto = onnx.load(path, load_external_data=False)
+    proto = context.onnx_proto(path)
 
     def count_macs(inferred: Any) -> NodeCost:
         model = OnnxModel(path, inferred)

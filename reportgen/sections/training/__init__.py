@@ -5,6 +5,7 @@ from __future__ import annotations
 from reportgen.sections.section import Section
 from reportgen.sections.training.analysis import analyze
 from reportgen.sections.training.metrics import metrics_of
+from reportgen.sections.training.page import FILTERS
 from reportgen.sections.training.result import Training
 from reportgen.sections.training.rules import RULES
 
@@ -31,5 +32,6 @@ SECTION = Section(
     rules=RULES,
     metrics=metrics_of,
     files=files_of,
+    filters=FILTERS,
     headline=lambda result: result.headline,
 )

@@ -71,6 +71,7 @@ def _make(kind: Any, architecture: Architecture, arguments: dict[str, Any], text
             return kind._from_config(config, **options)
         except Exception as error:
             if not chosen and "attn_implementation" in str(error):
+                # the default, sdpa, is not implemented for every model
                 options["attn_implementation"] = "eager"
             again = make_config(architecture, _derived_values(config) | fields, text)
             return _build_with_hint(kind, again, options, text, _unset_fields(config, error))

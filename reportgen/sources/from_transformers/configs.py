@@ -16,6 +16,7 @@ from reportgen.sources.from_transformers.architectures import (
     model_types,
 )
 
+# describe the stored checkpoint, not the architecture; auto_map would run custom code
 _NOT_ARCHITECTURE = ("quantization_config", "auto_map", "_name_or_path", "transformers_version")
 _ALWAYS_KNOWN = {"num_labels", "id2label", "label2id"}
 _PER_LAYER = ("layer_types", "mlp_layer_types", "sliding_window_pattern")

@@ -15,8 +15,8 @@ from math import fsum
 from reportgen.cuda_memory.errors import UnknownGpuError
 from reportgen.cuda_memory.gpus import Gpu, find_gpu
 from reportgen.manifest import Target
-from reportgen.sections.layers.op_counter import OpWork
 from reportgen.sections.layers.result import LayerTime, PassTime, Roofline
+from reportgen.sections.layers.tracing.op_counter import OpWork
 
 LAUNCH_SECONDS = 5e-6  # launch overhead of one kernel in eager PyTorch
 _DIGITS = 9

@@ -23,9 +23,9 @@ from reportgen.fake_model import (
     has_data,
     set_mode,
 )
-from reportgen.sections.layers.backward import ForwardBackward, run_forward_backward
-from reportgen.sections.layers.op_counter import ReachedOriginalError
-from reportgen.sections.layers.trace import ForwardTrace, trace
+from reportgen.sections.layers.tracing.backward import ForwardBackward, run_forward_backward
+from reportgen.sections.layers.tracing.forward import ForwardTrace, trace
+from reportgen.sections.layers.tracing.op_counter import ReachedOriginalError
 from reportgen.torchinfo_summary import TorchinfoSummary, summarize_with_torchinfo
 
 _AFFORDABLE_FLOPS = 50 * 10**9  # a few seconds on one core

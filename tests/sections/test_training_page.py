@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from reportgen.render.training import WORDS, hyperparameters, metric_rows, plot_groups
+from reportgen.sections.training.page import FILTERS, hyperparameters, metric_rows, plot_groups
 from reportgen.sections.training.result import Extremum, Plot, Run, Scalar, Training
 
 
@@ -72,13 +72,13 @@ def test_paper_holds_the_first_plots_and_a_page_draws_the_rest_small() -> None:
 
 
 def test_numbers_keep_what_matters() -> None:
-    assert [WORDS["number"](v) for v in (0, 0.91234, 1.2e-5, 12345.6)] == [
+    assert [FILTERS["number"](v) for v in (0, 0.91234, 1.2e-5, 12345.6)] == [
         "0",
         "0.9123",
         "1.2e-5",
         "12,346",
     ]
-    assert (WORDS["step"](8200), WORDS["step"](0.5)) == ("8,200", "0.5")
+    assert (FILTERS["step"](8200), FILTERS["step"](0.5)) == ("8,200", "0.5")
 
 
 def test_a_run_that_an_attempt_replaces_keeps_its_row() -> None:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from reportgen.fake_model import Arguments, set_mode, unfused_kernels
 from reportgen.pytree import named_tensors
-from reportgen.sections.layers.module_tracker import ModuleTracker
 from reportgen.sections.layers.modules import parameters_by_name, walk
-from reportgen.sections.layers.op_counter import OpCounter, OpWork
 from reportgen.sections.layers.result import Uncounted
+from reportgen.sections.layers.tracing.module_tracker import ModuleTracker
+from reportgen.sections.layers.tracing.op_counter import OpCounter, OpWork
 
 Borrow = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
 """Lends a model (a fake_copy, or the model itself) with the arguments of one call."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -16,10 +14,8 @@ from reportgen.charts.histograms import ridgelines
 from reportgen.charts.parallel import ParallelColumn, parallel_coordinates
 from reportgen.charts.pr_curves import PrLine, pr_curve_plot
 from reportgen.charts.sparkline import sparkline
-from reportgen.charts.svg import bare, inline
-from reportgen.sections.training import Training
 from reportgen.sections.training.plots import OTHER
-from reportgen.sections.training.result import Histogram, Image, Plot, Run, Scalar
+from reportgen.sections.training.result import Histogram, Image, Plot, Run, Scalar, Training
 
 _FULL_PLOTS, _PLOTS_IN_PRINT = 120, 40
 _LINES_OF_SMALL_PLOT = 4
@@ -29,13 +25,6 @@ _HYPERPARAMETERS, _HYPERPARAMETERS_BY_RUN, _RUNS_IN_TABLE = 60, 12, 40
 _FEWEST_PARALLEL_RUNS, _PARALLEL_COLUMNS = 3, 8
 _MOST_SUPERSEDED = 20
 _STATE_CLASSES = {"healthy": "good", "no verdict": "unknown", "overfitting": "doubt"}
-_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-    ".svg": "image/svg+xml",
-}
 ShownScalar = tuple[Run, str, Scalar]
 
 
@@ -127,18 +116,6 @@ def plots_left_out(result: Training, on_paper: bool) -> int:
     return max(0, len(result.plots) - _PLOTS_IN_PRINT) if on_paper else 0
 
 
-def plot_svg(folder: Path, file: str, *, on_paper: bool) -> Markup:
-    """The plot in `file` as markup; for paper without the data that is embedded in it."""
-    svg = inline((folder / file).read_text(encoding="utf-8"))
-    return bare(svg) if on_paper else svg
-
-
-def data_uri(folder: Path, file: str) -> str:
-    """The picture in `file` as a `data:` URI."""
-    content = base64.b64encode((folder / file).read_bytes()).decode()
-    return f"data:{_TYPES[Path(file).suffix]};base64,{content}"
-
-
 def ridgeline(histogram: Histogram) -> Markup:
     """A tag's histograms over its steps, the first at the back."""
     return ridgelines(
@@ -175,7 +152,7 @@ def pr_charts(result: Training) -> list[PrChart]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MetricRow:
+class ScalarRow:
     """One row of the table of best and last values."""
 
     run: str
@@ -184,17 +161,17 @@ class MetricRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MetricTable:
+class ScalarTable:
     """The rows to show, and the number of rows left out."""
 
-    rows: tuple[MetricRow, ...]
+    rows: tuple[ScalarRow, ...]
     hidden: int
 
 
-def metric_rows(result: Training, on_paper: bool) -> MetricTable:
+def metric_rows(result: Training, on_paper: bool) -> ScalarTable:
     """One row per curve, runs of a metric side by side; validation metrics first, others last."""
     rows = [
-        MetricRow(run=run.name, tag=tag, scalar=scalar)
+        ScalarRow(run=run.name, tag=tag, scalar=scalar)
         for run in result.runs
         for tag, scalar in run.scalars.items()
     ]
@@ -206,7 +183,7 @@ def metric_rows(result: Training, on_paper: bool) -> MetricTable:
         )
     )
     most = _METRIC_ROWS_IN_PRINT if on_paper else _METRIC_ROWS
-    return MetricTable(rows=tuple(rows[:most]), hidden=max(0, len(rows) - most))
+    return ScalarTable(rows=tuple(rows[:most]), hidden=max(0, len(rows) - most))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -380,7 +357,7 @@ def _run_notes(run: Run, several: bool) -> Iterator[str]:
         yield f"{start}{note.rstrip('.')}."
 
 
-WORDS: dict[str, Callable[..., Any]] = {
+FILTERS: dict[str, Callable[..., Any]] = {
     "number": format_value,
     "step": format_position,
     "last_step": last_step,

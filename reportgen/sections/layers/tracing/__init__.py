@@ -1,0 +1,1 @@
+"""Passes of a model, recorded: which module ran, which operators, and what they cost."""
