@@ -146,16 +146,18 @@ def estimate(
     ],
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", metavar="SHAPE", help="batch,3,224,224 or ids=batch,9:int64<99"),
+        typer.Option(
+            "--input", metavar="SHAPE", help="batch,3,224,224 or ids=batch,9:int64<99; repeatable."
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
     mode: Annotated[
-        Literal["train", "inference"], typer.Option(help="Training step or forward pass only.")
+        Literal["train", "inference"], typer.Option(help="Training step or forward pass.")
     ] = "train",
     precision: Annotated[str, typer.Option(metavar="NAME", help=_PRECISIONS)] = "fp32",
     optimizer: Annotated[str, typer.Option(metavar="NAME", help=_OPTIMIZERS)] = "adamw",
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Activation checkpointing.")
+        bool, typer.Option("--checkpointing", help="Use activation checkpointing.")
     ] = False,
     loss: Annotated[str, typer.Option(metavar="NAME", help="cross_entropy, sum or mean.")] = "sum",
     gpu: Annotated[
@@ -209,7 +211,7 @@ def watch(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No output on stderr.")] = False,
 ) -> None:
-    """Update the training section from the logs in MANIFEST until Ctrl-C."""
+    """Update the training section of the report until Ctrl-C."""
     from reportgen.manifest import load_manifest
     from reportgen.watching import watch as watch_logs
 
@@ -234,7 +236,7 @@ def publish(
         Path | None, typer.Option(metavar="DIR", help="TensorBoard log directory.")
     ] = None,
 ) -> None:
-    """Publish curves, images, tables, graphs and headline metrics to visdom or TensorBoard."""
+    """Send the content of a report to visdom or TensorBoard."""
     if (visdom is None) == (tensorboard is None):
         raise ReportgenError("publish requires either --visdom URL or --tensorboard DIR")
     if env is not None and visdom is None:
@@ -274,7 +276,7 @@ def rules(
 def gpus(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a GPU: T4.")] = None,
 ) -> None:
-    """List all known GPUs with their usable memory, or show the data of one."""
+    """List all known GPUs, or print the data of one."""
     from reportgen.cuda_memory.errors import UnknownGpuError
     from reportgen.cuda_memory.gpus import catalog, find_gpu
     from reportgen.units import format_bytes

@@ -8,7 +8,12 @@ from pathlib import Path
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 _PACKAGE = str(Path(__file__).parent)
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "cannot allocate memory")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "cannot allocate memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

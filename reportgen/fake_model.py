@@ -21,7 +21,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from reportgen.cuda_memory.tracing.fake_copy import FakeMode, suppress_warnings
 from reportgen.model_state import preserve_model_state
 from reportgen.pytree import modules_of, named_tensors
-from reportgen.tracing.fused_recurrent import Note, whole_layers
+from reportgen.tracing.fused_recurrent import CostCallback, fuse_recurrent_layers
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -141,7 +141,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def unfused_kernels(model: nn.Module, note: Note = lambda *_: None) -> Iterator[None]:
+def unfused_kernels(model: nn.Module, note: CostCallback = lambda *_: None) -> Iterator[None]:
     """Fused attention and recurrent kernels off: what they do is then seen.
 
     On fake tensors a recurrent layer is one operator instead, and `note` is told of it.
@@ -161,7 +161,7 @@ def unfused_kernels(model: nn.Module, note: Note = lambda *_: None) -> Iterator[
         if recurrent:
             undo.enter_context(torch.backends.mkldnn.flags(enabled=False))
         compile_nothing(undo)
-        undo.enter_context(whole_layers(model, note))
+        undo.enter_context(fuse_recurrent_layers(model, note))
         yield
 
 

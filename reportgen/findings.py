@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class Severity(StrEnum):
-    """An error makes the verdict of a model fail, a warning makes it warn, a note changes nothing."""
+    """An error makes the verdict fail, a warning makes it warn, a note does not change it."""
 
     ERROR = "error"
     WARNING = "warning"

@@ -1,4 +1,4 @@
-"""What looks at the behavior of small models, for the tests of that section."""
+"""Helpers of the behavior tests."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from reportgen.sections.behavior import Behavior, Probe
 
-ExamineBehavior = Callable[..., Behavior]
-"""A model, its inputs as the manifest writes them, and other fields: how it behaves."""
+AnalyzeBehavior = Callable[..., Behavior]
+"""(model, inputs as in the manifest, **fields) -> the result of the behavior section."""
 
 
 def probe(result: Behavior, name: str) -> Probe:
-    """The answer to one question, which must have been asked."""
+    """The probe called `name`; fails if it is missing."""
     found = result.probe(name)
     assert found is not None, name
     return found

@@ -79,10 +79,10 @@ def test_the_file_itself_is_examined_and_timed(words: Any) -> None:
     onnx_section = words["sections"]["onnx"]
     assert onnx_section["status"] == "done"
     result = onnx_section["result"]
-    assert (result["opset"], result["nodes"]) == (18, 2)
+    assert (result["file"]["opset"], result["file"]["nodes"]) == (18, 2)
     assert result["parity"]["passed"] is None
     assert "no PyTorch module" in result["parity"]["not_run"]
-    assert result["latency_ms"]["batch"] == 4
+    assert result["performance"]["latency_ms"]["batch"] == 4
     assert words["weights"] == "words.onnx"
 
 
@@ -172,7 +172,7 @@ def test_inputs_of_every_type_leave_a_report(
     sections = one_node(tmp_path, operator, kind, elements, **attributes)
     assert sections["layers"]["result"]["macs"] == 3 * 4 * 5
     found = sections["onnx"]["result"]
-    assert (found["latency_ms"] is None) == bool(reason)
+    assert (found["performance"] is None) == bool(reason)
     assert reason in found["parity"]["not_run"]
 
 

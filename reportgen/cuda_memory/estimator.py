@@ -184,13 +184,7 @@ class MemoryEstimator:
                 return None
             return fit_polynomial(full, partial(tracer.trace, light=True))
         self._traces[self._generation(gpu), batch] = pair.trace
-        # Precision, checkpointing and optimizer change neither operators nor shapes, so a step
-        # that was verified to be linear in one of them is linear in all of them.
-        key = (self.step.mode, self.step.loss, batch)
-        found = fit_pair(pair, tracer.trace_iteration, known_linear=key in self._cache.linear)
-        if found is not None and found.is_linear:
-            self._cache.linear.add(key)
-        return found
+        return fit_pair(pair, tracer.trace_iteration)
 
     def _extrapolate_small_batches(self, gpu: Gpu | None) -> BatchPolynomial | ScaledTrace:
         larger = self.trace(FIRST_BATCHES[0], gpu)

@@ -96,22 +96,19 @@ def pair_iterations(traced: MemoryTrace) -> PairedTrace | None:
 
 
 def fit_pair(
-    pair: PairedTrace, trace_iteration: Callable[[int], MemoryTrace], *, known_linear: bool = False
+    pair: PairedTrace, trace_iteration: Callable[[int], MemoryTrace]
 ) -> BatchPolynomial | None:
     """The polynomials of a paired trace, or None where its sizes follow none.
 
-    `trace_iteration(batch)` traces one iteration without optimizer. `known_linear` skips the
-    verification, for a step whose operators and shapes were verified in another precision.
+    `trace_iteration(batch)` traces one iteration without optimizer: every step is verified at a
+    third batch, since a kernel may be chosen by batch in one precision and not in another.
     """
 
     def events_at(batch: int) -> _StepEvents | None:
         trace = trace_iteration(batch)
         return _iterations(trace)[0] if trace.batch == batch else None
 
-    if known_linear:
-        coefficients = _coefficients(pair.second, pair.first)
-    else:
-        coefficients = _verified_coefficients(pair.second, pair.first, events_at)
+    coefficients = _verified_coefficients(pair.second, pair.first, events_at)
     if coefficients is None:
         return None
     by_index = dict(

@@ -41,7 +41,7 @@ class ModelOverview:
 
     @property
     def figures(self) -> tuple[Metric, ...]:
-        """The figures that head the model's page: those of the comparison, and of one table more."""
+        """The figures at the top of the model's page: the comparison's, and one more table's."""
         tables: dict[str, list[Metric]] = {}
         for metric in self.metrics.values():
             if metric.table:

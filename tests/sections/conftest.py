@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from behavior_models import ExamineBehavior
+from behavior_models import AnalyzeBehavior
 from factories import make_study
 from layer_models import Examine
 from torch import nn
@@ -37,7 +37,7 @@ def look(tmp_path: Path) -> Examine:
 
 
 @pytest.fixture(name="analyze")
-def analyze_behavior(tmp_path: Path) -> ExamineBehavior:
+def analyze_behavior(tmp_path: Path) -> AnalyzeBehavior:
     """Examine the behavior of a model, with four numbers as input unless others are named."""
 
     def analyze(model: nn.Module, *inputs: Any, **fields: Any) -> Behavior:

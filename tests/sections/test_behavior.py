@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from behavior_models import ExamineBehavior, probe
+from behavior_models import AnalyzeBehavior, probe
 from factories import make_study
 from torch import Tensor, nn
 from torch._dynamo import eval_frame
@@ -38,7 +38,7 @@ def verdicts(result: Behavior) -> dict[str, str]:
     return {each.name: each.verdict for each in result.probes}
 
 
-def test_a_plain_model_answers_yes_to_everything(analyze: ExamineBehavior) -> None:
+def test_a_plain_model_passes_every_probe(analyze: AnalyzeBehavior) -> None:
     result = analyze(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)))
     assert set(verdicts(result).values()) == {"yes"}
     assert len(result.probes) == 10
@@ -60,7 +60,7 @@ class TwoHeads(nn.Module):
         return outputs | {"aux": self.aux(hidden)} if self.training else outputs
 
 
-def test_outputs_of_both_modes_stand_side_by_side(analyze: ExamineBehavior) -> None:
+def test_outputs_of_both_modes_are_reported(analyze: AnalyzeBehavior) -> None:
     result = analyze(TwoHeads())
     assert [(o.key, o.shape) for o in result.evaluation.outputs] == [("out", (2, 2))]
     assert [(o.key, o.shape) for o in result.training.outputs] == [("out", (2, 2)), ("aux", (2, 3))]
@@ -69,8 +69,8 @@ def test_outputs_of_both_modes_stand_side_by_side(analyze: ExamineBehavior) -> N
     assert "another form: out 2 × 2, aux 2 × 3" in probe(result, "modes_agree").sentence
 
 
-def test_modules_are_told_apart_by_what_they_run_not_by_their_type(
-    analyze: ExamineBehavior,
+def test_modules_are_compared_by_operators_not_by_type(
+    analyze: AnalyzeBehavior,
 ) -> None:
     noisy = Function(lambda self, x: x + torch.rand_like(x) if self.training else x)
     model = nn.Sequential(
@@ -85,7 +85,7 @@ def test_modules_are_told_apart_by_what_they_run_not_by_their_type(
     }
 
 
-def test_buffers_that_training_changes_are_named(analyze: ExamineBehavior) -> None:
+def test_buffers_that_training_changes_are_named(analyze: AnalyzeBehavior) -> None:
     result = analyze(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
     assert result.changed_buffers == (
         "1.running_mean", "1.running_var", "1.num_batches_tracked",
@@ -93,7 +93,7 @@ def test_buffers_that_training_changes_are_named(analyze: ExamineBehavior) -> No
 
 
 def test_bytes_kept_for_the_backward_pass_are_those_of_a_closed_form(
-    analyze: ExamineBehavior,
+    analyze: AnalyzeBehavior,
 ) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.Sigmoid(), nn.Linear(8, 2))
     kept = 2 * 4 + 2 * 8  # the input for the first weight; the sigmoid's result for both after it
@@ -103,7 +103,7 @@ def test_bytes_kept_for_the_backward_pass_are_those_of_a_closed_form(
 
 
 def test_a_model_that_wants_targets_does_not_run_in_training_mode(
-    analyze: ExamineBehavior,
+    analyze: AnalyzeBehavior,
 ) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         if self.training:
@@ -117,7 +117,7 @@ def test_a_model_that_wants_targets_does_not_run_in_training_mode(
     assert "in evaluation mode" in probe(result, "gradients").sentence
 
 
-def test_settings_that_surprise_are_remarked(analyze: ExamineBehavior) -> None:
+def test_unusual_settings_are_remarked(analyze: AnalyzeBehavior) -> None:
     model = nn.Sequential(
         nn.Linear(4, 4), nn.Dropout(0.0), nn.Dropout(1.0), nn.BatchNorm1d(4, momentum=None)
     )
@@ -129,7 +129,7 @@ def test_settings_that_surprise_are_remarked(analyze: ExamineBehavior) -> None:
 
 
 def test_a_table_that_is_filled_once_is_no_difference_between_the_modes(
-    analyze: ExamineBehavior,
+    analyze: AnalyzeBehavior,
 ) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         if self.table is None:
@@ -144,7 +144,7 @@ def test_a_table_that_is_filled_once_is_no_difference_between_the_modes(
 # -- two passes -----------------------------------------------------------------------------------
 
 
-def test_a_dropout_that_is_always_on_is_found_in_its_module(analyze: ExamineBehavior) -> None:
+def test_a_dropout_that_is_always_on_is_found_in_its_module(analyze: AnalyzeBehavior) -> None:
     noisy = Function(lambda _, x: F.dropout(x, 0.5))
     result = analyze(nn.Sequential(nn.Linear(4, 64), noisy, nn.Linear(64, 2)))
     found = probe(result, "repeatable")
@@ -153,7 +153,7 @@ def test_a_dropout_that_is_always_on_is_found_in_its_module(analyze: ExamineBeha
     assert verdicts(result)["batch_of_one"] == "not run"
 
 
-def test_a_pass_that_leaves_state_behind_is_told_with_its_name(analyze: ExamineBehavior) -> None:
+def test_changed_state_is_named(analyze: AnalyzeBehavior) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         self.count += 1
         return self.linear(x) + self.count  # type: ignore[no-any-return]
@@ -163,7 +163,7 @@ def test_a_pass_that_leaves_state_behind_is_told_with_its_name(analyze: ExamineB
     assert verdicts(result)["repeatable"] == "no"
 
 
-def test_a_weight_written_through_data_is_seen(analyze: ExamineBehavior) -> None:
+def test_a_weight_written_through_data_is_seen(analyze: AnalyzeBehavior) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         self.linear.weight.data[0, 0] *= 1.5
         return self.linear(x)  # type: ignore[no-any-return]
@@ -172,19 +172,19 @@ def test_a_weight_written_through_data_is_seen(analyze: ExamineBehavior) -> None
     assert probe(result, "stateless").where == ("linear.weight",)
 
 
-def test_an_input_written_in_place_is_named(analyze: ExamineBehavior) -> None:
+def test_an_input_written_in_place_is_named(analyze: AnalyzeBehavior) -> None:
     result = analyze(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2)))
     assert probe(result, "inputs_kept").where == ("x",)
     assert verdicts(analyze(nn.Sequential(nn.ReLU(), nn.Linear(4, 2))))["inputs_kept"] == "yes"
 
 
-def test_the_first_module_with_a_nan_is_named(analyze: ExamineBehavior) -> None:
+def test_the_first_module_with_a_nan_is_named(analyze: AnalyzeBehavior) -> None:
     log = Function(lambda _, x: x.log())
     found = probe(analyze(nn.Sequential(nn.Linear(4, 16), log, nn.Linear(16, 2))), "finite")
     assert (found.verdict, found.where) == ("no", ("1",))
 
 
-def test_an_infinity_that_stays_inside_is_only_evidence(analyze: ExamineBehavior) -> None:
+def test_an_infinity_that_stays_inside_is_only_evidence(analyze: AnalyzeBehavior) -> None:
     mask = Function(lambda _, x: x.masked_fill(x < 0, float("-inf")))
     found = probe(analyze(nn.Sequential(nn.Linear(4, 16), mask, nn.Sigmoid())), "finite")
     assert found.verdict == "yes"
@@ -204,7 +204,7 @@ MIXING = {
 
 
 @pytest.mark.parametrize("name", MIXING)
-def test_a_module_that_mixes_samples_is_named(analyze: ExamineBehavior, name: str) -> None:
+def test_a_module_that_mixes_samples_is_named(analyze: AnalyzeBehavior, name: str) -> None:
     mixing, path = MIXING[name]
     model = nn.Sequential(nn.Linear(4, 8), mixing, nn.Linear(8, 2))
     result = analyze(model)
@@ -231,14 +231,14 @@ SEPARATE = {
 
 
 @pytest.mark.parametrize("name", SEPARATE)
-def test_samples_that_are_kept_apart_are_found_to_be(analyze: ExamineBehavior, name: str) -> None:
+def test_samples_that_are_kept_apart_are_found_to_be(analyze: AnalyzeBehavior, name: str) -> None:
     model, item = SEPARATE[name]
     found = verdicts(analyze(model, item))
     assert (found["batch_of_one"], found["independent"]) == ("yes", "yes")
 
 
 def test_outputs_without_a_batch_axis_are_said_not_to_be_compared(
-    analyze: ExamineBehavior,
+    analyze: AnalyzeBehavior,
 ) -> None:
     model = Function(lambda self, x: {"y": self.l(x), "loss": self.l(x).mean()}, l=nn.Linear(4, 2))
     found = probe(analyze(model), "batch_of_one")
@@ -246,7 +246,7 @@ def test_outputs_without_a_batch_axis_are_said_not_to_be_compared(
     assert found.evidence == ("loss: not compared, since no single axis scales with the batch",)
 
 
-def test_a_model_without_a_batch_dim_is_not_asked(analyze: ExamineBehavior) -> None:
+def test_batch_probes_are_not_run_without_a_batch_dim(analyze: AnalyzeBehavior) -> None:
     result = analyze(nn.Linear(4, 2), "x=3,4")
     assert verdicts(result)["independent"] == "not run"
     assert "batches" not in verdicts(result)
@@ -255,7 +255,7 @@ def test_a_model_without_a_batch_dim_is_not_asked(analyze: ExamineBehavior) -> N
 # -- sizes ----------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_is_baked_in_is_the_only_one_that_runs(analyze: ExamineBehavior) -> None:
+def test_a_batch_that_is_baked_in_is_the_only_one_that_runs(analyze: AnalyzeBehavior) -> None:
     result = analyze(Function(lambda _, x: x.view(8, 4)), batch=8)
     found = probe(result, "batches")
     assert (result.batch, found.verdict) == (8, "no")
@@ -264,7 +264,7 @@ def test_a_batch_that_is_baked_in_is_the_only_one_that_runs(analyze: ExamineBeha
 
 
 def test_a_batch_norm_over_one_value_cannot_be_trained_with_one_sample(
-    analyze: ExamineBehavior,
+    analyze: AnalyzeBehavior,
 ) -> None:
     found = probe(analyze(nn.BatchNorm1d(4)), "batches")
     assert found.verdict == "yes"
@@ -275,7 +275,7 @@ def test_a_batch_norm_over_one_value_cannot_be_trained_with_one_sample(
     assert probe(analyze(wide, "x=batch,3,8,8"), "batches").evidence == ()
 
 
-def test_a_fully_convolutional_model_follows_the_resolution(analyze: ExamineBehavior) -> None:
+def test_a_fully_convolutional_model_follows_the_resolution(analyze: AnalyzeBehavior) -> None:
     found = probe(analyze(nn.Conv2d(3, 16, 3), "x=batch,3,224,224"), "size_height_and_width")
     assert found.sentence == (
         "Height and width can be 192, 225 and 256 too; the output shapes change too."
@@ -283,14 +283,14 @@ def test_a_fully_convolutional_model_follows_the_resolution(analyze: ExamineBeha
     assert "192: runs, on shapes alone, output 2 × 16 × 190 × 190" in found.evidence
 
 
-def test_a_flattened_head_bakes_the_resolution_in(analyze: ExamineBehavior) -> None:
+def test_a_flattened_head_bakes_the_resolution_in(analyze: AnalyzeBehavior) -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 14 * 14, 5))
     found = probe(analyze(model, "x=batch,3,16,16"), "size_height_and_width")
     assert found.sentence == "Height and width are fixed: only 16 runs, not 8, 17 and 32."
     assert "(in 2)" in found.evidence[0]
 
 
-def test_a_table_of_positions_ends_somewhere(analyze: ExamineBehavior) -> None:
+def test_a_position_table_limits_the_length(analyze: AnalyzeBehavior) -> None:
     def forward(self: Any, ids: Tensor) -> Tensor:
         return self.words(ids) + self.places(torch.arange(ids.shape[1]))  # type: ignore[no-any-return]
 
@@ -301,7 +301,7 @@ def test_a_table_of_positions_ends_somewhere(analyze: ExamineBehavior) -> None:
     assert "in places" in found.evidence[2]
 
 
-def test_dims_of_one_name_change_together(analyze: ExamineBehavior) -> None:
+def test_dims_of_one_name_change_together(analyze: AnalyzeBehavior) -> None:
     model = Function(lambda _, a, b: a + b)
     result = analyze(model, "a=batch,time", "b=batch,time", dims={"time": 6})
     assert verdicts(result)["size_time"] == "yes"
@@ -325,7 +325,7 @@ def test_which_dims_are_varied(tmp_path: Path) -> None:
 # -- gradients ------------------------------------------------------------------------------------
 
 
-def test_parameters_behind_a_detach_get_no_gradient(analyze: ExamineBehavior) -> None:
+def test_parameters_behind_a_detach_get_no_gradient(analyze: AnalyzeBehavior) -> None:
     model = Function(lambda self, x: self.b(self.a(x).detach()), a=nn.Linear(4, 4),
                      b=nn.Linear(4, 2), idle=nn.Linear(9, 9))  # fmt: skip
     found = probe(analyze(model), "gradients")
@@ -333,7 +333,7 @@ def test_parameters_behind_a_detach_get_no_gradient(analyze: ExamineBehavior) ->
     assert found.sentence.startswith("2 of 4 trainable parameters that ran get no gradient")
 
 
-def test_gradients_of_zero_are_named_and_no_fault(analyze: ExamineBehavior) -> None:
+def test_gradients_of_zero_are_named_and_no_fault(analyze: AnalyzeBehavior) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     nn.init.zeros_(model[1].weight)  # as the heads of vision transformers begin
     found = probe(analyze(model), "gradients")
@@ -341,12 +341,12 @@ def test_gradients_of_zero_are_named_and_no_fault(analyze: ExamineBehavior) -> N
     assert "2 parameters, 0.weight, 0.bias" in found.evidence[0]
 
 
-def test_a_softmax_has_gradients_though_its_sum_is_constant(analyze: ExamineBehavior) -> None:
+def test_a_softmax_has_gradients_though_its_sum_is_constant(analyze: AnalyzeBehavior) -> None:
     found = probe(analyze(nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1))), "gradients")
     assert (found.verdict, found.evidence) == ("yes", ())
 
 
-def test_a_division_that_where_hides_breaks_the_gradient(analyze: ExamineBehavior) -> None:
+def test_a_division_that_where_hides_breaks_the_gradient(analyze: AnalyzeBehavior) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         y = self.a(x)
         return torch.where(y * 0 > 0, 1 / (y * 0), y)
@@ -356,7 +356,7 @@ def test_a_division_that_where_hides_breaks_the_gradient(analyze: ExamineBehavio
     assert probe(result, "finite_gradients").where == ("a.weight", "a.bias")
 
 
-def test_a_frozen_model_has_no_gradients_to_ask_for(analyze: ExamineBehavior) -> None:
+def test_a_frozen_model_has_no_gradients_to_ask_for(analyze: AnalyzeBehavior) -> None:
     result = analyze(nn.Linear(4, 2).requires_grad_(False))
     assert probe(result, "gradients").sentence == "The model has no trainable parameter."
 
@@ -364,7 +364,7 @@ def test_a_frozen_model_has_no_gradients_to_ask_for(analyze: ExamineBehavior) ->
 # -- what cannot be asked -------------------------------------------------------------------------
 
 
-def test_a_model_whose_course_depends_on_values_runs_for_real(analyze: ExamineBehavior) -> None:
+def test_data_dependent_control_flow_runs_with_real_tensors(analyze: AnalyzeBehavior) -> None:
     model = Function(lambda self, x: self.a(x) if x.sum() > 0 else -self.a(x), a=nn.Linear(4, 2))
     result = analyze(model)
     assert result.method == "real"
@@ -372,8 +372,8 @@ def test_a_model_whose_course_depends_on_values_runs_for_real(analyze: ExamineBe
     assert result.training.saved_bytes == 2 * 4 * 4  # the input, for the weight
 
 
-def test_what_is_too_costly_is_not_run_and_says_so(
-    analyze: ExamineBehavior, monkeypatch: pytest.MonkeyPatch
+def test_a_probe_beyond_the_budget_is_not_run_with_the_reason(
+    analyze: AnalyzeBehavior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WorkBudget.__init__, "__defaults__", (1000,))
     result = analyze(nn.Sequential(nn.Linear(4, 64), nn.Linear(64, 2)))
@@ -384,8 +384,8 @@ def test_what_is_too_costly_is_not_run_and_says_so(
     assert result.training.saved_bytes is not None
 
 
-def test_what_is_too_costly_is_asked_for_its_gradients_on_shapes(
-    analyze: ExamineBehavior, monkeypatch: pytest.MonkeyPatch
+def test_gradients_beyond_the_budget_use_fake_tensors(
+    analyze: AnalyzeBehavior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WorkBudget.__init__, "__defaults__", (1000,))
     model = Function(lambda self, x: self.b(self.a(x).detach()), a=nn.Linear(4, 4),
@@ -399,8 +399,8 @@ def test_what_is_too_costly_is_asked_for_its_gradients_on_shapes(
     assert whole.verdict == "yes"
 
 
-def test_another_size_runs_for_real_where_that_is_cheaper_than_shapes(
-    analyze: ExamineBehavior,
+def test_another_size_uses_a_real_pass_if_that_is_faster(
+    analyze: AnalyzeBehavior,
 ) -> None:
     found = probe(analyze(nn.Conv2d(3, 4, 3), "x=batch,3,16,24"), "size_height")
     assert found.evidence == (
@@ -410,13 +410,13 @@ def test_another_size_runs_for_real_where_that_is_cheaper_than_shapes(
     )
 
 
-def test_without_a_twin_the_largest_size_is_left_out(analyze: ExamineBehavior) -> None:
+def test_without_a_fake_copy_the_largest_size_is_skipped(analyze: AnalyzeBehavior) -> None:
     model = Function(lambda self, x: self.a(x) if x.sum() > 0 else -self.a(x), a=nn.Conv2d(3, 4, 3))
     found = probe(analyze(model, "x=batch,3,16,16"), "size_height_and_width")
     assert found.sentence == ("Height and width can be 8 and 17 too; the output shapes change too.")
 
 
-def test_a_size_that_fails_for_real_leaves_no_state_for_the_next(analyze: ExamineBehavior) -> None:
+def test_a_size_that_fails_for_real_leaves_no_state_for_the_next(analyze: AnalyzeBehavior) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         if self.grid is None:
             self.grid = torch.zeros(x.shape[-1])
@@ -440,7 +440,7 @@ def test_a_model_that_refuses_its_inputs_fails_in_one_line(tmp_path: Path) -> No
     assert "inputs" in caught.value.hint
 
 
-def test_examining_twice_gives_the_same_result(analyze: ExamineBehavior) -> None:
+def test_analyzing_twice_gives_the_same_result(analyze: AnalyzeBehavior) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 2))
     assert analyze(model) == analyze(model)
 
@@ -469,7 +469,7 @@ def compiled_in_place() -> nn.Module:
 
 @pytest.mark.parametrize("make", [wholly_compiled, partly_compiled, compiled_in_place])
 def test_a_compiled_model_is_watched_without_its_kernels(
-    analyze: ExamineBehavior, make: Callable[[], nn.Module]
+    analyze: AnalyzeBehavior, make: Callable[[], nn.Module]
 ) -> None:
     stance = eval_frame._stance.stance
     result = analyze(make())
@@ -478,13 +478,13 @@ def test_a_compiled_model_is_watched_without_its_kernels(
     assert eval_frame._stance.stance == stance
 
 
-def test_a_constant_that_is_nan_is_the_same_in_both_modes(analyze: ExamineBehavior) -> None:
+def test_a_constant_that_is_nan_is_the_same_in_both_modes(analyze: AnalyzeBehavior) -> None:
     model = Function(lambda self, x: self.a(x) * float("nan"), a=nn.Linear(4, 2))
     result = analyze(model)
     assert (result.modules, verdicts(result)["modes_agree"]) == ((), "yes")
 
 
-def test_an_attribute_that_is_nan_has_not_changed(analyze: ExamineBehavior) -> None:
+def test_an_attribute_that_is_nan_has_not_changed(analyze: AnalyzeBehavior) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         self.loss = float("nan")
         return self.a(x)  # type: ignore[no-any-return]
@@ -503,7 +503,7 @@ class InThreads(nn.Module):
 
 
 @pytest.mark.usefixtures("busy_threads")
-def test_modules_that_run_in_threads_are_watched_there(analyze: ExamineBehavior) -> None:
+def test_modules_that_run_in_threads_are_watched_there(analyze: AnalyzeBehavior) -> None:
     branches = [nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2)) for _ in range(3)]
     result = analyze(InThreads(*branches))
     one_by_one = analyze(Function(
@@ -517,7 +517,7 @@ def test_modules_that_run_in_threads_are_watched_there(analyze: ExamineBehavior)
 
 
 @pytest.mark.usefixtures("busy_threads")
-def test_a_failure_in_a_thread_leaves_nothing_behind(analyze: ExamineBehavior) -> None:
+def test_a_failure_in_a_thread_leaves_nothing_behind(analyze: AnalyzeBehavior) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         if len(x) == 1:
             raise ValueError("one is not enough")
@@ -528,7 +528,7 @@ def test_a_failure_in_a_thread_leaves_nothing_behind(analyze: ExamineBehavior) -
     assert verdicts(result)["gradients"] == "yes"
 
 
-def test_a_model_built_for_inference_only_is_examined(analyze: ExamineBehavior) -> None:
+def test_a_model_built_for_inference_only_is_examined(analyze: AnalyzeBehavior) -> None:
     with torch.inference_mode():
         model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     found = verdicts(analyze(model))
@@ -536,7 +536,7 @@ def test_a_model_built_for_inference_only_is_examined(analyze: ExamineBehavior) 
     assert [found[name] for name in names] == ["yes"] * len(names)
 
 
-def test_a_train_that_returns_nothing_still_switches_the_mode(analyze: ExamineBehavior) -> None:
+def test_a_train_that_returns_nothing_still_switches_the_mode(analyze: AnalyzeBehavior) -> None:
     class Forgetful(nn.Sequential):
         def train(self, mode: bool = True) -> None:  # type: ignore[override]
             super().train(mode)

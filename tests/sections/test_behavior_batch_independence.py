@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from behavior_models import ExamineBehavior, probe
+from behavior_models import AnalyzeBehavior, probe
 from torch import Tensor, nn
 
 
@@ -55,15 +55,15 @@ class Halves(nn.Module):
 
 @pytest.mark.parametrize("factor", [random.random, np.random.rand], ids=["python", "numpy"])
 def test_random_numbers_of_other_generators_are_no_difference_between_the_modes(
-    analyze: ExamineBehavior, factor: Callable[[], float]
+    analyze: AnalyzeBehavior, factor: Callable[[], float]
 ) -> None:
     result = analyze(Scaled(factor), "x=batch,12")
     assert probe(result, "repeatable").verdict == "no"
     assert probe(result, "modes_agree").verdict == "yes"
 
 
-def test_numbers_that_differ_in_every_pass_are_not_laid_to_the_mode(
-    analyze: ExamineBehavior,
+def test_random_arguments_are_not_attributed_to_the_mode(
+    analyze: AnalyzeBehavior,
 ) -> None:
     class Counting:
         value = 0
@@ -81,8 +81,8 @@ def test_numbers_that_differ_in_every_pass_are_not_laid_to_the_mode(
     assert "differ:" not in probe(result, "modes_agree").sentence
 
 
-def test_a_batch_axis_that_one_sample_loses_is_told_with_its_shapes(
-    analyze: ExamineBehavior,
+def test_a_lost_batch_axis_is_reported_with_shapes(
+    analyze: AnalyzeBehavior,
 ) -> None:
     result = analyze(Squeezed(), "x=batch,12")
     alone = probe(result, "batch_of_one")
@@ -91,19 +91,19 @@ def test_a_batch_axis_that_one_sample_loses_is_told_with_its_shapes(
     assert probe(result, "independent").verdict == "yes"
 
 
-def test_an_output_kept_from_an_earlier_pass_is_told(analyze: ExamineBehavior) -> None:
+def test_a_cached_output_is_reported(analyze: AnalyzeBehavior) -> None:
     alone = probe(analyze(Kept(), "x=batch,12"), "batch_of_one")
     assert alone.verdict == "no"
     assert alone.sentence.startswith("A sample alone gives the outputs of the previous batch")
 
 
-def test_where_no_other_batch_runs_nothing_is_said_of_its_axis(analyze: ExamineBehavior) -> None:
+def test_without_another_batch_size_the_batch_axis_is_unknown(analyze: AnalyzeBehavior) -> None:
     independent = probe(analyze(Halves(), "x=batch,12"), "independent")
     assert independent.verdict == "not run"
     assert independent.sentence == "No other batch size runs, so the batch axis is unknown."
 
 
-def test_another_sample_is_sought_until_it_is_another(analyze: ExamineBehavior) -> None:
+def test_seeds_are_tried_until_the_samples_differ(analyze: AnalyzeBehavior) -> None:
     # seeds 0 and 1 draw the same second number below 50
     independent = probe(analyze(nn.Embedding(50, 8), "ids=batch:int64<50"), "independent")
     assert independent.verdict == "yes"
@@ -127,7 +127,7 @@ class Widened(nn.Module):
     ids=str,
 )
 def test_a_wider_output_is_no_more_exact_than_what_it_was_computed_in(
-    analyze: ExamineBehavior, computed: torch.dtype, given: torch.dtype
+    analyze: AnalyzeBehavior, computed: torch.dtype, given: torch.dtype
 ) -> None:
     result = analyze(Widened(computed, given), "x=batch,257", batch=5)
     assert probe(result, "batch_of_one").verdict == "yes"
@@ -139,7 +139,7 @@ class Mixing(Widened):
         return super().forward(x + 0.01 * x.mean(0))
 
 
-def test_samples_that_mix_a_little_are_found_in_a_wider_output(analyze: ExamineBehavior) -> None:
+def test_samples_that_mix_a_little_are_found_in_a_wider_output(analyze: AnalyzeBehavior) -> None:
     result = analyze(Mixing(torch.float32, torch.float64), "x=batch,257")
     assert probe(result, "batch_of_one").verdict == "no"
 
@@ -152,7 +152,7 @@ class Found(nn.Module):
 
 
 def test_rows_whose_number_follows_the_values_are_not_compared(
-    analyze: ExamineBehavior,
+    analyze: AnalyzeBehavior,
 ) -> None:
     for width in range(3, 12):  # of some, both samples have equally many rows by chance
         result = analyze(Found(), f"x=batch,{width}")

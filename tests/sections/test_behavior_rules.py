@@ -16,19 +16,19 @@ from reportgen.findings import Finding, Severity
 from reportgen.model_state import preserve_model_state
 from reportgen.sections.behavior import SECTION, Behavior, analyze
 
-Judge = Callable[[nn.Module], list[Finding]]
+FindingsOf = Callable[[nn.Module], list[Finding]]
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> Judge:
-    def judge(model: nn.Module) -> list[Finding]:
+def findings_of(tmp_path: Path) -> FindingsOf:
+    def findings_of(model: nn.Module) -> list[Finding]:
         context = make_study(model, "x=batch,4", folder=tmp_path)
         with preserve_model_state(context.model):
             result = analyze(context)
         assert isinstance(result, Behavior)
         return [finding for rule in SECTION.rules for finding in rule.findings(result)]
 
-    return judge
+    return findings_of
 
 
 class Step(nn.Module):
@@ -78,32 +78,32 @@ GOOD: dict[str, nn.Module] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_model_has_this_one_finding(judge: Judge, name: str) -> None:
+def test_a_bad_model_has_this_one_finding(findings_of: FindingsOf, name: str) -> None:
     code, step, where = BAD[name]
-    (finding,) = judge(between(step))
+    (finding,) = findings_of(between(step))
     assert (finding.code, finding.where) == (code, where)
     assert finding.severity == Severity.WARNING
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_good_model_has_none(judge: Judge, name: str) -> None:
-    assert judge(between(GOOD[name])) == []
+def test_a_good_model_has_none(findings_of: FindingsOf, name: str) -> None:
+    assert findings_of(between(GOOD[name])) == []
 
 
-def test_an_input_changed_in_place_is_a_warning(judge: Judge) -> None:
-    (finding,) = judge(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2)))
+def test_an_input_changed_in_place_is_a_warning(findings_of: FindingsOf) -> None:
+    (finding,) = findings_of(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2)))
     assert (finding.code, finding.where) == ("BEH006", "x")
 
 
-def test_parameters_that_never_run_are_left_to_the_layers(judge: Judge) -> None:
+def test_parameters_that_never_run_are_left_to_the_layers(findings_of: FindingsOf) -> None:
     idle = Step(lambda self, x: self.used(x), used=nn.Linear(8, 8), idle=nn.Linear(8, 8))
-    assert judge(between(idle)) == []
+    assert findings_of(between(idle)) == []
 
 
-def test_gradients_of_a_model_that_wants_targets_are_not_judged(judge: Judge) -> None:
+def test_gradients_of_a_model_that_wants_targets_are_not_judged(findings_of: FindingsOf) -> None:
     def propose(self: Any, x: Tensor) -> Tensor:
         if self.training:
             raise ValueError("targets should not be none")
         return x.detach()
 
-    assert judge(between(Step(propose))) == []
+    assert findings_of(between(Step(propose))) == []

@@ -318,7 +318,7 @@ def test_an_onnx_graph_is_grouped_by_the_modules_in_its_metadata() -> None:
     assert "weight 4 × 4" in next(n for n in graph.root.nodes() if n.title == "MatMul").lines
 
 
-def test_a_size_that_the_file_does_not_tell_is_no_zero() -> None:
+def test_an_unknown_size_is_not_zero() -> None:
     from onnx import TensorProto, helper
 
     model = onnx_model()
@@ -377,13 +377,13 @@ def test_a_failed_export_costs_only_the_onnx_drawing(tmp_path: Path) -> None:
     assert result.autograd.nodes == 8
 
 
-def test_a_forward_that_raises_is_told_in_words(tmp_path: Path) -> None:
+def test_a_forward_error_is_reported_in_one_line(tmp_path: Path) -> None:
     context = study_of(nn.Linear(3, 1), SEED_INPUT, folder=tmp_path)
     with pytest.raises(SectionError, match=r"the model's forward pass raises RuntimeError: .*mat1"):
         analyze(context)
 
 
-def test_a_model_that_wants_its_batch_gets_the_manifests(tmp_path: Path) -> None:
+def test_a_model_of_fixed_batch_size_is_traced_at_the_manifests_batch(tmp_path: Path) -> None:
     class Four(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.reshape(4, 8).tanh()
@@ -392,14 +392,14 @@ def test_a_model_that_wants_its_batch_gets_the_manifests(tmp_path: Path) -> None
     assert result.modules.note == "shapes at batch 4"
 
 
-def test_a_missing_dot_is_said_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_graphviz_gives_an_install_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SectionError, match="dot is not installed") as caught, graphviz():
         pass
     assert "apt install graphviz" in caught.value.hint
 
 
-def test_ids_of_three_drawings_never_meet_and_each_box_has_a_tooltip(tmp_path: Path) -> None:
+def test_ids_of_three_drawings_are_unique_and_each_box_has_a_tooltip(tmp_path: Path) -> None:
     result = examined(seed_example(), tmp_path, SEED_INPUT)
     seen: set[str] = set()
     for name in ("modules", "autograd", "onnx"):
@@ -445,7 +445,7 @@ def _fonts(document: pikepdf.Pdf) -> list[str]:
         ("densenet201", 60, {"cat", "Conv2d"}),
     ],
 )
-def test_models_people_know_give_a_picture_people_can_read(
+def test_known_models_give_readable_drawings(
     name: str, most: int, kinds: set[str], tmp_path: Path
 ) -> None:
     torchvision = pytest.importorskip("torchvision")
@@ -523,12 +523,12 @@ def test_a_model_for_inference_alone_has_its_modules_drawn_and_a_reason(tmp_path
     )
 
 
-def test_a_generator_is_told_from_a_forward_pass(tmp_path: Path) -> None:
+def test_an_unconsumed_generator_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SectionError, match="forward returns a generator that was never consumed"):
         analyze(without_onnx(Yielding(), tmp_path))
 
 
-def test_only_errors_that_inputs_may_cause_ask_for_them(tmp_path: Path) -> None:
+def test_the_hint_mentions_inputs_only_for_errors_they_can_cause(tmp_path: Path) -> None:
     with pytest.raises(SectionError) as endless:
         analyze(without_onnx(Bottomless(), tmp_path))
     assert "by hand" in endless.value.hint

@@ -20,7 +20,7 @@ from ..extrapolation import PairedTrace, pair_iterations
 from ..gpus import Gpu
 from ..library_workspaces import Platform, torch_version
 from ..memory_trace import MemoryTrace
-from ..step import Loss, Step, check_batch
+from ..step import Step, check_batch
 from .checkpointing import enable_checkpointing
 from .cuda_dispatch import cuda_dispatch
 from .cuda_kernels import CUDA_KERNELS, FAKE_SHORTCUTS
@@ -50,13 +50,11 @@ CPU_RUN_BYTES_LIMIT = 4 << 30
 class TraceCache:
     """What the estimators of one model and its inputs share.
 
-    `cpu_values` holds the values that CPU runs recorded; `linear` the (mode, loss, first batch) of
-    steps whose sizes were verified to be linear in the batch.
+    `cpu_values` holds the values that CPU runs recorded.
     """
 
     def __init__(self) -> None:
         self.cpu_values = CpuValues()
-        self.linear: set[tuple[str, str | Loss, int]] = set()
 
 
 class StepTracer:

@@ -60,7 +60,7 @@ _BATCH = 2
 _REAL_SIZES = 2
 _OTHER_SEEDS = 8  # small integers or booleans may repeat with another seed
 _LARGEST_BATCH = 33
-"""A larger manifest batch plus one is not outcomes: creating its inputs takes too long."""
+"""A larger manifest batch plus one is not tried: creating its inputs takes too long."""
 
 
 def analyze_model(context: ModelContext) -> Behavior | Skipped:
@@ -299,7 +299,7 @@ class BehaviorAnalysis:
         return run_fake(self._model, request)
 
     def _sizes_of(self, dimension: Dimension) -> tuple[int, ...]:
-        """Sizes to try; the max_magnitude one only with fake tensors."""
+        """Sizes to try; the largest one only with fake tensors."""
         return dimension.sizes() if self._first.fake else dimension.sizes()[:_REAL_SIZES]
 
     def _size_case(self, key: str, size: int, samples: float) -> SizeCase:

@@ -187,7 +187,7 @@ class SizeCase:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SizeOutcome:
-    """The outputs of another size, or the failure, or the reason why it was not outcomes."""
+    """The outputs of another size, or the failure, or the reason why it was not tried."""
 
     size: int
     outputs: tuple[OutputForm, ...] | None = None
@@ -203,7 +203,7 @@ class SizeOutcome:
             return f"{self.size}: runs{how}, {forms(self.outputs)}"
         if self.failure:
             return f"{self.size}: fails, {self.failure}"
-        return f"{self.size}: not outcomes, {self.skip_reason}"
+        return f"{self.size}: not tried, {self.skip_reason}"
 
 
 def uses_indexing(base: RecordedPass) -> bool:
@@ -249,15 +249,15 @@ def batches_probe(usual: int, outcomes: Sequence[SizeOutcome], single: Sequence[
             name="batches",
             claim=claim,
             verdict="not run",
-            sentence="No other batch could be outcomes.",
+            sentence="No other batch could be tried.",
             evidence=evidence,
         )
     runs = sorted((usual, *(one.size for one in outcomes if one.outputs is not None)))
     running = joined([str(size) for size in runs])
     if not bad:
-        sentence = f"BatchInputs of {running} run."
+        sentence = f"Batches of {running} run."
     elif good:
-        sentence = f"BatchInputs of {running} run; {joined(bad)} do{'es' * (len(bad) == 1)} not."
+        sentence = f"Batches of {running} run; {joined(bad)} do{'es' * (len(bad) == 1)} not."
     else:
         sentence = f"Only a batch of {usual} runs; {joined(bad)} do not."
     return Probe(
@@ -283,7 +283,7 @@ def dimension_probe(
     plural = " and " in label
     verdict: Verdict
     if not good and not bad:
-        verdict, sentence = "not run", f"No other {label} could be outcomes."
+        verdict, sentence = "not run", f"No other {label} could be tried."
     elif not bad:
         verdict = "yes"
         sentence = f"{name} can be {joined(good)} too; {changes}."

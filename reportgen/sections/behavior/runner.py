@@ -66,7 +66,7 @@ class ProbePassError(ProbeNotRunError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleCost:
-    """SampleCost of one sample in one forward pass: operations and bytes written."""
+    """Cost of one sample in one forward pass: operations and bytes written."""
 
     work: int
     written_bytes: int
@@ -183,7 +183,7 @@ _TOLERANCES = {
     torch.float16: 2e-2,
     torch.bfloat16: 1e-1,
 }
-"""Relative to the max_magnitude element; kernels sum other batch sizes in a different order."""
+"""Relative to the largest element; kernels sum other batch sizes in a different order."""
 
 
 def is_same(a: Tensor, b: Tensor) -> bool:
@@ -224,12 +224,12 @@ def is_close(a: Tensor, b: Tensor, *, share: float = 1.0, rounding: float = 0.0)
 
 
 def max_magnitude(tensor: Tensor) -> float:
-    """The max_magnitude absolute value; 0 if empty."""
+    """The largest absolute value; 0 if empty."""
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
 def max_difference(a: Tensor, b: Tensor) -> float | None:
-    """The max_magnitude finite difference; None for different shapes or booleans."""
+    """The largest finite difference; None for different shapes or booleans."""
     if a.shape != b.shape or a.dtype == torch.bool or b.dtype == torch.bool:
         return None
     a, b = _plain(a), _plain(b)
