@@ -108,7 +108,7 @@ def ours(context: ModelContext, clock: Clock) -> None:
         with clock.stage("onnx checker"):
             check_file(file.path)
         with clock.stage("file facts"):
-            proto = onnx.load(file.path, load_external_data=False)
+            proto = context.onnx_proto(file.path)
             inspect_file(proto, file.path)
 
 

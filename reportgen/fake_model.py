@@ -144,7 +144,7 @@ def _quiet() -> Iterator[None]:
 def unfused_kernels(model: nn.Module, note: CostCallback = lambda *_: None) -> Iterator[None]:
     """Fused attention and recurrent kernels off: what they do is then seen.
 
-    On fake tensors a recurrent layer is one operator instead, and `note` is told of it.
+    On fake tensors a recurrent layer is one operator instead, which is reported to `note`.
 
     Distributions do not validate their arguments meanwhile. Validation reads values, which a fake
     pass has not; and dynamo switches it off for the whole process, so that without this the way

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributions import Distribution
 
-_MOST_LEVELS = 100  # nobody nests deeper on purpose
+_MOST_LEVELS = 100  # no deliberate structure is deeper
 
 
 def named_tensors(value: object, key: str = "") -> dict[str, Tensor]:

@@ -131,7 +131,7 @@ def loads_torch(arguments: list[str], words: str) -> Any:
             ["estimate", "net.py:make", "--input", "batch,4", "--measure"], "no CUDA device"
         ),
         (["rules", "XYZ999"], "unknown rule 'XYZ999'"),
-        (["gpus", "T5"], "T5"),
+        (["gpus", "T5"], "unknown GPU 'T5'"),
         (["schema", "nothing"], "nothing"),
         (["buidl", "{manifest}"], "buidl"),
     ],

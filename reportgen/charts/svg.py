@@ -126,7 +126,7 @@ def plot(
     """
     name = escape(printable(title))
     embedded = f"<metadata>{_json(data)}</metadata>" if data else ""
-    return Markup(  # noqa: S704 - whoever makes `body` escapes its texts
+    return Markup(  # noqa: S704 - callers escape the texts of `body`
         f'<svg xmlns="http://www.w3.org/2000/svg" class="{kind}" role="img" '
         f'viewBox="0 0 {number(width)} {number(height)}" width="{number(width)}" '
         f'height="{number(height)}"><title>{name}</title>{embedded}{body}</svg>'

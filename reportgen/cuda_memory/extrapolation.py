@@ -38,12 +38,6 @@ class BatchPolynomial:
     sizes_by_batch: tuple[Coefficients, ...]
     requests: tuple[tuple[str, tuple[Coefficients, ...], tuple[int, ...]], ...]
 
-    @property
-    def is_linear(self) -> bool:
-        """Whether no size depends on the square of the batch."""
-        numbers = (number for _, numbers, _ in self.requests for number in numbers)
-        return not any(square for _, _, square in (*self.sizes_by_batch, *numbers))
-
     def sizes(self, batch: int, platform: Platform) -> list[int]:
         """The bytes of every allocation at this batch on this platform."""
         sizes = [_value_at(coefficients, batch) for coefficients in self.sizes_by_batch]

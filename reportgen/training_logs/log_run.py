@@ -266,7 +266,7 @@ class LogReader(Protocol):
     def update(self) -> bool:
         """Read what is new since the last call, or everything at first; whether anything was.
 
-        Damage is recorded, not raised. A file that shrank or was replaced is read anew, and so
+        Damage is recorded, not raised. A file that shrank or was replaced is read again from the start, and so
         are the runs it belongs to; one that was deleted keeps what was read, with a note.
 
         Raises:

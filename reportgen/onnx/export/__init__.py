@@ -134,17 +134,17 @@ def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
 
 def _unable(trail: _Trail) -> SectionError:
     why = trail.main_failure()
-    told: list[str] = []
+    seen: list[str] = []
     lines = list(why.details)
     for attempt in trail.attempts() if len(trail.failures) > 1 else ():
-        error = "the same" if attempt.error in told else attempt.error
-        told.append(attempt.error)
+        error = "the same" if attempt.error in seen else attempt.error
+        seen.append(attempt.error)
         lines.append(f"tried {attempt.strategy}: {error}")
     return SectionError(why.error, hint=why.hint, details=tuple(lines))
 
 
 def _at_batch(why: ExportFailure, batch: int) -> ExportFailure:
-    """The model's own failure, told with the batch that the manifest did not ask for."""
+    """The model's own failure, with the batch that the manifest does not name."""
     said = why.error.replace("fails on its example inputs", f"fails at batch {batch}")
     return replace(why, error=said) if why.kind == "own" else why
 

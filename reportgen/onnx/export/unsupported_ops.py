@@ -52,7 +52,7 @@ def unsupported_operators(program: Any, opset: int) -> tuple[UnsupportedOperator
     """
     try:
         found = list(_missing_nodes(program, opset))
-    except Exception:  # private interfaces of torch: without them one operator is told, not all
+    except Exception:  # private interfaces of torch: without them one operator is reported, not all
         return ()
     places: dict[tuple[str, bool], list[str]] = {}
     for node, is_complex in found:

@@ -47,8 +47,8 @@ def without_weights(model: nn.Module, arguments: ExportArguments) -> Iterator[Ex
     def fake(tensor: Tensor) -> Tensor:
         if id(tensor) not in made:
             with mode:
-                twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-            made[id(tensor)] = twin
+                fake_tensor = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+            made[id(tensor)] = fake_tensor
         found: Tensor = made[id(tensor)]
         return found
 
@@ -72,12 +72,12 @@ def without_weights(model: nn.Module, arguments: ExportArguments) -> Iterator[Ex
             module._buffers.update(buffers)
 
 
-def _parameter(twin: Tensor, parameter: Any, made: dict[int, Any]) -> Any:
-    """`twin` as a parameter; one object for one object, so that tied weights stay tied."""
+def _parameter(fake_tensor: Tensor, parameter: Any, made: dict[int, Any]) -> Any:
+    """`fake_tensor` as a parameter; one object for one object, so that tied weights stay tied."""
     from torch import nn
 
-    if not isinstance(twin, nn.Parameter):
-        made[id(parameter)] = nn.Parameter(twin, requires_grad=False)
+    if not isinstance(fake_tensor, nn.Parameter):
+        made[id(parameter)] = nn.Parameter(fake_tensor, requires_grad=False)
     return made[id(parameter)]
 
 

@@ -51,7 +51,7 @@ def _transposable_product(inputs: list[Shape], outputs: list[Shape], given: Attr
 
 
 def _einsum(inputs: list[Shape], _: list[Shape], given: Attributes) -> int:
-    """All labels once, for two operands; more are contracted in an order nobody fixes."""
+    """All labels once, for two operands; more are contracted in an unspecified order."""
     left = str(given["equation"]).replace(" ", "").partition("->")[0].split(",")
     if len(left) == 1:
         return 0

@@ -176,9 +176,7 @@ def _first_difference(runner: ProbeRunner, examples: Examples) -> str | None:
 
 def _finite(runner: ProbeRunner, outputs: NamedTensors, path: str | None) -> Probe:
     bad = [key or "the output" for key, tensor in outputs.items() if not is_finite(tensor)]
-    first = (
-        "" if path is None else f"first seen in the result of {module_at(runner.model, path)}"
-    )
+    first = "" if path is None else f"first seen in the result of {module_at(runner.model, path)}"
     if not bad:
         inside = (f"only intermediate results contain NaN or infinity: {first}",) if first else ()
         return _probe("finite", "yes", "No output contains NaN or infinity.", inside)

@@ -16,7 +16,7 @@ from reportgen.sections.graphs.graph import (
     make_graph,
     reachable,
 )
-from reportgen.sections.graphs.trace import Call, Operation, Shape, Source, Trace
+from reportgen.sections.graphs.trace import Call, Operation, Shape, TensorSource, Trace
 from reportgen.units import format_shape
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _ModuleReader:
                 drawn.append(self._group(member, inside))
         return tuple(drawn)
 
-    def source(self, source: Source) -> GraphNode:
+    def source(self, source: TensorSource) -> GraphNode:
         key = self._boxes[id(source)] = self.key()
         return GraphNode(
             key=key,
@@ -97,7 +97,7 @@ class _ModuleReader:
             lines=(format_shape(source.shape),),
         )
 
-    def output(self, name: str, shape: Shape, maker: Operation | Source | None) -> GraphNode:
+    def output(self, name: str, shape: Shape, maker: Operation | TensorSource | None) -> GraphNode:
         key = self.key()
         self._connect(key, [maker] if maker is not None else [])
         return GraphNode(
@@ -108,7 +108,7 @@ class _ModuleReader:
         return [
             self.source(source)
             for source in operation.sources
-            if isinstance(source, Source) and id(source) not in self._boxes
+            if isinstance(source, TensorSource) and id(source) not in self._boxes
         ]
 
     def _function(self, operation: Operation) -> GraphNode:
@@ -157,7 +157,7 @@ class _ModuleReader:
             parameters=parameters(call.module),
         )
 
-    def _connect(self, key: int, sources: Iterable[Operation | Source]) -> None:
+    def _connect(self, key: int, sources: Iterable[Operation | TensorSource]) -> None:
         self.edges |= {(self._boxes[id(s)], key) for s in sources if id(s) in self._boxes}
 
 

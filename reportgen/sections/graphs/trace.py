@@ -1,4 +1,4 @@
-"""One forward pass written down: which module called which, and which tensor went where."""
+"""One recorded forward pass: which module called which, and which tensor went where."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Shape = tuple[int, ...]
 
 
 class NoBackwardError(RuntimeError):
-    """Forward wanted to run a graph backwards of which nothing was kept for that."""
+    """Forward runs a backward pass, and the tensors that it needs were not saved."""
 
 
 @dataclass(slots=True, eq=False)
-class Source:
-    """A tensor nobody computed: an input of the model, or a parameter."""
+class TensorSource:
+    """A tensor that no operation made: an input of the model, or a parameter."""
 
     kind: str
     name: str
@@ -40,7 +40,7 @@ class Operation:
 
     name: str
     call: Call
-    sources: list[Operation | Source]
+    sources: list[Operation | TensorSource]
     shapes: list[Shape]
     functions: list[Function] = field(default_factory=list)
     indices: bool = False
@@ -89,7 +89,7 @@ class Output:
 
     name: str
     shape: Shape
-    maker: Operation | Source | None
+    maker: Operation | TensorSource | None
     function: Function | None
 
 
@@ -98,20 +98,19 @@ class Trace:
     """A forward pass: the tree of calls, what it started from and what it returned."""
 
     root: Call
-    sources: tuple[Source, ...]
+    sources: tuple[TensorSource, ...]
     outputs: tuple[Output, ...]
     names: Mapping[int, str]  # id of a parameter that requires a gradient -> its name
     returned: str = ""  # the class of what the model returned
-    no_gradients: str = ""  # why autograd did not record the pass; "" where it did
 
 
 def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any],
                   names: tuple[str, ...] = (), *, gradients: bool = True,
                   backward: bool = False) -> Trace:  # fmt: skip
-    """Run `model` once and write down what happens.
+    """Run `model` once and record it.
 
     Args:
-        model: called once; its modes are not touched. No hook is left behind.
+        model: called once; its modes are not touched. All hooks are removed.
         args: positional arguments, any structure.
         kwargs: keyword arguments.
         names: names of the positional arguments; `input0`, … where there are none.
@@ -130,7 +129,7 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
         tracer.introduce(named_tensors(value, label))
     tracer.introduce(named_tensors(dict(kwargs)))
     keeping = nullcontext() if backward else _drop_saved_tensors()
-    with torch.set_grad_enabled(gradients), keeping, _as_written(), tracer.listening():
+    with torch.set_grad_enabled(gradients), keeping, _as_written(), tracer.recording():
         result = model(*args, **kwargs)
     return replace(tracer.trace(named_tensors(result)), returned=type(result).__name__)
 
@@ -163,7 +162,7 @@ def _as_written() -> Iterator[None]:
 
 
 class _Tracer:
-    """Listens to module calls and torch functions while a model runs."""
+    """Records module calls and torch functions while a model runs."""
 
     def __init__(self, model: nn.Module) -> None:
         from torch.utils.weak import WeakTensorKeyDictionary
@@ -174,22 +173,22 @@ class _Tracer:
         self._parameters = dict(model.named_parameters())
         self._names = {id(value): name for name, value in self._parameters.items()}
         self._makers: Any = WeakTensorKeyDictionary()
-        self._inputs: list[Source] = []
-        self._used: dict[int, Source] = {}
+        self._inputs: list[TensorSource] = []
+        self._used: dict[int, TensorSource] = {}
         self._known: set[Function] = set()
         self._model = model
         self._stack: list[Call] = []
         self._root: Call | None = None
-        self._deaf = False  # while the tracer itself looks at tensors
+        self._paused = False  # while the tracer itself looks at tensors
 
     def introduce(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
-            source = Source("input", name, tuple(tensor.shape))
+            source = TensorSource("input", name, tuple(tensor.shape))
             self._inputs.append(source)
             self._makers[tensor] = source
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         from torch.nn.modules import module as hooks
 
         handles = [
@@ -197,7 +196,7 @@ class _Tracer:
             hooks.register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
         ]
         try:
-            with _listener(self):
+            with _function_mode(self):
                 yield
         finally:
             for handle in handles:
@@ -220,11 +219,11 @@ class _Tracer:
 
     def _leave(self, _: nn.Module, args: object, *rest: object) -> None:
         """After a call; when it raised, torch passes no keyword arguments."""
-        self._deaf = True
+        self._paused = True
         try:
             self._close(self._stack.pop(), (args, rest[:-1]), rest[-1])
         finally:
-            self._deaf = False
+            self._paused = False
 
     def _close(self, call: Call, given: object, result: object) -> None:
         """Note what a call returned; what came of no torch function came of an unseen one."""
@@ -238,8 +237,8 @@ class _Tracer:
                                 self._sources(inputs), call.shapes), tensors)  # fmt: skip
 
     def record(self, function: Any, args: object, kwargs: object, result: object) -> None:
-        """Write down one call of a torch function that made or changed tensors."""
-        if self._deaf or not self._stack:
+        """Record one call of a torch function that made or changed tensors."""
+        if self._paused or not self._stack:
             return
         name = _name(function)
         made = list(named_tensors(result).values())
@@ -275,19 +274,19 @@ class _Tracer:
             waiting.extend(next_ for next_, _ in function.next_functions if next_ is not None)
         return found[::-1]
 
-    def _sources(self, tensors: list[Tensor]) -> list[Operation | Source]:
-        found: dict[int, Operation | Source] = {}
+    def _sources(self, tensors: list[Tensor]) -> list[Operation | TensorSource]:
+        found: dict[int, Operation | TensorSource] = {}
         for tensor in tensors:
             maker = self._makers.get(tensor) or self._parameter(tensor)
             if maker is not None:
                 found.setdefault(id(maker), maker)
         return list(found.values())
 
-    def _parameter(self, tensor: Tensor) -> Source | None:
+    def _parameter(self, tensor: Tensor) -> TensorSource | None:
         name = self._names.get(id(tensor))
         if name is None:
             return None
-        source = Source("parameter", name, tuple(tensor.shape))
+        source = TensorSource("parameter", name, tuple(tensor.shape))
         return self._used.setdefault(id(tensor), source)
 
     def trace(self, result: Mapping[str, Tensor]) -> Trace:
@@ -308,10 +307,10 @@ class _Tracer:
         return {id(p): name for name, p in self._parameters.items() if p.requires_grad}
 
 
-def _listener(tracer: _Tracer) -> TorchFunctionMode:
+def _function_mode(tracer: _Tracer) -> TorchFunctionMode:
     from torch.overrides import TorchFunctionMode
 
-    class Listener(TorchFunctionMode):
+    class FunctionMode(TorchFunctionMode):
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
@@ -319,7 +318,7 @@ def _listener(tracer: _Tracer) -> TorchFunctionMode:
             tracer.record(func, args, kwargs or {}, result)
             return result
 
-    return Listener()
+    return FunctionMode()
 
 
 def _name(function: Any) -> str:

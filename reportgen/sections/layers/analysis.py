@@ -21,7 +21,7 @@ from reportgen.sections.layers.tables import (
 )
 from reportgen.sections.layers.tracing.backward import ForwardBackward
 from reportgen.sections.layers.tracing.forward import ForwardTrace, trace_fake
-from reportgen.sections.layers.tracing.measure import Measured, in_words, measure
+from reportgen.sections.layers.tracing.measure import Measured, error_text, measure
 from reportgen.sections.layers.tree import (
     Weights,
     build_layers,
@@ -67,7 +67,7 @@ class LayersAnalysis:
         except Exception as error:  # from the model
             raise SectionError(
                 "the shapes of lazy layers are unknown, because the forward pass fails: "
-                f"{in_words(error)}",
+                f"{error_text(error)}",
                 hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
             ) from error
         for name, parameter in parameters_by_name(walk(model)).items():

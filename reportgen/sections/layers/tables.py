@@ -15,7 +15,7 @@ from reportgen.sections.layers.modules import (
 )
 from reportgen.sections.layers.result import Layer, Layers, Shape
 from reportgen.sections.layers.tracing.measure import Measured
-from reportgen.sections.layers.tracing.module_tracker import ModuleCall
+from reportgen.sections.layers.tracing.module_tracker import LayerCall
 
 _MIB = 2**20
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -82,7 +82,7 @@ class FlatRow:
     output_bytes: int
 
 
-def flat_rows(model: nn.Module, calls: tuple[ModuleCall, ...], batch: int) -> list[FlatRow]:
+def flat_rows(model: nn.Module, calls: tuple[LayerCall, ...], batch: int) -> list[FlatRow]:
     """The calls in the order in which they ended, without the model itself and containers.
 
     Parameters of modules without a row (such as the projection of an attention) are counted in

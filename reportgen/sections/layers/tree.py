@@ -25,7 +25,7 @@ from reportgen.sections.layers.modules import (
 )
 from reportgen.sections.layers.result import ExecutedVia, Layer
 from reportgen.sections.layers.tracing.forward import ForwardTrace
-from reportgen.sections.layers.tracing.module_tracker import ModuleCall
+from reportgen.sections.layers.tracing.module_tracker import LayerCall
 from reportgen.sections.layers.tracing.op_counter import FirstRead
 
 
@@ -98,7 +98,7 @@ def dtype_name(tensor: Tensor) -> str:
 def find_unused_parameters(model: nn.Module, trace: ForwardTrace) -> tuple[str, ...]:
     """Names of the parameters that no operator of the pass read, tied ones under each name.
 
-    Whoever reads a packed weight is not seen; it ran if its module was called.
+    Reads of packed weights cannot be observed; one ran if its module was called.
     """
     nodes = walk(model)
     return (*_never_read(nodes, trace), *_never_unpacked(nodes, trace))
@@ -132,7 +132,7 @@ def build_layers(
     unused = set(map(id, _never_read(nodes, trace).values()))
     unpacked = _never_unpacked(nodes, trace)
     owners_used = {name.rpartition(".")[0] for name in trace.used}
-    calls: dict[str, list[ModuleCall]] = {}
+    calls: dict[str, list[LayerCall]] = {}
     for call in trace.calls:
         calls.setdefault(call.path, []).append(call)
     first_path: dict[int, str] = {}
@@ -203,7 +203,7 @@ def _dtypes(tensors: list[Tensor]) -> str:
     return ", ".join(sorted({dtype_name(part) for t in tensors for part in parts_of(t)}))
 
 
-def _shapes_of(node: ModuleNode, mine: list[ModuleCall], trace: ForwardTrace) -> FirstRead:
+def _shapes_of(node: ModuleNode, mine: list[LayerCall], trace: ForwardTrace) -> FirstRead:
     """Shapes of the first call; if only the weights were used, those of the operator."""
     if mine:
         return FirstRead(tuple(mine[0].inputs.values()), tuple(mine[0].outputs.values()))
@@ -219,10 +219,10 @@ def _end_of_subtree(nodes: list[ModuleNode], index: int) -> int:
 
 def _executed_via(
     node: ModuleNode,
-    mine: list[ModuleCall],
+    mine: list[LayerCall],
     owners_used: set[str],
     subtree: list[ModuleNode],
-    calls: dict[str, list[ModuleCall]],
+    calls: dict[str, list[LayerCall]],
 ) -> ExecutedVia:
     if mine:
         return "called" if all(call.hooked for call in mine) else "forward"

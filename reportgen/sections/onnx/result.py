@@ -104,8 +104,8 @@ class ExportResult:
         attempts: every strategy in the order tried; the last one succeeded.
         dynamic: the named dimensions that are dynamic in the file.
         proven_dynamic: those of `dynamic` at which the file agreed at more than one size.
-        requested_dynamic: the named dimensions that the manifest wants dynamic.
-        requested_opset: the opset that the manifest wants.
+        requested_dynamic: the named dimensions that the manifest makes dynamic.
+        requested_opset: the manifest's opset.
         fixed_dims: why a requested dimension is not dynamic, by its name.
         warnings: what the exporter could not do as requested.
         model_patches: what was changed in the model for export and comparison (`cache off`).

@@ -64,7 +64,7 @@ def vacuous_parity(onnx: OnnxResult) -> Iterator[Hit]:
     advice="derive sizes from x.shape in forward, or set onnx.dynamic to what the file must do",
 )
 def static_dimension(onnx: OnnxResult) -> Iterator[Hit]:
-    """A dimension that the manifest wants dynamic is fixed in the ONNX file.
+    """A dimension that the manifest makes dynamic is fixed in the ONNX file.
 
     The file then works at one size only. `onnx: {dynamic: []}` in the manifest says that this
     is wanted.

@@ -76,11 +76,11 @@ def float32_rounding_only(onnx: OnnxResult) -> Iterator[Hit]:
     Values cancel on the way, so that float32's rounding shows. The file is about as far from the
     same model in float64 as PyTorch's float32 is, and passes for that reason.
     """
-    told: dict[str, str] = {}
+    notes: dict[str, str] = {}
     for output in (output for case in onnx.parity.cases for output in case.outputs):
         if output.within_rounding:
-            told.setdefault(output.name, output.note)
-    yield from (Hit(name, f"{name} is {note}") for name, note in told.items())
+            notes.setdefault(output.name, output.note)
+    yield from (Hit(name, f"{name} is {note}") for name, note in notes.items())
 
 
 PARITY_RULES = (

@@ -1,6 +1,6 @@
 """Forward and backward together: what one training step of the model itself costs.
 
-The gradient starts at every real output and flows to every parameter that asks for one; the
+The gradient starts at every real output and flows to every parameter that requires one; the
 loss and the optimizer are left out, as they have no multiply-adds to speak of. What a
 checkpointed block computes again is computed, and so it counts.
 """
@@ -24,8 +24,8 @@ from reportgen.sections.layers.result import Uncounted
 from reportgen.sections.layers.tracing.module_tracker import ModuleTracker
 from reportgen.sections.layers.tracing.op_counter import OpCounter, OpWork
 
-Borrow = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
-"""Lends a model (a fake_copy, or the model itself) with the arguments of one call."""
+MakeModel = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
+"""Context with a model (a fake copy, or the model itself) and the arguments of one call."""
 
 
 class _NoGradientError(Exception):
@@ -56,7 +56,7 @@ class _Places:
     """For which module an operator works, in either pass.
 
     Every step of the backward pass is the other half of a step forward and has its number: it
-    works for the module that ran then. What is computed again runs inside a module anew.
+    works for the module that ran then. Recomputed blocks run inside a module again.
     """
 
     def __init__(self, tracker: ModuleTracker) -> None:
@@ -75,7 +75,7 @@ class _Places:
 
 
 def run_forward_backward(
-    borrow: Borrow, in_words: Callable[[BaseException], str]
+    make_model: MakeModel, error_text: Callable[[BaseException], str]
 ) -> ForwardBackward | str:
     """Count both passes in training mode, else in evaluation mode; else why it cannot be done.
 
@@ -83,22 +83,22 @@ def run_forward_backward(
     missing); then the backward pass of evaluation mode, with its fixed statistics, is counted.
     """
     try:
-        return _run(borrow, training=True, note="counted in training mode")
+        return _run(make_model, training=True, note="counted in training mode")
     except _NoGradientError as error:
         return str(error)
     except Exception as error:  # the model's own: evaluation mode may still do
-        reason = in_words(error)
+        reason = error_text(error)
     try:
         note = f"counted in evaluation mode, because the pass fails in training mode: {reason}"
-        return _run(borrow, training=False, note=note)
+        return _run(make_model, training=False, note=note)
     except _NoGradientError as error:
         return str(error)
-    except Exception as error:  # told in the report
-        return f"the backward pass cannot be traced: {in_words(error)}"
+    except Exception as error:  # the reason is in the report
+        return f"the backward pass cannot be traced: {error_text(error)}"
 
 
-def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
-    with borrow() as (model, (args, kwargs)), _same_chances():
+def _run(make_model: MakeModel, *, training: bool, note: str) -> ForwardBackward:
+    with make_model() as (model, (args, kwargs)), _fixed_seeds():
         set_mode(model, training=training)
         tracker = ModuleTracker(model)
         counter = tracker.counter = OpCounter(parameters_by_name(walk(model)), _Places(tracker))
@@ -121,7 +121,7 @@ def _run(borrow: Borrow, *, training: bool, note: str) -> ForwardBackward:
 
 @contextmanager
 def _without_gradients(roots: list[Tensor]) -> Iterator[None]:
-    """Gradients begin anew, and layers that the model only borrows keep those that they had."""
+    """Start without gradients; modules that are not the model's own get theirs back."""
     before = [(leaf, leaf.grad) for leaf in _leaves_below(roots)]
     for leaf, _ in before:
         leaf.grad = None
@@ -154,10 +154,10 @@ def _has_no_modes(model: nn.Module) -> bool:
 
 
 @contextmanager
-def _same_chances() -> Iterator[None]:
-    """Models that drop layers at random drop the same ones every time."""
+def _fixed_seeds() -> Iterator[None]:
+    """Models that drop layers at random drop the same ones in every pass."""
     before = random.getstate()
-    torch.manual_seed(0)  # who borrows a model keeps torch's state
+    torch.manual_seed(0)  # torch's state is restored with the model's
     random.seed(0)
     try:
         yield
@@ -168,5 +168,5 @@ def _same_chances() -> Iterator[None]:
 def _roots(output: object) -> list[Tensor]:
     roots = [leaf for leaf in named_tensors(output).values() if leaf.requires_grad]
     if not roots:
-        raise _NoGradientError("no output depends on a parameter that asks for a gradient")
+        raise _NoGradientError("no output depends on a parameter that requires a gradient")
     return list({id(root): root for root in roots}.values())

@@ -1,8 +1,7 @@
-"""One forward pass, written down: what was called, with which shapes, at what cost.
+"""One forward pass, recorded: what was called, with which shapes, at what cost.
 
-The pass runs on a fake copy of the model whose tensors are fake (shape, dtype and device without
-data): it costs no arithmetic and no memory, and the model itself is not touched. A model whose
-course depends on values, or that torch cannot copy, runs for real on the model itself.
+The pass runs on a fake copy of the model, whose tensors have a shape, a dtype and no data. A model
+with data-dependent control flow, or that torch cannot copy, runs for real.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from reportgen.pytree import named_tensors
 from reportgen.sections.layers.cost.memory_traffic import shape_of, tensor_bytes
 from reportgen.sections.layers.modules import parameters_by_name, walk
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
-from reportgen.sections.layers.tracing.module_tracker import ModuleCall, ModuleTracker, shapes_of
+from reportgen.sections.layers.tracing.module_tracker import LayerCall, ModuleTracker, shapes_of
 from reportgen.sections.layers.tracing.op_counter import FirstRead, OpCounter, OpWork, TopKChoice
 
 
@@ -27,7 +26,7 @@ from reportgen.sections.layers.tracing.op_counter import FirstRead, OpCounter, O
 class ForwardTrace:
     """One forward pass."""
 
-    calls: tuple[ModuleCall, ...]  # in the order in which they ended
+    calls: tuple[LayerCall, ...]  # in the order in which they ended
     flops: dict[str, int]  # by path, without those of the children
     used: frozenset[str]  # names of the parameters that took part
     uncounted: tuple[Uncounted, ...]

@@ -59,29 +59,29 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
         SectionError: no forward pass ends; the reason is the model's own.
     """
     try:
-        with fake_copy(model, make(batch)) as (double, arguments):
-            set_mode(double, training=False)
-            found = trace(double, arguments, model.parameters())
-            torchinfo = _torchinfo(found, double, arguments)
-        borrow = partial(fake_copy, model, make(batch))
+        with fake_copy(model, make(batch)) as (copied_model, arguments):
+            set_mode(copied_model, training=False)
+            found = trace(copied_model, arguments, model.parameters())
+            torchinfo = _torchinfo(found, copied_model, arguments)
+        make_model = partial(fake_copy, model, make(batch))
         return Measured(
             trace=found,
-            both=_IN_THREADS if found.threaded else run_forward_backward(borrow, in_words),
+            both=_IN_THREADS if found.threaded else run_forward_backward(make_model, error_text),
             torchinfo=torchinfo,
             batch=batch,
             method="fake",
             note="counted on shapes alone: run with fake tensors, nothing was computed",
         )
     except Exception as error:  # data-dependent, not copyable, or simply broken: a real run tells
-        reason = in_words(error)
+        reason = error_text(error)
     if not has_data(model):
         raise SectionError(
             f"the model does not run on shapes alone, and it has no values to run on: {reason}",
             hint="analyze a smaller configuration of the model, which can be given weights",
         )
     found, ran = _run_for_real(model, make, batch)
-    with eval_mode(model, make(ran)) as (borrowed, arguments):
-        torchinfo = _torchinfo(found, borrowed, arguments)
+    with eval_mode(model, make(ran)) as (evaluated, arguments):
+        torchinfo = _torchinfo(found, evaluated, arguments)
     smaller = "" if ran == batch else f", with {ran} instead of {batch} samples to keep it cheap"
     return Measured(
         trace=found,
@@ -107,7 +107,7 @@ def _both_for_real(
         return _IN_THREADS
     if not _is_affordable(forward, _DEARER):
         return "the backward pass was not run: it would have to be computed for real"
-    return run_forward_backward(lambda: eval_mode(model, make(batch)), in_words)
+    return run_forward_backward(lambda: eval_mode(model, make(batch)), error_text)
 
 
 def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[ForwardTrace, int]:
@@ -123,7 +123,7 @@ def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[Fo
     reason = later_failure or failure
     assert reason is not None
     raise SectionError(
-        f"the model's forward pass fails: {in_words(reason)}",
+        f"the model's forward pass fails: {error_text(reason)}",
         hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
     ) from reason
 
@@ -132,9 +132,9 @@ def _attempt(
     model: nn.Module, arguments: Arguments
 ) -> tuple[ForwardTrace, None] | tuple[None, Exception]:
     try:
-        with eval_mode(model, arguments) as (borrowed, copied):
-            return trace(borrowed, copied), None
-    except Exception as error:  # the model's own, told in words by the caller
+        with eval_mode(model, arguments) as (evaluated, copied):
+            return trace(evaluated, copied), None
+    except Exception as error:  # the model's own; the caller reports it
         return None, error
 
 
@@ -143,12 +143,12 @@ def _is_affordable(single: ForwardTrace, batch: int) -> bool:
     return flops <= _AFFORDABLE_FLOPS and single.operator_bytes * batch <= _AFFORDABLE_BYTES
 
 
-def in_words(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Why a pass ended, with the line of the user's code where that is known."""
     place = user_frame(error)
     where = f" ({place})" if place else ""
     if isinstance(error, ValuesNeededError | ReachedOriginalError):
         return str(error)
     if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
-        return f"its course depends on the values that it computes, through {error.func}{where}"
+        return f"data-dependent control flow through {error.func}{where}"
     return f"{type(error).__name__}: {one_line(error)}{where}"

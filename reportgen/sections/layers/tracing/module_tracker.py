@@ -25,7 +25,7 @@ from reportgen.sections.layers.tracing.op_counter import OpCounter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModuleCall:
+class LayerCall:
     """One call of one module."""
 
     path: str
@@ -48,8 +48,8 @@ class ModuleTracker:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._calls: list[ModuleCall] = []
-        self.elsewhere: list[ModuleCall] = []  # calls in threads of their own
+        self._calls: list[LayerCall] = []
+        self.elsewhere: list[LayerCall] = []  # calls in threads of their own
         self._unregistered_calls: list[tuple[nn.Module, Unregistered]] = []
         self._kept = kept_by_functions(model)
         self.to_numpy: set[str] = set()  # paths of modules that hand tensors to NumPy
@@ -80,7 +80,7 @@ class ModuleTracker:
         """Whether some module is running."""
         return bool(self._running)
 
-    def calls_in_order(self) -> list[ModuleCall]:
+    def calls_in_order(self) -> list[LayerCall]:
         """Calls as they ended; those of threads, which end as they will, first and by path."""
         return [*sorted(self.elsewhere, key=lambda call: call.path), *self._calls]
 
@@ -127,7 +127,7 @@ class ModuleTracker:
 
     @contextmanager
     def _seeing_numpy(self) -> Iterator[None]:
-        """What NumPy computes nobody sees; that a tensor goes there is seen."""
+        """Note tensors converted to NumPy, whose computations cannot be counted."""
         tensors: Any = Tensor
         before, take = vars(Tensor).get("numpy", _ABSENT), tensors.numpy
 
@@ -219,7 +219,7 @@ class ModuleTracker:
         dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in leaves.values()}
         calls = self._calls if threading.get_ident() == self._thread else self.elsewhere
         calls.append(
-            ModuleCall(
+            LayerCall(
                 path=path,
                 inputs=inputs,
                 outputs=shapes_of(leaves),
@@ -230,7 +230,7 @@ class ModuleTracker:
         )
 
     def _path_of(self, module: nn.Module) -> str:
-        """Under which of its paths a module runs: the nearest below whoever is running.
+        """Under which of its paths a module runs: the nearest below the running module.
 
         Equally near ones take turns, as the items of `Sequential(layer, layer)` do.
         """

@@ -199,7 +199,7 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         """Note an operator that has run: its cost by that of `formula`, and what it moved."""
         if is_view_or_query(func) or formula in METADATA_QUERIES:
-            return  # nothing moves, and whoever reads the view is seen reading its storage
+            return  # nothing moves; a read of the view counts as a read of its storage
         read = [*tensors_in(args), *tensors_in(kwargs)]
         written = list(tensors_in(result))
         self._ran += 1
@@ -325,7 +325,7 @@ def _run_loop(counter: OpCounter, func: Any, args: tuple[Any, ...], kwargs: dict
 
 
 def _note_captured(counter: OpCounter, query: Tensor, score: Callable[..., Any]) -> None:
-    """Parameters in a score function's closure: on shapes alone nobody calls it."""
+    """Parameters in a score function's closure: a fake pass does not call it."""
     alone = counter.sibling()
     places = [torch.zeros(1, dtype=torch.int32, device=query.device) for _ in range(4)]
     with suppress(Exception), alone:  # the user's function, which says so where it counts
