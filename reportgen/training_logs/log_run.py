@@ -266,8 +266,9 @@ class LogReader(Protocol):
     def update(self) -> bool:
         """Read what is new since the last call, or everything at first; whether anything was.
 
-        Damage is recorded, not raised. A file that shrank or was replaced is read again from the start, and so
-        are the runs it belongs to; one that was deleted keeps what was read, with a note.
+        Damage is recorded, not raised. A file that shrank or was replaced is read again from the
+        start, and so are the runs it belongs to; of one that was deleted, what was read is kept,
+        with a note.
 
         Raises:
             LogError: nothing could be read at all, in one line that names the file.
