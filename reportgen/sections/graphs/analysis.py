@@ -50,7 +50,7 @@ def analyze_file(context: OnnxFileContext) -> Graphs:
     Raises:
         SectionError: graphviz is missing.
     """
-    absent = missing("the source is an ONNX file, which holds no PyTorch module")
+    absent = missing("the source is an ONNX file without a PyTorch module")
     with graphviz() as programs:
         drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
         drawing = _drawn(drawer, context.onnx_proto(context.file.path))
