@@ -224,6 +224,16 @@ def test_the_front_door_opens_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_template_lines_are_at_most_120_characters_long() -> None:
+    long = [
+        f"{path.name}:{number}"
+        for path in (ROOT / "templates").rglob("*.j2")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if len(line) > 120
+    ]
+    assert long == []
+
+
 def test_nothing_is_called_utils() -> None:
     banned = {"utils", "helpers", "common", "manager", "handler", "data", "info"}
     assert not {path.stem for path in PACKAGE.rglob("*.py")} & banned
