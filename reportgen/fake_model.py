@@ -166,7 +166,7 @@ def unfused_kernels(model: nn.Module, note: CostCallback = lambda *_: None) -> I
 
 
 def compile_nothing(undo: ExitStack) -> None:
-    """What the model compiles runs as it is written; a compiler that is not loaded yet stays unloaded."""
+    """Run compiled parts of the model uncompiled, without loading the compiler for that."""
     script: Any = torch.jit  # its optimizer computes equal expressions once
     undo.enter_context(script.optimized_execution(False))
     if "torch._dynamo" in sys.modules:

@@ -93,9 +93,10 @@ def test_two_builds_without_timings_are_equal_byte_for_byte(manifest: Path) -> N
     assert data["timings"] == {}
     assert [m["verdict"] for m in data["models"]] == ["fail", "pass"]
     assert data["models"][0]["budgets"] == [
-        {"name": "parameters", "limit": 1000, "value": 130, "passed": True},
+        {"name": "parameters", "limit": 1000, "value": 130, "passed": True,
+         "unit": ""},
         {"name": "macs", "limit": 1, "value": data["models"][0]["sections"]["layers"]["result"][
-            "macs"], "passed": False},
+            "macs"], "passed": False, "unit": ""},
     ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Recurrent layers on fake tensors, each as one fused operator, like cuDNN's kernels.
 
 PyTorch decomposes a sequence of 512 steps on fake tensors into thousands of operators, forward and
-backward, that repeat the same shapes. The fused operator has the same FLOPs as the decomposition and
-the memory traffic of a fused kernel: every tensor is read or written once.
+backward, that repeat the same shapes. The fused operator has the FLOPs of the decomposition and the
+memory traffic of a fused kernel: every tensor is read or written once.
 """
 
 from __future__ import annotations
