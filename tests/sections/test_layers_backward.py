@@ -187,7 +187,7 @@ def test_a_long_sequence_is_not_taken_apart(look: Examine) -> None:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (nn.ReLU(), "no output depends on a parameter that asks for a gradient"),
+        (nn.ReLU(), "no output depends on a parameter that requires a gradient"),
         (nn.Linear(4, 4).requires_grad_(False), "no output depends"),
         (quantized(nn.Sequential(nn.Linear(4, 4)), nn.Linear), "no output depends"),
         (Function(lambda self, x: self.f(x).detach(), f=nn.Linear(4, 4)), "no output depends"),
