@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reportgen.error_text import one_line
 from reportgen.example_inputs import Examples, make_examples, make_feed, text_array
 from reportgen.manifest import ModelSpec, Target, TrainingSetup
 from reportgen.onnx.export import OnnxFile, export_onnx
@@ -17,8 +16,6 @@ from reportgen.sources.from_onnx import FileInputs
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from reportgen.torchinfo_summary import TorchinfoSummary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -115,24 +112,6 @@ class ModelContext(Context):
             "onnx", partial(export_onnx, self.model, self.spec, self.folder)
         )
         return file
-
-    def torchinfo(self, batch: int) -> TorchinfoSummary:
-        """Torchinfo's summary at `batch`, made on a fake copy; only `error` if that fails."""
-        found: TorchinfoSummary = self._compute_once(
-            f"torchinfo {batch}", partial(self._summarize, batch)
-        )
-        return found
-
-    def _summarize(self, batch: int) -> TorchinfoSummary:
-        from reportgen.fake_model import fake_copy
-        from reportgen.torchinfo_summary import TorchinfoSummary, summarize_with_torchinfo
-
-        examples = self.examples(batch)
-        try:
-            with fake_copy(self.model, (examples.args, examples.kwargs)) as (copied, arguments):
-                return summarize_with_torchinfo(copied, arguments)
-        except Exception as error:  # the model cannot be copied, or needs values
-            return TorchinfoSummary(error=f"{type(error).__name__}: {one_line(error)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

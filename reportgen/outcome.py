@@ -30,7 +30,7 @@ class Skipped:
 class Failed:
     """The section applies and could not be done; `error` says why, `hint` what to do.
 
-    `details` is the road-map where there is one: everything that stands in the way, a line each.
+    `details` lists everything that prevents the section, a line each, where that is known.
     """
 
     error: str

@@ -42,12 +42,8 @@ class ModelOverview:
     @property
     def figures(self) -> tuple[Metric, ...]:
         """The figures at the top of the model's page: the comparison's, and one more table's."""
-        tables: dict[str, list[Metric]] = {}
-        for metric in self.metrics.values():
-            if metric.table:
-                tables.setdefault(metric.table, []).append(metric)
-        others = [metrics for title, metrics in tables.items() if title != COMPARISON]
-        return (*tables.get(COMPARISON, ()), *(others[0][:_MOST_FIGURES] if others else ()))
+        comparison, *others = _by_table(self.metrics.values()).values()
+        return (*comparison.values(), *list(others[0].values() if others else ())[:_MOST_FIGURES])
 
     def section_of(self, key: str) -> SectionOutcome | None:
         """The section that the metric `key` belongs to; None if it was not asked for."""
@@ -65,7 +61,11 @@ class MetricTable:
     @property
     def setting(self) -> str:
         """What all its columns hold for, if it is a table of one setting: "fp32, adamw"."""
-        return "" if self.title == COMPARISON else " / ".join(self._distinct("note"))
+        return (
+            ""
+            if self.title == COMPARISON
+            else " / ".join(dict.fromkeys(c.note for c in self.columns))
+        )
 
     @property
     def definitions(self) -> tuple[str, ...]:
@@ -74,9 +74,6 @@ class MetricTable:
         if len(lines) == 1:
             return (_sentence(next(iter(lines))),)
         return tuple(f"{label}: {line}." for line, label in reversed(lines.items()))
-
-    def _distinct(self, attribute: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(getattr(column, attribute) for column in self.columns))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,16 +146,21 @@ def model_overview(model: ModelReport, number: int = 1) -> ModelOverview:
 
 
 def _tables(models: Sequence[ModelOverview]) -> tuple[MetricTable, ...]:
-    columns: dict[str, dict[str, Metric]] = {COMPARISON: {}}
-    for model in models:
-        for metric in model.metrics.values():
-            if metric.table:
-                columns.setdefault(metric.table, {}).setdefault(metric.key, metric)
+    columns = _by_table(metric for model in models for metric in model.metrics.values())
     return tuple(
         MetricTable(title=title, columns=tuple(metrics.values()))
         for title, metrics in columns.items()
         if metrics
     )
+
+
+def _by_table(metrics: Iterable[Metric]) -> dict[str, dict[str, Metric]]:
+    """The first metric of each key, by the table that shows it; the comparison stands first."""
+    tables: dict[str, dict[str, Metric]] = {COMPARISON: {}}
+    for metric in metrics:
+        if metric.table:
+            tables.setdefault(metric.table, {}).setdefault(metric.key, metric)
+    return tables
 
 
 def _sentence(clause: str) -> str:

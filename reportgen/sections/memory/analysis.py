@@ -316,4 +316,12 @@ def torchinfo_bytes(context: ModelContext) -> int | None:
     It adds up inputs, parameters and twice the output of every layer, whatever the mode, and
     knows neither optimizer nor allocator; it is shown because people compare with it.
     """
-    return context.torchinfo(context.batch).total_bytes
+    from reportgen.fake_model import fake_copy
+    from reportgen.torchinfo_summary import summarize_with_torchinfo
+
+    examples = context.examples()
+    try:
+        with fake_copy(context.model, (examples.args, examples.kwargs)) as (copied, arguments):
+            return summarize_with_torchinfo(copied, arguments).total_bytes
+    except Exception:  # the model cannot be copied, or needs values
+        return None
