@@ -172,8 +172,8 @@ def estimate(
     """Estimate the peak GPU memory of one step; no GPU required."""
     from reportgen.cuda_memory.errors import CudaMemoryError
     from reportgen.cuda_memory.step import Step
-    from reportgen.estimation import answer_data, answer_lines, estimate_step
     from reportgen.manifest import parse_shape_argument
+    from reportgen.sections.memory.estimation import answer_data, answer_lines, estimate_step
 
     trains = mode == "train"
     try:

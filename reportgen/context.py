@@ -13,6 +13,7 @@ from reportgen.manifest import ModelSpec, Target, TrainingSetup
 from reportgen.onnx.export import OnnxFile, export_onnx
 from reportgen.sources import is_weightless
 from reportgen.sources.from_onnx import FileInputs
+from reportgen.training_logs.log_set import LogSet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,10 +53,10 @@ class Context:
         """The manifest's batch size."""
         return self.spec.batch
 
-    @property
-    def has_logs(self) -> bool:
-        """Whether the manifest names training logs."""
-        return bool(self.spec.logs)
+    def logs(self) -> LogSet:
+        """The training logs that the manifest names; `update` reads what was appended."""
+        logs: LogSet = self._compute_once("logs", partial(LogSet, places=self.spec.logs))
+        return logs
 
     def write(self, file: str, text: str) -> str:
         """Write `text` as UTF-8 to `file` below `folder`; returns `file` for the result."""

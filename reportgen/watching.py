@@ -1,7 +1,7 @@
-"""`reportgen watch`: the training section of a report, kept up to date while a training runs.
+"""`reportgen watch`: the sections made from logs, kept up to date while a training runs.
 
 The rest of the report stays as the last build left it. Where there is no report yet, or one of
-other models, a report with the training section alone is written.
+other models, a report with these sections alone is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+from reportgen.context import Context
 from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, SectionError, WatchEnded
 from reportgen.findings import Severity
@@ -26,9 +28,7 @@ from reportgen.outputs.writing import published_files
 from reportgen.pipeline import choose_models, judge_model
 from reportgen.report import ModelReport, Report, report_from_json, report_to_json
 from reportgen.sections import SECTIONS
-from reportgen.sections.training import SECTION as TRAINING
-from reportgen.sections.training import Training
-from reportgen.sections.training.analysis import summarize_logs
+from reportgen.sections.section import AnySection
 from reportgen.training_logs.log_set import LogSet
 from reportgen.workers import ModelOutcomes
 
@@ -37,15 +37,18 @@ _FORMATS = frozenset({"html", "json", "md"})
 _INTERRUPTED = 130
 _LONGEST_SILENCE = 3600.0  # seconds without a point before a run counts as stalled
 _SILENCE_IN_GAPS = 20  # or so many times the usual distance of two points, if that is longer
+_SECTIONS = tuple(section for section in SECTIONS if section.analyze_logs)
+_NAMES = frozenset(section.name for section in _SECTIONS)
+_CODES = frozenset(rule.code for section in _SECTIONS for rule in section.rules)
 
-Outcome = Done[Training] | Skipped | Failed
+Outcome = Done[Any] | Skipped | Failed
 Say = Callable[[str], None]
 
 
 def watch(
     manifest: Manifest, *, output: Path | None = None, models: tuple[str, ...] = (), say: Say
 ) -> None:
-    """Keep the training sections of a report up to date until Ctrl-C.
+    """Keep the sections made from logs up to date until Ctrl-C.
 
     Args:
         manifest: at least one of its models names logs.
@@ -91,7 +94,7 @@ class _Watched:
     work: Path
     say: Say
     stamp: int = 0
-    _logs: dict[str, LogSet] = field(default_factory=dict)
+    _contexts: dict[str, Context] = field(default_factory=dict)
     _models: dict[str, ModelReport] = field(default_factory=dict)
     _environment: dict[str, str] = field(default_factory=dict)
     _known: set[tuple[str, str, str]] = field(default_factory=set)
@@ -104,18 +107,20 @@ class _Watched:
         self._models = {model.name: model for model in report.models} if report else {}
         for model in self._models.values():
             self._link_files(model)
-        self._logs = {spec.name: LogSet(places=spec.logs) for spec in self.specs}
         for spec in self.specs:
-            self._logs[spec.name].update()
+            folder = self.work / "models" / spec.name
+            self._contexts[spec.name] = Context(
+                spec=spec, targets=self.manifest.targets, folder=folder
+            )
             self._analyze(spec)
         self._write(live=True)
-        runs = sum(len(logs.runs()) for logs in self._logs.values())
+        runs = sum(len(context.logs().runs()) for context in self._contexts.values())
         self.say(f"watching {runs} run{'s' * (runs != 1)}; "
                  f"open {self.output / 'index.html'}; press Ctrl-C to stop")  # fmt: skip
 
     def poll(self) -> None:
         """Read what was appended; rewrite the pages if anything was."""
-        changed = [spec for spec in self.specs if self._logs[spec.name].update()]
+        changed = [spec for spec in self.specs if self._contexts[spec.name].logs().update()]
         for spec in changed:
             self._analyze(spec)
         if changed:
@@ -149,33 +154,26 @@ class _Watched:
                 link_or_copy(source, target)
 
     def _analyze(self, spec: ModelSpec) -> None:
-        folder = self.work / "models" / spec.name
-        shutil.rmtree(folder / "training", ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        outcome = self._outcome(spec, folder)
-        section = SectionOutcome(name=TRAINING.name, title=TRAINING.title, outcome=outcome)
         before = self._models.get(spec.name)
-        others = [c for c in before.sections if c.name != TRAINING.name] if before else []
-        examined = ModelOutcomes(name=spec.name, sections=(*others, section), seconds={})
-        self._models[spec.name] = judge_model(spec, examined)
+        others = [c for c in before.sections if c.name not in _NAMES] if before else []
+        fresh = [self._section(section, self._contexts[spec.name]) for section in _SECTIONS]
+        outcomes = ModelOutcomes(name=spec.name, sections=(*others, *fresh), seconds={})
+        self._models[spec.name] = judge_model(spec, outcomes)
         self._report_findings(self._models[spec.name])
 
-    def _outcome(self, spec: ModelSpec, folder: Path) -> Outcome:
-        try:
-            return Done(result=summarize_logs(self._logs[spec.name], spec.log_options, folder))
-        except SectionError as error:  # logs may appear later
-            return as_failed(error)
+    def _section(self, section: AnySection, context: Context) -> SectionOutcome:
+        """The section, with its files written anew."""
+        shutil.rmtree(context.folder / section.name, ignore_errors=True)
+        context.folder.mkdir(parents=True, exist_ok=True)
+        outcome = _outcome(section, context)
+        return SectionOutcome(name=section.name, title=section.title, outcome=outcome)
 
     def _report_findings(self, model: ModelReport) -> None:
         for headline in model.headlines:
             self.say(f"{time.strftime('%H:%M:%S')} {model.name}: {headline.sentence}")
         for finding in model.findings:
             key = (model.name, finding.code, finding.where)
-            if (
-                finding.code.startswith("TRN")
-                and finding.ignored is None
-                and key not in self._known
-            ):
+            if finding.code in _CODES and finding.ignored is None and key not in self._known:
                 self._known.add(key)
                 if finding.severity is not Severity.NOTE:
                     self.say(f"  {finding.severity.value} {finding.code} {finding.where}: "
@@ -183,7 +181,7 @@ class _Watched:
 
     def _report_stalls(self, spec: ModelSpec) -> None:
         """Report once for each run that no point was logged for much longer than usual."""
-        for run, silence in _silences(self._logs[spec.name], time.time()):
+        for run, silence in _silences(self._contexts[spec.name].logs(), time.time()):
             if (spec.name, run) not in self._stalled:
                 self._stalled.add((spec.name, run))
                 self.say(
@@ -207,6 +205,15 @@ class _Watched:
             _FORMATS,
             live=f"{os.getpid()}-{self.stamp}" if live else "",
         )
+
+
+def _outcome(section: AnySection, context: Context) -> Outcome:
+    assert section.analyze_logs is not None  # see _SECTIONS
+    try:
+        result = section.analyze_logs(context)
+    except SectionError as error:  # logs may appear later
+        return as_failed(error)
+    return result if isinstance(result, Skipped) else Done(result=result)
 
 
 def _silences(logs: LogSet, now: float) -> Iterator[tuple[str, float]]:

@@ -33,7 +33,7 @@ FLOORS = [
     {"sections"},
     {"report"},
     {"budgets", "cross_checks", "environment"},
-    {"render", "estimation"},
+    {"render"},
     {"outputs"},
     {"workers"},
     {"pipeline"},

@@ -16,11 +16,11 @@ from reportgen import load_manifest
 from reportgen.cuda_memory.step import Step
 from reportgen.dummy_inputs.manifest_template import manifest_for_source
 from reportgen.errors import ManifestError, ModelError, ReportgenError
-from reportgen.estimation import estimate_step
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
 from reportgen.pipeline import build
 from reportgen.report import report_schema
 from reportgen.sections import SECTIONS
+from reportgen.sections.memory.estimation import estimate_step
 from reportgen.sources.from_onnx import read_onnx_source, with_file_inputs
 
 

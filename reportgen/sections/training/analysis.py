@@ -52,9 +52,9 @@ def analyze(context: Context) -> Training | Skipped:
     Raises:
         SectionError: there are logs, and none of them could be read.
     """
-    if not context.has_logs:
+    if not context.spec.logs:
         return Skipped(reason="the manifest names no logs for this model")
-    logs = LogSet(places=context.spec.logs)
+    logs = context.logs()
     logs.update()
     return summarize_logs(logs, context.spec.log_options, context.folder)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from reportgen import estimation
 from reportgen.cuda_memory.step import Step
 from reportgen.manifest import ModelSpec, parse_shape_argument
+from reportgen.sections.memory import estimation
 from reportgen.sources import Loaded, load_model
 
 CODE = """

@@ -14,7 +14,8 @@ from reportgen.dummy_inputs import knows_inputs, with_dummy_inputs
 from reportgen.errors import ReportgenError
 from reportgen.example_inputs import make_examples
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
-from reportgen.sections.memory import Fit, MemoryEstimate, as_result, fit_of
+from reportgen.sections.memory.analysis import as_result, fit_of
+from reportgen.sections.memory.result import Fit, MemoryEstimate
 from reportgen.sources import Loaded, load_model
 from reportgen.units import format_bytes, format_integer, format_share
 
