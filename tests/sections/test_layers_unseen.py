@@ -9,7 +9,7 @@ import torch
 from layer_models import Examine, Function, quantized, row, tensor
 from torch import Tensor, nn
 
-from reportgen.sections.layers.cost.memory_traffic import parts_of
+from reportgen.tracing.tensors import parts_of
 
 
 def script(model: nn.Module, *, frozen: bool) -> nn.Module:

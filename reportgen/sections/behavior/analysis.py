@@ -161,13 +161,13 @@ class BehaviorAnalysis:
         self._spec: ModelSpec = context.spec
         self._first = first
         self._examples: Examples = first.requests["evaluation"].examples
-        recorder = first.evaluation.recorder
+        record = first.evaluation.record
         self._runner = ProbeRunner(
             context.model,
             batch=first.batch,
             cost=SampleCost(
-                work=recorder.work // first.batch,
-                written_bytes=recorder.written_bytes // first.batch,
+                work=record.work // first.batch,
+                written_bytes=record.written_bytes // first.batch,
             ),
             budget=WorkBudget(),
             seed=context.spec.seed,
@@ -176,7 +176,7 @@ class BehaviorAnalysis:
     def result(self) -> Behavior:
         """Run all probes; earlier ones have priority on the work budget."""
         first, runner = self._first, self._runner
-        repeated = probe_repetition(runner, self._examples, first.evaluation.recorder.random)
+        repeated = probe_repetition(runner, self._examples, first.evaluation.record.random)
         batches = self._batch_inputs()
         comparison = probe_batch_independence(
             runner, batches, repeated, self._single_sample_shapes()
@@ -289,7 +289,7 @@ class BehaviorAnalysis:
         """Batch norms with one value per channel and sample; training them needs two samples."""
         if isinstance(training, FailedPassError):
             return []
-        values = training.running.normalized
+        values = training.normalized
         return [
             path or "the model" for path, number in values.items() if number == self._first.batch
         ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from reportgen.example_inputs import Examples
@@ -90,8 +90,8 @@ class _FirstNotFinite:
         self.path: str | None = None
         self._last: tuple[int, ...] = ()
 
-    def __call__(self, path: str, results: NamedTensors) -> None:
-        for tensor in results.values():
+    def __call__(self, path: str, _: nn.Module, output: Any) -> None:
+        for tensor in named_tensors(output).values():
             if self.path is None and not self._was_last(tensor) and not is_finite(tensor):
                 self.path = path
 

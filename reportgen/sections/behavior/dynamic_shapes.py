@@ -208,7 +208,7 @@ class SizeOutcome:
 
 def uses_indexing(base: RecordedPass) -> bool:
     """Whether a pass looks up by index; fake tensors do not detect an index out of range."""
-    return not _INDEXING.isdisjoint(base.recorder.operators)
+    return not _INDEXING.isdisjoint(base.record.operators)
 
 
 def run_size(runner: ProbeRunner, case: SizeCase, *, on_values: bool) -> SizeOutcome:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from traceback import extract_tb
@@ -25,9 +26,11 @@ from reportgen.error_text import one_line
 from reportgen.example_inputs import Examples
 from reportgen.fake_model import ValuesNeededError, eval_mode, fake_copy, set_mode, unfused_kernels
 from reportgen.pytree import buffers_of, modules_of, named_tensors
-from reportgen.sections.behavior.op_recorder import Recorder, Running, bytes_of, storage_of
+from reportgen.sections.behavior.op_record import OpRecord
 from reportgen.sections.behavior.result import OutputForm
 from reportgen.sources.weightless import seed_everything
+from reportgen.tracing.running_modules import RunningModules
+from reportgen.tracing.tensors import storage_of, tensor_bytes
 
 _NEEDS_VALUES = (
     DataDependentOutputException,
@@ -39,6 +42,7 @@ _NEEDS_VALUES = (
     UnsupportedOperatorException,
     ValuesNeededError,
 )
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _OWN = f"{Path(__file__).parents[2]}{os.sep}"
 
@@ -67,8 +71,9 @@ class RecordedPass:
     """Shapes, operators and module calls of one pass, without values."""
 
     outputs: tuple[OutputForm, ...]
-    recorder: Recorder
-    running: Running
+    record: OpRecord
+    calls: Mapping[str, int]  # by module path
+    normalized: Mapping[str, int]  # by batch norm: the fewest values that it had per channel
     saved_bytes: int
     read: frozenset[str] = frozenset()  # names of parameters; empty if nothing was counted
     reached: frozenset[str] | None = None  # parameters with a gradient; None without backward pass
@@ -136,8 +141,8 @@ def _is_cheap(found: Mapping[str, PassOutcome], usual: PassRequest, request: Pas
     if isinstance(first, FailedPassError):
         return False
     growth = _numbers(request.examples) / max(1, _numbers(usual.examples))
-    fake_work = _WORK_PER_FAKE_OPERATOR * first.recorder.operators.total()
-    return first.recorder.work * growth < fake_work
+    fake_work = _WORK_PER_FAKE_OPERATOR * first.record.operators.total()
+    return first.record.work * growth < fake_work
 
 
 def _numbers(examples: Examples) -> int:
@@ -178,9 +183,11 @@ def run_once(
 ) -> PassOutcome:
     """One recorded pass of a fake copy or, if `real`, of the model."""
     set_mode(model, training=request.kind != "evaluation")
-    running, saved = Running(model), SavedTensors(model)
-    running.watchers.append(saved)
-    recorder = Recorder(running)
+    normalized: dict[str, int] = {}
+    running = RunningModules(model, partial(_note_normalized, normalized))
+    saved = SavedTensors(model)
+    running.in_other_threads.append(saved.watching)
+    record = OpRecord(running)
     seed_everything(0)  # equal random numbers in both modes
     try:
         with (
@@ -191,7 +198,7 @@ def run_once(
             with ExitStack() as counting:
                 if request.count_operators:
                     counting.enter_context(unfused_kernels(model))
-                    counting.enter_context(recorder)
+                    counting.enter_context(record.recorder())
                 output = model(*args, **kwargs)
             leaves = named_tensors(output)
             reached = _reached(model, leaves) if request.kind == "backward" else None
@@ -199,15 +206,24 @@ def run_once(
         return FailedPassError(error, running.path)
     return RecordedPass(
         outputs=forms_of(leaves),
-        recorder=recorder,
-        running=running,
+        record=record,
+        calls=running.calls,
+        normalized=normalized,
         saved_bytes=saved.bytes,
         read=frozenset(
-            name for name, p in model.named_parameters() if storage_of(p) in recorder.read
+            name for name, p in model.named_parameters() if storage_of(p) in record.read
         ),
         reached=reached,
         real=real,
     )
+
+
+def _note_normalized(
+    normalized: dict[str, int], path: str, module: nn.Module, args: tuple[Any, ...]
+) -> None:
+    if isinstance(module, _BATCH_NORM) and args and isinstance(args[0], Tensor):
+        values = args[0].numel() // max(1, module.num_features)
+        normalized[path] = min(values, normalized.get(path, values))
 
 
 def _reached(model: nn.Module, leaves: Mapping[str, Tensor]) -> frozenset[str] | None:
@@ -261,17 +277,13 @@ class SavedTensors:
         with torch.autograd.graph.saved_tensors_hooks(self._pack, _same):
             yield
 
-    def elsewhere(self) -> AbstractContextManager[None]:
-        """The same context for another thread."""
-        return self.watching()
-
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = storage_of(tensor)
         with self._lock:
             if storage not in self._seen:
                 self._seen.add(storage)
                 self._alive.append(tensor)
-                self.bytes += bytes_of(tensor)
+                self.bytes += tensor_bytes(tensor)
         return tensor
 
 

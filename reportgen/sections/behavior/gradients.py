@@ -17,7 +17,7 @@ from reportgen.sections.behavior.fake_runs import (
     RecordedPass,
     SavedTensors,
 )
-from reportgen.sections.behavior.op_recorder import Recorder, Running, storage_of
+from reportgen.sections.behavior.op_record import OpRecord
 from reportgen.sections.behavior.result import Probe, Verdict, capitalized, counted, listed
 from reportgen.sections.behavior.runner import (
     NamedTensors,
@@ -30,6 +30,8 @@ from reportgen.sections.behavior.runner import (
 )
 from reportgen.sections.behavior.state import buffers_of, changed_names
 from reportgen.sources.weightless import seed_everything
+from reportgen.tracing.running_modules import RunningModules
+from reportgen.tracing.tensors import storage_of
 
 _CLAIMS = {
     "gradients": "Every parameter gets a gradient",
@@ -160,15 +162,15 @@ def _forward(
     """The outputs with their autograd graph, and the storages that operators read."""
     set_mode(runner.model, training=training)
     seed_everything(runner.seed)
-    running = Running(runner.model)
-    running.watchers.append(saved)
-    recorder = Recorder(running)
+    running = RunningModules(runner.model)
+    running.in_other_threads.append(saved.watching)
+    record = OpRecord(running)
     try:
-        with torch.enable_grad(), running.watching(), saved.watching(), recorder:
+        with torch.enable_grad(), running.watching(), saved.watching(), record.recorder():
             outputs = named_tensors(copied(examples).call(runner.model))
     except Exception as error:
         raise ProbePassError(error, running.path) from error
-    return outputs, recorder.read
+    return outputs, record.read
 
 
 def _backward(

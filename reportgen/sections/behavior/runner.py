@@ -5,8 +5,8 @@ The budget counts operations, not seconds, so that the same probes run on every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,8 @@ from reportgen.example_inputs import Examples
 from reportgen.fake_model import set_mode
 from reportgen.pytree import named_tensors
 from reportgen.sections.behavior.fake_runs import FailedPassError
-from reportgen.sections.behavior.op_recorder import Running, paths_of
 from reportgen.sources.weightless import seed_everything
+from reportgen.tracing.running_modules import OnReturn, RunningModules, calling_back
 from reportgen.units import format_bytes, format_count
 
 WORK = 300 * 10**9
@@ -48,8 +48,6 @@ class WorkBudget:
 
 
 NamedTensors = dict[str, Tensor]
-OnModuleCall = Callable[[str, NamedTensors], None]
-"""Called after every module call with the module's path and its outputs."""
 
 
 class ProbeNotRunError(Exception):
@@ -98,7 +96,7 @@ class ProbeRunner:
             raise ProbeNotRunError(reason)
 
     def evaluate(
-        self, examples: Examples, on_call: OnModuleCall | None = None, *, seeded: bool = True
+        self, examples: Examples, on_return: OnReturn | None = None, *, seeded: bool = True
     ) -> Any:
         """The output of a pass in evaluation mode, unchanged.
 
@@ -108,20 +106,24 @@ class ProbeRunner:
         set_mode(self.model, training=False)
         if seeded:
             seed_everything(self.seed)
-        running = Running(self.model)
+        running = RunningModules(self.model)
         try:
-            with torch.no_grad(), running.watching(), _module_hook(self.model, on_call):
+            with ExitStack() as watched:
+                watched.enter_context(torch.no_grad())
+                watched.enter_context(running.watching())
+                if on_return is not None:
+                    watched.enter_context(calling_back(self.model, on_return))
                 return examples.call(self.model)
         except Exception as error:
             raise ProbePassError(error, running.path) from error
 
-    def outputs(self, examples: Examples, on_call: OnModuleCall | None = None) -> NamedTensors:
+    def outputs(self, examples: Examples, on_return: OnReturn | None = None) -> NamedTensors:
         """Copies of all output tensors of a seeded pass on copied inputs.
 
         Raises:
             ProbePassError: the model raised.
         """
-        return copies(named_tensors(self.evaluate(copied(examples), on_call)))
+        return copies(named_tensors(self.evaluate(copied(examples), on_return)))
 
 
 class CallRecorder:
@@ -130,9 +132,9 @@ class CallRecorder:
     def __init__(self) -> None:
         self.calls: list[tuple[str, NamedTensors]] = []
 
-    def __call__(self, path: str, results: NamedTensors) -> None:
+    def __call__(self, path: str, _: nn.Module, output: Any) -> None:
         """Store copies of the outputs."""
-        self.calls.append((path, copies(results)))
+        self.calls.append((path, copies(named_tensors(output))))
 
 
 def copies(leaves: NamedTensors) -> NamedTensors:
@@ -155,24 +157,6 @@ def tensors_of(examples: Examples) -> list[Tensor]:
     """Every input tensor, in the order of `mapped`."""
     leaves = pytree.tree_leaves((examples.args, examples.kwargs))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-@contextmanager
-def _module_hook(model: nn.Module, on_call: OnModuleCall | None) -> Iterator[None]:
-    if on_call is None:
-        yield
-        return
-    paths = paths_of(model)
-
-    def hook(module: nn.Module, _: Any, output: Any) -> None:
-        if id(module) in paths:
-            on_call(paths[id(module)], named_tensors(output))
-
-    handle = nn.modules.module.register_module_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 _TOLERANCES = {

@@ -30,8 +30,8 @@ def mode_stats(run: PassOutcome, saved_bytes: int | None = None) -> ModeStats:
         )
     return ModeStats(
         outputs=run.outputs,
-        operators=run.recorder.operators.total(),
-        written_bytes=run.recorder.written_bytes,
+        operators=run.record.operators.total(),
+        written_bytes=run.record.written_bytes,
         saved_bytes=saved_bytes,
     )
 
@@ -42,7 +42,7 @@ def different_operators(
     """Operators whose number of calls differs between the modes, by name."""
     if isinstance(training, FailedPassError):
         return ()
-    before, after = evaluation.recorder.operators, training.recorder.operators
+    before, after = evaluation.record.operators, training.record.operators
     return tuple(
         OperatorCounts(operator=name, evaluation=before[name], training=after[name])
         for name in sorted(before | after)
@@ -73,13 +73,13 @@ def different_modules(
 def _difference(
     path: str, module: nn.Module, evaluation: RecordedPass, training: RecordedPass
 ) -> str:
-    calls = evaluation.running.calls[path], training.running.calls[path]
+    calls = evaluation.calls[path], training.calls[path]
     if calls[0] == 0 or calls[1] == 0:
         if calls == (0, 0) or _parent_is_idle(path, evaluation if calls[1] else training):
             return ""
         return "runs in training mode only" if calls[1] else "runs in evaluation mode only"
-    before = evaluation.recorder.by_module.get(path, Counter())
-    after = training.recorder.by_module.get(path, Counter())
+    before = evaluation.record.by_module.get(path, Counter())
+    after = training.record.by_module.get(path, Counter())
     if before == after:
         return ""
     known = _known_reason(module)
@@ -95,7 +95,7 @@ def _difference(
 
 def _parent_is_idle(path: str, run: RecordedPass) -> bool:
     """Whether the parent module did not run either; then only the parent is reported."""
-    return path != "" and run.running.calls[path.rpartition(".")[0]] == 0
+    return path != "" and run.calls[path.rpartition(".")[0]] == 0
 
 
 def _known_reason(module: nn.Module) -> str:

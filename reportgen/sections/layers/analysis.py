@@ -9,7 +9,6 @@ from torch.nn.parameter import is_lazy
 
 from reportgen.errors import SectionError
 from reportgen.fake_model import Arguments, materialize_lazy, run_once_on_copy
-from reportgen.sections.layers.cost.memory_traffic import tensor_bytes
 from reportgen.sections.layers.cost.roofline import rooflines
 from reportgen.sections.layers.modules import parameters_by_name, unregistered, walk
 from reportgen.sections.layers.moe import active_parameters, find_experts
@@ -29,6 +28,7 @@ from reportgen.sections.layers.tree import (
     rows_parameters,
     weigh,
 )
+from reportgen.tracing.tensors import tensor_bytes
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reportgen.sections.layers.cost.memory_traffic import parts_of, tensor_bytes
 from reportgen.sections.layers.modules import (
     ModuleNode,
     count_torchscript_constants,
@@ -27,6 +26,7 @@ from reportgen.sections.layers.result import ExecutedVia, Layer
 from reportgen.sections.layers.tracing.forward import ForwardTrace
 from reportgen.sections.layers.tracing.module_tracker import LayerCall
 from reportgen.sections.layers.tracing.op_counter import FirstRead
+from reportgen.tracing.tensors import parts_of, tensor_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

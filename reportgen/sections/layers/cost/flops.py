@@ -15,9 +15,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from reportgen.fake_model import ValuesNeededError
 from reportgen.sections.layers.cost.formulas import Formula, convolution_backward, own_formulas
 from reportgen.sections.layers.cost.linear_algebra import linear_algebra_formulas
-from reportgen.sections.layers.cost.memory_traffic import tensors_in
 from reportgen.sections.layers.cost.operators import is_nested
 from reportgen.sections.layers.cost.registration import registered
+from reportgen.tracing.tensors import tensors_in
 
 _aten = torch.ops.aten
 _PRODUCTS = {_aten.matmul, _aten.bmm, _aten.mm}

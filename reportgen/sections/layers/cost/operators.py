@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import (
     is_traceable_wrapper_subclass_type,
 )
 
-from reportgen.sections.layers.cost.memory_traffic import tensors_in
+from reportgen.tracing.tensors import tensors_in
 
 _aten = torch.ops.aten
 SELECTORS = {_aten.topk, _aten.argmax, _aten.max}
@@ -82,14 +82,3 @@ def name_of(func: Any) -> str:
     """The name of an operator without its overload: `aten.linalg_matrix_exp`."""
     packet = getattr(func, "_overloadpacket", func)
     return str(packet).removeprefix("torch.ops.")
-
-
-def storage_of(tensor: Tensor) -> int:
-    """An identifier that all views of one tensor share."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (
-        NotImplementedError,
-        RuntimeError,
-    ):  # no single storage, as in sparse tensors
-        return id(tensor)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from reportgen.fake_model import Arguments, fake_copy, set_mode, unfused_kernels
 from reportgen.pytree import named_tensors
-from reportgen.sections.layers.cost.memory_traffic import shape_of, tensor_bytes
 from reportgen.sections.layers.modules import parameters_by_name, walk
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
 from reportgen.sections.layers.tracing.module_tracker import LayerCall, ModuleTracker, shapes_of
 from reportgen.sections.layers.tracing.op_counter import FirstRead, OpCounter, OpWork, TopKChoice
+from reportgen.tracing.tensors import shape_of, tensor_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

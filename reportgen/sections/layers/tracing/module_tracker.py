@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from reportgen.error_text import user_location
 from reportgen.pytree import modules_of, named_tensors
-from reportgen.sections.layers.cost.memory_traffic import shape_of, tensor_bytes
-from reportgen.sections.layers.cost.operators import storage_of
 from reportgen.sections.layers.modules import Hidden, hidden, is_within, kept_by_functions, walk
 from reportgen.sections.layers.result import Shape, Unregistered
 from reportgen.sections.layers.tracing.op_counter import OpCounter
+from reportgen.tracing.tensors import shape_of, storage_of, tensor_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

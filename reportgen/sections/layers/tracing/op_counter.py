@@ -14,13 +14,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reportgen.sections.layers.cost.flops import FlopFormulas
-from reportgen.sections.layers.cost.memory_traffic import (
-    moved_bytes,
-    parts_of,
-    shape_of,
-    tensor_bytes,
-    tensors_in,
-)
+from reportgen.sections.layers.cost.memory_traffic import moved_bytes
 from reportgen.sections.layers.cost.operators import (
     METADATA_QUERIES,
     SELECTORS,
@@ -30,10 +24,10 @@ from reportgen.sections.layers.cost.operators import (
     is_view_or_query,
     is_wrapper,
     name_of,
-    storage_of,
 )
 from reportgen.sections.layers.cost.zero_cost_ops import counts_as_zero
 from reportgen.sections.layers.result import Shape, Uncounted
+from reportgen.tracing.tensors import parts_of, shape_of, storage_of, tensor_bytes, tensors_in
 
 _aten = torch.ops.aten
 

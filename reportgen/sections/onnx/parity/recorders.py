@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reportgen.onnx.export.source_location import is_library_file, short_path
 from reportgen.pytree import named_tensors
+from reportgen.tracing.op_recorder import OpRecorder
+from reportgen.tracing.running_modules import RunningModules, calling_back
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,13 +47,15 @@ def record_module_outputs(
     do not; returns whether any was.
     """
     sizes: dict[int, int] = {}
+    below = f"{within}." if within else ""
 
     def add_size(path: str, _: nn.Module, output: Any) -> None:
-        depth = path.count(".")
-        size = sum(tensor.nbytes for tensor in named_tensors(output).values())
-        sizes[depth] = sizes.get(depth, 0) + size
+        if path.startswith(below):
+            depth = path.count(".")
+            size = sum(tensor.nbytes for tensor in named_tensors(output).values())
+            sizes[depth] = sizes.get(depth, 0) + size
 
-    with _hooked(model, within, add_size):
+    with calling_back(model, add_size):
         call()
     deepest, total = -1, 0
     for depth in sorted(sizes):
@@ -62,54 +66,26 @@ def record_module_outputs(
     calls: list[ModuleCall] = []
 
     def keep(path: str, module: nn.Module, output: Any) -> None:
-        if path.count(".") <= deepest:
+        if path.startswith(below) and path.count(".") <= deepest:
             tensors = tuple(t.detach().clone() for t in named_tensors(output).values())
             kind = type(module).__name__
             calls.append(
                 ModuleCall(path=path, kind=kind, training=module.training, tensors=tensors)
             )
 
-    with _hooked(model, within, keep):
+    with calling_back(model, keep):
         call()
     return calls, deepest < max(sizes, default=-1)
 
 
-@contextmanager
-def _hooked(
-    model: nn.Module, within: str, callback: Callable[[str, nn.Module, Any], None]
-) -> Iterator[None]:
-    """Call `callback` with the output of every module below `within`."""
-
-    def hook(path: str) -> Callable[..., None]:
-        return lambda module, _, output: callback(path, module, output)
-
-    below = f"{within}." if within else ""
-    handles = [
-        module.register_forward_hook(hook(path))
-        for path, module in model.named_modules()
-        if path.startswith(below)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def record_tensors(call: Call, callback: Callable[[Tensor], None]) -> None:
     """Call `callback` with every tensor that an operator returns during `call`."""
-    from torch.utils._python_dispatch import TorchDispatchMode
 
-    class TensorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            result = func(*args, **(kwargs or {}))
-            for tensor in named_tensors(result).values():
-                callback(tensor)
-            return result
+    def on_operator(_func: Any, _args: Any, _kwargs: Any, result: Any) -> None:
+        for tensor in named_tensors(result).values():
+            callback(tensor)
 
-    with TensorMode():  # type: ignore[no-untyped-call]
+    with OpRecorder(on_operator):
         call()
 
 
@@ -125,27 +101,26 @@ def find_random_operators(model: nn.Module, call: Callable[[], Any]) -> tuple[st
     listed once; beyond five only their number.
     """
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     found: dict[str, None] = {}
+    running = RunningModules(model)
 
-    class RandomOperatorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            if inside and torch.Tag.nondeterministic_seeded in func.tags:
-                found[f"{func.overloadpacket}{_in(inside)}{_at()}"] = None
-            return func(*args, **(kwargs or {}))
+    def on_operator(func: Any, _args: Any, _kwargs: Any, _result: Any) -> None:
+        random = torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
+        if random and running.is_inside:
+            found[f"{func.overloadpacket}{_in(running.path)}{_at()}"] = None
 
-    with _followed(model) as inside, RandomOperatorMode():  # type: ignore[no-untyped-call]
+    recorder = partial(OpRecorder, on_operator)
+    running.in_other_threads.append(recorder)
+    with running.watching(), recorder():
         call()
     places = list(found)
     more = len(places) - _MOST
     return (*places[:_MOST], *([f"{more} other places"] if more > 0 else []))
 
 
-def _in(inside: list[str]) -> str:
-    return f" in {inside[-1]}" if inside[-1] else ""
+def _in(path: str) -> str:
+    return f" in {path}" if path else ""
 
 
 def _at() -> str:
@@ -154,29 +129,6 @@ def _at() -> str:
         if not is_library_file(frame.filename):
             return f" at {short_path(frame.filename)}:{frame.lineno}"
     return ""
-
-
-@contextmanager
-def _followed(model: nn.Module) -> Iterator[list[str]]:
-    """The paths of the modules that are running, the innermost last, kept up to date."""
-    running: list[str] = []
-
-    def enter(path: str) -> Callable[..., None]:
-        return lambda *_: running.append(path)
-
-    handles = []
-    for path, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(enter(path)))
-        handles.append(module.register_forward_hook(lambda *_: _dropped(running), always_call=True))
-    try:
-        yield running
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _dropped(running: list[str]) -> None:
-    running.pop()
 
 
 # Selections by score ------------------------------------------------------------------------------
@@ -205,23 +157,16 @@ class Selection:
 
 def record_selections(call: Callable[[], Any]) -> list[Selection]:
     """Every selection that a call makes, in its order; the call's own result is dropped."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
     found: list[Selection] = []
 
-    class SelectionMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            result = func(*args, **(kwargs or {}))
-            name = func.overloadpacket.__name__
-            read = _READERS.get((name, func._overloadname))
-            arguments = _arguments(func, args, kwargs or {}) if read else {}
-            if read and not arguments.get("stable"):  # a stable sort settles what comes first
-                found.append(read(name, arguments, result))
-            return result
+    def on_operator(func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        name, overload = getattr(func, "_opname", ""), getattr(func, "_overloadname", "")
+        read = _READERS.get((name, overload))
+        arguments = _arguments(func, args, kwargs) if read else {}
+        if read and not arguments.get("stable"):  # a stable sort settles what comes first
+            found.append(read(name, arguments, result))
 
-    with SelectionMode():  # type: ignore[no-untyped-call]
+    with OpRecorder(on_operator):
         call()
     return found
 

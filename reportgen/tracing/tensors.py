@@ -1,0 +1,68 @@
+"""The tensors that an operator is given and returns: their storage, bytes and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """The tensors in the arguments or results of an operator, including those in lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))
+
+
+def parts_of(tensor: Tensor) -> list[Tensor]:
+    """The plain tensors that store `tensor`: those of a wrapper or a sparse layout, or itself."""
+    if is_traceable_wrapper_subclass(tensor):
+        names, _ = tensor.__tensor_flatten__()
+        held = [getattr(tensor, name) for name in names]  # DTensor also lists its device mesh
+        return [part for item in held if isinstance(item, Tensor) for part in parts_of(item)]
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor]
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Bytes that `tensor` takes, for any layout or wrapper class."""
+    return sum(int(part.numel()) * part.element_size() for part in parts_of(tensor))
+
+
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
+    """The shape of `tensor`; -1 is a ragged dimension."""
+    if not tensor.is_nested:
+        return tuple(map(int, tensor.shape))
+    return tuple(_size(tensor, dim) for dim in range(tensor.dim()))
+
+
+def _size(tensor: Tensor, dim: int) -> int:
+    from torch.fx.experimental.symbolic_shapes import is_nested_int
+
+    try:
+        size = tensor.size(dim)
+    except RuntimeError:  # a strided nested tensor has no single size there
+        return -1
+    return -1 if isinstance(size, torch.SymInt) and is_nested_int(size) else int(size)
+
+
+def storage_of(tensor: Tensor) -> int:
+    """An identifier that all views of one tensor share."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (
+        NotImplementedError,
+        RuntimeError,
+    ):  # no single storage, as in sparse tensors
+        return id(tensor)
