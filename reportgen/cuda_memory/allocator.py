@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from .errors import CudaMemoryError
 
 MIB = 1 << 20
+# kMinBlockSize, kSmallSize, kSmallBuffer, kMinLargeAlloc and kRoundLarge of c10's AllocatorConfig.h
 _MIN_BLOCK = 512
 _SMALL_REQUEST = 1 * MIB
 _SMALL_SEGMENT = 2 * MIB
 _MIN_LARGE_REQUEST = 10 * MIB
 _SEGMENT_STEP = 2 * MIB
+# an expandable segment reserves more addresses than a GPU has memory: the two pools never meet
 _ADDRESS_GAP = 1 << 50
-"""Expandable segments reserve far more addresses than memory: one such stretch per pool."""
 
 
 class OutOfMemoryError(CudaMemoryError):
@@ -73,7 +74,7 @@ class Pool:
 
     def __init__(self, *, is_small: bool) -> None:
         self.is_small = is_small
-        self.blocks: list[tuple[int, int]] = []
+        self.blocks: list[tuple[int, int]] = []  # sorted keys: bisecting tuples needs no callback
         self.by_key: dict[tuple[int, int], Block] = {}
 
     def add(self, block: Block) -> None:
@@ -90,7 +91,7 @@ class Pool:
 
     def best_fit(self, size: int) -> Block | None:
         """The smallest free block of at least `size`, the lowest address among equals."""
-        at = bisect_left(self.blocks, (size, -1))
+        at = bisect_left(self.blocks, (size, -1))  # -1 sorts before every address
         return self.by_key[self.blocks[at]] if at < len(self.blocks) else None
 
 
@@ -115,14 +116,14 @@ class CachingAllocator:
         self.small = Pool(is_small=True)
         self.large = Pool(is_small=False)
         self._next_address = 0
-        self._tails: dict[bool, Block] = {}
+        self._tails: dict[bool, Block] = {}  # by is_small: the last block of an expandable segment
 
     def allocate(self, request_bytes: int) -> Block:
         """A block of at least `request_bytes`; raises `OutOfMemoryError` beyond the capacity."""
         size = self.round_size(request_bytes)
         pool = self.small if size <= _SMALL_REQUEST else self.large
         block = self._cached(pool, size) or self._fresh(pool, size)
-        if block is None:
+        if block is None:  # torch releases the cache and retries once before it raises
             self._flush()
             block = self._cached(pool, size) or self._fresh(pool, size)
         if block is None:
@@ -149,7 +150,7 @@ class CachingAllocator:
         divisions = self.options.divisions_for(request_bytes)
         if divisions > 1 and request_bytes > _MIN_BLOCK * divisions:
             return _round_to_division(request_bytes, divisions)
-        return _round_up(request_bytes, _MIN_BLOCK)
+        return round_up(request_bytes, _MIN_BLOCK)
 
     def _use(self, block: Block, size: int, request_bytes: int) -> None:
         if self._should_split(block, size):
@@ -173,6 +174,7 @@ class CachingAllocator:
         if block.pool.is_small or self.options.expandable_segments:
             return remaining >= _MIN_BLOCK
         limit = self.options.max_split_size_bytes
+        # a smaller remainder stays in the block: no request of the large pool would fit in it
         return remaining > _SMALL_REQUEST and (limit is None or size < limit)
 
     def _cached(self, pool: Pool, size: int) -> Block | None:
@@ -207,7 +209,7 @@ class CachingAllocator:
             return _SMALL_SEGMENT
         if size < _MIN_LARGE_REQUEST:
             return self.options.large_segment_size_bytes
-        return _round_up(size, _SEGMENT_STEP)
+        return round_up(size, _SEGMENT_STEP)
 
     def _has_room(self, more_bytes: int) -> bool:
         return self.capacity_bytes is None or (
@@ -222,8 +224,7 @@ class CachingAllocator:
         """Map pages at the end of the pool's one growing segment; a free end is extended."""
         tail = self._tails.get(pool.is_small)
         reusable = tail.size if tail is not None and tail.free else 0
-        page = _SMALL_SEGMENT if pool.is_small else self.options.large_segment_size_bytes
-        growth = _round_up(size - reusable, page)
+        growth = round_up(size - reusable, self._page(pool))
         if not self._has_room(growth):
             return None
         self._reserve(growth)
@@ -238,6 +239,9 @@ class CachingAllocator:
             _link_after(tail, block)
         self._tails[pool.is_small] = block
         return block
+
+    def _page(self, pool: Pool) -> int:
+        return _SMALL_SEGMENT if pool.is_small else self.options.large_segment_size_bytes
 
     def _merged(self, block: Block) -> Block:
         for neighbor in (block.previous, block.following):
@@ -264,7 +268,7 @@ class CachingAllocator:
             for block in list(pool.by_key.values()):
                 if self.options.expandable_segments:
                     self._unmap_tail(pool, block)
-                elif not block.is_split:
+                elif not block.is_split:  # cudaFree takes whole segments only
                     pool.remove(block)
                     self.reserved_bytes -= block.size
 
@@ -272,7 +276,7 @@ class CachingAllocator:
         """Unmap the whole pages of the free end; pages between used blocks stay mapped."""
         if self._tails.get(pool.is_small) is not block:
             return
-        page = _SMALL_SEGMENT if pool.is_small else self.options.large_segment_size_bytes
+        page = self._page(pool)
         released = block.size // page * page
         if released == 0:
             return
@@ -296,7 +300,8 @@ def _link_after(block: Block, added: Block) -> None:
     block.following = added
 
 
-def _round_up(size: int, step: int) -> int:
+def round_up(size: int, step: int) -> int:
+    """The smallest multiple of `step` that is at least `size`."""
     return -(-size // step) * step
 
 
@@ -306,10 +311,10 @@ def _round_to_division(size: int, divisions: int) -> int:
     if floor == size:
         return size
     step = max(floor // divisions, _MIN_BLOCK)
-    return _round_up(size, step)
+    return round_up(size, step)
 
 
-_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # the second is the older name
 
 
 def allocator_options(text: str | None = None) -> AllocatorOptions:

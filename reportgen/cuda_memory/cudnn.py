@@ -23,6 +23,7 @@ from .gpus import Gpu
 
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = 0, 1, 2
 
+# values of cudnn_graph.h: data types, descriptors, attribute types, numerical notes
 _FLOAT, _DOUBLE, _HALF, _BFLOAT16 = 0, 1, 2, 9
 _TENSOR, _CONVOLUTION, _GRAPH, _HEURISTICS, _CONFIG, _ENGINE, _DEVICE = 17, 1, 15, 4, 3, 2, 38
 _INT_TYPE, _BOOL, _INT64, _FLOAT32, _MODE, _HEURISTIC_MODE, _DESCRIPTOR = 1, 2, 3, 4, 7, 8, 15
@@ -33,10 +34,10 @@ _CTYPES: dict[int, Any] = {
     _DESCRIPTOR: ctypes.c_void_p,
 }  # fmt: skip
 _TENSOR_CORE, _DOWN_CONVERT = 0, 1
+# descriptor type of each operation, and the first of its six attributes
 _OPERATIONS = {FORWARD: (10, 700), INPUT_GRADIENT: (12, 706), WEIGHT_GRADIENT: (11, 712)}
-"""Descriptor type of each operation, and the first of its six attributes."""
-_CHOICES = (1, 12)
-"""How many engines to ask for: the first is nearly always allowed, and more cost time."""
+# engines to query: torch nearly always accepts the first, and longer lists take longer
+_ENGINE_COUNTS = (1, 12)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +90,7 @@ def cudnn_workspace_bytes(convolution: Convolution, gpu: Gpu) -> int | None:
     if _library() is None or _device_json(gpu) is None:
         return None
     if convolution.bfloat16 and gpu.compute_capability and gpu.compute_capability < (8, 0):
-        return None
+        return None  # tensor cores compute in bf16 from Ampere on
     try:
         return _query(convolution, gpu)
     except CudnnUnavailableError:
@@ -117,13 +118,14 @@ def _library() -> Any:
     except OSError:
         return None
     library.cudnnGetVersion.restype = ctypes.c_size_t
+    # cuDNN 9.8.0: the first with CUDNN_ATTR_ENGINEHEUR_DEVICEPROP
     return library if library.cudnnGetVersion() >= 90800 else None
 
 
 def _cudnn_folder() -> Path | None:
     spec = util.find_spec("nvidia")
-    places = [] if spec is None else list(spec.submodule_search_locations or [])
-    for place in places:
+    # nvidia is a namespace package: its wheels may lie in several site-packages
+    for place in (spec and spec.submodule_search_locations) or ():
         folder = Path(place) / "cudnn"
         if (folder / "lib" / "libcudnn.so.9").exists():
             return folder
@@ -134,7 +136,7 @@ def _cudnn_folder() -> Path | None:
 def _device_json(gpu: Gpu) -> bytes | None:
     """The device in cuDNN's format: constants of its generation, figures of the GPU."""
     if gpu.compute_capability is None or gpu.compute_capability < (7, 0):
-        return None
+        return None  # _GENERATIONS starts at Volta
     major, minor = gpu.compute_capability
     shared, blocks, threads, cache_bytes = _GENERATIONS.get(
         gpu.compute_capability, _GENERATIONS[(major, 0) if (major, 0) in _GENERATIONS else (8, 0)]
@@ -153,6 +155,8 @@ def _device_json(gpu: Gpu) -> bytes | None:
     return json.dumps(described).encode() + b"\0"
 
 
+# by compute capability: shared memory, blocks and threads of a multiprocessor, level-2 cache
+# (CUDA C++ programming guide, table of compute capabilities)
 _GENERATIONS: dict[tuple[int, int], tuple[int, int, int, int]] = {
     (7, 0): (98304, 32, 2048, 6 << 20),
     (7, 5): (65536, 16, 1024, 4 << 20),
@@ -164,7 +168,6 @@ _GENERATIONS: dict[tuple[int, int], tuple[int, int, int, int]] = {
     (10, 0): (232448, 32, 2048, 126 << 20),
     (12, 0): (101376, 24, 1536, 96 << 20),
 }
-"""Shared memory, blocks and threads of a multiprocessor, level-2 cache: CUDA programming guide."""
 
 
 class _Descriptor:
@@ -208,6 +211,7 @@ def _device(gpu: Gpu) -> _Descriptor:
     device = _Descriptor(_DEVICE)
     buffer = ctypes.create_string_buffer(text)
     set_attribute = device.library.cudnnBackendSetAttribute
+    # CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION
     _check(set_attribute(device.pointer, 2702, _CHARACTER, ctypes.c_int64(len(text)), buffer))
     return device.finalized()
 
@@ -217,17 +221,18 @@ def _query(convolution: Convolution, gpu: Gpu) -> int:
     """The workspace of the first of cuDNN's ranked engines that torch's filters accept."""
     heuristics = _Descriptor(_HEURISTICS)
     graph = _graph(convolution)
-    heuristics.set(201, _DESCRIPTOR, [graph])
-    heuristics.set(200, _HEURISTIC_MODE, [0])
-    heuristics.set(204, _DESCRIPTOR, [_device(gpu)])
+    heuristics.set(201, _DESCRIPTOR, [graph])  # CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH
+    heuristics.set(200, _HEURISTIC_MODE, [0])  # CUDNN_HEUR_MODE_INSTANT, as in torch
+    heuristics.set(204, _DESCRIPTOR, [_device(gpu)])  # CUDNN_ATTR_ENGINEHEUR_DEVICEPROP
     heuristics.finalized()
-    for choices in _CHOICES:
-        configs = [_Descriptor(_CONFIG) for _ in range(choices)]
-        array = (ctypes.c_void_p * choices)(*[config.pointer.value for config in configs])
+    for count in _ENGINE_COUNTS:
+        configs = [_Descriptor(_CONFIG) for _ in range(count)]
+        array = (ctypes.c_void_p * count)(*[config.pointer.value for config in configs])
+        # CUDNN_ATTR_ENGINEHEUR_RESULTS fills these descriptors, best first
         for config in configs[: heuristics.get(202, _DESCRIPTOR, array)]:
             if _is_allowed(config, convolution):
                 size = (ctypes.c_int64 * 1)()
-                config.get(303, _INT64, size)
+                config.get(303, _INT64, size)  # CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE
                 return int(size[0])
     raise CudnnUnavailableError("no engine")
 
@@ -235,8 +240,8 @@ def _query(convolution: Convolution, gpu: Gpu) -> int:
 def _is_allowed(config: _Descriptor, convolution: Convolution) -> bool:
     """Whether torch accepts the engine; it skips those that round fp32 inputs too much."""
     engine = _Descriptor(_ENGINE)
-    config.get(300, _DESCRIPTOR, (ctypes.c_void_p * 1)(engine.pointer.value))
-    notes = (ctypes.c_int * 16)()
+    config.get(300, _DESCRIPTOR, (ctypes.c_void_p * 1)(engine.pointer.value))  # its engine
+    notes = (ctypes.c_int * 16)()  # cuDNN 9 has ten kinds of notes
     found = set(notes[: engine.get(1303, _NUMERICAL_NOTE, notes)])
     if convolution.element_bytes < 4:
         return True
@@ -246,13 +251,14 @@ def _is_allowed(config: _Descriptor, convolution: Convolution) -> bool:
 def _graph(convolution: Convolution) -> _Descriptor:
     spatial = len(convolution.stride)
     layout = _Descriptor(_CONVOLUTION)
+    # half-precision convolutions accumulate in fp32, as torch's do
     layout.set(100, _INT_TYPE, [_DOUBLE if convolution.element_bytes == 8 else _FLOAT])
-    layout.set(101, _MODE, [1])
+    layout.set(101, _MODE, [1])  # CUDNN_CROSS_CORRELATION, what torch calls a convolution
     layout.set(106, _INT64, [spatial])
     layout.set(102, _INT64, convolution.dilation)
     layout.set(103, _INT64, convolution.stride)
-    layout.set(104, _INT64, convolution.padding)
-    layout.set(105, _INT64, convolution.padding)
+    layout.set(104, _INT64, convolution.padding)  # after
+    layout.set(105, _INT64, convolution.padding)  # before
     layout.finalized()
     kind, first = _OPERATIONS[convolution.kind]
     alpha, beta, described, w, x, y = range(first, first + 6)
@@ -265,7 +271,7 @@ def _graph(convolution: Convolution) -> _Descriptor:
     operation.set(w, _DESCRIPTOR, [_tensor(3, convolution.weight, convolution)])
     operation.finalized()
     graph = _Descriptor(_GRAPH)
-    graph.set(801, _DESCRIPTOR, [operation])
+    graph.set(801, _DESCRIPTOR, [operation])  # CUDNN_ATTR_OPERATIONGRAPH_OPS
     return graph.finalized()
 
 
@@ -278,11 +284,11 @@ def _tensor(identity: int, shape: tuple[int, ...], convolution: Convolution) -> 
         strides[axis] = step
         step *= shape[axis]
     half = _BFLOAT16 if convolution.bfloat16 else _HALF
-    kinds = {8: _DOUBLE, 4: _FLOAT, 2: half}
+    dtypes = {8: _DOUBLE, 4: _FLOAT, 2: half}
     tensor = _Descriptor(_TENSOR)
-    tensor.set(901, _INT_TYPE, [kinds[convolution.element_bytes]])
+    tensor.set(901, _INT_TYPE, [dtypes[convolution.element_bytes]])
     tensor.set(902, _INT64, shape)
     tensor.set(903, _INT64, strides)
     tensor.set(906, _INT64, [identity])
-    tensor.set(900, _INT64, [16])
+    tensor.set(900, _INT64, [16])  # alignment in bytes; blocks of the allocator have 512
     return tensor.finalized()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .memory_trace import CATEGORIES, MemoryTrace, live_at
 
@@ -116,13 +117,12 @@ def by_module(
 
 def timeline(trace: MemoryTrace, granted: Sequence[int]) -> tuple[TimelinePoint, ...]:
     """The last iteration, decimated to its highest points; every phase keeps at least one."""
-    start = trace.position_of("inputs", last=True) or 0
-    start = _iteration_start(trace, start)
+    start = _last_iteration_start(trace)
     held = dict.fromkeys(CATEGORIES, 0)
     held.update(by_category(trace, granted, start - 1))
     length = max(len(trace.events) - start, 1)
     points: dict[tuple[int, str], tuple[int, TimelinePoint]] = {}
-    total = sum(held.values())
+    total = sum(held.values())  # kept up to date below: summing at every event is slow
     phases = trace.phases()
     for position in range(start, len(trace.events)):
         event = trace.events[position]
@@ -130,6 +130,7 @@ def timeline(trace: MemoryTrace, granted: Sequence[int]) -> tuple[TimelinePoint,
         held[trace.allocations[index].category] += sign * granted[index]
         total += sign * granted[index]
         progress = (position - start) / length
+        # with the phase in the key, a short phase keeps a point of its own
         bin_key = (int(progress * TIMELINE_POINTS), phases[position])
         if bin_key not in points or total > points[bin_key][0]:
             point = TimelinePoint(
@@ -139,10 +140,9 @@ def timeline(trace: MemoryTrace, granted: Sequence[int]) -> tuple[TimelinePoint,
     return tuple(point for _, point in points.values())
 
 
-def _iteration_start(trace: MemoryTrace, last_inputs: int) -> int:
-    """The last iteration starts with the last `inputs` mark that a `forward` mark follows."""
-    names = [name for _, name in trace.marks]
-    for at in range(len(names) - 2, -1, -1):
-        if names[at] == "inputs" and names[at + 1] == "forward":
-            return trace.marks[at][0]
-    return last_inputs
+def _last_iteration_start(trace: MemoryTrace) -> int:
+    # the labels of the loss are inputs too, but no forward pass follows their mark
+    for (start, name), (_, following) in reversed(list(pairwise(trace.marks))):
+        if name == "inputs" and following == "forward":
+            return start
+    return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .allocator import AllocatorOptions, allocator_options
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from .tracing.fake_copy import MakeInputs
 
-SEARCH_LIMIT = 1 << 20
+SEARCH_LIMIT = 1 << 20  # far beyond any batch in use; it ends the search of a tiny model
 _LONGEST_LIST = 32
 
 
@@ -61,7 +62,7 @@ class MemoryEstimator:
         self._model = model
         self._make_inputs = make_inputs
         self._options = options if options is not None else allocator_options()
-        self._tracers: dict[bool, StepTracer] = {}
+        self._tracers: dict[bool, StepTracer] = {}  # by generation: True for Ampere and later
         self._scalings: dict[StepTracer, BatchPolynomial | ScaledTrace | None] = {}
         self._traces: dict[tuple[bool, int], MemoryTrace] = {}
 
@@ -75,6 +76,7 @@ class MemoryEstimator:
         gpu = gpu or self.gpu
         platform = self._platform(gpu)
         trace, sizes = self._sized(batch, gpu, platform)
+        # replayed, not scaled: a larger workspace also changes how the cached blocks are used
         runs = {
             level: replay(
                 trace,
@@ -139,6 +141,7 @@ class MemoryEstimator:
 
     def _tracer(self, gpu: Gpu | None) -> StepTracer:
         generation = self._generation(gpu)
+        # one tracer per generation: GPUs of a generation run the same attention kernels
         if generation not in self._tracers:
             self._tracers[generation] = StepTracer(
                 self._model, self._make_inputs, self.step, gpu, self._cache
@@ -151,7 +154,7 @@ class MemoryEstimator:
             if tracer.was_traced and not tracer.depends_on_gpu:
                 return generation
         capability = None if gpu is None else gpu.compute_capability
-        return capability is None or capability >= (8, 0)
+        return capability is None or capability >= (8, 0)  # the first with flash attention
 
     def _scaling(self, gpu: Gpu | None) -> BatchPolynomial | ScaledTrace | None:
         """How sizes depend on the batch; None if the step must be traced at every batch."""
@@ -168,7 +171,7 @@ class MemoryEstimator:
     ) -> BatchPolynomial | ScaledTrace | None:
         for batch in FIRST_BATCHES:
             polynomial = self._polynomial_from(batch, tracer, gpu)
-            if tracer.data_dependent:
+            if tracer.data_dependent:  # found out while tracing
                 return self._extrapolate_small_batches(gpu)
             if polynomial is not None:
                 return polynomial
@@ -224,7 +227,7 @@ class MemoryEstimator:
             ):
                 return scaling.trace, scaling.sizes(batch, platform)
         traced = self.trace(batch, gpu)
-        if traced.batch != batch:
+        if traced.batch != batch:  # a data-dependent model, traced at a small batch
             return traced, ScaledTrace(trace=traced).sizes(batch, platform)
         return traced, traced_sizes(traced, platform)
 
@@ -234,6 +237,7 @@ class MemoryEstimator:
     def _run_at_capacity(self, batch: int, gpu: Gpu) -> Replay:
         platform = self._platform(gpu)
         trace, sizes = self._sized(batch, gpu, platform)
+        # the high context: a batch called fitting must also fit with the largest libraries
         capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high")
         return replay(trace, sizes, capacity_bytes=max(capacity, 0), options=self._options)
 
@@ -243,7 +247,7 @@ class MemoryEstimator:
         scaling = self._scaling(gpu)
         if scaling is None:
             return self._largest_traced_batch(gpu)
-        few, many = 8, 64
+        few, many = 8, 64  # apart, because each peak is rounded up to whole segments
         peaks = [
             replay(scaling.trace, scaling.sizes(batch, platform), options=self._options)
             for batch in (few, many)
@@ -282,10 +286,10 @@ class MemoryEstimator:
     ) -> Estimate:
         rules, slack = _request_rules(trace), uncertainty()
         context = context_bytes(rules, "nominal")
+        # fragmentation is not monotone: less workspace may reserve more
         low = int(min(run.peak_reserved_bytes, ends["low"].peak_reserved_bytes) * (1 - slack))
         high = int(max(run.peak_reserved_bytes, ends["high"].peak_reserved_bytes) * (1 + slack))
         peak = trace.allocations[trace.events[run.peak_position]]
-        shares = by_module(trace, run.granted, run.peak_position)
         return Estimate(
             mode=self.step.mode,
             precision=self.step.precision,
@@ -308,7 +312,7 @@ class MemoryEstimator:
             peak_phase=trace.phase_at(run.peak_position),
             peak_op=peak.op,
             timeline=timeline(trace, run.granted),
-            top_modules=shares,
+            top_modules=by_module(trace, run.granted, run.peak_position),
             notes=trace.notes,
         )
 
@@ -325,7 +329,7 @@ def estimate(
     """The memory of one step at one batch, traced at that batch."""
     check_batch(batch)
     estimator = MemoryEstimator(model, make_inputs, step, gpu, options=options)
-    estimator.trace(batch)
+    estimator.trace(batch)  # with a trace at this batch, no polynomial is searched
     return estimator.estimate(batch)
 
 
@@ -344,7 +348,7 @@ def find_boundary(fits: Callable[[int], bool], *, limit: int, guess: int = 1) ->
     halved. The closer the guess, the fewer calls of `fits`.
     """
     guess = min(max(guess, 1), limit)
-    step = max(guess // 64, 1)
+    step = max(guess // 64, 1)  # a guess that is off by less than 1.6 % takes one more call
     if fits(guess):
         good, bad = guess, None
         while bad is None and good < limit:
@@ -378,9 +382,5 @@ def _request_rules(trace: MemoryTrace) -> frozenset[str]:
 
 def _after_forward(trace: MemoryTrace, run: Replay) -> int:
     """Allocated bytes when the last forward pass has returned, before the loss."""
-    starts = [
-        trace.marks[at + 1][0]
-        for at in range(len(trace.marks) - 1)
-        if trace.marks[at][1] == "forward"
-    ]
+    starts = [start for (_, name), (start, _) in pairwise(trace.marks) if name == "forward"]
     return sum(by_category(trace, run.granted, starts[-1] - 1).values()) if starts else 0

@@ -15,13 +15,13 @@ from itertools import pairwise
 from .library_workspaces import Platform, request_bytes
 from .memory_trace import Allocation, MemoryTrace, Request
 
+# where a polynomial starts: 2, since batch norm does not train on one sample; 5 if a backward
+# formula keeps other tensors at a batch of 2, as that of Bilinear does
 FIRST_BATCHES = (2, 5)
-"""A polynomial starts at one of them: some kernels behave differently at a batch of 2 or 4."""
+# from the first batch to those that determine the polynomial and verify it
 _OFFSETS = (1, 5, 9)
-"""From the first batch to those that determine the polynomial and verify it."""
 _CONSTANT = ("parameter", "buffer", "gradient", "optimizer_state")
-Coefficients = tuple[int, int, int]
-"""Of 1, batch and batch squared."""
+Coefficients = tuple[int, int, int]  # of 1, batch and batch squared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +43,7 @@ class BatchPolynomial:
         sizes = [_value_at(coefficients, batch) for coefficients in self.sizes_by_batch]
         for rule, polynomials, indices in self.requests:
             numbers = tuple(_value_at(coefficients, batch) for coefficients in polynomials)
+            # once per group: equal convolutions share one query of cuDNN
             size = request_bytes(Request(rule=rule, numbers=numbers), platform)
             for index in indices:
                 sizes[index] = size
@@ -100,6 +101,7 @@ def fit_pair(
 
     def events_at(batch: int) -> _StepEvents | None:
         trace = trace_iteration(batch)
+        # another batch: the model turned out to be data-dependent
         return _iterations(trace)[0] if trace.batch == batch else None
 
     coefficients = _verified_coefficients(pair.second, pair.first, events_at)
@@ -133,15 +135,6 @@ def fit_polynomial(
     if coefficients is None:
         return None
     return _polynomial(full, dict(zip(first.kept, coefficients, strict=True)))
-
-
-def polynomial_through(first: MemoryTrace, second: MemoryTrace) -> BatchPolynomial | None:
-    """The lines through two whole traces, or None where they differ in more than sizes."""
-    events = _without_optimizer(first)
-    coefficients = _coefficients(events, _without_optimizer(second))
-    if coefficients is None:
-        return None
-    return _polynomial(first, dict(zip(events.kept, coefficients, strict=True)))
 
 
 def traced_sizes(trace: MemoryTrace, platform: Platform) -> list[int]:
@@ -249,6 +242,7 @@ def _interpolate(batches: list[int], values: tuple[int, ...]) -> Coefficients | 
     row, heads = list(values), [values[0]]
     for width in range(1, len(batches)):
         gaps = [end - start for start, end in zip(batches, batches[width:], strict=False)]
+        # bytes are whole: a fraction means that the size is no polynomial of this degree
         if any((b - a) % gap for (a, b), gap in zip(pairwise(row), gaps, strict=True)):
             return None
         row = [(b - a) // gap for (a, b), gap in zip(pairwise(row), gaps, strict=True)]
@@ -286,6 +280,7 @@ def _polynomial(
             sizes[index] = by_index[index][0]
     return BatchPolynomial(
         trace=full,
+        # from batch 5 on only, if batch 2 did not follow the polynomial
         smallest=1 if full.batch == FIRST_BATCHES[0] else full.batch,
         sizes_by_batch=tuple(sizes),
         requests=tuple((*key, tuple(indices)) for key, indices in requests.items()),
@@ -339,7 +334,11 @@ class ScaledTrace:
 
 def extrapolate(small: MemoryTrace, larger: MemoryTrace) -> BatchPolynomial | ScaledTrace:
     """The lines through two traces, or the larger one scaled if they differ in their events."""
-    return polynomial_through(small, larger) or scale_trace(small, larger)
+    events = _without_optimizer(small)
+    coefficients = _coefficients(events, _without_optimizer(larger))
+    if coefficients is None:
+        return scale_trace(small, larger)
+    return _polynomial(small, dict(zip(events.kept, coefficients, strict=True)))
 
 
 def scale_trace(small: MemoryTrace, larger: MemoryTrace) -> ScaledTrace:
@@ -350,8 +349,7 @@ def scale_trace(small: MemoryTrace, larger: MemoryTrace) -> ScaledTrace:
         for kind, indices in many.items()
         if len(indices) == len(few.get(kind, ()))
         for index, other in zip(indices, few[kind], strict=True)
-        if _size_and_request(larger.allocations[index])
-        == _size_and_request(small.allocations[other])
+        if larger.allocations[index] == small.allocations[other]
     }
     return ScaledTrace(trace=larger, constant=frozenset(constant))
 
@@ -364,15 +362,11 @@ def _by_kind(trace: MemoryTrace) -> dict[tuple[str, str, str], list[int]]:
     return kinds
 
 
-def _size_and_request(allocation: Allocation) -> tuple[int, Request | None]:
-    return allocation.size_bytes, allocation.request
-
-
 def _scale_request(request: Request, batch: int, traced_batch: int) -> Request:
     """Scale the first dimension of a convolution's input and output."""
     if request.rule != "convolution":
         return request
-    numbers = list(request.numbers)
+    numbers = list(request.numbers)  # see cuda_kernels._workspace: four, then x, weight and y
     dims = numbers[3] + 2
     for at in (4, 4 + 2 * dims):
         numbers[at] = max(numbers[at] * batch // traced_batch, 1)

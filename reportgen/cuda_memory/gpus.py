@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from .errors import UnknownGpuError
 
@@ -96,6 +97,7 @@ def user_gpu(
 
 def _key(name: str) -> str:
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    # torch and nvidia-smi put the vendor before the name: "NVIDIA GeForce RTX 3090"
     return re.sub(r"^(nvidia|amd|tesla|geforce)+", "", plain) or plain
 
 
@@ -116,25 +118,22 @@ def _suggestion(name: str, names: dict[str, Gpu]) -> str:
     return "did you mean " + ", ".join(nearest) + "?"
 
 
-def _gpu_of_row(row: dict[str, object]) -> Gpu:
+def _gpu_of_row(row: dict[str, Any]) -> Gpu:
     """A GPU from its JSON row; the flat fields have the same names in both."""
     capability = row.pop("compute_capability")
-    rates = row.pop("peak_flops_per_second")
-    assert isinstance(rates, dict)
-    aliases = row.pop("aliases")
-    assert isinstance(aliases, list)
     major_minor = None
-    if isinstance(capability, str):
+    if capability is not None:  # AMD's GPUs have none
         major, minor = capability.split(".")
         major_minor = (int(major), int(minor))
+    rates = row.pop("peak_flops_per_second")
     return Gpu(
         compute_capability=major_minor,
-        aliases=tuple(aliases),
+        aliases=tuple(row.pop("aliases")),
         fp32_flops_per_second=rates["fp32"],
         tf32_flops_per_second=rates["tf32"],
         fp16_flops_per_second=rates["fp16"],
         bf16_flops_per_second=rates["bf16"],
         int8_ops_per_second=rates["int8"],
         fp8_flops_per_second=rates["fp8"],
-        **row,  # type: ignore[arg-type]
+        **row,
     )

@@ -18,12 +18,11 @@ from .cudnn import FORWARD, WEIGHT_GRADIENT, Convolution, cudnn_workspace_bytes
 from .gpus import Gpu, find_gpu
 from .memory_trace import Request
 
-_PARTIAL_SUMS_LIMIT = 10 << 20
+_PARTIAL_SUMS_LIMIT = 10 << 20  # like the rest of `_copied_bytes`, after cuDNN 9.26's answers
+# the figures for pointwise convolutions were measured on torch 2.0 to 2.6
 _LAST_MEASURED_TORCH = (2, 8)
-"""The measured rows behind the figures for pointwise convolutions are from torch 2.0 to 2.6."""
 
-Level = str
-"""One value of a range: "low", "nominal" or "high"."""
+Level = str  # one value of a range: "low", "nominal" or "high"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +85,7 @@ def uncertainty() -> float:
 def _cublas(_numbers: tuple[int, ...], platform: Platform) -> int:
     sizes = library_figures()["cublas_workspace_bytes"]
     major = platform.capability[0]
+    # the rules of CublasHandlePool.cpp; `library.json` names the pull requests
     wide = major == 9 or (major >= 10 and platform.torch_version >= (2, 12))
     return int(sizes["hopper" if wide else "default"])
 
@@ -108,12 +108,12 @@ def _convolution(numbers: tuple[int, ...], platform: Platform) -> int:
     """The workspace from cuDNN itself; without cuDNN, the operands that it would copy."""
     convolution = _convolution_of(numbers, platform)
     if convolution.depthwise and convolution.element_bytes == 4:
-        return 0
+        return 0  # torch runs its own kernel: cuDNN's depthwise ones are for half precision
     figures = library_figures()["convolution_workspace"]
     known = platform.torch_version <= _LAST_MEASURED_TORCH
     family = "pointwise_measured" if known else "pointwise"
     if convolution.pointwise and figures[family][platform.level] == 0:
-        return 0
+        return 0  # before cuDNN is loaded and queried in vain
     asked = cudnn_workspace_bytes(convolution, platform.gpu or find_gpu("A100-80GB"))
     if not convolution.pointwise:
         family = "asked" if asked is not None else _kernels(convolution.element_bytes, platform)

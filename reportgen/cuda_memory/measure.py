@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from torch import nn
 from .errors import CudaMemoryError
 from .step import Step, check_batch
 from .tracing.checkpointing import enable_checkpointing
-from .tracing.fake_copy import LOW_PRECISION, MakeInputs
+from .tracing.fake_copy import LOW_PRECISION, MakeInputs, map_tensors
 from .tracing.train_loop import Batch, run_inference, run_training
 
 
@@ -29,16 +28,14 @@ class Measurement:
 
 
 class _NullObserver:
-    """An observer that records nothing."""
-
     def mark(self, phase: str) -> None:
-        """Nothing to do."""
+        pass
 
     def relabel(self, tensors: Iterable[torch.Tensor], category: str) -> None:
-        """Nothing to do."""
+        pass
 
     def relabel_gradients(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Nothing to do."""
+        pass
 
 
 def measure_step(
@@ -47,8 +44,7 @@ def measure_step(
     """Run the step on the current CUDA device, on a copy of the model, and read the peaks.
 
     Measure in a fresh process: cuBLAS keeps its workspaces, and the context grows with every kernel
-    that is loaded. Raises `CudaMemoryError` without a device, or if
-    memory runs out.
+    that is loaded. Raises `CudaMemoryError` without a device, or if memory runs out.
     """
     check_batch(batch)
     if not torch.cuda.is_available():
@@ -62,6 +58,7 @@ def measure_step(
     torch.cuda.synchronize()
     reserved = torch.cuda.max_memory_reserved()
     free, total = torch.cuda.mem_get_info()
+    # mem_get_info is about the whole device, so the memory of other processes counts too
     context = total - free - torch.cuda.memory_reserved()
     return Measurement(
         gpu=torch.cuda.get_device_name(),
@@ -73,7 +70,7 @@ def measure_step(
 
 
 def _run(model: nn.Module, make_inputs: MakeInputs, batch: int, step: Step) -> None:
-    example = make_inputs(batch)
+    args, kwargs = make_inputs(batch)
     low = LOW_PRECISION.get(step.precision)
     copied = _on_device(model, low)
     copied.train(step.trains)
@@ -82,9 +79,13 @@ def _run(model: nn.Module, make_inputs: MakeInputs, batch: int, step: Step) -> N
     if step.checkpoints:
         enable_checkpointing(copied, step)
 
-    def next_batch() -> Batch:
-        args, kwargs = example
-        return _moved(args, low), _moved(kwargs, low)
+    def to_device(tensor: torch.Tensor) -> torch.Tensor:
+        dtype = low if low is not None and tensor.is_floating_point() else tensor.dtype
+        # cast on the CPU, or the device holds both for a moment
+        return tensor.to("cpu", dtype).to("cuda")
+
+    def next_batch() -> Batch:  # copies each time, as a data loader does
+        return map_tensors(to_device, args), map_tensors(to_device, kwargs)
 
     previous = torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32
     try:
@@ -100,20 +101,9 @@ def _on_device(model: nn.Module, low: torch.dtype | None) -> nn.Module:
     made = copy.deepcopy(model)
     if any(tensor.is_meta for tensor in (*made.parameters(), *nn.Module.buffers(made))):
         made = made.to_empty(device="cpu")
+        # zeros, because uninitialized memory may hold NaN or indices out of range
         for tensor in (*made.parameters(), *nn.Module.buffers(made)):
             tensor.data.zero_()
     if low is not None:
         made = made.to(low)
     return made.to("cuda")
-
-
-def _moved(value: Any, low: torch.dtype | None) -> Any:
-    """Nested inputs copied to the device, as a data loader does for each batch."""
-    if isinstance(value, torch.Tensor):
-        wanted = low if low is not None and value.is_floating_point() else value.dtype
-        return value.to("cpu", wanted).to("cuda")
-    if isinstance(value, (list, tuple)):
-        return type(value)(_moved(item, low) for item in value)
-    if isinstance(value, dict):
-        return {key: _moved(item, low) for key, item in value.items()}
-    return value

@@ -73,10 +73,9 @@ class MemoryTrace:
             phases[start:end] = [name] * (end - start)
         return phases
 
-    def position_of(self, phase: str, *, last: bool = False) -> int | None:
-        """Where a phase first (or last) starts, or None if it never does."""
-        starts = [start for start, name in self.marks if name == phase]
-        return None if not starts else starts[-1 if last else 0]
+    def position_of(self, phase: str) -> int | None:
+        """Where a phase first starts, or None if it never does."""
+        return next((start for start, name in self.marks if name == phase), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +117,7 @@ def replay(
     for position, event in enumerate(trace.events):
         if event >= 0:
             size = sizes[event]
-            if size == 0:
+            if size == 0:  # torch allocates nothing for an empty tensor
                 continue
             try:
                 block = allocator.allocate(size)
@@ -148,7 +147,7 @@ def replay(
 
 def live_at(trace: MemoryTrace, position: int) -> list[int]:
     """The indices of the allocations that are alive right after the event at `position`."""
-    live: dict[int, None] = {}
+    live: dict[int, None] = {}  # a dict keeps the order of allocation
     for event in trace.events[: position + 1]:
         if event >= 0:
             live[event] = None

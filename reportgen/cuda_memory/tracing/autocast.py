@@ -13,111 +13,39 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 Tensor = torch.Tensor
 aten = torch.ops.aten
 
+# lower_precision_fp, fp32, fp32_set_opt_dtype and promote of autocast_mode.h
 LOWER = [
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_tbc",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "convolution",
-    "prelu",
-    "addmm",
-    "addmv",
-    "addr",
-    "matmul",
-    "einsum",
-    "mm",
-    "mv",
-    "linalg_vecdot",
-    "linear",
-    "addbmm",
-    "baddbmm",
-    "bmm",
-    "chain_matmul",
-    "linalg_multi_dot",
+    "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d",
+    "conv_transpose3d", "convolution", "prelu", "addmm", "addmv", "addr", "matmul", "einsum", "mm",
+    "mv", "linalg_vecdot", "linear", "addbmm", "baddbmm", "bmm", "chain_matmul", "linalg_multi_dot",
     "scaled_dot_product_attention",
-]
+]  # fmt: skip
 FP32 = [
-    "acos",
-    "asin",
-    "cosh",
-    "erfinv",
-    "exp",
-    "expm1",
-    "log",
-    "log10",
-    "log2",
-    "log1p",
-    "reciprocal",
-    "rsqrt",
-    "sinh",
-    "tan",
-    "pow",
-    "softplus",
-    "layer_norm",
-    "group_norm",
-    "frobenius_norm",
-    "nuclear_norm",
-    "cosine_similarity",
-    "poisson_nll_loss",
-    "cosine_embedding_loss",
-    "nll_loss",
-    "nll_loss2d",
-    "hinge_embedding_loss",
-    "kl_div",
-    "l1_loss",
-    "smooth_l1_loss",
-    "huber_loss",
-    "mse_loss",
-    "margin_ranking_loss",
-    "multilabel_margin_loss",
-    "soft_margin_loss",
-    "triplet_margin_loss",
-    "multi_margin_loss",
-    "binary_cross_entropy_with_logits",
-    "dist",
-    "pdist",
-    "cdist",
-    "renorm",
-    "logsumexp",
-    "upsample_nearest1d",
-    "upsample_nearest2d",
-    "upsample_nearest3d",
-    "upsample_linear1d",
-    "upsample_bilinear2d",
-    "upsample_trilinear3d",
+    "acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "reciprocal",
+    "rsqrt", "sinh", "tan", "pow", "softplus", "layer_norm", "group_norm", "frobenius_norm",
+    "nuclear_norm", "cosine_similarity", "poisson_nll_loss", "cosine_embedding_loss", "nll_loss",
+    "nll_loss2d", "hinge_embedding_loss", "kl_div", "l1_loss", "smooth_l1_loss", "huber_loss",
+    "mse_loss", "margin_ranking_loss", "multilabel_margin_loss", "soft_margin_loss",
+    "triplet_margin_loss", "multi_margin_loss", "binary_cross_entropy_with_logits", "dist", "pdist",
+    "cdist", "renorm", "logsumexp", "upsample_nearest1d", "upsample_nearest2d",
+    "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d",
     "upsample_bicubic2d",
-]
+]  # fmt: skip
 FP32_OUTPUT = [
-    "prod",
-    "softmax",
-    "log_softmax",
-    "cumprod",
-    "cumsum",
-    "linalg_vector_norm",
-    "linalg_matrix_norm",
-    "sum",
-]
+    "prod", "softmax", "log_softmax", "cumprod", "cumsum", "linalg_vector_norm",
+    "linalg_matrix_norm", "sum",
+]  # fmt: skip
 WIDEST = [
-    "addcdiv",
-    "addcmul",
-    "atan2",
-    "bilinear",
-    "cross",
-    "dot",
-    "vdot",
-    "index_put",
-    "tensordot",
+    "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "index_put", "tensordot",
     "scatter_add",
-]
+]  # fmt: skip
+# cast to fp32 by the CPU lists; on CUDA these run in the type of their inputs
 UNLISTED = ["avg_pool3d", "grid_sampler", "polar", "quantile", "nanquantile", "trace"]
-"""In the CPU lists but not in CUDA's: these run in the type of their inputs."""
 
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 _CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
@@ -137,6 +65,7 @@ def register_cuda_autocast(library: torch.library.Library) -> Iterator[None]:
     ):
         for overload in _overloads(names):
             register(overload, kernel_of(overload), "AutocastCPU", allow_override=True)
+    # torch.autocast calls it when its outermost block ends
     original = torch.clear_autocast_cache
 
     def clear() -> None:
@@ -161,25 +90,23 @@ def autocast_arguments(tensors: tuple[Tensor, ...]) -> list[Tensor]:
 
 def _overloads(names: list[str]) -> Iterator[Any]:
     for name in names:
-        packet = getattr(aten, name, None)
+        packet = getattr(aten, name, None)  # a version of torch may lack a name
         for overload in packet.overloads() if packet is not None else ():
+            # the lists contain neither variant
             if "out" not in overload and "dimname" not in overload.lower():
                 yield getattr(packet, overload)
 
 
 def _lower(op: Any) -> Callable[..., Any]:
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        dtype = torch.get_autocast_dtype("cpu")
-        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
-            return op(*_cast(args, dtype), **_cast(kwargs, dtype))
+        return _run_cast(op, args, kwargs, torch.get_autocast_dtype("cpu"))
 
     return kernel
 
 
 def _fp32(op: Any) -> Callable[..., Any]:
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
-            return op(*_cast(args, torch.float32), **_cast(kwargs, torch.float32))
+        return _run_cast(op, args, kwargs, torch.float32)
 
     return kernel
 
@@ -194,42 +121,41 @@ def _fp32_output(op: Any) -> Callable[..., Any]:
         named = len(args) > _dtype_position(op)
         if takes_dtype and low and not named and kwargs.get("dtype") is None:
             kwargs["dtype"] = torch.float32
-        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
-            return op(*args, **kwargs)
+        return _run_cast(op, args, kwargs, None)
 
     return kernel
 
 
 def _widest(op: Any) -> Callable[..., Any]:
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        found = [t for t in _tensors(args) if t.dtype in _CASTABLE]
-        wide = any(t.dtype is torch.float32 for t in found)
+        dtypes = {leaf.dtype for leaf in tree_leaves(args) if isinstance(leaf, Tensor)}
+        wide = torch.float32 in dtypes
         dtype = torch.float32 if wide else torch.get_autocast_dtype("cpu")
-        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
-            return op(*_cast(args, dtype), **_cast(kwargs, dtype)) if found else op(*args, **kwargs)
+        return _run_cast(op, args, kwargs, dtype if dtypes.intersection(_CASTABLE) else None)
 
     return kernel
 
 
 def _untouched(op: Any) -> Callable[..., Any]:
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
-            return op(*args, **kwargs)
+        return _run_cast(op, args, kwargs, None)
 
     return kernel
+
+
+def _run_cast(
+    op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype | None
+) -> Any:
+    """Run below autocast, with the arguments in `dtype`; None leaves them as they are."""
+    with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+        if dtype is None:
+            return op(*args, **kwargs)
+        return op(*_cast(args, dtype), **_cast(kwargs, dtype))
 
 
 def _dtype_position(op: Any) -> int:
     names = [a.name for a in op._schema.arguments if not a.kwarg_only]
     return names.index("dtype") if "dtype" in names else len(op._schema.arguments)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
@@ -246,6 +172,7 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 def _cast_tensor(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if tensor.dtype is dtype:
         return tensor
+    # the conditions of cached_cast: an activation is cast anew, a weight once
     keep = (
         tensor.requires_grad
         and tensor.is_leaf
@@ -256,6 +183,7 @@ def _cast_tensor(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if not keep:
         return tensor.to(dtype)
     found = _casts.get(id(tensor))
+    # the reference shows whether the id now belongs to another tensor
     if found is not None and found[0]() is tensor:
         return found[1]
     cast = tensor.to(dtype)

@@ -27,13 +27,14 @@ def enable_checkpointing(model: nn.Module, step: Step) -> str:
         try:
             switch(gradient_checkpointing_kwargs={"use_reentrant": False})
             return "checkpointing: gradient_checkpointing_enable()"
+        # TypeError: no such argument; ValueError: a transformers model without support for it
         except (TypeError, ValueError):
             pass
     blocks = list(_repeated_blocks(model))
     if blocks:
-        for _, block in blocks:
+        for block in blocks:
             _wrap(block)
-        kinds = Counter(type(block).__name__ for _, block in blocks)
+        kinds = Counter(type(block).__name__ for block in blocks)
         listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
         return f"checkpointing: the repeated blocks ({listed})"
     chains = [chain for chain in nn.Module.modules(model) if _is_chain(chain)]
@@ -55,6 +56,8 @@ def _wrap_named(model: nn.Module, names: tuple[str, ...]) -> str:
 
 def _wrap(module: nn.Module) -> None:
     """Replace the forward of this instance by a checkpointed call of it."""
+    # non-reentrant, as torch recommends: only then may all inputs lack gradients; the random state
+    # is not preserved, since a recomputation with other dropout masks takes the same memory
     plain = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -63,15 +66,14 @@ def _wrap(module: nn.Module) -> None:
     module.forward = forward
 
 
-def _repeated_blocks(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def _repeated_blocks(model: nn.Module) -> Iterator[nn.Module]:
     """The outermost composite modules whose class occurs more than once among their siblings."""
     counts = Counter(type(child) for child in model.children())
-    for name, child in model.named_children():
-        path = f"{prefix}{name}"
+    for child in model.children():
         if _is_block(child) and counts[type(child)] > 1:
-            yield path, child
+            yield child
         else:
-            yield from _repeated_blocks(child, f"{path}.")
+            yield from _repeated_blocks(child)
 
 
 def _is_block(module: nn.Module) -> bool:
@@ -81,14 +83,14 @@ def _is_block(module: nn.Module) -> bool:
     if next(module.parameters(), None) is None:
         return False
     if isinstance(module, nn.Sequential):
-        return not any(True for _ in _repeated_blocks(module))
+        return next(_repeated_blocks(module), None) is None
     return True
 
 
 def _is_chain(module: nn.Module) -> bool:
     return (
         type(module) is nn.Sequential
-        and len(module) >= 4
+        and len(module) >= 4  # two segments of two: a shorter chain has nothing to save
         and all(not any(child.children()) for child in module)
         and next(module.parameters(), None) is not None
     )
@@ -97,6 +99,7 @@ def _is_chain(module: nn.Module) -> bool:
 def _checkpoint_segments(chain: nn.Module) -> None:
     """Checkpoint all segments except the last, as torch's checkpoint_sequential does."""
     layers = list(chain.children())
+    # about sqrt(n) segments of sqrt(n) layers minimize what is kept plus what is recomputed
     length = math.ceil(len(layers) / math.isqrt(len(layers)))
     segments = [layers[i : i + length] for i in range(0, len(layers), length)]
 

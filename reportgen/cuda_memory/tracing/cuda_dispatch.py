@@ -40,7 +40,7 @@ class _CudnnRnn(torch.autograd.Function):
         flat = steps.numel() * layout["hidden"] * layout["layers"] * layout["directions"]
         reserve = x.new_empty((_reserve_elements(layout["kind"], flat) if layout["train"] else 0,))
         workspace = x.new_empty((_GATES[layout["kind"]] * steps.numel() * layout["hidden"],))
-        del workspace
+        del workspace  # cuDNN frees it when the call returns
         ctx.layout = layout
         ctx.save_for_backward(x, output, reserve, *states, *weights)
         return (output, *ends)
@@ -56,16 +56,11 @@ class _CudnnRnn(torch.autograd.Function):
         grad_states = [state.new_empty(state.shape) for state in states]
         del workspace
         flat = x.new_zeros((sum(weight.numel() for weight in weights),))
-        grad_weights = _views(flat, weights)
+        parts = flat.split([weight.numel() for weight in weights])
+        grad_weights = [
+            part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)
+        ]
         return (None, grad_x, *grad_states, *grad_weights)
-
-
-def _views(flat: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
-    views, start = [], 0
-    for weight in weights:
-        views.append(flat[start : start + weight.numel()].view(weight.shape))
-        start += weight.numel()
-    return views
 
 
 def _run(
@@ -79,7 +74,7 @@ def _run(
 ) -> tuple[Tensor, ...]:
     x, *rest = autocast_arguments((x, *states, *weights))
     count = len(states)
-    hidden = rest[count + 1].shape[-1]
+    hidden = rest[count + 1].shape[-1]  # weight_hh_l0
     directions = 2 if bidirectional else 1
     layout = {
         "kind": kind,
@@ -108,7 +103,7 @@ def _padded(kind: str) -> Callable[..., tuple[Tensor, ...]]:
         batch_first: bool,
     ) -> tuple[Tensor, ...]:
         states = list(hx) if kind == "lstm" else [hx]
-        if batch_first:
+        if batch_first:  # cuDNN takes the time first
             x = x.transpose(0, 1).contiguous()
         output, *ends = _run(kind, x, states, params, num_layers, train, bidirectional)
         return (output.transpose(0, 1) if batch_first else output, *ends)
@@ -146,13 +141,8 @@ aten = torch.ops.aten
 _COMPOSITE = "CompositeImplicitAutograd"
 _FLASH_DTYPES = (torch.float16, torch.bfloat16)
 
+# operators are registered for the whole process, so only one trace runs at a time
 dispatch_lock = threading.RLock()
-"""Operators are registered for the whole process, so only one trace runs at a time."""
-
-
-def _library() -> torch.library.Library:
-    make: Callable[..., torch.library.Library] = torch.library.Library
-    return make("aten", "IMPL")
 
 
 class KernelChoices:
@@ -166,28 +156,23 @@ class KernelChoices:
 def cuda_dispatch(platform: Platform) -> Iterator[KernelChoices]:
     """Register the CUDA branches of attention, dropout, recurrent layers and autocast."""
     choices = KernelChoices()
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    with dispatch_lock:
-        library = _library()
-        register: Callable[..., None] = library.impl
-        try:
-            torch.backends.mha.set_fastpath_enabled(False)
-            for name, kernel in _composites(platform, choices).items():
-                register(name, kernel, _COMPOSITE, allow_override=True)
-            with register_cuda_autocast(library):
-                yield choices
-        finally:
-            forget: Callable[[], None] = library._destroy
-            forget()
-            torch.backends.mha.set_fastpath_enabled(fast_path)
-
-
-def _composites(platform: Platform, choices: KernelChoices) -> dict[str, Callable[..., Any]]:
-    return {
+    composites = {
         "scaled_dot_product_attention": _attention_for(platform, choices),
         "dropout": _dropout,
         **_RECURRENT,
     }
+    with dispatch_lock, torch.library._scoped_library("aten", "IMPL") as library:
+        fast_path = torch.backends.mha.get_fastpath_enabled()
+        try:
+            # the fused encoder layer is one operator, whose hidden buffers no kernel here records
+            torch.backends.mha.set_fastpath_enabled(False)
+            for name, kernel in composites.items():
+                # composite, so that autograd differentiates the operators of the CUDA branch
+                library.impl(name, kernel, _COMPOSITE, allow_override=True)
+            with register_cuda_autocast(library):
+                yield choices
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
 def _dropout(x: Tensor, p: float, train: bool) -> Tensor:
@@ -213,6 +198,7 @@ def _attention_for(platform: Platform, choices: KernelChoices) -> Callable[..., 
         enable_gqa: bool = False,
     ) -> Tensor:
         recent = platform.capability >= (8, 0)
+        # both generations, so that one trace serves all GPUs of a model without attention
         kind, other = (
             _attention_kind(generation, query, key, value, attn_mask, enable_gqa)
             for generation in (recent, not recent)
@@ -242,6 +228,7 @@ def _attention_kind(
 
     `recent` is Ampere and later.
     """
+    # the fused kernels take [batch, heads, length, width] of equal widths
     if query.dim() != 4 or not query.shape[-1] == key.shape[-1] == value.shape[-1]:
         return "math"
     width, half = query.shape[-1], query.dtype in _FLASH_DTYPES
@@ -286,13 +273,14 @@ def _efficient(
     bias = None
     if mask is not None:
         bias = mask
+        # -1e4 instead of -inf: only the size counts
         if bias.dtype is torch.bool:
             bias = torch.zeros_like(bias, dtype=query.dtype).masked_fill_(mask.logical_not(), -1e4)
         missing = -bias.shape[-1] % 16
         if missing:
             bias = torch.nn.functional.pad(bias, (0, missing))[..., : bias.shape[-1]]
-        shape = (query.shape[0], query.shape[1], query.shape[2], key.shape[2])
-        bias = bias.expand(shape)
+        bias = bias.expand((*query.shape[:3], key.shape[2]))
+    # the log-sum-exp is an output only if a backward pass will use it
     needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
     result: Tensor = aten._scaled_dot_product_efficient_attention(
         query, key, value, bias, needs_gradient, dropout_p, is_causal, scale=scale

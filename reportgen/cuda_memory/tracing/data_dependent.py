@@ -33,11 +33,12 @@ from .fake_copy import MakeInputs, clone_inputs, real_copy, real_inputs, suppres
 from .train_loop import make_target, run_inference, run_training, scalar_loss
 
 Tensor = torch.Tensor
+# what a fake tensor raises when an operator depends on values
 NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
-"""What a fake tensor raises when an operator depends on values."""
 
 _TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 _OWN_NAMESPACES = ("aten", "prims", "prim")
+# torch and this package: their frames differ between the CPU run and a fake run
 _NOT_THE_MODELS = tuple(
     str(folder) + os.sep for folder in (Path(torch.__file__).parent, Path(__file__).parents[1])
 )
@@ -46,7 +47,10 @@ _Site = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _TensorMeta:
-    """Shape and type of a tensor; `dtype` None is that of the operator's first tensor."""
+    """Shape and type of a tensor; `dtype` None is that of the operator's first tensor.
+
+    The CPU run is in fp32 whatever the precision of the step.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype | None
@@ -74,8 +78,8 @@ class RecordedValues:
         """Keep a result: numbers as they are, of tensors shape and type."""
         if _may_depend_on_values(func):
             like = _first_tensor(args)
-            form = tree_map(lambda it: _without_values(it, like), result)
-            self._recorded.setdefault(_site(func), []).append(form)
+            kept = tree_map(lambda leaf: _without_values(leaf, like), result)
+            self._recorded.setdefault(_site(func), []).append(kept)
 
     def rewound(self) -> RecordedValues:
         """The same values from the beginning, even after an interrupted pass."""
@@ -103,6 +107,7 @@ class RecordedValues:
         """
         if not _may_depend_on_values(func):
             return func(*args, **kwargs)
+        # counted even if the fake operator succeeds, because the CPU run recorded it all the same
         site = _site(func)
         recorded, call = self._recorded.get(site, []), self._calls[site]
         if recorded:
@@ -114,13 +119,15 @@ class RecordedValues:
                 raise
             like = _first_tensor(args)
             return tree_map(
-                lambda it: it.empty(like) if isinstance(it, _TensorMeta) else it, recorded[call]
+                lambda leaf: leaf.empty(like) if isinstance(leaf, _TensorMeta) else leaf,
+                recorded[call],
             )
 
 
 def _may_depend_on_values(func: Any) -> bool:
-    if isinstance(func, HigherOrderOperator):
+    if isinstance(func, HigherOrderOperator):  # has no tags
         return False
+    # operators of other libraries may lack the tags, as torchvision's nms does
     return not _TAGS.isdisjoint(func.tags) or func.namespace not in _OWN_NAMESPACES
 
 
@@ -171,17 +178,15 @@ def _run_and_record(
 @contextmanager
 def _seeded() -> Iterator[None]:
     with suppress_warnings(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(0)  # a model that draws numbers gets the same ones in every report
         yield
 
 
+# the frames that call the model: what lies above them differs from run to run
 _STARTS = {run_inference.__code__, run_training.__code__, _run_and_record.__code__}
-"""The frames that call the model."""
 
 
 class _ValueRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records the data-dependent operators of a CPU run."""
-
     def __init__(self, values: RecordedValues) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._values = values

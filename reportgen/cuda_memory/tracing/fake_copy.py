@@ -19,8 +19,6 @@ from ..errors import UntraceableModelError
 
 
 class _State(threading.local):
-    """The state of torch's fake mode, one per thread."""
-
     def __init__(self) -> None:
         self.in_kernel = False
         self.entered: list[Any] = []
@@ -36,7 +34,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     supports_higher_order_operators = True
 
     def __init__(self) -> None:
-        self._state = _State()
+        self._state = _State()  # first: the base class assigns both properties below
         super().__init__(allow_non_fake_inputs=True)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -81,13 +79,12 @@ def fake_copy(model: nn.Module, fake: FakeMode, *, precision: str) -> nn.Module:
     weights stay tied. In pure low precision floating tensors take that type.
     """
     _check_supported_on_cuda(model)
-    memo: dict[int, Any] = {}
     convert = _Converter(fake, LOW_PRECISION.get(precision))
-    for tensor in _state(model):
-        memo[id(tensor)] = convert(tensor)
+    # with a memo of every tensor, deepcopy copies the modules and no data
+    memo: dict[int, Any] = {id(tensor): convert(tensor) for tensor in _state(model)}
     try:
         return copy.deepcopy(model, memo)
-    except Exception:
+    except Exception:  # an attribute that cannot be copied: a lock, an open file, a non-leaf tensor
         return _rebuilt(model, memo)
 
 
@@ -96,6 +93,7 @@ def _check_supported_on_cuda(model: nn.Module) -> None:
         raise UntraceableModelError(
             "the model has uninitialized lazy parameters", "run it once on an example input"
         )
+    # unbound, here and below: an attribute called modules or buffers must not hide the method
     for module in nn.Module.modules(model):
         if ".ao.nn.quantized" in type(module).__module__:
             raise UntraceableModelError(
@@ -121,7 +119,7 @@ class _Converter:
             return made
 
     def _view(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-        if tensor.layout is not torch.strided:
+        if tensor.layout is not torch.strided:  # a sparse tensor has no single storage to share
             return torch.empty(tensor.shape, dtype=dtype)
         storage = tensor.untyped_storage()
         elements = storage.nbytes() // tensor.element_size()
@@ -170,9 +168,24 @@ def fake_inputs(
     try:
         with fake:
             args, kwargs = make_inputs(batch)
-    except Exception:
+    except Exception:  # it needs values, as to draw lengths or to load a file
         args, kwargs = real_inputs(make_inputs, batch)
     return new_fake_inputs(args, fake, precision), new_fake_inputs(kwargs, fake, precision)
+
+
+def map_tensors(convert: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Nested lists, tuples and dicts with `convert` applied to every tensor in them."""
+    # not torch's tree_map, which takes a subclass of dict or list for a leaf
+    if isinstance(value, Tensor):
+        return convert(value)
+    if isinstance(value, (list, tuple)):
+        items = [map_tensors(convert, item) for item in value]
+        if hasattr(value, "_fields"):  # a named tuple takes its items one by one
+            return type(value)(*items)
+        return type(value)(items)
+    if isinstance(value, dict):
+        return {key: map_tensors(convert, item) for key, item in value.items()}
+    return value
 
 
 def real_inputs(make_inputs: MakeInputs, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -188,25 +201,17 @@ def real_inputs(make_inputs: MakeInputs, batch: int) -> tuple[tuple[Any, ...], d
 
 def new_fake_inputs(value: Any, fake: FakeMode, precision: str = "fp32") -> Any:
     """Nested inputs with a new fake CPU tensor in place of each tensor."""
-    if isinstance(value, Tensor):
-        return _new_fake_tensor(value, fake, LOW_PRECISION.get(precision))
-    if isinstance(value, (list, tuple)):
-        items = [new_fake_inputs(item, fake, precision) for item in value]
-        if hasattr(value, "_fields"):
-            return type(value)(*items)
-        return type(value)(items)
-    if isinstance(value, dict):
-        return {key: new_fake_inputs(item, fake, precision) for key, item in value.items()}
-    return value
 
+    def renew(tensor: Tensor) -> Tensor:
+        low = LOW_PRECISION.get(precision) if tensor.is_floating_point() else None
+        dtype = low or tensor.dtype
+        with fake:
+            if isinstance(tensor, FakeTensor) and tensor.fake_mode is not fake:
+                return torch.empty(tuple(tensor.shape), dtype=dtype)
+            made = torch.empty_strided(tuple(tensor.shape), tensor.stride(), dtype=dtype)
+            return made.requires_grad_(tensor.requires_grad)
 
-def _new_fake_tensor(tensor: Tensor, fake: FakeMode, dtype: torch.dtype | None) -> Tensor:
-    wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    with fake:
-        if isinstance(tensor, FakeTensor) and tensor.fake_mode is not fake:
-            return torch.empty(tuple(tensor.shape), dtype=wanted)
-        made = torch.empty_strided(tuple(tensor.shape), tensor.stride(), dtype=wanted)
-        return made.requires_grad_(tensor.requires_grad)
+    return map_tensors(renew, value)
 
 
 def real_copy(model: nn.Module, precision: str) -> nn.Module:
@@ -217,15 +222,13 @@ def real_copy(model: nn.Module, precision: str) -> nn.Module:
 
 def clone_inputs(value: Any, precision: str) -> Any:
     """Nested real inputs with every tensor copied, floating ones in the step's precision."""
-    if isinstance(value, torch.Tensor):
-        low = LOW_PRECISION.get(precision) if value.is_floating_point() else None
+
+    def clone(tensor: Tensor) -> Tensor:
+        low = LOW_PRECISION.get(precision) if tensor.is_floating_point() else None
         with torch.no_grad():  # `detach` would show the original to the recorder
-            return torch.empty_like(value, dtype=low, requires_grad=False).copy_(value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(clone_inputs(item, precision) for item in value)
-    if isinstance(value, dict):
-        return {key: clone_inputs(item, precision) for key, item in value.items()}
-    return value
+            return torch.empty_like(tensor, dtype=low, requires_grad=False).copy_(tensor)
+
+    return map_tensors(clone, value)
 
 
 @contextmanager

@@ -43,8 +43,8 @@ _THREADS = (
     "the model runs modules in threads: they are estimated one after the other, but "
     "overlapping modules need more memory, such as a cuBLAS workspace per thread"
 )
-CPU_RUN_BATCH = 2
-CPU_RUN_BYTES_LIMIT = 4 << 30
+CPU_RUN_BATCH = 2  # small, as it takes real memory; batch norm does not train on one sample
+CPU_RUN_BYTES_LIMIT = 4 << 30  # of weights; training holds up to four times as much
 
 
 class TraceCache:
@@ -118,6 +118,7 @@ class StepTracer:
                 raise
             except Exception as err:  # any exception of the model's code
                 self._discard_fake_model(err)
+                # a model that ran on fake tensors before rejects this batch: no CPU run helps
                 if self.was_traced and not isinstance(err, NEEDS_VALUES):
                     raise _batch_error(batch, err) from err
         self._check_cpu_run_possible()
@@ -134,7 +135,7 @@ class StepTracer:
         iterations differ, as in a model that caches a tensor at its first call, no pair is traced.
         """
         if self.step.iterations != 2 or self.step.accumulation != 1:
-            return None
+            return None  # two micro-batches would take one of the batch sizes each
         if self._iterations_differ or self.data_dependent:
             return None
         try:
@@ -199,24 +200,25 @@ class StepTracer:
         calls = count()
 
         def next_batch() -> Batch:
-            gc.collect(1)
+            gc.collect(1)  # see _preserve_global_state
             if values is not None:
                 values.start_pass()
             args, kwargs = examples[min(next(calls), len(examples) - 1)]
+            # new tensors at each call, as a data loader copies every batch to the device
             return new_fake_inputs(args, self._fake), new_fake_inputs(kwargs, self._fake)
 
         recorder = self._recorder(fake=True, values=values)
         with _preserve_global_state(), cuda_dispatch(self.platform) as choices, self._fake:
             self._run(recorder, model, next_batch, step or self.step)
         if values is not None:
-            values.start_pass()
+            values.start_pass()  # raises if the last pass read too few values
         self.depends_on_gpu = self.depends_on_gpu or choices.depend_on_gpu
         self.was_traced = True
         return recorder.trace(batch=batch, method="fake", notes=self._notes_on(recorder))
 
-    def _cpu_trace(self, wanted: int) -> MemoryTrace:
+    def _cpu_trace(self, requested: int) -> MemoryTrace:
         """The same step with real tensors, at a small batch because it takes real memory."""
-        batch = min(wanted, CPU_RUN_BATCH)
+        batch = min(requested, CPU_RUN_BATCH)
         model = self._prepared(real_copy(self._model, self.step.precision))
         args, kwargs = real_inputs(self._make_inputs, batch)
 
@@ -232,7 +234,7 @@ class StepTracer:
             except CudaMemoryError:
                 raise
             except Exception as err:  # any exception of the model's code
-                raise _batch_error(wanted, err) from err
+                raise _batch_error(requested, err) from err
         note = (
             f"traced in a CPU run at batch {batch}, because the model cannot run on fake tensors "
             f"({_first_line(self._error)}); other batch sizes are extrapolated"
@@ -244,14 +246,15 @@ class StepTracer:
         return (*self._notes, _THREADS) if recorder.ran_in_threads else tuple(self._notes)
 
     def _check_cpu_run_possible(self) -> None:
-        held = [*self._model.parameters(), *nn.Module.buffers(self._model)]
-        if any(tensor.is_meta for tensor in held):
+        # unbound: an attribute called buffers must not hide the method
+        tensors = [*self._model.parameters(), *nn.Module.buffers(self._model)]
+        if any(tensor.is_meta for tensor in tensors):
             raise UntraceableModelError(
                 f"the model cannot run on fake tensors ({_first_line(self._error)}) "
                 "and has no weights for a CPU run",
                 "load the model with its weights",
             )
-        if sum(p.numel() * p.element_size() for p in held) > CPU_RUN_BYTES_LIMIT:
+        if sum(tensor.nbytes for tensor in tensors) > CPU_RUN_BYTES_LIMIT:
             raise UntraceableModelError(
                 f"the model cannot run on fake tensors ({_first_line(self._error)}) "
                 "and is too large for a CPU run",
@@ -269,7 +272,7 @@ class StepTracer:
     def _recorder(self, *, fake: bool, values: RecordedValues | None = None) -> StorageRecorder:
         return StorageRecorder(
             CUDA_KERNELS,
-            FAKE_SHORTCUTS if fake else {},
+            FAKE_SHORTCUTS if fake else {},  # they return no values
             values,
             scalars_stay_on_host=not self.step.fused_optimizer,
         )
@@ -290,6 +293,7 @@ class StepTracer:
                 run(recorder, model, next_batch, step)
         finally:
             recorder.stop()
+            # the next trace of this fake copy must start without gradients
             for parameter in model.parameters():
                 parameter.grad = None
 

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -40,6 +41,7 @@ def adds_in_place(args: tuple[Any, ...], sole: tuple[int, int]) -> bool:
 
 
 def _repeats(tensor: Tensor) -> bool:
+    # an expanded gradient, as that of `sum`: one element in memory stands for many
     return any(
         step == 0 and size > 1 for size, step in zip(tensor.shape, tensor.stride(), strict=True)
     )
@@ -84,29 +86,22 @@ Shortcut = Callable[[tuple[Any, ...]], Any]
 
 _DEVICE_QUERY = torch.ops.prim.device.default
 _sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
-_SCALAR_SOURCES = {
-    aten.lift_fresh.default,
-    aten.scalar_tensor.default,
-}
+_SCALAR_SOURCES = {aten.lift_fresh.default, aten.scalar_tensor.default}
+# keyword arguments that change neither shape nor type of a result
 _HARMLESS = {"alpha", "value", "non_blocking", "memory_format", "pin_memory"}
-"""Keyword arguments that change neither shape nor type of a result."""
 _LONGEST_TURN_SECONDS = 1.0  # a thread waits this long for its turn, then runs anyway
 _SCALAR_FACTORIES = {aten.zeros.default, aten.empty.memory_format}
 
 
+@dataclass(slots=True)
 class _Record:
-    """An allocation whose category may still change."""
+    """An `Allocation` whose category may still change."""
 
-    __slots__ = ("category", "op", "path", "request", "size_bytes")
-
-    def __init__(
-        self, size_bytes: int, category: str, path: str, op: str, request: Request | None = None
-    ) -> None:
-        self.size_bytes = size_bytes
-        self.category = category
-        self.path = path
-        self.op = op
-        self.request = request
+    size_bytes: int
+    category: str
+    path: str
+    op: str
+    request: Request | None = None
 
 
 class _Running(threading.local):
@@ -146,7 +141,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._records: list[_Record] = []
         self._events: list[int] = []
         self._marks: list[tuple[int, str]] = []
-        self._live: dict[int, int] = {}
+        self._live: dict[int, int] = {}  # address of a storage -> index of its record
         self._references: dict[int, weakref.ref[Any]] = {}
         self._running = _Running()
         self._main_thread = threading.get_ident()
@@ -165,11 +160,13 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._run_and_record_op(func, args, kwargs or {})
 
     def _run_and_record_op(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        if func is _DEVICE_QUERY:
+        if func is _DEVICE_QUERY:  # `tensor.device` of a fake tensor: frequent, and no kernel
             return func(*args, **kwargs)
         if func is _ADD and self.in_backward and adds_in_place(args, self._sole):
             return aten.add_.Tensor(*args)
         result = self._result(func, args, kwargs)
+        # the last number given to an autograd node: if that of this operator, its backward is
+        # assigned to the module too
         if self._running.paths:
             self._path_of_node[_sequence_number() - 1] = self._running.paths[-1]
         self._op = func.__name__
@@ -207,7 +204,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def output(self, tensor: Tensor) -> None:
         """Record the storage of a tensor, unless it is already known."""
-        if tensor.layout is not torch.strided:
+        if tensor.layout is not torch.strided:  # has no storage of its own
             return
         storage = tensor.untyped_storage()
         if storage._cdata not in self._live:
@@ -229,7 +226,8 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def request_once(self, rule: str) -> None:
         """Record memory that a library keeps per thread; the backward pass runs in its own thread.
 
-        Threads of the model run one after the other, so they share it.
+        The threads of a model share it: which of a pool's threads runs a module differs from run
+        to run.
         """
         key = (rule, self.in_backward, threading.get_ident() == self._main_thread)
         if key not in self._kept:
@@ -296,12 +294,13 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def module_paths(self, model: nn.Module) -> Iterator[None]:
         """Track which module is running, with global hooks: those of the model stay unchanged."""
         names = {id(module): name for name, module in model.named_modules()}
-
         running = self._running
 
         def enter(module: nn.Module, _args: Any) -> None:
+            # dispatch modes are per thread, so a new thread starts without the recorder
             if not running.paths and threading.get_ident() != self._main_thread:
                 running.visit.enter_context(self._in_other_thread())
+            # a module that is called but not registered counts for its caller
             inherited = running.paths[-1] if running.paths else ""
             running.paths.append(names.get(id(module), inherited))
 
@@ -314,6 +313,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         registered = nn.modules.module
         handles = [
             registered.register_module_forward_pre_hook(enter),
+            # always: a model may catch the exception of a submodule and go on
             registered.register_module_forward_hook(leave, always_call=True),
         ]
         try:
@@ -347,6 +347,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._live[key] = index
 
         def end(_reference: object) -> None:
+            # another storage may have taken the address before this one's callback runs
             if self._live.get(key) == index:
                 del self._live[key]
                 del self._references[key]
@@ -363,7 +364,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _category(self) -> str:
         if self._phase == "inputs":
             return "input"
-        if self._phase == "backward" and torch.is_grad_enabled():
+        if self._phase == "backward" and torch.is_grad_enabled():  # recomputed by checkpointing
             return "saved_activation"
         return "temporary"
 
@@ -378,8 +379,9 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _is_host_scalar(self, func: Any, result: Any) -> bool:
         if not isinstance(result, Tensor) or result.dim():
             return False
-        if func in _SCALAR_SOURCES:
+        if func in _SCALAR_SOURCES:  # a Python number becomes a CPU tensor, beside CUDA ones too
             return True
+        # an optimizer's step count, on the CPU unless the optimizer is fused or capturable
         return (
             self._phase == "optimizer" and self._scalars_stay_on_host and func in _SCALAR_FACTORIES
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 from typing import Any, Protocol
 
 import torch
@@ -24,7 +26,7 @@ def make_target(output: Any, loss: str | Loss) -> Tensor | None:
     if loss != "cross_entropy" or scalar_of(output) is not None:
         return None
     logits = main_tensor(output)
-    if logits.dim() < 2 or not logits.is_floating_point():
+    if logits.dim() < 2:
         return None
     shape = (logits.shape[0], *logits.shape[2:]) if logits.dim() != 3 else logits.shape[:2]
     return torch.zeros(shape, dtype=torch.int64, device=logits.device)
@@ -92,10 +94,7 @@ def _floats(value: Any) -> Iterator[Tensor]:
 def _total(values: list[Tensor]) -> Tensor | None:
     if not values:
         return None
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return total
+    return reduce(operator.add, values)
 
 
 def _checked(value: Any) -> Tensor:
@@ -108,9 +107,9 @@ def _checked(value: Any) -> Tensor:
 
 
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
-    "sgd": ("SGD", {"lr": 0.01}),
-    "momentum": ("SGD", {"lr": 0.01, "momentum": 0.9}),
-    "nesterov": ("SGD", {"lr": 0.01, "momentum": 0.9, "nesterov": True}),
+    "sgd": ("SGD", {}),
+    "momentum": ("SGD", {"momentum": 0.9}),
+    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
     "adam": ("Adam", {}),
     "adamw": ("AdamW", {}),
     "rmsprop": ("RMSprop", {}),
@@ -215,6 +214,7 @@ def run_training(
             observer.mark("forward")
             with _autocast(step, device):
                 output = model(*args, **kwargs)
+                # labels of the first two batches only: `trace_pair` runs two batch sizes
                 if target is None or iteration + micro < 2:
                     observer.mark("inputs")
                     target = make_target(output, step.loss)
@@ -242,7 +242,7 @@ class _Scaler:
     """Allocates what `torch.amp.GradScaler` does: the scale, and scalars at each unscaling."""
 
     def __init__(self, device: str) -> None:
-        self._scale = torch.full((1,), 65536.0, device=device)
+        self._scale = torch.full((1,), 65536.0, device=device)  # GradScaler's init_scale
         self._growth = torch.full((1,), 0, dtype=torch.int32, device=device)
 
     def scale(self, loss: torch.Tensor) -> torch.Tensor:
@@ -257,6 +257,7 @@ class _Scaler:
             for parameter in group["params"]
             if parameter.grad is not None
         ]
+        # in place, like _amp_foreach_non_finite_check_and_unscale_
         torch._foreach_mul_(gradients, 1.0)
         del inverse, found
 

@@ -25,13 +25,14 @@ from reportgen.sections.memory.result import (
     TopModule,
     WhatIf,
 )
+from reportgen.sources.from_python import load_object
 
 if TYPE_CHECKING:
     from reportgen.cuda_memory import Estimate, MemoryEstimator, ModuleShare, TimelinePoint
 
-_CURVE_DOUBLINGS = 20
+_CURVE_DOUBLINGS = 20  # up to the estimator's SEARCH_LIMIT, for a model that fills no GPU
 _CURVE_HEADROOM = 1.5  # a curve ends at this multiple of the largest GPU's memory
-_SAMPLES = 240
+_SAMPLES = 240  # of a timeline, which has one for each of thousands of allocations
 _TOP_MODULES = 12
 
 
@@ -50,7 +51,9 @@ def analyze(context: ModelContext) -> Memory | Skipped:
         for estimator in estimators
         for gpu in gpus
     }
+    # the timeline of a training step, if there is one: inference shows little but its weights
     shown = next((e for e in estimates if e.mode == "train"), estimates[0])
+    # a dict drops repetitions and keeps the order
     notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
     curves = [_curve(estimator, gpus) for estimator in estimators]
     missing = [f"no estimate of a training step: {error}" for error in step_errors]
@@ -58,7 +61,7 @@ def analyze(context: ModelContext) -> Memory | Skipped:
         f"no estimate at batch {batch:,} of a budget: {error}"
         for batch, error in batch_errors.items()
     ]
-    missing += [f"no batch curve: {it}" for it in curves if not isinstance(it, BatchCurve)]
+    missing += [f"no batch curve: {err}" for err in curves if not isinstance(err, BatchCurve)]
     return Memory(
         estimates=tuple(map(as_result, estimates)),
         fits=tuple(fits.values()),
@@ -69,18 +72,12 @@ def analyze(context: ModelContext) -> Memory | Skipped:
         torchinfo_bytes=torchinfo_bytes(context),
         assumptions=(
             f"the loss of a training step is {context.spec.loss.text}",
-            _band(),
+            f"the range is {uncertainty():.0%} either way, for fragmentation and kernels that are "
+            "not modeled, plus the spread of CUDA context, cuBLAS and cuDNN workspaces across GPUs "
+            "and versions",
             *notes,
             *dict.fromkeys(missing),
         ),
-    )
-
-
-def _band() -> str:
-    return (
-        f"the range is {uncertainty():.0%} either way, for fragmentation and kernels that are not "
-        "modeled, plus the spread of CUDA context, cuBLAS and cuDNN workspaces across GPUs and "
-        "versions"
     )
 
 
@@ -147,25 +144,20 @@ def loss_of(loss: Loss) -> Any:
     """The name of the loss, or the user's function from its file."""
     if loss.kind != "python":
         return loss.kind
-    from reportgen.sources.from_python import load_object
-
     return load_object(str(loss.target), str(loss.factory), loss.text)
 
 
 def estimator_factory(context: ModelContext) -> Callable[[Step], MemoryEstimator]:
     """Makes the estimator of a step; all estimators share one trace cache."""
+    # imported here, because these load torch
     from reportgen.cuda_memory import MemoryEstimator, TraceCache
 
-    cache = TraceCache()
-    return lambda step: MemoryEstimator(context.model, _inputs(context), step, cache=cache)
-
-
-def _inputs(context: ModelContext) -> Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]:
-    def make(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def make_inputs(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
         examples = context.examples(batch)
         return examples.args, examples.kwargs
 
-    return make
+    cache = TraceCache()
+    return lambda step: MemoryEstimator(context.model, make_inputs, step, cache=cache)
 
 
 def batches_of(context: ModelContext) -> tuple[int, ...]:
@@ -212,6 +204,7 @@ def fit_of(estimator: MemoryEstimator, gpu: Gpu) -> Fit:
 
 def _curve(estimator: MemoryEstimator, gpus: tuple[Gpu, ...]) -> BatchCurve | UntraceableModelError:
     """Peaks at doubling batches beyond the largest GPU; the error if the model raises at one."""
+    # doubling reaches any size in few estimates, and the chart's axis is logarithmic
     limit = _CURVE_HEADROOM * max(gpu.usable_bytes for gpu in gpus)
     try:
         points = [estimator.estimate(1)]
@@ -243,7 +236,7 @@ def what_if(
     plain = next((s for s in steps if s.mode == "train" and not s.checkpointing), None)
     if plain is None or all(fits[plain, gpu.name].limited_by == "model" for gpu in gpus):
         return
-    for words, step in cheaper_steps(plain):
+    for change, step in cheaper_steps(plain):
         estimator = make_estimator(step)  # traced only when it is used
         for gpu in gpus:
             try:
@@ -252,7 +245,7 @@ def what_if(
                 break
             yield WhatIf(
                 gpu=gpu.name,
-                change=words,
+                change=change,
                 largest_batch=found.largest_batch,
                 baseline_largest_batch=fits[plain, gpu.name].largest_batch,
             )
@@ -260,7 +253,7 @@ def what_if(
 
 def cheaper_steps(step: Step) -> Iterator[tuple[str, Step]]:
     """Changes that reduce the memory of a training step, with their names, the cheapest first."""
-    mixed = replace(step, precision="amp-bf16")
+    mixed = replace(step, precision="amp-bf16")  # bf16 needs no loss scaling
     if step.precision in ("fp32", "tf32"):
         yield "mixed precision", mixed
     yield "checkpointing", replace(step, checkpointing=True)
@@ -298,6 +291,7 @@ def _decimated(points: Sequence[TimelinePoint]) -> list[TimelinePoint]:
     """At most `_SAMPLES` points: the largest of each stretch, and the ends."""
     stretch = max(1, -(-len(points) // _SAMPLES))
     parts = [points[start : start + stretch] for start in range(0, len(points), stretch)]
+    # the largest, so that the chart shows the peak; the ends, so that it spans the step
     largest = [max(part, key=lambda point: sum(point.allocated.values())) for part in parts]
     return [points[0], *largest[1:-1], points[-1]] if len(largest) > 2 else list(points)
 
@@ -316,6 +310,7 @@ def torchinfo_bytes(context: ModelContext) -> int | None:
     It adds up inputs, parameters and twice the output of every layer, whatever the mode, and
     knows neither optimizer nor allocator; it is shown because people compare with it.
     """
+    # imported here, because these load torch
     from reportgen.fake_model import fake_copy
     from reportgen.torchinfo_summary import summarize_with_torchinfo
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Room:
+class GpuFit:
     """Whether the step fits one GPU at the requested batch size."""
 
     fits: bool
@@ -40,13 +40,13 @@ class Answer:
     source: str
     estimate: MemoryEstimate
     notes: tuple[str, ...]
-    rooms: tuple[Room, ...]
+    gpus: tuple[GpuFit, ...]
     measurement: Measurement | None
 
     @property
     def fits_everywhere(self) -> bool:
         """Whether the step fits every requested GPU."""
-        return all(room.fits for room in self.rooms)
+        return all(each.fits for each in self.gpus)
 
 
 def estimate_step(
@@ -67,18 +67,18 @@ def estimate_step(
         ReportgenError: the source, an input, the batch or a GPU name is invalid.
     """
     try:
-        cards = tuple(map(find_gpu, gpus))
+        targets = tuple(map(find_gpu, gpus))
         model = _LazyModel(spec=_spec(source, inputs))
         spec, notes = model.with_inputs()
-        estimator = model.estimator(spec, step, batch, cards[0] if cards else None)
+        estimator = model.estimator(spec, step, batch, targets[0] if targets else None)
         found = estimator.estimate(batch)
         return Answer(
             source=source,
             estimate=as_result(found),
             notes=(*notes, *found.notes),
-            rooms=tuple(
-                Room(fits=estimator.fits(batch, card), fit=fit_of(estimator, card))
-                for card in cards
+            gpus=tuple(
+                GpuFit(fits=estimator.fits(batch, gpu), fit=fit_of(estimator, gpu))
+                for gpu in targets
             ),
             measurement=model.measure(spec, step, batch) if measure else None,
         )
@@ -114,13 +114,14 @@ class _LazyModel:
                 hint="specify them, as in --input batch,3,224,224",
             )
         found, notes = self._first_success(lambda loaded: with_dummy_inputs(self.spec, loaded))
-        shapes = " ".join(_in_words(item) for item in found.inputs)
+        shapes = " ".join(_input_text(item) for item in found.inputs)
         return found, (*notes, f"inputs: {shapes}")
 
     def estimator(
         self, spec: ModelSpec, step: Step, batch: int, gpu: Gpu | None
     ) -> MemoryEstimator:
         """The estimator of the step, checked at `batch`."""
+        # imported here, because it loads torch; a wrong GPU name is reported without it
         from reportgen.cuda_memory import MemoryEstimator
 
         def checked(loaded: Loaded) -> MemoryEstimator:
@@ -140,6 +141,7 @@ class _LazyModel:
         """`compute` of the model on meta; of the real one, from then on, if that fails."""
         import torch
 
+        # on meta first: no weights are allocated
         if self._real is None:
             try:
                 if self._on_meta is None:
@@ -156,14 +158,14 @@ class _LazyModel:
         return self._real
 
 
-def _in_words(item: InputSpec) -> str:
+def _input_text(item: InputSpec) -> str:
     """An input in the syntax of `--input`, as far as that can express it."""
-    return f"{item.name or 'input'}={_form_in_words(item)}"
+    return f"{item.name or 'input'}={_type_text(item)}"
 
 
-def _form_in_words(item: InputSpec) -> str:
+def _type_text(item: InputSpec) -> str:
     if item.items is not None:
-        parts = ", ".join(map(_form_in_words, item.items))
+        parts = ", ".join(map(_type_text, item.items))
         return f"[{parts}{' per sample' if item.per_sample else ''}]"
     return f"{','.join(map(str, item.shape))}:{item.dtype}" if item.shape else item.kind
 
@@ -192,9 +194,9 @@ def answer_lines(answer: Answer) -> Iterator[str]:
     for name, size in sorted(found.at_peak.items(), key=lambda item: -item[1]):
         share = format_share(size, found.peak_allocated_bytes)
         yield f"  {name.replace('_', ' '):<18}{format_bytes(size):>12}{share:>9}"
-    if answer.rooms:
+    if answer.gpus:
         yield ""
-        yield from _card_lines(answer)
+        yield from _gpu_lines(answer)
     for note in answer.notes:
         yield f"note: {note}"
 
@@ -217,13 +219,13 @@ def _three_figures(answer: Answer) -> Iterator[str]:
         yield f"  {name:<18}{format_bytes(size):>12}{beside}  {words}"
 
 
-def _card_lines(answer: Answer) -> Iterator[str]:
+def _gpu_lines(answer: Answer) -> Iterator[str]:
     batch = f"batch {answer.estimate.batch}"
     yield f"  {'GPU':<22}{'usable':>10}  {batch:>14}  {'largest':>9}  {'first failing':>16}"
-    for room in answer.rooms:
-        fit = room.fit
+    for each in answer.gpus:
+        fit = each.fit
         first = "-" if fit.first_batch_that_fails is None else f"{fit.first_batch_that_fails:,}"
-        verdict = "fits" if room.fits else "does not fit"
+        verdict = "fits" if each.fits else "does not fit"
         yield (
             f"  {fit.gpu:<22}{format_bytes(fit.usable_bytes):>10}  {verdict:>14}  "
             f"{fit.largest_batch:>9,}  {first:>16}"
@@ -236,8 +238,8 @@ def answer_data(answer: Answer) -> dict[str, Any]:
 
     data: dict[str, Any] = to_jsonable_python(answer.estimate)
     data["notes"] = list(answer.notes)
-    if answer.rooms:
-        data["fits"] = [to_jsonable_python(r.fit) | {"fits": r.fits} for r in answer.rooms]
+    if answer.gpus:
+        data["fits"] = [to_jsonable_python(g.fit) | {"fits": g.fits} for g in answer.gpus]
     if answer.measurement is not None:
         data["measured"] = to_jsonable_python(answer.measurement)
     return data

@@ -61,10 +61,11 @@ def curves(lines: Sequence[BatchCurve], fits: Sequence[Fit], title: str) -> Mark
             )
             for curve in lines[:_CURVES]
         ],
+        # one level for each GPU; every step has a fit on it
         [
-            Level(name=visible(fit.gpu), value=fit.usable_bytes)
-            for fit in {fit.gpu: fit for fit in reversed(fits)}.values()
-        ][::-1],
+            Level(name=visible(gpu), value=usable_bytes)
+            for gpu, usable_bytes in {fit.gpu: fit.usable_bytes for fit in fits}.items()
+        ],
         x_label="batch size (logarithmic)",
         y_label="peak on the device (logarithmic)",
         y_figure=_whole_bytes,
@@ -123,6 +124,7 @@ def step_name(step: BatchCurve | MemoryEstimate | Fit) -> str:
 
 
 def _whole_bytes(value: float) -> str:
+    # ticks are round numbers: "16 GiB" instead of "16.0 GiB"
     return units.format_bytes(round(value)).replace(".0 ", " ")
 
 

@@ -39,6 +39,7 @@ def batch_exceeds_target_memory(result: Memory) -> Iterator[Hit]:
 
     At that batch the step would run out of memory on this GPU.
     """
+    # reversed, so that the manifest's batch, the first of a step, replaces those of budgets
     batches = {(e.mode, e.precision, e.optimizer, e.checkpointing): e.batch
                for e in reversed(result.estimates)}  # fmt: skip
     for fit in result.fits:
