@@ -2,7 +2,7 @@
 
     from reportgen import build, load_manifest
 
-torch is not imported until a model is examined, and then in a process of the model's own.
+torch is not imported until a model is analyzed, and then in the model's own process.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ _HOMES = {
 }
 
 
+# On first use: importing them all here would cost every command a second.
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'reportgen' has no attribute {name!r}")

@@ -15,6 +15,7 @@ def check_budgets(budgets: Budgets, metrics: Iterable[Metric]) -> tuple[BudgetCh
     A budget names a metric by its key, `onnx.bytes`, or by the key without its section,
     `parameters`.
     """
+    # The short name means the first section that has it; a full key always means its own metric.
     known: dict[str, Metric] = {}
     for metric in metrics:
         known[metric.key] = metric
@@ -34,7 +35,7 @@ def _check(name: str, limit: float, metric: Metric | None) -> BudgetCheck:
 
 
 def _unit_of(name: str) -> str:
-    """The unit of a limit whose metric is missing, from the name."""
+    # Of a limit whose metric is missing: only its name is known.
     if name.endswith("_ms"):
         return "ms"
     return "bytes" if "memory" in name or "bytes" in name else ""

@@ -26,15 +26,17 @@ if TYPE_CHECKING:
     from reportgen.pipeline import Built
 
 _DOES_NOT_FIT = 3
+# A shell reports 128 plus the number of the signal; click ends with 130 on Ctrl-C.
 _ENDED = {130: "interrupted", 128 + signal.SIGTERM: "stopped by SIGTERM"}
 
+# Commands import what they need themselves: --help, check and gpus must not wait for torch.
 app = typer.Typer(
     name="reportgen",
     help="Analyze PyTorch models and write reports.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would read a default in brackets, [reports/...], as markup
+    pretty_exceptions_enable=False,  # a bug is a plain traceback, to be pasted into an issue
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -219,7 +221,7 @@ def watch(
         load_manifest(manifest),
         output=output,
         models=tuple(model or ()),
-        say=(lambda _: None) if quiet else _print_stderr,
+        print_line=(lambda _: None) if quiet else _print_stderr,
     )
 
 
@@ -340,12 +342,12 @@ def main() -> NoReturn:
         _print_error(error)
         sys.exit(error.status)
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:  # any other is a bug
             raise
         _print_error(OutputError("the disk is full", hint="free disk space and try again"))
         sys.exit(OutputError.status)
     except SystemExit as end:
-        printed = isinstance(end, WatchEnded)
+        printed = isinstance(end, WatchEnded)  # watch prints its own last line
         if isinstance(end.code, int) and end.code in _ENDED and not printed:
             _print_stderr(f"reportgen: {_ENDED[end.code]}; the previous report was not modified")
         raise
@@ -353,7 +355,7 @@ def main() -> NoReturn:
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:
-    """Exit by an exception, so that `finally` blocks run when a scheduler sends SIGTERM."""
+    # By an exception, so that `finally` blocks run when a scheduler sends SIGTERM.
     sys.exit(128 + number)
 
 
@@ -369,7 +371,7 @@ def _print_error(error: ReportgenError) -> None:
 
 
 def _escape_control_characters(line: str) -> str:
-    """Names and messages come from files; their escape sequences must not reach the terminal."""
+    # Names and messages come from files; their escape sequences must not reach the terminal.
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
@@ -397,7 +399,6 @@ def _sections(names: list[str] | None) -> tuple[str, ...]:
 
 
 def _print_summary(built: Built) -> None:
-    """Verdict, number of findings and failed sections of each model, on stderr."""
     from reportgen.report import failures
 
     for model in built.report.models:
@@ -416,7 +417,6 @@ def _print_stderr(line: str) -> None:
 
 
 def _exit_status(built: Built, fail_on: FailOn) -> int:
-    """1 if a section failed, a budget is exceeded or a finding reaches `fail_on`; 0 otherwise."""
     from reportgen.findings import Severity
     from reportgen.outcome import Failed
 

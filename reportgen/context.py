@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Context:
-    """What every subject of a report has, a module or a file.
+    """What a model and an ONNX file have in common.
 
     Attributes:
-        spec: what the manifest says of this model; every path in it is absolute.
+        spec: the manifest's entry for this model; every path in it is absolute.
         targets: the GPUs to fit.
         folder: where a section may write files that belong to this model's report.
         timings: whether to measure durations.
-        source_notes: how the model was loaded, a sentence each.
+        source_notes: how the model was loaded, one sentence each.
     """
 
     spec: ModelSpec
@@ -36,7 +36,7 @@ class Context:
     folder: Path
     timings: bool = True
     source_notes: tuple[str, ...] = ()
-    _once: dict[str, Any] = field(default_factory=dict, repr=False)
+    _once: dict[str, Any] = field(default_factory=dict, repr=False)  # results, or their errors
 
     @property
     def name(self) -> str:
@@ -62,6 +62,7 @@ class Context:
         """Write `text` as UTF-8 to `file` below `folder`; returns `file` for the result."""
         path = self.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
+        # no "\r\n" on Windows: the same report has the same bytes everywhere
         path.write_text(text, encoding="utf-8", newline="\n")
         return file
 
@@ -77,7 +78,7 @@ class Context:
         if key not in self._once:
             try:
                 self._once[key] = compute()
-            except Exception as error:  # kept: a second call raises the same
+            except Exception as error:  # stored, so that later sections get the same error at once
                 self._once[key] = error
         if isinstance(self._once[key], Exception):
             raise self._once[key]
@@ -86,7 +87,7 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ModelContext(Context):
-    """One model, and everything that several sections need of it, computed once.
+    """One model, and everything that several sections need from it, computed once.
 
     Attributes:
         model: the module itself, on the CPU, in eval mode; `preserve_model_state` restores it.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from reportgen.metrics import FigureCount
 from reportgen.report import Count, CrossCheck
 
-_MOST_NAMES = 3
+_MOST_NAMES = 3  # of parameters, in a note
 
 
 def cross_check(counts: Iterable[FigureCount]) -> tuple[CrossCheck, ...]:
@@ -33,7 +33,8 @@ def _check(figure: str, stated: FigureCount, others: Sequence[FigureCount]) -> C
         counts.append(Count(by=other.by, value=other.value))
         notes += _notes(stated, other)
         if stated.value != other.value + other.accounted:
-            # a lower bound does not contradict a larger count
+            # The lower count is a bound if it has operators without a formula: a larger count does
+            # not contradict it.
             lower = other if other.value < stated.value else stated
             agree = None if agree and lower.uncounted else False
     return CrossCheck(figure=figure, counts=tuple(counts), agree=agree, note="; ".join(notes))
@@ -60,6 +61,8 @@ def _absent(names: Sequence[str], unused: frozenset[str]) -> Iterator[str]:
 
 def _where_counts_differ(stated: FigureCount, other: FigureCount, difference: int) -> str:
     """Path of the deepest module that holds the whole difference; "" for none."""
+    # Down from the root while one child explains all of it; a difference spread over several
+    # children stays at their parent.
     place, deeper = "", True
     while deeper:
         deeper = False

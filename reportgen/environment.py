@@ -16,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 import reportgen
 
+# The error of `import torchvision` if its compiled operators do not fit torch.
 _BROKEN_PAIR = "operator torchvision::nms does not exist"
 _PAIR_HINT = (
     "install matching builds, both for CUDA or both for CPU: "
@@ -50,6 +51,7 @@ def graphviz_version() -> str | None:
     """The version of Graphviz's `dot`, None if it is not installed."""
     if shutil.which("dot") is None:
         return None
+    # `dot -V` prints to stderr.
     answer = subprocess.run(["dot", "-V"], capture_output=True, text=True, timeout=20, check=False)
     found = re.search(r"version ([0-9.]+)", answer.stderr)
     return found[1] if found else None
@@ -98,7 +100,7 @@ def _check_python() -> Check:
 
 
 def _check_pair() -> Check:
-    """Torchvision's compiled operators work only with the torch version it requires."""
+    # Torchvision's compiled operators work only with the torch version that it requires.
     torch, torchvision = version("torch"), version("torchvision")
     required = torch_required_by_torchvision()
     fits = torch is not None and torchvision is not None and required.contains(torch)
@@ -118,11 +120,12 @@ def torch_required_by_torchvision() -> SpecifierSet:
     except metadata.PackageNotFoundError:
         lines = []
     required = [found.specifier for found in map(Requirement, lines) if found.name == "torch"]
+    # Nightly builds of torch have versions such as 2.15.0.dev20261101.
     return SpecifierSet(",".join(map(str, required)), prereleases=True)
 
 
 def _check_optional(name: str) -> Check:
-    """Check a library that may be missing, but must be importable if it is installed."""
+    # It may be missing, but must be importable if it is installed.
     if version(name) is None:
         found = f"not installed; required for sources {name}: (pip install 'reportgen[{name}]')"
         return Check(name=name, passed=True, found=found)
@@ -130,7 +133,7 @@ def _check_optional(name: str) -> Check:
 
 
 def _check_import(name: str, hint: str) -> Check:
-    """Import `name` in a child process, because a broken library may crash it."""
+    # In a child process, because a broken library may crash it.
     try:
         answer = subprocess.run(
             [sys.executable, "-c", f"import {name}"],

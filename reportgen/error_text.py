@@ -8,11 +8,12 @@ from pathlib import Path
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 _PACKAGE = str(Path(__file__).parent)
+# torch raises a RuntimeError, not a MemoryError, when its CPU allocator fails.
 _OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "not enough memory",
-    "bad_alloc",
-    "cannot allocate memory",
+    "can't allocate memory",  # torch
+    "not enough memory",  # torch on Windows
+    "bad_alloc",  # C++
+    "cannot allocate memory",  # the text of ENOMEM
 )
 
 
@@ -35,11 +36,12 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 def user_frame(error: BaseException) -> str:
     """`file.py:12` of the innermost frame in the user's code; "" if there is none."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if place := user_location(frame.filename, frame.lineno):
-            return place
+        if location := user_location(frame.filename, frame.lineno):
+            return location
     return ""
 
 
 def user_location(path: str, line: int | None) -> str:
     """`file.py:12`; "" if the file belongs to reportgen or an installed library."""
+    # "<": generated code, such as "<string>" of dataclasses
     return "" if path.startswith(("<", _PACKAGE, *_LIBRARIES)) else f"{Path(path).name}:{line}"

@@ -57,6 +57,7 @@ def make_examples(spec: ModelSpec, batch: int, seed: int, *, device: str = "cpu"
     """
     import torch
 
+    # a generator of its own, on the CPU: the same values whatever ran before, on every device
     maker = _Maker(
         sizes={**spec.dims, "batch": batch}, generator=torch.Generator().manual_seed(seed)
     )
@@ -82,7 +83,6 @@ class _Maker:
     generator: torch.Generator
 
     def make(self, item: InputSpec) -> Any:
-        """The value of one input, nested inputs included."""
         if item.value is not None:
             return item.value.value
         if item.items is not None:
@@ -101,6 +101,7 @@ class _Maker:
 
         dtype, shape = getattr(torch, item.dtype), self._shape(item)
         if item.values is not None:
+            # clone, because an expanded tensor shares memory and cannot be changed in place
             return torch.tensor(item.values, dtype=dtype).expand(shape).clone()
         if dtype == torch.bool:
             return torch.randint(0, 2, shape, generator=self.generator).bool()
@@ -109,6 +110,7 @@ class _Maker:
             high = low + _DEFAULT_INTEGERS if item.high is None else int(item.high)
             return torch.randint(low, high, shape, generator=self.generator, dtype=dtype)
         if item.low is None and item.high is None:
+            # drawn in float32, so that inputs in half precision are the same, rounded
             wide = torch.complex64 if dtype.is_complex else torch.float32
             return torch.randn(shape, generator=self.generator, dtype=wide).to(dtype)
         low_end = 0.0 if item.low is None else float(item.low)
@@ -129,7 +131,7 @@ class _Maker:
             raise self._mismatch(tensor, item)
         for axis, (dim, size) in enumerate(zip(item.shape or (), shape, strict=True)):
             if isinstance(dim, str) and tensor.shape[axis]:
-                repeats = -(-size // tensor.shape[axis])
+                repeats = -(-size // tensor.shape[axis])  # rounded up
                 tensor = tensor.repeat_interleave(repeats, dim=axis).narrow(axis, 0, size)
         if tuple(tensor.shape) != shape or str(tensor.dtype) != f"torch.{item.dtype}":
             raise self._mismatch(tensor, item)
@@ -159,6 +161,7 @@ def make_feed(examples: Examples, names: Sequence[str]) -> dict[str, np.ndarray[
             f"the file has {len(names)} inputs, the manifest specifies {len(tensors)}",
             hint=f"specify {', '.join(names)}",
         )
+    # an exporter may rename the inputs, but keeps their order
     if not set(names) <= set(tensors):
         tensors = dict(zip(names, tensors.values(), strict=False))
     return {name: _as_array(tensors[name]) for name in names}
@@ -176,6 +179,7 @@ def _as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
     import torch
 
     if tensor.dtype == torch.bfloat16:
+        # numpy has no bfloat16, and Tensor.numpy() raises for it
         return tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()
 
@@ -185,7 +189,9 @@ def _read_npy(path: Path) -> Tensor:
     import torch
 
     try:
+        # a pickle would run code
         array = np.load(path, allow_pickle=False)
+        # torch.from_numpy rejects arrays in the other byte order and warns about read-only ones
         native_order = np.require(array, array.dtype.newbyteorder("="), ["W", "A"])
         return torch.from_numpy(native_order)
     except (OSError, ValueError, TypeError, EOFError) as error:

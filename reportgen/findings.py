@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-R = TypeVar("R")
+R = TypeVar("R")  # the result of a section
 
 
 class Severity(StrEnum):

@@ -1,11 +1,13 @@
-"""The fonts shipped with the templates, and a fontconfig file for other programs."""
+"""The folder of the templates and their fonts, and a fontconfig file for other programs."""
 
 from __future__ import annotations
 
+from functools import cache
 from html import escape
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
+# Where Debian, Homebrew on Apple silicon, and Homebrew on Intel keep it; fontconfig reads no other
+# file than the one that FONTCONFIG_FILE names.
 _SYSTEM_CONFIGURATIONS = (
     "/etc/fonts/fonts.conf",
     "/opt/homebrew/etc/fonts/fonts.conf",
@@ -13,12 +15,14 @@ _SYSTEM_CONFIGURATIONS = (
 )
 
 
-def fonts_folder() -> Path | None:
-    """The folder of the shipped fonts: next to the package in a checkout, inside it in a wheel."""
-    for folder in (_HERE.parent / "templates" / "fonts", _HERE / "templates" / "fonts"):
-        if folder.is_dir():
+@cache
+def templates_dir() -> Path:
+    """The folder of the templates: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "templates", package.parent / "templates"):
+        if (folder / "model.html.j2").is_file():
             return folder
-    return None
+    raise FileNotFoundError(f"the templates of reportgen are neither in {package} nor beside it")
 
 
 def write_font_configuration(folder: Path) -> Path:
@@ -26,10 +30,8 @@ def write_font_configuration(folder: Path) -> Path:
 
     Programs use it if `FONTCONFIG_FILE` is its path. Fontconfig's cache is in `folder` too.
     """
-    shipped = fonts_folder()
     lines = [f'<include ignore_missing="yes">{name}</include>' for name in _SYSTEM_CONFIGURATIONS]
-    if shipped is not None:
-        lines.append(f"<dir>{escape(str(shipped))}</dir>")
+    lines.append(f"<dir>{escape(str(templates_dir() / 'fonts'))}</dir>")
     lines.append(f"<cachedir>{escape(str(folder / 'cache'))}</cachedir>")
     file = folder / "fonts.conf"
     file.write_text(

@@ -18,10 +18,10 @@ class Metric:
         unit: "" for a count, "bytes", "ms", or a word such as "batch".
         direction: which way is better.
         exact: whether it is a count or read from a file, as opposed to measured with a spread.
-        text: replaces the formatted value where a number says too little: "vacuous", "≥ 4,096".
+        text: replaces the formatted value where a number is not enough: "vacuous", "≥ 4,096".
         quality: how `text` is to be read; "" for neither good nor bad.
         table: heading of the table on the first page that shows it; "" to leave it out.
-        note: the setting that it holds for: "fp32, adamw".
+        note: the setting that it is for: "fp32, adamw".
         definition: what is counted and what is left out, one sentence.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,19 +14,18 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Restore = Callable[[], None]
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 
 
 class _Saved(Protocol):
-    """State of one object: whether it still is as it was, and the way back."""
+    """The saved state of one object."""
 
     def is_unchanged(self) -> bool: ...
 
     def restore(self) -> None: ...
 
 
-_active: dict[int, list[_Saved]] = {}  # by id of the model: what the outermost block has saved
+_active: dict[int, list[_Saved]] = {}  # by id of the model: what the outermost block saved
 
 
 @contextmanager
@@ -45,24 +44,28 @@ def preserve_model_state(model: nn.Module) -> Iterator[nn.Module]:
     put back, not copied.
     """
     with ExitStack() as undo:
-        for restore in _process_state():
-            undo.callback(restore)
+        _restore_process_state(undo)
         saved = _active.get(id(model))
         if saved is None:
-            saved = _active[id(model)] = [_save(held) for held in _held(model)]
+            saved = _active[id(model)] = _save_all(model)
             undo.callback(_active.pop, id(model))
         elif not all(each.is_unchanged() for each in saved):
-            saved = [_save(held) for held in _held(model)]
+            saved = _save_all(model)
         for each in saved:
             undo.callback(each.restore)
         yield model
 
 
-def _held(model: nn.Module) -> list[Any]:
+def _save_all(model: nn.Module) -> list[_Saved]:
+    return [saved for part in _parts_of(model) if (saved := _save(part)) is not None]
+
+
+def _parts_of(model: nn.Module) -> list[Any]:
     """Every module, tensor and container of `model`, each once, owners first."""
     import torch
 
     found: dict[int, Any] = {}
+    # A stack, not recursion: containers may contain themselves or be nested deeply.
     waiting: list[Any] = list(reversed(list(modules_of(model))))
     while waiting:
         value = waiting.pop()
@@ -70,11 +73,7 @@ def _held(model: nn.Module) -> list[Any]:
             continue
         if isinstance(value, torch.nn.Module):
             found[id(value)] = value
-            waiting += [
-                *modules_of(value),
-                *value.parameters(False),
-                *value._buffers.values(),
-            ]
+            waiting += [*modules_of(value), *value.parameters(False), *value._buffers.values()]
             waiting += vars(value).values()
         elif isinstance(value, torch.Tensor):
             found[id(value)] = value
@@ -84,49 +83,34 @@ def _held(model: nn.Module) -> list[Any]:
     return list(found.values())
 
 
-def _save(held: Any) -> _Saved:
+def _save(part: Any) -> _Saved | None:
+    """The saved state of `part`; None if there is nothing to restore."""
     import torch
+    from torch.nn.parameter import is_lazy
 
-    if isinstance(held, torch.nn.Module):
-        return _SavedModule(held)
-    return _save_tensor(held) if isinstance(held, torch.Tensor) else _save_container(held)
-
-
-class _Unchangeable:
-    """Objects that have nothing to restore."""
-
-    def is_unchanged(self) -> bool:
-        return True
-
-    def restore(self) -> None:
-        pass
+    if isinstance(part, torch.nn.Module):
+        return _SavedModule(part)
+    if not isinstance(part, torch.Tensor):
+        return None if isinstance(part, tuple | frozenset) else _SavedContainer(part)
+    if is_lazy(part):
+        return _SavedLazyTensor(part)
+    return _SavedTensor(part) if _has_data(part) else None
 
 
-def _process_state() -> list[Restore]:
+def _restore_process_state(undo: ExitStack) -> None:
     import numpy as np
     import torch
 
-    python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    restores: list[Restore] = [
-        lambda: random.setstate(python),
-        lambda: np.random.set_state(numpy),
-        lambda: torch.set_rng_state(torch_state),
-        lambda: _set_grad_enabled(grad),
-        lambda: torch.set_default_dtype(dtype),
-        lambda: torch.backends.mha.set_fastpath_enabled(fast_path),
-    ]
+    undo.callback(random.setstate, random.getstate())
+    undo.callback(np.random.set_state, np.random.get_state())
+    undo.callback(torch.set_rng_state, torch.get_rng_state())
+    undo.callback(torch.set_grad_enabled, torch.is_grad_enabled())
+    undo.callback(torch.set_default_dtype, torch.get_default_dtype())
+    mha = torch.backends.mha
+    undo.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
+    # Reading the generators of an uninitialized CUDA would initialize it.
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        cuda = torch.cuda.get_rng_state_all()
-        restores.append(lambda: torch.cuda.set_rng_state_all(cuda))
-    return restores
-
-
-def _set_grad_enabled(enabled: bool) -> None:
-    import torch
-
-    torch.set_grad_enabled(enabled)
+        undo.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
 
 
 class _SavedModule:
@@ -148,47 +132,36 @@ class _SavedModule:
     def restore(self) -> None:
         if type(self._module) is not self._kind:
             self._module.__class__ = self._kind
+        # vars, not setattr: `nn.Module.__setattr__` would register modules and parameters
         vars(self._module).clear()
         vars(self._module).update(self._attributes)
-
-
-def _save_container(held: Any) -> _Saved:
-    return _Unchangeable() if isinstance(held, tuple | frozenset) else _SavedContainer(held)
 
 
 class _SavedContainer:
     """Contents of a container, which is refilled, not replaced: a hook's handle refers to it."""
 
-    def __init__(self, held: Any) -> None:
-        self._held = held
-        self._content = held.copy()
-        self._identities = _identities(held)
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self._content = container.copy()
+        self._identities = _identities(container)
 
     def is_unchanged(self) -> bool:
-        return _identities(self._held) == self._identities
+        return _identities(self._container) == self._identities
 
     def restore(self) -> None:
         if self.is_unchanged():
             return  # some containers, those of transformers' outputs, refuse to be refilled
-        held = self._held
-        held.clear()
-        if isinstance(held, list | deque):
-            held.extend(self._content)
+        self._container.clear()
+        if isinstance(self._container, list | deque):
+            self._container.extend(self._content)
         else:
-            held.update(self._content)
+            self._container.update(self._content)
 
 
-def _identities(held: Any) -> list[int]:
-    parts = [*held.keys(), *held.values()] if isinstance(held, dict) else held
+def _identities(container: Any) -> list[int]:
+    # ids, not `==`: comparing tensors gives a tensor, and equal items may still be other objects
+    parts = [*container, *container.values()] if isinstance(container, dict) else container
     return [id(part) for part in parts]
-
-
-def _save_tensor(tensor: torch.Tensor) -> _Saved:
-    from torch.nn.parameter import is_lazy
-
-    if is_lazy(tensor):
-        return _SavedLazyTensor(tensor)
-    return _SavedTensor(tensor) if _has_data(tensor) else _Unchangeable()
 
 
 class _SavedTensor:
@@ -196,9 +169,9 @@ class _SavedTensor:
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._tensor = tensor
-        self._grad = tensor.grad if tensor.is_leaf else None
+        self._grad = tensor.grad if tensor.is_leaf else None  # `grad` of others warns
         self._needs_grad = tensor.requires_grad
-        self._contents = [_content(held) for held in (tensor, self._grad) if held is not None]
+        self._contents = [_content(t) for t in (tensor, self._grad) if t is not None]
 
     def is_unchanged(self) -> bool:
         tensor = self._tensor
@@ -213,12 +186,12 @@ class _SavedTensor:
 
         tensor = self._tensor
         if tensor.is_leaf:
-            tensor.grad = None  # a gradient must match its tensor at every moment
+            tensor.grad = None  # shape and dtype of a gradient must match at every moment
         with torch.no_grad():
             for content in self._contents:
                 content.restore()
         if tensor.is_leaf:
-            if tensor.requires_grad != self._needs_grad:  # an inference tensor refuses even this
+            if tensor.requires_grad != self._needs_grad:
                 tensor.requires_grad_(self._needs_grad)
             tensor.grad = self._grad
 
@@ -232,7 +205,7 @@ def _content(tensor: torch.Tensor) -> _Saved:
 
 
 class _SavedContent:
-    """Where a dense tensor's storage lies, and a copy of it."""
+    """A dense tensor's view of its storage, and a copy of the storage."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._tensor = tensor
@@ -241,13 +214,14 @@ class _SavedContent:
         self._copy = self._memory.clone()
 
     def is_unchanged(self) -> bool:
-        return _same_place(self._tensor, self._alias) and _same_bits(self._memory, self._copy)
+        return _is_same_view(self._tensor, self._alias) and _same_bits(self._memory, self._copy)
 
     def restore(self) -> None:
         import torch
 
-        with torch.inference_mode(self._tensor.is_inference()):  # else writing is refused
-            if not _same_place(self._tensor, self._alias):
+        # torch refuses in-place writes to an inference tensor outside inference mode
+        with torch.inference_mode(self._tensor.is_inference()):
+            if not _is_same_view(self._tensor, self._alias):
                 self._tensor.data = self._alias
             if not _same_bits(self._memory, self._copy):
                 self._memory.copy_(self._copy)
@@ -262,22 +236,24 @@ class _SavedParts:
         self._parts = _parts(self._alias)
         self._contents = [_content(part) for part in self._parts]
 
-    def _in_place(self) -> bool:
-        return all(map(_same_place, _parts(self._tensor.detach()), self._parts))
+    def _has_same_parts(self) -> bool:
+        return all(map(_is_same_view, _parts(self._tensor.detach()), self._parts))
 
     def is_unchanged(self) -> bool:
-        return self._in_place() and all(content.is_unchanged() for content in self._contents)
+        return self._has_same_parts() and all(content.is_unchanged() for content in self._contents)
 
     def restore(self) -> None:
-        if not self._in_place():
+        if not self._has_same_parts():
             self._tensor.data = self._alias
         for content in self._contents:
             content.restore()
 
 
 def _memory(tensor: torch.Tensor) -> torch.Tensor:
-    """The storage of `tensor` as a flat tensor: an expanded tensor shows an element many times."""
+    """The storage of `tensor` as a flat tensor."""
     import torch
+
+    # The storage, not the view: torch refuses to write to an expanded tensor in place.
 
     if tensor.is_contiguous():
         return tensor.detach()
@@ -296,7 +272,7 @@ def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    return []  # other layouts are not written to in place
+    return []  # MKL-DNN tensors are opaque
 
 
 class _SavedLazyTensor:
@@ -316,11 +292,12 @@ class _SavedLazyTensor:
 
 
 def _has_data(tensor: torch.Tensor) -> bool:
+    # Subclasses, such as fake tensors, may have no storage of their own.
     plain = type(tensor).__name__ in ("Tensor", "Parameter", "Buffer") or tensor.is_nested
     return plain and tensor.device.type != "meta"
 
 
-def _same_place(tensor: torch.Tensor, alias: torch.Tensor) -> bool:
+def _is_same_view(tensor: torch.Tensor, alias: torch.Tensor) -> bool:
     return (
         tensor.device == alias.device
         and tensor.dtype == alias.dtype
@@ -336,7 +313,7 @@ def _same_bits(tensor: torch.Tensor, copy: torch.Tensor) -> bool:
 
     if tensor.layout != torch.strided or not tensor.is_contiguous() or tensor.is_quantized:
         return False
-    if tensor.dtype.is_complex or tensor.numel() == 0:
+    if tensor.dtype.is_complex or tensor.numel() == 0:  # conjugates cannot be viewed as bytes
         return tensor.numel() == 0
     return torch.equal(
         tensor.detach().reshape(-1).view(torch.uint8), copy.reshape(-1).view(torch.uint8)

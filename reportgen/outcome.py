@@ -1,4 +1,4 @@
-"""What comes of a section: done, skipped with a reason, or failed with an error."""
+"""The outcome of a section: done, skipped with a reason, or failed with an error."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failed:
-    """The section applies and could not be done; `error` says why, `hint` what to do.
+    """The section applies but failed; `error` says why, `hint` what to do.
 
-    `details` lists everything that prevents the section, a line each, where that is known.
+    `details` lists every known cause, a line each.
     """
 
     error: str
@@ -41,7 +41,7 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SectionOutcome:
-    """What one section said of one model, ready for the report."""
+    """The outcome of one section for one model."""
 
     name: str
     title: str

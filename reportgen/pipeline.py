@@ -14,15 +14,13 @@ from reportgen.budgets import check_budgets
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError
-from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec
-from reportgen.metrics import FigureCount, Metric
 from reportgen.outcome import Done
 from reportgen.outputs import FORMATS, temporary_folder, write_report
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection
-from reportgen.workers import Job, ModelOutcomes, ProgressCallback, SectionEvent, analyze_all
+from reportgen.workers import Job, ModelOutcomes, ProgressCallback, analyze_all
 from reportgen.workers.limits import machine_memory
 
 _BYTES_PER_JOB = 6 * 2**30  # VGG-16, with half a gigabyte of weights, peaks at 2.5 GiB
@@ -64,15 +62,16 @@ def build(
     Raises:
         ReportgenError: nothing was written; a previous report was not modified.
     """
-    start = time.monotonic()
+    start = time.monotonic()  # the wall clock may be set while models are analyzed
     specs = choose_models(manifest, models)
     parallel = min(jobs or default_jobs(), len(specs))
     output = output or Path("reports") / manifest.path.stem
+    # Beside the output, so that large files are linked into it and not copied.
     with temporary_folder(output) as work:
         outcomes = analyze_all(
             [make_job(manifest, spec, work, parallel, timings, sections) for spec in specs],
             parallel=parallel,
-            progress=progress or _ignore_progress,
+            progress=progress or (lambda *_: None),
         )
         report = Report(
             title=manifest.title,
@@ -110,6 +109,7 @@ def make_job(
     sections: tuple[str, ...] = (),
 ) -> Job:
     """The job of `spec`, with its share of the machine if `parallel` jobs run at once."""
+    # With more, memory could run out before any job reaches its limit.
     fair_share = int(machine_memory() * _SHARE_OF_MACHINE / parallel)
     return Job(
         spec=spec,
@@ -136,9 +136,13 @@ def judge_model(spec: ModelSpec, outcomes: ModelOutcomes) -> ModelReport:
         finding
         if finding.code not in spec.ignore
         else replace(finding, ignored=spec.ignore[finding.code])
-        for finding in _findings(outcomes)
+        for section, result in _done(outcomes)
+        for rule in section.rules
+        for finding in rule.findings(result)
     )
-    metrics = tuple(_metrics(outcomes))
+    metrics = tuple(
+        metric for section, result in _done(outcomes) for metric in section.metrics(result)
+    )
     budgets = check_budgets(spec.budgets, metrics)
     return ModelReport(
         name=spec.name,
@@ -150,9 +154,15 @@ def judge_model(spec: ModelSpec, outcomes: ModelOutcomes) -> ModelReport:
         budgets=budgets,
         findings=findings,
         sections=outcomes.sections,
-        cross_checks=cross_check(_counts(outcomes)),
+        cross_checks=cross_check(
+            count for section, result in _done(outcomes) for count in section.counts(result)
+        ),
         metrics=metrics,
-        headlines=tuple(_headlines(outcomes)),
+        headlines=tuple(
+            Headline(section=section.title, sentence=sentence)
+            for section, result in _done(outcomes)
+            if (sentence := section.headline(result))
+        ),
     )
 
 
@@ -163,33 +173,11 @@ def weights_file(spec: ModelSpec) -> str:
     return spec.weights.name if spec.weights else ""
 
 
-def _findings(outcomes: ModelOutcomes) -> Iterator[Finding]:
-    for section, result in _done(outcomes):
-        for rule in section.rules:
-            yield from rule.findings(result)
-
-
 def _done(outcomes: ModelOutcomes) -> Iterator[tuple[AnySection, Any]]:
     sections = {section.name: section for section in SECTIONS}
     for section in outcomes.sections:
         if isinstance(section.outcome, Done):
             yield sections[section.name], section.outcome.result
-
-
-def _metrics(outcomes: ModelOutcomes) -> Iterator[Metric]:
-    for section, result in _done(outcomes):
-        yield from section.metrics(result)
-
-
-def _counts(outcomes: ModelOutcomes) -> Iterator[FigureCount]:
-    for section, result in _done(outcomes):
-        yield from section.counts(result)
-
-
-def _headlines(outcomes: ModelOutcomes) -> Iterator[Headline]:
-    for section, result in _done(outcomes):
-        if sentence := section.headline(result):
-            yield Headline(section=section.title, sentence=sentence)
 
 
 def make_timings(outcomes: tuple[ModelOutcomes, ...], total_seconds: float) -> Timings:
@@ -202,7 +190,3 @@ def make_timings(outcomes: tuple[ModelOutcomes, ...], total_seconds: float) -> T
             for model in outcomes
         },
     )
-
-
-def _ignore_progress(model: str, section: str, event: SectionEvent, seconds: float) -> None:
-    pass

@@ -27,6 +27,7 @@ def show_progress(
     models: Sequence[str], sections: Sequence[str], *, quiet: bool
 ) -> Iterator[ProgressCallback]:
     """A callback for `analyze_all` that prints progress; with `quiet` it prints nothing."""
+    # Not stdout: `build --json` prints report.json there.
     console = _Stderr(stderr=True, highlight=False)
     if quiet:
         yield lambda *_: None
@@ -45,7 +46,7 @@ def _print_line(
 ) -> None:
     if event is not SectionEvent.STARTED:
         line = Text(f"{seconds:6.1f} s  {model}: {section} {event.value}")
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=True)  # one line per event in a log file
 
 
 class _Stderr(Console):
@@ -71,7 +72,6 @@ class _ProgressTable:
         self._cells[model, section] = (event, cell_seconds)
 
     def __rich__(self) -> Table:
-        """The current table."""
         now = time.monotonic() - self._start
         table = Table(caption=f"{format_seconds(now)} elapsed", caption_justify="left", box=None)
         table.add_column("model")
@@ -86,5 +86,6 @@ class _ProgressTable:
             return Text("·", style="dim")
         event, seconds = self._cells[model, section]
         mark, style = _MARKS[event]
+        # The clock of `analyze_all` and that of this table differ by its start.
         elapsed = max(now - seconds, 0) if event is SectionEvent.STARTED else seconds
         return Text(f"{mark} {elapsed:.0f} s", style=style)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributions import Distribution
 
-_MOST_LEVELS = 100  # no deliberate structure is deeper
+_MOST_LEVELS = 100  # guards against structures that create new children forever
 
 
 def named_tensors(value: object, key: str = "") -> dict[str, Tensor]:
@@ -32,14 +32,14 @@ def named_tensors(value: object, key: str = "") -> dict[str, Tensor]:
 
 
 def modules_of(model: nn.Module) -> Iterator[nn.Module]:
-    """`model.modules()`, even if the model overrides that attribute."""
+    """`model.modules()`, even if a subclass redefines `modules`."""
     from torch import nn
 
     return nn.Module.modules(model)
 
 
 def buffers_of(model: nn.Module) -> Iterator[Tensor]:
-    """`model.buffers()`, even if the model overrides that attribute."""
+    """`model.buffers()`, even if a subclass redefines `buffers`."""
     from torch import nn
 
     return nn.Module.buffers(model)
@@ -51,7 +51,7 @@ def _walk(value: object, key: str, above: tuple[int, ...]) -> Iterator[tuple[str
     if isinstance(value, torch.Tensor) and not value.is_nested:
         yield key, value
         return
-    if id(value) in above or len(above) > _MOST_LEVELS:
+    if id(value) in above or len(above) > _MOST_LEVELS:  # a cycle, or too deep
         return
     for name, child in _children(value):
         yield from _walk(child, f"{key}.{name}" if key else name, (*above, id(value)))
@@ -81,7 +81,7 @@ def _parts(value: Any) -> Iterator[tuple[str, object]]:
         yield from _nested(value)
     elif isinstance(value, Distribution):
         yield from _parameters(value)
-    elif isinstance(value, Transform):  # callable, but not a function
+    elif isinstance(value, Transform):  # callable, so the last branch would skip it
         yield from ((name, child) for name, child in vars(value).items() if name[:1] != "_")
     elif not isinstance(value, _opaque()) and not callable(value):
         attributes = getattr(value, "__dict__", {})
@@ -89,12 +89,10 @@ def _parts(value: Any) -> Iterator[tuple[str, object]]:
 
 
 def _opaque() -> tuple[type, ...]:
-    """Types that are not traversed: modules, classes and symbolic sizes.
-
-    A symbolic size refers to its tracer, and through it to every tensor traced so far.
-    """
+    """Types that are not traversed: modules, classes and symbolic sizes."""
     import torch
 
+    # A symbolic size references its tracer, and through it every tensor traced so far.
     symbolic = (torch.SymInt, torch.SymFloat, torch.SymBool)
     return (torch.nn.Module, type, ModuleType, *symbolic)
 
@@ -114,7 +112,7 @@ def _parameters(value: Distribution) -> Iterator[tuple[str, object]]:
 
     Distributions without parameters have those of their base and of their transforms.
     """
-    given = vars(value)
+    given = vars(value)  # not getattr: `probs` and `logits` are lazy properties of each other
     names = [name for name in value.arg_constraints if name in given]
     if "logits" in names and "probs" in names:
         names.remove("logits" if given.get("_param") is given["probs"] else "probs")

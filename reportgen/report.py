@@ -73,7 +73,7 @@ class Headline:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelReport:
-    """Everything said of one model."""
+    """All results for one model."""
 
     name: str
     source: str
@@ -91,7 +91,7 @@ class ModelReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timings:
-    """Measured by a clock: seconds of examining all models, and of each section of each model.
+    """Measured times: of the analysis of all models, and of each section of each model.
 
     `built` is when, in UTC: `2026-11-27T03:15:00+00:00`.
     """
@@ -119,7 +119,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Chapters that failed for one reason: a model that cannot be loaded fails them all."""
+    """Sections that failed for one reason: a model that cannot be loaded fails them all."""
 
     sections: tuple[SectionOutcome, ...]
     failed: Failed
@@ -149,7 +149,7 @@ def failures(model: ModelReport) -> tuple[Failure, ...]:
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of `verdicts`; `PASS` for none."""
-    order = list(Verdict)
+    order = list(Verdict)  # from best to worst
     return max(verdicts, key=order.index, default=Verdict.PASS)
 
 
@@ -157,6 +157,7 @@ def judge(
     sections: Iterable[SectionOutcome], findings: Iterable[Finding], budgets: Iterable[BudgetCheck]
 ) -> Verdict:
     """Fail for a failed section, an error or a broken budget; warn for a warning; else pass."""
+    # What the manifest ignores has no influence, and neither has a budget whose metric is unknown.
     severities = {finding.severity for finding in findings if finding.ignored is None}
     broken = any(budget.passed is False for budget in budgets)
     failed = any(isinstance(section.outcome, Failed) for section in sections)
@@ -165,14 +166,12 @@ def judge(
     return Verdict.WARN if Severity.WARNING in severities else Verdict.PASS
 
 
-# As data ------------------------------------------------------------------------------------
-
 FORMAT = 1
 """Version of report.json. 1: the first."""
 
 
 def report_to_data(report: Report) -> dict[str, Any]:
-    """The report as JSON-ready data in the form of the contract; numbers are finite or null."""
+    """The report as JSON-ready data; numbers are finite or null."""
     return {
         "format": FORMAT,
         "title": report.title,
@@ -184,10 +183,10 @@ def report_to_data(report: Report) -> dict[str, Any]:
 
 
 def report_to_json(report: Report) -> str:
-    """`report_to_data` as text: UTF-8 friendly, indented, ending in a newline.
+    """`report_to_data` as text, indented, ending in a newline.
 
     Raises:
-        ValueError: a result holds NaN or an infinity, which is a bug of its section.
+        ValueError: a result contains NaN or an infinity, which is a bug of its section.
     """
     return json.dumps(report_to_data(report), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
@@ -234,12 +233,13 @@ def _model_from_data(data: dict[str, Any], known: dict[str, AnySection]) -> Mode
 
 def _model_to_data(model: ModelReport) -> dict[str, Any]:
     data: dict[str, Any] = to_jsonable_python(model)
+    # An object by name: readers look a section up, and its title is not data.
     sections = data.pop("sections")
     return data | {"sections": {section["name"]: section["outcome"] for section in sections}}
 
 
 def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
-    """JSON Schema (2020-12) of report.json, made of the very types the values have."""
+    """JSON Schema (2020-12) of report.json, generated from the types of the values."""
     outcomes: dict[str, Any] = {
         section.name: (Done[section.result] | Skipped | Failed, ...)  # type: ignore[name-defined]
         for section in sections
@@ -252,6 +252,7 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
     strict = ConfigDict(extra="forbid")
     by_name: Any = create_model("Sections", __config__=strict, **outcomes)
     model: Any = create_model("Model", __config__=strict, **fields, sections=(by_name, ...))
+    # Without timings there is an empty object, see `report_to_data`.
     nothing: Any = create_model("NoTimings", __config__=strict)
     document = create_model(
         "Report",
@@ -264,5 +265,5 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
         models=(tuple[model, ...], ...),
     )
     schema: dict[str, Any] = document.model_json_schema(mode="serialization")
-    del schema["$defs"]["Sections"]["required"]  # a build may be asked for some of them
+    del schema["$defs"]["Sections"]["required"]  # `build --section` writes some of them
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -16,6 +16,7 @@ _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKMGTP]?)(i?)[bB]\s*")
 def format_bytes(size_bytes: int) -> str:
     """`size_bytes` with a binary prefix and three significant digits: `527.8 MiB`."""
     value, unit = float(size_bytes), 0
+    # 1023.95 is displayed as 1,024.0; it becomes 1.0 of the next unit instead
     while abs(value) >= 1023.95 and unit < len(_BINARY) - 1:
         value, unit = value / 1024, unit + 1
     return f"{size_bytes} B" if unit == 0 else f"{value:,.1f} {_BINARY[unit]}"
@@ -26,6 +27,7 @@ def format_count(count: float) -> str:
     if abs(count) < 10_000:
         return f"{count:,.0f}"
     value, unit = float(count), 0
+    # 999.95 is displayed as 1,000.0
     while abs(value) >= 999.95 and unit < len(_DECIMAL) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:,.1f}{_DECIMAL[unit]}"
@@ -41,7 +43,7 @@ def format_share(part: float, whole: float) -> str:
     if whole == 0:
         return "–"
     percent = 100 * part / whole
-    if percent >= 99.95 and part < whole:
+    if percent >= 99.95 and part < whole:  # would be displayed as 100.0 %
         return ">99.9 %"
     if percent < 0.05 and part > 0:
         return "<0.1 %"
@@ -51,6 +53,7 @@ def format_share(part: float, whole: float) -> str:
 def format_seconds(seconds: float) -> str:
     """A duration: `0.3 µs`, `850 µs`, `12.3 ms`, `4.2 s`, `3 min 05 s`."""
     if 0 < seconds < 0.00001:
+        # 5e-8 is the least that is displayed as 0.1 µs
         return f"{seconds * 1e6:.1f} µs" if seconds >= 5e-8 else "<0.1 µs"
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} µs"
@@ -58,7 +61,7 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)  # rounded first: never `2 min 60 s`
     return f"{minutes} min {rest:02d} s"
 
 

@@ -1,6 +1,6 @@
 """`reportgen watch`: the sections made from logs, kept up to date while a training runs.
 
-The rest of the report stays as the last build left it. Where there is no report yet, or one of
+The rest of the report stays as the last build wrote it. If there is no report yet, or one of
 other models, a report with these sections alone is written.
 """
 
@@ -33,7 +33,7 @@ from reportgen.training_logs.log_set import LogSet
 from reportgen.workers import ModelOutcomes
 
 POLL_SECONDS = 0.5
-_FORMATS = frozenset({"html", "json", "md"})
+_FORMATS = frozenset({"html", "json", "md"})  # the layout of a PDF takes too long
 _INTERRUPTED = 130
 _LONGEST_SILENCE = 3600.0  # seconds without a point before a run counts as stalled
 _SILENCE_IN_GAPS = 20  # or so many times the usual distance of two points, if that is longer
@@ -42,11 +42,15 @@ _NAMES = frozenset(section.name for section in _SECTIONS)
 _CODES = frozenset(rule.code for section in _SECTIONS for rule in section.rules)
 
 Outcome = Done[Any] | Skipped | Failed
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 def watch(
-    manifest: Manifest, *, output: Path | None = None, models: tuple[str, ...] = (), say: Say
+    manifest: Manifest,
+    *,
+    output: Path | None = None,
+    models: tuple[str, ...] = (),
+    print_line: PrintLine,
 ) -> None:
     """Keep the sections made from logs up to date until Ctrl-C.
 
@@ -54,7 +58,7 @@ def watch(
         manifest: at least one of its models names logs.
         output: folder of the report; `reports/<manifest name>` below the current one otherwise.
         models: names of the models to watch; all of them otherwise.
-        say: called with a line for every update and every new finding.
+        print_line: called with a line for every update and every new finding.
 
     Raises:
         ReportgenError: no model names logs, or the report cannot be written.
@@ -68,7 +72,9 @@ def watch(
         )
     output = output or Path("reports") / manifest.path.stem
     with temporary_folder(output) as work:
-        watched = _Watched(manifest=manifest, specs=specs, output=output, work=work, say=say)
+        watched = _Watched(
+            manifest=manifest, specs=specs, output=output, work=work, print_line=print_line
+        )
         watched.start()
         try:
             while True:
@@ -92,7 +98,7 @@ class _Watched:
     specs: list[ModelSpec]
     output: Path
     work: Path
-    say: Say
+    print_line: PrintLine
     stamp: int = 0
     _contexts: dict[str, Context] = field(default_factory=dict)
     _models: dict[str, ModelReport] = field(default_factory=dict)
@@ -115,7 +121,7 @@ class _Watched:
             self._analyze(spec)
         self._write(live=True)
         runs = sum(len(context.logs().runs()) for context in self._contexts.values())
-        self.say(f"watching {runs} run{'s' * (runs != 1)}; "
+        self.print_line(f"watching {runs} run{'s' * (runs != 1)}; "
                  f"open {self.output / 'index.html'}; press Ctrl-C to stop")  # fmt: skip
 
     def poll(self) -> None:
@@ -131,9 +137,9 @@ class _Watched:
     def finish(self) -> None:
         """Write the pages a last time, without the part that reloads them."""
         self._write(live=False)
-        self.say(f"stopped; wrote {self.output}")
+        self.print_line(f"stopped; wrote {self.output}")
         if (self.output / "report.pdf").exists():
-            self.say("report.pdf is from the last build; `reportgen build` updates it")
+            self.print_line("report.pdf is from the last build; `reportgen build` updates it")
 
     def _last_report(self) -> Report | None:
         """The report in `output`, if it is one of this manifest's models."""
@@ -145,7 +151,7 @@ class _Watched:
         return report if {model.name for model in report.models} <= names else None
 
     def _link_files(self, model: ModelReport) -> None:
-        """Link the files of the other chapters into the work folder, for the new report."""
+        """Link the files of the other sections into the work folder, for the new report."""
         for file in published_files(model):
             source = self.output / "models" / model.name / file
             target = self.work / "models" / model.name / file
@@ -162,7 +168,7 @@ class _Watched:
         self._report_findings(self._models[spec.name])
 
     def _section(self, section: AnySection, context: Context) -> SectionOutcome:
-        """The section, with its files written anew."""
+        # Files of plots that no longer exist must not be published.
         shutil.rmtree(context.folder / section.name, ignore_errors=True)
         context.folder.mkdir(parents=True, exist_ok=True)
         outcome = _outcome(section, context)
@@ -170,21 +176,20 @@ class _Watched:
 
     def _report_findings(self, model: ModelReport) -> None:
         for headline in model.headlines:
-            self.say(f"{time.strftime('%H:%M:%S')} {model.name}: {headline.sentence}")
+            self.print_line(f"{time.strftime('%H:%M:%S')} {model.name}: {headline.sentence}")
         for finding in model.findings:
             key = (model.name, finding.code, finding.where)
             if finding.code in _CODES and finding.ignored is None and key not in self._known:
                 self._known.add(key)
                 if finding.severity is not Severity.NOTE:
-                    self.say(f"  {finding.severity.value} {finding.code} {finding.where}: "
+                    self.print_line(f"  {finding.severity.value} {finding.code} {finding.where}: "
                              f"{finding.message}")  # fmt: skip
 
     def _report_stalls(self, spec: ModelSpec) -> None:
-        """Report once for each run that no point was logged for much longer than usual."""
         for run, silence in _silences(self._contexts[spec.name].logs(), time.time()):
             if (spec.name, run) not in self._stalled:
                 self._stalled.add((spec.name, run))
-                self.say(
+                self.print_line(
                     f"  warning {spec.name}, {run}: no new point for {_format_silence(silence)}"
                 )
 
@@ -194,7 +199,7 @@ class _Watched:
         report = Report(
             title=self.manifest.title,
             environment=self._environment,
-            timings=None,
+            timings=None,  # those of the last build are not about this report
             models=tuple(self._models[name] for name in ordered),
         )
         write_report(
@@ -222,7 +227,8 @@ def _silences(logs: LogSet, now: float) -> Iterator[tuple[str, float]]:
         times = max((s.times for s in found.run.scalars.values()), key=len, default=None)
         if times is None or len(times) < 3 or math.isnan(times[-1]):
             continue
-        recent = times[-200:]
+        recent = times[-200:]  # a run may log faster or slower than it did at its start
+        # The median, as pauses for a validation or a checkpoint are no usual gaps.
         gaps = [b - a for a, b in pairwise(recent)]
         silence = now - max(recent)
         if silence > max(_LONGEST_SILENCE, _SILENCE_IN_GAPS * median(gaps)):

@@ -149,5 +149,5 @@ def test_without_logs_there_is_nothing_to_watch(tmp_path: Path) -> None:
         "version: 1\ntitle: t\nmodels: [{name: a, source: 'torchvision:vgg11'}]\n"
     )
     with pytest.raises(ManifestError, match="no model has logs"):
-        watch(load_manifest(tmp_path / "m.yaml"), say=lambda _: None)
+        watch(load_manifest(tmp_path / "m.yaml"), print_line=lambda _: None)
     assert os.listdir(tmp_path) == ["m.yaml"]

@@ -17,8 +17,8 @@ ScaleChoice = Literal["auto", "linear", "log"]
 # Beyond these the ratio of two floats overflows.
 _LARGEST, _SMALLEST = 1e150, 1e-150
 _FENCE = 3.0  # an outlier lies further than this many spans of the bulk beyond it
-_PADDING = 0.05
-_LOG_RATIO = 100.0
+_PADDING = 0.05  # of the span, at each end
+_LOG_RATIO = 100.0  # two decades
 _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -74,6 +74,7 @@ class YRange:
 
 def as_floats(values: Iterable[Any]) -> Floats:
     """`values` as float64: None, NaN and infinities are NaN, magnitudes stay within 1e±150."""
+    # np.array copies, so that the assignments below leave an array of the caller as it is.
     array = np.array(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64)
     array[~np.isfinite(array)] = np.nan
     array[np.abs(array) < _SMALLEST] = 0.0
@@ -97,7 +98,7 @@ def robust_range(
         series: may contain NaN, which is left out.
         keep: values that are inside in any case, such as the best and the last of each series.
         include: values that are inside unless that would halve the height of the curves.
-        scale: the caller's choice of the axis; "log" holds only where all of the bulk is positive.
+        scale: the caller's choice of the axis; "log" applies only if all of the bulk is positive.
     """
     finite = [(xs[ok], ys[ok]) for xs, ys in series if (ok := np.isfinite(ys)).any()]
     kept = [float(value) for value in as_floats(keep) if not math.isnan(value)]
@@ -136,7 +137,8 @@ def _inside(values: Floats, bulk: tuple[float, float], *, log: bool) -> tuple[fl
     """The ends of the values that are no outliers."""
     low, high = (math.log10(end) for end in bulk) if log else bulk
     shown = np.log10(values[values > 0]) if log else values
-    # A constant bulk has no span to measure outliers by; half its value serves.
+    # A constant bulk has no span to measure outliers by: half its value serves, or 0.3 decades, a
+    # factor of two. If the bulk is zero everywhere, nothing is an outlier.
     span = high - low or (0.3 if log else 0.5 * abs(low)) or math.inf
     near = shown[(shown >= low - _FENCE * span) & (shown <= high + _FENCE * span)]
     low, high = min(low, float(near.min())), max(high, float(near.max()))
@@ -146,13 +148,13 @@ def _inside(values: Floats, bulk: tuple[float, float], *, log: bool) -> tuple[fl
 def _widened(
     low: float, high: float, include: Sequence[float], *, log: bool
 ) -> tuple[float, float]:
-    wanted = [value for value in include if math.isfinite(value) and (value > 0 or not log)]
+    candidates = [value for value in include if math.isfinite(value) and (value > 0 or not log)]
     if log:
         reach = high / low
-        near = [value for value in wanted if low / reach <= value <= high * reach]
+        near = [value for value in candidates if low / reach <= value <= high * reach]
     else:
         reach = high - low or abs(high)
-        near = [value for value in wanted if low - reach <= value <= high + reach]
+        near = [value for value in candidates if low - reach <= value <= high + reach]
     return min([low, *near]), max([high, *near])
 
 
@@ -164,7 +166,8 @@ def _padded(low: float, high: float, *, log: bool, cut: bool) -> YRange:
         return YRange(low=low / factor, high=high * factor, log=True)
     pad = (_PADDING if not cut else 2 * _PADDING) * (high - low)
     floor, ceiling = low - pad, high + pad
-    # A metric that is never negative shows no negative axis, one near zero shows zero.
+    # A metric that is never negative shows no negative axis, one near zero shows zero. A curve that
+    # reaches zero stays above the axis line, which would hide it.
     if low >= 0 and low <= 0.2 * (high - low):
         floor = 0.0 if low > 0 else -0.02 * (high - low)
     return YRange(low=floor, high=ceiling)
@@ -206,18 +209,19 @@ def decimate(ys: Floats, most: int, keep: Sequence[int] = ()) -> NDArray[np.int6
         return np.arange(len(ys), dtype=np.int64)
     if most < max(2, len(fixed)):
         raise ValueError(f"{most} points have no room for {len(fixed)} that must be kept")
-    stretches = (most - len(fixed)) // 2
-    if not stretches:
+    intervals = (most - len(fixed)) // 2
+    if not intervals:
         return fixed
-    length = -(-len(ys) // stretches)
-    padded = np.full(length * stretches, np.nan)
+    length = -(-len(ys) // intervals)
+    padded = np.full(length * intervals, np.nan)
     padded[: len(ys)] = ys
     padded[~np.isfinite(padded)] = np.nan
-    rows = padded.reshape(stretches, length)
-    starts = np.arange(stretches) * length
+    rows = padded.reshape(intervals, length)
+    starts = np.arange(intervals) * length
     lowest = np.where(np.isnan(rows), np.inf, rows).argmin(axis=1)
     highest = np.where(np.isnan(rows), -np.inf, rows).argmax(axis=1)
     chosen = np.concatenate([fixed, starts + lowest, starts + highest])
+    # The last intervals may hold nothing but padding, whose indices lie beyond the last point.
     return np.unique(chosen[chosen < len(ys)]).astype(np.int64)
 
 
@@ -229,6 +233,7 @@ def nice_ticks(low: float, high: float, most: int) -> list[float]:
     power = math.floor(math.log10(span / most))
     step = next((f for f in (1, 2, 5) if f * 10.0**power * most >= span), 10)
     size = step * 10.0**power
+    # Without 1e-9 the rounding error of a quotient may drop a tick at an end.
     first, last = math.ceil(low / size - 1e-9), math.floor(high / size + 1e-9)
     # Read from text, as products of a power of ten are not the nearest float: 3 * 0.1.
     return [float(f"{index * step}e{power}") for index in range(first, last + 1)]
@@ -237,7 +242,7 @@ def nice_ticks(low: float, high: float, most: int) -> list[float]:
 def log_ticks(low: float, high: float, most: int) -> list[float]:
     """Powers of ten from `low` to `high`, with 2 and 5 between where few; empty if under two."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for factors in ((1,), (1, 3), (1, 2, 5)):
+    for factors in ((1,), (1, 3), (1, 2, 5)):  # on a log axis 3 is about halfway from 1 to 10
         ticks = [float(f"{f}e{p}") for p in range(first, last + 1) for f in factors]
         ticks = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
         if len(ticks) >= 3:
@@ -251,8 +256,9 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
     step = min((b - a for a, b in pairwise(ticks)), default=largest)
     if largest == 0:
         return ["0"] * len(ticks)
-    if not 1e-3 <= largest < 1e15:
-        return [_scientific(tick, _digits(step, largest)) for tick in ticks]
+    if not 1e-3 <= largest < 1e15:  # a float64 has 15 exact decimal digits
+        places = math.floor(math.log10(largest)) - math.floor(math.log10(step) + 1e-9)
+        return [_scientific(tick, max(0, places)) for tick in ticks]
     # A prefix hides no difference: 1,000,001 and 1,000,002 stay whole.
     for size, prefix in _SI if largest >= 1e4 else ():
         if largest >= size and step >= size / 1000:
@@ -293,10 +299,6 @@ def format_position(x: float) -> str:
     return format_value(x) if abs(x) < 1e4 or abs(x) >= 1e15 else _minus(f"{x:,.1f}")
 
 
-def _digits(step: float, largest: float) -> int:
-    return max(0, math.floor(math.log10(largest)) - math.floor(math.log10(step) + 1e-9))
-
-
 def _scientific(value: float, places: int) -> str:
     if value == 0:
         return "0"
@@ -313,4 +315,5 @@ def _with_prefix(value: float, size: float, prefix: str) -> str:
 
 
 def _minus(text: str) -> str:
+    # In Inter, U+2212 is 0.66 em wide, about as wide as a digit; the hyphen has 0.46.
     return text.replace("-", "−", 1) if text.startswith("-") else text

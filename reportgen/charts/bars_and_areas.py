@@ -13,7 +13,7 @@ _SIZE = 11
 _ROW, _THICK = 20, 12
 _GAP = 8
 Mark = Callable[[float, float, int], str]
-_LEFT, _TOP, _BOTTOM = 74.0, 26.0, 40.0
+_LEFT, _TOP, _BOTTOM = 74.0, 26.0, 40.0  # pixels around the areas; the top has the peak's label
 _GRID_LINES = 5
 
 
@@ -52,7 +52,7 @@ def bar_list(
     labels = _label_room([each.label for each in bars], 0.42 * width, mono=mono)
     left = labels + _GAP
     room = width - left - figures - _GAP
-    longest = max((each.value for each in bars), default=0) or 1
+    longest = max((each.value for each in bars), default=0) or 1  # all bars may be zero
     body = []
     for row, each in enumerate(bars):
         top = row * _ROW + (_ROW - _THICK) / 2
@@ -110,6 +110,7 @@ def legend(
 
 def _names(stacks: Sequence[Stack]) -> tuple[str, ...]:
     """The names of all parts, in the order of the stack that has most of them."""
+    # That stack most likely has the parts of all others, in an order that makes sense.
     richest_first = sorted(stacks, key=lambda stack: -len(stack.parts))
     return tuple(dict.fromkeys(part.name for stack in richest_first for part in stack.parts))
 
@@ -133,7 +134,7 @@ def _label_room(labels: Sequence[str], most: float, *, mono: bool) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """A stretch of the x axis with a name; `start` and `end` are shares of it."""
+    """A named part of the x axis; `start` and `end` are shares of it."""
 
     name: str
     start: float

@@ -82,6 +82,7 @@ def plot_data(
     is its first one and then differences, marked by `steps`.
     """
     every_x = [as_floats(line.xs) for line in lines]
+    # Differences between steps have fewer digits than the steps.
     whole = all(bool((xs == np.rint(xs)).all()) for xs in every_x)
     written = [numbers(np.diff(xs, prepend=0.0) if whole else xs, 12) for xs in every_x]
     distinct = list(dict.fromkeys(written))
@@ -110,7 +111,7 @@ def _line_data(line: CurveLine, x: int, digits: int) -> dict[str, Any]:
     straight line is good to a thousandth of their range.
     """
     xs, times = as_floats(line.xs), as_floats(line.times)
-    known = times[np.isfinite(times)]
+    known = times[np.isfinite(times)]  # seconds since the first are shorter than since 1970
     start = float(known[0]) if len(known) else 0.0
     listed = len(line.non_finite)
     optional: dict[str, Any] = {
@@ -145,5 +146,7 @@ def _knots(xs: Floats, values: Floats) -> list[str]:
     if not known.any():
         return []
     x, y = xs[known], values[known]
+    # `simplified` makes four passes, each of which may err by the tolerance.
+    # Without 1e-9 no point of a constant would be left out.
     x, y = simplified(x, y, float(np.ptp(y)) / 4000 + 1e-9)
     return [numbers(x, 12), numbers(np.round(y, 2), 8)]

@@ -37,7 +37,7 @@ from reportgen.charts.frame import (
     gutter,
 )
 from reportgen.charts.paths import area_path, clipped, dots_path, line_path, simplified
-from reportgen.charts.svg import PALETTE, color, fitted, plot, printable, tenth
+from reportgen.charts.svg import BAD, MUTED, PALETTE, color, fitted, plot, printable, tenth
 
 __all__ = [
     "CurveLine",
@@ -50,7 +50,7 @@ __all__ = [
 
 _FEW_POINTS = 30
 _DASH = "5 3"
-_BAD, _FADED, _WASH = "#b3261e", "#b8c0cb", "#fbe9e7"
+_FADED, _TINT = "#b8c0cb", "#fbe9e7"
 _MOST_IN_LEGEND, _MOST_NAMED_MARKS = 12, 12
 
 
@@ -60,7 +60,7 @@ class CurvePlot:
 
     Attributes:
         svg: for a page, with its data; `standalone` makes a file of it, `bare` is for paper.
-        outside: how many points lie outside of the vertical range; the plot says so as well.
+        outside: how many points lie outside of the vertical range, as a note says below the plot.
         y: that range.
     """
 
@@ -130,6 +130,7 @@ def curve_plot(
     x, y = _axes(curves, limits, width, height)
     shown = [curve for curve in curves if not curve.line.faded]
     labels = Labels(x, y, crowd_of([(x.at(curve.xs), y.at(curve.ys)) for curve in shown], x))
+    # The labels of best values come first: a label without a free place is left out.
     rings = _extremes(shown, x, y, labels, 8 if wide else 4)
     body = [
         _invalid(valid, x, y),
@@ -168,23 +169,25 @@ def _range(
     curves: Sequence[_DrawnCurve], references: Sequence[HorizontalMark], scale: ScaleChoice
 ) -> YRange:
     keep = [point[1] for curve in curves for point in (curve.line.best, curve.line.last) if point]
-    # A band whose ends lie far out must not squeeze its mean, so it is wanted and not required.
-    wanted = [reference.value for reference in references]
+    # A band whose ends lie far out must not squeeze its mean, so it is included and not kept.
+    include = [reference.value for reference in references]
     for curve in curves:
         for edge in (curve.low, curve.high):
-            wanted.extend(edge[np.isfinite(edge)].tolist())
+            include.extend(edge[np.isfinite(edge)].tolist())
     series = [(curve.xs, curve.ys) for curve in curves]
-    return robust_range(series, keep=keep, include=wanted, scale=scale)
+    return robust_range(series, keep=keep, include=include, scale=scale)
 
 
 def _axes(
     curves: Sequence[_DrawnCurve], limits: YRange, width: float, height: float
 ) -> tuple[Axis, Axis]:
     y = Axis(low=limits.low, high=limits.high, log=limits.log, start=height - BOTTOM, end=TOP)
+    # A run that has diverged may end in points that are marked only.
     marked = as_floats([x for curve in curves for x, _ in curve.line.non_finite])
     every = np.concatenate([marked, *(curve.xs for curve in curves)])
     every = every[np.isfinite(every)]
     low, high = (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
+    # The dot and the ring at the ends of a curve are not cut off.
     pad = 0.015 * (high - low) or 0.5 * (abs(low) or 1.0)
     left = gutter(y, 7 if width > 400 else 5)
     return Axis(low=low - pad, high=high + pad, start=left, end=width - RIGHT), y
@@ -200,7 +203,7 @@ def _invalid(valid: tuple[float | None, float | None], x: Axis, y: Axis) -> str:
         top, tall = tenth(min(at, edge)), tenth(abs(edge - at))
         body += (
             f'<rect x="{tenth(x.start)}" y="{top}" width="{tenth(x.end - x.start)}" '
-            f'height="{tall}" class="invalid" fill="{_WASH}"/>'
+            f'height="{tall}" class="invalid" fill="{_TINT}"/>'
         )
     return body
 
@@ -243,16 +246,17 @@ def _path(data: str, width: str, more: str = "") -> str:
 def _edge_marks(curve: _DrawnCurve, x: Axis, y: Axis) -> str:
     """Triangles where points lie outside; crosses and triangles for NaN and infinities."""
     across = x.at(curve.xs)
-    lost = {kind: x.at(as_floats([at for at, each in curve.line.non_finite if each == kind]))
-            for kind in ("nan", "inf", "-inf")}  # fmt: skip
+    non_finite = {kind: x.at(as_floats([at for at, each in curve.line.non_finite if each == kind]))
+                  for kind in ("nan", "inf", "-inf")}  # fmt: skip
     outside = _triangles(across[curve.ys > y.high], y.end, 5)
     outside += _triangles(across[curve.ys < y.low], y.start, -5)
-    infinite = _triangles(lost["inf"], y.end, 7) + _triangles(lost["-inf"], y.start, -7)
-    crosses = "".join(_cross(first, last, y.start) for first, last in _merged(lost["nan"], 8))
+    infinite = _triangles(non_finite["inf"], y.end, 7)
+    infinite += _triangles(non_finite["-inf"], y.start, -7)
+    crosses = "".join(_cross(first, last, y.start) for first, last in _merged(non_finite["nan"], 8))
     body = f'<path d="{outside}" {curve.fill}/>' if outside else ""
-    body += f'<path d="{infinite}" class="bad" fill="{_BAD}"/>' if infinite else ""
+    body += f'<path d="{infinite}" class="bad" fill="{BAD}"/>' if infinite else ""
     if crosses:
-        shape = f'stroke="{_BAD}" stroke-width="1.6" fill="none"'
+        shape = f'stroke="{BAD}" stroke-width="1.6" fill="none"'
         body += f'<path d="{crosses}" class="alarm" {shape}/>'
     return body
 
@@ -301,7 +305,7 @@ def _across(references: Sequence[HorizontalMark], x: Axis, y: Axis, labels: Labe
 
 
 def _dashed(lines: Sequence[str], dash: str) -> str:
-    shape = f'stroke="#5b6472" stroke-dasharray="{dash}" fill="none"'
+    shape = f'stroke="{MUTED}" stroke-dasharray="{dash}" fill="none"'
     return f'<path d="{"".join(lines)}" class="rule" {shape}/>' if lines else ""
 
 
@@ -317,7 +321,9 @@ def _extremes(curves: Sequence[_DrawnCurve], x: Axis, y: Axis, labels: Labels, m
             f'<circle cx="{tenth(across)}" cy="{tenth(down)}" r="3.6" {curve.stroke} '
             f'fill="none" stroke-width="1.6"/>'
         )
+        # Before any label is placed, so that none covers a ring.
         labels.taken.append(LabelBox(across - 5, down - 5, across + 5, down + 5))
+    # Validation first, as a model is chosen by its best validation value.
     ringed.sort(key=lambda pair: pair[0].line.role != "validation")
     for curve, at in ringed[:most]:
         labels.beside(at, format_value(curve.line.best[1]) if curve.line.best else "")
@@ -334,6 +340,7 @@ def _inside_point(
 
 def _legend(curves: Sequence[_DrawnCurve], x: Axis, top: float, width: float) -> tuple[str, float]:
     """Names with their colors, and which line is train and which validation; and its height."""
+    # Curves of one run share name and color, so they share an entry.
     entries = list(dict.fromkeys((c.line.name, c.stroke) for c in curves if c.line.name))
     entries += _role_entries(curves)
     if not entries:
@@ -359,7 +366,7 @@ def _role_entries(curves: Sequence[_DrawnCurve]) -> list[tuple[str, str]]:
     if len(roles) < 2:
         return []
     strokes = {curve.stroke for curve in curves}
-    stroke = strokes.pop() if len(strokes) == 1 else 'class="edge" stroke="#5b6472"'
+    stroke = strokes.pop() if len(strokes) == 1 else f'class="edge" stroke="{MUTED}"'
     return [("train", stroke), ("validation", stroke + roles["validation"].dash)]
 
 
@@ -373,8 +380,9 @@ def _notes(
     notes = ["log scale"] if limits.log else []
     if limits.outside:
         noun = "point" if limits.outside == 1 else "points"
-        ends = [f"{name} {format_value(value)} at {x_title} {format_position(at)}"
-                for name, (at, value) in _far_points(limits)]  # fmt: skip
+        ends = [f"{name} {format_value(point[1])} at {x_title} {format_position(point[0])}"
+                for name, point in (("max", limits.highest), ("min", limits.lowest))
+                if point is not None]  # fmt: skip
         notes += [", ".join([f"{limits.outside:,} {noun} outside", *ends[:1]]), *ends[1:]]
     notes.extend(_non_finite_note(curves, x_title))
     for reference in references:
@@ -383,12 +391,6 @@ def _notes(
             label = fitted(printable(reference.label), 120, 10)
             notes.append(f"{label} ({format_value(reference.value)}) is {side}")
     return notes
-
-
-def _far_points(limits: YRange) -> Iterable[tuple[str, tuple[float, float]]]:
-    for name, point in (("max", limits.highest), ("min", limits.lowest)):
-        if point is not None:
-            yield name, point
 
 
 def _non_finite_note(curves: Sequence[_DrawnCurve], x_title: str) -> Iterable[str]:

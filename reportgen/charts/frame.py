@@ -9,16 +9,26 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reportgen.charts.axes import Axis, Floats
-from reportgen.charts.svg import fitted, printable, tenth, text_group, width_of, words
+from reportgen.charts.svg import (
+    LINE,
+    MUTED,
+    fitted,
+    printable,
+    tenth,
+    text_group,
+    width_of,
+    words,
+)
 
 RIGHT, TOP, BOTTOM = 12.0, 10.0, 30.0
 """Pixels around the area of a plot; its left side depends on the labels, see `gutter`."""
 
+# 40 pixels hold most tick labels, so that the plots of a page begin at the same x.
 _TICK_SIZE, _LEAST_GUTTER = 10, 40.0
 _NOTE_HEIGHT = 15
 Ticks = Sequence[tuple[float, str]]
 _SIZE, _HEIGHT = 10, 12.0
-_WIDEST = 120.0
+_WIDEST = 120.0  # of a label, in pixels
 
 
 def gutter(y: Axis, ticks: int, *, title: str = "") -> float:
@@ -44,8 +54,8 @@ def draw_frame(
     beside = "".join(words(x.start - 6, at + 3.5, label) for at, label in up)
     titles = words((x.start + x.end) / 2, y.start + 27, x_title) if x_title else ""
     return (
-        (f'<path d="{lines}" class="rule" stroke="#d5dae1"/>' if lines else "")
-        + f'<path d="{edge}" class="edge" stroke="#5b6472" fill="none"/>'
+        (f'<path d="{lines}" class="rule" stroke="{LINE}"/>' if lines else "")
+        + f'<path d="{edge}" class="edge" stroke="{MUTED}" fill="none"/>'
         + text_group(under + titles, anchor="middle")
         + text_group(beside, anchor="end")
         + _turned(y_title, y)
@@ -71,7 +81,7 @@ def draw_notes(notes: Sequence[str], left: float, top: float, right: float) -> t
 
 
 def _cut(note: str, room: float) -> str:
-    """`note` cut at its end to fit `room`."""
+    # `fitted` cuts at the start, which is right for paths and wrong for sentences.
     return fitted(note[::-1], room, _TICK_SIZE)[::-1]
 
 
@@ -129,7 +139,7 @@ class LabelBox:
 def crowd_of(curves: Sequence[tuple[Floats, Floats]], x: Axis) -> Floats:
     """Points in pixels, x and y as rows, that lie densely on `curves`, each (xs, ys) in pixels."""
     rows = [np.empty((2, 0))]
-    grid = np.arange(x.start, x.end, 3.0)
+    grid = np.arange(x.start, x.end, 3.0)  # a label is some ten times as wide
     for across, down in curves:
         shown = np.isfinite(across) & np.isfinite(down)
         if shown.any():
@@ -152,6 +162,7 @@ class Labels:
 
     def beside(self, at: tuple[float, float], text: str) -> None:
         """Label a point: above, below, right, left, or at one of its corners."""
+        # `min` in `_put` takes the first of equally good places, so the order is a preference.
         width = width_of(text, _SIZE) + 2
         left, middle, right = -6.0 - width, -width / 2, 6.0
         above, level, below = -18.0, -6.0, 6.0

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from reportgen.charts.axes import Axis, as_floats, format_position
 from reportgen.charts.frame import BOTTOM, draw_frame
 from reportgen.charts.paths import line_path
-from reportgen.charts.svg import drawing, plot, printable, text, text_group, words
+from reportgen.charts.svg import drawing, mixed_color, plot, printable, text, text_group, words
 
 SHADES = 8
 """Colors of ridges from the oldest to the newest, classes `r0` to `r7` in `curves.css`."""
@@ -44,7 +44,7 @@ def ridgelines(
     heights = np.nan_to_num(np.stack([as_floats(row) for row in counts]))
     spacing, bases = _bases(len(steps), height - BOTTOM)
     scale = _OVERLAP * spacing / (float(heights.max()) or 1.0)
-    if len(steps) == 1:
+    if len(steps) == 1:  # no ridge behind it to overlap
         scale = (height - BOTTOM - _TOP) / (float(heights.max()) or 1.0)
     ridges = [
         _ridge(x, base, heights[row] * scale, row / max(1, len(steps) - 1),
@@ -72,22 +72,17 @@ def _ridge(x: Axis, base: float, heights: np.ndarray, age: float, name: str) -> 
     across = x.at(np.concatenate([[x.low], middles, [x.high]]))
     down = base - np.concatenate([[0.0], heights, [0.0]])
     shade = min(SHADES - 1, int(age * SHADES))
+    fill = mixed_color(_LIGHT, _DARK, shade / (SHADES - 1))
     return (
-        f'<path d="{line_path(across, down)}z" class="r{shade} seam" fill="{_mixed(shade)}" '
+        f'<path d="{line_path(across, down)}z" class="r{shade} seam" fill="{fill}" '
         'stroke="#ffffff" stroke-width="1" stroke-linejoin="round">'
         f"<title>{escape(printable(name))}</title></path>"
     )
 
 
-def _mixed(shade: int) -> str:
-    share = shade / (SHADES - 1)
-    mixed = (round(a + share * (b - a)) for a, b in zip(_LIGHT, _DARK, strict=True))
-    return "#" + "".join(f"{channel:02x}" for channel in mixed)
-
-
 def _step_labels(steps: Sequence[float], bases: Sequence[float], left: float, title: str) -> str:
     every = -(-len(steps) // _MOST_STEP_LABELS)
-    rows = list(range(len(steps) - 1, -1, -every))
+    rows = list(range(len(steps) - 1, -1, -every))  # from the end: the last step has a label
     body = "".join(words(left, bases[row] + 3, _short_step(steps[row])) for row in rows)
     return text_group(body + words(left, bases[-1] + 27, title))
 

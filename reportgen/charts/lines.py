@@ -10,11 +10,10 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 from reportgen.charts.bars_and_areas import legend
-from reportgen.charts.svg import color, drawing, number, rule, text, width_of
+from reportgen.charts.svg import color, dash_attribute, drawing, number, rule, text, width_of
 
 _SIZE = 11
-_LEFT, _TOP, _BOTTOM = 74.0, 12.0, 44.0
-_DASHES = ("", "7 3", "2 3", "9 3 2 3")
+_LEFT, _TOP, _BOTTOM = 74.0, 12.0, 44.0  # pixels around the plot, for titles and tick labels
 Point = tuple[float, float]
 
 
@@ -36,7 +35,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Powers of two from `low` to `high` spread from `start` to `end`."""
+    """Powers of two from `low` to `high` spread from `start` to `end`: batch sizes double."""
 
     low: int
     high: int
@@ -53,14 +52,14 @@ class _Scale:
 
 
 def thinned(points: Sequence[Point], most: int = 500) -> tuple[Point, ...]:
-    """At most `most` of `points`: both ends, and the lowest and highest of every stretch."""
+    """At most `most` of `points`: both ends, and the lowest and highest of every interval."""
     if len(points) <= most:
         return tuple(points)
-    stretches = max(1, (most - 2) // 2)
+    intervals = max(1, (most - 2) // 2)
     inner = range(1, len(points) - 1)
     kept = {0, len(points) - 1}
-    for stretch in range(stretches):
-        part = inner[stretch * len(inner) // stretches : (stretch + 1) * len(inner) // stretches]
+    for interval in range(intervals):
+        part = inner[interval * len(inner) // intervals : (interval + 1) * len(inner) // intervals]
         if part:
             kept.add(min(part, key=lambda index: points[index][1]))
             kept.add(max(part, key=lambda index: points[index][1]))
@@ -97,7 +96,7 @@ def _scales(
 
 def _powers(values: Sequence[float]) -> tuple[int, int]:
     low, high = math.floor(math.log2(min(values))), math.ceil(math.log2(max(values)))
-    return low, max(high, low + 1)
+    return low, max(high, low + 1)  # a single value gets an axis of one doubling
 
 
 def _grid(
@@ -144,9 +143,7 @@ def _sample(x: float, y: float, series: int) -> str:
 
 
 def _stroke(path: str, series: int, inside: str = "") -> str:
-    dash = _DASHES[series % len(_DASHES)]
-    dashed = f' stroke-dasharray="{dash}"' if dash else ""
     return (
         f'<path d="{path}" class="l{series}" fill="none" stroke="{color(series)}" '
-        f'stroke-width="2" stroke-linejoin="round"{dashed}>{inside}</path>'
+        f'stroke-width="2" stroke-linejoin="round"{dash_attribute(series)}>{inside}</path>'
     )

@@ -18,6 +18,7 @@ from reportgen.charts.svg import (
     color,
     drawing,
     fitted,
+    mixed_color,
     plot,
     printable,
     tenth,
@@ -81,13 +82,15 @@ def _scatter(title: str, series: Sequence[PaneSeries], x_title: str, y_title: st
     total = sum(len(xs) for xs, _ in points)
     if not total:
         return _empty(title)
+    # Each trace gives up the same share of its points, so that none disappears.
     share = min(1.0, _MOST_POINTS / total)
     points = [(xs[: max(1, int(len(xs) * share))], ys[: max(1, int(len(ys) * share))])
               for xs, ys in points]  # fmt: skip
     every_x, every_y = (np.concatenate([pair[axis] for pair in points]) for axis in (0, 1))
     y = _axis(every_y, _HEIGHT - BOTTOM, TOP)
     x = _axis(every_x, gutter(y, 5, title=y_title), _WIDTH - RIGHT)
-    body = draw_frame(x, y, x_title, y_title=y_title, x_labels=_labels(names, x) or None)
+    labels = [(i, _short(printable(n))) for i, n in enumerate(names) if x.low <= i <= x.high]
+    body = draw_frame(x, y, x_title, y_title=y_title, x_labels=labels or None)
     for index, (xs, ys) in enumerate(points):
         body += (
             f'<path d="{dots_path(x.at(xs), y.at(ys))}" class="l{index % len(PALETTE)}" '
@@ -109,6 +112,7 @@ def _bar(title: str, series: Sequence[PaneSeries], x_title: str, y_title: str) -
         for index, each in enumerate(shown)
         for x, value in zip(_bar_places(each), as_floats(_numbers(each.y)), strict=False)
     }
+    # Bars begin at zero: their lengths are compared.
     values = np.array([0.0, *(value for value in heights.values() if np.isfinite(value))])
     y = _axis(values, _HEIGHT - BOTTOM, TOP)
     x = Axis(low=-0.5, high=len(kept) - 0.5, start=gutter(y, 5, title=y_title), end=_WIDTH - RIGHT)
@@ -123,6 +127,7 @@ def _bar_labels(places: Sequence[Coordinate], kept: Sequence[str]) -> Ticks:
     """The name of each bar; round numbers where many bars stand at equal distances."""
     numeric = sorted({float(place) for place in places if not isinstance(place, str)})
     gaps = np.diff(numeric)
+    # 1e-3 allows for rounding errors in places, such as the buckets of a histogram.
     even = len(gaps) > _MOST_NAMED_BARS and bool(np.ptp(gaps) <= 1e-3 * gaps.max())
     if not even or len(numeric) != len(kept):
         return [(index, _short(printable(label))) for index, label in enumerate(kept)]
@@ -144,7 +149,16 @@ def _bars_at(
                 ends = sorted((y.pixel(value), y.pixel(0.0)))
                 left = x.start + slot * (place + 0.08) + wide * trace
                 name = f"{label}: {format_value(value)}"
-                body.append(bar(left, ends[0], wide, ends[1] - ends[0], trace % 8, printable(name)))
+                body.append(
+                    bar(
+                        left,
+                        ends[0],
+                        wide,
+                        ends[1] - ends[0],
+                        trace % len(PALETTE),
+                        printable(name),
+                    )
+                )
     return body
 
 
@@ -171,7 +185,7 @@ def _one_box(values: Floats, middle: float, wide: float, y: Axis) -> str:
     quartiles = np.quantile(values, (0.25, 0.5, 0.75))
     reach = 1.5 * (quartiles[2] - quartiles[0])
     near = values[(values >= quartiles[0] - reach) & (values <= quartiles[2] + reach)]
-    far = np.setdiff1d(values, near)[:50]
+    far = np.setdiff1d(values, near)[:50]  # equal ones once: their dots would coincide
     low, high = y.pixel(float(near.min())), y.pixel(float(near.max()))
     q1, median, q3 = (y.pixel(float(each)) for each in quartiles)
     left, right, cap = middle - wide / 2, middle + wide / 2, wide / 4
@@ -220,7 +234,7 @@ def _cells(
     y = Axis(low=0, high=shape[0], start=_HEIGHT - BOTTOM, end=TOP)
     widest = max((len(label) for _, label in labels[0]), default=0)
     left = min(140.0, max(40.0, 6.0 * widest + 12)) + (16 if y_title else 0)
-    x = Axis(low=0, high=shape[1], start=left, end=_WIDTH - 40)
+    x = Axis(low=0, high=shape[1], start=left, end=_WIDTH - 40)  # the scale bar is on the right
     low, high = float(np.nanmin(cells)), float(np.nanmax(cells))
     shares = (cells - low) / ((high - low) or 1.0)
     levels = np.where(np.isfinite(cells), np.minimum(_LEVELS - 1, shares * _LEVELS), -1)
@@ -239,11 +253,11 @@ def _cells(
 
 
 def _level_path(chosen: np.ndarray, block: tuple[int, int], x: Axis, y: Axis) -> str:
-    """One rectangle for each horizontal stretch of chosen cells."""
+    """One rectangle for each run of chosen cells in a row."""
     path = ""
     for row in range(chosen.shape[0]):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen[row].astype(np.int8), [0]])))
-        top = max(y.end, y.pixel((row + 1) * block[0]))
+        top = max(y.end, y.pixel((row + 1) * block[0]))  # the last block may be cut off
         for first, end in edges.reshape(-1, 2).tolist():
             left, right = x.pixel(first * block[1]), min(x.end, x.pixel(end * block[1]))
             tall = y.pixel(row * block[0]) - top
@@ -256,11 +270,13 @@ def _level_path(chosen: np.ndarray, block: tuple[int, int], x: Axis, y: Axis) ->
 def _block_means(grid: Floats, down: int, across: int) -> Floats:
     """Means over blocks of `down` rows and `across` columns, NaN left out."""
     rows, columns = -(-grid.shape[0] // down) * down, -(-grid.shape[1] // across) * across
+    # NaN does not count in a mean, so a block that is cut off has the mean of its own cells.
     padded = np.full((rows, columns), np.nan)
     padded[: grid.shape[0], : grid.shape[1]] = grid
     blocks = padded.reshape(rows // down, down, columns // across, across)
     known = np.isfinite(blocks)
     counts = known.sum(axis=(1, 3))
+    # np.nanmean would warn about blocks without any value.
     sums = np.where(known, blocks, 0.0).sum(axis=(1, 3))
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
@@ -269,8 +285,7 @@ def _ramp(level: int) -> str:
     """The color of a level, from light to dark in equal steps of lightness."""
     at = level / (_LEVELS - 1) * (len(_RAMP) - 1)
     index = min(int(at), len(_RAMP) - 2)
-    pairs = zip(_RAMP[index], _RAMP[index + 1], strict=True)
-    return "#" + "".join(f"{round(a + (at - index) * (b - a)):02x}" for a, b in pairs)
+    return mixed_color(_RAMP[index], _RAMP[index + 1], at - index)
 
 
 def _scale_bar(low: float, high: float) -> str:
@@ -300,14 +315,14 @@ def _pie(title: str, series: Sequence[PaneSeries], _x_title: str, _y_title: str)
         others = (f"{len(rest)} others", sum(value for _, value in rest))
         parts = [*parts[: _MOST_PARTS - 1], others]
     bars = [
-        Bar(label=printable(name), value=value, figure=_share(value, whole))
+        Bar(
+            label=printable(name),
+            value=value,
+            figure=f"{100 * value / whole:.1f} % ({format_value(value)})",
+        )
         for name, value in parts
     ]
     return bar_list(printable(title), bars, mono=False)
-
-
-def _share(value: float, whole: float) -> str:
-    return f"{100 * value / whole:.1f} % ({format_value(value)})"
 
 
 def _finish(
@@ -334,7 +349,7 @@ def _points(series: PaneSeries, names: Sequence[str]) -> tuple[Floats, Floats]:
     """The finite points; categories are numbered by `names`."""
     ys = as_floats(_numbers(series.y))
     places: Sequence[Coordinate] = series.x or range(len(ys))
-    if names and series.x:
+    if names and series.x:  # numbers too become categories on an axis that has names
         places = [names.index(_as_text(x)) for x in places]
     xs = as_floats(_numbers(places))
     size = min(len(xs), len(ys))
@@ -343,14 +358,10 @@ def _points(series: PaneSeries, names: Sequence[str]) -> tuple[Floats, Floats]:
 
 
 def _categories(axes: Sequence[Sequence[Coordinate]]) -> list[str]:
-    """All names on an axis that holds any; empty for an axis of numbers."""
+    """All names on an axis that has any; empty for an axis of numbers."""
     if all(not isinstance(x, str) for axis in axes for x in axis):
         return []
     return list(dict.fromkeys(_as_text(x) for axis in axes for x in axis))
-
-
-def _labels(names: Sequence[str], axis: Axis) -> Ticks:
-    return [(i, _short(printable(n))) for i, n in enumerate(names) if axis.low <= i <= axis.high]
 
 
 def _axis_labels(names: Sequence[Coordinate], size: int) -> Ticks:

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from reportgen.charts.axes import Axis, as_floats, format_value
 from reportgen.charts.svg import (
+    MUTED,
     drawing,
     fitted,
     plot,
@@ -26,7 +27,7 @@ Setting = str | float | int | bool | None
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 64.0, 44.0, 22.0
 _MOST_COLUMNS, _MOST_ROWS, _MOST_CATEGORIES = 12, 200, 24
-_LOG_RATIO = 50.0
+_LOG_RATIO = 50.0  # of the largest value to the smallest
 _SHADES = ("#c9d8f0", "#9dbbe6", "#6f9adb", "#2f6fd0", "#1b4a96")
 
 
@@ -76,14 +77,15 @@ def parallel_coordinates(
         _column(column, _LEFT + index * step, rows, height) for index, column in enumerate(shown)
     ]
     ranks = _ranks(axes[-1].heights, upper_is_best=higher_is_better is not False)
-    order = sorted(range(rows), key=lambda row: ranks[row])
+    order = sorted(range(rows), key=lambda row: ranks[row])  # the best is drawn last, on top
     body = [_run(axes, row, ranks[row], runs[row], height - _BOTTOM) for row in order]
     drawn = [_axis(axis, height, step) for axis in axes]
     return plot(title, width, height, "".join([*body, *drawn]))
 
 
 def _varying(columns: Sequence[ParallelColumn]) -> list[ParallelColumn]:
-    """The columns worth an axis; the metric stays even if it is constant."""
+    """The columns that have an axis; the metric has one even if it is constant."""
+    # By repr: 1, True and "1" are different settings, and NaN is equal to itself.
     varying = [column for column in columns[:-1] if len({*map(repr, column.values)}) > 1]
     return [*varying[: _MOST_COLUMNS - 1], *columns[-1:]]
 
@@ -91,7 +93,7 @@ def _varying(columns: Sequence[ParallelColumn]) -> list[ParallelColumn]:
 def _column(column: ParallelColumn, at: float, rows: int, height: float) -> _Column:
     values = column.values[:rows]
     present = [value for value in values if not _is_missing(value)]
-    top, bottom = _TOP, height - _BOTTOM - 20
+    top, bottom = _TOP, height - _BOTTOM - 20  # below the axis pass runs without a value
     if present and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in present):
         return _numeric(column.name, at, values, top, bottom)
     return _categorical(column.name, at, values, top, bottom)
@@ -106,7 +108,7 @@ def _numeric(name: str, at: float, values: Sequence[Setting], top: float, bottom
     known = numbers[np.isfinite(numbers)]
     low, high = float(known.min()), float(known.max())
     log = low > 0 and high / low >= _LOG_RATIO
-    if low == high:
+    if low == high:  # only the metric may be constant, see `_varying`
         low, high = (low - abs(low) / 2 or -1.0), (high + abs(high) / 2 or 1.0)
     axis = Axis(low=low, high=high, log=log, start=bottom, end=top)
     heights = tuple(None if np.isnan(pixel) else float(pixel) for pixel in axis.at(numbers))
@@ -132,7 +134,7 @@ def _categorical(
 def _apart(labels: Sequence[tuple[float, str]]) -> tuple[tuple[float, str], ...]:
     """`labels` without those closer than a line to one before; both ends come first."""
     kept: list[tuple[float, str]] = []
-    for label in [*labels[:1], *labels[-1:], *labels[1:-1]]:
+    for label in [*labels[:1], *labels[-1:], *labels[1:-1]]:  # the ends give the range
         if all(abs(label[0] - other[0]) >= 12 for other in kept):
             kept.append(label)
     return tuple(kept)
@@ -159,7 +161,7 @@ def _run(axes: Sequence[_Column], row: int, rank: float, name: str, missing: flo
 def _axis(axis: _Column, height: float, room: float) -> str:
     line = (
         f'<path d="M{tenth(axis.at)} {tenth(_TOP - 6)}V{tenth(height - _BOTTOM - 14)}" '
-        f'class="edge" stroke="#5b6472"/>'
+        f'class="edge" stroke="{MUTED}"/>'
     )
     widest = max(30.0, room - 12)
     backs, texts = "", ""

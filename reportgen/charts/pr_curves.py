@@ -12,12 +12,22 @@ from reportgen.charts.axes import Axis, Floats, as_floats
 from reportgen.charts.bars_and_areas import legend
 from reportgen.charts.frame import BOTTOM, draw_frame
 from reportgen.charts.paths import line_path
-from reportgen.charts.svg import PALETTE, color, fitted, plot, printable, tenth, text_group, words
+from reportgen.charts.svg import (
+    LINE,
+    PALETTE,
+    color,
+    dash_attribute,
+    fitted,
+    plot,
+    printable,
+    tenth,
+    text_group,
+    words,
+)
 
 _LEFT, _TOP = 44.0, 12.0
 _WIDTH, _HEIGHT = 320.0, 300.0
 _EQUAL_F1 = (0.2, 0.4, 0.6, 0.8)
-_DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _MOST_CURVES = 12
 
 
@@ -39,6 +49,7 @@ def average_precision(precision: Sequence[float], recall: Sequence[float]) -> fl
     p, r = _points(precision, recall)
     if not len(r):
         return None
+    # As scikit-learn's average_precision_score: steps, not trapezoids, which are too optimistic.
     return float(np.sum((r - np.append(r[1:], 0.0)) * p))
 
 
@@ -67,7 +78,7 @@ def pr_curve_plot(title: str, lines: Sequence[PrLine]) -> Markup:
 def _points(precision: Sequence[float], recall: Sequence[float]) -> tuple[Floats, Floats]:
     p, r = as_floats(precision), as_floats(recall)
     real = np.isfinite(p) & np.isfinite(r) & ~((p == 0) & (r == 0))
-    order = np.argsort(-r[real], kind="stable")
+    order = np.argsort(-r[real], kind="stable")  # recall falls as the threshold rises
     return p[real][order], r[real][order]
 
 
@@ -78,12 +89,9 @@ def _curve(line: PrLine, index: int, x: Axis, y: Axis) -> str:
 
 
 def _stroke(path: str, line: PrLine, index: int) -> str:
-    """Curves differ in dashes as well, since they often run together."""
-    dash = _DASHES[index % len(_DASHES)]
-    dashed = f' stroke-dasharray="{dash}"' if dash else ""
     return (
         f'<path d="{path}" class="l{line.color % len(PALETTE)}" stroke="{color(line.color)}" '
-        f'fill="none" stroke-width="1.8" stroke-linejoin="round"{dashed}/>'
+        f'fill="none" stroke-width="1.8" stroke-linejoin="round"{dash_attribute(index)}/>'
     )
 
 
@@ -98,9 +106,9 @@ def _equal_f1(x: Axis, y: Axis) -> str:
     """Where precision and recall give one F1: p = f r / (2 r - f)."""
     paths, names = "", ""
     for f1 in _EQUAL_F1:
-        recall = np.linspace(f1 / (2 - f1), 1, 40)
+        recall = np.linspace(f1 / (2 - f1), 1, 40)  # below this recall, precision exceeds 1
         precision = f1 * recall / (2 * recall - f1)
         paths += line_path(x.at(recall), y.at(precision))
         names += words(x.end + 1, y.pixel(f1 / (2 - f1)) - 3, f"F1 {f1}")
-    lines = f'<path d="{paths}" class="rule" stroke="#d5dae1" fill="none"/>'
+    lines = f'<path d="{paths}" class="rule" stroke="{LINE}" fill="none"/>'
     return lines + text_group(names, anchor="end")

@@ -17,7 +17,7 @@ from reportgen.charts.svg import PALETTE, color, plot, tenth
 
 _WIDTH, _HEIGHT, _EDGE = 240.0, 36.0, 4.0
 _FEWEST_POINTS, _MOST_LINES = 12, 8
-_DIGITS, _TOLERANCE = 4, 0.2
+_DIGITS, _TOLERANCE = 4, 0.2  # coarser than in a plot, as a page may have thousands
 
 
 def sparkline(
@@ -35,7 +35,7 @@ def sparkline(
     kept = [_thinned(line, most) for line in chosen]
     thinned = any(len(few.xs) < len(line.xs) for few, line in zip(kept, chosen, strict=True))
     body = "".join(_curves(kept, limits))
-    # The smoothed line is drawn and not embedded: of so few points it says nothing more.
+    # The smoothed line is drawn but not embedded: with so few points it adds nothing.
     plain = [replace(line, smoothed=(), low=(), high=()) for line in kept]
     data = plot_data(title, x_title, plain, limits, digits=_DIGITS, spark=1, thinned=int(thinned))
     return plot(title, _WIDTH, _HEIGHT, body, data, kind="chart spark")
@@ -49,6 +49,7 @@ def _thinned(line: CurveLine, most: int) -> CurveLine:
         for name in ("xs", "values", "smoothed", "low", "high", "epochs", "times")
         for values in (getattr(line, name),)
     }
+    # The full count is kept, since only three of the marks are.
     total = max(line.non_finite_count, len(line.non_finite))
     return replace(line, **thinned, non_finite=tuple(line.non_finite[:3]), non_finite_count=total)
 

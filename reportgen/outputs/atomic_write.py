@@ -39,6 +39,7 @@ class Staging:
 
     def write(self, file: str, content: bytes) -> None:
         """Write `content` to `file`, a path relative to the output, and sync it."""
+        # "x": two files of one name would be a bug, and the second would replace the first.
         with self._staged_path(file).open("xb") as stream:
             stream.write(content)
             stream.flush()
@@ -64,9 +65,11 @@ class Staging:
         new_folders = _new_folders(self.output, self.files)
         try:
             for file in [*self.files, *(name for name in stale if name not in self.files)]:
-                done.append(file)
+                done.append(
+                    file
+                )  # first, so that a file that was half replaced is restored as well
                 self._replace(file)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well
             for file in reversed(done):
                 self._restore(file)
             for folder in new_folders:
@@ -89,7 +92,7 @@ class Staging:
         if target.is_dir() and not target.is_symlink():
             raise OutputError(f"{target} is a folder; the report has a file of this name",
                               hint="remove it, or choose another folder with --output")  # fmt: skip
-        if os.path.lexists(target):
+        if os.path.lexists(target):  # `exists` is false for a broken symlink
             old.parent.mkdir(parents=True, exist_ok=True)
             target.rename(old)
         new = self.folder / "new" / file
@@ -101,6 +104,7 @@ class Staging:
         target, old = self.output / file, self._old(file)
         if os.path.lexists(old):
             old.replace(target)
+        # It was not there before; if it is still in "new", the rename has not happened.
         elif file in self.files and not (self.folder / "new" / file).exists():
             target.unlink(missing_ok=True)
 
@@ -118,11 +122,13 @@ def check_output(output: Path) -> None:
         exists, is_folder = output.exists(), output.is_dir()
     except OSError as error:
         raise _as_output_error(error, output) from error
+    # The errors of mkdir, "file exists" and "not a directory", do not say which file it is.
     file = output if exists and not is_folder else _file_above(output)
     if file is not None:
         raise OutputError(f"{file} is a file; the report needs a folder",
                           hint="choose another folder with --output")  # fmt: skip
     if exists and not os.access(output, os.W_OK):
+        # os.access gives no reason; a read-only disk has a hint of its own.
         number = errno.EROFS if os.statvfs(output).f_flag & os.ST_RDONLY else errno.EACCES
         raise _as_output_error(OSError(number, os.strerror(number), str(output)), output)
 
@@ -156,7 +162,7 @@ def temporary_folder(output: Path) -> Iterator[Path]:
     folder = _new_hidden_folder(parent)
     try:
         try:
-            folder.mkdir(mode=0o700)
+            folder.mkdir(mode=0o700)  # results are private until they are published
         except OSError as error:
             raise _not_writable(parent, error) from error
         yield folder
@@ -167,7 +173,7 @@ def temporary_folder(output: Path) -> Iterator[Path]:
 def _process_exists(process_id: str) -> bool:
     with suppress(PermissionError):  # it exists and belongs to another user
         try:
-            os.kill(int(process_id), 0)
+            os.kill(int(process_id), 0)  # signal 0 only checks
         except (ProcessLookupError, ValueError, OverflowError):
             return False
     return True
@@ -222,6 +228,7 @@ def staging_parent(output: Path) -> Path:
     parent = output.resolve().parent
     if not output.exists():
         return parent
+    # A rename across disks is not possible.
     beside = parent.stat().st_dev == output.stat().st_dev and os.access(parent, os.W_OK)
     return parent if beside else output
 
@@ -251,7 +258,7 @@ def _remove_empty(folder: Path, top: Path) -> None:
 
 
 def _sync_folders(output: Path, files: Sequence[str]) -> None:
-    """Make the renames durable where the file system can sync folders."""
+    # fsync of a file does not make its name durable; some file systems cannot sync folders.
     for folder in {(output / file).parent for file in files}:
         with suppress(OSError):
             handle = os.open(folder, os.O_RDONLY)
@@ -265,7 +272,7 @@ def _as_output_error(error: OSError, output: Path) -> OutputError:
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     path = error.filename if isinstance(error.filename, str) else output
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        path = output
+        path = output  # the file that did not fit lies in the temporary folder
     return OutputError(
         f"cannot write the report to {path}: {reason}",
         hint=_HINTS.get(error.errno or 0, "choose another folder with --output"),

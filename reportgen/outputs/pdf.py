@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reportgen.errors import OutputError
 
-_SECONDS = 300
+_SECONDS = 300  # six models take less than a minute, see test_outputs.py
 
 
 def make_pdf(page: str, root: Path, *, seconds: float = _SECONDS) -> bytes:
@@ -35,7 +35,7 @@ def make_pdf(page: str, root: Path, *, seconds: float = _SECONDS) -> bytes:
                 f"the PDF layout exceeded the time limit of {seconds:.0f} s",
                 hint="omit it with --format html,json,md, or build a report of fewer models",
             ) from error
-        if done.returncode == -signal.SIGKILL:
+        if done.returncode == -signal.SIGKILL:  # Linux kills processes so when memory runs out
             raise OutputError(
                 "the PDF layout was killed (SIGKILL), probably because memory ran out",
                 hint="omit it with --format html,json,md, or build a report of fewer models",

@@ -9,6 +9,7 @@ from typing import Any
 from reportgen.report import Report
 
 _PAGE = "index.html"
+# Fixed names: report.json may be damaged, and its paths must not delete files of the user.
 _MODEL_FILES = (_PAGE, "layers.csv", "summary.txt", "model.onnx", "model.onnx.data", "live.js")
 
 
@@ -35,16 +36,17 @@ def _models_of(path: Path) -> list[str]:
         names = [model["name"] for model in data["models"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
-    return [name for name in names if isinstance(name, str) and _is_folder_name(name)]
+    return [name for name in names if isinstance(name, str) and is_folder_name(name)]
 
 
-def _is_folder_name(name: str) -> bool:
+def is_folder_name(name: str) -> bool:
+    """Whether `name` is the name of a single folder, without slashes and not `.` or `..`."""
     return bool(name) and name not in {".", ".."} and not set(name) & set("/\\\0")
 
 
 def _files_of(output: Path, name: str) -> list[str]:
     home = output / "models" / name
-    if home.is_symlink() or not home.is_dir():
+    if home.is_symlink() or not home.is_dir():  # a symlink may lead to files of the user
         return []
     files = [home / file for file in _MODEL_FILES if (home / file).is_file()]
     drawings = sorted((home / "graphs").glob("*.svg"))

@@ -17,7 +17,7 @@ from weasyprint.urls import URLFetcher
 
 from reportgen.render.drawings import TILE
 
-_POINTS_PER_PIXEL = 0.75
+_POINTS_PER_PIXEL = 0.75  # CSS has 96 pixels per inch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ class _DataUrlFetcher(URLFetcher):  # type: ignore[misc]
 
     def fetch(self, url: str, headers: Any = None) -> Any:
         if not url.startswith("data:"):
-            self.refused.append(url)
+            self.refused.append(url)  # WeasyPrint logs the error below and goes on
         return super().fetch(url, headers)
 
 
@@ -102,7 +102,7 @@ def _with_tiles(bare: bytes, places: list[TilePlace], root: Path) -> bytes:
                 _place(pdf, place, tile.pages[0], pikepdf.Name(f"/Tile{number}"))
         pdf.save(
             target,
-            deterministic_id=True,
+            deterministic_id=True,  # the default depends on the time
             object_stream_mode=pikepdf.ObjectStreamMode.generate,
             recompress_flate=False,
         )
@@ -111,15 +111,14 @@ def _with_tiles(bare: bytes, places: list[TilePlace], root: Path) -> bytes:
 
 def _place(pdf: pikepdf.Pdf, place: TilePlace, tile: pikepdf.Page, name: pikepdf.Name) -> None:
     """Draw `tile` into its place; `Page.add_overlay` would use a random resource name."""
-    page, box = (
-        pdf.pages[place.page],
-        pikepdf.Rectangle(place.left, place.bottom, place.right, place.top),
-    )
+    page = pdf.pages[place.page]
+    box = pikepdf.Rectangle(place.left, place.bottom, place.right, place.top)
     form = pdf.copy_foreign(tile.as_form_xobject())
     page.add_resource(form, pikepdf.Name.XObject, name)
     placement = page.calc_form_xobject_placement(
         form, name, box, invert_transformations=True, allow_shrink=True, allow_expand=True
     )
+    # WeasyPrint turns the y axis of a page upside down: q and Q keep that from the tile.
     page.contents_add(b"q", prepend=True)
     page.contents_add(b"Q\n" + placement)
 

@@ -10,7 +10,7 @@ from reportgen.errors import OutputError
 from reportgen.outcome import Done
 from reportgen.outputs.atomic_write import Staging, staging
 from reportgen.outputs.pdf import make_pdf
-from reportgen.outputs.stale_files import stale_files
+from reportgen.outputs.stale_files import is_folder_name, stale_files
 from reportgen.render import OTHER_FILES, render_index, render_model, render_print, render_summary
 from reportgen.report import ModelReport, Report
 from reportgen.sections import SECTIONS
@@ -54,6 +54,7 @@ def write_report(
     """
     _check_names(report.models)
     with staging(output) as stage:
+        # report.json comes last: it lists files that are in place when it is.
         _write_files(report, work, stage, formats, live)
         stage.write(_REPORT_JSON, json_text.encode())
         return stage.publish(stale=stale_files(output, report))
@@ -72,6 +73,7 @@ def _write_files(
             page = render_model(report, model, work, live=live or "")
             stage.write(f"models/{model.name}/index.html", page.encode())
             if live is not None:
+                # A script and not JSON: a page opened from disk may load no other file.
                 text = f"reportgenLive({json.dumps(live)});\n"
                 stage.write(f"models/{model.name}/{LIVE_SCRIPT}", text.encode())
         for file in published_files(model):
@@ -94,10 +96,10 @@ def published_files(model: ModelReport) -> tuple[str, ...]:
 
 
 def _check_names(models: tuple[ModelReport, ...]) -> None:
-    """Names that differ only in case are one folder on case-insensitive file systems."""
+    # Names that differ only in case are one folder on case-insensitive file systems.
     seen: dict[str, str] = {}
     for model in models:
-        if model.name in {"", ".", ".."} or any(char in model.name for char in "/\\\0"):
+        if not is_folder_name(model.name):
             raise OutputError(
                 f"model name {model.name!r} is not a valid folder name",
                 hint="choose a name without slashes",

@@ -21,7 +21,7 @@ from reportgen.metrics import Metric
 from reportgen.report import Headline
 
 _FORMAT = 1
-_LONGEST_SLUG = 80
+_LONGEST_SLUG = 80  # file systems hold 255 bytes, 3 for a letter of Korean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +65,13 @@ class PublishedRun:
     tables: tuple[PublishedTable, ...] = ()
     hyperparameters: dict[str, str | float | int | bool] = field(default_factory=dict)
 
+    def images_by_tag(self) -> dict[str, list[PublishedImage]]:
+        """The pictures of each tag by rising step."""
+        by_tag: dict[str, list[PublishedImage]] = {}
+        for image in sorted(self.images, key=lambda image: image.step):
+            by_tag.setdefault(image.tag, []).append(image)
+        return by_tag
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedPlot:
@@ -100,7 +107,7 @@ class ModelContents:
     def file(self, name: str) -> Path | None:
         """The path of a file of this model; None if it does not exist or lies elsewhere."""
         path = (self.folder / name).resolve()
-        inside = self.folder.resolve() in path.parents
+        inside = self.folder.resolve() in path.parents  # report.json may come from elsewhere
         return path if name and inside and path.is_file() else None
 
 
@@ -140,7 +147,7 @@ def slug(title: str) -> str:
     return re.sub(r"\W+", "-", title.lower()).strip("-")[:_LONGEST_SLUG].strip("-") or "report"
 
 
-# The form of report.json ----------------------------------------------------------------------
+# The classes below have the keys of report.json that are published; pydantic ignores all others.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,7 +244,7 @@ def _load(file: Path) -> Any:
 
 
 def _build_time(report: _ReportJson, file: Path) -> datetime:
-    """When the report was built; a report without timings was built when its file was written."""
+    # A report without timings was built when its file was written.
     if not report.timings.built:
         return datetime.fromtimestamp(int(file.stat().st_mtime), UTC)
     try:
@@ -271,6 +278,7 @@ def _graphs(graphs: _GraphsJson) -> Iterator[PublishedGraph]:
             yield PublishedGraph(kind=kind, svg=svg)
 
 
+# An array takes 8 bytes for a point, a list of floats 32; logs may have millions of points.
 def _doubles() -> array[float]:
     return array("d")
 
@@ -318,6 +326,7 @@ class CurveFiles:
 def decimated(curve: PublishedCurve) -> CurvePoints:
     """The points in report.json; non-finite values are NaN, as report.json has null for all."""
     count = min(len(curve.steps), len(curve.values))
+    # Times of another number of points cannot be assigned to them.
     times = curve.times if len(curve.times) == len(curve.steps) else [math.nan] * count
     return CurvePoints(
         steps=array("d", curve.steps[:count]),
@@ -331,7 +340,7 @@ def _read_csv(path: Path) -> dict[tuple[str, str], CurvePoints]:
     found: dict[tuple[str, str], CurvePoints] = {}
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = csv.reader(file)
-        next(rows, None)
+        next(rows, None)  # the header
         try:
             for run, tag, step, time, value in rows:
                 points = found.get((run, tag))

@@ -67,7 +67,7 @@ class TagSeries:
 
 @dataclass(kw_only=True, slots=True)
 class Recorded:
-    """What the event files of a run hold of one tag."""
+    """The points of one tag in the event files of a run."""
 
     metadata: bytes
     points: list[Point] = field(default_factory=list)
@@ -84,7 +84,7 @@ class RunFolder:
 
 
 def read_run(folder: Path) -> RunFolder:
-    """The summaries that the event files in `folder` (not below it) hold, in TensorBoard's order.
+    """The summaries in the event files of `folder` (not below it), in TensorBoard's order.
 
     A file is read up to its first damaged record, as TensorBoard does.
 
@@ -109,7 +109,7 @@ def _payloads(path: Path) -> Iterator[bytes]:
     size = path.stat().st_size
     with path.open("rb") as file:
         while (length := payload_length(file.read(HEADER_SIZE))) is not None:
-            if length > size:
+            if length > size:  # a damaged length may be terabytes
                 return
             payload, stored = file.read(length), file.read(4)
             if len(stored) < 4 or masked_crc(payload) != struct.unpack("<I", stored)[0]:
@@ -118,6 +118,7 @@ def _payloads(path: Path) -> Iterator[bytes]:
 
 
 def _record(run: RunFolder, event: Any) -> None:
+    # A restart drops what was logged from its step on.
     if event.session_log.status == SessionLog.START:
         for recorded in run.tags.values():
             recorded.points = [p for p in recorded.points if p.step < event.step]
@@ -125,12 +126,10 @@ def _record(run: RunFolder, event: Any) -> None:
         if value.tag not in run.tags:
             run.tags[value.tag] = Recorded(metadata=value.metadata.SerializeToString())
         recorded = run.tags[value.tag]
+        # Without them, equal values of two writers have equal bytes.
         value.ClearField("tag")
         value.ClearField("metadata")
         recorded.points.append(Point(event.step, event.wall_time, value.SerializeToString()))
-
-
-# What is missing ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,12 +156,14 @@ def find_change(recorded: Recorded | None, series: TagSeries) -> TagChange:
     new = _new_points(there, series)
     by_build = series.growth in ("builds", "changes")
     merged = sorted([*there, *new], key=_by_build if by_build else _by_step)
+    # Not if a new point belongs before one that is there: steps of a tag must not fall.
     appends = not new or merged[: len(there)] == there
     return TagChange(series=series, new=new, all=merged, appends=appends)
 
 
 def _new_points(there: Sequence[Point], series: TagSeries) -> list[Point]:
     if series.growth == "training":
+        # A log may hold a point several times, so they are counted.
         known = Counter((p.step, p.value) for p in there)
         return list(_not_in(known, series.points))
     if series.growth == "sample":
@@ -208,9 +209,6 @@ def _by_step(point: Point) -> int:
     return point.step
 
 
-# Writing --------------------------------------------------------------------------------------
-
-
 def write_changes(run: RunFolder, changes: Sequence[TagChange]) -> None:
     """Write one file with what is new; replace this package's files where it cannot be appended.
 
@@ -228,6 +226,7 @@ def write_changes(run: RunFolder, changes: Sequence[TagChange]) -> None:
     kept = {tag: (tag, r.metadata, r.points) for tag, r in run.tags.items()}
     kept |= {c.series.tag: (c.series.tag, c.series.metadata, c.all) for c in changes}
     _write_file(run, _payloads_of(list(kept.values()), restart=True))
+    # Files of other writers stay: their points are in the new file too, and the restart hides them.
     for path in run.own:
         path.unlink()
 
@@ -246,7 +245,7 @@ def _write_file(run: RunFolder, payloads: Iterable[bytes]) -> None:
                 file.write(length + struct.pack("<I", masked_crc(length)))
                 file.write(payload + struct.pack("<I", masked_crc(payload)))
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # or the old files may be deleted before this one is on disk
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -20,8 +20,8 @@ MARK = "Source"
 """The text field of the PNG that holds the digest of the SVG it was drawn from."""
 
 _VIEW_BOX = re.compile(r'viewBox="[-\d.]+[ ,]+[-\d.]+[ ,]+([\d.]+)[ ,]+([\d.]+)"')
-_SECONDS = 120
-_DOTS_PER_INCH = 108
+_SECONDS = 120  # for each of the two programs
+_DOTS_PER_INCH = 108  # one and a half pixels for each unit of the view box
 _MOST_PIXELS = 6000  # on the longer side
 _POINTS_PER_INCH = 72
 
@@ -65,11 +65,12 @@ def mark_of(png: bytes) -> str:
     try:
         with Image.open(io.BytesIO(png)) as image:
             return str(image.info.get(MARK, ""))
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError):  # what Pillow raises for damaged files
         return ""
 
 
 def _run(command: list[str], folder: Path) -> None:
+    # Both programs find fonts through fontconfig, and ours need not be installed.
     environment = os.environ | {"FONTCONFIG_FILE": str(write_font_configuration(folder))}
     try:
         done = subprocess.run(

@@ -16,15 +16,8 @@ from weasyprint.urls import URLFetcher
 
 from reportgen.publish.pictures import view_box
 
-# It sets colors for dark pages by functions that WeasyPrint lacks; elements carry the light ones.
+# It sets colors for dark pages by functions that WeasyPrint lacks; elements have the light ones.
 _STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
-
-
-class _DataOnly(URLFetcher):  # type: ignore[misc]
-    """Fetches only what a page carries in itself."""
-
-    def __init__(self) -> None:
-        super().__init__(allowed_protocols=("data",))
 
 
 def svg_to_pdf(svg: str) -> bytes:
@@ -40,7 +33,8 @@ def svg_to_pdf(svg: str) -> bytes:
         f"img{{display:block;width:{width}pt;height:{height}pt}}</style>"
         f'<img alt="graph" src="data:image/svg+xml;base64,{encoded}">'
     )
-    pdf: Any = weasyprint.HTML(string=page, url_fetcher=_DataOnly()).write_pdf()
+    data_only = URLFetcher(allowed_protocols=("data",))  # an SVG may name files and addresses
+    pdf: Any = weasyprint.HTML(string=page, url_fetcher=data_only).write_pdf()
     return bytes(pdf)
 
 

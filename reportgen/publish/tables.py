@@ -12,7 +12,7 @@ from typing import Literal
 from reportgen.publish.contents import ModelContents
 
 Markup = Literal["markdown", "html"]
-_SPECIAL = re.compile(r"([\\`*_\[\]|#])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|#])")  # TensorBoard renders texts as Markdown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,11 +61,8 @@ def _summary(model: ModelContents, markup: Markup) -> str:
     if markup == "html":
         items = "".join(f"<li>{escape(line)}</li>" for line in lines)
         return f"<p><b>{escape(model.verdict)}</b></p>" + (f"<ul>{items}</ul>" if items else "")
-    return "\n".join([f"**{escape_markdown(model.verdict)}**", "", *_bullets(lines)]).strip()
-
-
-def _bullets(lines: Sequence[str]) -> list[str]:
-    return [f"- {escape_markdown(line)}" for line in lines]
+    bullets = [f"- {escape_markdown(line)}" for line in lines]
+    return "\n".join([f"**{escape_markdown(model.verdict)}**", "", *bullets]).strip()
 
 
 def _metrics(model: ModelContents, markup: Markup) -> str:
@@ -100,6 +97,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], markup: Markup)
     rows = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
     if markup == "markdown":
         lines = [columns, ["---"] * len(columns), *rows]
+        # By identity: a row of the table may consist of "---" as well.
         cells = [
             [cell if line is lines[1] else escape_markdown(cell) for cell in line] for line in lines
         ]

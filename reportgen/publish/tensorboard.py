@@ -1,7 +1,7 @@
 """Publishes a report to TensorBoard as event files.
 
-`DIR/<title>/` holds headline metrics, texts and graphs, one step per build date;
-`DIR/<title>/<model>/<run>/` holds what the training logs of a model hold.
+`DIR/<title>/` contains headline metrics, texts and graphs, one step per build date;
+`DIR/<title>/<model>/<run>/` contains the training logs of a model.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ from reportgen.publish.pictures import CannotDraw, mark_of, read_picture, svg_to
 from reportgen.publish.published import Kind, Published, PublishTally
 from reportgen.publish.tables import text_items
 
-_LARGEST_STEP = 2**63 - 1
+_LARGEST_STEP = 2**63 - 1  # `Event.step` is an int64
 _SHOWN_FORMATS = frozenset({"PNG", "JPEG", "GIF", "BMP"})
+# What names of folders must not contain on Windows.
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"|?*\\]')
 
 
@@ -91,6 +92,7 @@ def run_folders(model: ModelContents) -> list[str]:
 
 
 def _safe(part: str) -> str:
+    # A part of dots alone, such as "..", would lead out of the folder.
     return _UNSAFE.sub("_", part) if part.strip(".") else "_" * len(part)
 
 
@@ -108,9 +110,6 @@ def _publish_run(
         tally.count(series.kind, written=new, already_there=len(series.points) - new)
 
 
-# One step per build ---------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class _Builds:
     """Metrics, texts and graphs of all models at the date of their build."""
@@ -119,7 +118,7 @@ class _Builds:
     tally: PublishTally
 
     def series(self, there: RunFolder) -> Iterator[TagSeries]:
-        """What the run should hold of this build; `there` is what it holds."""
+        """The series of this build; `there` is what the run has already."""
         for model in self.contents.models:
             for metric in model.metrics:
                 yield self._metric(model, metric)
@@ -165,11 +164,9 @@ class _Builds:
         self, tag: str, kind: Kind, growth: Growth, metadata: bytes, value: bytes
     ) -> TagSeries:
         built = self.contents.built
+        # A date as step, 20261127: it rises with every day, and sliders and axes show it.
         point = Point(int(f"{built:%Y%m%d}"), built.timestamp(), value)
         return TagSeries(tag=tag, kind=kind, growth=growth, metadata=metadata, points=[point])
-
-
-# Training logs --------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -183,7 +180,7 @@ class _Logs:
     tally: PublishTally
 
     def series(self, _: RunFolder) -> Iterator[TagSeries]:
-        """What the run should hold."""
+        """The series of the run."""
         start = math.inf
         for tag, curve in self.run.scalars.items():
             logged = self.files.read(self.run.name, tag, curve)
@@ -201,6 +198,7 @@ class _Logs:
 
     def _points(self, tag: str, logged: CurvePoints) -> list[Point]:
         steps = self._whole(tag, logged.steps)
+        # Logs need not be in order, but steps of an event file are.
         found = [
             Point(step, time if math.isfinite(time) else self.built, _scalar(value))
             for step, time, value in zip(steps, logged.wall_times, logged.values, strict=True)
@@ -208,7 +206,7 @@ class _Logs:
         return sorted(found, key=lambda point: point.step)
 
     def _whole(self, tag: str, steps: Sequence[float]) -> list[int]:
-        """Steps as TensorBoard can hold them: whole, or the points' numbers from 0."""
+        """Steps as TensorBoard can store them: whole, or the points' numbers from 0."""
         if all(abs(step) < _LARGEST_STEP and step == int(step) for step in steps):
             return [int(step) for step in steps]
         self.tally.note(
@@ -218,10 +216,7 @@ class _Logs:
         return list(range(len(steps)))
 
     def _images(self) -> Iterator[TagSeries]:
-        by_tag: dict[str, list[PublishedImage]] = {}
-        for image in sorted(self.run.images, key=lambda image: image.step):
-            by_tag.setdefault(image.tag, []).append(image)
-        for tag, images in by_tag.items():
+        for tag, images in self.run.images_by_tag().items():
             # One tag belongs to one plugin: a picture may share its tag with a curve.
             name = f"{tag}/image" if tag in self.run.scalars else tag
             steps = self._whole(tag, [image.step for image in images])
@@ -264,9 +259,6 @@ class _Logs:
             metadata=SummaryMetadata(plugin_data=plugin).SerializeToString(),
             points=[Point(0, start, _tensor(hparams_metadata.NULL_TENSOR))],
         )
-
-
-# Protocol buffers -----------------------------------------------------------------------------
 
 
 def _scalar_metadata(description: str) -> bytes:

@@ -1,7 +1,7 @@
 """A report as pages: HTML for the screen, HTML for print, and Markdown.
 
-Templates see values and choose; whatever has to be counted, sorted or drawn is a filter of
-this package. The same report gives the same bytes.
+Templates choose among values; everything that is counted, sorted or drawn is a filter of this
+package. The same report gives the same bytes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
+from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
-from reportgen.render.environment import (
-    markdown_environment,
-    of_model,
-    page_environment,
-    templates_dir,
-)
+from reportgen.render.environment import markdown_environment, of_model, page_environment
 from reportgen.render.fonts import font_faces
 from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.report import ModelReport, Report
@@ -34,13 +30,13 @@ __all__ = [
 ]
 
 SUMMARY_LIMIT = 65_536
-"""The most characters that a comment on GitHub holds."""
+"""The most characters that a comment on GitHub may have."""
 
 OTHER_FILES = ("report.pdf", "report.json", "summary.md")
-"""What may stand beside the first page."""
+"""Files that may lie beside the first page."""
 
 _FONTS = "/* fonts */"
-_ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12
+_ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12  # of the layer tables: of all models, and of each
 _ROWS_IN_SUMMARY, _FINDINGS_IN_SUMMARY = 100, 300
 
 Bodies = dict[str, Markup]  # section -> its rendered result
@@ -58,7 +54,7 @@ def render_index(report: Report, others: Sequence[str] = OTHER_FILES) -> str:
 def render_model(report: Report, model: ModelReport, folder: Path, *, live: str = "") -> str:
     """The page of one model, a section per section. `folder` holds `models/<name>/…`.
 
-    A page with `live` reloads itself when the `live.js` beside it says something else.
+    A page with `live` reloads itself when the `live.js` beside it has another value.
     """
     environment = page_environment(on_paper=False)
     page = environment.get_template("model.html.j2").render(
@@ -94,6 +90,7 @@ def render_summary(report: Report) -> str:
     template = markdown_environment().get_template("summary.md.j2")
     found, seen = all_found(report), overview(report)
     shown, rows = min(len(found), _FINDINGS_IN_SUMMARY), _ROWS_IN_SUMMARY
+    # Findings are dropped first, then rows; without both, the text is short enough.
     while True:
         text = template.render(
             report=report,
@@ -112,6 +109,7 @@ def _bodies(
 ) -> Bodies:
     """The sections of `model` that have a result, each rendered from that result alone."""
     own = of_model(environment, folder, model.name)
+    # A new dictionary, as in `of_model`: the environment is cached for the next model.
     own.globals = {**environment.globals, "rows_in_print": rows_in_print}
     return {
         section.name: Markup(  # noqa: S704 - its template has escaped it
@@ -125,9 +123,9 @@ def _bodies(
 
 
 def _seconds(report: Report, model: ModelReport) -> dict[str, float]:
-    """How long each section of `model` took; empty without timings."""
     return report.timings.section_seconds.get(model.name, {}) if report.timings else {}
 
 
 def _with_fonts(page: str) -> str:
+    # Last, because the glyphs that a page needs are known when it is complete.
     return page.replace(_FONTS, font_faces(page, templates_dir() / "fonts"), 1)

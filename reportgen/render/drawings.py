@@ -33,6 +33,7 @@ _ELEMENTS = frozenset({
     "style", "clipPath",
 })  # fmt: skip
 _LOCAL = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
+# CSS can load files without a script; `</` would end the style element of an HTML page.
 _ANY_ADDRESS = re.compile(r"url\(|@import|expression\(|</", re.IGNORECASE)
 
 # A4 less the margins of print.css, in points: what a tile may fill. A larger one is shrunk.
@@ -59,8 +60,10 @@ def inline_svg(path: Path, prefix: str) -> Markup:
     """
     root = ElementTree.fromstring(path.read_bytes())  # noqa: S314 - our graphviz wrote it
     _clean(root, prefix)
+    # The style sheet of the page scales it by its view box.
     root.attrib.pop("width", None)
     root.attrib.pop("height", None)
+    # Without a prefix: an HTML parser does not recognize <ns0:svg>.
     ElementTree.register_namespace("", _SVG)
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - cleaned above
 
@@ -69,7 +72,9 @@ def place(root: Path, file: str, *, with_heading: bool) -> Place:
     """The place of the tile `file`, a path relative to `root`; a heading takes some room."""
     width, height = _page_size(root / file)
     page = _page_shape(width, height)
-    wide, high = _room(page)
+    wide, high = (
+        (LANDSCAPE_WIDTH, LANDSCAPE_HEIGHT) if page == "landscape" else (PAGE_WIDTH, PAGE_HEIGHT)
+    )
     scale = min(1.0, wide / width, (high - _HEADING if with_heading else high) / height)
     return Place(
         id=TILE + quote(file, safe="/"),
@@ -86,12 +91,6 @@ def _page_shape(width: float, height: float) -> str:
     return "inline" if fits else "portrait"
 
 
-def _room(page: str) -> tuple[float, float]:
-    if page == "landscape":
-        return LANDSCAPE_WIDTH, LANDSCAPE_HEIGHT
-    return PAGE_WIDTH, PAGE_HEIGHT
-
-
 def _page_size(path: Path) -> tuple[float, float]:
     with pikepdf.open(path) as pdf:
         left, bottom, right, top = (float(edge) for edge in pdf.pages[0].mediabox)
@@ -99,11 +98,11 @@ def _page_size(path: Path) -> tuple[float, float]:
 
 
 def _clean(element: ElementTree.Element, prefix: str) -> None:
-    for child in list(element):
+    for child in list(element):  # a copy, as children are removed
         if _name(child) in _ELEMENTS:
             _clean(child, prefix)
         elif _name(child) == "a":
-            child.tag = f"{{{_SVG}}}g"
+            child.tag = f"{{{_SVG}}}g"  # the shapes in a link stay, its address goes
             _clean(child, prefix)
         else:
             element.remove(child)

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reportgen import units
+from reportgen.fonts import templates_dir
 from reportgen.render import figures, filters, overview
 from reportgen.render.drawings import Place, data_uri, inline_svg, place, plot_svg
 from reportgen.render.fonts import drawable
@@ -23,16 +24,6 @@ from reportgen.sections import SECTIONS
 from reportgen.visible_text import visible
 
 Filters = dict[str, Callable[..., Any]]
-
-
-@cache
-def templates_dir() -> Path:
-    """The folder of the templates: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "templates", package.parent / "templates"):
-        if (folder / "model.html.j2").is_file():
-            return folder
-    raise FileNotFoundError(f"the templates of reportgen are neither in {package} nor beside it")
 
 
 @cache
@@ -46,25 +37,22 @@ def page_environment(*, on_paper: bool) -> Environment:
 
 @cache
 def markdown_environment() -> Environment:
-    """For Markdown: whatever an expression yields is escaped on its way out."""
+    """For Markdown: the value of each expression is escaped."""
     environment = _environment()
-    environment.autoescape = False  # HTML's way of escaping; Markdown has its own
+    environment.autoescape = False  # it escapes for HTML; `finalize` escapes for Markdown
     environment.finalize = _in_markdown
     return environment
 
 
 def of_model(environment: Environment, root: Path, name: str) -> Environment:
     """`environment` with the filters that read the files of model `name` below `root`."""
-    own = environment.overlay()
+    own, folder = environment.overlay(), root / "models" / name
+    # A new dictionary: the overlay shares the old one with the cached environment.
     own.filters = {
         **environment.filters,
-        "drawing": partial(_drawing, root / "models" / name),
-        "data_uri": partial(data_uri, root / "models" / name),
-        "plot_svg": partial(
-            plot_svg,
-            root / "models" / name,
-            on_paper=bool(environment.globals["on_paper"]),
-        ),
+        "drawing": partial(_drawing, folder),
+        "data_uri": partial(data_uri, folder),
+        "plot_svg": partial(plot_svg, folder, on_paper=bool(environment.globals["on_paper"])),
         "place": partial(_placed, root, name),
     }
     return own
@@ -74,11 +62,11 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(templates_dir(), encoding="utf-8"),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelled field is an error and not a blank
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        auto_reload=False,
+        auto_reload=False,  # templates do not change while the program runs
     )
     environment.filters.update(_filters())
     environment.globals["source_of"] = source_of
@@ -86,7 +74,7 @@ def _environment() -> Environment:
 
 
 def source_of(file: str) -> Markup:
-    """The text of a script of the templates' folder as it is, whatever looks like Jinja in it."""
+    """The text of a script in the folder of templates, not parsed as Jinja."""
     return Markup((templates_dir() / file).read_text(encoding="utf-8"))  # noqa: S704 - our own
 
 
@@ -100,7 +88,7 @@ def _filters() -> Filters:
         "error_size": units.format_error,
         "shape": units.format_shape,
         "short": shortened,
-        "href": lambda path: quote(path),
+        "href": quote,
         "hash": _source_hash,
         "in_order": overview.in_order,
         "failures": failures,
@@ -115,7 +103,8 @@ def _on_screen(value: object) -> object:
 
 
 def _on_paper(value: object) -> object:
-    """Text with characters that no font has written out; in drawings, too, WeasyPrint warns."""
+    # WeasyPrint warns of characters that no font has, in drawings as well, and its warnings are
+    # errors, see `outputs.weasyprint_process`.
     if not isinstance(value, str):
         return value
     known = drawable(templates_dir() / "fonts")
@@ -129,6 +118,7 @@ def _in_markdown(value: object) -> object:
 
 
 def _drawing(folder: Path, file: str) -> Markup:
+    # Several drawings on one page have equal ids, which must not refer to each other.
     return inline_svg(folder / file, f"{Path(file).stem}-")
 
 

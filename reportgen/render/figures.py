@@ -13,7 +13,7 @@ from reportgen.render.filters import metric_value
 from reportgen.render.overview import MetricTable, ModelOverview
 from reportgen.visible_text import visible
 
-_SERIES = (2, 0, 1, 3)  # colors: parameters and MACs have those of their bars in the layers
+_SERIES = (2, 0, 1, 3)  # parameters and MACs have the colors of their bars in the layers section
 
 
 def charted(table: MetricTable) -> list[Metric]:

@@ -11,7 +11,7 @@ from reportgen import units
 from reportgen.metrics import Metric
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a whole part of a dotted name
-_FEW = 3
+_FEW = 3  # so many inputs or outputs are listed one by one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,7 @@ def pivot(items: Iterable[Any], rows: Sequence[str], column: str) -> Pivot:
 
 def unlike(items: Iterable[Any], attribute: str) -> list[Any]:
     """The first item of each value of `attribute`."""
+    # Of equal keys a dictionary keeps the last, hence in reverse.
     return list({getattr(item, attribute): item for item in reversed(list(items))}.values())[::-1]
 
 

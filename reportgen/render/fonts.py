@@ -1,7 +1,7 @@
 """The fonts of a page: only the glyphs it uses, as `@font-face` rules with `data:` addresses.
 
-A report reads alike on every machine because it brings its letters: Inter for text, JetBrains Mono
-for names out of code, Report Hangul (a renamed NanumGothic) for Korean and what else it covers.
+A report looks the same on every machine because its fonts are embedded: Inter for text, JetBrains
+Mono for names in code, Report Hangul (a renamed NanumGothic) for Korean and what else it covers.
 """
 
 from __future__ import annotations
@@ -17,38 +17,39 @@ from pathlib import Path
 from fontTools import subset
 from fontTools.ttLib import TTFont
 
+# Kerning, marks and compositions; tnum and zero for columns of figures.
 _FEATURES = ["kern", "mark", "mkmk", "ccmp", "locl", "tnum", "zero"]
 _TAG = re.compile(r"<[^>]*>")
-_ALWAYS = frozenset(map(chr, range(0x20, 0x7F))) | {"•"}  # list markers stand in no text
+_ALWAYS = frozenset(map(chr, range(0x20, 0x7F))) | {"•"}  # list markers are in no text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Face:
-    """One file of the `fonts` folder and the family and weight it stands for."""
+    """One file of the `fonts` folder and its family and weight."""
 
     family: str
     weight: str
     file: str
-    everyday: bool  # holds the Latin letters, so every page carries its ASCII
+    latin: bool  # it has the Latin letters: every page contains its ASCII
 
 
 FACES = (
-    Face(family="Report Sans", weight="400", file="Inter-Regular.otf", everyday=True),
-    Face(family="Report Sans", weight="600", file="Inter-SemiBold.otf", everyday=True),
-    Face(family="Report Mono", weight="400", file="JetBrainsMono-Regular.ttf", everyday=True),
-    Face(family="Report Hangul", weight="400", file="ReportHangul-Regular.ttf", everyday=False),
-    Face(family="Report Hangul", weight="600", file="ReportHangul-Bold.ttf", everyday=False),
+    Face(family="Report Sans", weight="400", file="Inter-Regular.otf", latin=True),
+    Face(family="Report Sans", weight="600", file="Inter-SemiBold.otf", latin=True),
+    Face(family="Report Mono", weight="400", file="JetBrainsMono-Regular.ttf", latin=True),
+    Face(family="Report Hangul", weight="400", file="ReportHangul-Regular.ttf", latin=False),
+    Face(family="Report Hangul", weight="600", file="ReportHangul-Bold.ttf", latin=False),
 )
 
 
 def font_faces(page: str, folder: Path) -> str:
     """The `@font-face` rules for the characters of `page`; `folder` holds the font files."""
     needed = characters(page) | _ALWAYS
-    everyday = needed & covered(folder)
+    latin = needed & covered(folder)
     return "\n".join(
         rule
         for face in FACES
-        if (rule := _font_face(folder, face, everyday if face.everyday else needed - everyday))
+        if (rule := _font_face(folder, face, latin if face.latin else needed - latin))
     )
 
 
@@ -75,12 +76,12 @@ def _characters_of(path: Path) -> frozenset[str]:
         return frozenset(map(chr, font.getBestCmap()))
 
 
-def _font_face(folder: Path, face: Face, wanted: frozenset[str]) -> str:
-    held = wanted & _characters_of(folder / face.file)
-    if not held:
+def _font_face(folder: Path, face: Face, needed: frozenset[str]) -> str:
+    present = needed & _characters_of(folder / face.file)
+    if not present:
         return ""
-    held |= {" "}  # a line breaker looks for it in the font of the words around it
-    data = base64.b64encode(_woff2(folder / face.file, held)).decode("ascii")
+    present |= {" "}  # a line breaker needs it in the font of the words around it
+    data = base64.b64encode(_woff2(folder / face.file, present)).decode("ascii")
     return (
         f"@font-face{{font-family:'{face.family}';font-weight:{face.weight};font-style:normal;"
         f"src:url(data:font/woff2;base64,{data}) format('woff2')}}"
@@ -88,20 +89,20 @@ def _font_face(folder: Path, face: Face, wanted: frozenset[str]) -> str:
 
 
 @cache
-def _woff2(path: Path, held: frozenset[str]) -> bytes:
-    """The glyphs of `held` out of the font at `path`; equal arguments give equal bytes."""
+def _woff2(path: Path, present: frozenset[str]) -> bytes:
+    """The glyphs of `present` out of the font at `path`; equal arguments give equal bytes."""
     logging.getLogger("fontTools.subset").setLevel(logging.ERROR)
     options = subset.Options()
     options.layout_features = _FEATURES
+    # Both make a small subset smaller, see `pyftsubset --help`.
     options.hinting = False
     options.desubroutinize = True
-    options.recalc_timestamp = False
     options.flavor = "woff2"
+    # A new timestamp would change the bytes.
     with TTFont(path, recalcTimestamp=False) as font:
         subsetter = subset.Subsetter(options)
-        subsetter.populate(unicodes=sorted(map(ord, held)))
+        subsetter.populate(unicodes=sorted(map(ord, present)))
         subsetter.subset(font)
-        font.flavor = "woff2"
         file = io.BytesIO()
-        font.save(file, reorderTables=None)
+        subset.save_font(font, file, options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""What the first page says: verdicts with their reasons, and all models side by side."""
+"""The content of the first page: verdicts with their reasons, and all models side by side."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ModelOverview:
         return (*comparison.values(), *list(others[0].values() if others else ())[:_MOST_FIGURES])
 
     def section_of(self, key: str) -> SectionOutcome | None:
-        """The section that the metric `key` belongs to; None if it was not asked for."""
+        """The section that the metric `key` belongs to; None if it was not built."""
         name = key.partition(".")[0]
         return next((section for section in self.sections if section.name == name), None)
 
@@ -60,19 +60,19 @@ class MetricTable:
 
     @property
     def setting(self) -> str:
-        """What all its columns hold for, if it is a table of one setting: "fp32, adamw"."""
-        return (
-            ""
-            if self.title == COMPARISON
-            else " / ".join(dict.fromkeys(c.note for c in self.columns))
-        )
+        """The setting of all its columns, if it is a table of one: "fp32, adamw"."""
+        if self.title == COMPARISON:
+            return ""
+        return " / ".join(dict.fromkeys(c.note for c in self.columns))
 
     @property
     def definitions(self) -> tuple[str, ...]:
         """What is counted, a sentence for each column or one for all."""
+        # By definition and in reverse, so that equal ones are one and the first label is kept.
         lines = {c.definition: c.label for c in reversed(self.columns) if c.definition}
         if len(lines) == 1:
-            return (_sentence(next(iter(lines))),)
+            clause = next(iter(lines))
+            return (f"{clause[0].upper()}{clause[1:]}.",)
         return tuple(f"{label}: {line}." for line, label in reversed(lines.items()))
 
 
@@ -130,7 +130,7 @@ def overview(report: Report) -> Overview:
 
 
 def model_overview(model: ModelReport, number: int = 1) -> ModelOverview:
-    """What the comparison says of `model`, the `number`th of the report."""
+    """The part of the comparison about `model`, the `number`th of the report."""
     return ModelOverview(
         name=model.name,
         anchor=f"model-{number}",
@@ -155,16 +155,12 @@ def _tables(models: Sequence[ModelOverview]) -> tuple[MetricTable, ...]:
 
 
 def _by_table(metrics: Iterable[Metric]) -> dict[str, dict[str, Metric]]:
-    """The first metric of each key, by the table that shows it; the comparison stands first."""
+    """The first metric of each key, by the table that shows it; the comparison comes first."""
     tables: dict[str, dict[str, Metric]] = {COMPARISON: {}}
     for metric in metrics:
         if metric.table:
             tables.setdefault(metric.table, {}).setdefault(metric.key, metric)
     return tables
-
-
-def _sentence(clause: str) -> str:
-    return f"{clause[0].upper()}{clause[1:]}."
 
 
 def verdict_sentence(models: Sequence[ModelReport]) -> str:
@@ -179,7 +175,8 @@ def verdict_sentence(models: Sequence[ModelReport]) -> str:
     ):
         number = sum(model.verdict is verdict for model in models)
         if number == len(models):
-            return f"{_all(number)} {words[number > 1]}."
+            every = "The one model" if number == 1 else f"All {number} models"
+            return f"{every} {words[number > 1]}."
         if number:
             parts.append(f"{number} {words[number > 1]}")
     return f"Of {len(models)} models, {', '.join(parts[:-1])} and {parts[-1]}."
@@ -197,7 +194,7 @@ def reasons(model: ModelReport) -> tuple[str, ...]:
     broken = [f"budget {budget.name} exceeded" for budget in broken_budgets(model.budgets)]
     counts = count(model.findings)
     found = [
-        _plural(number, word)
+        f"{number} {word}{'s' * (number != 1)}"
         for number, word in ((counts.errors, "error"), (counts.warnings, "warning"))
         if number
     ]
@@ -211,6 +208,7 @@ def broken_budgets(budgets: Iterable[BudgetCheck]) -> tuple[BudgetCheck, ...]:
 
 def count(findings: Iterable[Finding]) -> Counts:
     """How many findings there are of each severity."""
+    # The manifest accepts an ignored finding, so its severity does not count.
     kinds = [None if f.ignored is not None else f.severity for f in findings]
     return Counts(
         errors=kinds.count(Severity.ERROR),
@@ -223,24 +221,17 @@ def count(findings: Iterable[Finding]) -> Counts:
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Worst first; what the manifest ignores is left out."""
     order = list(Severity)
-    heard = [finding for finding in findings if finding.ignored is None]
-    return tuple(sorted(heard, key=lambda finding: order.index(finding.severity)))
+    shown = [finding for finding in findings if finding.ignored is None]
+    return tuple(sorted(shown, key=lambda finding: order.index(finding.severity)))
 
 
 def all_found(report: Report) -> tuple[Found, ...]:
     """Every finding of every model, worst first; what the manifest ignores is left out."""
     order = list(Severity)
+    # `sorted` is stable: findings of one severity stay in the order of the models.
     found = [
         Found(model=m.name, href=f"models/{quote(m.name)}/index.html", finding=finding)
         for m in report.models
         for finding in in_order(m.findings)
     ]
     return tuple(sorted(found, key=lambda each: order.index(each.finding.severity)))
-
-
-def _all(number: int) -> str:
-    return "The one model" if number == 1 else f"All {number} models"
-
-
-def _plural(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

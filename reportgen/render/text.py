@@ -7,6 +7,7 @@ import re
 from reportgen.visible_text import visible
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#+!|~&$]")
+# A line break would end the row of a table or the item of a list.
 _BREAKS = re.compile(r"\s*[\r\n\t\u2028\u2029\v\f]\s*")
 
 
@@ -27,6 +28,7 @@ def markdown(text: str) -> str:
     """
     line = _MARKDOWN.sub(r"\\\g<0>", visible(_BREAKS.sub(" ", text)).strip())
     line = line.replace("@", "@&#8203;").replace(r"\#", r"\#&#8203;")
+    # GitHub links GH-12 to issue 12, and addresses even without a scheme.
     line = re.sub(r"(?i)\b(GH)-(?=\d)", r"\1&#8203;-", line)
     line = line.replace("://", "&#8203;://")
     return re.sub(r"(?i)\bwww\.", "www&#8203;.", line)

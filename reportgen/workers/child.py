@@ -38,12 +38,13 @@ class Reporter:
     def send(self, message: Message) -> None:
         """Write `message` to the pipe in one call."""
         self.exit_if_forked()
+        # Not through a buffered file: a crash would lose what is in the buffer.
         os.write(self._descriptor, message.model_dump_json().encode() + b"\n")
 
     def exit_if_forked(self) -> None:
         """Exit if this is a copy of the process that the model created with `os.fork`."""
         if os.getpid() != self._process:
-            os._exit(0)
+            os._exit(0)  # sys.exit would run the model's exit handlers a second time
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
@@ -58,7 +59,7 @@ def main() -> int:
     """Analyze the job on standard input; return 0 also if the model cannot be loaded."""
     events, parent = int(sys.argv[1]), int(sys.argv[2])
     job = Job.model_validate_json(sys.stdin.buffer.read())
-    exit_with_parent(parent)
+    exit_with_parent(parent)  # before any import that takes seconds
     limit_memory(job.memory_bytes)
     reporter = Reporter(events)
     try:
@@ -70,7 +71,7 @@ def main() -> int:
 
 
 def _memory_hint(job: Job) -> str:
-    """The hint if loading ran out of memory, which may succeed without the limit."""
+    # The loader's own hint blames the model, which may load without the limit.
     return (
         f"the limit was {format_bytes(job.memory_bytes)}; raise limits.memory in the manifest, "
         "or analyze fewer models at once with --jobs 1"
@@ -90,19 +91,17 @@ def analyze(job: Job, reporter: Reporter) -> None:
             if section.name in job.sections:
                 with reporter.section(section.name):
                     outcome = outcome_of(section, context)
-                    reporter.exit_if_forked()
+                    reporter.exit_if_forked()  # a copy must not write the outcome as well
                     save(job, section, outcome)
 
 
 def _preserve_state(context: Any) -> AbstractContextManager[Any]:
-    """`preserve_model_state` for all sections, if `context` has a model.
-
-    It copies the weights once; the blocks around single sections compare with this copy.
-    """
+    # Around all sections, so that the weights are copied once: the blocks around single sections
+    # compare with this copy.
     model = getattr(context, "model", None)
     if model is None:
         return nullcontext()
-    from reportgen.model_state import preserve_model_state
+    from reportgen.model_state import preserve_model_state  # torch is not needed for logs
 
     return preserve_model_state(model)
 
@@ -131,7 +130,7 @@ def load_context(job: Job) -> Any:
         timings=job.timings,
         source_notes=(*loaded.notes, *input_notes),
     )
-    context.examples()
+    context.examples()  # an error in the inputs fails the model and not each of its sections
     return with_lazy_layers_materialized(context)
 
 
@@ -185,7 +184,7 @@ def load_onnx_file_context(job: Job) -> Any:
         file=OnnxFile(path=path, dynamic=(), strategy="", warnings=()),
         inputs=inputs_of(model),
     )
-    context.feed()
+    context.feed()  # as above, an error in the inputs fails the model
     return context
 
 
@@ -194,7 +193,7 @@ def outcome_of(section: AnySection, context: Any) -> Done[Any] | Skipped | Faile
     try:
         result = run_section(section, context)
     except SectionError as section_error:
-        # the section's message blames the model; memory depends on the limit instead
+        # The section's message blames the model; memory depends on the limit instead.
         return (
             failed_with(section_error)
             if is_out_of_memory(section_error)
@@ -202,7 +201,7 @@ def outcome_of(section: AnySection, context: Any) -> Done[Any] | Skipped | Faile
         )
     except KeyboardInterrupt:
         raise
-    except BaseException as error:
+    except BaseException as error:  # forward may call sys.exit
         return failed_with(error)
     return result if isinstance(result, Skipped) else Done(result=result)
 

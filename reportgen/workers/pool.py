@@ -24,7 +24,7 @@ from reportgen.units import format_bytes, format_seconds
 from reportgen.workers.job import Job, Message, ProgressCallback, SectionEvent
 
 _POLL_SECONDS = 0.1
-_LOADING = ""
+_LOADING = ""  # the section before the first "begin" message
 # runpy warns that the package imports the child too; a crash would report this as its last output
 _CHILD = (sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "reportgen.workers.child")
 
@@ -60,7 +60,7 @@ def analyze_all(
             for run in running:
                 run.update()
             running = [run for run in running if not run.finished]
-    finally:
+    finally:  # also if one model cannot be loaded, and on Ctrl-C
         for run in runs:
             run.stop()
     return tuple(run.collected() for run in runs)
@@ -97,7 +97,7 @@ class _ModelRun:
         """Start a child for the remaining sections."""
         self.job.folder.mkdir(parents=True, exist_ok=True)
         self._events, write_end = os.pipe()
-        os.set_blocking(self._events, False)
+        os.set_blocking(self._events, False)  # `_read` takes what is there
         job = self.job.model_copy(update={"sections": self.remaining})
         with self.log_file.open("ab") as log:
             self._child = subprocess.Popen(
@@ -106,12 +106,13 @@ class _ModelRun:
                 stdout=log,
                 stderr=log,
                 pass_fds=(write_end,),
-                start_new_session=True,
+                start_new_session=True,  # a group of its own, for `stop`; Ctrl-C is ours alone
                 env=_environment(self.job),
             )
         os.close(write_end)
         self.section, self.since, self._unread = _LOADING, time.monotonic(), b""
         assert self._child.stdin is not None
+        # A child that ended at once breaks the pipe; `update` reports it.
         with contextlib.suppress(BrokenPipeError), self._child.stdin as stdin:
             stdin.write(job.model_dump_json().encode())
 
@@ -141,9 +142,10 @@ class _ModelRun:
         """Kill the child and its process group."""
         if self._child is None:
             return
+        # macOS raises PermissionError if all processes of the group have ended and none is reaped.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGKILL)
-        self._child.wait()
+        self._child.wait()  # or it stays a zombie
         os.close(self._events)
         self._child = None
 
@@ -164,7 +166,7 @@ class _ModelRun:
         with contextlib.suppress(BlockingIOError):
             while block := os.read(self._events, 65536):
                 self._unread += block
-        *lines, self._unread = self._unread.split(b"\n")
+        *lines, self._unread = self._unread.split(b"\n")  # the last may be incomplete
         for line in lines:
             self._handle(Message.model_validate_json(line))
 
@@ -191,6 +193,7 @@ class _ModelRun:
         self.stop()
         if self.remaining:
             failed = Failed(error=failed.error, hint=failed.hint or self._last_output())
+            # A model that cannot be loaded would fail each section for the same reason.
             lost = self.remaining if self.section == _LOADING else (self.section,)
             for section in lost:
                 if section in self.remaining:
@@ -221,8 +224,8 @@ class _ModelRun:
 def _environment(job: Job) -> dict[str, str]:
     """The environment of the child: offline, weights-only loading, limited threads."""
     return os.environ | {
-        "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": str(job.threads),
+        "PYTHONUNBUFFERED": "1",  # keeps the last line before a crash, see `_last_output`
+        "OMP_NUM_THREADS": str(job.threads),  # is read when torch is imported
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
@@ -241,7 +244,7 @@ def _exit_failure(status: int, job: Job, section: str) -> Failed:
     when = "" if section != _LOADING else "while loading the model, "
     if status >= 0:
         return Failed(error=f"{when}the process exited early with status {status}")
-    name = signal.Signals(-status).name
+    name = signal.Signals(-status).name  # Popen's status of a killed process is negative
     if name == "SIGKILL":
         return Failed(
             error=f"{when}the process was killed (SIGKILL), probably because memory ran out",

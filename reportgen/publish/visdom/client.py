@@ -14,7 +14,9 @@ from urllib.parse import unquote, urlsplit
 from reportgen.errors import PublishError
 
 _DEFAULT_PORT = 8097
-_CONNECT_SECONDS, _ANSWER_SECONDS = 3, 60
+_CONNECT_SECONDS, _ANSWER_SECONDS = 3, 60  # an answer comes after large pictures are stored
+# visdom has no wheel, and its setup.py needs pkg_resources, which setuptools 81 lacks (visdom#963).
+# Two variables: pip 23 ignores the second, and in pip 26 the first has no effect on builds.
 _INSTALL = (
     "install it: echo 'setuptools<81' > build.txt; PIP_CONSTRAINT=build.txt "
     "PIP_BUILD_CONSTRAINT=build.txt pip install 'reportgen[visdom]'"
@@ -49,6 +51,7 @@ def parse_address(url: str) -> Address:
         PublishError: it is not an http or https address.
     """
     text = url if "://" in url else f"http://{url}"
+    # Errors show the address without its password.
     shown, hint = url.rpartition("@")[2], "write it as http://localhost:8097"
     try:
         parts = urlsplit(text)
@@ -78,6 +81,7 @@ def connect(address: Address, env: str) -> Any:
     _check_reachable(address)
     visdom: Any = importlib.import_module("visdom")  # its own type stubs are incomplete
 
+    # A class in a function, since visdom is an optional package.
     class Client(visdom.Visdom):  # type: ignore[misc]
         """Raises on HTTP errors, which visdom's own client ignores."""
 
@@ -86,9 +90,9 @@ def connect(address: Address, env: str) -> Any:
                 url, data=data or {}, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS)
             )
             if answer.status_code >= 400:
+                endpoint = urlsplit(url).path.rsplit("/", 1)[-1]
                 raise PublishError(
-                    f"the server at {address} returned HTTP {answer.status_code} "
-                    f"for {_last(url)!r}",
+                    f"the server at {address} returned HTTP {answer.status_code} for {endpoint!r}",
                     hint="check that it is a visdom server; for one with a login write "
                     "http://user:password@host",
                 )
@@ -104,8 +108,8 @@ def connect(address: Address, env: str) -> Any:
             env=env,
             username=address.user,
             password=address.password or "",
-            use_incoming_socket=False,
-            raise_exceptions=True,
+            use_incoming_socket=False,  # for events of the page, which nothing here handles
+            raise_exceptions=True,  # otherwise errors are only printed
         )
     except (ConnectionError, RuntimeError, OSError) as error:
         raise PublishError(
@@ -115,7 +119,7 @@ def connect(address: Address, env: str) -> Any:
 
 
 def _check_reachable(address: Address) -> None:
-    """Fail at once: visdom's client would wait for the system's time limit."""
+    # visdom's client would wait for the time limit of the system.
     try:
         socket.create_connection((address.host, address.port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
@@ -123,10 +127,6 @@ def _check_reachable(address: Address) -> None:
             f"no visdom server at {address}: {error.strerror or error}",
             hint="start one with `visdom`, or check host and port",
         ) from error
-
-
-def _last(url: str) -> str:
-    return urlsplit(url).path.rsplit("/", 1)[-1]
 
 
 def parse_json(text: str, address: Address) -> Any:

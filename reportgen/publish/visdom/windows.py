@@ -1,6 +1,6 @@
 """Publishes a report to a visdom server: one environment per report, fixed window ids.
 
-A window that already shows what the report holds is left alone, so that its place and size
+A window that already shows the content of the report is not updated, so that its place and size
 on the page stay as its readers set them.
 """
 
@@ -104,12 +104,14 @@ class _Publisher:
     def _metric(self, model: ModelContents, metric: Metric) -> None:
         """Add the build's point: its x is the time of the build in milliseconds since 1970."""
         window = f"reportgen:{model.name}:{metric.key}"
+        # Plotly's date axes count milliseconds.
         x, y = self.contents.built.timestamp() * 1000, float(metric.value or 0)
         points = _points_of(self._content(window), metric.key)
         if any(known == x for known, _ in points):
             self.tally.count("metrics", already_there=1)
             return
         follows = not points or x > max(known for known, _ in points)
+        # An older build is inserted by sending the whole trace in order.
         sent = [(x, y)] if follows else sorted([*points, (x, y)])
         self.client.line(
             X=np.array([x for x, _ in sent]),
@@ -134,6 +136,7 @@ class _Publisher:
             self.tally.count("points", already_there=total)
             return
         points = np.concatenate([trace.points for trace in traces])
+        # visdom takes the points of all traces as one array, and their numbers from 1 as labels.
         labels = np.repeat(np.arange(1, len(traces) + 1), [len(t.points) for t in traces])
         self.client.scatter(
             X=points,
@@ -151,10 +154,7 @@ class _Publisher:
 
     def _images(self, model: ModelContents, run: PublishedRun) -> None:
         """One window per tag, with a slider over its steps."""
-        by_tag: dict[str, list[PublishedImage]] = {}
-        for image in sorted(run.images, key=lambda image: image.step):
-            by_tag.setdefault(image.tag, []).append(image)
-        for tag, images in by_tag.items():
+        for tag, images in run.images_by_tag().items():
             window = f"reportgen:{model.name}:images:{run.name}:{tag}"
             title = " ".join(part for part in (model.name, run.name, tag) if part)
             self._image_history(window, title, list(self._pictures(model, images)))
@@ -171,9 +171,10 @@ class _Publisher:
                 self.tally.note(f"{model.name}: {image.file} {error}")
 
     def _image_history(self, window: str, title: str, pictures: Sequence[CaptionedImage]) -> None:
-        wanted = [picture.as_shown for picture in pictures]
+        expected = [picture.as_shown for picture in pictures]
         shown = self._content(window) or []
-        known = len(shown) if shown == wanted[: len(shown)] else 0
+        # The server only appends to an image window, so one that differs is replaced.
+        known = len(shown) if shown == expected[: len(shown)] else 0
         if shown and not known:
             self.client.close(win=window)
         for picture in pictures[known:]:
