@@ -58,12 +58,14 @@ def guess_inputs(spec: ModelSpec, loaded: Loaded) -> Candidate:
     Raises:
         ModelError: no candidate runs; the message quotes the first error.
     """
+    # small, because up to 200 candidates run; a program may accept only the batch of its export
     batch = min(2, spec.batch) if loaded.batch is None else loaded.batch
     search = _search(spec, loaded)
     trials = _Trials(spec=spec, loaded=loaded)
     with trial_mode(loaded.model):
         for candidate in islice(search, search.tries):
             error = trials.try_candidate(candidate, batch)
+            # a shape found by trial may fit one batch size by chance, so a second one must run too
             if error is None and search.varies_batch and has_batch_dim(candidate):
                 error = trials.try_candidate(candidate, batch + 2, alone=candidate)
             if error is None:
@@ -110,6 +112,7 @@ class _Trials:
         Raises:
             ModelError: there is none.
         """
+        # it ran with values, so it precedes candidates that could not be checked
         if self.one_batch_size:
             return _noted(self.one_batch_size[0], _BY_TRIAL)
         if self.untried:
@@ -141,6 +144,7 @@ def _search(spec: ModelSpec, loaded: Loaded) -> CandidateSearch:
         return CandidateSearch(torchvision_candidates(spec.source.target, model))
     if kind == "timm":
         return CandidateSearch(timm_candidates(model, dict(spec.arguments)))
+    # not the source's kind: a Python file may return a PreTrainedModel too
     if hasattr(model, "config") and hasattr(model, "main_input_name"):
         return ConfigSearch(model)
     return SignatureSearch(model)

@@ -19,7 +19,7 @@ from reportgen.manifest import InputSpec
 NODES, EDGES = 16, 32
 GRAPH_DIMS = {"nodes": NODES, "edges": EDGES}
 _FEWEST_NODES = 4  # edges connect the first nodes only, so that smaller graphs are valid too
-_SAMPLES = 16_000
+_SAMPLES = 16_000  # one second of sound at 16 kHz
 
 Tables = list[int]
 """The number of rows of each embedding of the model."""
@@ -115,6 +115,7 @@ def _adjacency(_: Tables) -> Iterator[InputSpec]:
     yield tensor(None, "nodes", "nodes", low=0.0, high=1.0)
 
 
+# the first match wins: `max_length` is a count, not the length of each sample
 _BY_NAME: tuple[tuple[str, Callable[[Tables], Iterator[InputSpec]]], ...] = (
     (r".*mask", _masks),
     (r"t|times?|time_?steps?|sigmas?|noise_levels?", _times),
@@ -182,6 +183,14 @@ def usages_of(forward: Callable[..., Any], names: Iterable[str]) -> dict[str, Us
     return {name: _refined(usage, _NameUsage(name, code)) for name, usage in found.items()}
 
 
+def unsupported_argument(usages: Mapping[str, Usage], required: Iterable[str]) -> str:
+    """The first of `required` that has a custom class, as `a Foo for 'x'`; "" for none."""
+    for name in required:
+        if usages[name].unsupported_class:
+            return f"a {usages[name].unsupported_class} for {name!r}"
+    return ""
+
+
 def _hints(forward: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(forward)
@@ -199,9 +208,11 @@ def _code(forward: Callable[..., Any]) -> ast.AST:
 def _of_hint(hint: Any) -> Usage:
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        # the first alternative of a union; None is the only one that is tried beside it
         usages = [_of_hint(one) for one in arguments if one is not type(None)]
         optional = len(usages) < len(arguments)
         return replace(usages[0], optional=optional) if usages else _TENSOR
+    # an annotation may be any object, so it may be unhashable
     if isinstance(hint, typing.Hashable) and hint in _CONSTANTS:
         return Usage(kind="constant", values=_CONSTANTS[hint])
     origin = typing.get_origin(hint) or hint
@@ -211,11 +222,13 @@ def _of_hint(hint: Any) -> Usage:
 
 
 def _of_class(origin: type, arguments: tuple[Any, ...]) -> Usage:
+    # first, because a NamedTuple is a tuple too, and a ModelOutput a dict
     if is_dataclass(origin) or hasattr(origin, "_fields") or _is_custom_class(origin):
         return Usage(unsupported_class=origin.__name__)
     if issubclass(origin, Mapping):
         return Usage(kind="dict", parts=(_of_hint(arguments[1]),) if arguments else (_TENSOR,))
     if issubclass(origin, tuple):
+        # `tuple[Tensor, ...]` has no length; the code of forward may show it (`_refined`)
         known = [_of_hint(one) for one in arguments if one is not Ellipsis]
         return Usage(kind="tuple", parts=tuple(known if len(known) > 1 else known * 2))
     if origin is list or (arguments and issubclass(origin, Iterable)):
@@ -224,12 +237,12 @@ def _of_class(origin: type, arguments: tuple[Any, ...]) -> Usage:
 
 
 def _is_custom_class(origin: type) -> bool:
-    """Whether the class has its own `__init__`, and is not from a library of array types."""
     return "__init__" in vars(origin) and origin.__module__.split(".")[0] not in _ARRAY_LIBRARIES
 
 
 def _refined(usage: Usage, usage_in_code: _NameUsage) -> Usage:
     """`usage` with what the code shows: keys of a dict, values of a string, length of a tuple."""
+    # the code may reject a text that it compares with none of its own
     if usage.kind == "constant" and usage.values == ("",):
         return replace(usage, values=(*usage_in_code.texts(), ""))
     if usage.kind == "dict" or (usage == _TENSOR and usage_in_code.keys()):
@@ -238,6 +251,7 @@ def _refined(usage: Usage, usage_in_code: _NameUsage) -> Usage:
     if usage == _TENSOR and usage_in_code.texts():
         return Usage(kind="constant", values=usage_in_code.texts())
     unpacked = usage_in_code.unpacked()
+    # `a, b = x` also works for a tensor whose first dim is 2, hence doubtful
     if unpacked and usage == _TENSOR:
         return Usage(kind="tuple", parts=(_TENSOR,) * unpacked, doubtful=True)
     if unpacked and len(set(usage.parts)) == 1:
@@ -246,8 +260,6 @@ def _refined(usage: Usage, usage_in_code: _NameUsage) -> Usage:
 
 
 class _NameUsage:
-    """How a piece of code uses one name."""
-
     def __init__(self, name: str, code: ast.AST) -> None:
         self._name = name
         self._nodes = list(ast.walk(code))

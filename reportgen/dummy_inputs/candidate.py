@@ -66,6 +66,7 @@ def tensor(
 
 def indices(name: str | None, *dims: int | str, count: int, keyword: bool = False) -> InputSpec:
     """Random integers in [0, count), such as token ids."""
+    # InputSpec rejects the empty range of a count of 0
     return tensor(name, *dims, dtype="int64", high=max(1, count), keyword=keyword)
 
 
@@ -109,6 +110,7 @@ def _below(name: str, item: InputSpec) -> Iterator[tuple[str, InputSpec]]:
 
 def with_part(inputs: Inputs, place: int, part: InputSpec) -> Inputs:
     """`inputs` with part number `place` of `parts_of` replaced; its name and keyword are kept."""
+    # every_part visits the parts in the order of parts_of
     count = iter(range(len(parts_of(inputs))))
 
     def change(item: InputSpec) -> InputSpec:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _MAX_TOKENS = 128
+# parts of the names under which a composite configuration nests the others, best first
 _TEXT = ("text", "llm", "language", "decoder", "thinker", "generator")
 _VISION = ("vision", "image", "visual", "video", "vit", "backbone", "encoder")
 _AUDIO = ("audio", "speech", "acoustic", "encoder")
@@ -45,11 +46,13 @@ class Sizes:
 
     def length(self) -> int:
         """The number of tokens: 128, or fewer if the model has fewer positions."""
+        # RoBERTa reserves the first padding_idx + 1 = 2 positions
         most = self.text("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx")
         return max(1, min(_MAX_TOKENS, (most or _MAX_TOKENS + 2) - 2))
 
     def placeholder(self) -> int | None:
         """The id of the placeholder token of images or audio, if there is one."""
+        # every family of models has its own name for it
         names = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index",
                  "video_token_id", "speech_token_id", "im_token_id", "media_token_id",
                  "image_pad_token_id", "media_placeholder_token_id")  # fmt: skip

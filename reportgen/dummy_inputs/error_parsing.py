@@ -10,22 +10,30 @@ from functools import partial
 from reportgen.dummy_inputs.candidate import Dims, Inputs, every_part, parts_of, with_part
 from reportgen.manifest import InputSpec
 
-_NUMBER = re.compile(
-    r"(?<![A-WYZa-wyz_.\d])\d+(?!\.?\d)"
-)  # a size, but not the digits in mat1, conv2d or 0.25
+# a size, but not the digits in mat1, conv2d or 0.25; x is allowed for "(2x8 and 4x2)"
+_NUMBER = re.compile(r"(?<![A-WYZa-wyz_.\d])\d+(?!\.?\d)")
+# "expected input[2, 1, 8, 8] to have 3 channels, but got 1 channels instead"
 _CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+)")
+# "mat1 and mat2 shapes cannot be multiplied (2x8 and 4x2)"
 _PRODUCT = re.compile(r"\(\d+x(\d+) and (\d+)x\d+\)")
+# transformers: "Image features and image tokens do not match, tokens: 0, features: 49"
 _FEATURES = re.compile(r"features:?\s*\D{0,3}(\d+)", re.I)
 _TOKENS = re.compile(r"(?:image|video|audio|speech|patch)\w* (?:features|tokens|embeddings)", re.I)
 _NAMED_TOKEN = re.compile(r"<?(\w+)>? tokens?\b", re.I)
+# "Expected tensor for argument #1 'indices' to have one of the following scalar types",
+# "gather(): Expected dtype int32/int64 for index"
 _INTEGERS = re.compile(r"'indices' to have|index tensor|used as indices|Int(32|64)|dtype int")
 _BOOLEANS = re.compile(r"boolean masks|mask dtype to be bool|be a BoolTensor", re.I)
 _RANKS: tuple[tuple[re.Pattern[str], Callable[[int], int]], ...] = (
+    # "Dimension out of range (expected to be in range of [-2, 1], but got 2)"
     (re.compile(r"in range of \[-\d+, \d+\], but got (\d+)"), lambda axis: axis + 1),
     (re.compile(r"in range of \[-\d+, \d+\], but got -(\d+)"), lambda axis: axis),
+    # `batch, tokens, width = x.shape`
     (re.compile(r"values to unpack \(expected (\d+)"), lambda rank: rank),
+    # "Expected 3D (unbatched) or 4D (batched) input to conv2d"
     (re.compile(r"[Ee]xpected \dD \(unbatched\) or (\d)D"), lambda rank: rank),
 )
+# torch.cat: "Tensors must have same number of dimensions: got 3 and 2"
 _JOINED = re.compile(r"same number of dimensions: got (\d+) and (\d+)")
 _MAX_SIZE = 2048  # larger sizes in errors are products of sizes that were tried
 _MOST_DIMS = 6  # other sizes tried after one error
@@ -75,7 +83,9 @@ def expected_sizes(error: Exception, inputs: tuple[InputSpec, ...]) -> Iterator[
     """
     stated = list(dict.fromkeys(int(number) for number in _NUMBER.findall(str(error))))
     had = {dim for item in inputs for dim in item.shape or () if isinstance(dim, int)}
-    pairs = [(a, b) for a in stated if a in had and a > 1 for b in stated if _may_be(b, a)]
+    # not 1, which broadcasts
+    sizes = [n for n in stated if 1 < n <= _MAX_SIZE]
+    pairs = [(a, b) for a in stated if a in had and a > 1 for b in sizes if b != a]
     yield from (pair for pair in found_and_expected(error) if pair[0] in had)
     yield from pairs[:_MOST_DIMS]
 
@@ -133,10 +143,6 @@ def expected_key(error: Exception) -> str | None:
     return missing if isinstance(missing, str) else None
 
 
-def _may_be(size: int, instead_of: int) -> bool:
-    return size != instead_of and 1 < size <= _MAX_SIZE
-
-
 def resized(item: InputSpec, size: int, other: int) -> InputSpec:
     """`item` with all dims of `size` changed to `other`, and the reverse."""
     if item.shape is None or size not in item.shape:
@@ -149,6 +155,7 @@ def resized(item: InputSpec, size: int, other: int) -> InputSpec:
 def error_signature(error: Exception) -> tuple[str, str]:
     """The location and the message without numbers: equal for errors with the same cause."""
     frames = traceback.extract_tb(error.__traceback__)
+    # one line of torch raises for many layers; the line of the model distinguishes them
     outside = [f for f in frames if "/torch/" not in f.filename] or frames
     place = f"{outside[-1].filename}:{outside[-1].lineno}" if outside else ""
     return place, _NUMBER.sub("#", str(error))
@@ -167,13 +174,13 @@ class SizeChanges:
     def after(self, error: Exception, inputs: Inputs) -> list[Inputs]:
         """The inputs to try after `error`, the most likely first."""
         suggested = [*_exchanged(error, inputs)]
-        for found, wanted in found_and_expected(error):
-            shifted = [*_shifted(inputs, wanted - found)]
-            sides = [*self._of_sides(inputs, found, wanted)]
+        for found, expected in found_and_expected(error):
+            shifted = [*_shifted(inputs, expected - found)]
+            sides = [*self._of_sides(inputs, found, expected)]
             suggested += [*shifted, *sides] if len(parts_of(inputs)) > 1 else [*sides, *shifted]
         return list({repr(one): one for one in suggested if one != inputs}.values())
 
-    def _of_sides(self, inputs: Inputs, found: int, wanted: int) -> Iterator[Inputs]:
+    def _of_sides(self, inputs: Inputs, found: int, expected: int) -> Iterator[Inputs]:
         """Inputs with another image side, if a flattened image has the wrong number of values.
 
         The rank-th root of that number is linear in the side, except for rounding in the layers.
@@ -182,9 +189,11 @@ class SizeChanges:
             side, rank = _side_of(part)
             if not side:
                 continue
-            points = self._points.setdefault((place, wanted), [])
+            points = self._points.setdefault((place, expected), [])
             points.append((side, found ** (1 / rank)))
-            other = _rounder(_meeting(points, wanted ** (1 / rank)), {s for s, _ in points})
+            other = _round_untried(
+                _interpolated_side(points, expected ** (1 / rank)), {s for s, _ in points}
+            )
             if 1 <= other <= _MAX_SIDE:
                 yield with_part(inputs, place, resized_sides(part, side, other))
 
@@ -203,6 +212,7 @@ def _shifted(inputs: Inputs, more: int) -> Iterator[Inputs]:
     """Inputs with `more` features in one of them, for models that concatenate inputs."""
     for place, (_, part) in enumerate(parts_of(inputs)):
         shape = part.shape or ()
+        # the channels of an image, else the last dim
         axis = 1 if len(shape) > 3 else len(shape) - 1
         size = shape[axis] if shape and part.dtype.startswith("float") else None
         if isinstance(size, int) and size + more > 0:
@@ -225,17 +235,19 @@ def resized_sides(part: InputSpec, side: int, other: int) -> InputSpec:
     return part.model_copy(update={"shape": (*shape[:2], *changed)})
 
 
-def _meeting(points: list[tuple[int, float]], wanted: float) -> int:
-    """The side where the line through the two nearest points reaches `wanted`."""
-    nearest = sorted(points, key=lambda point: abs(point[1] - wanted))[:2]
+def _interpolated_side(points: list[tuple[int, float]], expected: float) -> int:
+    """The side where the line through the two nearest points reaches `expected`."""
+    # not proportional: a convolution without padding subtracts a constant from the side
+    nearest = sorted(points, key=lambda point: abs(point[1] - expected))[:2]
     (side, found), *others = nearest
     if others and others[0][1] != found:
-        return round(side + (wanted - found) * (others[0][0] - side) / (others[0][1] - found))
-    return round(side * wanted / found) if found else side + 1
+        return round(side + (expected - found) * (others[0][0] - side) / (others[0][1] - found))
+    return round(side * expected / found) if found else side + 1
 
 
-def _rounder(side: int, tried: set[int]) -> int:
+def _round_untried(side: int, tried: set[int]) -> int:
     """An untried number near `side`, preferably divisible by a high power of 2."""
+    # several sides may give the same number of values; powers of 2 are the usual ones
     near = [side, side + 1, side - 1, side + 2, side - 2]
     left = [number for number in near if number not in tried] or [side]
     return next(n for step in _ROUND for n in left if n % step == 0)
@@ -243,6 +255,7 @@ def _rounder(side: int, tried: set[int]) -> int:
 
 def is_index_out_of_range(error: Exception) -> bool:
     """Whether an index was out of range."""
+    # of an embedding: "index out of range in self"; of a tensor: "index 9 is out of bounds"
     return "out of range" in str(error) or "out of bounds" in str(error)
 
 

@@ -9,7 +9,6 @@ from reportgen.dummy_inputs.config_sizes import Sizes
 from reportgen.dummy_inputs.from_images import BY_NAME, pixels, rows
 from reportgen.manifest import InputSpec
 
-_LENGTH = 128
 _SAMPLES = 16_000  # one second of sound
 _HALF_FRAMES = ("max_source_positions", "n_window")  # a convolution halves the frames
 _SIDE = 8  # of a map of features
@@ -23,7 +22,7 @@ def options(name: str, sizes: Sizes) -> list[InputSpec]:
     return list(_by_ending(name, sizes))
 
 
-def anything(name: str, sizes: Sizes, *, beside_images: bool) -> Iterator[InputSpec]:
+def generic_options(name: str, sizes: Sizes, *, beside_images: bool) -> Iterator[InputSpec]:
     """Generic options for a required argument that is unknown."""
     is_image = "image" in name or "pixel" in name
     if is_image:
@@ -48,6 +47,7 @@ def _ids(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     vocabulary = sizes.text("vocab_size", "text_vocab_size") or 1000
     yield indices(name, "batch", sizes.length(), count=vocabulary, keyword=True)
     yield indices(name, "batch", 16, count=vocabulary, keyword=True)
+    # audio language models take one token of each codebook per step, in either order
     books = sizes.text("num_codebooks", "num_vq", "n_codes_total")
     if books:
         small = sizes.audio("audio_vocab_size", "codebook_size") or vocabulary
@@ -58,14 +58,14 @@ def _ids(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 def _decoder_ids(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     vocabulary = sizes.text("decoder_vocab_size", "vocab_size") or 1000
-    length = min(sizes.length(), sizes.text("max_target_positions") or _LENGTH)
+    length = min(sizes.length(), sizes.text("max_target_positions") or sizes.length())
     yield indices(name, "batch", length, count=vocabulary, keyword=True)
     yield indices(name, "batch", 16, count=vocabulary, keyword=True)
     yield from _channels_of_ids(name, sizes, vocabulary)
 
 
 def _channels_of_ids(name: str, sizes: Sizes, vocabulary: int) -> Iterator[InputSpec]:
-    """Token ids with several codebooks per step, for audio decoders."""
+    """Token ids of several channels per step, as the decoder of Dia takes."""
     channels = sizes.text("num_channels")
     if channels:
         yield indices(name, "batch", 16, channels, count=vocabulary, keyword=True)
@@ -111,6 +111,7 @@ def _flat_patches(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 def _sound(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     bins, most = sizes.audio("num_mel_bins"), sizes.audio("max_length")
+    # the Audio Spectrogram Transformer has a position for each patch of its maximum length
     if bins and most and sizes.audio("time_stride"):
         yield tensor(name, "batch", most, bins, keyword=True)
     yield tensor(name, "batch", _SAMPLES, keyword=True)
@@ -138,12 +139,13 @@ def _features(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     for width in dict.fromkeys(widths):
         yield tensor(name, "batch", 160, width, keyword=True)
         yield tensor(name, "batch", width, 160, keyword=True)
+    # CLAP: 10 s at 48 kHz in hops of 480 samples, 64 mel bins
     yield tensor(name, "batch", 1, 1001, 64, keyword=True)
     yield tensor(name, "batch", _SAMPLES, keyword=True)
     yield tensor(name, widths[0], 2 * (positions or 80), keyword=True)  # of all sounds in a row
 
 
-def _past(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+def _past_values(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     channels = sizes.text("num_input_channels", "input_size") or 1
     for length in _past_lengths(sizes):
         if channels > 1:
@@ -166,10 +168,11 @@ def _past_features(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 def _past_lengths(sizes: Sizes) -> list[int]:
     context = sizes.text("context_length", "prediction_length") or 64
     lags = getattr(sizes.config, "lags_sequence", None) or [0]
+    # Autoformer and Informer require the longest lag before the context too
     return list(dict.fromkeys([context + max(lags), context]))
 
 
-def _future(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+def _future_values(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     count = sizes.text("num_time_features") or 1
     length = sizes.text("prediction_length") or 24
     if name.endswith("features"):
@@ -201,6 +204,7 @@ def _embeddings(name: str, sizes: Sizes) -> Iterator[InputSpec]:
 
 
 def _languages(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+    # X-MOD: the index of an adapter
     count = len(getattr(sizes.config, "languages", None) or [0])
     yield indices(name, "batch", count=count, keyword=True)
 
@@ -235,11 +239,11 @@ def _positions(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     yield indices(name, "batch", 16, count=16, keyword=True)
 
 
-def _yes(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
+def _true(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
     yield constant(name, True)
 
 
-def _perceived(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+def _perceiver_inputs(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     yield from _ids(name, sizes)
     yield from pixels(name, sizes)
     yield from _sound(name, sizes)
@@ -271,11 +275,11 @@ _BY_NAME: dict[str, Callable[[str, Sizes], Iterator[InputSpec]]] = {
     "input_values": _sound,
     "audio_values": _sound,
     "input_features": _features,
-    "past_values": _past,
+    "past_values": _past_values,
     "past_time_features": _past_features,
     "past_observed_mask": _past_mask,
-    "future_values": _future,
-    "future_time_features": _future,
+    "future_values": _future_values,
+    "future_time_features": _future_values,
     "decoder_input_values": _decoder_sound,
     "states": _trajectory("state_dim", 17),
     "actions": _trajectory("act_dim", 4),
@@ -283,8 +287,8 @@ _BY_NAME: dict[str, Callable[[str, Sizes], Iterator[InputSpec]]] = {
     "returns_to_go": _trajectory("reward_dim", 1),
     "timesteps": _steps,
     "inputs_embeds": _embeddings,
-    "inputs": _perceived,
-    "return_loss": _yes,
+    "inputs": _perceiver_inputs,
+    "return_loss": _true,
     "lang_ids": _languages,
     "langs": _language_of_tokens,
     "token_ids": _ids,

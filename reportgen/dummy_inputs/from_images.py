@@ -13,7 +13,7 @@ from reportgen.manifest import InputSpec
 if TYPE_CHECKING:
     from torch import nn
 
-_GRID = 4  # patches in each of the three directions
+_GRID = 4  # patches in time, height and width; even, so that 2 × 2 patches can be merged
 _SIDES = (224, 384, 512, 64, 1536)
 _CHANNELS = ("num_channels", "in_channels", "in_chans", "num_image_channels")
 _FRAMES = ("num_frames", "frames_per_clip", "num_video_frames")
@@ -35,6 +35,7 @@ def pixels(name: str, sizes: Sizes) -> Iterator[InputSpec]:
         yield tensor(name, "batch", channels, size, size, keyword=True)
     yield tensor(name, "batch", 2, channels, height, width, keyword=True)
     yield tensor(name, "batch", 1, 2, channels, height, width, keyword=True)
+    # Llama 3.2 Vision (mllama): images, tiles of each image
     yield tensor(name, "batch", 1, sizes.vision("max_num_tiles") or 4, channels, height, width,
                  keyword=True)  # fmt: skip
     patch = sizes.vision("patch_size", "spatial_patch_size")
@@ -67,14 +68,12 @@ def rows(name: str, sizes: Sizes) -> InputSpec | None:
 
 
 def grid(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
-    """The grid of patches of one image in time, height and width, matching `rows`.
-
-    First with equal sizes, then with time 1 for models that support images only.
-    """
+    """The grid of patches of one image in time, height and width, matching `rows`."""
     if name.endswith("hw") and "thw" not in name:
         yield filled(name, 1, 2, value=_GRID, keyword=True)
         return
     yield filled(name, 1, 3, value=_GRID, keyword=True)
+    # GLM-4V and HunYuan-VL support images only, whose time is 1; the product is the same
     yield fixed_values(name, 1, 3, values=(1, _GRID, _GRID**2))
 
 
@@ -100,14 +99,14 @@ def patch_mask(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     yield tensor(name, "batch", 1, height, width, dtype="bool", keyword=True)
 
 
-def patch_places(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
+def patch_positions(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
     """Column and row of each patch."""
     yield filled(name, "batch", _GRID**2, 2, value=1, keyword=True)
     yield filled(name, _GRID**3, 2, value=1, keyword=True)
 
 
 def tile_ids(name: str, _sizes: Sizes) -> Iterator[InputSpec]:
-    """The index of the tile arrangement of each image: 1, a single tile."""
+    """The index of the tile arrangement of each image: 1, a single tile (mllama)."""
     yield filled(name, "batch", 1, value=1, keyword=True)
 
 
@@ -123,14 +122,14 @@ def cross_mask(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     yield filled(name, "batch", sizes.length(), 1, tiles, value=1, keyword=True)
 
 
-def image_places(name: str, sizes: Sizes) -> Iterator[InputSpec]:
+def image_token_mask(name: str, sizes: Sizes) -> Iterator[InputSpec]:
     """A mask of the tokens that image features replace."""
     count = sizes.vision("latent_query_num") or sizes.length()
     yield filled(name, "batch", count, value=1, keyword=True)
 
 
 def packed(name: str, sizes: Sizes) -> Iterator[InputSpec]:
-    """Patches of images of different shapes, padded to the same number, with their shapes."""
+    """Padded rows of patches and their mask, for SigLIP 2 and LFM2-VL (`spatial_shapes`)."""
     patch, channels = sizes.vision("patch_size") or 16, sizes.vision(*_CHANNELS) or 3
     if name == "pixel_values":
         yield tensor(name, "batch", _GRID**2, channels * patch * patch, keyword=True)
@@ -138,7 +137,7 @@ def packed(name: str, sizes: Sizes) -> Iterator[InputSpec]:
         yield filled(name, "batch", _GRID**2, value=1, keyword=True)
 
 
-def entry_rows(model: nn.Module, name: str) -> Iterator[InputSpec]:
+def patch_embedding_inputs(model: nn.Module, name: str) -> Iterator[InputSpec]:
     """Rows of patches whose width is that of the patch embedding's weight."""
     from torch import nn
 
@@ -153,6 +152,7 @@ def entry_rows(model: nn.Module, name: str) -> Iterator[InputSpec]:
             kernel = held.kernel_size
             flat = tensor(name, _GRID**3, held.in_channels * prod(kernel), keyword=True)
             whole = tensor(name, _GRID**3, held.in_channels, *kernel, keyword=True)
+            # Qwen2-VL's Conv3d reshapes rows itself
             yield from (whole, flat) if isinstance(module, nn.Conv2d) else (flat, whole)
             return
 
@@ -186,11 +186,11 @@ BY_NAME: dict[str, Callable[[str, Sizes], Iterator[InputSpec]]] = {
     "pixel_mask": patch_mask,
     "pixel_attention_mask": patch_mask,
     "padding_mask": patch_mask,
-    "pixel_position_ids": patch_places,
-    "image_position_ids": patch_places,
+    "pixel_position_ids": patch_positions,
+    "image_position_ids": patch_positions,
     "aspect_ratio_ids": tile_ids,
     "aspect_ratio_mask": tile_mask,
     "image_attention_mask": cross_mask,
     "cross_attention_mask": cross_mask,
-    "image_embeds_position_mask": image_places,
+    "image_embeds_position_mask": image_token_mask,
 }

@@ -16,6 +16,7 @@ LENGTH = 16
 _SIDES = (224, 64, 32, 28, 299, 16, 8)
 _WIDTHS = (3, 4, 8, 10, 16, 32, 64, 128, 256, 512, 784)
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "complex64")
+# later modules take features of earlier ones, not inputs
 _MOST_MODULES, _MOST_FOUND = 200, 24
 
 
@@ -48,12 +49,12 @@ def states_of(model: nn.Module) -> list[InputSpec]:
 
     found: list[InputSpec] = []
     for module in modules_of(model):
-        held: Any = module
+        layer: Any = module
         if isinstance(module, nn.RNNBase):
-            count = held.num_layers * (1 + held.bidirectional)
-            one = tensor(None, count, "batch", held.hidden_size)
+            count = layer.num_layers * (1 + layer.bidirectional)
+            one = tensor(None, count, "batch", layer.hidden_size)
         elif isinstance(module, nn.RNNCellBase):
-            one = tensor(None, "batch", held.hidden_size)
+            one = tensor(None, "batch", layer.hidden_size)
         else:
             continue
         two = InputSpec.model_validate({"items": (one, one), "tuple": True})
@@ -67,9 +68,10 @@ def ones(*dims: int | str) -> InputSpec:
 
 
 def _dtype_of(model: nn.Module) -> str:
-    """The dtype of the largest floating-point or complex parameter."""
-    held = [p for p in model.parameters() if p.is_floating_point() or p.is_complex()]
-    largest = max(held, key=lambda p: 0 if _is_lazy(p) else p.numel(), default=None)
+    # norm layers of a half-precision model may stay in float32
+    floats = [p for p in model.parameters() if p.is_floating_point() or p.is_complex()]
+    # numel() of a lazy parameter raises
+    largest = max(floats, key=lambda p: 0 if _is_lazy(p) else p.numel(), default=None)
     name = "" if largest is None else str(largest.dtype).removeprefix("torch.")
     return name if name in _DTYPES else "float32"
 
@@ -85,28 +87,27 @@ def _of_dtype(item: InputSpec, dtype: str) -> InputSpec:
 
 
 def _of_layer(module: nn.Module) -> Iterator[InputSpec]:
-    """The inputs that one layer accepts."""
     from torch import nn
 
-    held: Any = module
+    layer: Any = module
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        yield indices(None, "batch", LENGTH, count=held.num_embeddings)
-        yield indices(None, "batch", count=held.num_embeddings)
-    elif isinstance(getattr(held, "kernel_size", None), tuple) and hasattr(held, "in_channels"):
-        yield from _of_convolution(held)
+        yield indices(None, "batch", LENGTH, count=layer.num_embeddings)
+        yield indices(None, "batch", count=layer.num_embeddings)
+    # by attributes: quantized and custom convolutions are not derived from nn.Conv2d
+    elif isinstance(getattr(layer, "kernel_size", None), tuple) and hasattr(layer, "in_channels"):
+        yield from _of_convolution(layer)
     elif isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.modules.batchnorm._BatchNorm):
-        yield from _of_recurrent(held) if hasattr(held, "input_size") else _normed(held)
+        yield from _of_recurrent(layer) if hasattr(layer, "input_size") else _of_batch_norm(layer)
     else:
-        yield from _of_dense(held)
+        yield from _of_dense(layer)
 
 
-def _of_convolution(held: Any) -> Iterator[InputSpec]:
-    """Inputs of a convolution; three channels for a lazy one, which accepts any number."""
-    channels = int(held.in_channels) or 3
-    if len(held.kernel_size) == 1:
+def _of_convolution(layer: Any) -> Iterator[InputSpec]:
+    channels = int(layer.in_channels) or 3  # a lazy one has 0 channels and accepts any number
+    if len(layer.kernel_size) == 1:
         for length in (128, 1024, 16_000):
             yield tensor(None, "batch", channels, length)
-    elif len(held.kernel_size) == 2:
+    elif len(layer.kernel_size) == 2:
         for side in _SIDES:
             yield tensor(None, "batch", channels, side, side)
     else:
@@ -114,28 +115,28 @@ def _of_convolution(held: Any) -> Iterator[InputSpec]:
             yield tensor(None, "batch", channels, 16, side, side)
 
 
-def _of_recurrent(held: Any) -> Iterator[InputSpec]:
-    first = getattr(held, "batch_first", None)
+def _of_recurrent(layer: Any) -> Iterator[InputSpec]:
+    # only nn.RNNBase has batch_first; a cell takes one step
+    first = getattr(layer, "batch_first", None)
     if first is None:
-        yield tensor(None, "batch", held.input_size)
+        yield tensor(None, "batch", layer.input_size)
     else:
-        yield tensor(None, *(("batch", LENGTH) if first else (LENGTH, "batch")), held.input_size)
+        yield tensor(None, *(("batch", LENGTH) if first else (LENGTH, "batch")), layer.input_size)
 
 
-def _of_dense(held: Any) -> Iterator[InputSpec]:
-    """Inputs of a linear, transformer or norm layer; a lazy one has no size yet."""
+def _of_dense(layer: Any) -> Iterator[InputSpec]:
     from torch import nn
 
-    width = getattr(held, "in_features", None)
-    if isinstance(held, nn.MultiheadAttention):
-        yield tensor(None, "batch", LENGTH, held.embed_dim)
-    elif isinstance(held, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
-        yield tensor(None, "batch", LENGTH, held.linear1.in_features)
-    elif isinstance(held, nn.LayerNorm):
-        yield tensor(None, "batch", LENGTH, *held.normalized_shape)
-    elif isinstance(held, nn.Bilinear):
-        yield tensor(None, "batch", held.in1_features)
-        yield tensor(None, "batch", held.in2_features)
+    width = getattr(layer, "in_features", None)  # 0 in a lazy layer
+    if isinstance(layer, nn.MultiheadAttention):
+        yield tensor(None, "batch", LENGTH, layer.embed_dim)
+    elif isinstance(layer, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+        yield tensor(None, "batch", LENGTH, layer.linear1.in_features)
+    elif isinstance(layer, nn.LayerNorm):
+        yield tensor(None, "batch", LENGTH, *layer.normalized_shape)
+    elif isinstance(layer, nn.Bilinear):
+        yield tensor(None, "batch", layer.in1_features)
+        yield tensor(None, "batch", layer.in2_features)
     elif isinstance(width, int) and width > 0:
         yield tensor(None, "batch", width)
         yield tensor(None, "batch", LENGTH, width)
@@ -150,13 +151,13 @@ def _unflattened(width: int) -> Iterator[InputSpec]:
             yield tensor(None, "batch", channels, side, side)
 
 
-def _normed(held: Any) -> Iterator[InputSpec]:
+def _of_batch_norm(layer: Any) -> Iterator[InputSpec]:
     from torch import nn
 
-    if isinstance(held, nn.BatchNorm2d):
-        yield tensor(None, "batch", held.num_features, 32, 32)
-    elif isinstance(held, nn.BatchNorm1d):
-        yield tensor(None, "batch", held.num_features)
+    if isinstance(layer, nn.BatchNorm2d):
+        yield tensor(None, "batch", layer.num_features, 32, 32)
+    elif isinstance(layer, nn.BatchNorm1d):
+        yield tensor(None, "batch", layer.num_features)
 
 
 def _of_own_parameters(model: nn.Module) -> Iterator[InputSpec]:

@@ -15,6 +15,7 @@ from reportgen.dummy_inputs.argument_hints import (
     is_state,
     options_of_name,
     prefers,
+    unsupported_argument,
     usages_of,
 )
 from reportgen.dummy_inputs.candidate import (
@@ -74,15 +75,7 @@ class ForwardArguments:
 
     def unsupported_argument(self) -> str:
         """The first required argument of a custom class, as `a Foo for 'x'`; "" for none."""
-        required = ((name, self._usages[name].unsupported_class) for name in self.needed())
-        return next(
-            (
-                f"a {unsupported_class} for {name!r}"
-                for name, unsupported_class in required
-                if unsupported_class
-            ),
-            "",
-        )
+        return unsupported_argument(self._usages, self.needed())
 
     def needed(self) -> list[str]:
         """The arguments without a default."""
@@ -112,8 +105,8 @@ class ForwardArguments:
         return self._options[name]
 
     def _ranked(self, name: str) -> list[InputSpec]:
-        """The options of one argument, the most likely first."""
         usage, parameter = self._usages[name], self._parameters[name]
+        # `source, target = edge_index` unpacks a tensor of two rows
         if usage.doubtful and is_edge_list(name):
             usage = Usage()
         count = len(self.options_of(name, _innermost(usage)))
@@ -122,6 +115,7 @@ class ForwardArguments:
             plain = self.options_of(name)
             built = [item for pair in zip(built, plain, strict=False) for item in pair]
         if usage.optional:
+            # only second, because more of the model runs with a tensor
             built.insert(1, constant(None, None, keyword=False))
         keyword = parameter.kind is inspect.Parameter.KEYWORD_ONLY
         return [item.model_copy(update={"name": name, "keyword": keyword}) for item in built]
@@ -167,7 +161,6 @@ def _matching_first(items: list[InputSpec], suits: Callable[[InputSpec], bool]) 
 
 
 def _innermost(usage: Usage) -> Usage:
-    """The usage of the innermost element of a nested list, tuple or dict."""
     return _innermost(usage.parts[0]) if usage.parts else usage
 
 
@@ -178,18 +171,19 @@ def _of_graph(item: InputSpec) -> InputSpec:
 
 
 def _signature(model: nn.Module) -> dict[str, inspect.Parameter]:
-    """The parameters of forward, from the schema if it is a TorchScript method."""
     forward: Any = model.forward
     try:
         return dict(inspect.signature(forward).parameters)
     except (TypeError, ValueError):
+        # a TorchScript method has a schema instead; its first argument is self
         names = [argument.name for argument in forward.schema.arguments[1:]]
         kind = inspect.Parameter.POSITIONAL_ONLY
         return {name: inspect.Parameter(name, kind) for name in names}
 
 
 _MAX_SAME_ERROR = 12  # candidates with the same error, after which it is ignored
-_SUGGESTION_PERIOD = 7  # every 7th try is not one that an error suggested
+# every 7th try is not one that an error suggested: suggestions alone can use up all tries
+_SUGGESTION_PERIOD = 7
 
 
 class SignatureSearch(CandidateSearch):
@@ -213,6 +207,7 @@ class SignatureSearch(CandidateSearch):
     def __next__(self) -> Candidate:
         while True:
             inputs = self._next_inputs()
+            # several errors may suggest the same inputs
             key = repr(inputs)
             if key not in self._seen:
                 self._seen.add(key)
@@ -251,13 +246,12 @@ class SignatureSearch(CandidateSearch):
         self._suggested[:0] = suggested
         self._next += self._with_next_options()
 
-    # suggestions of errors --------------------------------------------------------------------
-
     def _with_names(self, error: Exception) -> Iterator[Inputs]:
         """Inputs with one more dict key or argument."""
         key = expected_key(error)
         if key is not None:
             yield from self._with_key(key)
+        # a wrapper with `*args`: the error names the arguments of the wrapped forward
         if self._arguments.takes_more:
             missing = missing_arguments(error)
             yield (*self._last, *(self._arguments.options_of(name)[0] for name in missing))
@@ -293,7 +287,6 @@ class SignatureSearch(CandidateSearch):
                 yield with_part(self._last, place, option)
 
     def _with_ranks(self, error: Exception) -> Iterator[Inputs]:
-        """Inputs with one tensor replaced by one of the rank that the error states."""
         rank = expected_rank(error)
         for place, (name, part) in enumerate(parts_of(self._last) if rank else ()):
             known = self._arguments.options_of(name)
@@ -304,12 +297,11 @@ class SignatureSearch(CandidateSearch):
     def _with_next_options(self) -> Iterator[Inputs]:
         for place, (name, part) in enumerate(parts_of(self._last)):
             known = self._arguments.options_of(name)
+            # the options have no name, see `options_of`
             bare = part.model_copy(update={"name": None, "keyword": False})
             later = known[known.index(bare) + 1 :] if bare in known else []
             for option in dict.fromkeys([*later[:1], *distinct_kinds(later, bare)[:1]]):
                 yield with_part(self._last, place, option)
-
-    # initial candidates -----------------------------------------------------------------------
 
     def _combined(self) -> Iterator[Inputs]:
         """The n-th option of every argument, alternating with combinations of different kinds."""

@@ -11,6 +11,7 @@ from reportgen.dummy_inputs.argument_hints import (
     documented_ranks,
     options_of_name,
     prefers,
+    unsupported_argument,
     usages_of,
 )
 from reportgen.dummy_inputs.candidate import Candidate, CandidateSearch, filled
@@ -32,15 +33,15 @@ from reportgen.dummy_inputs.error_parsing import (
     read_names,
     resized,
 )
-from reportgen.dummy_inputs.from_config import OPTIONAL_INPUTS, anything, options
-from reportgen.dummy_inputs.from_images import entry_rows, merged_patches, packed
+from reportgen.dummy_inputs.from_config import OPTIONAL_INPUTS, generic_options, options
+from reportgen.dummy_inputs.from_images import merged_patches, packed, patch_embedding_inputs
 from reportgen.dummy_inputs.from_layers import table_sizes
 from reportgen.manifest import InputSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-_AS_ROWS = ("pixel_values", "pixel_values_videos", "hidden_states")
+_PATCH_ARGUMENTS = ("pixel_values", "pixel_values_videos", "hidden_states")
 
 
 class ForwardParameters:
@@ -65,6 +66,7 @@ class ForwardParameters:
     def options(self, name: str) -> list[InputSpec]:
         """The options of an argument so far; [] if it is optional and unknown."""
         if name not in self._options:
+            # the generic options only if they are needed: every further option is one more try
             known = [*self._patch_rows(name), *options(name, self._sizes)]
             is_needed = name in self.needed or name in self._requested
             self._options[name] = known if known or not is_needed else self._options_by_name(name)
@@ -78,16 +80,7 @@ class ForwardParameters:
 
     def unsupported_argument(self) -> str:
         """The first required argument of a custom class, as `a Foo for 'x'`; "" for none."""
-        usages = usages_of(self._model.forward, self.names)
-        required = ((name, usages[name].unsupported_class) for name in self.needed)
-        return next(
-            (
-                f"a {unsupported_class} for {name!r}"
-                for name, unsupported_class in required
-                if unsupported_class
-            ),
-            "",
-        )
+        return unsupported_argument(usages_of(self._model.forward, self.names), self.needed)
 
     def number_of(self, name: str, item: InputSpec) -> int:
         """The index of `item` among the options of an argument; it is added if it is new."""
@@ -97,15 +90,15 @@ class ForwardParameters:
         return known.index(item)
 
     def _options_by_name(self, name: str) -> list[InputSpec]:
-        """Options by the argument's name and annotation, then generic ones."""
         named = options_of_name(name, self.tables)
         keywords = [item.model_copy(update={"name": name, "keyword": True}) for item in named]
-        rest = anything(name, self._sizes, beside_images="pixel_values" in self._found)
+        rest = generic_options(name, self._sizes, beside_images="pixel_values" in self._found)
         suits = prefers("ids" if self._is_of_integers(name) else name)
         known = list(dict.fromkeys([*keywords, *rest]))
         return sorted(known, key=lambda item: suits is not None and not suits(item))
 
     def _is_of_integers(self, name: str) -> bool:
+        # an annotation of both, such as in a union, says nothing
         declared = str(self._found[name].annotation)
         return "LongTensor" in declared and "FloatTensor" not in declared
 
@@ -113,9 +106,9 @@ class ForwardParameters:
         """Rows of patches, if the model requires a grid: such models take no whole images."""
         if "spatial_shapes" in self._found:
             return list(packed(name, self._sizes))
-        if not any("grid" in other for other in self.needed) or name not in _AS_ROWS:
+        if not any("grid" in other for other in self.needed) or name not in _PATCH_ARGUMENTS:
             return []
-        return [*entry_rows(self._model, name), *merged_patches(name, self._sizes)]
+        return [*patch_embedding_inputs(self._model, name), *merged_patches(name, self._sizes)]
 
 
 def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
@@ -125,18 +118,24 @@ def _parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in found.items() if p.kind not in variadic}
 
 
-_BESIDES = ("pixel_values", "input_features", "input_values", "audio_values")
-_AS_LONG = ("attention_mask", "mm_token_type_ids", "image_embeds_position_mask")
+# arguments for another modality than text; optional in models of text and images
+_OTHER_MODALITIES = ("pixel_values", "input_features", "input_values", "audio_values")
+# masks that must be as long as `input_ids`, whose length changes with the placeholders
+_TOKEN_MASKS = ("attention_mask", "mm_token_type_ids", "image_embeds_position_mask")
 _MAX_SAME_ERROR = 10  # candidates with the same error, after which it is ignored
-_MAX_PRIORITY = 4  # of them whose sizes are tried first
+# of them whose sizes are tried first; the sizes of an error that recurs lead nowhere
+_MAX_PRIORITY = 4
 _MAX_PER_RANK = 4
-_FINAL_TRIES = 15  # the initial candidates that are still queued come first in these
+# the initial candidates that are still queued come first in these; suggestions could use up
+# every try, and mllama, for one, runs only with the text alone
+_FINAL_TRIES = 15
 
-_NEVER = frozenset({
+_NEVER_ADDED = frozenset({
     "labels", "past_key_values", "use_cache", "return_dict", "output_attentions",
     "output_hidden_states", "logits_to_keep", "cache_position", "head_mask",
 })  # fmt: skip
-"""Arguments that are never added, even if the failing code reads them."""
+"""Arguments that are never added, even if the failing code reads them: they switch outputs on or
+continue an earlier call."""
 
 State = tuple[tuple[str, int], ...]
 """The arguments of one call, each with the index of its option."""
@@ -153,6 +152,7 @@ class ConfigSearch(CandidateSearch):
         self._names = self._parameters.names
         self._documented = documented_ranks(model.forward)
         main = getattr(model, "main_input_name", "input_ids")
+        # a list in OneFormer
         self._main = tuple([main] if isinstance(main, str) else main)
         self._seen: set[tuple[State, int]] = set()
         self._failures: Counter[tuple[str, str]] = Counter()
@@ -166,19 +166,18 @@ class ConfigSearch(CandidateSearch):
 
     def __next__(self) -> Candidate:
         if not self._queue:
-            self._embed()
+            self._queue_embeddings()
         if not self._queue:
             raise StopIteration
         self._last = self._next_inputs()
         inputs = tuple(self._input(name, index) for name, index in self._last)
-        missing = [name for name in _BESIDES if self._is_left_out(name)]
+        missing = [name for name in _OTHER_MODALITIES if self._is_omitted(name)]
         left_out = (
             (f"the model also accepts {' and '.join(missing)}, omitted here",) if missing else ()
         )
         return Candidate(inputs=inputs, notes=left_out)
 
     def _next_inputs(self) -> State:
-        """The next in the queue; in the final tries the initial candidates that remain."""
         self._turn += 1
         is_late = self._turn > self.tries - _FINAL_TRIES
         remaining = [state for state in self._first if state in self._queue] if is_late else []
@@ -186,8 +185,8 @@ class ConfigSearch(CandidateSearch):
         self._queue.remove(state)
         return state
 
-    def _embed(self) -> None:
-        """Queue embeddings instead of token ids, which some models require."""
+    def _queue_embeddings(self) -> None:
+        # some models take embeddings instead of token ids
         if "input_ids" in self._names and "inputs_embeds" in self._names:
             needed = [name for name in self._parameters.needed if name != "input_ids"]
             self._enqueue((("inputs_embeds", 0), *((name, 0) for name in needed)))
@@ -209,43 +208,43 @@ class ConfigSearch(CandidateSearch):
         self._learn_names(error)
         self._learn_kinds(error)
         if is_index_out_of_range(error):
-            self._shorten()
+            self._queue_fewer_tokens()
         self._learn_ranks(error)
         self._learn_widths(error)
         self._learn_documented()
         for place, (name, index) in enumerate(self._last):
             if index + 1 < len(self._parameters.options(name)):
-                self._enqueue(_with(self._last, place, (name, index + 1)))
+                self._enqueue(_replaced(self._last, place, (name, index + 1)))
         for name in self._absent():
             if name in OPTIONAL_INPUTS:
                 self._enqueue((*self._last, (name, 0)))
 
     def _learn_sizes(self, error: Exception, *, is_new: bool) -> None:
         given = tuple(self._input(name, index) for name, index in self._last)
+        # reversed, because each is put in front of the queue; the same in the methods below
         for size, other in reversed(list(dict.fromkeys(expected_sizes(error, given)))):
             changed = [resized(item, size, other) for item in given]
             places = [n for n, pair in enumerate(zip(given, changed, strict=True)) if _differ(pair)]
             for place in places if len(places) > 1 else []:
                 alone = [*given[:place], changed[place], *given[place + 1 :]]
-                self._enqueue(self._stating(self._last, alone), first=is_new)
-            self._enqueue(self._stating(self._last, changed), first=is_new)
+                self._enqueue(self._state_of(self._last, alone), first=is_new)
+            self._enqueue(self._state_of(self._last, changed), first=is_new)
 
-    def _shorten(self) -> None:
+    def _queue_fewer_tokens(self) -> None:
         """Queue fewer tokens: the position embedding may be smaller than configured."""
         for place, (name, index) in enumerate(self._last):
             if name.endswith("input_ids") and index + 1 < len(self._parameters.options(name)):
-                self._enqueue(_with(self._last, place, (name, index + 1)), first=True)
+                self._enqueue(_replaced(self._last, place, (name, index + 1)), first=True)
         given = tuple(self._input(name, index) for name, index in self._last)
         for changed in lower_indices(given, self._parameters.tables):
-            self._enqueue(self._stating(self._last, list(changed)), first=True)
+            self._enqueue(self._state_of(self._last, list(changed)), first=True)
 
     def _learn_ranks(self, error: Exception) -> None:
-        """Queue options of the rank that the error states."""
         rank, spare = expected_rank(error), excess_dims(error)
         for place, (name, index) in enumerate(self._last if rank or spare else ()):
             had = len(self._parameters.options(name)[index].shape or ())
             for option in reversed(self._of_rank(place, rank or had - spare)):
-                self._enqueue(_with(self._last, place, (name, option)), first=True)
+                self._enqueue(_replaced(self._last, place, (name, option)), first=True)
 
     def _learn_widths(self, error: Exception) -> None:
         """Queue options whose last dim is the size that a matrix product expected."""
@@ -254,14 +253,14 @@ class ConfigSearch(CandidateSearch):
                 shapes = [item.shape or ("",) for item in self._parameters.options(name)]
                 fitting = [n for n, shape in enumerate(shapes) if shape[-1] == expected]
                 if fitting and index not in fitting:
-                    self._enqueue(_with(self._last, place, (name, fitting[0])), first=True)
+                    self._enqueue(_replaced(self._last, place, (name, fitting[0])), first=True)
 
     def _learn_documented(self) -> None:
         """Queue the last candidate with the documented rank of each argument."""
         state = self._last
         for place, (name, _) in enumerate(state):
             fitting = self._of_rank(place, self._documented.get(name))
-            state = _with(state, place, (name, fitting[0])) if fitting else state
+            state = _replaced(state, place, (name, fitting[0])) if fitting else state
         self._enqueue(state, first=True)
 
     def _of_rank(self, place: int, rank: int | None) -> list[int]:
@@ -273,41 +272,45 @@ class ConfigSearch(CandidateSearch):
 
     def _learn_kinds(self, error: Exception) -> None:
         if expects_floats(error):
-            self._take("float", self._last)
+            self._queue_dtype("float", self._last)
         if expects_integers(error):
-            self._take("int", self._read(error) or self._last)
+            # the error of an embedding does not state which argument it got
+            self._queue_dtype("int", self._read_by(error) or self._last)
         if expects_booleans(error):
-            self._take_booleans()
+            self._queue_boolean_masks()
 
-    def _take_booleans(self) -> None:
-        """Queue boolean masks instead of integer masks."""
+    def _queue_boolean_masks(self) -> None:
+        # Gemma 3n requires boolean masks for audio
         given = [self._input(name, index) for name, index in self._last]
-        self._enqueue(self._stating(self._last, [_of_booleans(item) for item in given]), first=True)
+        self._enqueue(
+            self._state_of(self._last, [_as_boolean_mask(item) for item in given]), first=True
+        )
 
-    def _take(self, dtype: str, doubted: State) -> None:
-        """Queue later options of `dtype` for each argument of `doubted` that has another dtype."""
+    def _queue_dtype(self, dtype: str, suspects: State) -> None:
+        """Queue later options of `dtype` for each argument of `suspects` that has another dtype."""
         for place, (name, index) in enumerate(self._last):
             known = self._parameters.options(name)
-            if (name, index) not in doubted or known[index].dtype.startswith(dtype):
+            if (name, index) not in suspects or known[index].dtype.startswith(dtype):
                 continue
             later = [n for n in range(index + 1, len(known)) if known[n].dtype.startswith(dtype)]
             for option in reversed(later):
-                self._enqueue(_with(self._last, place, (name, option)), first=True)
+                self._enqueue(_replaced(self._last, place, (name, option)), first=True)
 
-    def _read(self, error: Exception) -> State:
+    def _read_by(self, error: Exception) -> State:
         """The arguments that the innermost failing line reads."""
         read = read_names(error, [name for name, _ in self._last])
         return tuple(pair for pair in self._last if pair[0] in read)
 
-    def _stating(self, state: State, inputs: list[InputSpec]) -> State:
+    def _state_of(self, state: State, inputs: list[InputSpec]) -> State:
         """`state` with `inputs` as options, which are added if they are new."""
         pairs = zip(state, inputs, strict=True)
         return tuple((name, self._parameters.number_of(name, item)) for (name, _), item in pairs)
 
     def _learn_names(self, error: Exception) -> None:
         absent = self._absent()
+        # lxmert, rag and blt require arguments that are unknown until an error names them
         known = expected_names(error, absent)
-        for names in (self._unknown(error, known), known):
+        for names in (self._without_options(error, known), known):
             if len(names) > 1:
                 self._enqueue((*self._last, *((name, 0) for name in names)), first=True)
             for name in names:
@@ -316,10 +319,11 @@ class ConfigSearch(CandidateSearch):
             self._enqueue((*self._last, *((name, 0) for name in absent if name in OPTIONAL_INPUTS)))
         for field in expected_tokens(error):
             token = getattr(self._config, field, None)
+            # BART: "All examples must have the same number of <eos> tokens."
             if isinstance(token, int) and "input_ids" in dict(self._last):
                 given = [self._input(name, index) for name, index in self._last]
-                changed = [_all_of(item, token) for item in given]
-                self._enqueue(self._stating(self._last, changed), first=True)
+                changed = [_filled_with(item, token) for item in given]
+                self._enqueue(self._state_of(self._last, changed), first=True)
 
     def _count_placeholders(self, expected: int) -> None:
         """Set the number of placeholder tokens; some errors state it times the hidden size."""
@@ -332,19 +336,19 @@ class ConfigSearch(CandidateSearch):
 
     def _input(self, name: str, index: int) -> InputSpec:
         """One argument; token ids become placeholder tokens if an image or audio requires them."""
-        beside = any(given in _BESIDES for given, _ in self._last)
+        beside = any(given in _OTHER_MODALITIES for given, _ in self._last)
         if beside and self._placeholders:
             token = self._sizes.placeholder()
             if name == "input_ids" and token is not None:
                 return filled(name, "batch", self._placeholders, value=token, keyword=True)
-            if name in _AS_LONG:
+            if name in _TOKEN_MASKS:
                 return filled(name, "batch", self._placeholders, value=1, keyword=True)
         return self._parameters.options(name)[index]
 
-    def _unknown(self, error: Exception, known: list[str]) -> list[str]:
+    def _without_options(self, error: Exception, known: list[str]) -> list[str]:
         """The arguments that the error mentions, if one of them has no options yet."""
         given = dict(self._last)
-        left = [n for n in self._names if n not in given and n not in _NEVER]
+        left = [n for n in self._names if n not in given and n not in _NEVER_ADDED]
         mentioned = expected_names(error, left)
         new = [name for name in mentioned if name not in known]
         for name in new:
@@ -359,9 +363,10 @@ class ConfigSearch(CandidateSearch):
         needed = self._parameters.needed
         main = [name for name in self._main if name in self._names]
         first = list(dict.fromkeys([*main, *needed])) or list(self._names[:1])
-        if self._decodes():
+        if self._has_decoder():
             first.append("decoder_input_ids")
-        beside = [n for n in _BESIDES if n in self._names and n not in first]
+        beside = [n for n in _OTHER_MODALITIES if n in self._names and n not in first]
+        # the whole model first: the text alone would leave out its image or audio encoder
         if "input_ids" in first and beside:
             more = self._grids(beside)
             yield [*first, *beside, *more]
@@ -380,11 +385,11 @@ class ConfigSearch(CandidateSearch):
             return [n for n in ("pixel_attention_mask", "spatial_shapes") if n in self._names]
         return ["image_grid_thw"] if "image_grid_thw" in self._names else []
 
-    def _decodes(self) -> bool:
+    def _has_decoder(self) -> bool:
         encodes_too = bool(getattr(self._config, "is_encoder_decoder", False))
         return encodes_too and "decoder_input_ids" in self._names
 
-    def _is_left_out(self, name: str) -> bool:
+    def _is_omitted(self, name: str) -> bool:
         return name in self._names and name not in dict(self._last)
 
     def _enqueue(self, state: State, *, first: bool = False) -> None:
@@ -399,17 +404,17 @@ def _differ(pair: tuple[InputSpec, InputSpec]) -> bool:
     return pair[0] != pair[1]
 
 
-def _with(state: State, place: int, entry: tuple[str, int]) -> State:
+def _replaced(state: State, place: int, entry: tuple[str, int]) -> State:
     return (*state[:place], entry, *state[place + 1 :])
 
 
-def _of_booleans(item: InputSpec) -> InputSpec:
+def _as_boolean_mask(item: InputSpec) -> InputSpec:
     if "mask" not in str(item.name) or item.dtype != "int64":
         return item
     return item.model_copy(update={"dtype": "bool", "low": None, "high": None})
 
 
-def _all_of(item: InputSpec, token: int) -> InputSpec:
+def _filled_with(item: InputSpec, token: int) -> InputSpec:
     if item.name != "input_ids":
         return item
     return item.model_copy(update={"low": token, "high": token + 1})

@@ -11,11 +11,12 @@ from reportgen.manifest import InputSpec
 if TYPE_CHECKING:
     from torch import nn
 
+# detectors resize images to the size in their name, such as ssd300, else to about 800
 _DETECTION = (("300", 300), ("320", 320))
 _DETECTION_SIZE = 800
-_SEGMENTATION_SIZE = 520
-_FLOW_SIZE = (520, 960)
-_FRAMES = 16
+_SEGMENTATION_SIZE = 520  # resize_size of torchvision's segmentation weights
+_FLOW_SIZE = (520, 960)  # divisible by 8, as RAFT requires
+_FRAMES = 16  # MViT takes 16 frames only, S3D at least 14
 
 
 def torchvision_candidates(name: str, model: nn.Module) -> Iterator[Candidate]:
@@ -40,8 +41,8 @@ def torchvision_candidates(name: str, model: nn.Module) -> Iterator[Candidate]:
 
 
 def _detection(name: str) -> Candidate:
-    """A list of images, one per sample, for a detector."""
     size = next((size for mark, size in _DETECTION if mark in name), _DETECTION_SIZE)
+    # detectors expect images in 0-1 and normalize them
     image = tensor(None, 3, size, size, low=0.0, high=1.0)
     return Candidate(
         inputs=(InputSpec(name="images", items=(image,), per_sample=True),),
@@ -79,8 +80,8 @@ def timm_candidates(model: nn.Module, arguments: dict[str, Any]) -> Iterator[Can
     config: Any = getattr(model, "pretrained_cfg", None) or {}
     channels, height, width = config.get("input_size") or (3, 224, 224)
     channels = arguments.get("in_chans", channels)
-    asked = arguments.get("img_size")
-    if asked is not None:
-        height, width = (asked, asked) if isinstance(asked, int) else tuple(asked)
+    chosen = arguments.get("img_size")
+    if chosen is not None:
+        height, width = (chosen, chosen) if isinstance(chosen, int) else tuple(chosen)
     for size in dict.fromkeys([(height, width), *((s, s) for s in _SIZES)]):
         yield Candidate(inputs=(tensor("x", "batch", channels, *size),))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = "manifest.schema.json"
 _TRAINING_FACTOR = 4  # weights, gradients and the two moments of Adam
+# bytes of training state that leave room for activations on 16 GB and 80 GB
 _GPUS = ((10 * 2**30, "T4"), (60 * 2**30, "A100-80GB"))
 _LARGEST_GPU = "H200"
 _BATCHES = (1, 2)  # some models fail with one sample
@@ -55,9 +56,9 @@ def manifest_for_source(text: str) -> str:
 
 
 def _for_onnx_file(spec: ModelSpec) -> str:
-    from reportgen.sources.from_onnx import read_onnx_source, with_file_inputs
+    from reportgen.sources.from_onnx import read_onnx_source
 
-    with_file_inputs(spec, read_onnx_source(Path(spec.source.target)))
+    read_onnx_source(Path(spec.source.target))  # raises if the file is not an ONNX model
     return "\n".join(_head(spec, "T4", ("the inputs are declared in the file",))) + "\n"
 
 
@@ -75,13 +76,15 @@ def _find_inputs(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, Candidate]
 
 
 def _name(source: Source) -> str:
-    """The model's name in the manifest, derived from the source; valid as a folder name."""
     python = source.kind in ("python", "module")
     own = (source.factory or "") if python else source.text.partition(":")[2] or source.text
     path = own.replace("/config.json", "").strip("./")
     tail = re.split(r"[/\\]", path)[-1].removesuffix(".pt2").removesuffix(".onnx")
-    safe = re.sub(r"[^\w.-]", "_", tail).strip(".-")[:64]
-    return safe or "model"
+    return _folder_name(tail) or "model"
+
+
+def _folder_name(text: str) -> str:
+    return re.sub(r"[^\w.-]", "_", text).strip(".-")[:64]  # as `SafeName` in a manifest requires
 
 
 def _smallest_gpu(size: int) -> str:
@@ -162,9 +165,9 @@ def _structure(item: InputSpec) -> dict[str, Any]:
 
 
 def _flow(value: Any) -> str:
-    """`value` as YAML on one line."""
     import yaml
 
+    # JSON would be YAML too, but quotes every key; '...' ends a document of one scalar
     text: str = yaml.safe_dump(
         value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6
     )
@@ -190,7 +193,8 @@ def manifest_for_logs(path: Path) -> str:
     Raises:
         LogError: the path does not exist, or contains no log of a known format.
     """
-    name = re.sub(r"[^\w.-]", "_", path.resolve().name).strip(".-")[:64] or "training"
+    name = _folder_name(path.resolve().name) or "training"
+    # json.dumps: a JSON string is a YAML string, and names may contain quotes or colons
     head = [
         "version: 1",
         f"title: {json.dumps(f'Training of {name}', ensure_ascii=False)}",

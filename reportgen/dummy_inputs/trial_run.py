@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from reportgen.manifest import ModelSpec
 
-_OTHER_BATCH = 3
+_OTHER_BATCH = 3  # `reportgen init` searches inputs at batch 1 or 2
 _IMAGE_RANK, _SEQUENCE_RANK = 4, 3
 _STEP = 32  # a multiple of the strides of common backbones
 
@@ -47,7 +47,7 @@ def run_error(model: nn.Module, spec: ModelSpec, batch: int) -> Exception | None
         examples = make_examples(spec, batch, spec.seed, device=device)
     except (ModelError, RuntimeError) as error:  # torch cannot make a tensor of this candidate
         return error
-    if _is_vision_library(spec) and _runs_on_shapes(model, examples):
+    if _is_vision_library(spec) and _runs_on_fake_tensors(model, examples):
         return None
     with _lazy_layers_restored(model), _silenced(), torch.no_grad():
         try:
@@ -61,7 +61,7 @@ def _is_vision_library(spec: ModelSpec) -> bool:
     return spec.source.kind in ("torchvision", "timm")
 
 
-def _runs_on_shapes(model: nn.Module, examples: Examples) -> bool:
+def _runs_on_fake_tensors(model: nn.Module, examples: Examples) -> bool:
     import torch
 
     from reportgen.fake_model import fake_copy
@@ -70,9 +70,9 @@ def _runs_on_shapes(model: nn.Module, examples: Examples) -> bool:
         with (
             _silenced(),
             torch.no_grad(),
-            fake_copy(model, (examples.args, examples.kwargs)) as (double, (args, kwargs)),
+            fake_copy(model, (examples.args, examples.kwargs)) as (fake, (args, kwargs)),
         ):
-            double(*args, **kwargs)
+            fake(*args, **kwargs)
     except Exception:  # the real pass decides whether the inputs or the fake tensors are at fault
         return False
     return True
@@ -80,7 +80,7 @@ def _runs_on_shapes(model: nn.Module, examples: Examples) -> bool:
 
 @contextmanager
 def _lazy_layers_restored(model: nn.Module) -> Iterator[None]:
-    """Restore lazy layers after the pass: the first input materializes them with its size."""
+    # the first input materializes lazy layers with its size, which the next one may not have
     from torch.nn.parameter import is_lazy
 
     from reportgen.model_state import preserve_model_state
@@ -94,6 +94,8 @@ def _lazy_layers_restored(model: nn.Module) -> Iterator[None]:
 
 def is_meta_failure(error: Exception) -> bool:
     """Whether a pass on meta failed because it read a value, not because of the shapes."""
+    # torch raises no specific class: "Tensor.item() cannot be called on meta tensors",
+    # "Cannot copy out of meta tensor; no data!"
     return " meta " in f" {error} ".replace("'", " ") or "data-dependent" in str(error).lower()
 
 
@@ -108,10 +110,8 @@ def trial_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _uncompiled() -> Iterator[None]:
-    """Run compiled models eagerly: compilation takes longer than all trials together.
-
-    torch._dynamo takes seconds to import. If it is not imported, nothing has been compiled.
-    """
+    """Run compiled models eagerly: compilation takes longer than all trials together."""
+    # torch._dynamo takes seconds to import, and without it nothing has been compiled
     if "torch._dynamo" not in sys.modules:
         yield
         return
@@ -125,9 +125,6 @@ def _uncompiled() -> Iterator[None]:
 def _silenced() -> Iterator[None]:
     with quietly(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         yield
-
-
-# Generalizing inputs that ran
 
 
 def widen_to_vocabulary(
@@ -154,6 +151,7 @@ def widen_to_vocabulary(
 
 
 def _may_grow(part: InputSpec, size: int) -> bool:
+    # masks and other constant tensors have high <= 1 or low > 0
     is_range = part.high is not None and part.high > 1 and "int" in part.dtype
     return is_range and not part.low and part.high < size  # type: ignore[operator]
 
@@ -171,6 +169,7 @@ def _looks_up(model: nn.Module, spec: ModelSpec, batch: int, size: int) -> bool:
     def record(_: nn.Module, args: tuple[Any, ...]) -> None:
         found.append(bool(args) and bool((args[0] == size - 1).any()))
 
+    # that the pass succeeds proves nothing: the argument may be a number and no index
     tables = [m for m in modules_of(model) if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
     handles = [t.register_forward_pre_hook(record) for t in tables if t.num_embeddings == size]
     try:
@@ -227,6 +226,7 @@ def _fixed(item: InputSpec, batch: int) -> InputSpec:
 
 def _candidates(inputs: tuple[InputSpec, ...]) -> Iterator[_DynamicDim]:
     """Dims that may be dynamic: tokens, height and width of images, steps of a sequence."""
+    # fewer tokens as the second size: more may exceed the position embedding
     for tokens in sorted({s for item in inputs for s in _token_sizes(item)})[:1]:
         yield _DynamicDim(
             name="tokens", size=tokens, other=max(1, tokens // 2), occurs_at=_is_tokens

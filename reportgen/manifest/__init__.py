@@ -76,6 +76,7 @@ def load_manifest(path: Path) -> Manifest:
     problems = list(read.problems)
     document, invalid = _validate(read, Reading(folder=path.absolute().parent))
     reported = {problem.path for problem in problems}
+    # a key that could not be read is null, which would be a second problem
     problems += _independent(invalid, reported)
     problems += _independent(find_inconsistencies(read.data, read.lines), reported)
     if document is None or problems:
@@ -103,4 +104,5 @@ def _independent(problems: Iterable[Problem], reported: set[KeyPath]) -> list[Pr
 def _finish(document: Document, path: Path) -> Manifest:
     models = tuple(with_shared_settings(spec, document) for spec in document.models)
     values = {name: getattr(document, name) for name in Document.model_fields}
+    # not validated again: the values are, and `path` has no place in a file
     return Manifest.model_construct(**{**values, "models": models, "path": path.absolute()})

@@ -14,7 +14,7 @@ from reportgen.errors import ManifestError
 KeyPath = tuple[str | int, ...]
 """The keys and indices that lead to a value: `("models", 2, "inputs", 0, "dtype")`."""
 
-_MAX_PROBLEMS = 100
+_MAX_PROBLEMS = 100  # a file of 1 MiB may have thousands
 _MAX_QUOTE = 60
 _MAX_GUESS = 80  # difflib takes quadratic time, and names this long are not typing errors
 _PLAIN_KEY = re.compile(r"[\w@.+-]{1,60}")
@@ -102,5 +102,5 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if len(name) > _MAX_GUESS:
         return None
     by_casefold = {candidate.casefold(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.casefold(), by_casefold, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.casefold(), by_casefold, n=1)
     return by_casefold[close[0]] if close else None

@@ -42,7 +42,7 @@ _COUNT_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _NAME = re.compile(r"\w[\w.-]{0,63}")
 # control characters, line ends, and marks that reverse the text direction
 _MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-_MAX_INTEGER = 2**63 - 1
+_MAX_INTEGER = 2**63 - 1  # sizes and counts of torch are int64
 _MAX_SIZE_TEXT = 32
 
 
@@ -74,15 +74,13 @@ def reading_folder(info: ValidationInfo) -> Path | None:
     return info.context.folder if isinstance(info.context, Reading) else None
 
 
-# Numbers ------------------------------------------------------------------------------------
-
-
 def _count(value: object) -> object:
     if not isinstance(value, str):
         return value
     match = _COUNT.fullmatch(value.strip())
     if match is None:
         raise ValueError(f"expected a count such as 30M, 5G or 12000, got {quote(value)}")
+    # Decimal, because 2.01M is 2009999 in floats
     return int(Decimal(match[1]) * _COUNT_FACTORS[match[2]])
 
 
@@ -123,7 +121,7 @@ _POSITIVE_INTEGER = {"type": "integer", "minimum": 1}
 Version = Annotated[Literal[1], BeforeValidator(_one)]
 Flag = Annotated[bool, Strict()]
 Positive = Annotated[int, Strict(), Field(ge=1, le=_MAX_INTEGER)]
-Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
+Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]  # the range of numpy.random.seed
 PositiveNumber = Annotated[float, Strict(), Field(gt=0)]
 NotNegative = Annotated[float, Strict(), Field(ge=0)]
 Number = Annotated[int | float, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
@@ -173,9 +171,6 @@ Limit = Annotated[
         }
     ),
 ]
-
-
-# Text ---------------------------------------------------------------------------------------
 
 
 def _single_line(text: str) -> str:
@@ -238,9 +233,6 @@ Reason = Annotated[
 RuleCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}[0-9]{3}$")]
 
 
-# Lists that may be written as one value -----------------------------------------------------
-
-
 class OneOrMany:
     """Annotation: a tuple whose single item may be written alone; duplicates are errors."""
 
@@ -268,9 +260,6 @@ def _distinct(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
         if value in values[:index]:
             raise ValueError(f"{quote(value)} is listed twice")
     return values
-
-
-# Paths --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -320,6 +309,7 @@ def existing_path(text: str, folder: Path, *, folders: bool = False) -> Path:
             return path
         found = path.is_dir()
         siblings = (
+            # a folder of training data may have millions of files
             [near.name for near in islice(path.parent.iterdir(), 1000)]
             if path.parent.is_dir()
             else []

@@ -69,11 +69,12 @@ _DTYPES: tuple[str, ...] = get_args(Dtype)
 _INTEGER_BITS = {"int64": 64, "int32": 32, "int16": 16, "int8": 8}
 _FLOATS = ("float", "bfloat")
 _WITHOUT_ORDER = ("bool", "complex")
+# each part excludes the separators, so matching takes linear time
 _COMPACT = re.compile(
     r"(?:(?P<name>[^=:<]*)=)?(?P<shape>[^=:<]*)(?::(?P<dtype>[^=:<]*)(?:<(?P<high>[^=:<]*))?)?"
 )
 _COMPACT_HINT = "write it as batch,3,224,224 or ids=batch,128:int64<30522"
-_MAX_COMPACT = 1000
+_MAX_COMPACT = 1000  # characters; a shape has a few dozen
 _SAFETENSORS = ".safetensors"
 
 
@@ -102,6 +103,7 @@ def split_array_path(path: Path) -> tuple[Path, str | None]:
 def _dim(value: object) -> object:
     if isinstance(value, str) and value.isidentifier():
         return value
+    # sizes of torch are int64
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**63:
         return value
     raise ValueError(
@@ -110,7 +112,7 @@ def _dim(value: object) -> object:
 
 
 def _constant(value: object, info: ValidationInfo) -> object:
-    """Wrap the value, so that an explicit null differs from a missing value."""
+    # wrapped, so that an explicit null differs from a missing value
     if reading_folder(info) is None:
         return value
     if isinstance(value, list | dict):
@@ -205,6 +207,7 @@ class InputSpec(Value):
     @model_validator(mode="after")
     def _one_form(self) -> InputSpec:
         given = [form for form in FORMS if getattr(self, form) is not None]
+        # a file may state its shape, which is then checked
         if len(given) != 1 and given != ["shape", "file"]:
             found = " and ".join(given) or "none"
             raise ValueError(f"needs one of shape, file, value, items or fields, has {found}")
@@ -248,7 +251,6 @@ def _check_range(what: str, dtype: str, low: float | None, high: float | None) -
 def _check_values(
     what: str, dtype: str, values: tuple[float, ...], shape: tuple[int | str, ...]
 ) -> None:
-    """Check the number of `values` against the last dim of `shape`, and each against `dtype`."""
     _require_real_numbers("values do", what, dtype)
     last = shape[-1] if shape else "none"
     if last != len(values):
@@ -324,6 +326,7 @@ def _compact_parts(text: str) -> dict[str, object]:
 
 def _compact_dim(text: str) -> int | str:
     dim = text.strip()
+    # 18 digits fit in int64; str.isdigit() accepts digits of other scripts
     if re.fullmatch("[0-9]{1,18}", dim) and int(dim) > 0:
         return int(dim)
     if dim.isidentifier():

@@ -71,12 +71,15 @@ class LogSource(Value):
 def _log_path(text: object, folder: Path) -> str:
     if not isinstance(text, str) or not text:
         raise ValueError(f"must be a path, not {quote(text)}")
+    # a folder may be called run[1]
     if glob.has_magic(text) and not (folder / text).exists():
+        # pathlib drops a final slash, with which a glob matches folders only
         pattern = str((folder / text).absolute()) + ("/" if text.endswith("/") else "")
         if next(glob.iglob(pattern), None) is None:  # noqa: PTH207 - the pattern is absolute
             raise ValueError(f"nothing matches {quote(text)}")
         return pattern
     path = folder / text
+    # existing_path would say that there is no file, though `ls` lists it
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{quote(text)} is a broken link")
     return str(existing_path(text, folder, folders=True))

@@ -1,7 +1,7 @@
 """Errors of pydantic as problems of a manifest.
 
-pydantic's messages refer to inputs and instances of its models, which a manifest's author does not
-know; each kind of error is translated here.
+pydantic's messages refer to inputs and instances of its models, which mean nothing to the author of
+a manifest; each kind of error is translated here.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ def problems_of(error: ValidationError, lines: Mapping[KeyPath, int]) -> list[Pr
 
 
 def _is_consequence(details: ErrorDetails) -> bool:
-    """Whether a list is too short only because pydantic dropped its invalid items."""
+    # pydantic drops invalid items before it checks the length
     return details["type"] == "too_short" and bool(details["input"])
 
 
 def _translate(details: ErrorDetails, lines: Mapping[KeyPath, int]) -> Problem:
     path = _without_lone_index(_manifest_path(details["loc"]), lines)
+    # a missing key has no line; its mapping has one
     place = existing_prefix(path, lines)
     line = lines[place]
     if details["type"] == "missing":
@@ -52,11 +53,11 @@ def _translate(details: ErrorDetails, lines: Mapping[KeyPath, int]) -> Problem:
 
 
 def _manifest_path(loc: KeyPath) -> KeyPath:
-    """The key path in the manifest for a location of pydantic."""
     path: KeyPath = ()
     for part in loc:
         if path and path[-1] == PEAK_MEMORY and isinstance(part, int):
             path = (*path[:-1], f"{PEAK_MEMORY}{part}")
+        # pydantic's marker for an error in the key of a dict, not in its value
         elif part != "[key]":
             path = (*path, part)
     return path
@@ -73,7 +74,7 @@ def _without_lone_index(path: KeyPath, lines: Mapping[KeyPath, int]) -> KeyPath:
 def _message(details: ErrorDetails) -> str:
     context: dict[str, Any] = details.get("ctx", {})
     value = details["input"]
-    if details["type"] == "value_error":
+    if details["type"] == "value_error":  # raised by a validator of ours, in our words
         return str(context["error"])
     if details["type"] == "literal_error":
         return _choice(value, _LITERAL.findall(context["expected"]))
@@ -89,6 +90,7 @@ def _choice(value: object, allowed: list[str]) -> str:
     return f"must be one of {', '.join(allowed)}, not {quote(value)}{ending}"
 
 
+# models that may also be written as a scalar
 _LONG_FORMS = {
     "Target": "a GPU's name or a mapping",
     "InputSpec": "a shape such as 'batch,3,224,224' or a mapping",
@@ -114,10 +116,10 @@ _EXPECTED: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def _known_keys(path: KeyPath) -> list[str]:
-    """The keys allowed at `path`."""
     model: type[BaseModel] = Document
     for part in path:
         if isinstance(part, str):
+            # a key of a plain dict, such as the name of a field, has no model of its own
             model = _model_below(model, part) or model
     return [_spelling(model, name) for name in model.model_fields]
 
@@ -128,7 +130,6 @@ def _spelling(model: type[BaseModel], name: str) -> str:
 
 
 def _model_below(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The model class of the value of `key`, which may be inside a list or a dict."""
     for name, field in model.model_fields.items():
         if _spelling(model, name) == key:
             return _first_model(field.annotation)

@@ -53,8 +53,10 @@ def manifest_schema() -> Schema:
     schema = Document.model_json_schema(by_alias=True, ref_template="#/definitions/{model}")
     definitions: Schema = schema.pop("$defs")
     _open_budget_keys(definitions["Budgets"])
+    # pydantic writes a pattern for the rule codes, but allows other keys beside it
     definitions["ModelSpec"]["properties"]["ignore"]["additionalProperties"] = False
     definitions["InputSpec"]["anyOf"] = [{"required": [form]} for form in FORMS]
+    # set by the reader, not a key of a file
     definitions["LogSource"]["properties"].pop("text")
     definitions["ModelSpec"]["anyOf"] = [{"required": ["source"]}, {"required": ["logs"]}]
     logs = definitions["ModelSpec"]["properties"]["logs"]

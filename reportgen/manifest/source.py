@@ -26,6 +26,7 @@ _FORMS = (
     "torchvision:NAME, timm:NAME, transformers:NAME, file.py:factory, package.module:factory, "
     "file.pt2 or file.onnx"
 )
+# a slash for checkpoints of the hub: google-bert/bert-base-uncased
 _LIBRARY_NAME = re.compile(r"[A-Za-z0-9_][\w./-]*")
 
 
@@ -136,6 +137,7 @@ def _config_file(name: str, folder: Path) -> Path | None:
     Raises:
         ValueError: `name` is a path, but no such file exists.
     """
+    # a bare name may be a model type as well as a folder; only an existing file makes it a path
     written_as_path = name.startswith((".", "/", "~")) or name.endswith(".json")
     inside = f"{name}/config.json"
     if not written_as_path and not (folder / inside).is_file():
@@ -145,7 +147,7 @@ def _config_file(name: str, folder: Path) -> Path | None:
 
 
 def _names_python_file(text: str) -> bool:
-    return text.endswith(".py") or ".py:" in text
+    return text.endswith(".py") or ".py:" in text  # `.py` alone lacks a name, see `_python_file`
 
 
 def _python_file(text: str, folder: Path) -> dict[str, str]:

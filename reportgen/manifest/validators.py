@@ -45,6 +45,7 @@ def _targets(data: Mapping[str, Any]) -> Iterator[Found]:
         path = ("targets", index)
         own_memory = isinstance(target, dict) and "memory" in target
         try:
+            # find_gpu accepts several spellings of one GPU
             known = name if own_memory else find_gpu(name).name
         except UnknownGpuError as error:
             known = name
@@ -66,6 +67,7 @@ def _model(path: KeyPath, model: dict[str, Any], lines: Mapping[KeyPath, int]) -
 
 
 def _needs_source(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
+    # a misspelled key is reported as unknown; one problem is enough
     near = did_you_mean("source", [key for key in model if key != "source"])
     if "source" not in model and not model.get("logs") and not near:
         yield (*path, "source"), "is required unless 'logs' is given"
@@ -95,7 +97,6 @@ def _is_complete_file(path: KeyPath, model: dict[str, Any]) -> Iterator[Found]:
 
 
 def _sizes(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Iterator[Found]:
-    """Report dims without a size, and sizes without a dim."""
     given = model.get("dims", {})
     if not isinstance(given, dict):
         return
@@ -107,6 +108,7 @@ def _sizes(path: KeyPath, model: dict[str, Any], used: list[Found]) -> Iterator[
     for dim in given:
         if dim == "batch":
             yield (*path, "dims", dim), "set the batch size with the model's key 'batch'"
+        # without inputs the source declares them, and their dims are not known yet
         elif dim not in names and "inputs" in model:
             yield (*path, "dims", dim), f"no input has this dim{did_you_mean(dim, names)}"
 
@@ -124,7 +126,6 @@ def _dynamic_dims(path: KeyPath, model: dict[str, Any], used: list[Found]) -> It
 
 
 def _dims(path: KeyPath, spec: object) -> Iterator[Found]:
-    """Every named dim in an input, including nested ones."""
     if isinstance(spec, str):
         yield from ((path, dim) for dim in compact_dims(spec) if dim.isidentifier())
     if not isinstance(spec, dict):

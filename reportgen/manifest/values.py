@@ -10,12 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import (
-    Field,
-    JsonValue,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import Field, JsonValue, ValidationInfo, model_validator
 
 from reportgen.manifest.fields import (
     Bytes,
@@ -44,6 +39,7 @@ from reportgen.manifest.source import NO_SOURCE, Loss, Source
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adafactor", "none"]
 Precision = Literal["fp32", "tf32", "amp-bf16", "amp-fp16", "bf16", "fp16"]
 
+# keys that contain a number or a metric; pydantic gets them as one dict under the prefix
 PEAK_MEMORY = "peak_memory@"
 _PEAK_KEY = re.compile(r"peak_memory@([1-9][0-9]{0,8})")
 METRICS = "metrics."
@@ -153,6 +149,7 @@ class OnnxOptions(Value):
 
     enabled: Flag = True
     """Whether to export at all."""
+    # torch.onnx supports opset 7 and later, and exports 20 by default (torch 2.15)
     opset: Annotated[int, Field(strict=True, ge=7, le=30)] = 20
     """The opset version."""
     dynamic: tuple[Identifier, ...] = ("batch",)
@@ -254,6 +251,7 @@ class Manifest(Document):
 
 def overlay(base: V, own: V) -> V:
     """`base` updated with the keys set in `own`; peak memory and metrics key by key."""
+    # only what was written: a default of the model must not override a shared setting
     written = {field: getattr(own, field) for field in own.model_fields_set}
     if isinstance(base, Budgets):
         for field in {"peak_memory_bytes", "metrics"} & written.keys():

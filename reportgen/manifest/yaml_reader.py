@@ -44,7 +44,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_BITS = 2**63
+_INTEGER_LIMIT = 2**63
 _TAGGED = (yaml.ScalarEvent, yaml.CollectionStartEvent)
 
 
@@ -64,8 +64,6 @@ class YamlDocument:
 
 
 class _ReadingError(Exception):
-    """Reading cannot continue; `problem` is the cause."""
-
     def __init__(self, message: str, *, line: int = 0, path: KeyPath = ()) -> None:
         super().__init__(message)
         self.problem = Problem(message=message, line=line, path=path)
@@ -83,11 +81,8 @@ def read_yaml(file: Path) -> YamlDocument:
         raise manifest_error(file, [error.problem]) from None
 
 
-# Bytes to text ------------------------------------------------------------------------------
-
-
 def _read_bytes(file: Path) -> bytes:
-    """The file's content; its type and size are checked before it is read."""
+    # a pipe would block, and a file of gigabytes would fill the memory
     try:
         status = file.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -96,6 +91,7 @@ def _read_bytes(file: Path) -> bytes:
             raise _ReadingError("is not a regular file; save the manifest to disk")
         if status.st_size <= _MAX_BYTES:
             with file.open("rb") as stream:
+                # files below /proc have the size 0, and a file may grow
                 content = stream.read(_MAX_BYTES + 1)
             if len(content) <= _MAX_BYTES:
                 return content
@@ -110,7 +106,7 @@ def _read_bytes(file: Path) -> bytes:
 def _checked_text(content: bytes) -> str:
     """The bytes as UTF-8 text without characters that hide text or shift line numbers."""
     save = "; save the file as UTF-8"
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # byte order marks
         raise _ReadingError(f"is UTF-16 or UTF-32{save}", line=1)
     if content.startswith(b"\xef\xbb\xbf"):
         raise _ReadingError(f"begins with a byte order mark{save} without BOM", line=1)
@@ -136,13 +132,8 @@ def _line_at(before: str) -> int:
     return len(_LINE_END.findall(before)) + 1
 
 
-# Text to values -----------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class _Composer:
-    """Composes the parser's events into values; collects lines and problems."""
-
     text: str
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -150,7 +141,6 @@ class _Composer:
     _values: int = 0
 
     def document(self) -> YamlDocument:
-        """The text's top-level mapping with lines and problems."""
         self._events = self._parse()
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
@@ -245,6 +235,7 @@ class _Composer:
         if key == "<<":
             message = "merge key '<<' is not supported; write the keys out"
             raise _ReadingError(message, line=line, path=path)
+        # implicit[0] is false for a quoted scalar, which is always text
         if event.implicit[0] and not _is_text(key):
             self._report(f"key {quote(key)} is not text; put it in quotes", (*path, key), line)
         elif _FORBIDDEN.search(key):
@@ -252,7 +243,6 @@ class _Composer:
         return key
 
     def _skip(self) -> None:
-        """Skip one value of any depth without checking it."""
         depth = 0
         while True:
             event = next(self._events)
@@ -283,7 +273,6 @@ def _line(event: yaml.Event) -> int:
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
-    """The parser's message and context as one line."""
     found = " ".join(filter(None, (error.problem, error.context)))
     return f"is not valid YAML: {one_line(found)}; check quotes, brackets and spaces"
 
@@ -319,6 +308,6 @@ def _integer(text: str) -> int:
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
     if len(text) <= 80:  # int() takes quadratic time in the number of digits
         number = int(text, base)
-        if -_BITS <= number < _BITS:
+        if -_INTEGER_LIMIT <= number < _INTEGER_LIMIT:
             return number
     raise ValueError(f"number {quote(text)} does not fit in 64 bits")

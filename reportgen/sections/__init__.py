@@ -1,4 +1,4 @@
-"""What is examined: one file per section of the report, and the one list of them."""
+"""The sections of the report: one package each, and the one list of them."""
 
 from __future__ import annotations
 

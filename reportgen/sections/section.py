@@ -1,4 +1,4 @@
-"""What a section is: a result type, an analysis, rules, and what others may use of the result."""
+"""`Section`: the type of a result, its analysis and rules, and what others may use of it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _no_headline(_: object) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section(Generic[R]):
-    """One section of the report. Nothing else in the package knows its name or its result.
+    """One section of the report. Nothing else in the package uses its name or its result.
 
     Attributes:
         name: key in `report.json`, and the name of its folder, its template and its tests.
         title: heading of its chapter.
         result: a frozen dataclass of plain values.
         analyze: result of a model, or why the section does not apply.
-        rules: what is judged in a result.
+        rules: the functions that derive findings from a result.
         analyze_file: result of an ONNX file without a module; None if the section needs a module.
         analyze_logs: result of an entry that has training logs and no model; None if the section
             needs a model.
@@ -65,5 +65,6 @@ AnySection = Section[Any]
 
 def outcome_adapter(section: AnySection) -> TypeAdapter[Done[Any] | Skipped | Failed]:
     """Reads and writes the outcomes of `section` as JSON."""
+    # mypy cannot use a value as a type argument
     outcome: Any = Done[section.result] | Skipped | Failed  # type: ignore[name-defined]
     return TypeAdapter(outcome)

@@ -43,6 +43,7 @@ def load_model(spec: ModelSpec) -> Loaded:
         EnvironmentFault: the library of the source is not installed.
     """
     loaded = _make(spec)
+    # before eval(), which recurses until Python's limit
     if cycle := find_module_cycle(loaded.model):
         raise ModelError(
             f"a module of {spec.source.text!r} contains itself: {cycle}",

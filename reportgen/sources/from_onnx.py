@@ -62,6 +62,7 @@ def inputs_of(model: Any) -> FileInputs:
 
 
 def _inputs(model: Any) -> list[Any]:
+    # before IR version 4 every initializer had to be an input too
     initializers = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in initializers]
 
@@ -90,6 +91,7 @@ def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
             hint=f"its dynamic dims other than batch: {', '.join(dims) or 'none'}",
         )
     firsts = {item.shape[0] for item in inputs if item.shape}
+    # a file with fixed first dims runs only with their size, whatever the manifest says
     fixed = [first for first in firsts if isinstance(first, int)]
     batch = fixed[0] if len(fixed) == len(firsts) == 1 else spec.batch
     return spec.model_copy(update={"inputs": inputs, "dims": {**dims, **spec.dims}, "batch": batch})
@@ -108,6 +110,7 @@ def _input(value: Any, model: Any, given: dict[str, int], dims: dict[str, int]) 
 def _dims(value: Any, given: dict[str, int], dims: dict[str, int]) -> Iterator[int | str]:
     axes = value.type.tensor_type.shape.dim
     for axis, dim in enumerate(axes):
+        # 0 or -1 cannot be the size of an input; it stands for an unknown one
         if dim.HasField("dim_value") and dim.dim_value > 0:
             yield dim.dim_value
         elif axis == 0:
@@ -125,6 +128,7 @@ def _embedding_rows(model: Any, name: str) -> int | None:
     stored = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     names, rows = {name}, list[int]()
     for node in model.graph.node:
+        # operators that keep the values of indices
         if node.op_type in ("Cast", "Identity", "Unsqueeze", "Squeeze") and node.input[0] in names:
             names.add(node.output[0])
         elif node.op_type == "Gather" and node.input[1] in names and node.input[0] in stored:

@@ -59,10 +59,8 @@ def load_program(source: Source, arguments: dict[str, Any]) -> Loaded:
 
 
 def _tie_parameters(module: Any) -> None:
-    """Replace parameters that share memory by one parameter, as before the export.
-
-    torch.export makes a parameter for each name of a tied weight, but uses only one of them.
-    """
+    """Replace parameters that share memory by one parameter, as before the export."""
+    # torch.export.load makes a parameter for each name of a tied weight, though they share memory
     by_storage: dict[Any, Any] = {}
     for name, each in list(module.named_parameters()):
         key = (each.data_ptr(), each.shape, each.stride(), each.dtype, each.requires_grad)
@@ -74,7 +72,7 @@ def _tie_parameters(module: Any) -> None:
 
 @contextmanager
 def _tensors_only() -> Iterator[None]:
-    """Make torch.load, which torch.export.load calls, unpickle only tensors."""
+    # torch.export.load calls it with weights_only=False; only the variable overrides that
     before = os.environ.get(_WEIGHTS_ONLY)
     os.environ[_WEIGHTS_ONLY] = "1"
     try:
@@ -97,7 +95,6 @@ class _ProgramInputs:
     _symbols: dict[str, str] = field(default_factory=dict)
 
     def inputs(self) -> Iterator[InputSpec]:
-        """One input spec for each argument of the program, in order."""
         from torch.utils._pytree import tree_unflatten
 
         leaves = list(self._leaves())
@@ -116,7 +113,6 @@ class _ProgramInputs:
         return (plain + [f"input{i}" for i in range(len(plain), count)])[:count]
 
     def _leaves(self) -> Iterator[_Leaf]:
-        """Every leaf of the call: a placeholder with its example, or a constant."""
         from torch.utils._pytree import tree_leaves
 
         stored = self.program.example_inputs
@@ -150,6 +146,7 @@ class _ProgramInputs:
         import torch
 
         if not isinstance(leaf.value, torch.Tensor):
+            # the placeholder of a constant may have no value
             given = leaf.example if leaf.value is None else leaf.value
             plain = given if isinstance(given, str | bool | int | float) else None
             return {"value": Constant(value=plain)}
@@ -164,6 +161,7 @@ class _ProgramInputs:
 
     def _dim(self, size: Any, axis: int, name: str, example_size: int | None) -> int | str:
         """A fixed size, or the name of a dynamic dim, whose size is then in `dims` or `batch`."""
+        # a dynamic size is a SymInt of a sympy expression: s31 for a Dim, 2*s31 for a derived one
         expression = getattr(getattr(size, "node", None), "expr", None)
         if expression is None or expression.is_number:
             return int(size)
@@ -178,6 +176,7 @@ class _ProgramInputs:
         return self._symbols[symbol]
 
     def _name_symbol(self, symbol: str, axis: int, name: str, size: int) -> None:
+        # a program has no batch; the first dynamic dim 0 is taken for it
         if axis == 0 and "batch" not in self._symbols.values():
             self._symbols[symbol], self.batch = "batch", size
         else:
@@ -202,7 +201,7 @@ class _Leaf:
 
 
 def _range(example: Any) -> dict[str, Any]:
-    """The range of an integer example: larger values may be out of range as indices."""
+    # the range of an integer example: larger values may be out of range as indices
     if example is None or example.is_floating_point() or example.is_complex():
         return {}
     if str(example.dtype) == "torch.bool" or not example.numel():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -14,6 +13,7 @@ from reportgen.error_text import one_line, user_frame
 from reportgen.errors import ModelError
 from reportgen.manifest import Source
 from reportgen.sources.from_torchvision import build
+from reportgen.sources.loaded import did_you_mean
 
 _LIBRARIES = ("torchvision", "timm", "transformers", "torch")
 
@@ -38,14 +38,12 @@ def load_object(target: str, name: str, text: str) -> Any:
     found: Any = _import(target, text)
     for part in name.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
             raise ModelError(
                 f"{text}: {part!r} does not exist",
-                hint=f"did you mean {near[0]!r}?"
-                if near
-                else "use one of its classes or functions",
+                hint=did_you_mean(part, dir(found), "use one of its classes or functions"),
             )
         found = getattr(found, part)
+    # a module is callable, so it would pass as a factory
     if _is_module(found):
         raise ModelError(
             f"{text}: {name!r} is a model instance, expected a class or function that returns one",
@@ -74,6 +72,7 @@ def _import(target: str, text: str) -> ModuleType:
             + (f" ({place})" if place else ""),
             hint=_import_hint(error),
         ) from error
+    # SystemExit is not an Exception
     except SystemExit as error:
         raise ModelError(
             f"{text} cannot be imported: it called sys.exit({error.code!r})",
@@ -82,7 +81,7 @@ def _import(target: str, text: str) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import `path` with its folder on sys.path, as `python path` does."""
+    # with its folder on sys.path, as `python path` does
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -104,8 +103,7 @@ def _import_module(name: str) -> ModuleType:
 def _import_hint(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
-        near = difflib.get_close_matches(package, _LIBRARIES, n=1)
-        if near:  # a misspelled name may be a malicious package
-            return f"did you mean {near[0]!r}?"
-        return f"install {package!r} into reportgen's environment, or fix the name"
+        # "install" only for names unlike these: a misspelled one may be a malicious package
+        otherwise = f"install {package!r} into reportgen's environment, or fix the name"
+        return did_you_mean(package, _LIBRARIES, otherwise)
     return "the same line fails in plain Python; fix it there"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from reportgen.errors import EnvironmentFault, ModelError
 from reportgen.manifest import Source
 from reportgen.sources.from_torchvision import build
-from reportgen.sources.loaded import Recipe, quietly
+from reportgen.sources.loaded import Recipe, did_you_mean, quietly
 from reportgen.sources.offline import stay_offline
 
+# arguments of timm.create_model that read a checkpoint
 _PRETRAINED = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay")
 
 
@@ -41,20 +41,20 @@ def timm_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
 def _check_name(timm: Any, name: str) -> None:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=1)
         raise ModelError(
             f"timm has no model {name!r}",
-            hint=f"did you mean {near[0]!r}?" if near else "see timm.list_models()",
+            hint=did_you_mean(architecture, timm.list_models(), "see timm.list_models()"),
         )
-    if tag and name not in timm.list_pretrained(f"{architecture}.*"):
-        near = difflib.get_close_matches(name, timm.list_pretrained(f"{architecture}.*"), n=1)
+    tagged = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in tagged:
         raise ModelError(
             f"timm's model {architecture!r} has no tag {tag!r}",
-            hint=f"did you mean {(near or [architecture])[0]!r}?",
+            hint=did_you_mean(name, tagged, f"did you mean {architecture!r}?"),
         )
 
 
 def _timm() -> Any:
+    # before the import: huggingface_hub reads the variables when timm imports it
     stay_offline()
     try:
         with quietly():

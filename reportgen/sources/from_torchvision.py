@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
 from reportgen.errors import EnvironmentFault, ModelError
 from reportgen.manifest import Source
-from reportgen.sources.loaded import Recipe, quietly
+from reportgen.sources.loaded import Recipe, did_you_mean, quietly
 
 _PRETRAINED = ("weights", "weights_backbone", "pretrained")
 
@@ -22,10 +21,10 @@ def torchvision_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
     """
     models = _torchvision_models()
     if source.target not in models.list_models():
-        near = difflib.get_close_matches(source.target, models.list_models(), n=1)
+        known, otherwise = models.list_models(), "see torchvision.models.list_models()"
         raise ModelError(
             f"torchvision has no model {source.target!r}",
-            hint=f"did you mean {near[0]!r}?" if near else "see torchvision.models.list_models()",
+            hint=did_you_mean(source.target, known, otherwise),
         )
     for name in _PRETRAINED:
         if arguments.get(name):
@@ -50,6 +49,7 @@ def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
 
     try:
         return factory(**arguments)
+    # SystemExit is not an Exception
     except SystemExit as error:
         raise ModelError(
             f"{text} called sys.exit({error.code!r})",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import difflib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,6 +48,12 @@ class Recipe:
     notes: tuple[str, ...] = ()
 
 
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The hint `did you mean 'resnet50'?` with the most similar of `known`, else `otherwise`."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
+
+
 def allow_train_and_eval(model: nn.Module) -> bool:
     """Make `train()` and `eval()` of exported programs in `model` work; return if it is one itself.
 
@@ -67,10 +74,7 @@ def allow_train_and_eval(model: nn.Module) -> bool:
 
 
 def find_module_cycle(model: nn.Module) -> str:
-    """The path of a module that contains itself, such as `child.parent`; "" without a cycle.
-
-    torch's recursive methods, such as `eval()`, do not terminate on a cycle.
-    """
+    """The path of a module that contains itself, such as `child.parent`; "" without a cycle."""
     above: set[int] = set()
     done: set[int] = set()
     stack: list[tuple[str, nn.Module, bool]] = [("", model, False)]
@@ -86,6 +90,7 @@ def find_module_cycle(model: nn.Module) -> str:
             continue
         above.add(id(module))
         stack.append((path, module, True))
+        # not named_children(), which an attribute of that name would hide
         for name, child in module._modules.items():
             if child is not None:
                 stack.append((f"{path}.{name}".lstrip("."), child, False))
@@ -104,6 +109,7 @@ def quietly() -> Iterator[None]:
 
     root = logging.getLogger()
     handlers, level, threshold = list(root.handlers), root.level, logging.root.manager.disable
+    # not root.setLevel(): the logger of transformers has its own level
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():

@@ -42,12 +42,14 @@ def weight_bytes(model: nn.Module) -> int:
     """Bytes of the distinct parameters and buffers, on meta too; lazy ones count as 0."""
     from torch.nn.parameter import is_lazy
 
+    # by id: tied tensors on meta have no storage address to compare
     tensors = {id(t): t for t in (*model.parameters(), *buffers_of(model)) if not is_lazy(t)}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def is_weightless(model: nn.Module) -> bool:
     """Whether all parameters are on meta."""
+    # a module without parameters has no weights to lack
     parameters = list(model.parameters())
     return bool(parameters) and all(p.device.type == "meta" for p in parameters)
 
@@ -55,10 +57,12 @@ def is_weightless(model: nn.Module) -> bool:
 def memory_limit_bytes() -> int:
     """The memory limit of this process (RLIMIT_DATA), else the machine's memory, in bytes."""
     machine: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # the module `resource` is for Unix only
     if sys.platform == "win32":
         return machine
     import resource
 
+    # the limit that a worker sets, see workers/limits.py
     soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return machine if soft == resource.RLIM_INFINITY else min(machine, soft)
 
@@ -78,6 +82,7 @@ def seed_everything(seed: int) -> None:
 def _on_meta(recipe: Recipe, seed: int) -> nn.Module | None:
     import torch
 
+    # a constructor may choose its architecture at random
     seed_everything(seed)
     try:
         with torch.device("meta"):

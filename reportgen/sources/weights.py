@@ -48,7 +48,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check_magic(path: Path) -> None:
-    """Reject text, such as an HTML error page that was saved instead of the weights."""
+    """Raise for text, such as an HTML error page that was saved instead of the weights."""
     with path.open("rb") as file:
         begins = file.read(2)
     if begins and begins[:1] != _PICKLE and begins != _ZIP:
@@ -59,10 +59,10 @@ def _check_magic(path: Path) -> None:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """A `.pth` state dict; `weights_only` rejects pickles that would run code."""
     import torch
 
     check_uncompressed(path)
+    # torch.load takes text for a pickle, and its error would say that the file would run code
     _check_magic(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -90,6 +90,7 @@ def check_uncompressed(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+    # the sizes are those that the archive declares, so nothing is unpacked for the check
     unpacked = sum(member.file_size for member in members)
     if unpacked > path.stat().st_size or any(member.compress_type for member in members):
         raise ModelError(
@@ -99,6 +100,7 @@ def check_uncompressed(path: Path) -> None:
 
 
 def _rejected_global(error: Exception) -> str:
+    # torch's message goes on with advice to disable the check
     for line in str(error).splitlines():
         if "GLOBAL" in line or "Unsupported" in line:
             return line.strip()[:200]
@@ -120,7 +122,6 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
-    """Raise one error that lists all missing, unknown and mismatched keys."""
     problems = [
         _listing("missing", [key for key in expected if key not in given]),
         _listing("unknown", [key for key in given if key not in expected]),
@@ -139,7 +140,7 @@ def _check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], pa
         raise ModelError(
             f"{path.name} does not match the model: {found}",
             hint="the keys have DataParallel's 'module.' prefix; save model.module.state_dict()"
-            if prefixed and given
+            if prefixed and given  # all() of nothing is true
             else "check 'arguments': the file was saved from another architecture or size",
         )
 
@@ -147,6 +148,7 @@ def _check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], pa
 def _shape(tensor: Any) -> tuple[int, ...] | None:
     from torch.nn.parameter import is_lazy
 
+    # a lazy parameter raises for `shape`
     return None if is_lazy(tensor) else tuple(tensor.shape)
 
 

@@ -1,6 +1,6 @@
 """Recurrent layers on fake tensors, each as one fused operator, like cuDNN's kernels.
 
-PyTorch decomposes a sequence of 512 steps on fake tensors into thousands of operators, forward and
+On fake tensors PyTorch decomposes a sequence of 512 steps into thousands of operators, forward and
 backward, that repeat the same shapes. The fused operator has the FLOPs of the decomposition and the
 memory traffic of a fused kernel: every tensor is read or written once.
 """
@@ -34,6 +34,7 @@ def fuse_recurrent_layers(model: nn.Module, record: CostCallback) -> Iterator[No
 
 
 class _FusedLayersMode(TorchFunctionMode):
+    # a function mode: the dispatcher sees `lstm` only after its decomposition
     def __init__(self, record: CostCallback) -> None:
         super().__init__()
         self._record = record
@@ -89,9 +90,9 @@ class _Layer:
 
 def _layers_of(name: str, args: tuple[Any, ...]) -> list[_Layer]:
     x, state, weights, has_biases, num_layers, _, _, bidirectional, _ = args
-    hidden_state = state[0] if isinstance(state, list | tuple) else state
+    hidden_state = state[0] if isinstance(state, list | tuple) else state  # (h, c) of an LSTM
     outputs = int(hidden_state.shape[-1])
-    hidden = int(weights[0].shape[0]) // _GATES[name]
+    hidden = int(weights[0].shape[0]) // _GATES[name]  # `weight_ih` stacks the gates in dim 0
     weights_per_layer = (4 if has_biases else 2) + (1 if outputs != hidden else 0)
     directions = 2 if bidirectional else 1
     return [
@@ -129,10 +130,6 @@ def _run_layers(record: CostCallback, name: str, args: tuple[Any, ...]) -> tuple
 
 
 def _backward_macs(layers: list[_Layer], args: tuple[Any, ...], tokens: int, batch: int) -> int:
-    """Multiply-adds of the gradients that are required.
-
-    The first step needs no gradient of its state, unless the initial state requires one.
-    """
     x, state, bidirectional = args[0], args[1], args[7]
     states = state if isinstance(state, list | tuple) else [state]
     state_requires_grad = any(each.requires_grad for each in states)
@@ -142,12 +139,14 @@ def _backward_macs(layers: list[_Layer], args: tuple[Any, ...], tokens: int, bat
         level = layers[index : index + directions]
         for each in level:
             required = [weight.requires_grad for weight in each.weights]
+            # the order of the weights: ih, hh, two biases (no multiply-adds), projection
             macs = [each.input_macs, each.state_macs, *[0] * (len(required) - 2)]
             if each.projection_macs:
                 macs[-1] = each.projection_macs
             total += tokens * sum(m for m, needed in zip(macs, required, strict=True) if needed)
             total += tokens * each.input_macs * input_requires_grad
             if input_requires_grad or state_requires_grad or each.requires_grad:
+                # the first step needs no gradient of its state, unless the initial one requires it
                 state_tokens = tokens if state_requires_grad else tokens - batch
                 total += state_tokens * each.state_macs + tokens * each.projection_macs
         input_requires_grad = (

@@ -23,11 +23,10 @@ def paths_of(model: nn.Module) -> dict[int, str]:
 
 
 class RunningModules:
-    """Knows which module is running, and after a failure in which it happened.
+    """Tracks which module is running; after a failure, `path` is the module that raised.
 
-    Operators and saved tensors are seen in one thread only. Where a model calls its modules in
-    threads of its own, the contexts of `in_other_threads` are entered there for as long as such a
-    thread is inside a module.
+    Dispatch modes and saved-tensor hooks are thread-local. If a model calls modules in its own
+    threads, the contexts of `in_other_threads` are entered there while a module is running.
     """
 
     def __init__(self, model: nn.Module, on_enter: OnEnter | None = None) -> None:
@@ -36,8 +35,8 @@ class RunningModules:
         self._on_enter = on_enter
         self._paths = paths_of(model)
         self._stack: list[int] = []
-        self._home = get_ident()
-        self._visits: dict[int, _Visit] = {}  # by thread
+        self._main_thread = get_ident()
+        self._thread_calls: dict[int, _ThreadCall] = {}  # by thread
         self._lock = RLock()
 
     @property
@@ -53,20 +52,21 @@ class RunningModules:
 
     @property
     def _stack_here(self) -> list[int]:
-        visit = self._visits.get(get_ident())
-        return self._stack if visit is None else visit.stack
+        call = self._thread_calls.get(get_ident())
+        return self._stack if call is None else call.stack
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Follow every call; the place of a failure stays known."""
+        """Track every call inside the block; `path` remains valid after a failure."""
         self._stack.clear()
-        self._home = get_ident()
+        self._main_thread = get_ident()
+        # global hooks: the hook dicts of the modules, which are part of their state, do not change
         hooks = nn.modules.module
         with ExitStack() as undo:
             for handle in (
                 hooks.register_module_forward_pre_hook(self._enter),
                 hooks.register_module_forward_hook(self._leave),
-                hooks.register_module_forward_hook(self._end_visit, always_call=True),
+                hooks.register_module_forward_hook(self._end_thread_call, always_call=True),
             ):
                 undo.callback(handle.remove)
             yield
@@ -75,11 +75,11 @@ class RunningModules:
         if id(module) not in self._paths:
             return
         thread = get_ident()
-        if thread != self._home and thread not in self._visits:
-            self._visits[thread] = _Visit(module, self.in_other_threads)
+        if thread != self._main_thread and thread not in self._thread_calls:
+            self._thread_calls[thread] = _ThreadCall(module, self.in_other_threads)
         self._stack_here.append(id(module))
-        if thread in self._visits:
-            self._visits[thread].entered(module)
+        if thread in self._thread_calls:
+            self._thread_calls[thread].enter(module)
         path = self._paths[id(module)]
         with self._lock:
             self.calls[path] += 1
@@ -87,37 +87,36 @@ class RunningModules:
                 self._on_enter(path, module, args)
 
     def _leave(self, module: nn.Module, _: Any, __: Any) -> None:
-        # not `always_call`: after a failure the stack must still show where it happened
+        # not `always_call`: after a failure the stack must still contain the module that raised
         stack = self._stack_here
-        if id(module) in stack:  # a failure that the model caught has left its modules
+        if id(module) in stack:  # above it are modules that raised an error that the model caught
             while stack.pop() != id(module):
                 pass
 
-    def _end_visit(self, module: nn.Module, _: Any, __: Any) -> None:
-        """Leave another thread with the module that led there, also after a failure."""
-        visit = self._visits.get(get_ident())
-        if visit is not None and visit.ends_with(module):
-            del self._visits[get_ident()]
-            visit.contexts.close()
+    def _end_thread_call(self, module: nn.Module, _: Any, __: Any) -> None:
+        # `always_call`: modes must be left in their own thread, also after a failure
+        call = self._thread_calls.get(get_ident())
+        if call is not None and call.leave(module):
+            del self._thread_calls[get_ident()]
+            call.contexts.close()
 
 
-class _Visit:
-    """A thread of the model's own, from its outermost module's call to that one's end."""
+class _ThreadCall:
+    """The outermost module call in one of the model's own threads."""
 
     def __init__(self, outermost: nn.Module, make_contexts: list[MakeContext]) -> None:
         self.stack: list[int] = []
         self.contexts = ExitStack()
         self._outermost = outermost
-        self._depth = 0  # it may call itself
+        self._depth = 0  # the module may call itself
         for make_context in make_contexts:
             self.contexts.enter_context(make_context())
 
-    def entered(self, module: nn.Module) -> None:
-        """A call of `module` has begun."""
+    def enter(self, module: nn.Module) -> None:
         self._depth += module is self._outermost
 
-    def ends_with(self, module: nn.Module) -> bool:
-        """A call of `module` has ended; whether it was the one that led here."""
+    def leave(self, module: nn.Module) -> bool:
+        """End a call of `module`; whether it was the outermost one."""
         self._depth -= module is self._outermost
         return self._depth == 0
 

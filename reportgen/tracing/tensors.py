@@ -23,7 +23,7 @@ def tensors_in(value: object) -> Iterator[Tensor]:
 def parts_of(tensor: Tensor) -> list[Tensor]:
     """The plain tensors that store `tensor`: those of a wrapper or a sparse layout, or itself."""
     if is_traceable_wrapper_subclass(tensor):
-        names, _ = tensor.__tensor_flatten__()
+        names, _ = tensor.__tensor_flatten__()  # wrappers nest: `parts_of` recurs below
         held = [getattr(tensor, name) for name in names]  # DTensor also lists its device mesh
         return [part for item in held if isinstance(item, Tensor) for part in parts_of(item)]
     if tensor.layout == torch.sparse_coo:
@@ -57,12 +57,15 @@ def _size(tensor: Tensor, dim: int) -> int:
     return -1 if isinstance(size, torch.SymInt) and is_nested_int(size) else int(size)
 
 
+def dtype_name(tensor: Tensor) -> str:
+    """`float32`, `qint8`."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def storage_of(tensor: Tensor) -> int:
-    """An identifier that all views of one tensor share."""
+    """An identifier that all views of one tensor share, while any of them is alive."""
     try:
+        # not `data_ptr`, which is 0 for all fake and meta tensors
         return int(tensor.untyped_storage()._cdata)
-    except (
-        NotImplementedError,
-        RuntimeError,
-    ):  # no single storage, as in sparse tensors
+    except (NotImplementedError, RuntimeError):  # sparse tensors have no single storage
         return id(tensor)

@@ -25,11 +25,12 @@ from reportgen.training_logs.points import (
 )
 
 _DELIMITERS = ",;\t"
+# "nan" is not among them: it is a value that was logged.
 _EMPTY = frozenset({"", "none", "null", "na", "n/a", "<na>", "-"})
 
-# A column whose name says nothing is taken for the step only after this many rows.
+# Below this many rows, a rising column may still turn out to be something other than the step.
 _ROWS_TO_FIND_STEP = 100
-_ROWS_HELD = 1000
+_ROWS_HELD = 1000  # rows before the step column is chosen: more would only cost memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +52,7 @@ class Header:
 
 def read_header(text: str) -> Header:
     """The header in the first line of a table; cells may be padded with blanks and quoted."""
+    # Not csv.Sniffer, which raises for a table with one column.
     delimiter = max(_DELIMITERS, key=text.count)
     cells = tuple(split_row(text, delimiter))
     names = _unique([cell or f"column {place + 1}" for place, cell in enumerate(cells)])
@@ -79,6 +81,7 @@ def split_row(text: str, delimiter: str) -> list[str]:
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:
+    # Two columns of one name would be one curve that jumps between them.
     seen: Counter[str] = Counter()
     unique = []
     for name in names:
@@ -131,22 +134,23 @@ class CsvReader(LineLogReader):
 
     def _resume(self) -> None:
         # With more rows another column may turn out to be the one that only rises.
-        held_all = self._header is not None and self._header.step is None
-        if held_all and self._rows < _ROWS_TO_FIND_STEP:
+        unnamed = self._header is not None and self._header.step is None
+        if unnamed and self._rows < _ROWS_TO_FIND_STEP:
             self._file.rewind()
             self._begin()
         elif self._tail is not None:
-            self._points.take_back()
+            self._points.undo_provisional()
             self._step, self._without_step, self._texts = self._tail
             self._tail = None
             self._rows -= 1
             self.account.file.records -= 1
 
     def _read(self, line: TextLine, content: bytes) -> None:
-        # A name that is cut off would become a tag: such a header comes again when it is complete.
+        # A truncated name would become a tag; the line is read again when it is complete.
         if self._header is None and not line.complete:
             return
         try:
+            # Excel and PowerShell begin a UTF-8 file with a byte order mark.
             text = content.decode("utf-8-sig" if line.offset == 0 else "utf-8")
             self._read_text(line, text)
         except UnicodeDecodeError:
@@ -160,7 +164,7 @@ class CsvReader(LineLogReader):
                 f"{self.path}: not a table: its first line is {reason}",
                 hint="the first line of a CSV log names its columns",
             )
-        self._lose(line, reason)
+        self._add_damage(line, reason)
 
     def _read_text(self, line: TextLine, text: str) -> None:
         if not text.strip():
@@ -194,9 +198,11 @@ class CsvReader(LineLogReader):
 
     def _set_header(self, line: TextLine, text: str) -> None:
         header = read_header(text)
+        # Without a header, nothing states what the columns are.
         if all(cell_number(cell, header.delimiter) is not None for cell in header.cells):
             self._refuse(line, "all numbers")
         self._header = header
+        # A monitor has one row per episode and no step: its episode length may happen to rise.
         numbered = header.step is None and self._monitor_start is not None
         self._held = [] if header.step is None and not numbered else None
         self._choose(header.step)
@@ -205,7 +211,7 @@ class CsvReader(LineLogReader):
         """Use the column with index `step` as the step; None numbers the rows."""
         assert self._header is not None  # set with the first line
         self._step_column = step
-        # The t of a monitor is the time of the row, the step is not a metric.
+        # `t` of a monitor is the time of the row; the step is not a metric.
         left_out = {step, self._elapsed_column()}
         names = self._header.names
         self._columns = [(name, i) for i, name in enumerate(names) if i not in left_out]
@@ -220,9 +226,10 @@ class CsvReader(LineLogReader):
         if len(cells) == width + 1 and not cells[-1]:
             cells.pop()
         if len(cells) != width:
-            self._lose(line, f"{width} cells expected, {len(cells)} found")
+            self._add_damage(line, f"{width} cells expected, {len(cells)} found")
         elif tuple(cells) == header.cells:
-            # A second process that appended to the file wrote its header again.
+            # A second process that appended to the file wrote its header again. An incomplete
+            # line is read again, and would begin a session twice.
             if line.complete:
                 self._points.begin_session()
         elif self._held is not None:
@@ -278,6 +285,7 @@ class CsvReader(LineLogReader):
         if header.time is None or header.time == self._step_column:
             return UNKNOWN_TIME, None
         time = wall_time(cells[header.time])
+        # A column called `time` that holds durations is a metric like any other.
         return time, None if math.isnan(time) else header.time
 
     def _finish(self) -> None:
@@ -292,6 +300,7 @@ class CsvReader(LineLogReader):
     def _own_notes(self) -> list[str]:
         notes = []
         scalars = self._run.scalars
+        # A column of texts is no surprise; a text among numbers is, so its cells are counted.
         without = Counter({name: n for name, n in self._texts.items() if name not in scalars})
         mixed = self._texts - without
         if without:

@@ -13,9 +13,11 @@ from reportgen.training_logs.file_format import analyze
 from reportgen.training_logs.growing_file import unreadable
 from reportgen.training_logs.log_run import LogReader
 
+# A manifest may name a home folder by mistake: the search must end.
 MAX_DEPTH = 20
 MAX_ENTRIES = 100_000
 
+# The folders of the Hugging Face Trainer; each has a trainer_state.json.
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -73,6 +75,7 @@ class _LogSearch:
         if found.problem:
             self._report(path, found.problem)
         elif found.name == "tensorboard" and "tfevents" in path.name:
+            # One reader for all of them: runs are merged across sub-folders.
             self._has_events = True
         elif found.name and found.sure:
             self.found.logs.append((path, found.name))
@@ -88,11 +91,11 @@ class _LogSearch:
             self._entries += 1
             if self._entries > MAX_ENTRIES:
                 return
+            # `.git` and `.cache` hold thousands of files, `.ipynb_checkpoints` old copies.
             if not entry.name.startswith(".") or entry.name == ".aim":
                 self._visit(entry, depth + 1)
 
     def _listed(self, folder: Path) -> list[Path]:
-        """What is in a folder; nothing if it was listed before, under whatever name."""
         # By device and inode: links may lead to a folder under any number of names.
         try:
             status = folder.stat()
@@ -102,7 +105,7 @@ class _LogSearch:
                 return []
             self._seen.add(key)
             return sorted(folder.iterdir())
-        except FileNotFoundError:
+        except FileNotFoundError:  # an MLflow run without artifacts, or deleted meanwhile
             return []
         except OSError as error:
             self._report(folder, _reason(unreadable(folder, error)))

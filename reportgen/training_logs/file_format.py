@@ -16,15 +16,18 @@ from reportgen.training_logs.csv_log import Header, cell_number, read_header, sp
 from reportgen.training_logs.growing_file import unreadable
 from reportgen.training_logs.points import number, step_name
 from reportgen.training_logs.sqlite_file import DATABASE_ERRORS, MAGIC, columns_of, open_database
+from reportgen.training_logs.tensorboard.frames import HEADER_SIZE, payload_length
 from reportgen.training_logs.visdom.client_log import is_message
 
-_FIRST_BYTES = 4096
-_HEAD_BYTES = 64 << 10
+_FIRST_BYTES = 4096  # enough to recognize a binary file
+_HEAD_BYTES = 64 << 10  # of a text file: several rows, of which some may be long
 _WHOLE_BYTES = 64 << 20  # a JSON document up to this size is searched for its marker as a whole
 _GZIP = b"\x1f\x8b"
 _WANDB = b":W&B"
+# Regular expressions, not a parser: a document may be 100 MB, and may be cut short.
 _ENVIRONMENT = re.compile(rb'"jsons"\s*:\s*[{\[]')
 _TRAINER_STATE = re.compile(rb'"log_history"\s*:\s*\[')
+# Parts of column names; a table of samples and labels has none of them.
 _METRIC = re.compile(
     r"loss|acc|err|f1|auc|\bmap|iou|dice|bleu|rouge|perplexity|ppl|reward|rew\b|score|\blr\b"
     r"|learning_rate|grad_norm|psnr|ssim|val_|train|precision|recall"
@@ -88,16 +91,16 @@ def analyze(path: Path) -> FileFormat:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            return _examine_folder(path)
+            return _detect_folder(path)
         if not stat.S_ISREG(status.st_mode):
             return _UNKNOWN  # opening a pipe would wait for its writer
-        detected = _examine_file(path, status.st_size, status.st_mtime_ns)
-        return _examine_database(path) if detected is None else detected
+        detected = _detect_file(path, status.st_size, status.st_mtime_ns)
+        return _detect_database(path) if detected is None else detected
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def _examine_folder(path: Path) -> FileFormat:
+def _detect_folder(path: Path) -> FileFormat:
     if path.name == ".aim":
         return FileFormat(problem=_AIM_ADVICE)
     if path.name == "wandb" and any(_is_wandb_run(entry) for entry in path.iterdir()):
@@ -109,12 +112,13 @@ def _is_wandb_run(folder: Path) -> bool:
     return folder.name.startswith(("run-", "offline-run-")) and folder.is_dir()
 
 
-# A folder that is watched is searched again and again; unchanged files need not be opened again.
+# A watch searches its folders again and again; size and time are the key of an unchanged file.
 @lru_cache(maxsize=20_000)
-def _examine_file(path: Path, _size: int, _changed: int) -> FileFormat | None:
+def _detect_file(path: Path, _size: int, _changed: int) -> FileFormat | None:
     """The format; None for a database, whose tables may change without the file."""
     with path.open("rb") as stream:
         head = stream.read(_FIRST_BYTES)
+        # By name even if damaged or empty: its reader reports the damage, and it may grow.
         if "tfevents" in path.name and not head.startswith(_GZIP):
             return FileFormat(name="tensorboard")
         if head.startswith(MAGIC):
@@ -128,10 +132,11 @@ def _examine_file(path: Path, _size: int, _changed: int) -> FileFormat | None:
         return FileFormat(problem=_GZIP_ADVICE) if events else _UNKNOWN
     if _is_event_header(head):
         return FileFormat(name="tensorboard")
-    return _examine_text(path, head)
+    return _detect_text(path, head)
 
 
 def _holds_events(head: bytes) -> bool:
+    # Not gzip.decompress, which needs the whole file; wbits 31 means a gzip header.
     try:
         return _is_event_header(zlib.decompressobj(wbits=31).decompress(head, 64))
     except zlib.error:
@@ -139,21 +144,10 @@ def _holds_events(head: bytes) -> bool:
 
 
 def _is_event_header(head: bytes) -> bool:
-    return len(head) >= 12 and masked_crc(head[:8]) == int.from_bytes(head[8:12], "little")
+    return payload_length(head[:HEADER_SIZE]) is not None
 
 
-def masked_crc(content: bytes) -> int:
-    """The masked CRC-32C of an event file's frame, for a few bytes."""
-    crc = 0xFFFFFFFF
-    for byte in content:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _examine_database(path: Path) -> FileFormat:
+def _detect_database(path: Path) -> FileFormat:
     try:
         with open_database(path) as connection:
             columns = columns_of(connection, "metrics")
@@ -164,7 +158,7 @@ def _examine_database(path: Path) -> FileFormat:
     return FileFormat(name="trackio") if columns >= trackio.METRIC_COLUMNS else _UNKNOWN
 
 
-def _examine_text(path: Path, head: bytes) -> FileFormat:
+def _detect_text(path: Path, head: bytes) -> FileFormat:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     # NUL bytes after the first line are what a full disk or a power cut leaves in a log.
     if not text or b"\0" in text.partition(b"\n")[0]:
@@ -172,8 +166,8 @@ def _examine_text(path: Path, head: bytes) -> FileFormat:
     if text.startswith(b"["):
         return FileFormat(name="visdom client log") if _is_client_log(path, head) else _UNKNOWN
     if text.startswith(b"{"):
-        return _examine_json(path, head)
-    return _examine_table(head)
+        return _detect_json(path, head)
+    return _detect_table(head)
 
 
 def _first_line(path: Path) -> bytes:
@@ -194,7 +188,7 @@ def _parsed(text: bytes) -> object:
         return None
 
 
-def _examine_json(path: Path, head: bytes) -> FileFormat:
+def _detect_json(path: Path, head: bytes) -> FileFormat:
     markers = ((_ENVIRONMENT, "visdom"), (_TRAINER_STATE, "hf trainer state"))
     for pattern, format_name in markers:
         if pattern.search(head):
@@ -215,12 +209,13 @@ def _is_json_lines(first: bytes, head: bytes) -> bool:
     numbers = [[key for key, value in row.items() if number(value) is not None] for row in rows]
     if not rows or not isinstance(_parsed(first), dict):
         return False
+    # A single object may be any JSON file, such as a config, unless it has a step.
     if sum(map(bool, numbers)) >= 2:
         return True
     return len(numbers[0]) >= 2 and step_name(tuple(numbers[0])) is not None
 
 
-def _examine_table(head: bytes) -> FileFormat:
+def _detect_table(head: bytes) -> FileFormat:
     """A header and rows of numbers; sure if a column is named like a step or a metric."""
     lines = _lines(head)
     monitor = bool(lines) and lines[0].startswith("#{")
@@ -232,9 +227,11 @@ def _examine_table(head: bytes) -> FileFormat:
         numeric = _numeric_rows(lines, header)
     except csv.Error:
         return _UNKNOWN
-    if len(header.names) < 2 or not _reads_as_names(header):
+    if len(header.names) < 2:
         return _UNKNOWN
-    # A table of samples and labels also is a header and numbers.
+    if any(cell_number(cell, header.delimiter) is not None for cell in header.cells):
+        return _UNKNOWN  # rows of numbers without names
+    # A data set, too, is a header and numbers.
     looks_logged = bool(_METRIC.search(" ".join(header.names).lower()))
     if len(lines) == 1 and header.step is not None and looks_logged:
         return FileFormat(name="csv", sure=False)  # a training that has logged nothing yet
@@ -248,15 +245,12 @@ def _lines(head: bytes) -> list[str]:
     try:
         text = head.decode("utf-8-sig")
     except UnicodeDecodeError:
+        # `head` may end inside a character, or a line be damaged: complete lines are enough.
         text = head[: head.rfind(b"\n") + 1].decode("utf-8-sig", "replace")
     lines = text.splitlines()
     if len(head) == _HEAD_BYTES:
         lines = lines[:-1]
     return [line for line in lines[:200] if line.strip()]
-
-
-def _reads_as_names(header: Header) -> bool:
-    return all(cell_number(cell, header.delimiter) is None for cell in header.cells)
 
 
 def _numeric_rows(lines: list[str], header: Header) -> int:

@@ -16,6 +16,7 @@ LONGEST_LINE_BYTES = 64 << 20
 
 Change = Literal["same", "grown", "new", "gone"]
 
+# Of the start and the end of what was read: enough to notice a rewritten file, cheap to compare.
 _PROBE_BYTES = 256
 
 
@@ -74,6 +75,7 @@ def _stamp(path: Path, *, required: bool) -> tuple[int, int, int]:
         if required:
             raise
         return (0, 0, 0)
+    # The inode too: a new file that was renamed over the old one may have the same size.
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -114,7 +116,7 @@ class GrowingFile:
         self._head = self._last = b""
 
     def lines(self) -> Iterator[TextLine]:
-        """The lines behind `offset`; an incomplete last one comes again when the file has grown."""
+        """The lines after `offset`; an incomplete last one is repeated when the file has grown."""
         try:
             with self.path.open("rb") as stream:
                 stream.seek(self.offset)
@@ -123,8 +125,8 @@ class GrowingFile:
         except OSError as error:
             raise unreadable(self.path, error) from error
 
-    def keep(self, line: TextLine) -> None:
-        """Count an incomplete line as complete: it does not come again."""
+    def accept(self, line: TextLine) -> None:
+        """Count an incomplete line as complete: `lines` does not yield it again."""
         self.offset = line.offset + line.size_bytes
 
     def _lines(self, stream: BinaryIO) -> Iterator[TextLine]:
@@ -157,8 +159,8 @@ class GrowingFile:
         self._last = stream.read(min(_PROBE_BYTES, self.offset))
 
     def _continues(self) -> bool:
-        # Loggers rewrite a whole file when a column is added, often to the same size or more:
-        # size alone does not tell an appended file from a rewritten one.
+        # Loggers rewrite a whole file when a column is added, often to the same size or more, so
+        # the size does not distinguish an appended file from a rewritten one.
         try:
             with self.path.open("rb") as stream:
                 if stream.read(len(self._head)) != self._head:
@@ -181,7 +183,7 @@ class FileAccount:
         self.file = LogFile(path=path, name=name, format=format_name)
         self.damage: list[Damage] = []
 
-    def lose(self, offset: int, size_bytes: int, reason: str) -> None:
+    def add_damage(self, offset: int, size_bytes: int, reason: str) -> None:
         """Record that a stretch could not be read."""
         # A file of another kind would otherwise be damage line by line, a million times.
         if self.damage and self.damage[-1].offset + self.damage[-1].size_bytes == offset:
@@ -191,12 +193,12 @@ class FileAccount:
             Damage(file=self.file.name, offset=offset, size_bytes=size_bytes, reason=reason)
         )
 
-    def forget_from(self, offset: int) -> None:
+    def drop_damage_from(self, offset: int) -> None:
         """Drop what was recorded of the file from `offset` on."""
         while self.damage and self.damage[-1].offset + self.damage[-1].size_bytes > offset:
             last = self.damage.pop()
             if last.offset < offset:
-                self.lose(last.offset, offset - last.offset, last.reason)
+                self.add_damage(last.offset, offset - last.offset, last.reason)
 
     def close(self, size_bytes: int) -> None:
         """Set the file's size and, from the damage, the bytes that were read."""
@@ -204,17 +206,16 @@ class FileAccount:
         self.file.read_bytes = size_bytes - sum(stretch.size_bytes for stretch in self.damage)
 
 
-class LineLogReader(ABC):
-    """Base of the readers of logs that hold one row or message per line."""
+class FileReader(ABC):
+    """Base of the readers of one file, which is read whenever it has changed."""
 
     format: ClassVar[str]
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, changes: FileChanges | GrowingFile) -> None:
         self.path = path
         self.name = name
-        self._file = GrowingFile(path)
-        self._gone = False
-        self._begin()
+        self._changes = changes
+        self._deleted = False
 
     @property
     @abstractmethod
@@ -223,46 +224,56 @@ class LineLogReader(ABC):
 
     def update(self) -> bool:
         """As in `LogReader`."""
-        change = self._file.poll()
-        if change == "same":
+        change = self._changes.poll()
+        if change == "same" or (change == "gone" and self._deleted):
             return False
-        if change == "gone":
-            return self._note_deletion()
-        self._gone = False
+        self._deleted = change == "gone"
+        if self._deleted:
+            # One note per file: a database of many runs would repeat it on each of them.
+            for run in self.runs[:1]:
+                run.notes.append(f"{self.path.name} was deleted; the points read before are kept.")
+        else:
+            self._read_changes(change)
+        return True
+
+    @abstractmethod
+    def _read_changes(self, change: Change) -> None:
+        """Read a file that is "new" or has "grown"."""
+
+
+class LineLogReader(FileReader):
+    """Base of the readers of logs that hold one row or message per line."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._file = GrowingFile(path)
+        super().__init__(path, name, self._file)
+        self._begin()
+
+    def _read_changes(self, change: Change) -> None:
         if change == "new":
             self._begin()
         else:
             # The last line may have been damage only because it was incomplete.
-            self.account.forget_from(self._file.offset)
+            self.account.drop_damage_from(self._file.offset)
             self._resume()
         for line in self._file.lines():
             self._read_line(line)
         self.account.close(self._file.size_bytes)
         self._finish()
-        return True
 
     def _begin(self) -> None:
-        """Reset: the file is reread from its start."""
         self.account = FileAccount(self.path, self.path.name, self.format)
         self._reset()
 
-    def _note_deletion(self) -> bool:
-        if self._gone:
-            return False
-        self._gone = True
-        for run in self.runs[:1]:
-            run.notes.append(deletion_note(self.path))
-        return True
-
     def _read_line(self, line: TextLine) -> None:
         if line.content is None:
-            self._lose(line, f"line longer than {LONGEST_LINE_BYTES >> 20} MB")
+            self._add_damage(line, f"line longer than {LONGEST_LINE_BYTES >> 20} MB")
         else:
             self._read(line, line.content)
 
-    def _lose(self, line: TextLine, reason: str) -> None:
+    def _add_damage(self, line: TextLine, reason: str) -> None:
         suffix = "" if line.complete else " (incomplete last line)"
-        self.account.lose(line.offset, line.size_bytes, reason + suffix)
+        self.account.add_damage(line.offset, line.size_bytes, reason + suffix)
 
     @abstractmethod
     def _reset(self) -> None:
@@ -281,40 +292,24 @@ class LineLogReader(ABC):
         """Bring notes and counts up to date after the last line."""
 
 
-def deletion_note(path: Path) -> str:
-    """The note on a log that was deleted after it had been read."""
-    return f"{path.name} was deleted; the points read before are kept."
-
-
 MAX_DOCUMENT_BYTES = 512 << 20
 """A larger document is refused: it has to be in memory while it is parsed."""
 
 
-class DocumentReader(ABC):
+class DocumentReader(FileReader):
     """Reads a log that is a single document, and rereads it whenever it changes."""
 
-    format: ClassVar[str]
-
     def __init__(self, path: Path, name: str) -> None:
-        self.path = path
-        self.name = name
-        self._changes = FileChanges(path)
+        super().__init__(path, name, FileChanges(path))
         self._run = LogRun(name=name, format=self.format)
-        self._gone = False
 
     @property
     def runs(self) -> list[LogRun]:
         """As in `LogReader`: one run."""
         return [self._run]
 
-    def update(self) -> bool:
-        """As in `LogReader`."""
-        change = self._changes.poll()
-        if change == "same":
-            return False
-        if change == "gone":
-            return self._note_deletion()
-        self._gone = False
+    def _read_changes(self, change: Change) -> None:
+        del change  # a document is rewritten as a whole: nothing of it can be kept
         account = FileAccount(self.path, self.path.name, self.format)
         run = LogRun(
             name=self.name, format=self.format, files=[account.file], damage=account.damage
@@ -323,15 +318,8 @@ class DocumentReader(ABC):
         if text and not text.isspace():  # an empty file is one that its writer has only created
             self._decode(text, run, account)
         account.close(len(text))
+        # Only now: if the new content is not readable, the run read before stays.
         self._run = run
-        return True
-
-    def _note_deletion(self) -> bool:
-        if self._gone:
-            return False
-        self._gone = True
-        self._run.notes.append(deletion_note(self.path))
-        return True
 
     @abstractmethod
     def _decode(self, text: str, run: LogRun, account: FileAccount) -> None:
@@ -352,11 +340,13 @@ def read_document(path: Path) -> str:
     """
     try:
         with path.open("rb") as stream:
+            # Refused before it is read: half a document would look damaged, not too large.
             if path.stat().st_size > MAX_DOCUMENT_BYTES:
                 raise LogError(
                     f"{path}: larger than the limit of {MAX_DOCUMENT_BYTES >> 20} MB",
                     hint="split it, or log fewer pictures into it",
                 )
+            # Bounded all the same: the file may grow while it is read.
             return stream.read(MAX_DOCUMENT_BYTES).decode("latin-1")
     except OSError as error:
         raise unreadable(path, error) from error

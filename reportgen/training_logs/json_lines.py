@@ -57,17 +57,18 @@ class JsonLinesReader(LineLogReader):
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            self._lose(line, json_error(error))
+            self._add_damage(line, json_error(error))
             return
         if not isinstance(row, dict):
-            self._lose(line, f"a {type(row).__name__} instead of an object")
+            self._add_damage(line, f"a {type(row).__name__} instead of an object")
             return
-        # Also without a line feed: an object that is closed cannot grow.
-        self._file.keep(line)
+        # Even without a line feed: a closed object cannot grow.
+        self._file.accept(line)
         self.account.file.records += 1
         self._add(row)
 
     def _add(self, row: dict[str, object]) -> None:
+        # The step by its name among numbers only: `"epoch": "last"` is not a step.
         numbers = {key: read for key, value in row.items() if (read := number(value)) is not None}
         name = step_name(tuple(numbers))
         clock, time = self._time(row)
@@ -91,6 +92,7 @@ class JsonLinesReader(LineLogReader):
         if math.isfinite(step):
             self._step = step
         elif self._step is None:
+            # Not stored: a log whose first rows lack a step may have steps later.
             return float(self.account.file.records - 1)
         else:
             self._without_step += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -34,6 +34,7 @@ class Series:
     __slots__ = ("starts", "steps", "times", "values")
 
     def __init__(self) -> None:
+        # Arrays, not lists: a log has a million points, and a float object takes 24 bytes each.
         self.steps = array("d")
         self.values = array("d")
         self.times = array("d")
@@ -67,7 +68,7 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Payload:
-    """The bytes of a picture, read from the log on demand.
+    """The bytes of a picture, read from the log on demand: logs hold gigabytes of pictures.
 
     Attributes:
         read: returns the encoded picture (PNG, JPEG, GIF, BMP, WebP or SVG).
@@ -254,6 +255,19 @@ class LogRun:
         if series is None:
             series = self.scalars[tag] = Series()
         return series
+
+
+def join_names(*parts: str) -> str:
+    """`parts` of a run's name joined by `/`; empty parts are left out."""
+    return "/".join(filter(None, parts))
+
+
+def unique_name(name: str, taken: Container[str]) -> str:
+    """`name`, or `name (2)`, `name (3)` and so on if it is taken."""
+    unique, count = name, 2
+    while unique in taken:
+        unique, count = f"{name} ({count})", count + 1
+    return unique
 
 
 class LogReader(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reportgen.errors import LogError
-from reportgen.training_logs.log_run import LogReader, LogRun
+from reportgen.training_logs.log_run import LogReader, LogRun, join_names, unique_name
 
 _SHARE_OF_SEARCH = 9  # seconds without a search for each second that the last one took
 
@@ -73,6 +73,7 @@ class LogSet:
                 changed = opened.reader.update() or changed
                 opened.failed = ""
             except LogError as error:
+                # One log that cannot be read must not cost the others.
                 opened.failed = error.message + (f" ({error.hint})" if error.hint else "")
         self.notes += [opened.failed for opened in self._opened.values() if opened.failed]
         return changed
@@ -84,13 +85,10 @@ class LogSet:
             for run in opened.reader.runs:
                 if _is_empty(run):
                     continue
-                name = _join(opened.prefix, run.name) or Path(opened.place.text).name
+                name = join_names(opened.prefix, run.name) or Path(opened.place.text).name
                 if name in named:
-                    name = _join(opened.place.text.strip("/"), run.name)
-                number = 2
-                unique = name
-                while unique in named:
-                    unique, number = f"{name} ({number})", number + 1
+                    name = join_names(opened.place.text.strip("/"), run.name)
+                unique = unique_name(name, named)
                 named[unique] = FoundRun(name=unique, source=opened.place.text, run=run)
         return list(named.values())
 
@@ -109,6 +107,7 @@ class LogSet:
         self._next_search = end + _SHARE_OF_SEARCH * (end - start)
 
     def _open(self, place: LogPlace) -> None:
+        # Imported late: a manifest without logs needs none of the readers.
         from reportgen.training_logs.detect import open_reader
 
         matches = place.matches()
@@ -120,8 +119,9 @@ class LogSet:
             for file, format_name in self._found_at(path, place):
                 key = (os.path.realpath(file), format_name)
                 if key not in self._opened:
+                    # Event files name their runs by their folders themselves.
                     inner = _relative(file, path) if format_name != "tensorboard" else ""
-                    prefix = _join(path.name if several else "", inner)
+                    prefix = join_names(path.name if several else "", inner)
                     self._opened[key] = _Opened(
                         reader=open_reader(file, format_name, ""),
                         path=file,
@@ -141,7 +141,6 @@ class LogSet:
             return []
 
     def _logs_at(self, path: Path, place: LogPlace) -> Iterator[tuple[Path, str]]:
-        """The logs at `path` with their formats; what is none is noted."""
         from reportgen.training_logs.detect import find_logs
         from reportgen.training_logs.file_format import detect_format, unsupported_store
 
@@ -186,10 +185,6 @@ def _is_empty(run: LogRun) -> bool:
         run.scalars or run.images or run.histograms or run.texts or run.pr_curves or run.tables
         or run.charts or run.hyperparameters or run.damage or run.not_shown or run.layouts
     )  # fmt: skip
-
-
-def _join(*parts: str) -> str:
-    return "/".join(part for part in parts if part)
 
 
 def _relative(file: Path, folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from reportgen.errors import LogError
 from reportgen.training_logs.growing_file import FileAccount, GrowingFile, TextLine, unreadable
-from reportgen.training_logs.log_run import UNKNOWN_TIME, Hyperparameter, LogRun
+from reportgen.training_logs.log_run import UNKNOWN_TIME, Hyperparameter, LogRun, join_names
 from reportgen.training_logs.points import (
     PointLog,
     finite_number,
@@ -49,10 +49,10 @@ class MlflowReader(SqliteReader):
             if key in runs:
                 runs[key].hyperparameters[str(setting)] = parse_setting(str(value))
 
-    # In the order in which they were logged: the key of the table sorts by metric.
     def _add_metrics(
         self, connection: sqlite3.Connection, points: dict[object, PointLog], account: FileAccount
     ) -> None:
+        # By rowid, the order of logging: the table's primary key sorts by metric.
         query = "SELECT run_uuid, key, value, timestamp, step, is_nan FROM metrics ORDER BY rowid"
         for key, tag, value, milliseconds, step, is_nan in connection.execute(query):
             account.file.records += 1
@@ -73,7 +73,7 @@ def _names(connection: sqlite3.Connection) -> list[tuple[object, str]]:
         f"LEFT JOIN experiments USING (experiment_id) {kept} ORDER BY start_time, runs.rowid"
     )
     return [
-        (key, "/".join(str(part) for part in (experiment, name or str(key)[:8]) if part))
+        (key, join_names(str(experiment or ""), str(name or str(key)[:8])))
         for key, name, experiment in connection.execute(query)
     ]
 
@@ -123,6 +123,7 @@ class MlflowFolderReader:
             if file not in self._metrics:
                 self._metrics[file] = _MetricFile(file, self.path)
             changed = self._metrics[file].update() or changed
+        # Parameters may be logged after the first metric: looked for until there are any.
         if changed or not self._run.hyperparameters:
             before = self._run.hyperparameters
             self._run = self._assemble()
@@ -144,25 +145,24 @@ class MlflowFolderReader:
     def _timed_rows(self) -> Iterator[list[tuple[float, str, tuple[float, float, float]]]]:
         """Per metric (latest time so far, tag, row): rising times in the order of the file."""
         for metric in self._metrics.values():
+            # A clock may go back; `merge` needs each of its inputs in order.
             latest = accumulate((_known(row[0]) for row in metric.rows), max)
             yield [(t, metric.tag, row) for t, row in zip(latest, metric.rows, strict=True)]
 
     def _full_name(self) -> str:
-        # The folder of a run is a hash; people know it by its name.
+        # The folder of a run is a hash; users know it by its name.
         try:
             own = read_settings(self.path / "meta.yaml").get("run_name", "")
         except (OSError, ValueError):
             own = ""
-        return "/".join(part for part in (self.name, str(own)) if part)
+        return join_names(self.name, str(own))
 
 
 def _known(time: float) -> float:
-    return 0.0 if math.isnan(time) else time
+    return 0.0 if math.isnan(time) else time  # max() with NaN depends on the order
 
 
 class _MetricFile:
-    """The points of one metric, read as they are appended."""
-
     def __init__(self, path: Path, run: Path) -> None:
         self.tag = path.relative_to(run / "metrics").as_posix()
         self._file = GrowingFile(path)
@@ -180,7 +180,8 @@ class _MetricFile:
             return False
         if change == "new":
             self._begin()
-        self.account.forget_from(self._file.offset)
+        self.account.drop_damage_from(self._file.offset)
+        # The last row came from a line without a line feed: its step may be cut off.
         if self._tail:
             self.rows.pop()
         self._tail = False
@@ -197,7 +198,7 @@ class _MetricFile:
             self.rows.append(row)
             self._tail = not line.complete
         elif cells or line.content is None:
-            self.account.lose(line.offset, line.size_bytes, "not `time value step`")
+            self.account.add_damage(line.offset, line.size_bytes, "not `time value step`")
 
 
 def _metric_row(cells: list[str]) -> tuple[float, float, float] | None:

@@ -21,17 +21,20 @@ _STEP_NAMES = (
     frozenset({"iter", "iters", "iteration", "iterations"}),
     frozenset({"epoch", "epochs"}),
 )
+# Only candidates: `time` holds a duration in most logs, so the values decide (`wall_time`).
 _TIME_NAMES = frozenset({"timestamp", "_timestamp", "wall_time", "walltime", "datetime", "time"})
 
 # 2001 to 2128 in seconds; `time` in most logs is a duration, which is far smaller.
 _EPOCH_SECONDS = (1e9, 5e9)
 
-_DEEPEST_SETTING = 20
+_DEEPEST_SETTING = 20  # aliases in YAML may make a mapping contain itself
+# A plain `repr` of nested aliases would be gigabytes of text: this one cuts at every level.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 20
 
 
+# Cached: JSON lines look it up for every row, and the rows of a log have few sets of keys.
 @lru_cache(maxsize=1024)
 def step_name(names: tuple[str, ...]) -> str | None:
     """The name among `names` that holds the step: step > global_step > iteration > epoch.
@@ -69,7 +72,7 @@ def wall_time(value: object) -> float:
             return wall_time(number(value))
     if not isinstance(value, int | float) or isinstance(value, bool):
         return UNKNOWN_TIME
-    # Seconds, and milliseconds as JavaScript and MLflow count them.
+    # Seconds, or milliseconds as JavaScript counts them: their ranges do not overlap.
     for unit in (1.0, 1000.0):
         if _EPOCH_SECONDS[0] * unit <= value <= _EPOCH_SECONDS[1] * unit:
             return value / unit
@@ -78,12 +81,13 @@ def wall_time(value: object) -> float:
 
 def number(value: object) -> float | None:
     """A logged value as float64, "NaN" and "Infinity" as text included; None for anything else."""
-    # A truth value is a number to Python; as a curve it would be noise.
+    # bool is a subclass of int; as a curve it would be noise.
     if isinstance(value, bool):
         return None
     if isinstance(value, float):
         return value
     if isinstance(value, int):
+        # JSON has integers of any length; as text the same number would be read as infinity.
         try:
             return float(value)
         except OverflowError:
@@ -104,9 +108,10 @@ def finite_number(value: object) -> float | None:
 
 
 def parse_setting(text: str) -> Hyperparameter:
-    """A setting that its log holds as text: as a truth value or a number where it reads as one."""
+    """A setting that its log stores as text: as a bool or a number where it reads as one."""
     if text in ("True", "False", "true", "false"):
         return text.lower() == "true"
+    # int first: a batch size of 32 must not become 32.0.
     try:
         return int(text)
     except ValueError:
@@ -154,8 +159,8 @@ class PointLog:
         *,
         provisional: bool = False,
     ) -> None:
-        """Add the points of one row; a `provisional` one can be taken back."""
-        # Taken before anything changes, so that the row can be taken back as a whole.
+        """Add the points of one row; `undo_provisional` removes a `provisional` one."""
+        # Recorded before anything changes, so that the row can be undone as a whole.
         if provisional:
             tags = [tag for tag, _ in values]
             self._provisional = (tags, dict(self._first), len(self.run.sessions))
@@ -171,7 +176,7 @@ class PointLog:
         self.run.sessions.append(Session(file=self._file))
         self._first.clear()
 
-    def take_back(self) -> None:
+    def undo_provisional(self) -> None:
         """Remove the row that was added as provisional, if one was."""
         if self._provisional is None:
             return
@@ -184,6 +189,7 @@ class PointLog:
     def _restarts(self, step: float, values: Sequence[tuple[str, float]]) -> bool:
         for tag, _ in values:
             first = self._first.get(tag)
+            # The second test: repeats of the first step, before any other, are one session.
             if first is not None and step <= first and step < self.run.scalars[tag].steps[-1]:
                 return True
         return False
@@ -192,6 +198,7 @@ class PointLog:
         series = self.run.scalars[tag]
         for column in (series.steps, series.values, series.times):
             column.pop()
+        # The session of that row began with it: without its point, it has no start.
         if series.starts[-1][0] == len(series):
             series.starts.pop()
         # A tag that only a cut-off row had must not stay behind as an empty curve.
@@ -205,6 +212,7 @@ def settings_beside(log: Path) -> tuple[dict[str, Hyperparameter], list[str]]:
     Lightning writes the first, ultralytics and timm the second.
     """
     for name in ("hparams.yaml", "args.yaml"):
+        # Settings are an extra: a file that is damaged must not cost the curves.
         try:
             return read_settings(log.with_name(name)), []
         except FileNotFoundError:
@@ -221,8 +229,9 @@ def read_settings(file: Path, limit: int = 1 << 20) -> dict[str, Hyperparameter]
     Raises:
         OSError, ValueError: it cannot be read.
     """
-    import yaml
+    import yaml  # only some logs have settings beside them
 
+    # safe_load uses PyYAML's parser in Python, which takes seconds per MB.
     if file.stat().st_size > limit:
         raise ValueError(f"larger than {limit >> 20} MB")
     try:

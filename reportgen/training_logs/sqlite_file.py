@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import quote
 
 from reportgen.errors import LogError
 from reportgen.training_logs.growing_file import (
+    Change,
     FileAccount,
     FileChanges,
-    deletion_note,
+    FileReader,
     unreadable,
 )
-from reportgen.training_logs.log_run import LogRun
+from reportgen.training_logs.log_run import LogRun, join_names, unique_name
 
 MAGIC = b"SQLite format 3\x00"
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
@@ -32,16 +32,17 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that cannot change the database; text that is not UTF-8 is repaired.
 
     Raises:
-        sqlite3.DatabaseError: it is no database, damaged or locked.
+        sqlite3.DatabaseError: it is not a database, damaged or locked.
         OSError: the file cannot be read.
     """
     with path.open("rb") as stream:
         head = stream.read(20)
     log = path.with_name(path.name + "-wal")
     # A reader of a database with a write-ahead log creates that log where it is missing, and
-    # leaves it behind. Without the log nobody is writing, so that no lock is needed either.
-    still = head[18:19] == bytes([_WRITE_AHEAD]) and not log.exists()
-    mode = "mode=ro&immutable=1" if still else "mode=ro"
+    # leaves it behind. Without the log no process is writing, so that no lock is needed either.
+    is_idle = head[18:19] == bytes([_WRITE_AHEAD]) and not log.exists()
+    mode = "mode=ro&immutable=1" if is_idle else "mode=ro"
+    # A name may contain `?`, `#` or `%`, which have a meaning in a URI.
     uri = f"file:{quote(str(path.absolute()))}?{mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
     # The default raises at the first wrong byte, in a name as in a metric.
@@ -58,41 +59,29 @@ def columns_of(connection: sqlite3.Connection, table: str) -> frozenset[str]:
     return frozenset(str(row[0]) for row in rows)
 
 
-class SqliteReader(ABC):
+class SqliteReader(FileReader):
     """Base of the readers of SQLite databases, reread whenever they change."""
 
-    format: ClassVar[str]
-
     def __init__(self, path: Path, name: str) -> None:
-        self.path = path
-        self.name = name
-        self._changes = FileChanges(path, path.with_name(path.name + "-wal"))
+        # New rows go to the write-ahead log; the database file changes only at a checkpoint.
+        super().__init__(path, name, FileChanges(path, path.with_name(path.name + "-wal")))
         self._runs: list[LogRun] = []
-        self._gone = False
 
     @property
     def runs(self) -> list[LogRun]:
         """As in `LogReader`."""
         return self._runs
 
-    def update(self) -> bool:
-        """As in `LogReader`."""
-        change = self._changes.poll()
-        if change == "same":
-            return False
-        if change == "gone":
-            return self._note_deletion()
-        self._gone = False
+    def _read_changes(self, change: Change) -> None:
+        del change  # rows may be changed anywhere: everything is read again
         account = FileAccount(self.path, self.path.name, self.format)
-        runs = self._read(account)
-        if not runs:
-            runs = [LogRun(name=self.name, format=self.format)]
+        # Without rows one empty run holds the file, so that it is listed as read.
+        runs = self._read(account) or [LogRun(name=self.name, format=self.format)]
         runs.sort(key=lambda run: run.name)
         # One file for all runs: only the first counts it.
         runs[0].files.append(account.file)
         runs[0].damage = account.damage
         self._runs = runs
-        return True
 
     def _read(self, account: FileAccount) -> list[LogRun]:
         runs: dict[object, LogRun] = {}
@@ -110,7 +99,7 @@ class SqliteReader(ABC):
         if failure:
             # SQLite does not say which bytes are damaged: none are counted as read.
             rows = account.file.records
-            account.lose(0, size, f"{failure}; {rows:,} rows were read before it")
+            account.add_damage(0, size, f"{failure}; {rows:,} rows were read before it")
         account.close(size)
         return list(runs.values())
 
@@ -120,19 +109,8 @@ class SqliteReader(ABC):
     ) -> None:
         """Fill `runs`, by any key; what is in it when an error occurs is kept."""
 
-    def _note_deletion(self) -> bool:
-        if self._gone:
-            return False
-        self._gone = True
-        for run in self._runs[:1]:
-            run.notes.append(deletion_note(self.path))
-        return True
-
     def _run_named(self, name: str, taken: dict[object, LogRun]) -> LogRun:
         """A new run with a name that no other has."""
-        full = "/".join(part for part in (self.name, name) if part)
         names = {run.name for run in taken.values()}
-        unique, count = full, 2
-        while unique in names:
-            unique, count = f"{full} ({count})", count + 1
+        unique = unique_name(join_names(self.name, name), names)
         return LogRun(name=unique, format=self.format)

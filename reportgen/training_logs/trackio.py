@@ -52,6 +52,7 @@ def _rows(
         return
     keys = [name for name in ("project_name", "run_id", "run_name") if name in known]
     chosen = ", ".join([*keys, *(field if field in known else "NULL" for field in fields)])
+    # By rowid, the order of logging: SQLite may otherwise return rows in the order of an index.
     query = f"SELECT {chosen} FROM {table} ORDER BY rowid"  # noqa: S608 - names of our own
     name = len(keys) - 1
     # One by one: the rows before a damaged page are kept.
@@ -67,6 +68,7 @@ def _add_metrics(points: PointLog, metrics: object, step: object, time: object) 
         if read is not None:
             values.append((tag, read))
         else:
+            # trackio stores media as objects with their `_type`, such as `trackio.image`.
             kind = value.get("_type") if isinstance(value, dict) else type(value).__name__
             points.run.not_shown[str(kind)] += 1
     if values:

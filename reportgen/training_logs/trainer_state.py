@@ -13,6 +13,7 @@ from reportgen.training_logs.json_scan import Entry, Gap, JsonMember, JsonScan
 from reportgen.training_logs.log_run import UNKNOWN_TIME, LogRun
 from reportgen.training_logs.points import PointLog, finite_number, flat_settings, listed, number
 
+# Fields of transformers.TrainerState that are settings; the others are progress and callbacks.
 _SETTINGS = (
     "train_batch_size",
     "num_train_epochs",
@@ -33,14 +34,14 @@ class TrainerStateReader(DocumentReader):
         rows = _HistoryRows(run, account.file.name)
         for part in scan.parts():
             if isinstance(part, Gap):
-                account.lose(part.start, part.end - part.start, part.reason)
+                account.add_damage(part.start, part.end - part.start, part.reason)
             elif isinstance(part, JsonMember):
                 _add_member(part, run, account)
             elif isinstance(part.value, dict):
                 rows.add(part.value)
                 account.file.records += 1
             else:
-                _lose(part, account, "a row of log_history is not an object")
+                _add_damage(part, account, "a row of log_history is not an object")
         if not scan.found_container:
             raise LogError(f"{self.path}: not a trainer state: it has no list 'log_history'")
         run.notes += rows.notes()
@@ -50,15 +51,16 @@ def _is_row(value: object) -> bool:
     return isinstance(value, dict) and ("step" in value or "epoch" in value)
 
 
-def _lose(part: JsonMember | Entry, account: FileAccount, reason: str) -> None:
-    account.lose(part.start, part.end - part.start, reason)
+def _add_damage(part: JsonMember | Entry, account: FileAccount, reason: str) -> None:
+    account.add_damage(part.start, part.end - part.start, reason)
 
 
 def _add_member(member: JsonMember, run: LogRun, account: FileAccount) -> None:
     if member.key == "log_history":
-        _lose(member, account, "log_history is not a list")
+        _add_damage(member, account, "log_history is not a list")
     elif member.key == "max_steps":
         steps = finite_number(member.value)
+        # 0 until the Trainer has computed it; a damaged file may hold any number.
         run.planned_steps = int(steps) if steps is not None and 0 < steps < 1e15 else None
     if member.key in _SETTINGS and isinstance(member.value, str | int | float | bool):
         run.hyperparameters[member.key] = member.value
@@ -67,8 +69,6 @@ def _add_member(member: JsonMember, run: LogRun, account: FileAccount) -> None:
 
 
 class _HistoryRows:
-    """The rows of log_history as points."""
-
     def __init__(self, run: LogRun, file: str) -> None:
         self._points = PointLog(run, file)
         self._step = 0.0
@@ -83,6 +83,7 @@ class _HistoryRows:
         self._ignored.update(row.keys() - numbers.keys())
         numbers.pop("step", None)
         if numbers:
+            # The Trainer logs no wall times.
             self._points.add_row(self._step, UNKNOWN_TIME, list(numbers.items()))
 
     def notes(self) -> list[str]:

@@ -280,7 +280,7 @@ def test_a_fully_convolutional_model_follows_the_resolution(analyze: AnalyzeBeha
     assert found.sentence == (
         "Height and width can be 192, 225 and 256 too; the output shapes change too."
     )
-    assert "192: runs, on shapes alone, output 2 × 16 × 190 × 190" in found.evidence
+    assert "192: runs with fake tensors, output 2 × 16 × 190 × 190" in found.evidence
 
 
 def test_a_flattened_head_bakes_the_resolution_in(analyze: AnalyzeBehavior) -> None:
@@ -380,7 +380,7 @@ def test_a_probe_beyond_the_budget_is_not_run_with_the_reason(
     found = probe(result, "repeatable")
     assert found.verdict == "not run"
     assert "operations" in found.sentence
-    assert verdicts(result)["batches"] == "yes"  # on shapes alone it costs nothing
+    assert verdicts(result)["batches"] == "yes"  # a fake pass costs nothing
     assert result.training.saved_bytes is not None
 
 
@@ -393,7 +393,7 @@ def test_gradients_beyond_the_budget_use_fake_tensors(
     result = analyze(model)
     found = probe(result, "gradients")
     assert (found.verdict, found.where, found.expected) == ("no", ("a.weight", "a.bias"), True)
-    assert "(on shapes alone)" in found.sentence
+    assert "(with fake tensors)" in found.sentence
     assert verdicts(result)["finite_gradients"] == "not run"
     whole = probe(analyze(nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1))), "gradients")
     assert whole.verdict == "yes"

@@ -347,7 +347,7 @@ def test_a_data_dependent_model_without_data_is_an_error(look: Examine) -> None:
 
     with torch.device("meta"):
         model = Function(lambda self, x: self.f(x) * x.sum().item(), f=nn.Linear(4, 4))
-    with pytest.raises(SectionError, match="no values to run on: data-dependent control flow"):
+    with pytest.raises(SectionError, match="weights have no values: data-dependent control flow"):
         look(model, tensor(4))
 
 

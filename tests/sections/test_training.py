@@ -26,7 +26,7 @@ from reportgen.sections.section import outcome_adapter
 from reportgen.sections.training import SECTION, Training, analyze
 from reportgen.sections.training.analysis import _attempts_of, summarize_logs
 from reportgen.sections.training.curve import Curve
-from reportgen.sections.training.files import ChapterFolder, CsvCurve
+from reportgen.sections.training.files import CsvCurve, SectionFolder
 from reportgen.sections.training.plots import PlottedRun, _line, _place_of
 from reportgen.sections.training.result import Extremum
 from reportgen.sections.training.scalars import summarize
@@ -85,7 +85,7 @@ def test_logs_without_a_run_fail_with_the_reason_for_each(tmp_path: Path) -> Non
 @pytest.mark.parametrize("tag", ["a\nb", "a\rb", 'a,"b"', "\r\n"])
 def test_a_csv_file_keeps_any_tag(tmp_path: Path, tag: str) -> None:
     line = CsvCurve(run="r", tag=tag, steps=[1.0], values=[2.0], times=[3.0])
-    file = ChapterFolder(tmp_path).write_csv("a.csv", [line])
+    file = SectionFolder(tmp_path).write_csv("a.csv", [line])
     with (tmp_path / file).open(newline="") as content:
         assert list(csv.reader(content))[1:] == [["r", tag, "1", "3.0", "2.0"]]
 

@@ -56,8 +56,8 @@ from reportgen.sections.behavior.train_eval import (
     unusual_settings,
 )
 
-_BATCH = 2
-_REAL_SIZES = 2
+_BATCH = 2  # the smallest batch in which samples can influence each other
+_REAL_SIZES = 2  # of a dimension, tried in real passes
 _OTHER_SEEDS = 8  # small integers or booleans may repeat with another seed
 _LARGEST_BATCH = 33
 """A larger manifest batch plus one is not tried: creating its inputs takes too long."""
@@ -228,7 +228,7 @@ class BehaviorAnalysis:
         return first if first.all_differ() else next((b for b in outcomes if b.all_differ()), first)
 
     def _single_sample_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The output shapes of one sample, derived from two batch sizes."""
+        """The output shapes of one sample, derived from two batch sizes; {} if only one runs."""
         batch = self._first.batch
         others = (self._first.runs.get(f"batch {n}") for n in _batches(self._context, batch))
         larger = next((run for run in others if isinstance(run, RecordedPass)), None)
@@ -265,9 +265,10 @@ class BehaviorAnalysis:
                     self._size_case(
                         _key(dimension, size),
                         size,
+                        # attention and images cost up to the square of a length or height
                         self._first.batch * max(1.0, size / dimension.size) ** 2,
                     ),
-                    on_values=uses_indexing(base),
+                    needs_values=uses_indexing(base),
                 )
                 for size in self._sizes_of(dimension)
             ]
@@ -279,7 +280,7 @@ class BehaviorAnalysis:
             run_size(
                 self._runner,
                 self._size_case(f"batch {size}", size, size),
-                on_values=False,
+                needs_values=False,
             )
             for size in _batches(self._context, self._first.batch)
         ]

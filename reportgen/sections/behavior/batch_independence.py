@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reportgen.example_inputs import Examples
 from reportgen.sections.behavior.determinism import RepeatedPasses
-from reportgen.sections.behavior.result import Probe, capitalized, listed, module_at
+from reportgen.sections.behavior.result import Probe, listed, make_probe, module_at, not_run
 from reportgen.sections.behavior.runner import (
     CallRecorder,
     NamedTensors,
@@ -51,7 +51,7 @@ class BatchInputs:
 
     def all_differ(self) -> bool:
         """Whether `other` differs from `whole` in the first and in the last sample."""
-        rows = {0, -1 + min(self._sizes(), default=1)}
+        rows = {0, min(self._sizes(), default=1) - 1}
         return all(self.changes(row) for row in rows)
 
     def _sizes(self) -> Iterator[int]:
@@ -131,10 +131,7 @@ def parts_of(whole: Tensor, like: Tensor, row: int, batch: int) -> list[Tensor]:
     return [block, whole.movedim(axis, 0)[row::batch].movedim(0, axis)]
 
 
-_CLAIMS = {
-    "batch_of_one": "Batch size 1 matches batch size n",
-    "independent": "Samples are independent",
-}
+_PROBES = ("batch_of_one", "independent")
 _COMPARED_SAMPLES = 2  # for value-dependent shapes
 _STRICT = 0.02  # of the tolerance: with equal shapes the same kernels round the same way
 
@@ -156,7 +153,7 @@ def probe_batch_independence(
     """
     reason = _not_comparable_reason(runner, batches, repeated)
     if reason or repeated.outputs is None:
-        return tuple(_not_run(name, reason) for name in _CLAIMS)
+        return tuple(not_run(name, reason) for name in _PROBES)
     comparison = _BatchComparison(runner, batches, repeated.outputs, shapes)
     alone = comparison.alone()
     return alone, comparison.replaced(both_ways=alone.verdict != "yes")
@@ -176,12 +173,6 @@ def _not_comparable_reason(
     if runner.batch < 2:
         return "the model runs with one sample only"
     return "" if repeated.outputs else "the model returns no tensor to compare"
-
-
-def _not_run(name: str, reason: str) -> Probe:
-    return Probe(
-        name=name, claim=_CLAIMS[name], verdict="not run", sentence=f"{capitalized(reason)}."
-    )
 
 
 @dataclass(slots=True)
@@ -204,14 +195,13 @@ class _BatchComparison:
             self.runner.reserve(1)
             self.single = self.runner.outputs(self.batches.single(row))
         except ProbeNotRunError as reason:
-            return _not_run("batch_of_one", str(reason))
+            return not_run("batch_of_one", str(reason))
         problem = self._shape_problem(self.single)
         if problem:
-            return Probe(
-                name="batch_of_one", claim=_CLAIMS["batch_of_one"], verdict="no", sentence=problem
-            )
+            return make_probe("batch_of_one", "no", problem)
         equal = dict(self._compare_alone(row)(self.whole, self.single, {}))
         if False in equal.values():
+            # rows of outputs such as a detector's boxes do not correspond to samples
             equal |= dict.fromkeys(self._value_dependent_shapes(self.single) & equal.keys(), None)
         return self._probe("batch_of_one", equal, row)
 
@@ -253,16 +243,16 @@ class _BatchComparison:
 
     def _replaced(self, other: int, row: int) -> Probe:
         single = self.single
-        if single is None:
+        if single is None:  # the sample could not run alone: only its shapes are needed here
             single = {key: torch.empty(shape, device="meta") for key, shape in self.shapes.items()}
         changed = self.batches.with_other_sample(other)
         if not self.batches.changes(other):
-            return _not_run("independent", "every seed gives the same inputs")
+            return not_run("independent", "every seed gives the same inputs")
         try:
             self.runner.reserve(self.runner.batch)
             found = self.runner.outputs(changed)
         except ProbeNotRunError as reason:
-            return _not_run("independent", str(reason))
+            return not_run("independent", str(reason))
         equal = dict(self._compare_replaced(row)(self.whole, single, found))
         return self._probe("independent", equal, row, changed)
 
@@ -293,6 +283,7 @@ class _BatchComparison:
     ) -> Iterator[tuple[str, list[Tensor], Tensor]]:
         """Key, candidate parts of the batch's result, and the result of the sample alone."""
         for key, like in single.items():
+            # in a list with one item per sample, item 0 of the sample alone is item `row` here
             first, dot, rest = key.partition(".")
             listed_by_sample = set(whole) != set(single) and first == "0"
             name = f"{row}{dot}{rest}" if listed_by_sample else key
@@ -312,24 +303,15 @@ class _BatchComparison:
             else ()
         )
         if not equal:
-            return _not_run(name, "no other batch size runs, so the batch axis is unknown")
+            return not_run(name, "no other batch size runs, so the batch axis is unknown")
         if len(unclear) == len(equal):
-            return _not_run(name, "no output has exactly one axis that scales with the batch")
+            return not_run(name, "no output has exactly one axis that scales with the batch")
         if not wrong:
-            sentence = _YES[name].format(self.runner.batch)
-            return Probe(
-                name=name, claim=_CLAIMS[name], verdict="yes", sentence=sentence, evidence=evidence
-            )
+            return make_probe(name, "yes", _YES[name].format(self.runner.batch), evidence)
         path = self._first_module(row, changed)
         first = "" if path is None else f", first in {module_at(self.runner.model, path)}"
-        return Probe(
-            name=name,
-            claim=_CLAIMS[name],
-            verdict="no",
-            sentence=_NO[name].format(self.runner.batch, _which(wrong), first),
-            evidence=evidence,
-            where=() if path is None else (path,),
-        )
+        sentence = _NO[name].format(self.runner.batch, _which(wrong), first)
+        return make_probe(name, "no", sentence, evidence, () if path is None else (path,))
 
     def _first_module(self, row: int, changed: Examples | None) -> str | None:
         """The first module to return whose results violate the property; None if none is found."""
@@ -354,7 +336,7 @@ class _BatchComparison:
         return None
 
     def _first_rows(self, results: NamedTensors) -> NamedTensors:
-        """The first sample of each result, assuming that axis 0 is the batch."""
+        # without a pass of one sample, assume that axis 0 is the batch
         return {
             key: tensor[: len(tensor) // self.runner.batch]
             for key, tensor in results.items()

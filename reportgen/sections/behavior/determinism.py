@@ -12,7 +12,14 @@ from torch.utils import _pytree as pytree
 
 from reportgen.example_inputs import Examples
 from reportgen.pytree import named_tensors
-from reportgen.sections.behavior.result import Probe, Verdict, capitalized, listed, module_at
+from reportgen.sections.behavior.result import (
+    Probe,
+    capitalized,
+    listed,
+    make_probe,
+    module_at,
+    not_run,
+)
 from reportgen.sections.behavior.runner import (
     CallRecorder,
     NamedTensors,
@@ -26,12 +33,7 @@ from reportgen.sections.behavior.runner import (
 )
 from reportgen.sections.behavior.state import Snapshot, version_of
 
-_CLAIMS = {
-    "repeatable": "Two evaluation passes give the same output",
-    "finite": "Outputs are finite",
-    "inputs_kept": "Inputs are not modified",
-    "stateless": "Evaluation leaves buffers unchanged",
-}
+_PROBES = ("repeatable", "finite", "inputs_kept", "stateless")
 
 RandomOperators = Mapping[tuple[str, str], int]
 """(operator, module path) -> number of calls."""
@@ -49,7 +51,7 @@ class RepeatedPasses:
 def probe_repetition(
     runner: ProbeRunner, examples: Examples, random: RandomOperators
 ) -> RepeatedPasses:
-    """Compare two passes in evaluation mode; the second one is not seeded."""
+    """Compare two passes in evaluation mode."""
     try:
         runner.reserve(2 * runner.batch)
         before = Snapshot(runner.model)
@@ -57,17 +59,17 @@ def probe_repetition(
         first = copies(named_tensors(runner.evaluate(inputs)))
         between = Snapshot(runner.model)
         finite = _FirstNotFinite()
+        # not seeded: with the same seed, random operators would give the same output
         again = runner.evaluate(copied(examples), finite, seeded=False)
         second = copies(named_tensors(again))
         after = Snapshot(runner.model)
     except ProbeNotRunError as reason:
         return RepeatedPasses(
-            probes=tuple(
-                _probe(name, "not run", f"{capitalized(str(reason))}.") for name in _CLAIMS
-            ),
+            probes=tuple(not_run(name, str(reason)) for name in _PROBES),
             outputs=None,
             repeatable=False,
         )
+    # The first pass may fill caches, as attributes; a change in the second one is no cache.
     changed = tuple(
         dict.fromkeys((*between.registered_changed_since(before), *after.changed_since(between)))
     )
@@ -96,35 +98,19 @@ class _FirstNotFinite:
                 self.path = path
 
     def _was_last(self, tensor: Tensor) -> bool:
-        """Whether the previous call returned this very tensor, as in a `Sequential`."""
+        """Whether the previous call returned the same tensor, as in a `Sequential`."""
         this = (id(tensor), version_of(tensor))
         was, self._last = this == self._last, this
         return was
 
 
-def _probe(
-    name: str,
-    verdict: Verdict,
-    sentence: str,
-    evidence: tuple[str, ...] = (),
-    where: tuple[str, ...] = (),
-) -> Probe:
-    return Probe(
-        name=name,
-        claim=_CLAIMS[name],
-        verdict=verdict,
-        sentence=sentence,
-        evidence=evidence,
-        where=where,
-    )
-
-
 def _agreeing(first: NamedTensors, second: NamedTensors) -> Probe:
     if not first:
-        return _probe("repeatable", "not run", "The model returns no tensor to compare.")
+        return not_run("repeatable", "the model returns no tensor to compare")
     exactly = all(is_same(tensor, second[key]) for key, tensor in first.items())
     how = "bit for bit" if exactly else "within rounding"
-    return _probe("repeatable", "yes", f"Two evaluation passes over the same inputs agree {how}.")
+    sentence = f"Two evaluation passes over the same inputs agree {how}."
+    return make_probe("repeatable", "yes", sentence)
 
 
 def _differing(
@@ -145,7 +131,7 @@ def _differing(
         evidence.append(f"a pass changes {listed(changed)}")
     if not evidence:
         evidence.append("no random PyTorch operator runs and no state change was detected")
-    return _probe(
+    return make_probe(
         "repeatable",
         "no",
         f"Two evaluation passes over the same inputs differ: {difference}{first}.",
@@ -179,8 +165,8 @@ def _finite(runner: ProbeRunner, outputs: NamedTensors, path: str | None) -> Pro
     first = "" if path is None else f"first seen in the result of {module_at(runner.model, path)}"
     if not bad:
         inside = (f"only intermediate results contain NaN or infinity: {first}",) if first else ()
-        return _probe("finite", "yes", "No output contains NaN or infinity.", inside)
-    return _probe(
+        return make_probe("finite", "yes", "No output contains NaN or infinity.", inside)
+    return make_probe(
         "finite",
         "no",
         f"{capitalized(listed(bad))} contain{'s' * (len(bad) == 1)} NaN or infinity"
@@ -207,12 +193,12 @@ def _inputs_kept(before: Examples, after: Examples) -> Probe:
     """`after` are the inputs after the pass."""
     names = _changed_inputs(before, after)
     if not names:
-        return _probe("inputs_kept", "yes", "The forward pass does not modify its inputs.")
-    return _probe(
+        return make_probe("inputs_kept", "yes", "The forward pass does not modify its inputs.")
+    return make_probe(
         "inputs_kept",
         "no",
         f"The forward pass writes into its input{'s' * (len(names) > 1)} {listed(names)}.",
-        where=tuple(names),
+        where=names,
     )
 
 
@@ -229,14 +215,15 @@ def _changed_inputs(before: Examples, after: Examples) -> list[str]:
 
 
 def _structure(examples: Examples) -> Any:
+    """The inputs with None in place of tensors, which cannot be compared with `==`."""
     return pytree.tree_map_only(Tensor, lambda _: None, (examples.args, examples.kwargs))
 
 
 def _stateless(changed: tuple[str, ...]) -> Probe:
     if not changed:
-        return _probe(
+        return make_probe(
             "stateless", "yes", "An evaluation pass changes no parameter, buffer or attribute."
         )
-    return _probe(
+    return make_probe(
         "stateless", "no", f"An evaluation pass changes {listed(changed)}.", where=changed
     )

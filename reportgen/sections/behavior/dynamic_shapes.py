@@ -23,10 +23,12 @@ from reportgen.sections.behavior.result import (
     forms,
     joined,
     listed,
+    make_probe,
 )
 from reportgen.sections.behavior.runner import ProbeNotRunError, ProbePassError, ProbeRunner, copied
 
 _BATCH = "batch"
+# Other dtypes are token ids or masks, whose second axis is a length.
 _FLOATS = ("float32", "float16", "bfloat16", "float64", "complex64")
 _MAX_DIMENSIONS = 4
 
@@ -54,6 +56,7 @@ class Dimension:
 
     def sizes(self) -> tuple[int, ...]:
         """Sizes to try: a smaller one, the next larger one, a clearly larger one."""
+        # 32 is the total stride of common backbones; one more tests that odd sizes run too
         if self.spatial and self.size >= 96:
             near = (self.size - 32, self.size + 1, self.size + 32)
         else:
@@ -139,8 +142,8 @@ def _numbered(item: InputSpec) -> Iterator[tuple[str, tuple[int, ...], bool]]:
             if isinstance(shape[axis], int):
                 yield ("length" if axis == 1 else f"axis {axis}"), (axis,), False
         return
-    image = len(shape) >= 4 or (len(shape) == 3 and shape[0] in (1, 3))
-    if image:
+    # (channels, height, width) without a batch: 1 channel is gray, 3 are RGB
+    if len(shape) >= 4 or (len(shape) == 3 and shape[0] in (1, 3)):
         yield from _image_axes(shape)
     elif len(shape) == 3:
         for axis in range(3):
@@ -163,8 +166,6 @@ def _image_axes(shape: tuple[int | str, ...]) -> Iterator[tuple[str, tuple[int, 
 _INDEXING = frozenset(
     ("aten.embedding", "aten.index", "aten.gather", "aten.index_select", "aten.take")
 )
-
-
 _SAME_SHAPES = "the outputs keep their shapes"
 
 
@@ -193,13 +194,13 @@ class SizeOutcome:
     outputs: tuple[OutputForm, ...] | None = None
     failure: str = ""
     skip_reason: str = ""
-    on_shapes: bool = False
+    fake: bool = False  # ran with fake tensors
 
     @property
     def line(self) -> str:
         """One line of evidence."""
         if self.outputs is not None:
-            how = ", on shapes alone" if self.on_shapes else ""
+            how = " with fake tensors" if self.fake else ""
             return f"{self.size}: runs{how}, {forms(self.outputs)}"
         if self.failure:
             return f"{self.size}: fails, {self.failure}"
@@ -207,26 +208,27 @@ class SizeOutcome:
 
 
 def uses_indexing(base: RecordedPass) -> bool:
-    """Whether a pass looks up by index; fake tensors do not detect an index out of range."""
+    """Whether a pass looks up by index, which requires real values to check."""
+    # fake tensors do not detect an index out of range, as of a position table that is too short
     return not _INDEXING.isdisjoint(base.record.operators)
 
 
-def run_size(runner: ProbeRunner, case: SizeCase, *, on_values: bool) -> SizeOutcome:
+def run_size(runner: ProbeRunner, case: SizeCase, *, needs_values: bool) -> SizeOutcome:
     """Whether the model runs with another size; a real pass if fake tensors cannot decide it."""
     size, first_run = case.size, case.first_run
     if isinstance(first_run, FailedPassError) and not first_run.needs_values:
         return SizeOutcome(size=size, failure=first_run.reason)
-    on_shapes = (
-        SizeOutcome(size=size, outputs=first_run.outputs, on_shapes=not first_run.real)
+    known = (
+        SizeOutcome(size=size, outputs=first_run.outputs, fake=not first_run.real)
         if isinstance(first_run, RecordedPass)
         else None
     )
-    if on_shapes and not (on_values and on_shapes.on_shapes):
-        return on_shapes
+    if known and not (needs_values and known.fake):
+        return known
     try:
         runner.reserve(case.samples)
     except ProbeNotRunError as reason:
-        return on_shapes or SizeOutcome(size=size, skip_reason=str(reason))
+        return known or SizeOutcome(size=size, skip_reason=str(reason))
     try:
         outputs = named_tensors(runner.evaluate(copied(case.examples)))
     except ProbePassError as failure:
@@ -235,8 +237,7 @@ def run_size(runner: ProbeRunner, case: SizeCase, *, on_values: bool) -> SizeOut
 
 
 def batches_probe(usual: int, outcomes: Sequence[SizeOutcome], single: Sequence[str]) -> Probe:
-    """Which batch sizes run beside `usual`; `single` are batch norms that need two samples."""
-    claim = "Any batch size runs"
+    """Which batch sizes run besides `usual`; `single` are batch norms that need two samples."""
     evidence = tuple(one.line for one in outcomes if one.outputs is None)
     if single and not any(one.failure and one.size == 1 for one in outcomes):
         evidence += (
@@ -245,13 +246,7 @@ def batches_probe(usual: int, outcomes: Sequence[SizeOutcome], single: Sequence[
     good = [str(one.size) for one in outcomes if one.outputs is not None]
     bad = [str(one.size) for one in outcomes if one.failure]
     if not good and not bad:
-        return Probe(
-            name="batches",
-            claim=claim,
-            verdict="not run",
-            sentence="No other batch could be tried.",
-            evidence=evidence,
-        )
+        return make_probe("batches", "not run", "No other batch could be tried.", evidence)
     runs = sorted((usual, *(one.size for one in outcomes if one.outputs is not None)))
     running = joined([str(size) for size in runs])
     if not bad:
@@ -260,14 +255,7 @@ def batches_probe(usual: int, outcomes: Sequence[SizeOutcome], single: Sequence[
         sentence = f"Batches of {running} run; {joined(bad)} do{'es' * (len(bad) == 1)} not."
     else:
         sentence = f"Only a batch of {usual} runs; {joined(bad)} do not."
-    return Probe(
-        name="batches",
-        claim=claim,
-        verdict="no" if bad else "yes",
-        sentence=sentence,
-        evidence=evidence,
-        where=tuple(bad),
-    )
+    return make_probe("batches", "no" if bad else "yes", sentence, evidence, bad)
 
 
 def dimension_probe(
@@ -280,7 +268,7 @@ def dimension_probe(
     name = capitalized(label) if not dimension.name else label
     lines = tuple(one.line for one in outcomes)
     changes = _shape_changes(base, outcomes) if not bad and good else ""
-    plural = " and " in label
+    plural = " and " in label  # "height and width"
     verdict: Verdict
     if not good and not bad:
         verdict, sentence = "not run", f"No other {label} could be tried."

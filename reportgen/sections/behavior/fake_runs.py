@@ -30,7 +30,7 @@ from reportgen.sections.behavior.op_record import OpRecord
 from reportgen.sections.behavior.result import OutputForm
 from reportgen.sources.weightless import seed_everything
 from reportgen.tracing.running_modules import RunningModules
-from reportgen.tracing.tensors import storage_of, tensor_bytes
+from reportgen.tracing.tensors import dtype_name, storage_of, tensor_bytes
 
 _NEEDS_VALUES = (
     DataDependentOutputException,
@@ -42,12 +42,12 @@ _NEEDS_VALUES = (
     UnsupportedOperatorException,
     ValuesNeededError,
 )
-_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm  # without InstanceNorm
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _OWN = f"{Path(__file__).parents[2]}{os.sep}"
 
 _WORK_PER_FAKE_OPERATOR = 50 * 10**6
-"""Operations that one core does in the time of one fake operator, about a millisecond."""
+"""FLOPs of one core in the time of one fake operator, about a millisecond."""
 
 Kind = Literal["evaluation", "training", "backward"]
 """`backward` is a pass in training mode followed by a backward pass."""
@@ -85,12 +85,10 @@ class FailedPassError(Exception):
 
     Attributes:
         reason: the error in one line, with module, file and line.
-        path: the module that was running; "" for the model itself.
         needs_values: whether it failed because fake tensors have no values.
     """
 
     def __init__(self, error: BaseException, path: str) -> None:
-        self.path = path
         self.needs_values = isinstance(error, _NEEDS_VALUES)
         place = place_in_code(error)
         inside = f"in {path}" if path else "in the model's own forward"
@@ -105,10 +103,7 @@ PassOutcome = RecordedPass | FailedPassError
 def run_all_fake(model: nn.Module, requests: Mapping[str, PassRequest]) -> dict[str, PassOutcome]:
     """Run every request on one fake copy, in order; {} if copying or the first request fails.
 
-    Fake passes take the same time for every size. A request without operator counts runs on the
-    model itself if that is faster.
-    A model may cache something, such as a position table. After such a pass, failed passes and
-    passes in training mode are repeated on a fresh copy.
+    A request without operator counts runs on the model itself if that is faster.
     """
     calls = tuple((request.examples.args, request.examples.kwargs) for request in requests.values())
     found: dict[str, PassOutcome] = {}
@@ -117,26 +112,28 @@ def run_all_fake(model: nn.Module, requests: Mapping[str, PassRequest]) -> dict[
     usual = next(iter(requests.values()))
     try:
         with fake_copy(model, (calls, {})) as (fake, (copies, _)):
-            fresh = _held(fake)
+            fresh = _attribute_marks(fake)
             for (name, request), (args, kwargs) in zip(requests.items(), copies, strict=True):
                 if not request.count_operators and _is_cheap(found, usual, request):
                     cheap.append(name)
                     continue
-                used = _held(fake) != fresh
+                has_changed = _attribute_marks(fake) != fresh
                 found[name] = run_once(fake, args, kwargs, request)
                 failed = isinstance(found[name], FailedPassError)
                 if len(found) == 1 and failed:
                     return {}
-                if used and (failed or request.kind != "evaluation"):
+                # An earlier pass may have cached something, such as a position table, that makes
+                # this one fail, or makes training mode look different: repeat on a new copy.
+                if has_changed and (failed or request.kind != "evaluation"):
                     repeat.append(name)
-    except Exception:  # the model cannot be copied to fake tensors
+    except Exception:  # from copying: the model has no fake copy
         return {}
     found |= {name: run_fake(model, requests[name]) for name in repeat}
     return found | {name: run_real(model, requests[name]) for name in cheap}
 
 
 def _is_cheap(found: Mapping[str, PassOutcome], usual: PassRequest, request: PassRequest) -> bool:
-    """Whether the real pass is faster than the fake one."""
+    """Whether the real pass is faster than the fake one, whose time is independent of sizes."""
     first = next(iter(found.values()))
     if isinstance(first, FailedPassError):
         return False
@@ -149,7 +146,7 @@ def _numbers(examples: Examples) -> int:
     return sum(tensor.numel() for tensor in examples.tensors().values())
 
 
-def _held(model: nn.Module) -> list[tuple[str, int, int]]:
+def _attribute_marks(model: nn.Module) -> list[tuple[str, int, int]]:
     """Name, id and length of every plain attribute of the modules."""
     return [
         (name, id(value), len(value) if isinstance(value, list | dict) else 0)
@@ -222,7 +219,7 @@ def _note_normalized(
     normalized: dict[str, int], path: str, module: nn.Module, args: tuple[Any, ...]
 ) -> None:
     if isinstance(module, _BATCH_NORM) and args and isinstance(args[0], Tensor):
-        values = args[0].numel() // max(1, module.num_features)
+        values = args[0].numel() // max(1, module.num_features)  # per channel
         normalized[path] = min(values, normalized.get(path, values))
 
 
@@ -236,7 +233,7 @@ def _reached(model: nn.Module, leaves: Mapping[str, Tensor]) -> frozenset[str] |
         found = torch.autograd.grad(
             ends, list(trainable.values()), list(map(torch.ones_like, ends)), allow_unused=True
         )
-    except Exception:  # `saved_bytes` is valid regardless
+    except Exception:  # from the model's backward; `saved_bytes` is valid regardless
         return None
     pairs = zip(trainable, found, strict=True)
     return frozenset(name for name, gradient in pairs if gradient is not None)
@@ -247,7 +244,7 @@ def forms_of(leaves: Mapping[str, Tensor]) -> tuple[OutputForm, ...]:
     return tuple(
         OutputForm(
             key=key,
-            dtype=str(tensor.dtype).removeprefix("torch."),
+            dtype=dtype_name(tensor),
             shape=tuple(map(int, tensor.shape)),
         )
         for key, tensor in leaves.items()
@@ -274,7 +271,7 @@ class SavedTensors:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Count tensors that autograd saves inside the context."""
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, _same):
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
             yield
 
     def _pack(self, tensor: Tensor) -> Tensor:
@@ -285,7 +282,3 @@ class SavedTensors:
                 self._alive.append(tensor)
                 self.bytes += tensor_bytes(tensor)
         return tensor
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from reportgen.sections.behavior.fake_runs import (
     SavedTensors,
 )
 from reportgen.sections.behavior.op_record import OpRecord
-from reportgen.sections.behavior.result import Probe, Verdict, capitalized, counted, listed
+from reportgen.sections.behavior.result import Probe, counted, listed, make_probe, not_run
 from reportgen.sections.behavior.runner import (
     NamedTensors,
     ProbeNotRunError,
@@ -28,16 +28,13 @@ from reportgen.sections.behavior.runner import (
     describe_difference,
     is_finite,
 )
-from reportgen.sections.behavior.state import buffers_of, changed_names
+from reportgen.sections.behavior.state import changed_names, copy_buffers
 from reportgen.sources.weightless import seed_everything
 from reportgen.tracing.running_modules import RunningModules
 from reportgen.tracing.tensors import storage_of
 
-_CLAIMS = {
-    "gradients": "Every parameter gets a gradient",
-    "finite_gradients": "Gradients are finite",
-}
-_PASSES = 3  # a backward pass is counted as two forward passes
+_PROBES = ("gradients", "finite_gradients")
+_PASSES = 3  # a backward pass is counted as two forward passes: gradients of inputs and weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -78,10 +75,10 @@ def probe_training(
     try:
         return _probe_values(runner, examples, evaluated, training=in_training)
     except ProbeNotRunError as reason:
-        not_run = _not_run(reason)
+        skipped = _not_run(reason)
     if isinstance(training, FailedPassError) or fake_backward is None:
-        return TrainingProbes(probes=not_run)
-    return _probe_shapes(runner.model, not_run, training, fake_backward())
+        return TrainingProbes(probes=skipped)
+    return _probe_fake(runner.model, skipped, training, fake_backward())
 
 
 def _probe_values(
@@ -95,9 +92,9 @@ def _probe_values(
             held_bytes=_gradient_bytes(model),
         )
         saved = SavedTensors(model)
-        before = buffers_of(model)
+        before = copy_buffers(model)
         outputs, read = _forward(runner, examples, saved, training=training)
-        changed = changed_names(buffers_of(model), before)
+        changed = changed_names(copy_buffers(model), before)
         probes = _probes(runner, outputs, read, training=training)
     finally:
         set_mode(model, training=False)
@@ -112,19 +109,19 @@ def _probe_values(
     )
 
 
-def _probe_shapes(
-    model: nn.Module, not_run: tuple[Probe, ...], training: RecordedPass, backward: PassOutcome
+def _probe_fake(
+    model: nn.Module, skipped: tuple[Probe, ...], training: RecordedPass, backward: PassOutcome
 ) -> TrainingProbes:
     """Which parameters a backward pass with fake tensors reaches."""
     if isinstance(backward, FailedPassError):
-        return TrainingProbes(probes=not_run)
+        return TrainingProbes(probes=skipped)
     trainable = [name for name, p in model.named_parameters() if p.requires_grad]
     ran = [name for name in trainable if name in training.read]
     if not ran or backward.reached is None:
-        return TrainingProbes(probes=not_run, saved_bytes=backward.saved_bytes)
+        return TrainingProbes(probes=skipped, saved_bytes=backward.saved_bytes)
     missing = [name for name in ran if name not in backward.reached]
-    probe = _reaching(missing, [], len(ran), " (on shapes alone)", expected=True)
-    return TrainingProbes(probes=(probe, *not_run[1:]), saved_bytes=backward.saved_bytes)
+    probe = _reaching(missing, [], len(ran), " (with fake tensors)", expected=True)
+    return TrainingProbes(probes=(probe, *skipped[1:]), saved_bytes=backward.saved_bytes)
 
 
 def _probes(
@@ -137,8 +134,7 @@ def _probes(
 
 
 def _not_run(reason: ProbeNotRunError) -> tuple[Probe, ...]:
-    sentence = f"{capitalized(str(reason))}."
-    return tuple(_probe(name, "not run", sentence) for name in _CLAIMS)
+    return tuple(not_run(name, str(reason)) for name in _PROBES)
 
 
 def _gradient_bytes(model: nn.Module) -> int:
@@ -197,16 +193,15 @@ def _backward(
 def _gradients(
     runner: ProbeRunner, outputs: NamedTensors, parameters: dict[str, nn.Parameter]
 ) -> dict[str, Tensor | None]:
-    """Gradients of a seeded random combination of all outputs, by name.
-
-    A plain sum has zero gradients behind a softmax or a normalization: it is constant there.
-    """
+    """Gradients of a seeded random combination of all outputs, by name."""
+    # The plain sum of a softmax or a normalization is constant: its gradients would be zero.
     generator = torch.Generator().manual_seed(runner.seed)
     terms = []
     for tensor in outputs.values():
         if tensor.requires_grad:
             plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
             weights = torch.randn(plain.shape, generator=generator).to(plain.dtype)
+            # outputs of different dtypes cannot be stacked
             terms.append((plain * weights).sum().to(torch.float64))
     if not terms:
         return dict.fromkeys(parameters)
@@ -226,27 +221,8 @@ def _is_zero(gradient: Tensor) -> bool:
 
 
 def _values(gradient: Tensor) -> Tensor:
+    # of an embedding with sparse=True; coalesced, because equal indices are summed
     return gradient.coalesce().values() if gradient.is_sparse else gradient
-
-
-def _probe(
-    name: str,
-    verdict: Verdict,
-    sentence: str,
-    evidence: tuple[str, ...] = (),
-    where: Sequence[str] = (),
-    *,
-    expected: bool = True,
-) -> Probe:
-    return Probe(
-        name=name,
-        claim=_CLAIMS[name],
-        verdict=verdict,
-        sentence=sentence,
-        evidence=evidence,
-        where=tuple(where),
-        expected=expected,
-    )
 
 
 def _reaching(
@@ -259,7 +235,7 @@ def _reaching(
     )
     if not missing:
         sentence = f"A backward pass reaches all {total:,} trainable parameters that ran{how}."
-        return _probe("gradients", "yes", sentence, evidence)
+        return make_probe("gradients", "yes", sentence, evidence)
     if len(missing) == total:
         sentence = f"No output carries a gradient back to any of {total:,} parameters{how}."
     else:
@@ -267,15 +243,15 @@ def _reaching(
             f"{len(missing):,} of {total:,} trainable parameters that ran "
             f"get{'s' * (len(missing) == 1)} no gradient{how}: {listed(missing)}."
         )
-    return _probe("gradients", "no", sentence, evidence, missing, expected=expected)
+    return make_probe("gradients", "no", sentence, evidence, missing, expected=expected)
 
 
 def _finite(broken: list[str], total: int, how: str) -> Probe:
     if total == 0:
-        return _probe("finite_gradients", "not run", "The backward pass gives no gradient.")
+        return not_run("finite_gradients", "the backward pass gives no gradient")
     if not broken:
-        return _probe("finite_gradients", "yes", f"No gradient contains NaN or infinity{how}.")
-    return _probe(
+        return make_probe("finite_gradients", "yes", f"No gradient contains NaN or infinity{how}.")
+    return make_probe(
         "finite_gradients",
         "no",
         f"{len(broken):,} of {total:,} gradients contain{'s' * (len(broken) == 1)} NaN or "

@@ -1,4 +1,4 @@
-"""What the operators of one forward pass did, by the module that called them."""
+"""Counts of the operators of one forward pass, by the module that called them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from threading import RLock
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import flop_registry
 
 from reportgen.tracing.op_recorder import OpRecorder
 from reportgen.tracing.running_modules import RunningModules
 from reportgen.tracing.tensors import storage_of, tensor_bytes, tensors_in
 
-_WORK_PER_BYTE = 20  # what a core computes while one byte goes to memory and back
-_ABOUT_TENSORS = ("prim", "prims")  # questions such as "on which device?", not arithmetic
+_WORK_PER_BYTE = 20  # operations of a core in the time in which it writes and reads one byte
+_QUERY_NAMESPACES = ("prim", "prims")  # such as `prim.device`: queries, no arithmetic
 _RANDOM = torch.Tag.nondeterministic_seeded
 
 Operator = tuple[str, tuple[bool | float | str, ...]]
-"""An operator's name, and the switches and rates among its arguments; NaN as a word."""
+"""The name of an operator, and the booleans and floats among its arguments; NaN as a string."""
 
 
 class OpRecord:
@@ -33,8 +34,6 @@ class OpRecord:
         self._running = running
         self._lock = RLock()
         running.in_other_threads.append(self.recorder)
-        from torch.utils.flop_counter import flop_registry
-
         self._formulas = flop_registry
 
     def recorder(self) -> OpRecorder:
@@ -43,22 +42,22 @@ class OpRecord:
 
     @property
     def work(self) -> int:
-        """What the pass costs, in floating-point operations or what takes as long."""
+        """The cost of the pass: FLOPs, and writes as the number of FLOPs that take as long."""
         return self.flops + _WORK_PER_BYTE * self.written_bytes
 
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        with self._lock:
+        with self._lock:  # threads of the model share this record
             self._count(func, args, kwargs, result)
 
     def _count(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         packet = getattr(func, "_overloadpacket", func)
         name = str(packet).removeprefix("torch.ops.")
-        if getattr(func, "namespace", "") in _ABOUT_TENSORS:
+        if getattr(func, "namespace", "") in _QUERY_NAMESPACES:
             return
         path = self._running.path
         self.operators[name] += 1
         flags = tuple(
-            v if v == v else "nan"  # which differs from itself
+            v if v == v else "nan"  # NaN differs from itself, so equal calls would differ
             for v in (*args, *kwargs.values())
             if isinstance(v, bool | float)
         )

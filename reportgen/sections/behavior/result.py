@@ -38,6 +38,46 @@ class Probe:
     expected: bool = True
 
 
+_CLAIMS = {
+    "repeatable": "Two evaluation passes give the same output",
+    "finite": "Outputs are finite",
+    "inputs_kept": "Inputs are not modified",
+    "stateless": "Evaluation leaves buffers unchanged",
+    "batch_of_one": "Batch size 1 matches batch size n",
+    "independent": "Samples are independent",
+    "gradients": "Every parameter gets a gradient",
+    "finite_gradients": "Gradients are finite",
+    "modes_agree": "Same output in train and eval mode",
+    "batches": "Any batch size runs",
+}
+
+
+def make_probe(
+    name: str,
+    verdict: Verdict,
+    sentence: str,
+    evidence: tuple[str, ...] = (),
+    where: Sequence[str] = (),
+    *,
+    expected: bool = True,
+) -> Probe:
+    """The probe `name`, with its claim."""
+    return Probe(
+        name=name,
+        claim=_CLAIMS[name],
+        verdict=verdict,
+        sentence=sentence,
+        evidence=evidence,
+        where=tuple(where),
+        expected=expected,
+    )
+
+
+def not_run(name: str, reason: str) -> Probe:
+    """The probe `name`, which was not run for `reason`."""
+    return make_probe(name, "not run", f"{capitalized(reason)}.")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputForm:
     """One tensor that a forward pass returns."""
@@ -126,6 +166,7 @@ def joined(words: Sequence[str]) -> str:
 def capitalized(text: str) -> str:
     """The text with an upper-case first letter, unless it begins with a module path or name."""
     first = text.partition(" ")[0]
+    # dots and underscores mark a path or an identifier, which is case-sensitive
     return text if any(mark in first for mark in "._") else text[:1].upper() + text[1:]
 
 

@@ -1,4 +1,4 @@
-"""What is judged of how a model behaves."""
+"""Findings of the behavior section: documented, pure functions of the result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reportgen.findings import Hit, Severity, rule
 from reportgen.sections.behavior.result import Behavior
 
 
-def _denied(result: Behavior, *names: str) -> Iterator[Hit]:
+def _failed(result: Behavior, *names: str) -> Iterator[Hit]:
     """A hit for the first of the probes `names` whose answer is no."""
     for name in names:
         probe = result.probe(name)
@@ -23,13 +23,13 @@ def _denied(result: Behavior, *names: str) -> Iterator[Hit]:
     advice="pass training=self.training to functional dropout, or draw the noise outside the model",
 )
 def non_deterministic_evaluation(result: Behavior) -> Iterator[Hit]:
-    """A model that answers twice differently to the same inputs, in evaluation mode.
+    """Two evaluation passes over the same inputs give different outputs.
 
     Usually a functional dropout without `training=self.training`, noise drawn inside the
     forward pass, or state that one pass leaves for the next. Such a model cannot be compared
     with its export, and its metrics cannot be reproduced.
     """
-    yield from _denied(result, "repeatable")
+    yield from _failed(result, "repeatable")
 
 
 @rule(
@@ -38,13 +38,13 @@ def non_deterministic_evaluation(result: Behavior) -> Iterator[Hit]:
     advice="keep samples apart: reduce and normalize over every dim but the batch",
 )
 def batch_dependent_results(result: Behavior) -> Iterator[Hit]:
-    """A sample whose result depends on the other samples of its batch, in evaluation mode.
+    """The output for a sample depends on the other samples of its batch, in evaluation mode.
 
     The usual causes are batch normalization without running statistics, a softmax, mean or
     cumulative sum over the batch dim, and a reshape that mixes samples. The answer to a request
     then depends on which other requests happen to share its batch.
     """
-    yield from _denied(result, "independent", "batch_of_one")
+    yield from _failed(result, "independent", "batch_of_one")
 
 
 @rule(
@@ -53,13 +53,13 @@ def batch_dependent_results(result: Behavior) -> Iterator[Hit]:
     advice="keep state out of the forward pass, or change it only `if self.training`",
 )
 def stateful_evaluation(result: Behavior) -> Iterator[Hit]:
-    """An evaluation pass that changes parameters, buffers or attributes of the model.
+    """An evaluation pass changes parameters, buffers or attributes of the model.
 
-    What is filled once and then stays, such as a cache of positions, is not meant. A model that
-    keeps counting or remembering cannot be shared between threads, and a saved copy depends on
-    how often it was called.
+    Attributes that are filled once, such as a cache of positions, are not reported. A model that
+    changes in every pass cannot be shared between threads, and a saved copy depends on how often
+    it was called.
     """
-    yield from _denied(result, "stateless")
+    yield from _failed(result, "stateless")
 
 
 @rule(
@@ -68,14 +68,14 @@ def stateful_evaluation(result: Behavior) -> Iterator[Hit]:
     advice="look for detach, no_grad, .data or a rounding between it and the output; or freeze it",
 )
 def parameters_without_gradient(result: Behavior) -> Iterator[Hit]:
-    """A trainable parameter that the forward pass reads and that gets no gradient.
+    """A trainable parameter is read by the forward pass, but gets no gradient.
 
-    It is read, so it is not idle, but the way from it to the outputs is cut: by `detach`,
-    `no_grad`, `.data`, or an operator without a derivative such as argmax. It will keep its
-    initial value for ever while the optimizer carries it along. A model that does not run in
-    training mode without targets is not judged: its losses are where such gradients come from.
+    The autograd graph between it and the outputs is cut: by `detach`, `no_grad`, `.data`, or an
+    operator without a derivative such as argmax. The parameter keeps its initial value while the
+    optimizer holds state for it. Models that do not run in training mode without targets are
+    skipped: their losses may provide these gradients.
     """
-    yield from _denied(result, "gradients")
+    yield from _failed(result, "gradients")
 
 
 @rule(
@@ -84,12 +84,12 @@ def parameters_without_gradient(result: Behavior) -> Iterator[Hit]:
     advice="guard logarithms, roots and divisions; or give the input's true range (low, high)",
 )
 def non_finite_outputs(result: Behavior) -> Iterator[Hit]:
-    """An output that holds NaN or infinity for random inputs of the manifest's range.
+    """An output contains NaN or infinity for random inputs of the manifest's range.
 
-    The first module whose result is not finite is named. Where the manifest says nothing of the
-    range, inputs are standard normal numbers, negative ones among them.
+    The first module whose result is not finite is named. Without a range in the manifest, inputs
+    are standard normal numbers, including negative ones.
     """
-    yield from _denied(result, "finite")
+    yield from _failed(result, "finite")
 
 
 @rule(
@@ -98,12 +98,12 @@ def non_finite_outputs(result: Behavior) -> Iterator[Hit]:
     advice="clone the input first, or use the operator that is not in place",
 )
 def inputs_modified_in_place(result: Behavior) -> Iterator[Hit]:
-    """A forward pass that writes into its own inputs.
+    """A forward pass writes into its own inputs.
 
-    The caller's tensor is another one after the call: a second call on the same batch, an
-    ensemble or a loss that compares with the input then works on changed numbers.
+    The caller's tensor is changed after the call: a second call on the same batch, an ensemble or
+    a loss that compares with the input then works on changed values.
     """
-    yield from _denied(result, "inputs_kept")
+    yield from _failed(result, "inputs_kept")
 
 
 @rule(
@@ -112,15 +112,15 @@ def inputs_modified_in_place(result: Behavior) -> Iterator[Hit]:
     advice="add a small epsilon under roots, norms and divisions, also where `where` hides them",
 )
 def non_finite_gradients(result: Behavior) -> Iterator[Hit]:
-    """A parameter whose gradient holds NaN or infinity in the first backward pass.
+    """The gradient of a parameter contains NaN or infinity in the first backward pass.
 
-    Typical are the root or the norm of an exact zero, and a `torch.where` that hides a division
-    by zero from the output but not from the gradient. One optimizer step destroys the weights.
-    Where the outputs themselves are not finite, that is the finding.
+    Typical causes are the root or the norm of an exact zero, and a `torch.where` that hides a
+    division by zero from the output but not from the gradient. One optimizer step destroys the
+    weights. If the outputs are not finite, only `non-finite-outputs` is reported.
     """
     outputs = result.probe("finite")
     if outputs is None or outputs.verdict != "no":
-        yield from _denied(result, "finite_gradients")
+        yield from _failed(result, "finite_gradients")
 
 
 RULES = (

@@ -23,7 +23,7 @@ from reportgen.tracing.running_modules import OnReturn, RunningModules, calling_
 from reportgen.units import format_bytes, format_count
 
 WORK = 300 * 10**9
-"""Floating-point operations for all probes of one model; a few seconds on two cores."""
+"""FLOPs for all probes of one model; a few seconds on two cores."""
 MAX_BYTES = 3 * 2**30
 """Limit for activations and gradients of one pass."""
 
@@ -105,14 +105,14 @@ class ProbeRunner:
         """
         set_mode(self.model, training=False)
         if seeded:
-            seed_everything(self.seed)
+            seed_everything(self.seed)  # else random operators make every comparison fail
         running = RunningModules(self.model)
         try:
-            with ExitStack() as watched:
-                watched.enter_context(torch.no_grad())
-                watched.enter_context(running.watching())
+            with ExitStack() as contexts:
+                contexts.enter_context(torch.no_grad())
+                contexts.enter_context(running.watching())
                 if on_return is not None:
-                    watched.enter_context(calling_back(self.model, on_return))
+                    contexts.enter_context(calling_back(self.model, on_return))
                 return examples.call(self.model)
         except Exception as error:
             raise ProbePassError(error, running.path) from error
@@ -167,7 +167,7 @@ _TOLERANCES = {
     torch.float16: 2e-2,
     torch.bfloat16: 1e-1,
 }
-"""Relative to the largest element; kernels sum other batch sizes in a different order."""
+"""Relative to the largest element; kernels sum in a different order for another batch size."""
 
 
 def is_same(a: Tensor, b: Tensor) -> bool:
@@ -178,6 +178,7 @@ def is_same(a: Tensor, b: Tensor) -> bool:
         a, b = _plain(a), _plain(b)
     if not (a.is_floating_point() or a.is_complex()):
         return torch.equal(a, b)
+    # `equal` is the fast check: it is False for NaN
     return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
@@ -191,7 +192,7 @@ def is_close(a: Tensor, b: Tensor, *, share: float = 1.0, rounding: float = 0.0)
 
     Args:
         a: a tensor.
-        b: the reference; its max_magnitude element scales the tolerance.
+        b: the reference; its largest element scales the tolerance.
         share: factor on the tolerance.
         rounding: tolerance of the dtype that the model computes in, if less precise than `a`.
     """
@@ -200,6 +201,7 @@ def is_close(a: Tensor, b: Tensor, *, share: float = 1.0, rounding: float = 0.0)
     if a.shape != b.shape or a.dtype != b.dtype or a.dtype not in _TOLERANCES:
         return False
     a, b = _plain(a), _plain(b)
+    # NaN and infinity must be at the same places; they would make every difference NaN
     finite = a.isfinite() & b.isfinite()
     if not is_same(a[~finite], b[~finite]):
         return False

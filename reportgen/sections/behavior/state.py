@@ -1,4 +1,4 @@
-"""What a model remembers, and what a pass has changed of it."""
+"""Snapshots of the state of a model, to detect what a pass changes."""
 
 from __future__ import annotations
 
@@ -11,44 +11,43 @@ from torch import Tensor, nn
 
 from reportgen.sections.behavior.runner import is_same
 
-_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
-_MOST_ITEMS = 200  # of a container that are looked at
-_DEEPEST = 3
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))  # hooks, `_buffers` and so on
+_MAX_ITEMS = 200  # compared of one container
+_MAX_DEPTH = 3
 
-Frozen = Any  # a tensor's copy, a number, a text, or a tuple of these
+Frozen = Any  # a copy of a tensor, a number, a string, or a tuple of these
 
 
 class Snapshot:
     """Parameters, buffers, training flags and plain attributes of a model at one moment."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._parameters = {name: _mark(p) for name, p in model.named_parameters()}
-        self._buffers = buffers_of(model)
+        self._parameters = {name: _fingerprint(p) for name, p in model.named_parameters()}
+        self._buffers = copy_buffers(model)
         self._attributes = dict(_attributes(model))
 
     def changed_since(self, earlier: Snapshot) -> tuple[str, ...]:
-        """Names of everything that is not what it was then."""
+        """Names of the parameters, buffers and attributes that differ."""
         return (
-            *changed_names(self._parameters, earlier._parameters),
-            *changed_names(self._buffers, earlier._buffers),
+            *self.registered_changed_since(earlier),
             *changed_names(self._attributes, earlier._attributes),
         )
 
     def registered_changed_since(self, earlier: Snapshot) -> tuple[str, ...]:
-        """Names of the parameters and buffers that are not what they were then."""
+        """Names of the parameters and buffers that differ."""
         return (
             *changed_names(self._parameters, earlier._parameters),
             *changed_names(self._buffers, earlier._buffers),
         )
 
 
-def buffers_of(model: nn.Module) -> dict[str, Frozen]:
+def copy_buffers(model: nn.Module) -> dict[str, Frozen]:
     """Copies of all buffers, by name."""
     return {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
 
 
 def changed_names(now: dict[str, Frozen], then: dict[str, Frozen]) -> tuple[str, ...]:
-    """Names of what is not equal then and now."""
+    """Names whose values differ, or that exist only in one of both."""
     missing = object()
     return tuple(
         name
@@ -67,28 +66,25 @@ def _equal(a: Frozen, b: Frozen) -> bool:
     return bool(a == b) or bool(a != a and b != b)  # NaN differs from itself
 
 
-def _mark(parameter: Tensor) -> tuple[int, ...]:
-    """Where a parameter lies, how often it was written to, and a sum over its bits.
-
-    Writing through `.data` is not counted by autograd, so the sum is needed; a copy of every
-    weight is not.
-    """
-    place = parameter.data_ptr() if parameter.layout == torch.strided else 0
-    return place, version_of(parameter), _bit_sum(parameter.detach())
+def _fingerprint(parameter: Tensor) -> tuple[int, ...]:
+    """Address, version counter and a sum over the bits of a parameter: no copy of the weights."""
+    address = parameter.data_ptr() if parameter.layout == torch.strided else 0
+    # writes through `.data` do not increment the version counter, hence the sum
+    return address, version_of(parameter), _bit_sum(parameter.detach())
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often a tensor was written to; 0 for one made for inference, which does not count."""
+    """The version counter; 0 for an inference tensor, which has none."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 def _bit_sum(tensor: Tensor) -> int:
-    """A sum over the bits, wrapping around; words of 64 bits are ten times faster than others."""
     if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_contiguous():
         return 0
     plain = tensor.reshape(-1).view(torch.uint8)
-    whole = plain.numel() // 8 * 8 if tensor.data_ptr() % 8 == 0 else 0
-    return int(plain[:whole].view(torch.int64).sum()) + int(plain[whole:].sum())
+    # 64-bit words: much faster than bytes; viewing them requires an aligned address
+    words = plain.numel() // 8 * 8 if tensor.data_ptr() % 8 == 0 else 0
+    return int(plain[:words].view(torch.int64).sum()) + int(plain[words:].sum())
 
 
 def _attributes(model: nn.Module) -> Iterator[tuple[str, Frozen]]:
@@ -96,14 +92,14 @@ def _attributes(model: nn.Module) -> Iterator[tuple[str, Frozen]]:
         dot = f"{path}." if path else ""
         yield f"{dot}training", module.training
         if isinstance(module, torch.jit.ScriptModule):
-            continue  # its attributes are a mirror of what is compiled
+            continue  # its attributes mirror its registered modules and tensors
         for name, value in vars(module).items():
             if name not in _MODULE_ATTRIBUTES:
-                yield f"{dot}{name}", _frozen(value, _DEEPEST)
+                yield f"{dot}{name}", _frozen(value, _MAX_DEPTH)
 
 
 def _frozen(value: object, depth: int) -> Frozen:
-    """A copy to compare with later; what cannot be compared counts as None."""
+    """A copy to compare with later; None for values that cannot be compared."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, bool | int | float | str | bytes | complex):
@@ -111,9 +107,9 @@ def _frozen(value: object, depth: int) -> Frozen:
     if depth == 0:
         return None
     if isinstance(value, dict):
-        items = list(value.items())[:_MOST_ITEMS]
+        items = list(value.items())[:_MAX_ITEMS]
         return len(value), tuple((str(key), _frozen(item, depth - 1)) for key, item in items)
     if isinstance(value, list | tuple | deque):
-        shown = list(value)[:_MOST_ITEMS]
-        return len(value), tuple(_frozen(item, depth - 1) for item in shown)
+        part = list(value)[:_MAX_ITEMS]
+        return len(value), tuple(_frozen(item, depth - 1) for item in part)
     return None

@@ -16,6 +16,7 @@ from reportgen.sections.behavior.result import (
     counted,
     forms,
     listed,
+    make_probe,
 )
 
 _DIFFERENT_ARGUMENTS = "passes different arguments to its operators"
@@ -73,11 +74,12 @@ def different_modules(
 def _difference(
     path: str, module: nn.Module, evaluation: RecordedPass, training: RecordedPass
 ) -> str:
-    calls = evaluation.calls[path], training.calls[path]
-    if calls[0] == 0 or calls[1] == 0:
-        if calls == (0, 0) or _parent_is_idle(path, evaluation if calls[1] else training):
+    in_evaluation, in_training = evaluation.calls[path], training.calls[path]
+    if in_evaluation == 0 or in_training == 0:
+        idle_in = evaluation if in_training else training
+        if in_evaluation == in_training or _parent_is_idle(path, idle_in):
             return ""
-        return "runs in training mode only" if calls[1] else "runs in evaluation mode only"
+        return "runs in training mode only" if in_training else "runs in evaluation mode only"
     before = evaluation.record.by_module.get(path, Counter())
     after = training.record.by_module.get(path, Counter())
     if before == after:
@@ -104,6 +106,7 @@ def _known_reason(module: nn.Module) -> str:
     rate = drop_rate(module)
     if rate is None:
         return ""
+    # StochasticDepth of torchvision, DropPath of timm
     if "Depth" in type(module).__name__ or "Path" in type(module).__name__:
         return f"skips its branch with p = {rate:g}"
     return f"drops with p = {rate:g}"
@@ -118,7 +121,7 @@ def _batch_norm_reason(module: nn.modules.batchnorm._NormBase) -> str:
 
 def drop_rate(module: nn.Module) -> float | None:
     """The dropout probability of a module; None without one."""
-    for name in ("p", "drop_prob", "dropout"):
+    for name in ("p", "drop_prob", "dropout"):  # torch's and timm's names
         rate = getattr(module, name, None)
         if isinstance(rate, float | int) and not isinstance(rate, bool) and 0 <= rate <= 1:
             return float(rate)
@@ -143,6 +146,7 @@ def _unusual_settings(module: nn.Module) -> Iterator[str]:
             yield f"{kind} never drops (p = 0)"
         elif module.p == 1:
             yield f"{kind} drops everything in training (p = 1)"
+    # an InstanceNorm, of the same base class, keeps no running statistics by default
     if isinstance(module, _BATCH_NORM) and "Instance" not in kind:
         if not module.track_running_stats:
             yield f"{kind} keeps no running statistics and uses the batch's in evaluation too"
@@ -157,15 +161,9 @@ def modes_probe(
     difference: str | None,
 ) -> Probe:
     """Whether both modes give the same; `difference` describes how the outputs differ."""
-    name, claim = "modes_agree", "Same output in train and eval mode"
     if isinstance(training, FailedPassError):
-        return Probe(
-            name=name,
-            claim=claim,
-            verdict="not run",
-            sentence=f"The model cannot run in training mode: {training.reason}.",
-            expected=False,
-        )
+        reason = f"The model cannot run in training mode: {training.reason}."
+        return make_probe("modes_agree", "not run", reason, expected=False)
     same_form = [(o.key, o.dtype, o.shape) for o in evaluation.outputs] == [
         (o.key, o.dtype, o.shape) for o in training.outputs
     ]
@@ -176,11 +174,10 @@ def modes_probe(
         changed = "the same form" if same_form else f"another form: {forms(training.outputs)}"
         sentence = f"{counted(count, 'module')} behave{'s' * (count == 1)} differently in training "
         sentence += f"mode; the outputs have {changed}{f' and {difference}' if difference else ''}."
-    return Probe(
-        name=name,
-        claim=claim,
-        verdict="no" if count or not same_form else "yes",
-        sentence=sentence,
-        where=tuple(path for group in groups for path in group.paths),
+    return make_probe(
+        "modes_agree",
+        "no" if count or not same_form else "yes",
+        sentence,
+        where=[path for group in groups for path in group.paths],
         expected=False,
     )

@@ -67,7 +67,6 @@ class _TracedModel:
 
 
 def _traced(context: ModelContext, model: nn.Module) -> _TracedModel:
-    """One forward pass at a small batch; at the manifest's batch if the small one fails."""
     batch = min(context.batch, _BATCH)
     try:
         return _trace(context, model, batch)
@@ -118,6 +117,7 @@ def _pass(
 
 
 def _forward_failed(error: Exception) -> SectionError:
+    # errors that no other inputs would avoid
     of_the_model = isinstance(error, RecursionError | NotImplementedError)
     of_the_compiler = type(error).__module__.startswith("torch._dynamo")
     return SectionError(

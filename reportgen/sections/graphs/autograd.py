@@ -20,6 +20,7 @@ from reportgen.sections.graphs.trace import Call, Operation, Trace
 if TYPE_CHECKING:
     from torch.autograd.graph import Node as Function
 
+# prefixes, because torch appends a version: ViewBackward0
 # fmt: off
 _RELAYS = (
     "AccumulateGrad", "TBackward", "ViewBackward", "UnsafeViewBackward", "ReshapeAliasBackward",
@@ -57,11 +58,9 @@ def no_gradient(trace: Trace) -> list[str]:
 
 
 class _AutogradReader:
-    """Builds boxes from autograd nodes and their parameters."""
-
     def __init__(self, trace: Trace, *, one_box_per_module: bool) -> None:
         self._trace = trace
-        self._fine = not one_box_per_module
+        self._one_box_per_module = one_box_per_module
         self._keys = count(1)
         self._edges: set[Edge] = set()
         self._boxes: dict[Function, int] = {}
@@ -73,10 +72,10 @@ class _AutogradReader:
             raise SectionError("no output depends on a parameter that requires a gradient")
         members = self._members(self._trace.root)
         known = set(self._boxes)
-        rest = [f for f in self._order if f not in known]
+        rest = [f for f in self._order if f not in known]  # made by no recorded operation
         members = (*self._functions(rest, ""), *members, *self._outputs())
         self._connect()
-        if self._fine:
+        if not self._one_box_per_module:
             members = tuple(_nodes(members))
         root = GraphGroup(key=next(self._keys), title=self._trace.root.title, members=members)
         return make_graph(root, self._edges)
@@ -85,14 +84,14 @@ class _AutogradReader:
         drawn: list[GraphMember] = []
         for member in call.members:
             if isinstance(member, Operation):
-                drawn.extend(self._functions(self._wanted([member]), member.call.path))
-            elif member.is_leaf and not self._fine:
+                drawn.extend(self._functions(self._needed_of([member]), member.call.path))
+            elif member.is_leaf and self._one_box_per_module:
                 drawn.extend(self._leaf(member))
             elif inside := self._members(member):
                 drawn.append(_group(next(self._keys), member, inside))
         return tuple(drawn)
 
-    def _wanted(self, operations: list[Operation]) -> list[Function]:
+    def _needed_of(self, operations: list[Operation]) -> list[Function]:
         return [f for o in operations for f in o.functions if f in self._needed]
 
     def _functions(self, functions: list[Function], path: str) -> list[GraphNode]:
@@ -101,6 +100,7 @@ class _AutogradReader:
             if (variable := getattr(function, "variable", None)) is not None:
                 name = self._trace.names.get(id(variable), "")
                 drawn.append(_leaf_box(next(self._keys), name, variable.shape))
+                # to the box of the function itself, which gets the next key
                 self._edges.add((drawn[-1].key, drawn[-1].key + 1))
             key = self._boxes[function] = next(self._keys)
             title = _title(function)
@@ -109,17 +109,14 @@ class _AutogradReader:
         return drawn
 
     def _leaf(self, call: Call) -> list[GraphNode]:
-        """One box for a module without submodule calls: its functions and parameters."""
-        functions = self._wanted(list(call.operations()))
+        functions = self._needed_of(list(call.operations()))
         if not functions:
             return []
         key = next(self._keys)
         self._boxes.update(dict.fromkeys(functions, key))
         leaves = [f.variable for f in functions if hasattr(f, "variable")]
         titles = [_title(f) for f in functions if not hasattr(f, "variable")] or ["AccumulateGrad"]
-        main_titles = [
-            t for t in titles if not any(t.startswith(relay) for relay in _RELAYS)
-        ] or titles
+        main_titles = [t for t in titles if not t.startswith(_RELAYS)] or titles
         alone = len(main_titles) == 1
         above = f"{call.path}."
         leaf_lines = [

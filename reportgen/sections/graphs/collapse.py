@@ -15,8 +15,8 @@ from reportgen.sections.graphs.graph import (
     GraphGroup,
     GraphMember,
     GraphNode,
-    leading_to,
     merged,
+    predecessors,
     rebuild,
 )
 
@@ -28,11 +28,12 @@ def without_minor(graph: DrawnGraph) -> DrawnGraph:
 
 def drawn_through(graph: DrawnGraph, keys: set[int]) -> DrawnGraph:
     """The graph without the boxes `keys`, their edges joined; a box stays if that adds edges."""
-    sources: dict[int, set[int]] = dict(leading_to(graph.edges))
-    targets = leading_to(frozenset((b, a) for a, b in graph.edges))
+    sources: dict[int, set[int]] = dict(predecessors(graph.edges))
+    targets = predecessors(frozenset((b, a) for a, b in graph.edges))
     gone: set[int] = set()
     for key in sorted(keys):
         before, after = sources.get(key, set()), targets.get(key, set())
+        # without an edge on one side the box is an end of a path, which must stay
         if not before or not after or len(before) * len(after) > len(before) + len(after):
             continue
         for a in before:
@@ -53,6 +54,7 @@ def unwrapped(graph: DrawnGraph) -> DrawnGraph:
     """The graph without groups of a single member; the member's name gets the group's as prefix."""
 
     def unwrap(group: GraphGroup) -> GraphMember:
+        # the frame of a repeat states its number
         if len(group.members) != 1 or group.repeat > 1:
             return group
         (only,) = group.members
@@ -70,6 +72,7 @@ def opened_within(graph: DrawnGraph, budget: int) -> DrawnGraph:
     Level by level: the whole level if it fits, else the first group of each structure, so that
     every kind of block is drawn in full once. A closed group names the open one of its kind.
     """
+    # loose: blocks that differ in sizes only need not be drawn twice
     index = StructureIndex(graph, loose=True)
     opened: set[int] = set()
     shown: dict[int, GraphGroup] = {}
@@ -173,6 +176,7 @@ def readable(graph: DrawnGraph, budget: int) -> DrawnGraph:
     if graph.size <= budget:
         return graph
     flat = graph = unwrapped(without_minor(graph))
+    # blocks of different sizes are drawn as one only if equal ones do not suffice
     for loose in (False, True):
         if graph.size > budget:
             graph = unwrapped(folded(flat, loose=loose))
@@ -190,6 +194,7 @@ def with_ports(graph: DrawnGraph, *, max_long_edges: int = MAX_LONG_EDGES) -> Dr
     Each source of long edges is connected to a numbered port; a port with the same number feeds
     every target.
     """
+    # longest paths, an estimate of the ranks that dot will assign
     ranks = _ranks(graph)
     long_edges = [(a, b) for a, b in sorted(graph.edges) if ranks[b] - ranks[a] > _LONG]
     if len(long_edges) <= max_long_edges:
@@ -232,10 +237,10 @@ def _with(group: GraphGroup, beside: Mapping[int, list[GraphNode]]) -> GraphGrou
 
 def _ranks(graph: DrawnGraph) -> dict[int, int]:
     """The edges on the longest path to each node; the edge that closes a cycle is ignored."""
-    sources = leading_to(graph.edges)
+    sources = predecessors(graph.edges)
     ranks: dict[int, int] = {}
     for start in sorted(node.key for node in graph.root.nodes()):
-        waiting = [start]
+        waiting = [start]  # a stack: deep models would exceed the recursion limit
         begun: set[int] = set()
         while waiting:
             key = waiting[-1]

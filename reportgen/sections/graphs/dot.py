@@ -19,6 +19,7 @@ from reportgen.fonts import write_font_configuration
 from reportgen.sections.graphs.graph import DrawnGraph, Edge, GraphGroup, GraphMember, GraphNode
 from reportgen.units import format_count
 
+# shipped with the report, so that text has the width that graphviz measured
 FONTS = "Inter,Report Hangul,NanumGothic,sans-serif"
 BOLD_FONTS = "Inter Semi Bold,Report Hangul,NanumGothic,sans-serif"
 TITLE_POINTS = 10.0
@@ -63,6 +64,7 @@ def _lines(graph: DrawnGraph, prefix: str, attributes: str) -> Iterator[str]:
     for member in graph.root.members:
         yield from _member(member, prefix)
     for number, (edge, loop) in enumerate(_ordered(graph)):
+        # constraint=false: a loop must not change the ranks
         kind = 'class="loop" style=dashed constraint=false' if loop else 'class="flow"'
         yield f'n{edge[0]} -> n{edge[1]} [id="{prefix}e{number}" {kind}]'
     yield "}"
@@ -76,6 +78,7 @@ def _member(member: GraphMember, prefix: str) -> Iterator[str]:
     if isinstance(member, GraphNode):
         yield _box(member, prefix)
         return
+    # dot starts a cluster's name with "cluster"; the key of a repeat is negative
     number = abs(member.key)
     yield f"subgraph cluster_{number} {{"
     yield f'graph [id="{prefix}c{number}" class="{member.kind}" style="rounded,filled"'
@@ -116,7 +119,6 @@ def _heading(group: GraphGroup) -> str:
 
 
 def _title(member: GraphMember) -> str:
-    """The class or operator, and the number of repeats."""
     title = capped(member.title, _LONGEST_TITLE) or "(no name)"
     if member.repeat == 1:
         return title
@@ -124,7 +126,6 @@ def _title(member: GraphMember) -> str:
 
 
 def _rows(node: GraphNode) -> list[str]:
-    """Name, arguments, shape and parameters, joined into rows of limited length."""
     pieces = [capped(piece, _LONGEST_ROW) for piece in (node.name, *node.lines)]
     if node.parameters is not None and node.kind not in ("parameter", "input"):
         pieces.append(parameters_text(node))
@@ -153,6 +154,7 @@ def tooltip(member: GraphMember) -> str:
 
 def plain(text: str) -> str:
     """The text without control, bidi and unassigned characters, Hangul composed."""
+    # bidi marks would reorder the text around them; XML forbids most control characters
     composed = unicodedata.normalize("NFC", text)
     kept = (" " if unicodedata.category(c) in ("Zl", "Zp", "Cc") else c for c in composed)
     return " ".join("".join(c for c in kept if unicodedata.category(c)[0] != "C").split())
@@ -163,12 +165,12 @@ def capped(text: str, longest: int) -> str:
     text = plain(text)
     if len(text) <= longest:
         return text
-    head = (longest - 1) // 2
+    head = (longest - 1) // 2  # paths differ at both ends, so the middle is cut
     return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"
 
 
 def _escaped(text: str) -> str:
-    """The text escaped for an HTML label; graphviz rejects a `]` on its own."""
+    # an HTML label; graphviz rejects a `]` on its own
     return escape(text).replace("\\", "&#92;").replace("[", "&#91;").replace("]", "&#93;")
 
 
@@ -198,6 +200,7 @@ class Graphviz:
             LayoutError: it failed or exceeded the time limit.
         """
         svg, pdf = self.folder / "out.svg", self.folder / "out.pdf"
+        # both formats in one run, because the layout takes the time; -q: no warnings on stderr
         command = [engine, "-q", "-Tsvg", "-o", str(svg), "-Tpdf", "-o", str(pdf)]
         try:
             subprocess.run(
@@ -232,7 +235,6 @@ def graphviz() -> Iterator[Graphviz]:
         configuration = write_font_configuration(folder)
         environment = os.environ | {
             "FONTCONFIG_FILE": str(configuration),
-            "SOURCE_DATE_EPOCH": "0",
             "LC_ALL": "C.UTF-8",
         }
         yield Graphviz(folder=folder, environment=environment)

@@ -35,13 +35,16 @@ class _LayoutAttempt:
     max_long_edges: int = MAX_LONG_EDGES
 
 
+# bounds on dot's network simplex, unbounded by default, and on its crossing reduction
 _QUICK = "nslimit=2 nslimit1=2 mclimit=0.1"
+# 17 s together, which leaves 3 of SECONDS for an overview in print
 _ATTEMPTS = (
     _LayoutAttempt(boxes=BOXES, seconds=6),
     _LayoutAttempt(boxes=BOXES, seconds=4, attributes=_QUICK, max_long_edges=0),
     _LayoutAttempt(
         boxes=BOXES // 2, seconds=4, attributes=f"{_QUICK} splines=line", max_long_edges=0
     ),
+    # force-directed: no ranks to optimize, and prism moves overlapping boxes apart
     _LayoutAttempt(boxes=BOXES // 3, seconds=3, engine="sfdp", attributes="overlap=prism"),
 )
 
@@ -111,6 +114,7 @@ class Drawer:
         label: str,
         deadline: Deadline,
     ) -> tuple[Tile, ...]:
+        # one page less, for the overview
         parts = _printed(laid, shown, pages=MOST_TILES - 1)
         coarser = (boxes for boxes in _COARSER if boxes < graph.size)
         whole = parts if len(parts) == 1 else []
@@ -136,7 +140,6 @@ class Drawer:
     def _coarse(
         self, graph: DrawnGraph, boxes: int, name: str, label: str, deadline: Deadline
     ) -> tuple[GraphvizLayout, SvgPicture] | None:
-        """The graph in fewer boxes, laid out; None where that takes too long."""
         small = with_ports(readable(graph, boxes))
         text = dot_text(small, prefix=f"{name}-", attributes=_QUICK)
         try:
@@ -153,7 +156,6 @@ def _printed(laid: GraphvizLayout, shown: SvgPicture, *, pages: int) -> list[byt
 
 
 def _remarks(graph: DrawnGraph) -> list[str]:
-    """How to read the collapsed parts."""
     members: list[GraphMember] = [*graph.root.nodes(), *graph.root.groups()]
     remarks = []
     if any(member.repeat > 1 for member in members):
@@ -243,6 +245,7 @@ def _strips(picture: SvgPicture, longest: float) -> tuple[PageStrip, ...] | None
     strips: list[PageStrip] = []
     top = 0.0
     while picture.height - top > longest - _OVERLAP:
+        # the overlap is added on both sides of a strip
         fitting = [cut for cut in cuts if top + 1 < cut <= top + longest - 2 * _OVERLAP]
         if not fitting:
             return None
@@ -273,7 +276,7 @@ def _page(pdf: bytes, picture: SvgPicture, scale: float, strips: tuple[PageStrip
 
     with pikepdf.open(io.BytesIO(pdf)) as document:
         page = document.pages[0]
-        up = float(page.mediabox[3])
+        up = float(page.mediabox[3])  # PDF measures upwards, the SVG downwards
         step = picture.width * scale + _GAP
         height = max(strip.height for strip in strips) * scale
         forms = pikepdf.Dictionary()
@@ -298,7 +301,7 @@ def _page(pdf: bytes, picture: SvgPicture, scale: float, strips: tuple[PageStrip
 
 
 def _page_width(width: float, scale: float) -> float:
-    """The page's width; widened to landscape if shrinking to the text width made it unreadable."""
+    # widened to landscape if shrinking to the text width made the text unreadable
     shrunk = scale * _SHORT / width
     return width if width <= _SHORT or shrunk >= _SMALLEST_SCALE else max(width, _LANDSCAPE_FROM)
 
@@ -310,15 +313,13 @@ def _cuts(strip: PageStrip, picture: SvgPicture, up: float) -> list[float]:
 
 
 def _mark(left: float, right: float, y: float) -> str:
-    """A dotted line that marks a cut, as distinct from the end of the graph."""
+    # a dotted line distinguishes a cut from the end of the graph
     return f"q 0.6 G 0.6 w [1 2] 0 d {left:.2f} {y:.2f} m {right:.2f} {y:.2f} l S Q"
 
 
 def _form(document: Any, page: Any, lower: float, upper: float) -> Any:
-    """The page between two heights as a form XObject.
-
-    Text outside is removed, so that a text search finds each label once.
-    """
+    """The page between two heights as a form XObject."""
+    # a BBox only hides text outside; it is removed, so that a search finds each label once
     import pikepdf
 
     up = float(page.mediabox[3])
@@ -340,9 +341,10 @@ def _form(document: Any, page: Any, lower: float, upper: float) -> Any:
 
 
 def _saved(document: Any) -> bytes:
-    """The bytes of a document without its dates: the same graph gives the same bytes."""
+    # dates: the same graph must give the same bytes
     if "/Info" in document.trailer:
         del document.trailer["/Info"]
     target = io.BytesIO()
+    # the default ID depends on the time
     document.save(target, deterministic_id=True, compress_streams=True)
     return target.getvalue()

@@ -11,8 +11,8 @@ from reportgen.sections.graphs.graph import (
     GraphGroup,
     GraphMember,
     GraphNode,
-    leading_to,
     merged,
+    predecessors,
     reachable,
 )
 
@@ -26,6 +26,7 @@ def folded(graph: DrawnGraph, *, loose: bool) -> DrawnGraph:
         graph: the graph.
         loose: ignore shapes and sizes when comparing groups.
     """
+    # innermost first: blocks may be equal only after their contents were folded
     for depth in range(_depth(graph.root), -1, -1):
         graph = _folded_at(graph, depth, StructureIndex(graph, loose=loose))
     return graph
@@ -79,7 +80,6 @@ def _keys(members: Iterable[GraphMember]) -> list[int]:
 
 
 def _repeated(run: list[Sequence[GraphMember]], *, parallel: bool) -> list[GraphMember]:
-    """The members that are drawn for one run."""
     first = run[0]
     if len(run) == 1:
         return list(first)
@@ -88,6 +88,7 @@ def _repeated(run: list[Sequence[GraphMember]], *, parallel: bool) -> list[Graph
     names = [member.name for member in (first[0], run[-1][-1])]
     return [
         GraphGroup(
+            # negative, because the keys of the graph are positive
             key=-1 - first[0].key,
             title="repeated",
             kind="repeat",
@@ -132,8 +133,8 @@ class StructureIndex:
 
     def __init__(self, graph: DrawnGraph, *, loose: bool) -> None:
         self._loose = loose
-        self._sources = leading_to(graph.edges)
-        self._targets = leading_to(frozenset((b, a) for a, b in graph.edges))
+        self._sources = predecessors(graph.edges)
+        self._targets = predecessors(frozenset((b, a) for a, b in graph.edges))
         self._seen: dict[object, int] = {}
         self._known: dict[tuple[int, bool], int] = {}
 
@@ -152,6 +153,7 @@ class StructureIndex:
         best = (1, 1)
         for period in range(1, min(_LONGEST_PERIOD, (len(members) - start) // 2) + 1):
             count = self._count(members, start, period)
+            # the run that covers most members; of equal ones the shortest period, which comes first
             if count > 1 and period * count > best[0] * best[1]:
                 best = (period, count)
         return best
@@ -160,6 +162,7 @@ class StructureIndex:
         pattern = members[start : start + period]
         if any(member.kind in ("input", "output") for member in pattern):
             return 1
+        # members that only run after one another are not a block
         if not self._connected(pattern):
             return 1
         loose = self._loose and any(isinstance(member, GraphGroup) for member in pattern)
@@ -211,7 +214,7 @@ class StructureIndex:
         return self._inner(some) == self._inner(others) and self._fed(some) == self._fed(others)
 
     def _fed(self, members: Sequence[GraphMember]) -> list[int]:
-        """The number of outside boxes feeding each member; tells cross- from self-attention."""
+        """The number of outside boxes feeding each member; it is higher in cross-attention."""
         inside = {member.key for member in members}
         return [len(self._sources.get(m.key, set()) - inside) for m in members]
 

@@ -107,6 +107,7 @@ class DrawnGraph:
 def make_graph(root: GraphGroup, edges: set[Edge]) -> DrawnGraph:
     """A graph in which every node is its own home, without dangling edges and self-loops."""
     keys = {node.key for node in root.nodes()}
+    # the edges of boxes that were removed since, and those inside of one box
     kept = {(a, b) for a, b in edges if a in keys and b in keys and a != b}
     return DrawnGraph(root=root, edges=frozenset(kept), home={key: key for key in keys})
 
@@ -122,6 +123,7 @@ def merged(graph: DrawnGraph, root: GraphGroup, moves: Mapping[int, int]) -> Dra
     return DrawnGraph(
         root=root,
         edges=edges,
+        # a solid arrow already shows it
         loops=move(graph.loops) - edges,
         home={key: moves.get(home, home) for key, home in graph.home.items()},
     )
@@ -136,7 +138,7 @@ def rebuild(group: GraphGroup, change: Callable[[GraphGroup], GraphMember]) -> G
     return replace(group, members=members)
 
 
-def leading_to(edges: frozenset[Edge]) -> dict[int, set[int]]:
+def predecessors(edges: frozenset[Edge]) -> dict[int, set[int]]:
     """The direct predecessors of every node."""
     sources: dict[int, set[int]] = defaultdict(set)
     for a, b in edges:

@@ -48,23 +48,23 @@ def module_graph(trace: Trace) -> DrawnGraph:
         title=trace.root.title,
         members=(*inputs, *members, *outputs),
     )
-    return drawn_through(_without_strays(root, reader.edges), reader.indexing)
+    # computations of positions and masks would add an edge from the input to many boxes
+    return drawn_through(_without_unused(root, reader.edges), reader.indexing)
 
 
-def _without_strays(root: GraphGroup, edges: set[Edge]) -> DrawnGraph:
+def _without_unused(root: GraphGroup, edges: set[Edge]) -> DrawnGraph:
     """The graph without functions of constants and without unused results."""
     nodes = list(root.nodes())
     begins = {n.key for n in nodes if n.kind in ("input", "parameter", "module")}
     ends = {n.key for n in nodes if n.kind in ("output", "module")}
     fed = reachable(frozenset(edges), begins)
     used = reachable(frozenset((b, a) for a, b in edges), ends)
+    # a module is kept even if its result is unused: it exists in the model
     keep = {n.key for n in nodes if n.kind in ("input", "output", "module")} | (fed & used)
     return make_graph(root.only(keep), edges)
 
 
 class _ModuleReader:
-    """Builds boxes from calls, functions and sources, and edges from the tensors they take."""
-
     def __init__(self) -> None:
         self.edges: set[Edge] = set()
         self.indexing: set[int] = set()  # boxes that index, or compute indices
@@ -132,7 +132,7 @@ class _ModuleReader:
         key = self.key()
         for operation in operations:
             self._boxes[id(operation)] = key
-            self._connect(key, (s for s in operation.sources if id(s) in self._boxes))
+            self._connect(key, operation.sources)
         lines = (*arguments(call.module), *shape_lines(call.shapes))
         return [
             GraphNode(
@@ -172,8 +172,8 @@ def shape_lines(shapes: list[Shape]) -> tuple[str, ...]:
 
 def parameters(module: nn.Module) -> int | None:
     """The number of parameters of a module, each tensor once; None for none."""
-    held = {id(p): p for p in module.parameters()}
-    return sum(p.numel() for p in held.values()) or None
+    # parameters() yields a shared tensor once
+    return sum(p.numel() for p in module.parameters()) or None
 
 
 def arguments(module: nn.Module) -> tuple[str, ...]:
@@ -181,6 +181,7 @@ def arguments(module: nn.Module) -> tuple[str, ...]:
     parts = [_sizes(getattr(module, "kernel_size", None))]
     for name in ("stride", "dilation", "groups"):
         text = _sizes(getattr(module, name, None), alone=True)
+        # the default of a stride is 1 for a convolution, kernel_size for pooling
         if text not in ("", "1") and parts[0] and not (name == "stride" and text == parts[0]):
             parts.append(f"{name} {text}")
     return (", ".join(parts),) if parts[0] else ()

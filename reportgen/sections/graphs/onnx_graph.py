@@ -59,8 +59,6 @@ class _Scope:
 
 
 class _OnnxGraphReader:
-    """Builds boxes from operators and edges from the values between them."""
-
     def __init__(self, graph: Any) -> None:
         self._graph = graph
         self._keys = count(1)
@@ -70,7 +68,7 @@ class _OnnxGraphReader:
         self._shapes = {value.name: _shape(value) for value in known}
         self._makers: dict[str, int] = {}
         self._edges: set[Edge] = set()
-        self._weighted: set[int] = set()
+        self._weighted: set[int] = set()  # boxes with weights; their results are no constants
         self._root = _Scope("model", "", "")
 
     def read(self) -> DrawnGraph:
@@ -101,10 +99,11 @@ class _OnnxGraphReader:
     def _operator(self, operator: Any) -> GraphNode:
         key = next(self._keys)
         taken = [*operator.input, *_captured(operator)]
+        # ONNX lists nodes in topological order, so the makers are known
         self._edges |= {(self._makers[name], key) for name in taken if name in self._makers}
         self._makers.update(dict.fromkeys(filter(None, operator.output), key))
         weights = [self._weights[name] for name in taken if name in self._weights]
-        big = [shape for shape in weights if len(shape) > 1]
+        big = [shape for shape in weights if len(shape) > 1]  # biases and scalars say little
         if big:
             self._weighted.add(key)
         shape = self._shapes.get(operator.output[0], "") if operator.output else ""
@@ -150,6 +149,7 @@ def _shape(value: Any) -> str:
 def _scope(operator: Any) -> Scope:
     """The modules that an operator came from; if the class is unknown, the module's name."""
     origin = origin_of(operator)
+    # the first is the model itself
     pairs = zip(origin.classes[1:], origin.modules[1:], strict=True)
     return tuple(((kind or path).rpartition(".")[2], path) for kind, path in pairs)
 
@@ -189,7 +189,7 @@ def _chunked(members: list[GraphMember], keys: Iterable[int]) -> list[GraphMembe
     """A flat list of operators in groups of equal length, so that a large file can be collapsed."""
     if len(members) <= 2 * _CHUNKS:
         return members
-    step = -(-len(members) // _CHUNKS)
+    step = -(-len(members) // _CHUNKS)  # rounded up
     return [
         _operator_group(
             GraphGroup(
@@ -208,5 +208,6 @@ def _used_part(root: GraphGroup, edges: set[Edge], starts: set[int], ends: set[i
     graph = make_graph(root, edges)
     fed = reachable(graph.edges, starts)
     used = reachable(frozenset((b, a) for a, b in graph.edges), ends)
+    # an unused input or a constant output is still a part of the interface
     keep = (fed & used) | {n.key for n in root.nodes() if n.kind in ("input", "output")}
     return make_graph(root.only(keep), edges)

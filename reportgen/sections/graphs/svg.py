@@ -57,6 +57,7 @@ def picture(svg: bytes, graph: DrawnGraph, *, prefix: str, label: str) -> SvgPic
         prefix: the prefix of every id, as given to `dot_text`.
         label: the `aria-label` of the picture.
     """
+    # otherwise every tag gets a prefix, ns0:svg, which HTML does not read as SVG
     ElementTree.register_namespace("", _SVG)
     root = ElementTree.fromstring(svg)  # noqa: S314 - trusted: written by graphviz
     width, height = (float(root.attrib[side].removesuffix("pt")) for side in ("width", "height"))
@@ -65,7 +66,7 @@ def picture(svg: bytes, graph: DrawnGraph, *, prefix: str, label: str) -> SvgPic
     _unstyle(root)
     root.attrib |= {"id": f"{prefix}svg", "class": "graph-drawing", "role": "img",
                     "aria-label": dot.plain(label), "font-family": dot.FONTS}  # fmt: skip
-    _raise_headings(root)
+    _raise_headings(root)  # after the classes, which the texts keep
     style = ElementTree.Element(f"{{{_SVG}}}style")
     style.text = _style(".graph-drawing")
     root.insert(0, style)
@@ -84,11 +85,12 @@ def _retitle(root: ElementTree.Element, graph: DrawnGraph, prefix: str) -> None:
         if tooltip is not None:
             title.text = tooltip
         else:
+            # graphviz's own, such as "n1->n2", would be shown as a tooltip
             group.remove(title)
 
 
 def _raise_headings(root: ElementTree.Element) -> None:
-    """Draw the names of groups above the edges that cross them."""
+    # SVG paints in document order, and edges may cross the names of groups
     headings = ElementTree.SubElement(root[0], f"{{{_SVG}}}g", {"class": "headings"})
     for group in root.iter(f"{{{_SVG}}}g"):
         if group.attrib.get("class", "").startswith("cluster"):

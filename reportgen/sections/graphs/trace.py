@@ -34,8 +34,8 @@ class TensorSource:
 class Operation:
     """One torch function as it was called.
 
-    `functions` are the autograd nodes that it made; `indices` says that it gave only integers and
-    booleans, as computations of masks and positions do.
+    `functions` are the autograd nodes that it created; `indices` is true if it returned only
+    integers and booleans, as computations of masks and positions do.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Operation:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of a module and all that happened inside, in order."""
+    """One call of a module, with the calls and operations inside, in order."""
 
     module: nn.Module
     path: str
@@ -70,7 +70,7 @@ class Call:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no other module ran inside; the model itself never is one."""
+        """Whether no other module ran inside; false for the model itself."""
         inside = any(isinstance(member, Call) for member in self.members)
         return self.parent is not None and not inside
 
@@ -85,7 +85,7 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Output:
-    """One tensor the model returned."""
+    """One tensor that the model returned."""
 
     name: str
     shape: Shape
@@ -95,7 +95,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Trace:
-    """A forward pass: the tree of calls, what it started from and what it returned."""
+    """A forward pass: the tree of calls, its inputs and used parameters, and its outputs."""
 
     root: Call
     sources: tuple[TensorSource, ...]
@@ -110,15 +110,15 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     """Run `model` once and record it.
 
     Args:
-        model: called once; its modes are not touched. All hooks are removed.
+        model: called once; its modes are not changed. All hooks are removed.
         args: positional arguments, any structure.
         kwargs: keyword arguments.
         names: names of the positional arguments; `input0`, … where there are none.
         gradients: whether autograd records the pass.
-        backward: whether forward may run what is recorded backwards; needs memory as in training.
+        backward: whether forward may call backward itself; takes as much memory as training.
 
     Raises:
-        NoBackwardError: forward takes gradients, and `backward` is off.
+        NoBackwardError: forward calls backward, and `backward` is false.
         Exception: whatever the model's forward raises.
     """
     import torch
@@ -136,19 +136,19 @@ def trace_forward(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 @contextmanager
 def _drop_saved_tensors() -> Iterator[None]:
-    """Keep the graph and not what a backward pass would need: memory as in inference."""
+    """Record the graph without the tensors for a backward pass: memory as in inference."""
     import torch
 
-    def refuse(_: object) -> Tensor:
+    def raise_error(_: object) -> Tensor:
         raise NoBackwardError("this graph was recorded for drawing and cannot be run backwards")
 
-    with torch.autograd.graph.saved_tensors_hooks(lambda _: None, refuse):
+    with torch.autograd.graph.saved_tensors_hooks(lambda _: None, raise_error):
         yield
 
 
 @contextmanager
 def _as_written() -> Iterator[None]:
-    """Without fused attention, which hides the modules inside, and without compiling anything."""
+    """Disable fused attention, which hides the modules inside, and compilation."""
     import torch
 
     from reportgen.fake_model import compile_nothing
@@ -162,16 +162,16 @@ def _as_written() -> Iterator[None]:
 
 
 class _Tracer:
-    """Records module calls and torch functions while a model runs."""
-
     def __init__(self, model: nn.Module) -> None:
         from torch.utils.weak import WeakTensorKeyDictionary
 
         self._paths: dict[int, list[str]] = {}
+        # a shared module has several paths; the caller decides which one is meant (`_path`)
         for path, module in model.named_modules(remove_duplicate=False):
             self._paths.setdefault(id(module), []).append(path)
         self._parameters = dict(model.named_parameters())
         self._names = {id(value): name for name, value in self._parameters.items()}
+        # weak, so that activations are freed; by identity, because == of tensors is elementwise
         self._makers: Any = WeakTensorKeyDictionary()
         self._inputs: list[TensorSource] = []
         self._used: dict[int, TensorSource] = {}
@@ -179,7 +179,7 @@ class _Tracer:
         self._model = model
         self._stack: list[Call] = []
         self._root: Call | None = None
-        self._paused = False  # while the tracer itself looks at tensors
+        self._paused = False  # while the tracer itself calls functions on tensors
 
     def introduce(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
@@ -191,6 +191,7 @@ class _Tracer:
     def recording(self) -> Iterator[None]:
         from torch.nn.modules import module as hooks
 
+        # global hooks, because modules in a plain list are not among the model's modules
         handles = [
             hooks.register_module_forward_pre_hook(self._enter),
             hooks.register_module_forward_hook(self._leave, with_kwargs=True, always_call=True),
@@ -218,7 +219,7 @@ class _Tracer:
         return next((path for path in paths if path.startswith(above)), paths[0])
 
     def _leave(self, _: nn.Module, args: object, *rest: object) -> None:
-        """After a call; when it raised, torch passes no keyword arguments."""
+        # always_call runs this hook after an exception too, but then without keyword arguments
         self._paused = True
         try:
             self._close(self._stack.pop(), (args, rest[:-1]), rest[-1])
@@ -226,10 +227,11 @@ class _Tracer:
             self._paused = False
 
     def _close(self, call: Call, given: object, result: object) -> None:
-        """Note what a call returned; what came of no torch function came of an unseen one."""
+        """Record the output of a call; tensors of no recorded function get one called `unseen`."""
         tensors = list(named_tensors(result).values())
         call.shapes = [tuple(tensor.shape) for tensor in tensors]
         unseen = [tensor for tensor in tensors if tensor not in self._makers]
+        # a module that returns its input, such as nn.Identity, is drawn too
         passive = not any(True for _ in call.operations()) and call.parent is not None
         if tensors and (passive or unseen):
             inputs = list(named_tensors(given).values())
@@ -237,7 +239,6 @@ class _Tracer:
                                 self._sources(inputs), call.shapes), tensors)  # fmt: skip
 
     def record(self, function: Any, args: object, kwargs: object, result: object) -> None:
-        """Record one call of a torch function that made or changed tensors."""
         if self._paused or not self._stack:
             return
         name = _name(function)
@@ -246,6 +247,7 @@ class _Tracer:
         changed = name == "setitem" or _in_place(function)
         if changed and given and not made:
             made = [given[0]]
+        # a function that returns its argument, such as x.to(x.dtype), made nothing
         fresh = made if changed else [t for t in made if not any(t is each for each in given)]
         if fresh:
             sources = self._sources(given)
@@ -256,14 +258,15 @@ class _Tracer:
         operation.call.members.append(operation)
         for tensor in made:
             self._makers[tensor] = operation
-            if changed and tensor._base is not None:  # the whole changes with its part
+            if changed and tensor._base is not None:  # a view: its base changes with it
                 self._makers[tensor._base] = operation
         operation.indices = not any(t.is_floating_point() or t.is_complex() for t in made)
         operation.functions = self._new_functions(made)
 
     def _new_functions(self, tensors: list[Tensor]) -> list[Function]:
-        """The autograd nodes behind `tensors` that no earlier operation made, first to last."""
+        """The autograd nodes of `tensors` that no earlier operation created, first to last."""
         found: list[Function] = []
+        # one function may create several nodes: F.linear on 3-D input adds views
         waiting = [t.grad_fn for t in tensors if t.grad_fn is not None]
         while waiting:
             function = waiting.pop()
@@ -322,7 +325,7 @@ def _function_mode(tracer: _Tracer) -> TorchFunctionMode:
 
 
 def _name(function: Any) -> str:
-    """A function's name as its reader knows it: `add` for `Tensor.__iadd__` and `add_`."""
+    """The public name of a function: `add` for `Tensor.__iadd__` and `add_`."""
     name = str(getattr(function, "__name__", type(function).__name__))
     if name == "__get__":  # a property such as `x.mT`
         name = str(getattr(function.__self__, "__name__", "property"))
@@ -334,5 +337,6 @@ def _name(function: Any) -> str:
 
 def _in_place(function: Any) -> bool:
     name = str(getattr(function, "__name__", ""))
+    # names such as __iadd__; __index__ and __invert__ begin alike
     in_place_operator = name.startswith("__i") and name not in ("__index__", "__invert__")
     return in_place_operator or (name.endswith("_") and not name.endswith("__"))

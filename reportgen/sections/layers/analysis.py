@@ -1,4 +1,4 @@
-"""The analysis: trace the model, count parameters and cost, write the two tables."""
+"""Layers analysis: trace the model, count parameters and cost, write the two tables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LayersAnalysis:
         self._context = context
         self._examples: dict[int, Examples] = {}
         self._model: nn.Module = self._materialized(context.model)
-        self._built: tuple[str, ...] = ()  # created by the first pass: "name (size)"
+        self._built: tuple[str, ...] = ()  # parameters that the first pass created: "name (size)"
 
     def result(self) -> Layers:
         """The result; writes `layers.csv` and `summary.txt`."""
@@ -86,15 +86,15 @@ class LayersAnalysis:
         if not measured.trace.added:
             return measured
         try:
-            whole = run_once_on_copy(
+            completed = run_once_on_copy(
                 self._model, lambda: self._arguments(1), lambda: self._arguments(batch)
             )
-            again = measure(whole, self._arguments, batch)
-        except Exception:  # from the model; the first trace is still valid
+            again = measure(completed, self._arguments, batch)
+        except Exception:  # from the model, which may run only once; the first trace is valid
             return measured
         if again.trace.added:  # every pass adds parameters
             return measured
-        self._model, self._built = whole, measured.trace.added
+        self._model, self._built = completed, measured.trace.added
         return again
 
     def _inputs(self, batch: int) -> Examples:
@@ -181,7 +181,7 @@ class LayersAnalysis:
         self, measured: Measured, unused: tuple[str, ...]
     ) -> tuple[str, ...]:
         """The `unused` parameters that a pass in training mode reads."""
-        if not unused or measured.method == "real":
+        if not unused or measured.method == "real":  # a fake copy does not run, see `measure`
             return ()
         batch = max(2, measured.batch)  # batch norm cannot train on one sample
         try:
@@ -226,9 +226,6 @@ def _forward_backward_cost(both: ForwardBackward | str) -> ForwardBackwardCost:
         note=both.note,
         uncounted=both.uncounted,
     )
-
-
-# How the figures were counted --------------------------------------------------------------
 
 
 def _cost_notes(measured: Measured, weights: Weights, layers: tuple[Layer, ...]) -> list[str]:

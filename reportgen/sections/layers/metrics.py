@@ -1,4 +1,4 @@
-"""What others may use of the layers: sizes, cost, and the ways they were counted."""
+"""Metrics and cross-checked counts of the layers section."""
 
 from __future__ import annotations
 

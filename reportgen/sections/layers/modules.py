@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from reportgen.pytree import modules_of
 from reportgen.sections.layers.result import Unregistered
 
-_MOST_VISITS = 20_000  # limit of the search for unregistered modules
+_MAX_VISITS = 20_000  # limit of the search for unregistered modules: attributes may hold a data set
 _NO_DOT = "\u2024"  # replaces a dot inside a module name; paths are split at dots
-_LONGEST = 60
+_MAX_LENGTH = 60
 _ADDRESS = re.compile(r"(<[^<>]*)? at 0x[0-9a-fA-F]+>?")
-_PACKED = (
-    "PackedParams",
-    "PackedParameter",
-)  # of torch.ao: hold weights, are not layers
-_PACKED_LISTS = "_all_weight_values"  # the same, in recurrent layers
+# Modules in which torch.ao's quantized layers store their weights; they are not layers.
+_PACKED = ("PackedParams", "PackedParameter")
+_PACKED_LISTS = "_all_weight_values"  # in recurrent layers
+
+
+_PLAIN = (str, bytes, int, float, complex, type(None), type)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -93,6 +94,7 @@ def parameters_by_name(nodes: list[ModuleNode]) -> dict[str, nn.Parameter]:
 
 def quantized_tensors(module: nn.Module) -> dict[str, Tensor]:
     """The packed weights and biases of one of torch's quantized modules, unpacked, by name."""
+    # by module name: these layers have no base class of their own in common
     if not type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized")):
         return {}
     found: dict[str, Tensor] = {}
@@ -109,12 +111,10 @@ def quantized_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def own_tensors(node: ModuleNode) -> dict[Hashable, Tensor]:
-    """The parameters and packed weights of a module itself, by an identity that all paths share.
-
-    Unpacking creates a new tensor each time, so packed weights are identified by module and name.
-    """
+    """The parameters and packed weights of a module itself, by an identity that all paths share."""
     packed = quantized_tensors(node.module).items()
     found: dict[Hashable, Tensor] = {id(p): p for p in own_parameters(node).values()}
+    # unpacking creates a new tensor each time, so packed weights have no stable id
     return found | {(id(node.module), name): tensor for name, tensor in packed}
 
 
@@ -147,13 +147,7 @@ class Hidden:
 
 def hidden(model: nn.Module) -> list[Hidden]:
     """Unregistered modules and parameters in lists, dicts and objects of a model, each once."""
-    search = _UnregisteredSearch(model)
-    for node in walk(model):
-        if not isinstance(
-            node.module, torch.jit.ScriptModule
-        ):  # its attributes mirror the registered modules
-            search.look_into_attributes(node.path, node.module)
-    return search.found
+    return _UnregisteredSearch(model).found
 
 
 def kept_by_functions(model: nn.Module) -> dict[int, str]:
@@ -161,13 +155,9 @@ def kept_by_functions(model: nn.Module) -> dict[int, str]:
 
     These are reported only if they are called; a hook may also reference a logger, for example.
     """
-    search = _UnregisteredSearch(model, functions=True)
-    for node in walk(model):
-        if not isinstance(node.module, torch.jit.ScriptModule):
-            search.look_into_attributes(node.path, node.module)
     return {
         id(part): join(item.path, name) if name else item.path
-        for item in search.found
+        for item in _UnregisteredSearch(model, functions=True).found
         if isinstance(item.value, nn.Module)
         for name, part in item.value.named_modules()
     }
@@ -178,16 +168,20 @@ class _UnregisteredSearch:
         self.found: list[Hidden] = []
         self._functions = functions
         self._seen = {id(m) for m in modules_of(model)} | {id(p) for p in model.parameters()}
-        self._visits = _MOST_VISITS
+        self._visits_left = _MAX_VISITS
+        for node in walk(model):
+            # attributes of a ScriptModule mirror its registered modules
+            if not isinstance(node.module, torch.jit.ScriptModule):
+                self._visit_attributes(node.path, node.module)
 
-    def look_into_attributes(self, path: str, owner: object) -> None:
+    def _visit_attributes(self, path: str, owner: object) -> None:
         for name, value in list(vars(owner).items()):
             if name not in ("_parameters", "_buffers", "_modules"):
-                self._look_at(join(path, name), value)
+                self._visit(join(path, name), value)
 
-    def _look_at(self, path: str, value: Any) -> None:
-        self._visits -= 1
-        if id(value) in self._seen or self._visits < 0 or isinstance(value, _PLAIN):
+    def _visit(self, path: str, value: Any) -> None:
+        self._visits_left -= 1
+        if id(value) in self._seen or self._visits_left < 0 or isinstance(value, _PLAIN):
             return
         self._seen.add(id(value))
         if isinstance(value, nn.Module):
@@ -197,27 +191,24 @@ class _UnregisteredSearch:
             self.found.append(Hidden(path=path, value=value))
         elif isinstance(value, list | tuple | set | frozenset | deque):
             for index, item in enumerate(value):
-                self._look_at(f"{path}[{index}]", item)
+                self._visit(f"{path}[{index}]", item)
         elif isinstance(value, dict):
             for key, item in list(value.items()):
-                self._look_at(f"{path}[{key!r}]", item)
+                self._visit(f"{path}[{key!r}]", item)
         elif not callable(value) or self._functions:
-            self._look_inside(path, value)
+            self._visit_inside(path, value)
 
-    def _look_inside(self, path: str, value: Any) -> None:
+    def _visit_inside(self, path: str, value: Any) -> None:
         if isinstance(value, partial):
-            self._look_at(f"{path}.func", value.func)
-            self._look_at(f"{path}.args", value.args)
-            self._look_at(f"{path}.keywords", value.keywords)
+            self._visit(f"{path}.func", value.func)
+            self._visit(f"{path}.args", value.args)
+            self._visit(f"{path}.keywords", value.keywords)
         elif isinstance(value, FunctionType):
             for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
                 with suppress(ValueError):  # an empty cell
-                    self._look_at(f"{path} → {name}", cell.cell_contents)
+                    self._visit(f"{path} → {name}", cell.cell_contents)
         elif _may_hold_modules(value):
-            self.look_into_attributes(path, value)
-
-
-_PLAIN = (str, bytes, int, float, complex, type(None), type)
+            self._visit_attributes(path, value)
 
 
 def _may_hold_modules(value: object) -> bool:
@@ -242,9 +233,6 @@ def unregistered(model: nn.Module) -> list[Unregistered]:
     ]
 
 
-# One layer in one line ----------------------------------------------------------------------
-
-
 def describe(module: nn.Module) -> str:
     """`Conv2d(64, 128, kernel 3x3, stride 2)`, at most 60 characters.
 
@@ -255,12 +243,13 @@ def describe(module: nn.Module) -> str:
     arguments = ", ".join(_arguments(module)) or _extra_repr(module)
     text = f"{name}({arguments})" if arguments else name
     text = f"{text} {parametrized}".rstrip()
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1].rstrip(' ,')}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 1].rstrip(' ,')}…"
 
 
 def _class_name(module: nn.Module) -> tuple[str, str]:
     """The class name, and "parametrized" for a parametrized module (`weight_norm`)."""
     kind = type(module)
+    # torch replaces the class of a parametrized module by a subclass: `ParametrizedLinear`
     if "parametrizations" in module._modules and kind.__name__.startswith("Parametrized"):
         return kind.__bases__[0].__name__, "parametrized"
     return kind.__name__, ""
@@ -292,7 +281,7 @@ def groups_of(module: nn.Module) -> int | None:
 
 
 def _dimensions(module: nn.Module) -> int:
-    """2 for `MaxPool2d`, whose kernel size may be a single number."""
+    # from the class name: a pooling layer, unlike a convolution, keeps a single number as given
     digits = re.findall(r"([123])d", type(module).__name__)
     return int(digits[-1]) if digits else 1
 
@@ -337,6 +326,7 @@ def _recurrent(module: Any) -> list[str]:
 
 def _pool(module: Any) -> list[str]:
     size = module.kernel_size
+    # the default stride of a pooling layer is its kernel size
     stride = [] if module.stride == size else _unless_default(module.stride, 1, "stride")
     return [f"kernel {_size(size)}", *stride]
 
@@ -365,6 +355,7 @@ _ARGUMENTS: tuple[tuple[Any, Callable[[Any], list[str]]], ...] = (
 
 def _extra_repr(module: nn.Module) -> str:
     """`extra_repr` on one line, without memory addresses."""
+    # `extra_repr` of a ParameterDict has a line per item; "inplace=True" of a ReLU is no argument
     if isinstance(module, nn.Sequential | nn.ModuleDict | nn.ParameterDict | nn.ReLU):
         return ""
     try:

@@ -42,7 +42,7 @@ _ACTIVE_ATTRIBUTES = (
 class _Stack:
     """Modules or stacked tensors that could be experts."""
 
-    path: str  # of the list, or of the module that holds the stacked tensors
+    path: str  # of the list, or of the module that registers the stacked tensors
     home: str  # path of the module that would call the router
     experts: int
     parameters: int
@@ -64,11 +64,13 @@ def find_experts(
     found = []
     for node in first_visits(nodes):
         for stack in _stacks(node, first_read):
-            begun = [when for name, when in first_read.items() if name in stack.tensors]
-            before = [choice for choice in ran if not begun or choice.when <= min(begun)]
-            picked = _active_in_pass(stack, before) or _active_by_attribute(stack, modules)
-            if picked is not None:
-                active, evidence = picked
+            reads = [when for name, when in first_read.items() if name in stack.tensors]
+            # a router's top-k runs before the experts; a later one selects something else
+            before = [choice for choice in ran if not reads or choice.when <= min(reads)]
+            # the pass has priority: an attribute called `k` or `top_k` may mean something else
+            found_active = _active_in_pass(stack, before) or _active_by_attribute(stack, modules)
+            if found_active is not None:
+                active, evidence = found_active
                 found.append(
                     Experts(
                         path=stack.path,
@@ -94,19 +96,19 @@ def _stacks(node: ModuleNode, first_read: Mapping[str, int]) -> Iterator[_Stack]
     module = node.module
     if isinstance(module, nn.ModuleList | nn.ModuleDict):
         yield from _listed(node)
-    elif not isinstance(module, nn.modules.conv._ConvNd):
+    elif not isinstance(module, nn.modules.conv._ConvNd):  # dim 0 of a kernel is its channels
         held = {name: p for name, p in own_parameters(node).items() if p.dim() >= 2}
         for count in sorted({int(p.shape[0]) for p in held.values() if p.dim() >= 3}):
             if count > 1:
-                yield _stacked(node, {n: p for n, p in held.items() if p.shape[0] == count},
-                               first_read)  # fmt: skip
+                equal = {name: p for name, p in held.items() if p.shape[0] == count}
+                yield _stacked(node, equal, first_read)
 
 
 def _listed(node: ModuleNode) -> Iterator[_Stack]:
-    """Modules of equal structure in one ModuleList or ModuleDict."""
     children = list(node.module.children())
-    forms = {_parameter_shapes(child) for child in children}
-    if len(children) == len(node.module._modules) >= 2 and len(forms) == 1 and forms != {()}:
+    shapes = {_parameter_shapes(child) for child in children}
+    # `children` skips None and repeated modules, `_modules` does not
+    if len(children) == len(node.module._modules) >= 2 and len(shapes) == 1 and shapes != {()}:
         held = dict(node.module.named_parameters())
         yield _Stack(
             path=node.path,
@@ -123,8 +125,8 @@ def _stacked(
 ) -> _Stack:
     """Tensors with an equal first dimension; a matrix that is read before them is the router."""
     weights = frozenset(name for name, p in held.items() if p.dim() >= 3)
-    begun = min((first_read[name] for name in weights if name in first_read), default=0)
-    experts = [p for name, p in held.items() if first_read.get(name, begun) >= begun]
+    start = min((first_read[name] for name in weights if name in first_read), default=0)
+    experts = [p for name, p in held.items() if first_read.get(name, start) >= start]
     return _Stack(
         path=node.path,
         home=node.path.rpartition(".")[0],
@@ -136,7 +138,6 @@ def _stacked(
 
 
 def _parameter_shapes(module: nn.Module) -> tuple[Any, ...]:
-    """Names and shapes of the parameters of `module`."""
     return tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
 
 
@@ -169,16 +170,13 @@ def _active_by_attribute(stack: _Stack, modules: dict[str, nn.Module]) -> tuple[
     beside = [(stack.home, home), (stack.path, modules[stack.path])]
     beside += [(f"{stack.home}.{name}".strip("."), child) for name, child in home.named_children()]
     for path, module in beside:
-        for owner, where in ((module, path or "the model"), (_config(module), "the configuration")):
-            for name in _ACTIVE_ATTRIBUTES if owner is not None else ():
+        config = getattr(module, "config", None)
+        for owner, where in ((module, path or "the model"), (config, "the configuration")):
+            for name in _ACTIVE_ATTRIBUTES:
                 value = getattr(owner, name, None)
-                if type(value) is int and 0 < value < stack.experts:
+                if type(value) is int and 0 < value < stack.experts:  # not a bool, not a module
                     return value, f"{name} of {where} is {value}"
     return None
-
-
-def _config(module: nn.Module) -> object | None:
-    return getattr(module, "config", None)
 
 
 def _has_router(home: nn.Module, stack: _Stack) -> bool:

@@ -23,7 +23,7 @@ _SHOWN_ATTRIBUTES = (
     "axis",
     "equation",
 )
-_DEFAULTS = {"strides": {1}, "group": {1}, "dilations": {1}}
+_DEFAULTS = {"strides": {1}, "group": {1}, "dilations": {1}}  # not shown
 
 
 def analyze_onnx(context: OnnxFileContext) -> Layers:
@@ -101,7 +101,7 @@ def _uncounted(nodes: OnnxNodes) -> Iterator[Uncounted]:
 
 @dataclass(slots=True)
 class _Branch:
-    """A module while its nodes are gathered."""
+    """A module: its nodes and submodules, by name."""
 
     children: dict[str, _Branch | OnnxNode] = field(default_factory=dict)
 
@@ -116,12 +116,13 @@ class _Branch:
 def _tree(nodes: Iterable[OnnxNode]) -> _Branch:
     root = _Branch()
     for node in nodes:
-        place = root
+        branch = root
         for part in filter(None, node.module.split(".")):
-            below = place.children.setdefault(part, _Branch())
+            below = branch.children.setdefault(part, _Branch())
             assert isinstance(below, _Branch)  # node keys contain a space, module names do not
-            place = below
-        place.children[f"{node.name} {len(place.children)}"] = node
+            branch = below
+        # the number keeps nodes apart whose names are equal or empty: ONNX requires no names
+        branch.children[f"{node.name} {len(branch.children)}"] = node
     return root
 
 
@@ -133,6 +134,7 @@ def _rows(
         if isinstance(child, _Branch):
             yield from _rows(child, held, f"{path}.{key}" if path else key, depth + 1)
         else:
+            # a path is split at dots; TorchScript's exporter names nodes by paths with slashes
             name = child.name.replace(".", "_").replace("/", "_").strip("_")
             yield _leaf(child, held, f"{path}.{name}" if path else name, depth + 1)
 

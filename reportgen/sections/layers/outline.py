@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reportgen.sections.layers.result import Layer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Branch:
-    """A layer, how often it stands in a row with the same figures, and what is below it."""
+    """A layer, the number of equal neighbors that it stands for, and its children."""
 
     layer: Layer
-    times: int
-    last: str  # path of the last of the row; the layer's own where `times` is 1
+    times: int = 1
+    last: str  # path of the last of the equal neighbors; the layer's own if `times` is 1
     depth: int
     children: tuple[Branch, ...]
-    hidden: int  # layers below that `pruned` left out
+    hidden: int = 0  # layers below that `pruned` left out
 
     @property
     def name(self) -> str:
@@ -63,11 +63,8 @@ def pruned(branches: Sequence[Branch], most: int) -> tuple[Branch, ...]:
 
 def _cut(branches: Sequence[Branch], depth: int) -> tuple[Branch, ...]:
     return tuple(
-        Branch(
-            layer=branch.layer,
-            times=branch.times,
-            last=branch.last,
-            depth=branch.depth,
+        replace(
+            branch,
             children=_cut(branch.children, depth) if branch.depth < depth else (),
             hidden=0 if branch.depth < depth else sum(1 for _ in rows(branch.children)),
         )
@@ -81,36 +78,23 @@ def _grouped(nodes: Sequence[_Node], depth: int) -> tuple[Branch, ...]:
     for node in nodes:
         figures = _figures(node)
         if branches and figures == last_figures:
-            branches[-1] = _extended(branches[-1], node.layer.path)
+            before = branches[-1]
+            branches[-1] = replace(before, times=before.times + 1, last=node.layer.path)
         else:
-            branches.append(_branch(node, depth))
+            branches.append(
+                Branch(
+                    layer=node.layer,
+                    last=node.layer.path,
+                    depth=depth,
+                    children=_grouped(node.children, depth + 1),
+                )
+            )
         last_figures = figures
     return tuple(branches)
 
 
-def _branch(node: _Node, depth: int) -> Branch:
-    return Branch(
-        layer=node.layer,
-        times=1,
-        last=node.layer.path,
-        depth=depth,
-        children=_grouped(node.children, depth + 1),
-        hidden=0,
-    )
-
-
-def _extended(branch: Branch, path: str) -> Branch:
-    return Branch(
-        layer=branch.layer,
-        times=branch.times + 1,
-        last=path,
-        depth=branch.depth,
-        children=branch.children,
-        hidden=0,
-    )
-
-
 def _figures(node: _Node) -> object:
+    """What must be equal for two neighbors to share a branch: all figures, without the paths."""
     layer = node.layer
     return (
         layer.type,

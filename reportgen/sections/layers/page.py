@@ -1,4 +1,4 @@
-"""What the template of the layers draws: the heaviest layers, and the tree of rows."""
+"""Filters of the layers template: bars of the heaviest layers, and the tree of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reportgen.sections.layers.outline import outline, pruned, rows
 from reportgen.sections.layers.result import Layer
 from reportgen.visible_text import visible
 
-_HEAVIEST = 12
+_HEAVIEST = 12  # bars
 
 
 def heaviest(layers: Iterable[Layer], attribute: str, title: str) -> Markup:
@@ -27,12 +27,12 @@ def heaviest(layers: Iterable[Layer], attribute: str, title: str) -> Markup:
     return bar_list(
         title,
         [_bar(alike, getattr(alike[0], attribute)) for alike in heavy[:_HEAVIEST]],
-        series=0 if attribute == "macs" else 2,
+        series=0 if attribute == "macs" else 2,  # one color for costs, another for sizes
     )
 
 
 def _kind(layer: Layer, attribute: str) -> object:
-    """What layers share that one bar may stand for: name, type, figures and shape."""
+    """What layers must have in common to share a bar: name, depth, type, shape and figure."""
     tail = layer.path.rpartition(".")[2]
     return tail, layer.path.count("."), layer.type, layer.output_shapes, getattr(layer, attribute)
 

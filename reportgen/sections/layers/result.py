@@ -40,7 +40,7 @@ class Layer:
     forward_backward_macs: int | None = None  # None: see `Layers.forward_backward.note`
     own_forward_backward_macs: int | None = None  # None: see `Layers.forward_backward.note`
     trainable_parameters: int = 0
-    unused_parameters: int = 0  # that no operator of the forward pass reads
+    unused_parameters: int = 0  # elements that no operator of the forward pass reads
     executed_via: ExecutedVia = "called"
     dtype: str = ""  # of its own parameters: "float32", "float16, float32"
     input_keys: tuple[str, ...] = ()  # position or keyword of each input shape: "0", "mask"

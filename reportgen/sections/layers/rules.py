@@ -10,7 +10,7 @@ from reportgen.sections.layers.result import Layer, Layers
 from reportgen.units import format_bytes, format_count, format_integer, format_share
 
 _SUBSTANTIAL_SHARE = 0.01  # of all bytes that operators move
-_MOST_NAMES = 5
+_SHOWN_NAMES = 5
 
 
 @rule(
@@ -34,6 +34,7 @@ def dominant_layer(result: Layers) -> Iterator[Hit]:
         ties = _tied_with(result, row.path)
         if 2 * row.own_parameters > result.parameters and row.path == ties[0]:
             share = format_share(row.own_parameters, result.parameters)
+            # torch moves a parametrized weight into a child module; report it at its layer
             path, _, name = row.path.partition(".parametrizations.")
             layer = next(other for other in result.layers if other.path == path)
             what = f"{name} of {layer.type}" if name else row.type
@@ -46,7 +47,7 @@ def dominant_layer(result: Layers) -> Iterator[Hit]:
 
 
 def _tied_with(result: Layers, path: str) -> list[str]:
-    """The layers that share a tensor with the one at `path`, itself among them, in their order."""
+    """The layers that share a tensor with the one at `path`, including itself, in order."""
     owners = [[name.rpartition(".")[0] for name in names] for names in result.tied]
     groups = [group for group in owners if path in group]
     return list(dict.fromkeys(owner for group in groups for owner in group)) or [path]
@@ -203,15 +204,12 @@ def _by_module(result: Layers, names: list[str], what: str) -> Iterator[Hit]:
             continue
         mine = [name for name in names if _below(name, row.path)]
         all_unused = row.unused_parameters == row.parameters
-        if mine and all_unused and set(mine) >= _unused_below(result, row):
+        unused = {name for name in result.unused_parameters if _below(name, row.path)}
+        if mine and all_unused and unused <= set(mine):
             whole.append(row)
             yield Hit(row.path, f"all {format_integer(row.parameters)} parameters {what}")
         elif row.path in owned:
             yield Hit(row.path, f"{_names(owned[row.path])} {what}")
-
-
-def _unused_below(result: Layers, row: Layer) -> set[str]:
-    return {name for name in result.unused_parameters if _below(name, row.path)}
 
 
 def _below(path: str, ancestor: str) -> bool:
@@ -219,6 +217,6 @@ def _below(path: str, ancestor: str) -> bool:
 
 
 def _names(names: list[str]) -> str:
-    shown = [name or "the model itself" for name in names[:_MOST_NAMES]]
+    shown = [name or "the model itself" for name in names[:_SHOWN_NAMES]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

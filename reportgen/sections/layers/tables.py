@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from reportgen.sections.layers.modules import (
-    own_tensors,
-    walk,
-)
+from reportgen.sections.layers.modules import own_tensors, walk
 from reportgen.sections.layers.result import Layer, Layers, Shape
 from reportgen.sections.layers.tracing.measure import Measured
 from reportgen.sections.layers.tracing.module_tracker import LayerCall
 
 _MIB = 2**20
+# Spreadsheets evaluate cells that begin with one of these (CSV injection).
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _COLUMN_NAMES = """
     path type depth calls executed_via shared_with input_shapes output_shapes dtype output_dtype
@@ -68,9 +66,6 @@ def _cell(value: object) -> str:
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
-# The flat table -----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlatRow:
     """One call of one module; parameters are counted in their first row."""
@@ -90,8 +85,8 @@ def flat_rows(model: nn.Module, calls: tuple[LayerCall, ...], batch: int) -> lis
     """
     nodes = walk(model)
     modules = {node.path: node.module for node in nodes}
-    silent = {path for path, module in modules.items() if _is_silent(path, module, len(nodes))}
-    shown = [call for call in calls if call.path not in silent]
+    hidden = {path for path, module in modules.items() if _has_no_row(path, module, len(nodes))}
+    shown = [call for call in calls if call.path not in hidden]
     charge = _charged(model, {call.path for call in shown})
     rows: list[FlatRow] = []
     counted: set[Hashable] = set()
@@ -111,9 +106,9 @@ def flat_rows(model: nn.Module, calls: tuple[LayerCall, ...], batch: int) -> lis
     return rows
 
 
-def _is_silent(path: str, module: nn.Module, count: int) -> bool:
+def _has_no_row(path: str, module: nn.Module, count: int) -> bool:
     if path == "":
-        return count > 1
+        return count > 1  # a model that is a single layer has its row
     return isinstance(module, nn.Sequential | nn.ModuleList)
 
 
@@ -134,7 +129,7 @@ def _flat_shapes(outputs: dict[str, Shape], batch: int) -> str:
     for key, shape in outputs.items():
         sizes = list(shape)
         if sizes and sizes[0] == batch:
-            sizes[0] = -1
+            sizes[0] = -1  # as torchsummary writes the batch
         worded = len(outputs) > 1 and not key.replace(".", "").isdigit()
         texts.append(f"{key}: {sizes}" if worded else str(sizes))
     return ", ".join(texts) or "–"
@@ -156,7 +151,7 @@ def flat_table(
     if outside:
         lines.append(f"{'(not in a row above)':>{name}}  {'–':>{shape}}  {outside:>14,}")
     sample = input_bytes / batch / _MIB
-    passes = 2 * sum(row.output_bytes for row in rows) / batch / _MIB
+    passes = 2 * sum(row.output_bytes for row in rows) / batch / _MIB  # 2: with their gradients
     weights = parameter_bytes / _MIB
     lines += [
         double,
@@ -173,9 +168,6 @@ def flat_table(
     return "\n".join(lines) + "\n"
 
 
-# torchinfo's tree ---------------------------------------------------------------------------
-
-
 def tree_totals(result: Layers, input_bytes: int) -> str:
     """The totals of torchinfo's tree as reportgen counts them, in MiB."""
     passes = result.torchinfo.forward_backward_bytes
@@ -185,10 +177,7 @@ def tree_totals(result: Layers, input_bytes: int) -> str:
         ("Trainable parameters", f"{result.trainable_parameters:,}"),
         ("Multiply-adds", f"{result.macs:,}"),
         ("Input size (MiB)", f"{input_bytes / _MIB:,.2f}"),
-        (
-            "Forward/backward pass size (MiB)",
-            f"{passes / _MIB:,.2f}",
-        ),
+        ("Forward/backward pass size (MiB)", f"{passes / _MIB:,.2f}"),
         ("Parameter size (MiB)", f"{result.parameter_bytes / _MIB:,.2f}"),
         ("Total size (MiB)", f"{total / _MIB:,.2f}"),
     ]
@@ -197,7 +186,9 @@ def tree_totals(result: Layers, input_bytes: int) -> str:
 
 def plain_tree(layers: tuple[Layer, ...]) -> str:
     """The tree of our rows, for models on which torchinfo fails."""
-    names = ["  " * row.depth + _last_name(row) for row in layers]
+    names = [
+        f"{'  ' * row.depth}{row.path.rpartition('.')[2] or 'model'}: {row.type}" for row in layers
+    ]
     width = max(map(len, names))
     lines = [f"{'Layer':<{width}}  {'Output shape':<28}  {'Parameters':>14}  {'MACs':>18}"]
     for name, row in zip(names, layers, strict=True):
@@ -206,16 +197,9 @@ def plain_tree(layers: tuple[Layer, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _last_name(row: Layer) -> str:
-    return f"{row.path.rpartition('.')[2] or 'model'}: {row.type}"
-
-
 def torchinfo_forward_backward_bytes(layers: tuple[Layer, ...]) -> int:
     """Torchinfo's "Forward/backward pass size": twice the outputs of leaves with parameters."""
     return 2 * sum(row.output_bytes for row in layers if row.leaf and row.parameters)
-
-
-# summary.txt --------------------------------------------------------------------------------
 
 
 def summary_text(model: nn.Module, measured: Measured, result: Layers, input_bytes: int) -> str:

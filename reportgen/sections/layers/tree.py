@@ -26,7 +26,7 @@ from reportgen.sections.layers.result import ExecutedVia, Layer
 from reportgen.sections.layers.tracing.forward import ForwardTrace
 from reportgen.sections.layers.tracing.module_tracker import LayerCall
 from reportgen.sections.layers.tracing.op_counter import FirstRead
-from reportgen.tracing.tensors import parts_of, tensor_bytes
+from reportgen.tracing.tensors import dtype_name, parts_of, tensor_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +34,7 @@ class Weights:
     """Counts and bytes of the parameters and buffers of a model, each tensor once."""
 
     parameters: int
-    by_path: int  # with tied parameters counted under every name
+    by_path: int  # tied parameters counted under every name
     trainable_parameters: int
     quantized_parameters: int
     quantized_bytes: int
@@ -73,6 +73,7 @@ def weigh(model: nn.Module) -> Weights:
         bytes_by_dtype=dict(sorted(by_dtype.items())),
         tied=_tied(nodes),
         overlapping=_overlapping(named),
+        # in reverse, so that the first of several names of a tensor wins
         frozen=tuple(
             {id(p): name for name, p in reversed(named.items()) if not p.requires_grad}.values()
         )[::-1],
@@ -85,21 +86,13 @@ def _packed_parts(tensor: Tensor) -> list[Tensor]:
     if tensor.is_quantized:
         return [tensor]
     parts = parts_of(tensor)
-    if len(parts) < 2 or tensor.layout != torch.strided:
+    if len(parts) < 2 or tensor.layout != torch.strided:  # a sparse tensor has integers as well
         return []
     return [part for part in parts if not (part.is_floating_point() or part.is_complex())]
 
 
-def dtype_name(tensor: Tensor) -> str:
-    """`float32`, `qint8`."""
-    return str(tensor.dtype).removeprefix("torch.")
-
-
 def find_unused_parameters(model: nn.Module, trace: ForwardTrace) -> tuple[str, ...]:
-    """Names of the parameters that no operator of the pass read, tied ones under each name.
-
-    Reads of packed weights cannot be observed; one ran if its module was called.
-    """
+    """Names of the parameters that no operator of the pass read, tied ones under each name."""
     nodes = walk(model)
     return (*_never_read(nodes, trace), *_never_unpacked(nodes, trace))
 
@@ -111,6 +104,8 @@ def _never_read(nodes: list[ModuleNode], trace: ForwardTrace) -> dict[str, nn.Pa
 
 
 def _never_unpacked(nodes: list[ModuleNode], trace: ForwardTrace) -> dict[str, Tensor]:
+    # An operator receives packed weights as a TorchScript object, which is no tensor that it
+    # could be seen to read: they count as used if their module was called.
     called = {call.path for call in trace.calls}
     ran = {id(node.module) for node in nodes if node.path in called}
     return {
@@ -144,7 +139,7 @@ def build_layers(
         unused_packed = _numbers(_below(unpacked, subtree).values())
         own = _unique(own_parameters(node).values())
         mine = calls.get(node.path, [])
-        seen = _shapes_of(node, mine, trace)
+        shapes = _shapes_of(node, mine, trace)
         first = first_path.setdefault(id(node.module), node.path)
         rows.append(
             Layer(
@@ -152,8 +147,8 @@ def build_layers(
                 type=describe(node.module),
                 depth=node.depth,
                 calls=len(mine),
-                input_shapes=seen.inputs,
-                output_shapes=seen.outputs,
+                input_shapes=shapes.inputs,
+                output_shapes=shapes.outputs,
                 input_keys=tuple(mine[0].inputs) if mine else (),
                 output_keys=tuple(mine[0].outputs) if mine else (),
                 output_bytes=sum(call.output_bytes for call in mine),
@@ -230,13 +225,13 @@ def _executed_via(
         return "weights"
     if isinstance(node.module, torch.jit.ScriptModule):
         return "compiled"
-    below = subtree[1:]
-    if any(part.path in calls or part.path in owners_used for part in below):
+    if any(part.path in calls or part.path in owners_used for part in subtree[1:]):
         return "children"
     return "never"
 
 
 def _unique(tensors: Iterable[Tensor]) -> list[Tensor]:
+    # a dict, unlike a set, keeps the order
     return list({id(tensor): tensor for tensor in tensors}.values())
 
 
@@ -245,12 +240,8 @@ def _numbers(tensors: Iterable[Tensor]) -> int:
 
 
 def _quantized(nodes: list[ModuleNode]) -> list[Tensor]:
-    modules = _unique_modules(nodes)
+    modules = [node.module for node in first_visits(nodes)]
     return [tensor for module in modules for tensor in quantized_tensors(module).values()]
-
-
-def _unique_modules(nodes: list[ModuleNode]) -> list[nn.Module]:
-    return list({id(node.module): node.module for node in nodes}.values())
 
 
 def _tied(nodes: list[ModuleNode]) -> tuple[tuple[str, ...], ...]:
@@ -269,9 +260,10 @@ def _overlapping(named: dict[str, nn.Parameter]) -> tuple[tuple[str, ...], ...]:
     """Groups of names of distinct parameters with the same data pointer."""
     names: dict[tuple[torch.device, int], dict[int, str]] = {}
     for name, parameter in named.items():
+        # subclasses and sparse tensors may have no data pointer
         if type(parameter) is nn.Parameter and parameter.layout == torch.strided:
             address = parameter.data_ptr() if parameter.device.type != "meta" else 0
-            if address:
+            if address:  # 0 for empty tensors
                 together = names.setdefault((parameter.device, address), {})
                 together.setdefault(id(parameter), name)
     return tuple(tuple(group.values()) for group in names.values() if len(group) > 1)

@@ -16,7 +16,7 @@ from reportgen.outcome import Skipped
 from reportgen.sections.training import records
 from reportgen.sections.training.curve import AXES, Curve, RunCurves
 from reportgen.sections.training.diagnosis import diagnose
-from reportgen.sections.training.files import ChapterFolder, Normalization
+from reportgen.sections.training.files import Normalization, SectionFolder
 from reportgen.sections.training.groups import Member, group_runs, summarize_group
 from reportgen.sections.training.headline import headline, run_state
 from reportgen.sections.training.metric_names import describe_tag
@@ -43,6 +43,7 @@ SMOOTHING = (
     "debiased exponential moving average with a half-life of 1 % of the points of a curve; "
     "points outside the drawn range are left out"
 )
+# report.json and the page must stay small: one damaged folder may have thousands of each.
 _MOST_FILES, _MOST_NOTES, _MOST_DAMAGE = 200, 50, 100
 
 
@@ -75,7 +76,7 @@ def summarize_logs(logs: LogSet, options: LogOptions, folder: Path) -> Training:
     runs = [run for each in found for run in _attempts_of(each, options)]
     runs = _with_groups(runs, options)
     notes = (*logs.notes, *unused_options(options, runs))
-    return _Chapter(runs, options, ChapterFolder(folder), notes).result(found)
+    return _SectionBuilder(runs, options, SectionFolder(folder), notes).result(found)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -104,10 +105,11 @@ def _attempts_of(found: FoundRun, options: LogOptions) -> Iterator[AnalyzedRun]:
         curves = RunCurves(
             name=name,
             curves=_curves(attempt, options),
+            # Records other than scalars belong to no session: the newest attempt shows them.
             histograms=records.by_tag(found.run.histograms) if number == len(attempts) else {},
             planned_steps=options.planned_steps or found.run.planned_steps,
         )
-        diagnoses = (*diagnose(curves, options.ranges), *_seam_diagnoses(name, attempt))
+        diagnoses = (*diagnose(curves, options.ranges), *_session_diagnoses(name, attempt))
         yield AnalyzedRun(
             name=name,
             found=found,
@@ -134,7 +136,7 @@ def _curves(attempt: Attempt, options: LogOptions) -> dict[str, Curve]:
     }
 
 
-def _seam_diagnoses(run: str, attempt: Attempt) -> Iterator[Diagnosis]:
+def _session_diagnoses(run: str, attempt: Attempt) -> Iterator[Diagnosis]:
     for tag, joined in attempt.tags.items():
         if joined.repeats and describe_tag(tag).kind == "metric":
             repeated = joined.steps[1:][np.diff(joined.steps) == 0]
@@ -185,14 +187,12 @@ def unused_options(options: LogOptions, runs: Sequence[AnalyzedRun]) -> Iterator
             yield f"log_options: average: {pattern!r} matches fewer than two runs"
 
 
-class _Chapter:
-    """Builds the result of the section and writes its files."""
-
+class _SectionBuilder:
     def __init__(
         self,
         runs: Sequence[AnalyzedRun],
         options: LogOptions,
-        folder: ChapterFolder,
+        folder: SectionFolder,
         notes: tuple[str, ...],
     ) -> None:
         self._runs = runs
@@ -222,6 +222,7 @@ class _Chapter:
             runs=runs,
             plots=drawn.plots,
             groups=groups,
+            # Of an attempt that was abandoned, a finding would ask for work that is done already.
             diagnoses=tuple(d for run in self._runs if run.newest for d in run.diagnoses),
             files=tuple(_files(found)),
             notes=tuple(dict.fromkeys((*self._notes, *drawn.notes)))[:_MOST_NOTES],
@@ -245,6 +246,7 @@ class _Chapter:
         return means
 
     def _run(self, run: AnalyzedRun, plot_of: dict[str, tuple[str, str]]) -> Run:
+        # An earlier attempt has curves only: everything else is shown once, with the newest.
         log = run.found.run if run.newest else LogRun(name="", format=run.found.run.format)
         state, summary = run_state(run.curves, run.diagnoses)
         images, problems = self._folder.write_images(log.images, self._normalization())
@@ -310,7 +312,7 @@ def _damage(log: LogRun) -> tuple[DamagedStretch, ...]:
 
 
 def _files(found: Sequence[FoundRun]) -> Iterator[LogFileRead]:
-    """Every file that was read, once: several runs may share a file."""
+    # By path: several runs may share a file, such as those of one database.
     files = {file.path: (file, each) for each in found for file in each.run.files}
     for file, each in list(files.values())[:_MOST_FILES]:
         yield LogFileRead(

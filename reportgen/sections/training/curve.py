@@ -97,6 +97,7 @@ def place_points(curve: Curve, axis: str, run: Mapping[str, Curve]) -> tuple[Flo
     if axis == ORDER:
         found = np.arange(len(curve.steps), dtype=np.float64)
     elif axis in (RELATIVE, WALL):
+        # One unknown time is enough to fall back: its point would have no place on the axis.
         found = None if np.isnan(curve.times).any() else curve.times
         if found is not None and axis == RELATIVE:
             found = (found - first_time(run)) / _SECONDS_PER_HOUR
@@ -104,6 +105,7 @@ def place_points(curve: Curve, axis: str, run: Mapping[str, Curve]) -> tuple[Flo
         found = interpolate(curve, run.get(_epoch_tag(run) if axis == EPOCH else axis))
     if found is not None:
         return found, "hours since the start" if axis == RELATIVE else axis
+    # `add_scalar` without a step writes 0 each time; as the steps are sorted, the ends suffice.
     if len(curve.steps) > 1 and curve.steps[0] == curve.steps[-1]:
         return np.arange(len(curve.steps), dtype=np.float64), "order in the log"
     return curve.steps, STEP
@@ -127,6 +129,7 @@ def interpolate(curve: Curve, other: Curve | None) -> Floats | None:
     finite = np.isfinite(other.values)
     if not finite.any():
         return None
+    # Train and validation are logged at different steps, so steps rarely match exactly.
     return np.asarray(np.interp(curve.steps, other.steps[finite], other.values[finite]))
 
 

@@ -34,9 +34,11 @@ MOST_PER_RUN = 96
 _LARGEST_PAYLOAD = 32 * 2**20  # bytes of one encoded picture that are decoded at all
 _KEPT_AS_IS = 24 * 2**10  # bytes; larger pictures are made smaller, so that pages stay small
 _LONGEST_SIDE = 384  # pixels
-_MOST_PIXELS = 64 * 10**6
+_MOST_PIXELS = 64 * 10**6  # 190 MB as RGB; a PNG of a few kB can expand to any size
 _SUFFIXES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif", b"RIFF": "webp"}
+# They run scripts, embed pages, or (animate, set) change an attribute such as href later.
 _UNSAFE_ELEMENTS = {"script", "foreignObject", "iframe", "object", "embed", "animate", "set"}
+# Without these prefixes ElementTree writes `ns0:svg`, which HTML does not show.
 _NAMESPACES = (("", "http://www.w3.org/2000/svg"), ("xlink", "http://www.w3.org/1999/xlink"))
 _FOREIGN_URL = re.compile(r"url\(\s*['\"]?[^#'\"\s]")
 _REFERENCE = re.compile(r"^\s*(#|data:image/(png|jpeg|gif);)", re.IGNORECASE)
@@ -100,9 +102,11 @@ def encode(image: LoggedImage, normalization: Normalization | None) -> Encoded:
         return Encoded(content=clean_svg(content), suffix="svg", width=0, height=0)
     try:
         with warnings.catch_warnings():
+            # Pillow only warns up to twice its limit of 89 million pixels.
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             with Pillow.open(io.BytesIO(content)) as picture:
                 return _encode_pixels(picture, content, normalization)
+    # What Pillow raises for damaged files; SyntaxError is that of its PNG reader.
     except (OSError, ValueError, SyntaxError, Warning, Pillow.DecompressionBombError) as error:
         raise ValueError(f"not a readable picture: {error}") from error
 
@@ -115,7 +119,7 @@ def _encode_pixels(
         raise ValueError(f"too large: {width} × {height} pixels, the limit is {_MOST_PIXELS:,}")
     suffix = next((end for magic, end in _SUFFIXES.items() if content.startswith(magic)), None)
     if suffix and len(content) <= _KEPT_AS_IS and normalization is None:
-        picture.load()
+        picture.load()  # opening reads the header only: this finds a truncated file
         return Encoded(content=content, suffix=suffix, width=width, height=height)
     pixels = picture.convert("L" if picture.mode in ("1", "L", "I;16") else "RGB")
     if normalization is not None:
@@ -162,8 +166,10 @@ def clean_svg(content: bytes) -> bytes:
         ValueError: it is not well-formed, or declares entities.
     """
     text = content.decode("utf-8", errors="replace")
+    # Nested entities expand to gigabytes ("billion laughs"), and external ones read files.
     if "<!ENTITY" in text:
         raise ValueError("an SVG that declares entities")
+    # matplotlib writes a DOCTYPE with the URL of its DTD, which a page must not load.
     text = re.sub(r"<!DOCTYPE[^>\[]*>", "", text)
     try:
         root = ElementTree.fromstring(text[text.index("<svg") :])  # noqa: S314 - no entities
@@ -182,6 +188,7 @@ def _clean(element: ElementTree.Element) -> None:
             element.remove(child)
         else:
             _clean(child)
+    # list(): attributes and children are deleted during the loops.
     for name, value in list(element.attrib.items()):
         if _is_unsafe(_local(name), value):
             del element.attrib[name]
@@ -201,6 +208,7 @@ def _is_unsafe(name: str, value: str) -> bool:
 
 
 def _local(name: object) -> str:
+    # ElementTree writes `{namespace}name`; the tag of a comment is a function.
     return str(name).rpartition("}")[2]
 
 
@@ -224,6 +232,7 @@ def slug(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     short = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-").lower()[:_LONGEST_SLUG]
     exact = re.sub(r"[/_. ]", "-", text) == short
+    # A tag read from a damaged log may hold lone surrogates, which UTF-8 refuses.
     mark = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:6]
     return short if exact and short else f"{short}-{mark}".lstrip("-")
 
@@ -240,7 +249,7 @@ class CsvCurve:
 
 
 @dataclass(slots=True)
-class ChapterFolder:
+class SectionFolder:
     """Writes the section's files below `root`/training, each under a unique name."""
 
     root: Path
@@ -262,6 +271,7 @@ class ChapterFolder:
             # Only characters of the line terminator are quoted; a tag may hold either.
             csv.writer(names, lineterminator="\r\n").writerow((line.run, line.tag))
             start = names.getvalue().removesuffix("\r\n")
+            # Not csv.writer: numbers need no quotes, and `repr` keeps every digit of them.
             target.writelines(
                 f"{start},{_number(step)},{_time(time)},{value!r}\n"
                 for step, time, value in zip(line.steps, line.times, line.values, strict=True)
@@ -280,6 +290,7 @@ class ChapterFolder:
                     "images per chapter is reached"
                 )
                 break
+            # A picture is read from its log only now: the file may be gone (LogError).
             try:
                 encoded = encode(image, normalization)
             except (ValueError, OSError, LogError) as error:
@@ -333,5 +344,4 @@ def _number(step: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    """A wall time; empty where the log has none."""
     return "" if math.isnan(seconds) else repr(seconds)

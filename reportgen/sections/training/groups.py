@@ -15,8 +15,8 @@ from reportgen.training_logs.log_run import Hyperparameter
 
 _SEED = re.compile(r"(^|[/_.-])(seed|fold|trial)s?[-_=/]?\d+", re.IGNORECASE)
 _FEWEST_WITHOUT_SEED = 3  # two runs whose names differ in a number are more often two versions
-_MOST_GRID_POINTS = 500
-_LARGEST_TO_SQUARE = 1e150
+_MOST_GRID_POINTS = 500  # as of the curves that it is drawn with
+_LARGEST_TO_SQUARE = 1e150  # the square of more exceeds float64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +60,7 @@ def group_runs(members: Sequence[Member], patterns: Sequence[str]) -> dict[str, 
 
 
 def _signature(member: Member) -> object:
+    # The seed is what may differ: it is why the runs were repeated.
     settings = {k: v for k, v in member.hyperparameters.items() if "seed" not in k.lower()}
     return re.sub(r"\d+", "*", member.name), member.tags, tuple(sorted(settings.items(), key=repr))
 
@@ -75,6 +76,7 @@ def mean_curve(curves: Sequence[Curve]) -> MeanCurve:
     if len(grid) > _MOST_GRID_POINTS:
         grid = grid[np.linspace(0, len(grid) - 1, _MOST_GRID_POINTS).round().astype(int)]
     rows = np.array([_on_grid(curve, grid) for curve in curves])
+    # At a step that no run reaches with a finite value, nanmean would warn and return NaN.
     known = ~np.isnan(rows).all(axis=0)
     grid, rows = grid[known], rows[:, known]
     return MeanCurve(
@@ -90,6 +92,7 @@ def _on_grid(curve: Curve, grid: Floats) -> Floats:
     if not finite.any():
         return np.full(len(grid), np.nan)
     steps, values = curve.steps[finite], curve.values[finite]
+    # np.interp repeats the last value beyond the end: a run that stopped must not be averaged on.
     inside = (grid >= steps[0]) & (grid <= steps[-1])
     return np.where(inside, np.interp(grid, steps, values), np.nan)
 
@@ -113,7 +116,7 @@ def summarize_group(name: str, tag: str, curves: Sequence[Curve]) -> RunGroup | 
         runs=len(finite),
         at_step=at,
         mean=float(values.mean()),
-        deviation=float(values.std(ddof=1)),
+        deviation=float(values.std(ddof=1)),  # of a sample: seeds are drawn from many
         low=float(values.min()),
         high=float(values.max()),
         best_mean=float(np.mean(known)) if known else None,

@@ -19,6 +19,7 @@ SENTENCE_DIGITS = 3
 _FEWEST_POINTS = 5
 _FEWEST_TO_JUDGE = 20  # below, no rule says that a curve only gets worse
 _LONGEST_NAME = 60
+# Warnings that a healthy run may have; the sentence must not hide them.
 _CAUTIONS = {
     "non-finite-values": "non-finite values",
     "repeated-or-lasting-spikes": "spikes",
@@ -45,6 +46,7 @@ def run_state(run: RunCurves, diagnoses: Sequence[Diagnosis]) -> tuple[State, st
             first = _of_main(run, found)
             more = f", and {count_of(len(found) - 1, 'more curve')}" if len(found) > 1 else ""
             return state, f"{_sentence(run, first)}{more}"
+    # From here on nothing severe was found; whether there was enough to judge is the question.
     main = main_metric(run)
     if main is None:
         return "no verdict", _without_verdict(run)
@@ -116,12 +118,14 @@ def main_metric(run: RunCurves) -> Trend | None:
 def _rank(curve: Curve) -> tuple[int, int, str]:
     score = curve.name.direction == "higher"
     validates = curve.name.role == "validation" or (score and curve.name.role == "none")
+    # Of validation curves the score first, as checkpoints are selected by it; of train curves the
+    # loss, which is what the optimizer lowers.
     order = {(True, True): 0, (True, False): 1, (False, True): 3, (False, False): 2}
     return order[validates, score], len(split_words(curve.tag)), curve.tag
 
 
 def _of_main(run: RunCurves, found: Sequence[Diagnosis]) -> Diagnosis:
-    """The diagnosis of the curve that `main_metric` prefers."""
+    # The same order as `main_metric`, so that both sentences are about one curve.
     return min(found, key=lambda each: _rank(run.curves[each.tag]))
 
 
@@ -156,17 +160,15 @@ def _sentence(run: RunCurves, found: Diagnosis) -> str:
 def _best(run: RunCurves, main: Trend) -> str:
     at = int(np.argmin(main.costs))
     value = format_value(float(main.values[at]), SENTENCE_DIGITS)
+    end = float(max(run.planned_steps or 0, main.steps[-1]))
     return (
         f"best {main.tag} {value} at {step_unit(run)} "
-        f"{format_position(float(main.steps[at]))} of {format_position(_end(run, main))}, "
+        f"{format_position(float(main.steps[at]))} of {format_position(end)}, "
         f"{_tendency(main)}"
     )
 
 
-def _end(run: RunCurves, main: Trend) -> float:
-    return float(max(run.planned_steps or 0, main.steps[-1]))
-
-
+# Differences of values such as 1e300 overflow; comparisons with infinity are still right.
 @np.errstate(over="ignore", invalid="ignore")
 def _tendency(main: Trend) -> str:
     """Whether the last fifth of the points improved, beyond the noise, on the fifth before."""
@@ -182,6 +184,7 @@ def _tendency(main: Trend) -> str:
 
 def step_unit(run: RunCurves) -> str:
     """`epoch` where the log counts its steps in epochs, else `step`."""
+    # Within 1: epochs are counted from 0 or from 1.
     epochs = [c for c in run.curves.values() if split_words(c.tag)[-1:] in (["epoch"], ["epochs"])]
     counts = any(
         len(c.values) > 1 and np.abs(c.values - c.steps).max(initial=0) <= 1

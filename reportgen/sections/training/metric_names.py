@@ -45,6 +45,8 @@ _MEASURES = _words(
 )
 _GRADIENT = {"grad", "grads", "gradient", "gradients"}
 _NORM = {"norm", "norms"}
+# mAP first: it would otherwise be split into m and AP. Then capitals, words with digits, digits,
+# and letters of other alphabets.
 _WORD = re.compile(r"mAP(?![a-z])|[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+|[^\W\d_]+")
 _VERSUS = re.compile(r"_vs_(iterations|steps|epochs)$")  # as Keras ends its tags
 _JOINTS = re.compile(r"[^\w/]+|_+")
@@ -140,6 +142,7 @@ def _role(words: list[str]) -> Role:
 
 
 def _is_validation(before: str, word: str) -> bool:
+    # `std_dev` is a deviation, not a development set.
     return word in _VALIDATION and not (word == "dev" and before in ("std", "stddev"))
 
 
@@ -153,6 +156,7 @@ def _family(tag: str) -> str:
         if kept:
             segments.append(kept)
     joined = "/".join(segments)
+    # Lightning logs `train_loss_step` and `train_loss_epoch`: one metric, one plot.
     rest = re.sub(r"(^|/)(step|epoch)_(?=.)|_(step|epoch)(?=$|/)", r"\1", joined)
     return rest or tag.lower()
 
@@ -201,6 +205,7 @@ def _direction_of(words: Iterable[str], *, alone: bool) -> Direction:
 def _lacks_trend(words: list[str]) -> bool:
     """Whether these words name a loss that need not fall."""
     found = set(words)
+    # Cross-entropy should fall; the entropy of a policy need not.
     if {"cross", "entropy"} <= found:
         found -= {"entropy"}
     if "reg" in found and not found & _BOXES:

@@ -8,7 +8,7 @@ from reportgen.metrics import Metric
 from reportgen.sections.training.headline import newest_run
 from reportgen.sections.training.result import Run, Scalar, Training
 
-_MOST = 40
+_MOST = 40  # each is a row in comparisons and history; a run may log thousands of tags
 
 
 def metrics_of(result: Training) -> tuple[Metric, ...]:
@@ -19,6 +19,7 @@ def metrics_of(result: Training) -> tuple[Metric, ...]:
 
 
 def _metrics(run: Run) -> Iterator[Metric]:
+    # Validation first, as the rest is cut off; the sort is stable, so tags keep their order.
     ordered = sorted(run.scalars.items(), key=lambda item: item[1].role != "validation")
     for tag, scalar in ordered:
         if scalar.direction == "none":
@@ -33,5 +34,5 @@ def _metric(tag: str, which: str, value: float | None, scalar: Scalar) -> Metric
         label=f"{tag} ({which})",
         value=value,
         direction=scalar.direction,
-        exact=False,
+        exact=False,  # two trainings of one model differ by their seeds
     )

@@ -21,7 +21,9 @@ _FULL_PLOTS, _PLOTS_IN_PRINT = 120, 40
 _LINES_OF_SMALL_PLOT = 4
 _OPEN_GROUPS = 8
 _METRIC_ROWS, _METRIC_ROWS_IN_PRINT = 120, 30
+# With up to 4 runs, settings are rows; with more, runs are rows, and settings columns: fewer fit.
 _HYPERPARAMETERS, _HYPERPARAMETERS_BY_RUN, _RUNS_IN_TABLE = 60, 12, 40
+# Two lines between axes say no more than the table does.
 _FEWEST_PARALLEL_RUNS, _PARALLEL_COLUMNS = 3, 8
 _MOST_SUPERSEDED = 20
 _STATE_CLASSES = {"healthy": "good", "no verdict": "unknown", "overfitting": "doubt"}
@@ -39,9 +41,6 @@ def last_step(run: Run) -> str:
 def state_class(run: Run) -> str:
     """The style of a run's state."""
     return _STATE_CLASSES.get(run.state, "bad")
-
-
-# Plots --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,9 +147,6 @@ def pr_charts(result: Training) -> list[PrChart]:
     return [PrChart(tag=tag, svg=pr_curve_plot(tag, shown)) for tag, shown in lines.items()]
 
 
-# Tables -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScalarRow:
     """One row of the table of best and last values."""
@@ -242,7 +238,6 @@ def hyperparameters(result: Training) -> Settings:
 
 
 def _best_row(runs: Sequence[Run]) -> list[SettingRow]:
-    """What the runs reached, to be read beside their settings; nothing without a common metric."""
     metric = _common_metric(runs)
     if metric is None:
         return []
@@ -293,9 +288,6 @@ def _common_metric(runs: Sequence[Run]) -> str | None:
         if scalar.direction != "none" and all(tag in run.scalars for run in runs)
     ]
     return min(tags)[2] if tags else None
-
-
-# Log files ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

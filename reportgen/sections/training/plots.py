@@ -28,7 +28,7 @@ from reportgen.sections.training.curve import (
     interpolate,
     place_points,
 )
-from reportgen.sections.training.files import FOLDER, ChapterFolder, CsvCurve, slug, spread
+from reportgen.sections.training.files import FOLDER, CsvCurve, SectionFolder, slug, spread
 from reportgen.sections.training.groups import mean_curve
 from reportgen.sections.training.result import Extremum, Plot
 from reportgen.sections.training.scalars import Summary, non_finite_kind
@@ -86,7 +86,7 @@ def draw_plots(
     means: Mapping[str, Mapping[str, Sequence[Curve]]],
     options: LogOptions,
     layouts: Sequence[ChartLayout],
-    folder: ChapterFolder,
+    folder: SectionFolder,
 ) -> DrawnPlots:
     """Draw every metric of `runs` once, train and validation together, and the log's layouts.
 
@@ -131,9 +131,10 @@ def _by_family(runs: Sequence[PlottedRun]) -> list[_Content]:
             content.title = family
         if members[content.section] == 1:
             content.section = _HEADINGS[_KINDS[ranks[family][1]]]
-    first = {content.section: ranks[family] for family, content in reversed(families.items())}
+    # A heading stands where its best plot belongs, so that its plots stay together.
+    first: dict[str, tuple[int, int]] = {}
     for family, content in families.items():
-        first[content.section] = min(first[content.section], ranks[family])
+        first[content.section] = min(first.get(content.section, ranks[family]), ranks[family])
     order = sorted(
         families,
         key=lambda family: (
@@ -150,15 +151,12 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
     """Sorts `layer2` before `layer10`."""
     return [
         (0, int(part), "") if part.isdigit() else (1, 0, part)
-        for part in re.split(r"(\d{1,18})", text)
+        for part in re.split(r"(\d{1,18})", text)  # int() refuses more than 4,300 digits
     ]
 
 
 def _section(curve: Curve) -> str:
-    """The heading of a plot: its family up to the last slash, else its kind.
-
-    Families contain no train or validation word, so one plot shows both.
-    """
+    # Families contain no train or validation word, so one heading has both.
     return curve.name.family.rpartition("/")[0] or _HEADINGS[curve.name.kind]
 
 
@@ -186,6 +184,7 @@ def _composed(
 
 
 def _matches(pattern: str, tag: str) -> bool:
+    # `add_custom_scalars` takes tags and regular expressions alike: `acc(top 5)` is a tag.
     if pattern == tag or not _is_quick(pattern, tag):
         return pattern == tag
     try:
@@ -196,6 +195,7 @@ def _matches(pattern: str, tag: str) -> bool:
 
 def _is_quick(pattern: str, tag: str) -> bool:
     """Whether a search ends soon: `(a+)+$` would try more ways than there are seconds."""
+    # Without escaped characters, and without the `?` of a group, which repeats nothing.
     plain = re.sub(r"\\.", "", pattern).replace("(?", "(")
     return (
         len(pattern) <= _LONGEST_PATTERN
@@ -211,7 +211,7 @@ class _PlotWriter:
     runs: Sequence[PlottedRun]
     means: Mapping[str, Mapping[str, Sequence[Curve]]]
     options: LogOptions
-    folder: ChapterFolder
+    folder: SectionFolder
     _keys: set[str] = field(default_factory=set)
 
     def write(self, content: _Content) -> Plot:
@@ -263,6 +263,7 @@ class _PlotWriter:
                     name = self._line_name(run, tag, content.tags)
                     color = number if several_runs else place
                     lines.append(_line(name, run, tag, xs, color))
+        # Faded ones last: if a plot has too many lines, those are left out.
         return sorted(lines, key=lambda line: line.faded), titles
 
     def _line_name(self, run: PlottedRun, tag: str, tags: Sequence[str]) -> str:
@@ -273,13 +274,13 @@ class _PlotWriter:
         return run.name if len(set(roles)) == len(roles) else f"{run.name} · {tag}"
 
     def _range(self, content: _Content, references: Sequence[HorizontalMark]) -> YRange:
-        """The range of y, computed over all points."""
+        # Over all points: decimated ones would give another range, and another number outside.
         lines = [
             CurveLine(
                 name=tag,
                 xs=run.curves[tag].steps,
                 values=run.curves[tag].values,
-                best=_best_point(run.summaries[tag]),
+                best=(best.step, best.value) if (best := run.summaries[tag].best) else None,
             )
             for run in self.runs[:_MOST_LINES]
             for tag in content.tags
@@ -288,11 +289,12 @@ class _PlotWriter:
         return plot_range(lines, references)
 
     def _marks(self, content: _Content) -> list[VerticalMark]:
+        # Marks and resumes are given in steps.
         if self.options.x != STEP:
             return []
         marks = [VerticalMark(label=m.label, x=float(m.step)) for m in self.options.marks]
         for run in self.runs:
-            for tag in content.tags[:1]:
+            for tag in content.tags[:1]:  # the sessions of a run are the same in all tags
                 if tag in run.curves and not run.faded:
                     resumes = run.curves[tag].resumes
                     marks += [VerticalMark(label="resumed", x=resume.step) for resume in resumes]
@@ -376,14 +378,9 @@ def _mean_line(name: str, curves: Sequence[Curve], color: int, tags: Sequence[st
 
 
 def _place_of(best: Extremum, curve: Curve) -> int:
-    """The index of the best point; its step alone does not tell where steps repeat."""
+    # By step and value: several points may have the step, or the value.
     at_step, equal = curve.steps == best.step, curve.values == best.value
     return int(np.flatnonzero(at_step & equal)[0])
-
-
-def _best_point(summary: Summary) -> tuple[float, float] | None:
-    best = summary.best
-    return (best.step, best.value) if best is not None else None
 
 
 def _last_point(xs: Floats, curve: Curve) -> tuple[float, float] | None:

@@ -56,6 +56,7 @@ def summarize_histograms(records: Sequence[LoggedHistogram]) -> Iterator[Histogr
         kept = spread(usable, RECORDS)
         low = min(_finite(record.lefts) for record in kept)
         high = max(_finite(record.rights, largest=True) for record in kept)
+        # All values equal: linspace needs a width.
         if not low < high:
             low, high = low - 0.5 * (abs(low) or 1), low + 0.5 * (abs(low) or 1)
         edges = np.linspace(low, high, BUCKETS + 1)
@@ -76,10 +77,11 @@ def resample(record: LoggedHistogram, edges: Floats) -> Floats:
         `len(edges) - 1` shares; they add up to 1 where `edges` cover the record.
     """
     lefts, rights, counts = map(as_floats, (record.lefts, record.rights, record.counts))
+    # The outermost limits of a histogram may be infinite: their values have no place on the axis.
     usable = np.isfinite(lefts) & np.isfinite(rights) & np.isfinite(counts)
     lefts, rights, counts = lefts[usable], rights[usable], counts[usable]
     total = counts.sum()
-    if not total > 0:
+    if not total > 0:  # also for NaN
         return np.zeros(len(edges) - 1)
     points = rights <= lefts  # all values of such a bucket are equal
     shares = np.histogram(lefts[points], bins=edges, weights=counts[points])[0]
@@ -95,7 +97,7 @@ def _finite(edges: Sequence[float], *, largest: bool = False) -> float:
 
 
 def _short(value: float) -> float:
-    return float(f"{value:.4g}")
+    return float(f"{value:.4g}")  # finer than a pixel; report.json holds thousands of them
 
 
 def readable_settings(

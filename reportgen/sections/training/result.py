@@ -223,17 +223,6 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GroupPoint:
-    """Mean and range of the runs of one group at one step."""
-
-    step: float
-    mean: float
-    low: float
-    high: float
-    runs: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RunGroup:
     """Runs with equal settings: mean and range of one tag over them, at the last common step.
 

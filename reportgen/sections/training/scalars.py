@@ -22,10 +22,10 @@ from reportgen.sections.training.statistics import smooth
 MOST_POINTS = 500
 """The most points of one series in report.json and on the page."""
 _ALL_POINTS, _FEWEST_POINTS = 60_000, 24  # of all series of a model together; of one series
-_FEWEST_TO_SMOOTH = 100
+_FEWEST_TO_SMOOTH = 100  # with fewer, the half-life of 1 % is less than one point
 _HALF_LIFE_SHARE = 0.01  # of the points of a series
 _MOST_MARKS = 100
-_KEPT_NON_FINITE = 8
+_KEPT_NON_FINITE = 8  # of the points to show, which NaN from some step on would fill otherwise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -57,6 +57,7 @@ def summarize(curve: Curve, most: int) -> Summary:
     smoothed = np.empty(0)
     if len(curve.values) >= _FEWEST_TO_SMOOTH and _is_noisy(curve):
         smoothed = smooth(_drawn_values(curve), half_life)
+        # `smooth` carries the mean over a gap: a line through NaN would hide it.
         smoothed[~np.isfinite(curve.values)] = np.nan
     else:
         half_life = 0.0
@@ -78,6 +79,7 @@ def _is_noisy(curve: Curve) -> bool:
     if curve.name.kind == "learning rate":
         return False
     changes = np.diff(curve.values[np.isfinite(curve.values)])
+    # A counter such as `epoch` only rises: its smoothed line would lag behind it.
     return bool((changes > 0).any() and (changes < 0).any())
 
 
@@ -92,7 +94,7 @@ def _drawn_values(curve: Curve) -> Floats:
 
 
 def _must_stay(curve: Curve) -> list[int]:
-    """Indices of the lowest and the highest point, and of the first non-finite points."""
+    # Text and table state the extremes: a reader looks for them in the plot.
     finite = np.isfinite(curve.values)
     bad: list[int] = np.flatnonzero(~finite)[:_KEPT_NON_FINITE].tolist()
     if not finite.any():

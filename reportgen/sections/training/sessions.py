@@ -22,7 +22,7 @@ from reportgen.sections.training.curve import Floats, Resume, as_floats
 from reportgen.training_logs.log_run import LogRun, Series
 
 _MOST_STRETCHES = 50  # a step that goes back more often than this is not a series of restarts
-_FEWEST_EXCURSIONS = 3
+_FEWEST_EXCURSIONS = 3  # fewer may be repeats or restarts
 _SHORTEST_PAUSE_SECONDS = 1.0  # of a process that is started anew
 _LATEST_TIME = 1e11  # seconds since 1970: the year 5138
 _CLOCK_SLACK_SECONDS = 1.0  # of wall times of two processes on one machine
@@ -90,10 +90,12 @@ def join_sessions(run: LogRun) -> tuple[Attempt, ...]:
     attempts = [Attempt()]
     for number in sorted({(part.session, place) for _, place, part in parts}):
         together = {tag: p for tag, place, p in parts if (p.session, place) == number}
+        # A purge step holds for the start of its session, not for what follows a restart inside.
         purge = run.sessions[number[0]].purge_step if number[1] == 0 and run.sessions else None
         _add(attempts, together, purge)
     for attempt in attempts:
         attempt.tags = {tag: _joined(parts, attempt) for tag, parts in attempt.stretches.items()}
+    # Their steps do not say when they were logged, so they go to the newest attempt.
     attempts[-1].tags |= {tag: _in_order(series) for tag, series in mixed.items()}
     return tuple(attempts)
 
@@ -128,6 +130,7 @@ def _has_mixed_units(steps: Floats) -> bool:
     excursions = (steps[1:-1] < before) & (steps[2:] > before)
     backward = int((np.diff(steps) < 0).sum())
     found = int(excursions.sum())
+    # Most steps back must be excursions: a restart that happens to look like one is not enough.
     return found >= _FEWEST_EXCURSIONS and found >= 0.8 * backward
 
 
@@ -144,6 +147,7 @@ def _split(session: Stretch) -> list[Stretch]:
     cuts = [
         int(i)
         for i in drops
+        # A step back by a single interval is a repeat, not a restart.
         if tops[i - 1] - steps[i] >= 2 * interval
         and (steps[i] <= lowest + interval or _pauses(session.times, int(i)))
     ]
@@ -185,10 +189,12 @@ def _interval(steps: Floats) -> float:
 def _add(attempts: list[Attempt], parts: dict[str, Stretch], purge: int | None) -> None:
     """Append the `parts` of one session, by tag, to the newest attempt, or begin a new one."""
     current = attempts[-1]
+    # Only a tag that both have shows whether the step went back: a new tag may begin at any step.
     common = [tag for tag in parts if tag in current.stretches]
     if purge is not None and current.stretches:
         _resume(current, float(purge))
     elif common:
+        # The tag with the most points: one logged per epoch says little about where the step is.
         main = max(common, key=lambda tag: len(parts[tag].steps))
         earlier, later = current.stretches[main], parts[main]
         steps = np.concatenate([part.steps for part in earlier])
@@ -249,7 +255,7 @@ def _resume(attempt: Attempt, step: float) -> None:
 
 def _joined(parts: Sequence[Stretch], attempt: Attempt) -> JoinedTag:
     steps = np.concatenate([part.steps for part in parts])
-    order = np.argsort(steps, kind="stable")
+    order = np.argsort(steps, kind="stable")  # equal steps stay in the order of the log
     steps = steps[order]
     return JoinedTag(
         steps=steps,

@@ -17,7 +17,7 @@ from reportgen.sections.training.curve import Floats
 Places = NDArray[np.intp]
 
 MOST_CENTERS = 1_000
-_TO_SIGMA = 1.4826  # of a median absolute deviation, for normal noise
+_TO_SIGMA = 1.4826  # 1 / 0.6745, the median absolute deviation of a standard normal
 _FEW_POINTS = 200  # of which a slope may be most of the differences
 _FEWEST_BLOCKS = 6  # whose medians say how far apart they are
 _LARGEST = 1e250  # value that `smooth` adds up as it is; larger ones are scaled first
@@ -56,6 +56,8 @@ def noise(values: Floats) -> float:
     changes = np.diff(values)
     if not len(changes):
         return 0.0
+    # The difference of two independent values has twice their variance; that of second order,
+    # with weights 1, -2 and 1, six times.
     first = _noise_of(changes) / math.sqrt(2)
     if len(values) >= _FEW_POINTS or len(changes) < 2:
         return first
@@ -80,6 +82,7 @@ def standard_error(values: Floats, count: int, sigma: float | None = None) -> fl
     Args:
         sigma: the noise of `values` where it is known already.
     """
+    # 1.25 is sqrt(pi / 2): the standard error of a median of normal values over that of their mean.
     sigma = noise(values) if sigma is None else sigma
     white = 1.25 * sigma / math.sqrt(max(count, 1))
     blocks = len(values) // max(count, 1)
@@ -91,7 +94,7 @@ def standard_error(values: Floats, count: int, sigma: float | None = None) -> fl
 
 def window_length(points: int, shortest: int = 3, longest: int = 101) -> int:
     """A twentieth of `points` between `shortest` and `longest`, odd."""
-    return min(max(points // 20, shortest), longest) | 1
+    return min(max(points // 20, shortest), longest) | 1  # odd, so that a window has a center
 
 
 def running_median(values: Floats, window: int) -> tuple[Places, Floats]:
@@ -103,7 +106,7 @@ def running_median(values: Floats, window: int) -> tuple[Places, Floats]:
     """
     window = max(1, min(window, len(values)))
     windows = sliding_window_view(values, window)
-    stride = -(-len(windows) // MOST_CENTERS)
+    stride = math.ceil(len(windows) / MOST_CENTERS)
     # Counted from the end: the last points are what most verdicts are about.
     starts = np.arange(len(windows) - 1, -1, -stride)[::-1]
     return starts + window // 2, np.median(windows[starts], axis=1)
@@ -152,11 +155,13 @@ def smooth(values: Floats, half_life: float) -> Floats:
 def _exponential_means(values: Floats, decay: float) -> Floats:
     """Debiased means of finite `values` with weights exp(-decay · age), a block at a time."""
     count = len(values)
+    # Sums of values near 1e308 overflow.
     scale = max(float(np.abs(values).max()) / _LARGEST, 1.0)
     size = max(1, min(count, int(_LOG_OF_LARGEST_FACTOR / decay)))
-    blocks = -(-count // size)
+    blocks = math.ceil(count / size)
     padded = np.zeros(blocks * size)
     padded[:count] = values / scale
+    # sum(v[i] * exp(-decay * (n - i))) is cumsum(v * growth) / growth, without a loop over points.
     growth = np.exp(decay * np.arange(size))
     sums = np.cumsum(padded.reshape(blocks, size) * growth, axis=1) / growth
     # What earlier blocks contribute to the last place of each; blocks are few and long.
@@ -166,6 +171,7 @@ def _exponential_means(values: Floats, decay: float) -> Floats:
         carried[block] = before
         before = before * fade + float(last)
     sums += carried[:, None] * np.exp(-decay * np.arange(1, size + 1))
+    # The sum of a geometric series; expm1 is exact where the decay is tiny.
     weights = -np.expm1(-decay * np.arange(1, count + 1)) / -math.expm1(-decay)
     means: Floats = sums.ravel()[:count] / weights * scale
     return means

@@ -19,6 +19,7 @@ from reportgen.sources.from_transformers.architectures import (
 from reportgen.sources.from_transformers.configs import make_config, read_config
 from reportgen.sources.loaded import Recipe, quietly
 
+# arguments of `_from_config`, not fields of the configuration
 _NOT_FIELDS = ("attn_implementation", "dtype", "torch_dtype")
 _CONFIG_ACCESS = re.compile(r"\bconfig\.(\w+)")
 
@@ -56,7 +57,6 @@ def _model_class(architecture: Architecture, text: str) -> Any:
 
 
 def _make(kind: Any, architecture: Architecture, arguments: dict[str, Any], text: str) -> object:
-    """Build a model; with a new configuration, because constructors modify theirs."""
     import torch
 
     fields = {k: v for k, v in arguments.items() if k not in _NOT_FIELDS}
@@ -64,15 +64,18 @@ def _make(kind: Any, architecture: Architecture, arguments: dict[str, Any], text
     if not isinstance(getattr(torch, str(dtype), None), torch.dtype):
         raise ModelError(f"{text}: {dtype!r} is not a dtype", hint="use float32 or bfloat16")
     with quietly():
+        # a new one for each build, because constructors modify theirs
         config = make_config(architecture, fields, text)
         chosen = arguments.get("attn_implementation")
         options = {"dtype": str(dtype)} | ({"attn_implementation": chosen} if chosen else {})
         try:
+            # kind(config) ignores `dtype`, and only Auto classes have a public from_config
             return kind._from_config(config, **options)
-        except Exception as error:
+        except Exception as error:  # libraries raise anything; the second call reports it
             if not chosen and "attn_implementation" in str(error):
                 # the default, sdpa, is not implemented for every model
                 options["attn_implementation"] = "eager"
+            # the failed constructor may have modified its configuration
             again = make_config(architecture, _derived_values(config) | fields, text)
             return _build_with_hint(kind, again, options, text, _unset_fields(config, error))
 

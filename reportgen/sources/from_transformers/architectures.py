@@ -6,7 +6,6 @@ is accepted only if the library documents its default configuration as similar t
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from dataclasses import dataclass, field
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.errors import EnvironmentFault, ModelError
+from reportgen.sources.loaded import did_you_mean
 from reportgen.sources.offline import stay_offline
 
+# @auto_docstring(checkpoint="google-bert/bert-base-uncased")
 _CHECKPOINT = re.compile(r'@auto_docstring\((?:[^()]*?,\s*)?checkpoint="([^"]+)"')
 _LINK = re.compile(r"\]\(https://huggingface\.co/([\w./-]+)\)")
 
@@ -83,9 +84,6 @@ def config_class(model_type: str) -> Any:
     return CONFIG_MAPPING[model_type]
 
 
-# Names to configuration classes
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
     """A configuration class and the values that override its defaults.
@@ -112,6 +110,7 @@ def find_architecture(name: str, text: str) -> Architecture:
         ModelError: there is none, or its configuration is not in the library.
     """
     types = model_types()
+    # the library writes both: gpt_neox, gpt-sw3
     for spelling in (name, name.replace("-", "_"), name.replace("_", "-")):
         if spelling in types:
             return Architecture(config_class=config_class(spelling))
@@ -147,7 +146,8 @@ def _of_checkpoint(name: str) -> Architecture | None:
 
 
 def _types_that_mention(base: str) -> list[str]:
-    """Model types whose source mentions the checkpoint; text search avoids importing them all."""
+    """Model types whose source mentions the checkpoint `base`."""
+    # a search in the text avoids importing the configurations of all model types
     folder = Path(library().__file__).parent / "models"
     mentioned = set()
     for path in sorted(folder.glob("*/configuration_*.py")):
@@ -176,14 +176,10 @@ def _unknown(name: str, text: str, types: dict[str, str]) -> ModelError:
             f"'transformers:{kind}' with arguments",
         )
     known = [*types, *(n for n in dir(library()) if "For" in n or "Model" in n)]
-    near = difflib.get_close_matches(name, known, n=1)
     return ModelError(
         f"transformers has no architecture {name!r}",
-        hint=f"did you mean {near[0]!r}?" if near else "use a model type such as bert",
+        hint=did_you_mean(name, known, "use a model type such as bert"),
     )
-
-
-# Configuration classes to model classes
 
 
 def model_class(name: str, text: str) -> Any:
@@ -194,10 +190,9 @@ def model_class(name: str, text: str) -> Any:
     """
     found = getattr(library(), name, None)
     if found is None:
-        near = difflib.get_close_matches(name, dir(library()), n=1)
         raise ModelError(
             f"{text}: transformers has no class {name!r}",
-            hint=f"did you mean {near[0]!r}?" if near else "custom code is never run",
+            hint=did_you_mean(name, dir(library()), "custom code is never run"),
         )
     return found
 
@@ -239,7 +234,7 @@ def _with_forward(found: Any, text: str) -> Any:
 
 
 def _has_forward(found: Any) -> bool:
-    """Whether the class defines forward: the default of nn.Module, which raises, has this name."""
+    # nn.Module's default, which raises, has this name
     return bool(found.forward.__name__ != "_forward_unimplemented")
 
 
@@ -261,9 +256,10 @@ def _class_in_same_package(config_class: Any) -> Any:
         for key, value in vars(module).items()
         if isinstance(value, type)
         and issubclass(value, PreTrainedModel)
-        and value.__module__ == name
+        and value.__module__ == name  # not imported from another model
         and value.config_class is config_class
         and _has_forward(value)
     }
+    # models with a head first, as in _HEADS; otherwise the last class in the file
     likely = [f"{stem}ForConditionalGeneration", f"{stem}ForCausalLM", f"{stem}Model", stem]
     return next((found[key] for key in (*likely, *reversed(found)) if key in found), None)

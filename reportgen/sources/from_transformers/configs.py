@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ from reportgen.sources.from_transformers.architectures import (
     config_class,
     model_types,
 )
+from reportgen.sources.loaded import did_you_mean
 
 # describe the stored checkpoint, not the architecture; auto_map would run custom code
 _NOT_ARCHITECTURE = ("quantization_config", "auto_map", "_name_or_path", "transformers_version")
+# num_labels is a property of PreTrainedConfig, not a field
 _ALWAYS_KNOWN = {"num_labels", "id2label", "label2id"}
 _PER_LAYER = ("layer_types", "mlp_layer_types", "sliding_window_pattern")
 
@@ -41,9 +42,9 @@ def read_config(path: str, text: str) -> Architecture:
         )
     types = model_types()
     if kind not in types:
-        near = difflib.get_close_matches(kind, list(types), n=1)
-        guess = f"did you mean {near[0]!r}?" if near else "custom code is never run"
-        raise ModelError(f"{text}: transformers has no model type {kind!r}", hint=guess)
+        hint = did_you_mean(kind, types, "custom code is never run")
+        raise ModelError(f"{text}: transformers has no model type {kind!r}", hint=hint)
+    # torch_dtype is the older name
     declared = values.get("dtype", values.get("torch_dtype"))
     architectures = values.get("architectures") or [None]
     return Architecture(
@@ -60,6 +61,7 @@ def make_config(architecture: Architecture, arguments: dict[str, Any], text: str
     Raises:
         ModelError: an argument is not a field, or the library rejects a value.
     """
+    # the constructor would store a misspelled field without an error
     _check_fields(architecture.config_class, arguments, text)
     values = _merged(_without_per_layer_lists(architecture.values, arguments), arguments)
     try:
@@ -96,7 +98,8 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_per_layer_lists(values: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """`values` without lists that have one item per layer, if the number of layers is changed."""
+    """`values` without lists of one item per layer, if the number of layers is changed."""
+    # transformers checks their length against num_hidden_layers
     if "num_hidden_layers" not in arguments:
         return values
     return {k: v for k, v in values.items() if k not in _PER_LAYER or k in arguments}
@@ -106,10 +109,9 @@ def _check_fields(kind: Any, arguments: dict[str, Any], text: str, path: str = "
     known = known_fields(kind)
     for key, value in arguments.items():
         if key not in known:
-            near = difflib.get_close_matches(key, sorted(known), n=1)
             raise ModelError(
                 f"{text}: {kind.__name__} has no field {path + key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "see the class's documentation",
+                hint=did_you_mean(key, sorted(known), "see the class's documentation"),
             )
         inner = getattr(kind, "sub_configs", {}).get(key)
         if isinstance(value, dict) and "model_type" not in value and _is_plain(inner):

@@ -35,11 +35,13 @@ LARGE_RECORD_BYTES = 64 << 10
 MAX_WHOLE_RECORD_BYTES = 64 << 20
 """The largest record that is held in memory where nothing in it can be passed over."""
 
+# Chunks double from the first to the last: most files of a folder hold only a few records.
 _FIRST_CHUNK_BYTES = 16 << 10
 _MAX_CHUNK_BYTES = 4 << 20
 _MAX_KNOWN_HEADERS = 4096
-_HEAD_BYTES = 64
+_HEAD_BYTES = 64  # hold the wall time of the first record, which differs in every file
 
+# gzip, bzip2, xz, zstd and zip
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")
 
 
@@ -97,7 +99,7 @@ class EventFile:
             return False
         if stamp[:2] != self._stamp[:2] or stamp[2] < self.log.size_bytes:
             return True
-        # A file cut to nothing and written again within one interval of `watch`.
+        # A file truncated and written again within one interval of `watch`: it may be longer now.
         head = _head(self.log.path)
         return stamp != self._stamp and head is not None and not head.startswith(self._head)
 
@@ -115,8 +117,10 @@ class EventFile:
             self._set_tail(self.log.size_bytes, f"cannot be opened: {error.strerror}")
             return
         with file:
+            # The size of the open file, which may differ from that of `_stamp` above.
             window = FileWindow(file.fileno(), os.fstat(file.fileno()).st_size)
             self._head = window.read(0, _HEAD_BYTES)
+            # Also if the caller stops early: `log` must fit what was yielded.
             try:
                 yield from self._events(window)
             finally:
@@ -150,6 +154,7 @@ class EventFile:
         """The small, intact records in memory; ends before anything else."""
         data, base = window.data, window.base
         at, end = self.offset - base, len(data)
+        # Local names: this loop runs a million times, and each lookup of an attribute counts.
         crc, parse, lengths = google_crc32c.value, Event.FromString, self._lengths
         unpack = struct.Struct("<I").unpack_from
         self._pictures = {}
@@ -175,17 +180,17 @@ class EventFile:
             at = stop
 
     def _small_length(self, header: bytes) -> int | None:
-        """The length of a small record, remembered; None for everything else."""
+        """The length of a small record, cached by its header; None for everything else."""
         length = payload_length(header)
         if length is None or length >= LARGE_RECORD_BYTES:
             return None
+        # Texts and histograms differ in length each time: the cache must not grow with the file.
         if len(self._lengths) >= _MAX_KNOWN_HEADERS:
             self._lengths.clear()
         self._lengths[header] = length
         return length
 
     def _next_event(self, window: FileWindow) -> Iterator[Any]:
-        """What stands at the offset, if not a small intact record in memory."""
         if not window.holds(self.offset, HEADER_SIZE):
             self._load(window, HEADER_SIZE)
         header = window.peek(self.offset, HEADER_SIZE)
@@ -230,7 +235,6 @@ class EventFile:
         return window.masked_crc(start, length) == stored
 
     def _whole_event(self, window: FileWindow, length: int) -> Iterator[Any]:
-        """The record read whole, or the reason why it is skipped."""
         size = FRAME_SIZE + length
         if length > MAX_WHOLE_RECORD_BYTES:
             self._skip(window, size, f"record of {length:,} bytes, too large to decode")
@@ -242,6 +246,7 @@ class EventFile:
             self._pass_wrong_payload(window, length)
             return
         event = _decoded(payload)
+        # With a correct checksum: written by something other than an event writer.
         if event is None:
             self._skip(window, size, "payload is not an event")
             return
@@ -270,6 +275,7 @@ class EventFile:
         self._skip(window, end - self.offset, self._reason(window, header, length, end))
 
     def _reason(self, window: FileWindow, header: bytes, length: int | None, end: int) -> str:
+        # Blocks that a file system reserved before a crash, or the rest of a full disk.
         if not any(block.strip(b"\0") for block in window.blocks(self.offset, end)):
             return "zero bytes"
         is_cut = length is not None or len(header) < HEADER_SIZE
@@ -281,6 +287,7 @@ class EventFile:
         if self.offset + size >= window.size:
             self._set_tail(window.size, reason)
             return
+        # Neighboring damage is one entry: a file of garbage would have one for each false header.
         last = self._skipped[-1] if self._skipped else None
         if last and last.reason == reason and last.offset + last.size_bytes == self.offset:
             self._skipped.pop()
@@ -322,7 +329,6 @@ def _head(path: Path) -> bytes | None:
 
 
 def _read_range(path: Path, offset: int, size: int) -> bytes:
-    """Raises `LogError` where the file no longer holds these bytes."""
     try:
         with path.open("rb", buffering=0) as file:
             content = os.pread(file.fileno(), size, offset)

@@ -24,6 +24,7 @@ from reportgen.training_logs.tensorboard.values import ValueDecoder
 
 FORMAT = "tensorboard"
 
+# tfevents.SECONDS.HOST.PROCESS.NUMBER in torch, tfevents.SECONDS.HOST in tensorboardX
 _FILE_NAME = re.compile(r"tfevents\.([0-9]+)(?:\..*\.([0-9]+)\.([0-9]+))?")
 _PROJECTOR_FILE = "projector_config.pbtxt"
 _MAX_PROJECTOR_BYTES = 1 << 20
@@ -94,6 +95,7 @@ class _Listing:
 
 
 def _find_event_files(root: Path) -> dict[Path, _Listing]:
+    # A link that leads upward would take in the whole disk.
     visited = {_identity(parent) for parent in root.resolve().parents}
     waiting, links = deque([root]), deque[Path]()
     found: dict[Path, _Listing] = {}
@@ -117,6 +119,7 @@ def _find_event_files(root: Path) -> dict[Path, _Listing]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    # A folder that was deleted meanwhile, or that is not readable, must not cost the others.
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -160,7 +163,7 @@ def _written_order(name: str) -> tuple[int, int, int, str]:
 
 
 def _readable(name: str) -> str:
-    """A name of a file as text, which on Linux can hold any bytes; different names stay so."""
+    # A name on Linux can be any bytes; "replace" would make different names equal.
     return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
@@ -192,6 +195,7 @@ class _Folder:
         listing = listing or _Listing()
         must_restart = self._must_restart(listing.files)
         if must_restart:
+            # Points of a deleted file are kept only as long as the run need not be reread.
             renamed = self._renamed(listing.files)
             gone = [
                 self._name(path)
@@ -226,6 +230,7 @@ class _Folder:
             return True
         if any(self._sources[path].file.was_replaced() for path in paths if path in self._sources):
             return True
+        # Points are in the order of the files, which an older file that appears late would break.
         last = max((_written_order(path.name) for path in self._sources), default=None)
         new = (_written_order(path.name) for path in paths if path not in self._sources)
         return last is not None and any(order < last for order in new)
@@ -274,6 +279,7 @@ class _Folder:
 
     def _read_other(self, event: Any, source: _OpenEventFile) -> None:
         kind = event.WhichOneof("what")
+        # A file version in the middle of a file: another writer appended to it.
         if kind == "file_version":
             self._begin_session(source)
         elif kind == "session_log" and event.session_log.status == SessionLog.START:
@@ -284,13 +290,14 @@ class _Folder:
             self.run.not_shown[_OTHER_EVENTS[kind]] += 1
 
     def _begin_session(self, source: _OpenEventFile) -> None:
-        """A new session, unless the current one has written nothing yet."""
+        # Unless the current one has written nothing: a file begins with a version record, and with
+        # `purge_step` a START follows.
         if source.is_used:
             self.run.sessions.append(Session(file=source.file.log.name))
             source.session, source.is_used = len(self.run.sessions) - 1, False
 
     def _count_embeddings(self) -> None:
-        """Embeddings are files beside the event file, which names them nowhere."""
+        # Embeddings are files beside the event file, which does not mention them.
         try:
             with (self._path / _PROJECTOR_FILE).open("rb") as file:
                 count = file.read(_MAX_PROJECTOR_BYTES).count(b"embeddings {")

@@ -20,8 +20,8 @@ FRAME_SIZE = HEADER_SIZE + 4
 
 _BLOCK_SIZE = 1 << 20
 _FIRST_BLOCK_SIZE = 2 << 10
-_CHEAP_PAYLOAD_SIZE = 4 << 10
-_MASK_DELTA = 0xA282EAD8
+_CHEAP_PAYLOAD_SIZE = 4 << 10  # checking fewer bytes costs no more than reading them
+_MASK_DELTA = 0xA282EAD8  # of TFRecord, as in LevelDB: a CRC of data with CRCs in it is weak
 
 
 def mask_crc(crc: int) -> int:
@@ -75,11 +75,12 @@ class FileWindow:
         return self.data[at : at + size]
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes straight from the file, `data` untouched."""
+        """Bytes read from the file; `data` does not change."""
         wanted = max(0, min(size, self.size - offset))
         parts = []
         while wanted:
             part = os.pread(self._descriptor, wanted, offset)
+            # Truncated while it is read: without the new size, the search would not end.
             if not part:
                 self.size = offset
                 break
@@ -133,6 +134,7 @@ class RecordSearch:
             if len(block) < HEADER_SIZE:
                 return
             start = self._scanned
+            # Blocks overlap by a header less one byte, so that none is missed between them.
             self._scanned += len(block) - HEADER_SIZE + 1
             for at in find_headers(block):
                 yield start + at

@@ -13,7 +13,9 @@ from functools import partial
 
 from reportgen.training_logs.log_run import LogRun, Series
 
+# `add_hparams` names its folder str(time.time()).
 _TIME_NAME = re.compile(r"[0-9]{9,11}\.[0-9]{1,9}")
+# As _INVALID_TAG_CHARACTERS in tensorboardX/summary.py.
 _NOT_IN_X_TAGS = re.compile(r"[^-/\w.]")
 _KERAS_FOLDERS = ("train", "validation")
 
@@ -98,7 +100,7 @@ def _only_scalar_tag(run: LogRun) -> str | None:
 
 def _family_key(folder: str, tag: str) -> str | None:
     """The key of `add_scalars` in the name of a folder: torch `TAG_KEY`, tensorboardX `TAG/KEY`."""
-    prefix = tag.replace("/", "_") + "_"
+    prefix = tag.replace("/", "_") + "_"  # as SummaryWriter.add_scalars in torch
     if folder.startswith(prefix):
         return folder.removeprefix(prefix) or None
     parts = folder.split("/")
@@ -117,6 +119,7 @@ def _hyperparameter_parts(runs: _Runs) -> Iterator[_RunPart]:
             by_parent.setdefault(parent, []).append(run)
     for parent, own in by_parent.items():
         known = runs[parent].hyperparameters or own[0].hyperparameters
+        # Different ones are the trials of a search: merged, each would overwrite the one before.
         if all(run.hyperparameters == known for run in own):
             yield from (_RunPart(run=run, parent=parent, rename=str) for run in own)
 
@@ -128,6 +131,7 @@ def _keras_parts(runs: _Runs) -> Iterator[_RunPart]:
         other = f"{parent}/{validation}" if parent else validation
         if folder != train or other not in runs:
             continue
+        # Scalars beside the two folders: not Keras, which writes none there.
         has_own = parent in runs and bool(runs[parent].scalars)
         if not has_own and runs[name].scalars.keys() & runs[other].scalars.keys():
             for part, prefix in ((name, train), (other, validation)):
@@ -135,7 +139,7 @@ def _keras_parts(runs: _Runs) -> Iterator[_RunPart]:
 
 
 def _joined(base: LogRun, parts: list[_RunPart]) -> LogRun:
-    """A new run with what `base` and the parts hold; neither is changed."""
+    # A copy: the folder's own run grows with the next update, and is merged anew.
     run = copy(base)
     run.scalars = dict(base.scalars)
     run.hyperparameters = dict(base.hyperparameters)
@@ -156,6 +160,7 @@ def _add(run: LogRun, part: _RunPart) -> None:
     for tag, series in part.run.scalars.items():
         name = part.rename(tag)
         known = run.scalars.get(name)
+        # Sessions are indices into `run.sessions`, to which those of the part are appended.
         moved = _moved(series, first_session)
         run.scalars[name] = moved if known is None else _appended(known, moved)
     for name in _TAGGED:

@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from reportgen.training_logs.log_run import ChartLayout, Hyperparameter
 
-_MAX_EXACT_INTEGER = 2.0**53
+_MAX_EXACT_INTEGER = 2.0**53  # above, a double no longer holds every integer
 
 
 class HyperparameterMessages:

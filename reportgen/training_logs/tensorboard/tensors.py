@@ -12,6 +12,7 @@ MAX_ELEMENTS = 1 << 22
 """A larger tensor is not decoded: one value can stand for any shape, so that 30 bytes of a file
 could require any amount of memory."""
 
+# Numbers of DataType in tensorboard/compat/proto/types.proto.
 _FLOAT, _STRING, _BFLOAT16, _HALF = 1, 7, 14, 19
 
 # DataType -> (NumPy type, field of TensorProto that holds single values)
@@ -31,6 +32,7 @@ _TYPES = {
     23: ("<u8", "uint64_val"),
 }
 
+# Protobuf has no types below 32 bits: int_val holds int8 to int32, half_val the bits of a float16.
 _FIELDS = {
     "float_val": "f4",
     "double_val": "f8",
@@ -65,6 +67,7 @@ def tensor_scalar(tensor: Any) -> float:
     Raises:
         MalformedTensor: not a number, or not exactly one.
     """
+    # The usual case first: it needs no array for each point.
     values = tensor.float_val
     if len(values) == 1 and tensor.dtype == _FLOAT and not tensor.tensor_shape.dim:
         return float(values[0])
@@ -113,7 +116,9 @@ def _as_float64(flat: NDArray[Any], dtype: int) -> NDArray[np.float64]:
     if dtype == _HALF:
         flat = flat.view("<f2")
     elif dtype == _BFLOAT16:
+        # NumPy has no bfloat16, which is the upper half of a float32.
         flat = (flat.astype(np.uint32) << np.uint32(16)).view("<f4")
+    # Signaling NaNs raise a warning when they are converted.
     with np.errstate(invalid="ignore"):
         return flat.astype(np.float64)
 

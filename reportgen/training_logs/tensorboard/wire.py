@@ -17,7 +17,7 @@ SHOWN_PLUGINS = frozenset(
 )
 """Plugins whose tensors are decoded; tensors of other plugins are only counted."""
 
-_MAX_FIELDS = 20_000
+_MAX_FIELDS = 20_000  # each is decoded in Python; a record of more is parsed as a whole
 _MAX_COPIED_BYTES = 16 << 20
 _KEPT_HEAD_BYTES = 16  # enough to tell a GIF from a PNG
 _SHORT_BYTES = 64
@@ -82,6 +82,7 @@ class _Reducer:
         self._bytes_left = _MAX_COPIED_BYTES
 
     def event(self, start: int, end: int) -> bytes:
+        # Event: 4 graph_def, 5 summary, 8 tagged_run_metadata, 9 meta_graph_def.
         run_metadata = partial(self._message, rules={2: self._nothing})
         summary = partial(self._message, rules={1: self._value})
         rules: _Rules = {4: self._nothing, 5: summary, 8: run_metadata, 9: self._nothing}
@@ -95,6 +96,8 @@ class _Reducer:
         fields = list(self._fields(field.start, field.end))
         plugin = self._plugin(fields)
         unknown = self._copy if plugin in SHOWN_PLUGINS else self._nothing
+        # Summary.Value: 4 image, 6 audio, 8 tensor; 4 in an image or audio is the encoded content,
+        # 8 in a tensor its strings.
         rules: _Rules = {
             4: partial(self._message, rules={4: self._picture}),
             6: partial(self._message, rules={4: self._nothing}),
@@ -104,6 +107,7 @@ class _Reducer:
 
     def _plugin(self, fields: Iterable[_Field]) -> str:
         """The plugin named in the metadata of a value, which may follow its tensor."""
+        # metadata (9), plugin_data (1), plugin_name (1)
         found = [field for field in fields if field.number == 9 and field.wire == _BYTES]
         for _ in range(2):
             inner = [f for outer in found for f in self._fields(outer.start, outer.end)]
@@ -134,12 +138,12 @@ class _Reducer:
         return self._window.read(start, end - start)
 
     def _nothing(self, field: _Field) -> bytes:
-        """An empty field: it still counts as present."""
         del field
-        return b""
+        return b""  # an empty field is still present, so that WhichOneof returns its name
 
     def _picture(self, field: _Field) -> bytes:
         size = field.end - field.start
+        # A token would save nothing; and width and height of a tensor's images are strings, too.
         if size <= _SHORT_BYTES:
             return self._copy(field)
         head = self._window.read(field.start, _KEPT_HEAD_BYTES)
@@ -176,6 +180,7 @@ class _Reducer:
     def _number(self, at: int) -> tuple[int, int]:
         """A varint and the offset after it."""
         value = 0
+        # A varint of 64 bits takes at most 10 bytes.
         for i, byte in enumerate(self._window.peek(at, 10)):
             value |= (byte & 0x7F) << 7 * i
             if byte < 0x80:

@@ -13,7 +13,7 @@ from typing import Any
 
 from reportgen.training_logs.growing_file import LineLogReader, TextLine
 from reportgen.training_logs.json_scan import json_error
-from reportgen.training_logs.log_run import LogRun
+from reportgen.training_logs.log_run import LogRun, join_names
 from reportgen.training_logs.visdom.embedded_pictures import TextStore, hold
 from reportgen.training_logs.visdom.panes import (
     Pane,
@@ -24,7 +24,9 @@ from reportgen.training_logs.visdom.panes import (
 from reportgen.training_logs.visdom.traces import BadPane, array_of
 
 _COMMANDS = frozenset({"events", "update", "save"})
+# Types of traces whose panes visdom 0.2.4 updates (UpdateHandler.wrap_func).
 _UPDATABLE = frozenset({"scatter", "scattergl", "custom", "heatmap"})
+# Panes whose content the server stores unchanged; all other types become plots.
 _WHOLE_PANES = frozenset({"image", "properties", "network", "embeddings"})
 
 PaneState = dict[str, Any]
@@ -59,7 +61,8 @@ class VisdomClientLogReader(LineLogReader):
         """Nothing to undo: a line that is a complete JSON list cannot grow."""
 
     def _empty_run(self, environment: str, *, first: bool) -> LogRun:
-        name = "/".join(part for part in (self.name, environment) if part)
+        name = join_names(self.name, environment)
+        # The file and its damage are counted once, in the first run.
         files, damage = ([self.account.file], self.account.damage) if first else ([], [])
         return LogRun(name=name, format=self.format, files=files, damage=damage)
 
@@ -75,12 +78,13 @@ class VisdomClientLogReader(LineLogReader):
             store = TextStore(self.path, content.decode("latin-1"), line.offset)
             self._apply(message[0], message[1], store)
         except (ValueError, RecursionError) as error:
-            self._lose(line, str(error) if isinstance(error, BadPane) else json_error(error))
+            self._add_damage(line, str(error) if isinstance(error, BadPane) else json_error(error))
             return
-        self._file.keep(line)
+        self._file.accept(line)
         self.account.file.records += 1
 
     def _apply(self, command: str, message: Any, store: TextStore) -> None:
+        # `save` names environments, in a list; the panes do not change.
         if command == "save" or not isinstance(message, dict):
             return
         _take_pictures(message, store)
@@ -95,6 +99,7 @@ class VisdomClientLogReader(LineLogReader):
             self._refused[window] += 1
 
     def _finish(self) -> None:
+        # Decoded anew after every update: a message may change any pane.
         several = len(self._windows) > 1
         self._runs = []
         for environment, windows in self._windows.items():
@@ -116,6 +121,7 @@ class VisdomClientLogReader(LineLogReader):
             try:
                 panes.append(decode_pane(_joined_text(state), window, hold))
             except BadPane as error:
+                # A note, not damage: the pane comes from many lines, each of which was intact.
                 run.notes.append(f"Window {window!r} is not shown: {error}.")
         return panes
 
@@ -166,6 +172,7 @@ def new_pane(message: dict[str, Any], window: str) -> PaneState:
     if kind == "image_history":
         pane["content"] = [data[0].get("content")]
     elif kind == "text":
+        # Pieces: joining the whole text for each addition would be quadratic.
         pane["content"] = [_text(data[0])]
     elif kind in _WHOLE_PANES:
         pane["content"] = data[0].get("content")
@@ -183,7 +190,7 @@ def _text(part: dict[str, Any]) -> str:
 
 
 def _joined_text(pane: PaneState) -> PaneState:
-    """The pane as the server holds it: here the pieces of a text are joined only when needed."""
+    """The pane as the server stores it, with the pieces of a text joined."""
     return {**pane, "content": "<br>".join(pane["content"])} if pane["type"] == "text" else pane
 
 
@@ -224,7 +231,7 @@ def _update_plot(pane: PaneState, message: dict[str, Any]) -> None:
     if traces and traces[0].get("type") == "heatmap":
         _update_heatmap(traces[0], _first(message), message.get("updateDir"))
         return
-    # Without a name all traces are meant, in the order of the message.
+    # An update without a name applies to all traces, in the order of the message.
     chosen = [trace for trace in traces if name is None or trace.get("name") == name]
     if not chosen:
         traces.append({**_first(message), "name": name})
@@ -248,6 +255,7 @@ def _update_options(pane: PaneState, message: dict[str, Any]) -> None:
 def _update_trace(trace: dict[str, Any], addition: dict[str, Any], *, append: bool) -> None:
     added = {axis: array_of(addition, axis) for axis in ("x", "y")}
     # The client pads a trace that it leaves alone with NaN.
+    # NaN is the only value that differs from itself; the log may hold it as null.
     if all(value is None or value != value for value in added["x"]):
         return
     for axis, values in added.items():

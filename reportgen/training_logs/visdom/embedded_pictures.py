@@ -20,6 +20,7 @@ Load = Callable[[], str]
 Keep = Callable[[str], Load]
 """Makes a `Load` for a string that was just read."""
 
+# Parameters such as `;charset=utf-8` may stand before `;base64`.
 _DATA_URI = re.compile(r"data:image/([a-zA-Z0-9.+-]+)(?:;[a-zA-Z0-9=-]+)*;base64,")
 _PNG_HEAD_BASE64 = 32  # characters for the 24 bytes up to width and height
 
@@ -55,6 +56,7 @@ class StoredText:
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
             raise LogError(f"{self.path}: cannot be read: {reason}") from error
+        # A server rewrites its file at each save: the offset may now lie in another picture.
         if zlib.crc32(content) != self.checksum:
             raise LogError(
                 f"{self.path}: changed while its pictures were read",
@@ -116,12 +118,14 @@ def read_picture(uri: str, keep: Keep) -> EmbeddedPicture | None:
     except ValueError as error:
         raise ValueError(f"a picture is not valid base64: {error}") from error
     load = keep(uri)
+    # Not with Pillow: a log may hold hundreds of pictures, and 24 bytes have the size.
     width, height = _png_size(uri[start : start + _PNG_HEAD_BASE64])
     payload = Payload(read=lambda: _decode(load(), start), size_bytes=size)
     return EmbeddedPicture(payload=payload, width=width, height=height)
 
 
 def _decode(uri: str, start: int) -> bytes:
+    # Without strict mode, characters that are not base64 are skipped, and a picture is garbage.
     return binascii.a2b_base64(uri[start:], strict_mode=True)
 
 
@@ -149,7 +153,7 @@ def read_svg(html: str, keep: Keep) -> EmbeddedPicture | None:
 
 def _svg_span(html: str) -> tuple[int, int] | None:
     start = html.find("<svg")
-    end = html.rfind("</svg>")
+    end = html.rfind("</svg>")  # the last one: an SVG may contain others
     return (start, end + len("</svg>")) if 0 <= start < end else None
 
 

@@ -33,7 +33,7 @@ class VisdomReader(DocumentReader):
         refused = False
         for part in scan.parts():
             if isinstance(part, Gap):
-                account.lose(part.start, part.end - part.start, part.reason)
+                account.add_damage(part.start, part.end - part.start, part.reason)
             elif isinstance(part, Entry):
                 self._add_pane(part, panes, store, account)
             elif part.key == "jsons":
@@ -56,8 +56,8 @@ class VisdomReader(DocumentReader):
             panes.append(decode_pane(pane, entry.key or "", store.keep))
         except BadPane as error:
             window = f"window {entry.key!r}: " if entry.key else ""
-            account.lose(entry.start, entry.end - entry.start, f"{window}{error}")
+            account.add_damage(entry.start, entry.end - entry.start, f"{window}{error}")
 
     def _refuse(self, part: JsonMember, account: FileAccount) -> None:
         kind = type(part.value).__name__
-        account.lose(part.start, part.end - part.start, f"jsons is a {kind}, not an object")
+        account.add_damage(part.start, part.end - part.start, f"jsons is a {kind}, not an object")

@@ -15,6 +15,7 @@ from reportgen.training_logs.log_run import (
     LoggedText,
     LogRun,
     Session,
+    unique_name,
 )
 from reportgen.training_logs.points import number
 from reportgen.training_logs.visdom.embedded_pictures import (
@@ -88,6 +89,7 @@ def decode_pane(pane: object, key: str, keep: Keep) -> Pane:
         raise BadPane("a pane is not an object")
     if "type" not in pane or "content" not in pane:
         raise BadPane("a pane without type or content")
+    # A run of its own: a pane that turns out to be malformed leaves nothing behind.
     part = LogRun(name="", format="visdom")
     pane_type = str(pane["type"])
     no_value = 0
@@ -129,7 +131,7 @@ def _object(value: object, kind: str) -> dict[str, Any]:
 def _add_text(content: object, part: LogRun, keep: Keep) -> None:
     if not isinstance(content, str):
         raise BadPane("the content of a text pane is not text")
-    # visdom writes sounds and films as elements that hold the whole file: look at the start only.
+    # visdom writes audio and video as elements that hold the whole file: search the start only.
     lowered = content[:4096].lower()
     for kind in ("audio", "video"):
         if f"<{kind}" in lowered:
@@ -155,13 +157,10 @@ def _image(picture: EmbeddedPicture, step: float, caption: str) -> LoggedImage:
     )
 
 
-def _add_image(content: object, part: LogRun) -> None:
-    _add_entry(content, 0.0, part)
-
-
 def _add_history(content: object, part: LogRun) -> None:
     if not isinstance(content, list):
         raise BadPane("the content of an image_history pane is not a list")
+    # A history has no steps of its own, only an order.
     for step, entry in enumerate(content):
         _add_entry(entry, float(step), part)
 
@@ -169,6 +168,7 @@ def _add_history(content: object, part: LogRun) -> None:
 def _add_entry(content: object, step: float, part: LogRun) -> None:
     entry = _object(content, "image")
     picture = entry.get("src")
+    # A URL of another server: a report must not load anything.
     if not isinstance(picture, EmbeddedPicture):
         part.not_shown["picture outside the log"] += 1
         return
@@ -187,12 +187,13 @@ def _property(row: dict[str, Any]) -> str:
     """The value as the pane shows it: a choice is stored as its place in `values`."""
     value, choices = row.get("value"), row.get("values")
     if row.get("type") == "select" and isinstance(choices, list) and isinstance(value, int):
+        # Checked: a negative index would be another choice.
         return str(choices[value]) if 0 <= value < len(choices) else str(value)
     return "" if value is None else str(value)
 
 
 _DECODERS: dict[str, Callable[[object, LogRun], None]] = {
-    "image": _add_image,
+    "image": lambda content, part: _add_entry(content, 0.0, part),
     "image_history": _add_history,
     "properties": _add_properties,
 }
@@ -204,7 +205,7 @@ def assemble(panes: list[Pane], run: LogRun) -> None:
     titles = Counter(pane.title or pane.id for pane in panes)
     for pane in sorted(panes, key=lambda pane: pane.order):
         tag = pane.title or pane.id
-        # Two windows called "loss" are two plots; one curve of both would jump back and forth.
+        # Two windows titled "loss" are two plots; one curve of both would jump back and forth.
         if titles[tag] > 1 and tag != pane.id:
             tag = f"{tag} [{pane.id}]"
         _add_pane(pane.content, tag, run)
@@ -217,10 +218,7 @@ def assemble(panes: list[Pane], run: LogRun) -> None:
 
 def _add_pane(part: LogRun, tag: str, run: LogRun) -> None:
     for name, series in part.scalars.items():
-        unique, count = tag + name, 2
-        while unique in run.scalars:
-            unique, count = f"{tag}{name} ({count})", count + 1
-        run.scalars[unique] = series
+        run.scalars[unique_name(tag + name, run.scalars)] = series
     run.images += _tagged(part.images, tag)
     run.texts += _tagged(part.texts, tag)
     run.tables += _tagged(part.tables, tag)

@@ -15,7 +15,7 @@ from reportgen.training_logs.log_run import (
     LogRun,
     PaneKind,
     PaneTrace,
-    Series,
+    unique_name,
 )
 from reportgen.training_logs.points import finite_number, number, wall_time
 
@@ -126,7 +126,7 @@ def _binary_array(values: dict[str, Any], key: str) -> list[Any]:
     if name not in _ELEMENT_TYPES:
         raise BadPane(f"{key} is an array of unknown type {name[:40]!r}")
     try:
-        element = np.dtype(name).newbyteorder("<")
+        element = np.dtype(name).newbyteorder("<")  # typed arrays of a browser are little-endian
         array = np.frombuffer(base64.b64decode(values["bdata"], validate=True), dtype=element)
         # plotly writes the shape of a grid as text: "2, 3".
         if "shape" in values:
@@ -153,7 +153,8 @@ def _add_curves(
     owners = _owners([steps for _, steps, _ in read], values)
     no_value = 0
     for index, (name, steps, times) in enumerate(read):
-        series = run.series(_unique(name, run.scalars))
+        series = run.series(unique_name(name, run.scalars))
+        # Not strict: x and y of a figure made by hand may differ in length.
         for step, time, value in zip(steps, times, values[index], strict=False):
             if value is None and owners.get(step, index) != index:
                 no_value += 1
@@ -171,6 +172,7 @@ def _owners(steps: list[list[float]], values: list[list[float | None]]) -> dict[
     owners: dict[float, int] = {}
     for index, (xs, ys) in enumerate(zip(steps, values, strict=True)):
         for x, y in zip(xs, ys, strict=False):
+            # -1 is no trace's index, so a null there counts as "no value" for every trace.
             if y is not None and owners.setdefault(x, index) != index:
                 owners[x] = -1
     return owners
@@ -178,18 +180,10 @@ def _owners(steps: list[list[float]], values: list[list[float | None]]) -> dict[
 
 def _curve_name(trace: dict[str, Any], *, alone: bool) -> str:
     """The end of a curve's tag: nothing for a single trace with visdom's own name "1"."""
-    name = trace.get("name")
-    text = str(name) if isinstance(name, str | int | float) else ""
+    text = _name(trace)
     if alone and text in ("", "1"):
         return ""
     return f"/{text}" if text else "/trace"
-
-
-def _unique(name: str, taken: dict[str, Series]) -> str:
-    unique, count = name, 2
-    while unique in taken:
-        unique, count = f"{name} ({count})", count + 1
-    return unique
 
 
 def _steps(trace: dict[str, Any], *, dates: bool) -> tuple[list[float], list[float]]:
@@ -210,15 +204,11 @@ def _steps(trace: dict[str, Any], *, dates: bool) -> tuple[list[float], list[flo
 
 
 def _cells(trace: dict[str, Any], key: str) -> tuple[float | str, ...]:
-    """Numbers or category names; null is NaN."""
     return tuple(_cell(cell) for cell in array_of(trace, key))
 
 
 def _cell(cell: object) -> float | str:
-    if isinstance(cell, str):
-        return cell
-    value = number(cell)
-    return math.nan if value is None else value
+    return cell if isinstance(cell, str) else _number(cell)
 
 
 def _numbers(trace: dict[str, Any], key: str) -> tuple[float, ...]:
@@ -227,7 +217,7 @@ def _numbers(trace: dict[str, Any], key: str) -> tuple[float, ...]:
 
 def _number(cell: object) -> float:
     value = number(cell)
-    return math.nan if value is None else value
+    return math.nan if value is None else value  # JSON has no NaN: null stands for it
 
 
 def _name(trace: dict[str, Any]) -> str:
@@ -260,6 +250,7 @@ def _histogram(trace: dict[str, Any]) -> PaneTrace:
     if not len(values):
         return PaneTrace(name=_name(trace))
     bins = min(_MOST_BINS, max(1, math.ceil(math.sqrt(len(values)))))
+    # numpy raises where the range of the values overflows, as from -1e308 to 1e308.
     try:
         counts, edges = np.histogram(values, bins=bins)
     except ValueError as error:

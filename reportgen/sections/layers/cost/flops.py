@@ -13,10 +13,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from reportgen.fake_model import ValuesNeededError
-from reportgen.sections.layers.cost.formulas import Formula, convolution_backward, own_formulas
+from reportgen.sections.layers.cost.formulas import convolution_backward, own_formulas
 from reportgen.sections.layers.cost.linear_algebra import linear_algebra_formulas
 from reportgen.sections.layers.cost.operators import is_nested
-from reportgen.sections.layers.cost.registration import registered
+from reportgen.sections.layers.cost.registration import Formula, registered
 from reportgen.tracing.tensors import tensors_in
 
 _aten = torch.ops.aten
@@ -27,7 +27,7 @@ _ATTENTION = {
     _aten._scaled_dot_product_flash_attention,
     _aten._scaled_dot_product_efficient_attention,
 }
-_UNKNOWN = "how much a sparse tensor holds is not in its shape"
+_UNKNOWN = "the number of elements that a sparse tensor stores is not in its shape"
 
 
 class FlopFormulas:
@@ -42,6 +42,7 @@ class FlopFormulas:
         found = {**own_formulas(), **FlopCounterMode(display=False).flop_registry}
         aten = torch.ops.aten
         found[aten.convolution_backward] = convolution_backward  # torch ignores groups
+        # torch's formulas take the shape of a sparse operand, as if all its elements were stored
         found[aten._sparse_mm] = found[aten.mm] = _sparse_aware(found[aten.mm], left=0)
         found[aten._sparse_addmm] = found[aten.addmm] = _sparse_aware(found[aten.addmm], left=1)
         found[aten.sparse_sampled_addmm] = _sampled
@@ -51,11 +52,9 @@ class FlopFormulas:
 
     def find(self, packet: Any) -> Formula | None:
         """The formula of an operator packet or a higher-order operator; the user's has priority."""
-        if self._by_name:
-            mine = self._by_name.get(getattr(packet, "_qualified_op_name", ""))
-            if mine is not None:
-                return mine
-        return self._by_packet.get(packet)
+        # by name, because a user may register the formula before the operator is defined
+        name = getattr(packet, "_qualified_op_name", "")
+        return self._by_name.get(name) or self._by_packet.get(packet)
 
     def is_conventional(self, packet: Any) -> bool:
         """Whether the formula is the leading term of a classic algorithm, not of a product."""
@@ -77,9 +76,9 @@ class FlopFormulas:
             flops = int(formula(*args, **kwargs, out_val=result))
         except ValuesNeededError:
             raise
-        except Exception:  # the formula does not support ragged or wrapped tensors
+        except Exception:  # from the user's formula, or it does not support ragged tensors
             return None
-        return flops + flops % 2
+        return flops + flops % 2  # even, so that multiply-adds are whole
 
 
 def _sparse_aware(formula: Formula, *, left: int) -> Formula:

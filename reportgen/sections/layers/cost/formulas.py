@@ -7,27 +7,24 @@ FLOPs; a multiply-add is two.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from reportgen.sections.layers.cost.linear_algebra import linear_algebra_formulas
-
-Formula = Callable[..., int]
+from reportgen.sections.layers.cost.registration import Formula
 
 
 def own_formulas() -> dict[Any, Formula]:
     """Formulas by operator packet, for the operators that this version of torch has."""
-    found: dict[Any, Formula] = {
+    return {
         **_products(),
         **_convolutions(),
         **_quantized(),
         **_recurrent(),
         **linear_algebra_formulas(),
     }
-    return found
 
 
 def _products() -> dict[Any, Formula]:
@@ -89,7 +86,7 @@ def _placed(shape: torch.Size, expand: list[int]) -> dict[int, int]:
 
 def _grouped_mm(mat_a: Tensor, mat_b: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
     """Each row of `mat_a` by the matrix of its group."""
-    if mat_a.ndim == 2 and mat_b.ndim == 2:  # the summed dimension is what is grouped
+    if mat_a.ndim == 2 and mat_b.ndim == 2:  # the groups divide the summed dimension
         return 2 * mat_a.numel() * mat_b.shape[-1]
     return 2 * out_val.numel() * mat_a.shape[-1]
 
@@ -102,7 +99,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) ->
 
 def _convolutions() -> dict[Any, Formula]:
     found: dict[Any, Formula] = {torch.ops.aten.conv_tbc: _time_first_convolution}
-    if hasattr(torch.ops.torchvision, "deform_conv2d"):  # there once torchvision is imported
+    if hasattr(torch.ops.torchvision, "deform_conv2d"):  # defined if torchvision is imported
         found[torch.ops.torchvision.deform_conv2d] = _convolution
         found[torch.ops.torchvision._deform_conv2d_backward] = _deformable_backward
     return found
@@ -121,9 +118,10 @@ def convolution_backward(
     torch.utils.flop_counter ignores groups in the weight gradient: for a depthwise convolution of
     96 channels it counts 96 times the right cost.
     """
+    # settings: bias sizes, stride, padding, dilation, transposed, output padding, groups, mask
     transposed, output_mask = settings[4], settings[7]
     each = 2 * (x if transposed else gradient).numel() * math.prod(weight.shape[1:])
-    return each * sum(map(bool, output_mask[:2]))
+    return each * sum(map(bool, output_mask[:2]))  # the third is the bias: a sum, no product
 
 
 def _time_first_convolution(_: Tensor, weight: Tensor, *__: Any, out_val: Tensor) -> int:
@@ -199,7 +197,7 @@ def _packed_recurrent(gates: int) -> Formula:
 
     def count(x: Tensor, hidden: Any, *rest: Any, **__: Any) -> int:
         given = rest[0][0] if isinstance(rest[0], list | tuple) else rest[0]
-        if isinstance(given, Tensor):  # a packed sequence: its batch sizes come before the state
+        if isinstance(given, Tensor):  # a packed sequence: batch sizes precede the state
             hidden, rest = rest[0], rest[1:]
         layers = int(rest[2])
         both = 2 if rest[5] else 1

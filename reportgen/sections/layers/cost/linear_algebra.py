@@ -2,22 +2,21 @@
 
 These are not sums of multiply-adds of two operands. By convention, which the page states, they
 count as the real floating-point operations of the classic algorithm (Golub & Van Loan, *Matrix
-Computations*, 4th edition), two of which are one multiply-add. The fast Fourier
-transform of n complex numbers is 5·n·log2 n, of n real ones half of it. On complex matrices an
-operation counts as one, as in torch.utils.flop_counter. Under a dispatch mode, `svdvals` and
-`eigvalsh` also compute the vectors, so these are counted.
+Computations*, 4th edition), two of which are one multiply-add. The fast Fourier transform of n
+complex numbers is 5·n·log2 n, of n real ones half of it. On complex matrices an operation counts
+as one, as in torch.utils.flop_counter. Under a dispatch mode, `svdvals` and `eigvalsh` also compute
+the vectors, so these are counted.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Formula = Callable[..., int]
+from reportgen.sections.layers.cost.registration import Formula
 
 
 def linear_algebra_formulas() -> dict[Any, Formula]:
@@ -46,6 +45,7 @@ def linear_algebra_formulas() -> dict[Any, Formula]:
         "_linalg_eigh": _symmetric_eigen,
         "linalg_eig": lambda a, **_: _times(a, 25 * _n(a) ** 3),
     }
+    # private operators come and go with the torch version
     return {getattr(aten, name): found[name] for name in found if hasattr(aten, name)}
 
 
@@ -67,7 +67,7 @@ def _pairs(left: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
 
 def _own_pairs(x: Tensor, *_: Any, **__: Any) -> int:
     rows, width = map(int, x.shape)
-    return rows * (rows - 1) * width
+    return rows * (rows - 1) * width  # rows·(rows − 1)/2 pairs
 
 
 def _n(a: Tensor) -> int:
@@ -80,7 +80,7 @@ def _times(a: Tensor, each: float) -> int:
 
 
 def _lu(n: int) -> float:
-    return 2 * n**3 / 3
+    return 2 * n**3 / 3  # Gaussian elimination
 
 
 def _lu_of(a: Tensor) -> float:

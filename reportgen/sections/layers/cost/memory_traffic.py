@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -65,14 +66,14 @@ def moved_bytes(func: Any, read: list[Tensor], written: list[Tensor]) -> int:
     if packet in _ALLOCATES or getattr(func, "is_view", False):
         return 0
     if packet in _SCATTERS:
-        return 2 * sum(map(_stored_bytes, read[1:]))
+        return 2 * sum(map(_stored_bytes, read[1:]))  # read the source, write the elements
     sizes = [_stored_bytes(tensor) for tensor in read]
     if packet in _ONLY_WRITES and sizes:
         sizes[0] = 0
     out = sum(map(_stored_bytes, written))
     if packet in _LOOKS_UP and sizes:
         sizes[0] = min(sizes[0], out)
-    elif packet is _aten._embedding_bag and sizes:
+    elif packet is _aten._embedding_bag and sizes:  # its result is smaller than the rows it reads
         sizes[0] = min(sizes[0], read[1].numel() * read[0].shape[-1] * read[0].element_size())
     return sum(sizes) + out
 
@@ -81,7 +82,6 @@ def _stored_bytes(tensor: Tensor) -> int:
     """`tensor_bytes`, but an expanded dimension counts once."""
     if tensor.layout != torch.strided or tensor.is_nested or 0 not in tensor.stride():
         return tensor_bytes(tensor)
-    count = 1
-    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        count *= int(size) if stride or not size else 1
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    count = math.prod(int(size) for size, stride in sizes if stride or not size)
     return count * tensor.element_size()

@@ -12,9 +12,10 @@ from torch.utils._python_dispatch import (
     is_traceable_wrapper_subclass_type,
 )
 
-from reportgen.tracing.tensors import tensors_in
+from reportgen.tracing.tensors import dtype_name, tensors_in
 
 _aten = torch.ops.aten
+# argmax and max select one expert, as a router with k = 1 may do instead of a top-k
 SELECTORS = {_aten.topk, _aten.argmax, _aten.max}
 METADATA_QUERIES = {  # read sizes and layouts, no elements
     _aten.is_same_size,
@@ -23,7 +24,7 @@ METADATA_QUERIES = {  # read sizes and layouts, no elements
     _aten._nnz,
     _aten._nested_tensor_size,
 }
-SHAPE_QUERIES = {
+SHAPE_QUERIES = {  # dispatched for wrappers that define their own sizes, such as jagged tensors
     _aten.sym_is_contiguous.default,
     _aten.is_contiguous.default,
     _aten.is_contiguous.memory_format,
@@ -74,8 +75,7 @@ def dtype_of(read: list[Tensor], written: list[Tensor]) -> str:
     tensors = numbers or read or written
     if not tensors:
         return ""
-    widest = max(tensors, key=lambda tensor: tensor.element_size())
-    return str(widest.dtype).removeprefix("torch.")
+    return dtype_name(max(tensors, key=lambda tensor: tensor.element_size()))
 
 
 def name_of(func: Any) -> str:

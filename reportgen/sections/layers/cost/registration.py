@@ -43,8 +43,8 @@ def registered() -> dict[str, Formula]:
 def qualified_name(operator: Any) -> str:
     """`mylib::attend` for that text, for `torch.ops.mylib.attend` and for its overloads."""
     packet = getattr(operator, "_overloadpacket", operator)
-    opaque = getattr(operator, "_opoverload", None)  # what torch.library.custom_op gives
-    packet = getattr(opaque, "_overloadpacket", packet)
+    overload = getattr(operator, "_opoverload", None)  # of what torch.library.custom_op returns
+    packet = getattr(overload, "_overloadpacket", packet)
     name = packet if isinstance(packet, str) else getattr(packet, "_qualified_op_name", "")
     space, separator, rest = str(name).partition("::")
     if not (separator and space and rest):

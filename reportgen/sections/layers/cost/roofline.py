@@ -20,7 +20,7 @@ from reportgen.sections.layers.tracing.op_counter import OpWork
 
 LAUNCH_SECONDS = 5e-6  # launch overhead of one kernel in eager PyTorch
 _DIGITS = 9
-_SLOWEST = 10
+_SLOWEST = 10  # layers listed
 _RATES = {
     "float32": "fp32",
     "float16": "fp16",
@@ -71,13 +71,14 @@ def _roofline(
 
 
 class _Time:
-    """One kind of operator on one card: how often, how long, and what it waits for."""
+    """Equal operator calls on one GPU: their number, the time of each, and what limits it."""
 
     __slots__ = ("memory_bound", "path", "seconds", "times")
 
     def __init__(self, gpu: Gpu, work: OpWork, times: int) -> None:
         if gpu.bandwidth_bytes_per_second is None:
             raise _UnknownRateError(f"the memory bandwidth of {gpu.name} is unknown")
+        # without FLOPs no rate is needed: integer and float64 copies have a time on any GPU
         computing = work.flops / _rate(gpu, work.dtype) if work.flops else 0.0
         moving = work.bytes / gpu.bandwidth_bytes_per_second
         self.path = work.path
@@ -89,7 +90,7 @@ class _Time:
 def _rate(gpu: Gpu, dtype: str) -> float:
     """Real FLOPs a second that multiply-adds of `dtype` reach at best; a complex one is four."""
     kind = _RATES.get(dtype)
-    unit = "ops" if kind == "int8" else "flops"
+    unit = "ops" if kind == "int8" else "flops"  # data sheets give TOPS for integers
     rate = getattr(gpu, f"{kind}_{unit}_per_second") if kind else None
     if rate is None:
         raise _UnknownRateError(f"the {dtype} rate of {gpu.name} is unknown")
@@ -104,11 +105,11 @@ def _pass_time(times: list[_Time], batch: int) -> PassTime | None:
     seconds = fsum(each.seconds * each.times for each in times)
     if not seconds:
         return None
-    waiting = fsum(each.seconds * each.times for each in times if each.memory_bound)
+    memory_bound = fsum(each.seconds * each.times for each in times if each.memory_bound)
     return PassTime(
         seconds=seconds,
         samples_per_second=batch / seconds,
-        memory_bound_share=waiting / seconds,
+        memory_bound_share=memory_bound / seconds,
         seconds_with_launch_overhead=fsum(
             max(each.seconds, LAUNCH_SECONDS) * each.times for each in times
         ),
@@ -133,10 +134,10 @@ def _by_number(path: str) -> list[str]:
 
 def _layer_time(path: str, mine: list[_Time], whole: float) -> LayerTime:
     seconds = fsum(each.seconds * each.times for each in mine)
-    waiting = fsum(each.seconds * each.times for each in mine if each.memory_bound)
+    memory_bound = fsum(each.seconds * each.times for each in mine if each.memory_bound)
     return LayerTime(
         path=path,
         seconds=seconds,
         share=seconds / whole if whole else 0.0,
-        bound="memory" if 2 * waiting >= seconds else "compute",
+        bound="memory" if 2 * memory_bound >= seconds else "compute",
     )

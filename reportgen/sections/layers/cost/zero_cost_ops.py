@@ -65,6 +65,7 @@ searchsorted smooth_l1_loss soft_margin_loss softmax sort std std_mean sum topk
 upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d
 upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean
 """
+# Most elementwise operators and reductions have one of these tags; the lists name the others.
 _ZERO_COST_TAGS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy}
 _QUANTIZED_ZERO_COST = """
 add batch_norm cat celu clamp dropout elu embedding group_norm hardswish instance_norm layer_norm
@@ -77,9 +78,10 @@ batch_norm_backward embedding_dense_backward evenly_distribute_backward index_se
 max_pool2d_backward nll_loss2d_backward nll_loss_backward select_backward slice_backward
 threshold_backward trace_backward unfold_backward value_selecting_reduction_backward
 """
-_FREE = frozenset([*_COPY_OR_CREATE.split(), *_BOUNDED_PER_ELEMENT.split()])
-_BACKWARD_FREE = frozenset(_BACKWARD.split())
-_QUANTIZED_STARTS = tuple(_QUANTIZED_ZERO_COST.split())
+_ZERO_COST = frozenset([*_COPY_OR_CREATE.split(), *_BOUNDED_PER_ELEMENT.split()])
+_ZERO_COST_BACKWARD = frozenset(_BACKWARD.split())
+# A prefix also covers the fused and typed variants: `add_relu`, `max_pool2d`.
+_QUANTIZED_PREFIXES = tuple(_QUANTIZED_ZERO_COST.split())
 
 
 def counts_as_zero(operator: Any, tensors: list[Tensor], results: list[Tensor]) -> bool:
@@ -87,31 +89,31 @@ def counts_as_zero(operator: Any, tensors: list[Tensor], results: list[Tensor]) 
     if not any(t.is_floating_point() or t.is_complex() for t in [*tensors, *results]):
         return True  # integer arithmetic
     if not tensors or not isinstance(operator, torch._ops.OpOverload):
-        return not tensors
+        return not tensors  # an operator that reads no tensor creates one
     if operator.namespace in ("prim", "prims", "rngprims"):
         return True
-    return any(_is_marked_free(form) for form in (operator, *_out_of_place(operator)))
+    return any(_has_zero_cost(form) for form in (operator, *_out_of_place(operator)))
 
 
-def _is_marked_free(operator: torch._ops.OpOverload) -> bool:
+def _has_zero_cost(operator: torch._ops.OpOverload) -> bool:
     if operator.is_view or _ZERO_COST_TAGS & set(operator.tags):
         return True
     name = operator._opname
     if operator.namespace == "quantized":
-        return name.startswith(_QUANTIZED_STARTS)
+        return name.startswith(_QUANTIZED_PREFIXES)
     if operator.namespace not in ("aten", "torchvision"):
         return False
-    return name in _FREE or _is_backward_of_free(name)
+    return name in _ZERO_COST or _is_zero_cost_backward(name)
 
 
-def _is_backward_of_free(name: str) -> bool:
-    """Whether `name` is the backward of an operator that counts as zero."""
-    if name in _BACKWARD_FREE:
+def _is_zero_cost_backward(name: str) -> bool:
+    if name in _ZERO_COST_BACKWARD:
         return True
+    # `tanh_backward`, `_softmax_backward_data`, `_thnn_fused_lstm_cell_backward_impl`
     forward = name.removesuffix("_data").removesuffix("_impl").removesuffix("_backward")
     if forward in (name, f"{name}_backward"):
         return False
-    if {forward, forward.removeprefix("_")} & _FREE:
+    if {forward, forward.removeprefix("_")} & _ZERO_COST:
         return True
     packet = getattr(torch.ops.aten, forward, None)
     return packet is not None and any(

@@ -1,8 +1,8 @@
-"""Forward and backward together: what one training step of the model itself costs.
+"""The cost of a forward and backward pass, without loss and optimizer.
 
-The gradient starts at every real output and flows to every parameter that requires one; the
-loss and the optimizer are left out, as they have no multiply-adds to speak of. What a
-checkpointed block computes again is computed, and so it counts.
+The gradient starts at every floating-point output and flows to every parameter that requires one.
+Loss and optimizer have no matrix products, so they would count as zero. The recomputation of
+checkpointed blocks counts.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ MakeModel = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
 
 
 class _NoGradientError(Exception):
-    """No gradient can be followed from an output to a parameter."""
+    """No gradient flows from an output to a parameter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForwardBackward:
-    """What a forward pass and its backward pass did together."""
+    """The cost of a forward pass and its backward pass together."""
 
     flops: dict[str, int]  # by path, without those of the children
     work: Counter[OpWork]
@@ -43,33 +43,35 @@ class ForwardBackward:
 
     @property
     def all_flops(self) -> int:
-        """Of all modules together."""
+        """FLOPs of all modules together."""
         return sum(self.flops.values())
 
     @property
     def operator_bytes(self) -> int:
-        """Read and written by all operators."""
+        """Bytes read and written by all operators."""
         return sum(work.bytes * times for work, times in self.work.items())
 
 
 class _Places:
-    """For which module an operator works, in either pass.
+    """Maps an operator of either pass to its module.
 
-    Every step of the backward pass is the other half of a step forward and has its number: it
-    works for the module that ran then. Recomputed blocks run inside a module again.
+    An autograd node has the sequence number of the forward operator that created it, so its
+    backward operators belong to the module that ran then.
     """
 
     def __init__(self, tracker: ModuleTracker) -> None:
-        self._watch = tracker
-        self._paths: dict[int, str] = {}  # by number of the step
+        self._tracker = tracker
+        self._paths: dict[int, str] = {}  # by sequence number
 
     def __call__(self, parameters: list[str]) -> str:
-        step: Any = torch._C._current_autograd_node()
-        if step is None or self._watch.is_inside:
-            path = self._watch.place(parameters)
+        node: Any = torch._C._current_autograd_node()
+        # inside a module during the backward pass: a checkpointed block is recomputed
+        if node is None or self._tracker.is_inside:
+            path = self._tracker.place(parameters)
         else:
-            path = self._paths.get(step._sequence_nr(), "")
+            path = self._paths.get(node._sequence_nr(), "")
         autograd: Any = torch.autograd
+        # the counter is incremented when a node is created: the latest node has the number before
         self._paths.setdefault(autograd._get_sequence_nr() - 1, path)
         return path
 
@@ -77,16 +79,16 @@ class _Places:
 def run_forward_backward(
     make_model: MakeModel, error_text: Callable[[BaseException], str]
 ) -> ForwardBackward | str:
-    """Count both passes in training mode, else in evaluation mode; else why it cannot be done.
+    """Count both passes in training mode, else in evaluation mode; else the reason as text.
 
-    Some models refuse to train on these inputs (batch norm on one sample, targets that are
-    missing); then the backward pass of evaluation mode, with its fixed statistics, is counted.
+    Some models raise in training mode on these inputs (batch norm on one sample, missing targets);
+    then the passes of evaluation mode are counted.
     """
     try:
         return _run(make_model, training=True, note="counted in training mode")
     except _NoGradientError as error:
         return str(error)
-    except Exception as error:  # the model's own: evaluation mode may still do
+    except Exception as error:  # from the model: evaluation mode may still work
         reason = error_text(error)
     try:
         note = f"counted in evaluation mode, because the pass fails in training mode: {reason}"
@@ -105,11 +107,11 @@ def _run(make_model: MakeModel, *, training: bool, note: str) -> ForwardBackward
         with torch.enable_grad(), unfused_kernels(model, counter.note), tracker.tracking():
             with counter:
                 output = model(*args, **kwargs)
-            if counter.loops:  # what autograd does not see would be missing without a word
+            if counter.loops:  # autograd does not see their bodies: the count would be too low
                 names = ", ".join(sorted(counter.loops))
                 raise _NoGradientError(f"the backward pass of {names} is not counted")
             roots = _roots(output)
-            seeds = [torch.ones_like(root) for root in roots]  # a loss would give them
+            seeds = [torch.ones_like(root) for root in roots]  # in place of a loss's gradients
             with _without_gradients(roots), counter:
                 torch.autograd.backward(roots, seeds)
         if _has_no_modes(model):
@@ -121,7 +123,9 @@ def _run(make_model: MakeModel, *, training: bool, note: str) -> ForwardBackward
 
 @contextmanager
 def _without_gradients(roots: list[Tensor]) -> Iterator[None]:
-    """Start without gradients; modules that are not the model's own get theirs back."""
+    """Clear the gradients of all leaves, and restore them at the end."""
+    # The model's state is preserved elsewhere; leaves of unregistered modules are not part of it.
+    # An existing gradient would be accumulated into, with one more operator per leaf.
     before = [(leaf, leaf.grad) for leaf in _leaves_below(roots)]
     for leaf, _ in before:
         leaf.grad = None
@@ -134,20 +138,21 @@ def _without_gradients(roots: list[Tensor]) -> Iterator[None]:
 
 def _leaves_below(roots: list[Tensor]) -> list[Tensor]:
     """Every tensor to which a backward pass from `roots` gives a gradient."""
-    steps: list[Any] = [root.grad_fn for root in roots]
+    nodes: list[Any] = [root.grad_fn for root in roots]
     seen: set[Any] = set()
     leaves = [root for root in roots if root.is_leaf]
-    while steps:
-        step = steps.pop()
-        if step is None or step in seen:
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
             continue
-        seen.add(step)
-        leaves += [step.variable] if hasattr(step, "variable") else []
-        steps += [below for below, _ in step.next_functions]
+        seen.add(node)
+        leaves += [node.variable] if hasattr(node, "variable") else []  # of AccumulateGrad
+        nodes += [below for below, _ in node.next_functions]
     return leaves
 
 
 def _has_no_modes(model: nn.Module) -> bool:
+    # an exported program: dropout and batch norm were captured in one mode, as aten operators
     return isinstance(model, torch.fx.GraphModule) and any(
         getattr(node.target, "namespace", "") == "aten" for node in model.graph.nodes
     )

@@ -1,4 +1,4 @@
-"""One forward pass, recorded: what was called, with which shapes, at what cost.
+"""One traced forward pass: module calls, shapes and cost.
 
 The pass runs on a fake copy of the model, whose tensors have a shape, a dtype and no data. A model
 with data-dependent control flow, or that torch cannot copy, runs for real.
@@ -28,21 +28,19 @@ class ForwardTrace:
 
     calls: tuple[LayerCall, ...]  # in the order in which they ended
     flops: dict[str, int]  # by path, without those of the children
-    used: frozenset[str]  # names of the parameters that took part
+    used: frozenset[str]  # names of the parameters that operators read or the model returns
     uncounted: tuple[Uncounted, ...]
-    unregistered_calls: tuple[
-        Unregistered, ...
-    ]  # called, and neither registered in nor held by the model
+    unregistered_calls: tuple[Unregistered, ...]  # called, but not reachable from the model
     outputs: dict[str, Shape]
     output_bytes: int
     complex_products: int
     conventional: tuple[str, ...]  # operators counted by the steps of a classic algorithm
-    work: Counter[OpWork]  # what every operator did, and how often
+    work: Counter[OpWork]  # calls by cost
     choices: frozenset[TopKChoice]
     first_read: dict[str, int]  # by parameter: how many operators ran before it was read
-    added: tuple[str, ...]  # parameters that the pass itself makes or reshapes, with their sizes
-    threaded: bool  # some module ran in a thread of its own
-    to_numpy: tuple[str, ...]  # paths of modules that hand tensors to NumPy
+    added: tuple[str, ...]  # parameters that the pass creates or reshapes, with their sizes
+    threaded: bool  # a module ran in one of the model's own threads
+    to_numpy: tuple[str, ...]  # paths of modules that convert tensors to NumPy arrays
     seen: dict[str, FirstRead]  # by path: the first operator that read a module's own parameters
 
     @property
@@ -71,7 +69,7 @@ def trace(model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = 
     with torch.no_grad(), unfused_kernels(model, counter.note), tracker.tracking(), counter:
         output = model(*args, **kwargs)
     leaves = named_tensors(output)
-    counter.note_used(list(leaves.values()))
+    counter.note_used(list(leaves.values()))  # a parameter that is only returned is used as well
     after = parameters_by_name(walk(model))
     return ForwardTrace(
         calls=tuple(tracker.calls_in_order()),

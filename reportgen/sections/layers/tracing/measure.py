@@ -1,4 +1,4 @@
-"""Measures the passes of a model: on a fake copy if that works, else for real."""
+"""Traces the passes of a model: on a fake copy if that works, else for real."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from reportgen.sections.layers.tracing.forward import ForwardTrace, trace
 from reportgen.sections.layers.tracing.op_counter import ReachedOriginalError
 from reportgen.torchinfo_summary import TorchinfoSummary, summarize_with_torchinfo
 
-_AFFORDABLE_FLOPS = 50 * 10**9  # a few seconds on one core
-_AFFORDABLE_BYTES = 2 * 2**30
+_MAX_FLOPS = 50 * 10**9  # of a real pass: a few seconds on one core
+_MAX_BYTES = 2 * 2**30  # read and written by all operators of a real pass
 _IN_THREADS = "the backward pass was not counted: modules run in threads of their own"
-_DEARER = 3  # than a forward pass: the same with its backward pass
+_BOTH_PASSES = 3  # forward and backward pass cost about three forward passes
 
 MakeArguments = Callable[[int], Arguments]
-"""Arguments of one call for a batch of so many samples."""
+"""Returns the arguments of one call for a batch size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """One forward pass in evaluation mode, one of both ways, and how they were run."""
+    """A forward pass in evaluation mode, a forward and backward pass, and how they were run."""
 
     trace: ForwardTrace
-    both: ForwardBackward | str  # why not, in words
+    both: ForwardBackward | str  # the reason if it was not run
     torchinfo: TorchinfoSummary
     batch: int
     method: Literal["fake", "real"]
@@ -50,13 +50,13 @@ class Measured:
 
 
 def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
-    """ForwardTrace a forward pass of `batch` samples, and one with its backward pass.
+    """Trace a forward pass of `batch` samples, and one with its backward pass.
 
     Both run on a fake copy if possible. A model that needs values runs with one sample first,
     then with `batch` if that is cheap.
 
     Raises:
-        SectionError: no forward pass ends; the reason is the model's own.
+        SectionError: every forward pass fails, with the model's error.
     """
     try:
         with fake_copy(model, make(batch)) as (copied_model, arguments):
@@ -70,13 +70,13 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
             torchinfo=torchinfo,
             batch=batch,
             method="fake",
-            note="counted on shapes alone: run with fake tensors, nothing was computed",
+            note="counted with fake tensors: from shapes alone, nothing was computed",
         )
-    except Exception as error:  # data-dependent, not copyable, or simply broken: a real run tells
+    except Exception as error:  # data-dependent, not copyable, or broken: try a real run
         reason = error_text(error)
     if not has_data(model):
         raise SectionError(
-            f"the model does not run on shapes alone, and it has no values to run on: {reason}",
+            f"the model does not run with fake tensors, and its weights have no values: {reason}",
             hint="analyze a smaller configuration of the model, which can be given weights",
         )
     found, ran = _run_for_real(model, make, batch)
@@ -89,13 +89,13 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
         torchinfo=torchinfo,
         batch=ran,
         method="real",
-        note=f"counted on a real run{smaller}, because the model does not run on shapes alone: "
-        f"{reason}",
+        note=f"counted on a real run{smaller}, because the model does not run with "
+        f"fake tensors: {reason}",
     )
 
 
 def _torchinfo(found: ForwardTrace, model: nn.Module, arguments: Arguments) -> TorchinfoSummary:
-    if found.threaded:  # its hooks would race, with another result each time
+    if found.threaded:  # torchinfo's hooks would race, with a different result each time
         return TorchinfoSummary(error="not run: modules run in threads of their own")
     return summarize_with_torchinfo(model, arguments)
 
@@ -105,7 +105,7 @@ def _both_for_real(
 ) -> ForwardBackward | str:
     if forward.threaded:
         return _IN_THREADS
-    if not _is_affordable(forward, _DEARER):
+    if not _is_affordable(forward, _BOTH_PASSES):
         return "the backward pass was not run: it would have to be computed for real"
     return run_forward_backward(lambda: eval_mode(model, make(batch)), error_text)
 
@@ -114,7 +114,7 @@ def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[Fo
     single, failure = _attempt(model, make(1))
     if single is not None and (batch == 1 or not _is_affordable(single, batch)):
         return single, 1
-    # Some models have their batch built in: then one sample fails and the manifest's works.
+    # Some models have a fixed batch size: one sample fails, the manifest's batch works.
     whole, later_failure = _attempt(model, make(batch))
     if whole is not None:
         return whole, batch
@@ -134,19 +134,19 @@ def _attempt(
     try:
         with eval_mode(model, arguments) as (evaluated, copied):
             return trace(evaluated, copied), None
-    except Exception as error:  # the model's own; the caller reports it
+    except Exception as error:  # from the model; the caller reports it
         return None, error
 
 
 def _is_affordable(single: ForwardTrace, batch: int) -> bool:
     flops = sum(single.flops.values()) * batch
-    return flops <= _AFFORDABLE_FLOPS and single.operator_bytes * batch <= _AFFORDABLE_BYTES
+    return flops <= _MAX_FLOPS and single.operator_bytes * batch <= _MAX_BYTES
 
 
 def error_text(error: BaseException) -> str:
-    """Why a pass ended, with the line of the user's code where that is known."""
-    place = user_frame(error)
-    where = f" ({place})" if place else ""
+    """Why a pass failed, with the line of the user's code if known."""
+    location = user_frame(error)
+    where = f" ({location})" if location else ""
     if isinstance(error, ValuesNeededError | ReachedOriginalError):
         return str(error)
     if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):

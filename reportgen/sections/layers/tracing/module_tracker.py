@@ -1,4 +1,4 @@
-"""Which module is running at each moment, and what goes into it and comes out."""
+"""Which module is running at each moment, and the shapes of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reportgen.pytree import modules_of, named_tensors
 from reportgen.sections.layers.modules import Hidden, hidden, is_within, kept_by_functions, walk
 from reportgen.sections.layers.result import Shape, Unregistered
 from reportgen.sections.layers.tracing.op_counter import OpCounter
-from reportgen.tracing.tensors import shape_of, storage_of, tensor_bytes
+from reportgen.tracing.tensors import dtype_name, shape_of, storage_of, tensor_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class LayerCall:
     outputs: dict[str, Shape]
     output_dtypes: tuple[str, ...]
     output_bytes: int
-    hooked: bool  # False: `.forward()` was called directly, past the hooks
+    hooked: bool  # False: `.forward()` was called directly, which runs no hooks
 
 
 def shapes_of(leaves: dict[str, Tensor]) -> dict[str, Shape]:
@@ -41,17 +41,17 @@ def shapes_of(leaves: dict[str, Tensor]) -> dict[str, Shape]:
 
 
 class ModuleTracker:
-    """Knows at each moment which module is running, under which of its paths."""
+    """Tracks which module is running, under which of its paths."""
 
-    counter: OpCounter  # what counts the pass
+    counter: OpCounter  # set by the caller: the counter needs `place` of the tracker
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._calls: list[LayerCall] = []
-        self.elsewhere: list[LayerCall] = []  # calls in threads of their own
+        self.elsewhere: list[LayerCall] = []  # calls in the model's own threads
         self._unregistered_calls: list[tuple[nn.Module, Unregistered]] = []
         self._kept = kept_by_functions(model)
-        self.to_numpy: set[str] = set()  # paths of modules that hand tensors to NumPy
+        self.to_numpy: set[str] = set()  # paths of modules that convert tensors to NumPy arrays
         self._thread = threading.get_ident()
         self._local = threading.local()
         self._stack: list[str] = []
@@ -66,7 +66,7 @@ class ModuleTracker:
 
     @property
     def _running(self) -> list[str]:
-        """Paths of the running modules; a thread starts below those that run in ours."""
+        """Paths of the running modules; a new thread starts below those of the main thread."""
         if threading.get_ident() == self._thread:
             return self._stack
         if not hasattr(self._local, "stack"):
@@ -80,11 +80,12 @@ class ModuleTracker:
         return bool(self._running)
 
     def calls_in_order(self) -> list[LayerCall]:
-        """Calls as they ended; those of threads, which end as they will, first and by path."""
+        """Calls in the order in which they ended."""
+        # those of threads first and by path: the order in which threads end varies
         return [*sorted(self.elsewhere, key=lambda call: call.path), *self._calls]
 
     def unregistered_calls(self) -> tuple[Unregistered, ...]:
-        """Modules that were called and are not the model's, neither before nor after the pass."""
+        """Called modules that are not registered in the model, before or after the pass."""
         own = {id(module) for module in modules_of(self._model)}
         return tuple(
             item
@@ -93,6 +94,7 @@ class ModuleTracker:
         )
 
     def _is_copy(self, parameter: nn.Parameter) -> bool:
+        # `copy.deepcopy` of a layer inside forward clones the parameters of the model
         return storage_of(parameter) in self.counter.copies
 
     def place(self, parameters: list[str]) -> str:
@@ -106,7 +108,8 @@ class ModuleTracker:
 
     @contextmanager
     def tracking(self) -> Iterator[None]:
-        """Wrap every module's `forward`, by whatever way it is reached; unwrap at the end."""
+        """Track every call inside the block."""
+        # `forward` is wrapped because hooks miss `module.forward(x)`; hooks tell both kinds apart
         hooks = nn.modules.module
         with ExitStack() as undo:
             undo.callback(hooks.register_module_forward_pre_hook(self._announce).remove)
@@ -114,19 +117,19 @@ class ModuleTracker:
                 self._leave, with_kwargs=True, always_call=True
             )
             undo.callback(left.remove)
-            undo.enter_context(self._seeing_numpy())
+            undo.enter_context(self._recording_numpy())
             for module in self._modules.values():
                 if isinstance(module, torch.jit.ScriptModule):
                     continue  # its forward is compiled and cannot be wrapped: hooks alone see it
                 attributes = vars(module)
                 before = attributes.get("forward", _ABSENT)
                 attributes["forward"] = self._wrapped(module, module.forward)
-                undo.callback(_put_back, attributes, before)
+                undo.callback(_restore_forward, attributes, before)
             yield
 
     @contextmanager
-    def _seeing_numpy(self) -> Iterator[None]:
-        """Note tensors converted to NumPy, whose computations cannot be counted."""
+    def _recording_numpy(self) -> Iterator[None]:
+        """Record tensors converted to NumPy, whose computations cannot be counted."""
         tensors: Any = Tensor
         before, take = vars(Tensor).get("numpy", _ABSENT), tensors.numpy
 
@@ -162,7 +165,7 @@ class ModuleTracker:
 
     def _called_at(self) -> str:
         where = (self._running[-1] if self._running else "") or "the model"
-        frame: FrameType | None = sys._getframe(2)
+        frame: FrameType | None = sys._getframe(2)  # 2: without `_called_at` and `_announce`
         while frame is not None:
             if place := user_location(frame.f_code.co_filename, frame.f_lineno):
                 return f"{where}, called at {place}"
@@ -182,7 +185,7 @@ class ModuleTracker:
 
     def _wrapped(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(forward)
-        def watched(*args: Any, **kwargs: Any) -> Any:
+        def tracked(*args: Any, **kwargs: Any) -> Any:
             hooked = id(module) in self._announced
             self._announced.discard(id(module))
             inputs = shapes_of(_named(args, kwargs))
@@ -195,18 +198,18 @@ class ModuleTracker:
             self._note_call(path, inputs, output, hooked=hooked)
             return output
 
-        return watched
+        return tracked
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        """Count in this thread too: who watches operators watches those of one thread."""
+        # dispatch modes are thread-local: one of the model's own threads needs a counter of its own
         if threading.get_ident() == self._thread or getattr(self._local, "counts", False):
             yield
             return
         counter = self.counter.sibling()
         self._local.counts = True
         try:
-            with torch.no_grad(), counter:
+            with torch.no_grad(), counter:  # grad mode is thread-local too
                 yield
         finally:
             self._local.counts = False
@@ -215,23 +218,22 @@ class ModuleTracker:
 
     def _note_call(self, path: str, inputs: dict[str, Shape], output: Any, *, hooked: bool) -> None:
         leaves = named_tensors(output)
-        dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in leaves.values()}
         calls = self._calls if threading.get_ident() == self._thread else self.elsewhere
         calls.append(
             LayerCall(
                 path=path,
                 inputs=inputs,
                 outputs=shapes_of(leaves),
-                output_dtypes=tuple(sorted(dtypes)),
+                output_dtypes=tuple(sorted(set(map(dtype_name, leaves.values())))),
                 output_bytes=sum(map(tensor_bytes, leaves.values())),
                 hooked=hooked,
             )
         )
 
     def _path_of(self, module: nn.Module) -> str:
-        """Under which of its paths a module runs: the nearest below the running module.
+        """The path under which a shared module runs: the nearest below the running module.
 
-        Equally near ones take turns, as the items of `Sequential(layer, layer)` do.
+        Equally near paths take turns, as for the items of `Sequential(layer, layer)`.
         """
         paths = self._paths[id(module)]
         if len(paths) == 1:
@@ -259,7 +261,7 @@ def _modules_of(item: Hidden) -> list[nn.Module]:
 _ABSENT = object()
 
 
-def _put_back(attributes: dict[str, Any], forward: Any) -> None:
+def _restore_forward(attributes: dict[str, Any], forward: Any) -> None:
     if forward is _ABSENT:
         attributes.pop("forward", None)
     else:

@@ -1,4 +1,4 @@
-"""Watches the operators of one pass: their cost, their place, the parameters they read."""
+"""Counts the operators of one pass: cost, calling module, and the parameters that they read."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from reportgen.tracing.tensors import parts_of, shape_of, storage_of, tensor_byt
 _aten = torch.ops.aten
 
 Place = Callable[[list[str]], str]
-"""From the parameters that an operator reads to the path of the module that it works for."""
+"""Maps the names of the parameters that an operator reads to the path of its module."""
 
 
 class OpWork(NamedTuple):
-    """What one operator does, as far as a roofline needs to know."""
+    """The cost of one operator call, as a roofline needs it."""
 
-    path: str  # of the module that it works for
+    path: str  # of its module
     dtype: str  # in which it computes: "float32"
     flops: int
     bytes: int
 
 
 class TopKChoice(NamedTuple):
-    """`picked` of `candidates` were picked by a top-k, in the module at `path`."""
+    """A top-k picked `picked` of `candidates` in the module at `path`."""
 
     path: str
     candidates: int
@@ -54,11 +54,11 @@ class TopKChoice(NamedTuple):
 
 
 class ReachedOriginalError(Exception):
-    """A pass of a fake copy reads a parameter of the model that it is the fake copy of."""
+    """A pass of a fake copy reads a parameter of the original model."""
 
 
 class FirstRead(NamedTuple):
-    """Shapes that an operator read and wrote, parameters left out."""
+    """Shapes of the tensors that an operator read and wrote, without parameters."""
 
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
@@ -67,9 +67,13 @@ class FirstRead(NamedTuple):
 class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operator that runs inside it.
 
-    Operators without a formula are taken apart where torch can, as its own counter does, and
-    otherwise counted by the convention in `free`. `parameters` are the model's, by name;
-    `place` says for which module an operator works. No operator may read any of `forbidden`.
+    Operators without a formula are decomposed if possible, as in torch.utils.flop_counter, and
+    otherwise counted by the convention in `zero_cost_ops`.
+
+    Args:
+        parameters: the model's, by name.
+        place: maps an operator to its module.
+        forbidden: tensors that no operator may read.
     """
 
     supports_higher_order_operators = True
@@ -79,24 +83,24 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops: Counter[str] = Counter()  # by module path
-        self.work: Counter[OpWork] = Counter()  # how often each was done, views left out
+        self.work: Counter[OpWork] = Counter()  # calls of each, without views
         self.used: set[str] = set()  # names of the parameters that an operator read
         self.first_read: dict[str, int] = {}  # by parameter: how many operators ran before
         self.copies: dict[int, Tensor] = {}  # of parameters, by storage
         self.seen: dict[str, FirstRead] = {}  # the first operator that read a module's parameters
         self.complex_products = 0
-        self.conventional: set[str] = set()  # operators counted by a classic algorithm's steps
+        self.conventional: set[str] = set()  # operators counted by the steps of an algorithm
         self._uncounted: dict[str, Uncounted] = {}
-        self.loops: set[str] = set()  # operators whose bodies ran, where autograd does not see them
+        self.loops: set[str] = set()  # higher-order operators, whose bodies autograd does not see
         self._ran = 0
         self._choices: list[tuple[TopKChoice, list[Tensor]]] = []
-        self._heeded: set[TopKChoice] = set()  # an operator read what was picked
+        self._used_choices: set[TopKChoice] = set()  # whose results another operator read
         self._forbidden = {storage_of(part) for tensor in forbidden for part in parts_of(tensor)}
         self._formulas = FlopFormulas()
         self._place = place
         self._parameters = parameters
         self._names: dict[int, list[str]] = {}
-        self._alive: list[Tensor] = []  # a storage's address must not be given away
+        self._alive: list[Tensor] = []  # the address of a freed storage is reused
         for name, parameter in parameters.items():
             for part in parts_of(parameter):
                 self._alive.append(part)
@@ -108,18 +112,13 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return sum(work.bytes * times for work, times in self.work.items())
 
     @property
-    def calls(self) -> int:
-        """Operators that ran, views and mere allocation left out."""
-        return self.work.total()
-
-    @property
     def choices(self) -> frozenset[TopKChoice]:
-        """What was picked and then read by another operator, not only returned."""
-        return frozenset(self._heeded)
+        """The choices whose results another operator read; a classifier only returns its top-k."""
+        return frozenset(self._used_choices)
 
     @property
     def uncounted(self) -> tuple[Uncounted, ...]:
-        """Operators without a formula, those that move most first."""
+        """Operators without a formula, those that move the most bytes first."""
         return tuple(sorted(self._uncounted.values(), key=lambda u: (-u.bytes, u.operator)))
 
     def note_used(self, tensors: list[Tensor]) -> list[str]:
@@ -133,11 +132,11 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing compiles in here: dynamo need not be imported to be kept out."""
-        return False
+        """Else torch wraps `__torch_dispatch__` so that its first call imports dynamo."""
+        return False  # compiled parts run eagerly here anyway
 
     def note(self, read: list[Tensor], written: list[Tensor], flops: int) -> None:
-        """Write down an operator that did not run, but whose cost is known: a fused layer."""
+        """Count an operator that did not run, but whose cost is known: a fused layer."""
         path = self._place(self.note_used(read))
         moved = sum(map(tensor_bytes, [*read, *written]))
         self.work[OpWork(path, dtype_of(read, written), flops, moved)] += 1
@@ -146,12 +145,12 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run one operator and write down what it was."""
+        """Run one operator and count it."""
         kwargs = kwargs or {}
         if isinstance(func, HigherOrderOperator):
             return run_higher_order(self, func, args, kwargs)
         if func in SHAPE_QUERIES or any(map(is_wrapper, types)):
-            return NotImplemented  # a wrapper's own operators come by when it has unwrapped
+            return NotImplemented  # a wrapper unwraps and calls operators on its parts
         packet = func._overloadpacket
         if not self.has_formula(packet) and is_decomposable(func, args):
             with self:
@@ -163,7 +162,7 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def sibling(self) -> OpCounter:
-        """An empty counter for the same parameters, for a part that runs by itself."""
+        """An empty counter for the same parameters, for a part that is counted separately."""
         other = OpCounter(self._parameters, self._place)
         other._forbidden = self._forbidden
         return other
@@ -173,7 +172,7 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.flops.update({path: flops * times for path, flops in other.flops.items()})
         self.work.update({work: count * times for work, count in other.work.items()})
         self.used |= other.used
-        self._heeded |= {choice._replace(when=self._ran) for choice in other._heeded}
+        self._used_choices |= {c._replace(when=self._ran) for c in other._used_choices}
         for name in other.first_read:
             self.first_read.setdefault(name, self._ran + 1)
         self.copies.update(other.copies)
@@ -185,15 +184,15 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._add_uncounted(replace(item, calls=item.calls * times, bytes=item.bytes * times))
 
     def has_formula(self, packet: Any) -> bool:
-        """Whether the cost of an operator, of whatever order, is known."""
+        """Whether there is a FLOP formula for an operator packet or a higher-order operator."""
         return self._formulas.find(packet) is not None
 
     def write_down(
         self, func: Any, formula: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
-        """Note an operator that has run: its cost by that of `formula`, and what it moved."""
+        """Count a call that has run; `formula` is the key of its FLOP formula."""
         if is_view_or_query(func) or formula in METADATA_QUERIES:
-            return  # nothing moves; a read of the view counts as a read of its storage
+            return  # moves nothing; reading the view counts as reading its storage
         read = [*tensors_in(args), *tensors_in(kwargs)]
         written = list(tensors_in(result))
         self._ran += 1
@@ -202,7 +201,7 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         path = self._place(used)
         if used and formula is _aten.clone:
             self.copies[storage_of(written[0])] = written[0]
-        self._heed(read)
+        self._note_used_choices(read)
         if used and path not in self.seen:
             self.seen[path] = self._shapes(read, written)
         moved = moved_bytes(func, read, written)
@@ -228,11 +227,11 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "a function of its own (a closure, a hook) holds on to the layers of the model"
             )
 
-    def _heed(self, read: list[Tensor]) -> None:
+    def _note_used_choices(self, read: list[Tensor]) -> None:
         storages = set(map(storage_of, read)) if self._choices else set()
         for choice, results in self._choices:
             if storages & set(map(storage_of, results)):
-                self._heeded.add(choice)
+                self._used_choices.add(choice)
 
     def _shapes(self, read: list[Tensor], written: list[Tensor]) -> FirstRead:
         inputs = [t for t in read if storage_of(t) not in self._names]
@@ -244,8 +243,9 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:  # fmt: skip
         scores, *rest = args
         picked = rest.pop(0) if packet is _aten.topk and rest else kwargs.get("k", 1)
-        along = rest[0] if rest else kwargs.get("dim", -1 if packet is _aten.topk else None)
-        if scores.ndim and along in (-1, scores.ndim - 1) and scores.is_floating_point():
+        dim = rest[0] if rest else kwargs.get("dim", -1 if packet is _aten.topk else None)
+        # routers score the experts along the last dim
+        if scores.ndim and dim in (-1, scores.ndim - 1) and scores.is_floating_point():
             choice = TopKChoice(path, int(scores.shape[-1]), int(picked), self._ran)
             self._choices.append((choice, written))
 
@@ -259,13 +259,10 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
 
 
-# Operators that are given functions: branches, loops, attention with a score function ---------
-
-
 def run_higher_order(
     counter: OpCounter, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Run `func` and let `counter` count what its functions do."""
+    """Run `func`, whose arguments include functions, and count what these do."""
     if not counter.has_formula(func):
         if func is torch.ops.higher_order.cond:
             return _run_both_branches(counter, *args)
@@ -281,7 +278,7 @@ def run_higher_order(
 def _run_both_branches(
     counter: OpCounter, _: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: Any
 ) -> Any:
-    """`torch.cond` counts as its dearer branch, as in torch's counter."""
+    """`torch.cond` counts as its more expensive branch, as in torch.utils.flop_counter."""
     counters, results = [], []
     for branch in (yes, no):
         alone = counter.sibling()
@@ -289,15 +286,15 @@ def _run_both_branches(
             results.append(branch(*operands))
         counters.append(alone)
     counter.absorb(max(counters, key=lambda each: (each.flops.total(), each.bytes)))
-    counter.used.update(*(each.used for each in counters))
+    counter.used.update(*(each.used for each in counters))  # either branch may run
     return results[0]
 
 
 def _run_loop(counter: OpCounter, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The body of `scan` or `map` counts once for every item, however often it ran here."""
+    """Count the body of `scan` or `map` once per item; a fake pass may run it only once."""
     body, calls = counter.sibling(), 0
 
-    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*inputs: Any) -> Any:
             nonlocal calls
             calls += function is args[0]
@@ -307,9 +304,9 @@ def _run_loop(counter: OpCounter, func: Any, args: tuple[Any, ...], kwargs: dict
         return run
 
     counter.loops.add(name_of(func))
-    result = func(*(watched(arg) if _is_function(arg) else arg for arg in args), **kwargs)
+    result = func(*(counted(arg) if _is_function(arg) else arg for arg in args), **kwargs)
     items = _items_of_loop(func, args)
-    if items is None or not calls or items % calls:
+    if items is None or not calls or items % calls:  # a `while_loop`: the length depends on values
         counter.used |= body.used
         counter.write_down(func, func, args, kwargs, result)
     else:
@@ -319,21 +316,21 @@ def _run_loop(counter: OpCounter, func: Any, args: tuple[Any, ...], kwargs: dict
 
 
 def _note_captured(counter: OpCounter, query: Tensor, score: Callable[..., Any]) -> None:
-    """Parameters in a score function's closure: a fake pass does not call it."""
+    """Find parameters in the closure of a score function, which a fake pass does not call."""
     alone = counter.sibling()
-    places = [torch.zeros(1, dtype=torch.int32, device=query.device) for _ in range(4)]
-    with suppress(Exception), alone:  # the user's function, which says so where it counts
-        torch.vmap(score)(query.new_zeros(1), *places)
+    # batch, head, query and key index
+    indices = [torch.zeros(1, dtype=torch.int32, device=query.device) for _ in range(4)]
+    with suppress(Exception), alone:  # from the user's function; the real pass would raise it too
+        torch.vmap(score)(query.new_zeros(1), *indices)
     counter.used |= alone.used
 
 
 def _is_function(value: object) -> bool:
-    """Whether `value` is the body of a loop or a branch."""
     return callable(value) and not isinstance(value, Tensor)
 
 
 def _items_of_loop(func: Any, args: tuple[Any, ...]) -> int | None:
-    """How often a loop runs its body, where the shapes tell."""
-    place = {"scan": 2, "map_impl": 1}.get(getattr(func, "__name__", ""))
-    over = list(tensors_in(args[place])) if place is not None else []
+    """How often a loop runs its body; None if that is not in the shapes."""
+    position = {"scan": 2, "map_impl": 1}.get(getattr(func, "__name__", ""))
+    over = list(tensors_in(args[position])) if position is not None else []
     return int(over[0].shape[0]) if over else None

@@ -66,8 +66,8 @@ def _findings(run: RunCurves, ranges: Mapping[str, Range]) -> tuple[Diagnosis, .
     judged = judge(run)
     return (
         *find_non_finite(run),
-        *_of_trends(judged),
-        *_of_validation(judged),
+        *_diagnose_trends(judged),
+        *_diagnose_validation(judged),
         *find_missing_validation(judged),
         *find_constant_rate(judged),
         *find_rate_jumps(judged),
@@ -80,23 +80,25 @@ def _findings(run: RunCurves, ranges: Mapping[str, Range]) -> tuple[Diagnosis, .
     )
 
 
-def _of_trends(run: JudgedRun) -> Iterator[Diagnosis]:
+def _diagnose_trends(run: JudgedRun) -> Iterator[Diagnosis]:
     """Divergence, no learning, plateau and spikes, curve by curve."""
     restarts = restart_steps(run)
     partners = {validation.tag: train for train, validation in run.pairs}
     partners |= {train.tag: validation for train, validation in run.pairs}
     for trend in run.trends.values():
         verdict = None
+        # Overfitting makes a validation curve worse, too: it has a finding of its own.
         if trend.role != "validation":
             verdict = find_divergence(trend) or find_no_learning(trend, run.learning_rates)
         verdict = verdict or find_plateau(trend, run.learning_rates, partners.get(trend.tag))
         if verdict is not None:
             yield verdict
+        # A curve that diverged is one spike that never ends.
         if verdict is None or verdict.kind != "diverged":
             yield from find_spikes(trend, restarts)
 
 
-def _of_validation(run: JudgedRun) -> Iterator[Diagnosis]:
+def _diagnose_validation(run: JudgedRun) -> Iterator[Diagnosis]:
     """Overfitting of pairs, and a last value past the best for curves that select checkpoints."""
     overfitting = {
         validation.tag: found

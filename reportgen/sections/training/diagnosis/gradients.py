@@ -21,9 +21,10 @@ _WEIGHTS = {"weight", "weights", "kernel", "bias", "param", "params", "parameter
 _DEAD = 1e-7  # the largest absolute value of a gradient that moves no float32 weight
 _LAST_RECORDS = 3
 _EARLIER_RECORDS = 10
+# The largest of many gradients varies far more than the norm of all of them.
 _HISTOGRAM_FACTOR, _NORM_FACTOR = 100, 10
 _FEWEST_NORMS = 40
-_MOST_ROWS = 100  # that are looked at for an explosion
+_MOST_ROWS = 100  # in which an explosion is looked for: each takes a quantile of all norms before
 _NAMED = 3  # tags in one sentence
 
 
@@ -32,22 +33,20 @@ def find_gradient_faults(run: JudgedRun) -> Iterator[Diagnosis]:
     gradients = {t: r for t, r in run.run.histograms.items() if set(split_words(t)) & _GRADIENTS}
     dead = [tag for tag, records in gradients.items() if is_dead(records)]
     if dead:
-        yield _of_histograms(run.run, "vanishing-gradient", dead, largest=_largest_of(run, dead))
+        last = (r for tag in dead for r in run.run.histograms[tag][-_LAST_RECORDS:])
+        size = max(map(largest, last))
+        yield _histogram_diagnosis(run.run, "vanishing-gradient", dead, largest=size)
     for tag, records in gradients.items():
         found = _explosion(records)
         if found:
-            yield _of_histograms(run.run, "exploding-gradient", [tag], **found)
+            yield _histogram_diagnosis(run.run, "exploding-gradient", [tag], **found)
     for curve in run.run.curves.values():
         if curve.name.kind == "gradient norm":
             yield from _norm_faults(run.run.name, curve)
     yield from _unchanged(run)
 
 
-def _largest_of(run: JudgedRun, tags: Sequence[str]) -> float:
-    return max(largest(r) for tag in tags for r in run.run.histograms[tag][-_LAST_RECORDS:])
-
-
-def _of_histograms(
+def _histogram_diagnosis(
     run: RunCurves, kind: str, tags: Sequence[str], **evidence: float | int | str
 ) -> Diagnosis:
     records = run.histograms[tags[0]]
@@ -70,6 +69,7 @@ def _of_histograms(
 def largest(record: LoggedHistogram) -> float:
     """The largest absolute value in `record`, from its buckets if the extremes are not finite."""
     ends = [record.minimum, record.maximum]
+    # TensorFlow 2 records no extremes; with NaN in the data, torch's are NaN.
     if not all(math.isfinite(end) for end in ends):
         filled = [i for i, count in enumerate(record.counts) if count > 0]
         if not filled:
@@ -98,6 +98,7 @@ def _share_at_zero(record: LoggedHistogram) -> float:
     at_zero = sum(
         count
         for left, right, count in zip(record.lefts, record.rights, record.counts, strict=True)
+        # Ten times the limit: a bucket may be wider than the values in it.
         if (left <= 0 <= right) or max(abs(left), abs(right)) < 10 * _DEAD
     )
     return at_zero / sum(record.counts)
@@ -131,8 +132,10 @@ def _norm_faults(run: str, curve: Curve) -> Iterator[Diagnosis]:
         return
     window = min(max(len(norms) // 20, 20), 200)
     usual, _ = trailing_medians(norms, window, max(1, window // 10))
+    # The first window of norms has NaN for the usual norm.
     with np.errstate(invalid="ignore"):
         high = (norms > _NORM_FACTOR * usual) & (usual > 0)
+    # Three in a row: one large norm is what clipping is for.
     rows = np.flatnonzero(high[:-2] & high[1:-1] & high[2:])
     at = next((int(row) for row in rows[:_MOST_ROWS] if _is_new(norms, int(row))), None)
     if at is not None:
@@ -147,7 +150,7 @@ def _norm_faults(run: str, curve: Curve) -> Iterator[Diagnosis]:
 
 
 def _is_new(norms: Floats, at: int) -> bool:
-    """Whether three norms from `at` on are far above those of earlier bursts."""
+    # Bursts that were as large before did no harm.
     return bool(norms[at : at + 3].min() > 2 * np.quantile(norms[:at], 0.99))
 
 
@@ -160,11 +163,12 @@ def _unchanged(run: JudgedRun) -> Iterator[Diagnosis]:
     ]
     if tags:
         weights = sum(bool(set(split_words(t)) & _WEIGHTS) for t in run.run.histograms)
-        yield _of_histograms(run.run, "unchanged-weight", tags, weights=weights)
+        yield _histogram_diagnosis(run.run, "unchanged-weight", tags, weights=weights)
 
 
 def is_unchanged(records: Records) -> bool:
     """Whether minimum, maximum and sum are the same in the last three records."""
+    # Three records of one step, from two writers, are no evidence.
     if len({record.step for record in records[-_LAST_RECORDS:]}) < _LAST_RECORDS:
         return False
     figures = {(r.minimum, r.maximum, r.total) for r in records[-_LAST_RECORDS:]}

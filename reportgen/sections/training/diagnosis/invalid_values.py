@@ -47,6 +47,7 @@ def _kind(curve: Curve, bad: Places) -> str:
 def _overflows_of_mixed_precision(bad: Places, points: int) -> bool:
     """Whether single steps overflowed: the scaler skips them and lowers its scale."""
     after_start = bad[bad >= _FIRST_NORMS]
+    # GradScaler doubles its scale every 2,000 steps, so overflows are rare, and never in a row.
     return len(after_start) <= 1 + points // 100 and bool((np.diff(after_start) > 1).all())
 
 
@@ -87,7 +88,7 @@ def _violations(
 ) -> Iterator[Diagnosis]:
     lowest = -np.inf if low is None else low
     highest = np.inf if high is None else high
-    finite = np.isfinite(curve.values)
+    finite = np.isfinite(curve.values)  # NaN and infinities have findings of their own
     outside = np.flatnonzero(finite & ((curve.values < lowest) | (curve.values > highest)))
     if not len(outside):
         return

@@ -9,6 +9,7 @@ from reportgen.sections.training.diagnosis.trend import Trend
 from reportgen.sections.training.result import Diagnosis
 from reportgen.sections.training.statistics import median, midmean, standard_error
 
+# Thresholds here were tuned on generated curves; benchmarks/training_verdicts.md has the results.
 _FEWEST_POINTS = 50
 _FEWEST_FOR_PLATEAU, _FEWEST_LAST = 30, 10
 _SMALL_GAIN = 0.01  # of all progress
@@ -32,6 +33,7 @@ def find_no_learning(trend: Trend, learning_rates: list[Curve]) -> Diagnosis | N
     error = trend.error(fifth)
     if trend.start - last >= 3 * trend.error(trend.starts):
         return None
+    # A gain of 2 % counts even where the noise is large, but not one below a standard error.
     if first - last >= min(3 * error, max(0.02 * abs(first), error)):
         return None
     warming = any(_is_warming_up(curve) for curve in learning_rates)
@@ -80,6 +82,7 @@ def find_plateau(
     slack = margin + 2 * standard_error(trend.costs[-last:], quarter)
     if not -slack <= before - after < margin:
         return None
+    # It must have been there before: a curve that has just arrived may still improve.
     near = np.flatnonzero(trend.medians <= trend.best + slack)
     since = int(near[0])
     if trend.median_places[since] >= count - last - trend.window // 2:
@@ -119,10 +122,12 @@ def find_divergence(trend: Trend) -> Diagnosis | None:
         return None
     tail = max(3, round(_TAIL_SHARE * count))
     last = median(trend.costs[-tail:])
+    # A window whose center is before the tail may still reach into it.
     in_tail = trend.median_places >= count - tail - trend.window // 2
     if in_tail[trend.best_place]:
         return None
     best, progress = trend.best, trend.progress
+    # A fifth of the best: where the curve is almost flat, progress and noise are both tiny.
     far = best + max(0.5 * progress, 6 * trend.error(tail), 0.2 * abs(best))
     line = best + max(0.25 * progress, 4 * trend.error(trend.window))
     if not (last > far and (trend.medians[in_tail] > line).all()):

@@ -18,6 +18,7 @@ _AS_BEFORE = 1.5  # times the highest rate logged before: a coarse log misses th
 _HARDLY_LOWER = 0.9  # times the rate before: a factor of warm-up times a schedule that falls
 _MOST_JUMPS = 2  # more are a schedule
 _WARM_UP = 0.15  # of the points, in which a rate may be set in steps
+_MOST_RESTARTS = 1_000  # each is compared with every spike
 _RAMP = 5  # points after a rise in which a warm-up would go on rising
 
 
@@ -35,6 +36,7 @@ def find_constant_rate(run: JudgedRun) -> Iterator[Diagnosis]:
     """`constant-learning-rate` if every rate of a run is constant over at least 20 points."""
     rates = [(curve, _finite(curve)[1]) for curve in run.learning_rates]
     rates = [(curve, values) for curve, values in rates if len(values) >= _FEWEST_FOR_CONSTANT]
+    # All of them: a frozen backbone may have a constant rate beside a schedule.
     if rates and all(_is_constant(values) for _, values in rates):
         curve, values = rates[0]
         yield Diagnosis(
@@ -79,9 +81,6 @@ def restart_steps(run: JudgedRun) -> list[float]:
         steps, rates = _finite(curve)
         found |= {jump.step for jump in jumps_of(steps, rates, 1.5)}
     return sorted(found)[:_MOST_RESTARTS]
-
-
-_MOST_RESTARTS = 1_000
 
 
 def jumps_of(steps: Floats, rates: Floats, factor: float = _JUMP) -> list[Jump]:
@@ -140,6 +139,7 @@ def _at_resume(curve: Curve, jump: Jump) -> bool:
 
 
 def _is_constant(values: Floats) -> bool:
+    # TensorBoard stores float32, whose rounding is 6e-8 of the value.
     return bool(np.ptp(values) <= 1e-6 * abs(values[0]))
 
 

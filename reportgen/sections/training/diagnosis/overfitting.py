@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from reportgen.sections.training.curve import RunCurves
 from reportgen.sections.training.diagnosis.trend import JudgedRun, Trend
 from reportgen.sections.training.metric_names import is_return
 from reportgen.sections.training.result import Diagnosis
 from reportgen.sections.training.statistics import median, running_median
 
 _FEWEST_CHECKS = 8
-_MANY_CHECKS = 60
+_MANY_CHECKS = 60  # from here on, one lucky evaluation among them is likely
 _FEWEST_FOR_BEST = 5
 _FEWEST_WITHOUT_VALIDATION = 20
 
@@ -43,6 +42,7 @@ def find_overfitting(
     if last - best <= max(0.05 * abs(best), 0.1 * progress, 3 * validation.sigma):
         return None
     best_step = float(validation.steps[places[best_at]])
+    # If train rises as well, the run diverges; if it is flat, more steps change nothing.
     fall = _fall_since(train, best_step, float(validation.steps[-1]))
     if fall is None:
         return None
@@ -77,7 +77,7 @@ def _still_improving(validation: Trend, trends: Mapping[str, Trend], step: float
     for other in trends.values():
         if other.role != "validation" or other.sign > 0 or validation.sign < 0:
             continue
-        if not _same_set(validation.tag, other.tag) or len(other) < _FEWEST_CHECKS:
+        if _set_of(validation.tag) != _set_of(other.tag) or len(other) < _FEWEST_CHECKS:
             continue
         at = int(np.searchsorted(other.steps, step))
         around = median(other.costs[max(at - 1, 0) : at + 2])
@@ -86,12 +86,8 @@ def _still_improving(validation: Trend, trends: Mapping[str, Trend], step: float
     return None
 
 
-def _same_set(one: str, other: str) -> bool:
-    """Whether two tags differ in their last word only."""
-    return _set_of(one) == _set_of(other)
-
-
 def _set_of(tag: str) -> str:
+    """`tag` without its last word, which names the metric: `eval_g0_` of `eval_g0_loss`."""
     cut = max(tag.rfind("/"), tag.rfind("_"))
     return tag[: cut + 1]
 
@@ -111,6 +107,7 @@ def find_past_best(trend: Trend) -> Diagnosis | None:
         costs, steps, error = trend.medians, trend.median_steps, trend.error(trend.window)
     best_at = int(np.argmin(costs))
     best, last = float(costs[best_at]), float(costs[-1])
+    # sqrt(2 ln n) standard deviations is what the best of n normal values lies beyond their mean.
     expected = float(2 + np.sqrt(2 * np.log(len(costs)))) * error
     if not last - best > max(0.02 * abs(best), expected):
         return None
@@ -127,7 +124,8 @@ def find_past_best(trend: Trend) -> Diagnosis | None:
 def find_missing_validation(run: JudgedRun) -> Iterator[Diagnosis]:
     """`missing-validation` if a train curve has 20 points and no curve is of a validation set."""
     curves = run.run.curves.values()
-    if any(curve.name.role == "validation" for curve in curves) or _is_reinforcement(run.run):
+    # Reinforcement learning has no held-out data: its return is measured in the environment.
+    if any(c.name.role == "validation" for c in curves) or any(map(is_return, run.run.curves)):
         return
     losses = [trend for trend in run.trends.values() if _counts_as_train(trend)]
     longest = max(losses, key=len, default=None)
@@ -137,7 +135,3 @@ def find_missing_validation(run: JudgedRun) -> Iterator[Diagnosis]:
 
 def _counts_as_train(trend: Trend) -> bool:
     return trend.role == "train" or (trend.role == "none" and trend.sign > 0)
-
-
-def _is_reinforcement(run: RunCurves) -> bool:
-    return any(is_return(tag) for tag in run.curves)

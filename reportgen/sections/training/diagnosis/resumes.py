@@ -12,7 +12,7 @@ from reportgen.sections.training.diagnosis.trend import JudgedRun, Trend
 from reportgen.sections.training.result import Diagnosis
 from reportgen.sections.training.statistics import median
 
-_POINTS_EACH = 5
+_POINTS_EACH = 5  # few, as the curve itself moves on; the median of five ignores two outliers
 
 
 def find_resumes(run: RunCurves) -> Iterator[Diagnosis]:

@@ -67,6 +67,7 @@ class Gaps:
 
 def usable_gaps(curve: Curve) -> Places:
     """The index of the point before every gap that goes forward in steps and not back in time."""
+    # Repeated steps have no time of their own, and the clock of a machine may be set back.
     return np.flatnonzero((np.diff(curve.steps) > 0) & (np.diff(curve.times) >= 0))
 
 
@@ -82,9 +83,11 @@ def _usual(curve: Curve, gaps: Places) -> Gaps:
 def _is_slower(before: Gaps, after: Gaps) -> bool:
     """Whether seconds per step rose by more than the jitter; true where times are too coarse."""
     first, last = before.each, after.each
+    # Where most gaps are 0, their logarithms say nothing; means still do.
     if not median(first) > 0 or not median(last) > 0:
         error = np.hypot(first.std() / len(first) ** 0.5, last.std() / len(last) ** 0.5)
         return bool(last.mean() - first.mean() > _ERRORS * error)
+    # Logarithms: jitter of times is a factor, and "0.7 of the rate" a distance.
     logs = [np.log(np.maximum(part, 1e-12)) for part in (first, last)]
     error = np.hypot(*(1.25 * mad_sigma(part) / len(part) ** 0.5 for part in logs))
     change = median(logs[1]) - median(logs[0])

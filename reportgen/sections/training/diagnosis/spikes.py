@@ -60,7 +60,8 @@ def find_spikes(trend: Trend, restarts: Iterable[float]) -> Iterator[Diagnosis]:
         return
     window = spike_window(len(trend))
     spikes = spikes_of(trend.costs)
-    restarted = [_index(trend.steps, step) for step in restarts]
+    restarted = [int(np.searchsorted(trend.steps, step)) for step in restarts]
+    # From two points before: a rate is often logged less often than the loss.
     spikes = [s for s in spikes if not any(at - 2 <= s.first <= at + window for at in restarted)]
     if not spikes:
         return
@@ -117,6 +118,7 @@ def _usual_change(costs: Floats) -> Floats:
     changes = np.abs(np.diff(costs))
     bounds = np.unique(np.linspace(_SHORTEST_WINDOW, len(costs), _CHECKPOINTS + 1).astype(int))
     usual = np.full(len(costs), np.inf)
+    # Only changes before a point count: those of the spike itself would make it usual.
     for start, end in pairwise(bounds):
         usual[start:end] = np.quantile(changes[: start - 1], 0.99)
     return usual
@@ -168,7 +170,3 @@ def _are_periodic(places: Sequence[int]) -> bool:
     """Whether spikes come at equal distances, as those of epochs or restarts do."""
     distances = np.diff(places)
     return len(distances) >= _MANY - 1 and bool(distances.std() <= _EVEN * distances.mean())
-
-
-def _index(steps: Floats, step: float) -> int:
-    return int(np.searchsorted(steps, step))

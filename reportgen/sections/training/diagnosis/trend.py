@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +23,7 @@ from reportgen.sections.training.statistics import (
 )
 
 
+# Without slots, which cached_property needs: a trend is used by many rules, or by none.
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trend:
     """The finite points of a curve that should improve.
@@ -130,11 +130,6 @@ class JudgedRun:
             for train, validation in pair_curves(self.run.curves)
             if train in self.trends and validation in self.trends
         ]
-
-    @property
-    def training_trends(self) -> Iterator[Trend]:
-        """The trends that are not of a validation set."""
-        return (trend for trend in self.trends.values() if trend.role != "validation")
 
     @cached_property
     def learning_rates(self) -> list[Curve]:
