@@ -1,4 +1,4 @@
-"""onnxruntime on the CPU: one session for parity and latency alike."""
+"""onnxruntime on the CPU: sessions, the arrays to run them on, and their errors in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Feed = dict[str, Array]
 
-_PROVIDERS = ["CPUExecutionProvider"]
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
@@ -35,12 +34,11 @@ class OnnxRuntimeError(Exception):
 
 
 class Runtime:
-    """A file loaded by onnxruntime, with `threads` threads, or as many as torch has.
+    """A file loaded by onnxruntime, with `threads` threads, by default as many as torch uses.
 
     Args:
         path: the ONNX file.
-        replaced: initializers to use instead of those in the file. Optimization is off then,
-            since it would fold the file's own values into others.
+        replaced: initializers to use instead of those in the file, without optimization.
         optimization: how far onnxruntime rewrites the graph: `all`, `extended`, `basic`, `none`.
 
     Raises:
@@ -60,24 +58,22 @@ class Runtime:
 
         self.path, self.replaced = path, frozenset(replaced or {})
         self.threads = threads or torch.get_num_threads()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = _SILENT
-        options.use_deterministic_compute = True
+        # the optimizer would fold the file's own values into others before they are replaced
+        options = session_options("none" if replaced else optimization, self.threads)
+        options.use_deterministic_compute = True  # the same model must give the same report
+        # onnxruntime does not copy them: they must outlive the session
         self._values = [
             (name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
             for name, value in (replaced or {}).items()
         ]
         for name, value in self._values:
             options.add_initializer(name, value)
-        options.graph_optimization_level = getattr(
-            onnxruntime.GraphOptimizationLevel, _LEVELS["none" if replaced else optimization]
-        )
-        onnxruntime.set_seed(_SEED)  # of the random operators of sessions made from now on
+        # random operators of sessions made from now on; otherwise the clock seeds them
+        onnxruntime.set_seed(_SEED)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
-        except Exception as error:  # onnxruntime's classes have no common one of their own
-            raise OnnxRuntimeError(_why_not(error)) from error
+            self._session = open_session(path, options)
+        except Exception as error:
+            raise OnnxRuntimeError(_loading_error(error)) from error
 
     def feed(self, tensors: dict[str, Tensor]) -> Feed:
         """`tensors` as a feed of the session: by name if the names match, else by position.
@@ -98,6 +94,33 @@ class Runtime:
         return list(self._session.run(None, feed))
 
 
+def session_options(level: str = "all", threads: int = 1) -> Any:
+    """Options of a silent session.
+
+    Args:
+        level: how far onnxruntime rewrites the graph: `all`, `extended`, `basic`, `none`.
+        threads: threads within an operator; 0 for all cores.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[level])
+    return options
+
+
+def open_session(model: Path | bytes, options: Any) -> Any:
+    """A session on the CPU, for a file or the bytes of one.
+
+    Raises:
+        Exception: onnxruntime's exceptions share no base class of their own.
+    """
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def feed_for(names: Sequence[str], tensors: dict[str, Tensor]) -> Feed:
     """`tensors` as a feed for the inputs `names`: by name if the names match, else by position.
 
@@ -114,7 +137,7 @@ def feed_for(names: Sequence[str], tensors: dict[str, Tensor]) -> Feed:
 
 
 def as_array(tensor: Tensor) -> npt.NDArray[Any]:
-    """A copy of `tensor` for onnxruntime; complex numbers as the exporter writes them, in pairs.
+    """A copy of `tensor` for onnxruntime; complex numbers in pairs, as in the exporter's files.
 
     Raises:
         OnnxRuntimeError: NumPy, and so onnxruntime's interface, has no such dtype.
@@ -126,7 +149,7 @@ def as_array(tensor: Tensor) -> npt.NDArray[Any]:
         tensor = torch.view_as_real(tensor)
     try:
         array: np.ndarray[Any, Any] = tensor.cpu().contiguous().numpy().copy()
-    except TypeError as error:
+    except TypeError as error:  # bfloat16 and float8
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise OnnxRuntimeError(f"onnxruntime on the CPU cannot take {dtype} inputs") from error
     return array
@@ -136,11 +159,12 @@ def session_error_text(error: Exception) -> str:
     """An onnxruntime error in one line, without paths of its build machine."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = _PATHS.sub(r"\1", _PREFIX.sub("", lines[0] if lines else "no reason given"))
-    text = _SOURCES.sub("", text)
+    text = _SOURCES.sub("", text)  # "graph.cc:1395 Graph::InitializeStateFromModelFileGraphProto "
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def _why_not(error: Exception) -> str:
+def _loading_error(error: Exception) -> str:
+    # the most frequent cause, in plain words: its dtype is not in onnxruntime's message
     missing = re.search(r"Could not find an implementation for (\w+)\((\d+)\)", str(error))
     if missing:
         return (

@@ -83,7 +83,7 @@ def test_every_cell_is_a_latency_and_a_throughput_that_agree(
     monkeypatch.setattr("reportgen.sections.onnx.performance.latency._CELL_SECONDS", 0.02)
     monkeypatch.setattr("reportgen.sections.onnx.performance.latency._PROFILE_SECONDS", 0.02)
     runtime = Runtime(path, threads=2)
-    seconds = time_runs(runtime, feed(4), box=0.02)
+    seconds = time_runs(runtime, feed(4), limit=0.02)
     low, median, high = (1e3 * percentile(seconds, share) for share in (0.1, 0.5, 0.9))
     latency = Latency(batch=4, runs=len(seconds), threads=2, median=median, p10=low, p90=high)
     speed = measure_performance(path, onnx.load(path), feed, runtime, latency, dynamic=True)
@@ -142,7 +142,7 @@ def test_a_batch_that_cannot_run_has_no_latency(path: Path) -> None:
 
 
 def test_runs_end_with_the_box(path: Path) -> None:
-    seconds = time_runs(Runtime(path, threads=1), feed(1), box=0.05)
+    seconds = time_runs(Runtime(path, threads=1), feed(1), limit=0.05)
     assert 3 <= len(seconds) <= 200
     assert sum(seconds[:-1]) < 0.1
 
@@ -208,7 +208,7 @@ def test_a_module_with_several_nodes_of_its_own_stands_for_itself() -> None:
 
 
 def test_a_real_profile_names_the_operators_and_modules_of_the_file(path: Path) -> None:
-    found = profile(path, onnx.load(path), feed(2), threads=1, box=0.1)
+    found = profile(path, onnx.load(path), feed(2), threads=1, limit=0.1)
     assert {"Conv", "ReduceMean", "MatMul"} <= {one.name for one in found.operators}
     assert {"block", "head"} <= {one.name for one in found.modules}
     assert sum(one.share for one in found.operators) == pytest.approx(1)

@@ -46,7 +46,7 @@ class OnnxFile:
         asked: the named input dimensions that the manifest requests as dynamic.
         fixed_dims: why a dimension of `asked` is not symbolic, by its name.
         batch: the batch size of a file without a dynamic batch.
-        tried: every strategy in the order tried; the last one succeeded.
+        attempts: every strategy in the order tried; the last one succeeded.
         model_patches: changes made to the model for the export. Outputs of the model are
             comparable with the file only within `apply_patches`.
         structure_only: whether the weights are inputs of the graph instead of being in the file,
@@ -76,7 +76,7 @@ class OnnxFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Exported:
-    """A program that the exporter gave, before anything is named or written."""
+    """The exporter's program, before anything is named or written."""
 
     program: Any
     arguments: ExportArguments
@@ -94,17 +94,17 @@ class _Trail:
     failures: list[ExportFailure] = field(default_factory=list)
 
     def attempts(self) -> Iterator[ExportAttempt]:
+        # not strict: a strategy that succeeds has no failure
         for strategy, failure in zip(self.strategies, self.failures, strict=False):
-            yield ExportAttempt(strategy=strategy.words(), error=failure.error)
+            yield ExportAttempt(strategy=strategy.describe(), error=failure.error)
 
     def main_failure(self) -> ExportFailure:
-        """What stands in the way: of the strategies that asked for as little as the last one, the
-        plainest one's failure that no other strategy got past.
-        """
+        """The failure to report: the first that no later strategy avoids."""
+        # of those with the fewest dynamic dims: with more, the dims themselves may be the cause
         last = self.strategies[-1]
         pairs = zip(self.strategies, self.failures, strict=True)
         level = [why for how, why in pairs if how.dynamic == last.dynamic]
-        return next((why for why in level if why.kind not in _GOT_PAST), level[-1])
+        return next((why for why in level if why.kind not in _AVOIDABLE), level[-1])
 
 
 def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
@@ -134,7 +134,7 @@ def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
 
 def _unable(trail: _Trail) -> SectionError:
     why = trail.main_failure()
-    seen: list[str] = []
+    seen: list[str] = []  # most strategies fail for one reason, which is written out once
     lines = list(why.details)
     for attempt in trail.attempts() if len(trail.failures) > 1 else ():
         error = "the same" if attempt.error in seen else attempt.error
@@ -144,18 +144,19 @@ def _unable(trail: _Trail) -> SectionError:
 
 
 def _at_batch(why: ExportFailure, batch: int) -> ExportFailure:
-    """The model's own failure, with the batch that the manifest does not name."""
+    # the user has never seen this batch size: the manifest names another
     said = why.error.replace("fails on its example inputs", f"fails at batch {batch}")
     return replace(why, error=said) if why.kind == "own" else why
 
 
 def _asked_dims(spec: ModelSpec) -> tuple[str, ...]:
+    # `onnx.dynamic` names the batch by default, also for models whose inputs have none
     used = {dim for item in spec.inputs for dim in item.named_dims()}
     return tuple(dim for dim in spec.onnx.dynamic if dim in used)
 
 
 def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported | ExportFailure:
-    """One run of torch's exporter; the model is given back before anything is written."""
+    """Run torch's exporter once; the model is restored before anything is written."""
     examples = make_examples(spec, strategy.batch, spec.seed)
     arguments = bind_arguments(model, spec.inputs, examples.args, examples.kwargs, strategy.dynamic)
     dropped: set[str] = set()
@@ -167,18 +168,19 @@ def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported
             dropped = changes.enter_context(flattened_outputs(model))
         try:
             captured = capture(model, arguments, strict=strategy.strict)
-        except Exception as error:
+        except Exception as error:  # torch.export and the model's own code raise any class
             why = explain_capture(error, model, arguments, runnable=not strategy.weightless)
             return why if strategy.batch == spec.batch else _at_batch(why, strategy.batch)
         try:
             rewrite_for_export(captured)
+            # the optimizer folds constants and fails on fake weights: they become inputs first
             program, decomposed_operators = translate(
                 captured, spec.onnx.opset, optimize=not strategy.weightless
             )
             weights = weights_to_inputs(program.model) if strategy.weightless else ()
             if strategy.weightless:
                 program.optimize()
-        except Exception as error:
+        except Exception as error:  # whatever torch's translations raise on unexpected arguments
             return explain_translation(error, model, captured, spec.onnx.opset)
     return _Exported(
         program=program,
@@ -197,7 +199,7 @@ def _finish(
     name_values(model, exported.arguments, output_names(exported.program.exported_program))
     dynamic = exported.arguments.symbolic_dims(model)
     path = write_model(model, folder / "model.onnx")
-    words = strategy.words(dynamic)
+    words = strategy.describe(dynamic)  # a dynamic dim may have become a constant all the same
     return OnnxFile(
         path=path,
         dynamic=dynamic,
@@ -220,17 +222,18 @@ def _warnings(
     trail: _Trail,
     opset: int,
 ) -> Iterator[str]:
+    # the exporter translates to opset 18 or newer; the converter down may refuse and leave it so
     found = int(exported.program.model.opset_imports.get("", opset))
     if found != opset:
         yield f"asked for opset {opset}, the exporter produced {found}"
     if exported.strategy.weightless:
         yield f"{STRUCTURE_ONLY} ({len(exported.weights)} of them)"
-    helped = exported.strategy.model_patches
+    patches = exported.strategy.model_patches
     outputs = [why.error for why in trail.failures if why.kind == "output"]
-    if helped or exported.strategy.flattened:
+    if patches or exported.strategy.flattened:
         yield from dict.fromkeys(outputs)
-    if helped:
-        changes = " and the ".join(_CHANGES[name] for name in helped)
+    if patches:
+        changes = " and the ".join(_CHANGES[name] for name in patches)
         compared = "" if exported.strategy.weightless else " and compared"
         yield f"exported{compared} with the {changes}"
     if exported.dropped:
@@ -245,8 +248,8 @@ def _fixed_dims(asked: tuple[str, ...], dynamic: tuple[str, ...], trail: _Trail)
     return dict.fromkeys(lost, f"{' and '.join(lost)} could not be made dynamic{reason}")
 
 
-_GOT_PAST = ("output", "attention", "experts")  # for these the next strategy removes the cause
-_OF_DIMS = ("dims", "own", "unknown")  # what makes the next strategy leave fewer of them open
+_AVOIDABLE = ("output", "attention", "experts")  # for these the next strategy removes the cause
+_OF_DIMS = ("dims", "own", "unknown")  # after these the next strategy leaves fewer dims dynamic
 _CHANGES = {
     "cache off": "cache off (use_cache=False)",
     "batched experts": "experts as one batched product (_experts_implementation=batched_mm)",

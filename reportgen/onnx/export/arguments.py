@@ -1,4 +1,4 @@
-"""The arguments of one export: in the signature's order, each tensor with a name and its dims."""
+"""The arguments of one export: in the signature's order, each tensor with its name and dims."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ExportArguments:
         dynamic_shapes: which axes stay open, in the structure of the call; None for none.
         names: a name for every tensor, in the order of the exported graph's inputs.
         axes: the dynamic axes of every tensor, in the same order.
-        called: what torch.export calls each positional argument -> what the manifest does.
+        called: torch.export's name of each positional argument -> its name in the manifest.
     """
 
     args: tuple[Any, ...]
@@ -45,6 +45,7 @@ class ExportArguments:
     def symbolic_dims(self, model: Any) -> tuple[str, ...]:
         """The dims that really are symbolic wherever they stand in the inputs of an ONNX model."""
         found: dict[str, bool] = {}
+        # not strict: weights may follow as further inputs (`weights_to_inputs`)
         for value, axes in zip(model.graph.inputs, self.axes, strict=False):
             for axis, dim in axes.items():
                 fixed = isinstance(value.shape[axis], int)
@@ -65,6 +66,7 @@ def bind_arguments(
         TypeError: the model's forward does not take these arguments.
     """
     signature = inspect.signature(model.forward)
+    # torch.export keeps the caller's order of keywords; the file's inputs follow the signature
     order = list(signature.parameters)
     rank = {name: order.index(name) if name in order else len(order) for name in kwargs}
     kwargs = {name: kwargs[name] for name in sorted(kwargs, key=lambda name: rank[name])}
@@ -77,20 +79,20 @@ def bind_arguments(
     names = [
         item.name or _parameter_name(order, signature, index) for index, item in enumerate(specs)
     ]
-    bound = signature.bind(*trees, **keyword_trees).arguments
-    leaves = _named(zip([*names, *kwargs], [*args, *kwargs.values()], strict=True))
+    bound = signature.bind(*trees, **keyword_trees).arguments  # torch.export gets dims by parameter
+    given = zip([*names, *kwargs], [*args, *kwargs.values()], strict=True)
     return ExportArguments(
         args=args,
         kwargs=kwargs,
         dynamic_shapes=dict(bound) if dynamic else None,
-        names=tuple(leaves),
+        names=tuple(key for name, value in given for key in named_tensors(value, name)),
         axes=tuple(axes for tree in (*trees, *keyword_trees.values()) for axes in _leaves(tree)),
         called={_torch_name(signature, index): name for index, name in enumerate(names)},
     )
 
 
 def _torch_name(signature: inspect.Signature, index: int) -> str:
-    """What torch.export calls the positional argument `index`: `x`, or `args_0` of `*args`."""
+    """torch.export's name of the positional argument `index`: `x`, or `args_0` of `*args`."""
     for place, (name, parameter) in enumerate(signature.parameters.items()):
         if parameter.kind == inspect.Parameter.VAR_POSITIONAL:
             return f"{name}_{index - place}"
@@ -100,27 +102,22 @@ def _torch_name(signature: inspect.Signature, index: int) -> str:
 
 
 def _parameter_name(order: list[str], signature: inspect.Signature, index: int) -> str:
-    """What the signature calls the positional argument `index`."""
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY
     if index < len(order) and signature.parameters[order[index]].kind in positional:
         return order[index]
     return f"input{index}"
 
 
-def _named(arguments: Iterator[tuple[str, Any]]) -> Iterator[str]:
-    for name, value in arguments:
-        yield from named_tensors(value, name)
-
-
 def _axes_tree(value: Any, item: InputSpec, dynamic: tuple[str, ...]) -> Any:
     """The structure of `value`, each tensor replaced by its dynamic axes, all else by None."""
     if item.items is not None:
+        # a list with one entry per sample repeats its specs once per sample
         specs = item.items * (len(value) // len(item.items)) if item.per_sample else item.items
         parts = [_axes_tree(v, part, dynamic) for v, part in zip(value, specs, strict=True)]
         return tuple(parts) if item.as_tuple else parts
     if item.fields is not None:
         return {key: _axes_tree(value[key], part, dynamic) for key, part in item.fields.items()}
-    if item.value is not None:
+    if item.value is not None:  # a constant: torch.export requires None in its place
         return None
     return {axis: dim for axis, dim in enumerate(item.shape or ()) if dim in dynamic}
 
@@ -145,6 +142,8 @@ def output_names(program: Any) -> tuple[str, ...]:
     from torch.export.graph_signature import ConstantArgument, OutputKind
     from torch.utils._pytree import tree_unflatten
 
+    # an empty tensor stands for each tensor, since `named_tensors` names nothing else; constants
+    # have been dropped from the graph (`rewrite_for_export`)
     leaves = [
         None if isinstance(spec.arg, ConstantArgument) else torch.empty(0)
         for spec in program.graph_signature.output_specs
@@ -155,7 +154,7 @@ def output_names(program: Any) -> tuple[str, ...]:
 
 
 def output_name(key: str) -> str:
-    """The name of the output that a reader reaches by `key`."""
-    if not key:
+    """The name in the file of the output tensor with this key of `named_tensors`."""
+    if not key:  # a single tensor
         return "output"
     return f"output.{key}" if key[0].isdigit() else key

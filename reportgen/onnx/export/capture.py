@@ -24,6 +24,9 @@ def capture(model: nn.Module, arguments: ExportArguments, *, strict: bool) -> An
     Raises:
         Exception: whatever torch.export raises.
     """
+    # torch.onnx.export's own strategies rather than torch.export.export: they keep dynamic sequence
+    # lengths in RNNs and retry with the dims that torch suggests. They are run apart from the
+    # translation, since the program is rewritten in between and the two steps fail differently.
     from torch.onnx._internal.exporter import _capture_strategies, _dynamic_shapes, _flags
 
     kind = (
@@ -32,7 +35,7 @@ def capture(model: nn.Module, arguments: ExportArguments, *, strict: bool) -> An
         else _capture_strategies.TorchExportNonStrictStrategy
     )
     shapes, _ = _dynamic_shapes.convert_str_to_export_dim(arguments.dynamic_shapes)
-    run = _flags.set_onnx_exporting_flag(kind(verbose=False))  # torch.onnx.is_in_onnx_export()
+    run = _flags.set_onnx_exporting_flag(kind(verbose=False))  # for torch.onnx.is_in_onnx_export()
     result = run(model, arguments.args, arguments.kwargs, shapes)
     if result.exported_program is None:
         raise result.exception or RuntimeError(
@@ -60,19 +63,18 @@ def translate(program: Any, opset: int, *, optimize: bool = True) -> tuple[Any, 
 def export_mode() -> Iterator[None]:
     """The state in which a model is exported: silent, without gradients or fused attention.
 
-    The fused kernels have no ONNX counterpart, and the checks of a distribution's arguments none
-    that a file could act on. Without gradients the graph is traced for the
-    forward pass alone, which takes a fifth less time. What lives already is kept out of the
-    garbage collector's sight, since tracing makes enough garbage to have it walk everything.
+    Neither the fused kernels nor the checks of a distribution's arguments have an ONNX
+    counterpart. Without gradients only the forward pass is traced, which takes a fifth less time.
     """
     import torch
     from torch.distributions import Distribution
 
-    validate = Distribution._validate_args  # dynamo switches it off for the whole process
+    # dynamo too switches it off, for the whole process and for good
+    validate = Distribution._validate_args
     fast_path = torch.backends.mha.get_fastpath_enabled()
     Distribution.set_default_validate_args(False)
     torch.backends.mha.set_fastpath_enabled(False)
-    gc.freeze()
+    gc.freeze()  # tracing makes much garbage: each collection would walk the whole process
     try:
         with torch.no_grad(), quiet():
             yield
@@ -84,7 +86,8 @@ def export_mode() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back prints, warnings and log records, also those of handlers made long before."""
+    """Suppress prints, warnings and log records."""
+    # handlers made earlier hold the real stderr: redirecting it would not silence them
     threshold = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -99,18 +102,15 @@ def quiet() -> Iterator[None]:
         logging.disable(threshold)
 
 
-# Rewrites of a captured program -------------------------------------------------------------
-
-
 _WITHOUT_HEADS = 3  # batch, length, width
-_WITH_HEADS = 4  # what the exporter's attention takes
+_WITH_HEADS = 4  # batch, heads, length, width: all that torchlib's attention accepts
 
 
 def rewrite_for_export(program: Any) -> None:
-    """Change an ExportedProgram where the exporter would stumble over what it takes itself for.
+    """Rewrite what torch.export captures and the ONNX exporter then refuses.
 
-    Constants among the outputs (a string, a number) are dropped, as None is: there is no tensor
-    to put in the file. Fused attention gets the four axes that the exporter knows it with.
+    Constants among the outputs (a string, a number) become None: they are no tensors. Fused
+    attention gets the four axes that the exporter requires.
     """
     _drop_constants(program)
     _fit_attention(program)
@@ -129,12 +129,12 @@ def _drop_constants(program: Any) -> None:
 
 
 def _fit_attention(program: Any) -> None:
-    """Fused attention over another number of axes than four, between two reshapes."""
+    """Reshape fused attention with three axes, or more than four, to four axes and back."""
     import torch
 
     attention = torch.ops.aten.scaled_dot_product_attention.default
     changed = False
-    for module in program.graph_module.modules():
+    for module in program.graph_module.modules():  # branches and loop bodies are modules too
         graph = getattr(module, "graph", None)
         for node in list(graph.nodes) if graph is not None else ():
             if node.op == "call_function" and node.target is attention and _can_be_fitted(node):
@@ -152,6 +152,7 @@ def _can_be_fitted(node: Any) -> bool:
         return False
     if axes <= _WITH_HEADS:
         return axes == _WITHOUT_HEADS
+    # flattening the leading axes broadcasts nothing, and `reshape_as(query)` needs the same width
     same_lead = query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
     mask = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
     return bool(same_lead and query.shape[-1] == value.shape[-1] and _axes(mask) < _WITH_HEADS)
@@ -162,11 +163,11 @@ def _axes(argument: Any) -> int:
 
 
 def _fit(node: Any) -> None:
-    """A head is added and taken off, or the leading axes merged and split; so are a mask's."""
+    """Add and remove a head axis, or merge and split the leading axes; also those of a mask."""
     import torch
 
     aten, graph, query = torch.ops.aten, node.graph, node.args[0]
-    axes, readers = _axes(query), list(node.users)
+    axes, readers = _axes(query), list(node.users)  # before `restored` becomes a reader too
     there: tuple[Any, ...]
     if axes == _WITHOUT_HEADS:
         there, back = (aten.unsqueeze.default, 1), (aten.squeeze.dim, 1)
@@ -182,6 +183,7 @@ def _fit(node: Any) -> None:
     with graph.inserting_before(node):
         node.args = tuple(map(moved, node.args))
         node.kwargs = {key: moved(argument) for key, argument in node.kwargs.items()}
+    # the exporter reads shapes and dtypes from the metadata, not from a run
     node.meta["val"] = there[0](node.meta["val"], *there[1:])
     with graph.inserting_after(node):
         restored = _called(node, back, node)
@@ -190,7 +192,7 @@ def _fit(node: Any) -> None:
 
 
 def _called(node: Any, call: tuple[Any, ...], argument: Any) -> Any:
-    """A new node that calls an operator on `argument` and what follows in `call`."""
+    """A new node that calls `call[0]` on `argument` and the rest of `call`."""
     operator, *rest = call
     made = node.graph.call_function(operator, (argument, *rest))
     values = [each.meta["val"] if hasattr(each, "meta") else each for each in (argument, *rest)]

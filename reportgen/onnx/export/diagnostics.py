@@ -66,7 +66,7 @@ _NUMBER = re.compile(r"data-dependent expression z?u[f\d]\w* \(|Could not extrac
 _FIXED = re.compile(
     r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]((?:\[[^\]]*\])*)\.shape\[(\d+)\]"
 )
-_UNRUN = {"generator": "a generator", "coroutine": "a coroutine"}
+_UNCONSUMED = {"generator": "a generator", "coroutine": "a coroutine"}
 _SPECIALIZED = ("inferred a static shape", "Constraints violated", "specialized")
 _MOST_NAMES = 3
 
@@ -74,7 +74,7 @@ _MOST_NAMES = 3
 def explain_capture(
     error: Exception, model: nn.Module, arguments: ExportArguments, *, runnable: bool
 ) -> ExportFailure:
-    """Say in a sentence why torch.export could not capture `model` with `arguments`.
+    """Explain in a sentence why torch.export could not capture `model` with `arguments`.
 
     Args:
         error: what it raised.
@@ -84,8 +84,9 @@ def explain_capture(
     """
     if is_out_of_memory(error):
         return _out_of_memory()
-    if closed := opaque_modules(model):
+    if closed := opaque_modules(model):  # they run, so the checks below would find nothing
         return closed
+    # before torch's text is read: the exporter reports a model's own error as one of tracing
     if runnable and (own := _own_failure(model, arguments)):
         return own
     chain = exception_chain(error)
@@ -106,6 +107,7 @@ def explain_capture(
             hint="derive sizes from x.shape instead of writing them as numbers",
             kind="dims",
         )
+    # last, since it costs a forward pass and torch's text never names packed sequences
     if runnable and (packed := find_packed_sequence(model, arguments)):
         return ExportFailure(
             error=f"{packed} takes a packed sequence, which ONNX cannot express: its layout "
@@ -119,7 +121,7 @@ def explain_capture(
 def explain_translation(
     error: Exception, model: nn.Module, program: Any, opset: int
 ) -> ExportFailure:
-    """Say which operators of a captured `program` have no ONNX form, all of them at once."""
+    """Name all operators of a captured `program` that have no ONNX form."""
     if is_out_of_memory(error):
         return _out_of_memory()
     chain = exception_chain(error)
@@ -129,6 +131,7 @@ def explain_translation(
     obstacles = unsupported_operators(program, opset)
     if obstacles:
         return _unsupported(obstacles)
+    # torch's message names only the first
     if missing := _NO_FUNCTION.search(text):
         name = f"{missing[1]}.{missing[2]}"
         return _unsupported(
@@ -158,7 +161,7 @@ def _unknown(chain: list[BaseException], place: str) -> ExportFailure:
 
 
 def _fixed_dims(text: str, arguments: ExportArguments) -> str:
-    """`axis 0 of x at 2 and axis 1 of ids at 16`, as torch.export found them."""
+    """`axis 0 of x at 2 and axis 1 of ids at 16`."""
     found = dict.fromkeys(
         f"axis {axis} of {arguments.called.get(name, name)}{keys} at {size}"
         for size, name, keys, axis in _FIXED.findall(text)
@@ -167,7 +170,7 @@ def _fixed_dims(text: str, arguments: ExportArguments) -> str:
 
 
 def _own_failure(model: nn.Module, arguments: ExportArguments) -> ExportFailure | None:
-    """The model's own error when it cannot run on these inputs even without an exporter."""
+    """The model's own error if it cannot run on these inputs even without an exporter."""
     import torch
 
     try:
@@ -177,6 +180,7 @@ def _own_failure(model: nn.Module, arguments: ExportArguments) -> ExportFailure 
         if is_out_of_memory(error):
             return _out_of_memory()
         place = location_of_error([error], "")
+        # the export runs without gradients, so a forward that calls autograd fails with this text
         if "does not require grad" in str(error):
             return ExportFailure(
                 error=f"forward computes gradients{place}, which ONNX cannot express",
@@ -194,9 +198,9 @@ def _own_failure(model: nn.Module, arguments: ExportArguments) -> ExportFailure 
 
 def _unknown_output(type_name: str) -> ExportFailure:
     short = type_name.rsplit(".", 1)[-1]
-    if short in _UNRUN:
+    if short in _UNCONSUMED:
         return ExportFailure(
-            error=f"forward returns {_UNRUN[short]} that was never consumed, not a tensor",
+            error=f"forward returns {_UNCONSUMED[short]} that was never consumed, not a tensor",
             hint="return what it yields, in a list or a tuple",
             kind="final",
         )
@@ -244,7 +248,7 @@ def _number(place: str) -> ExportFailure:
 
 
 def _untraceable(operator: str, place: str) -> ExportFailure:
-    """An operator that torch.export cannot even trace: no fake kernel, or a size from values."""
+    """An operator that torch.export cannot trace: no fake kernel, or a data-dependent size."""
     is_own = operator.partition(".")[0] not in ("aten", "prims")
     return ExportFailure(
         error=f"unsupported operator {operator}{place}: torch.export cannot tell what it returns",
@@ -257,7 +261,7 @@ def _untraceable(operator: str, place: str) -> ExportFailure:
 
 
 def _kind_of(*operators: str) -> Kind:
-    """Whether another implementation of the same layer may do without these operators."""
+    """`attention` or `experts` if the layer has an implementation without these operators."""
     if any("attention" in operator for operator in operators):
         return "attention"
     return "experts" if any("grouped_mm" in operator for operator in operators) else "final"
@@ -309,6 +313,7 @@ def opaque_modules(model: nn.Module) -> ExportFailure | None:
     packed = {
         name: f"{type(m).__module__}.{type(m).__name__}"
         for name, m in model.named_modules()
+        # torch.ao's quantized modules keep their weights in an opaque TorchScript object
         if ".quantized" in type(m).__module__ and hasattr(m, "_packed_params")
     }
     if packed:
@@ -324,7 +329,7 @@ def opaque_modules(model: nn.Module) -> ExportFailure | None:
 
 
 def unquotable_names(model: nn.Module, chain: list[BaseException]) -> ExportFailure | None:
-    """Names that do not fit between quotes, where torch writes them into its own code."""
+    """Module names that break the Python code that torch generates from the graph."""
     if not any(isinstance(error, SyntaxError) for error in chain):
         return None
     odd = [
@@ -344,10 +349,10 @@ def unquotable_names(model: nn.Module, chain: list[BaseException]) -> ExportFail
 
 
 def _is_script(module: nn.Module, *, is_root: bool) -> bool:
-    """Traced modules within another are followed by torch.export; scripted ones are not."""
     import torch
     from torch.jit._trace import TracedModule
 
+    # torch.export follows traced modules within another, but not scripted ones
     is_script = isinstance(module, torch.jit.ScriptModule)
     return is_script and (is_root or not isinstance(module, TracedModule))
 

@@ -1,4 +1,4 @@
-"""From torch's ONNX program to a file: names people know, nothing of this machine, whole."""
+"""From torch's ONNX program to a file: readable names, no paths of this machine, atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from reportgen.onnx.model.origin import CLASSES, NAME_SCOPES
 if TYPE_CHECKING:
     from reportgen.onnx.export.arguments import ExportArguments
 
-# What the exporter knows of a node's origin: the path of its module and the classes on the way.
 _KEPT = (NAME_SCOPES, CLASSES)
 _LARGEST_FILE = 2_000_000_000  # a protobuf message ends at 2**31 - 1 bytes
 _WEIGHTS = 1024  # initializers from this many bytes on are streamed to the file
@@ -31,26 +30,26 @@ _TENSOR_RAW_DATA = b"\x4a"
 def name_values(model: Any, arguments: ExportArguments, outputs: tuple[str, ...]) -> None:
     """Name inputs as the manifest or the signature does, outputs by key, dims as the manifest.
 
-    What computes a value of that name gets another one. An output whose key is the name of an
-    input or of a weight is `output.` and the key; one that is an input keeps that one's name, and
-    an input named like a weight its own.
+    Other values with such a name are renamed. An output whose key is the name of an input or of a
+    weight gets `output.` before its key; an output that is an input keeps the input's name, and an
+    input named like a weight keeps the exporter's name.
     """
     weights = set(model.graph.initializers)
     used = weights.union(arguments.names)
     keys = tuple(f"output.{name}" if name in used else name for name in outputs)
     wanted: dict[int, tuple[Any, str]] = {}
     for values, names in ((model.graph.inputs, arguments.names), (model.graph.outputs, keys)):
-        for value, name in zip(values, names, strict=False):
+        for value, name in zip(values, names, strict=False):  # inputs may end with weights
             if name and name not in weights and name not in {n for _, n in wanted.values()}:
                 wanted.setdefault(id(value), (value, name))
-    _make_way({name for _, name in wanted.values()}, model)
+    _free_names({name for _, name in wanted.values()}, model)
     for value, name in wanted.values():
         value.name = name
     _name_dims(model, arguments)
 
 
-def _make_way(names: set[str], model: Any) -> None:
-    """Give every value that has one of these names another one."""
+def _free_names(names: set[str], model: Any) -> None:
+    """Rename every value that has one of these names."""
     taken = {value.name for value in _values(model)} | set(model.graph.initializers) | names
     for value in list(_values(model)):
         if value.name in names:
@@ -74,6 +73,7 @@ def _rename_symbols(model: Any, symbols: dict[str, str]) -> None:
 
     if not symbols:
         return
+    # whole words: s7 is also the start of s77
     pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, symbols)) + r")(?!\w)")
     for value in _values(model):
         if value.shape is None or all(isinstance(dim, int) for dim in value.shape):
@@ -100,12 +100,15 @@ def write_model(model: Any, path: Path) -> Path:
     Weights go from torch's memory to the file without a copy between. Above 2 GB they go to
     `<path>.data`, which the file then refers to.
     """
-    _forget_this_machine(model)
+    import onnx_ir
+
+    _drop_local_metadata(model)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # in the same folder, so that the files are moved, not copied, into place
     aside = Path(tempfile.mkdtemp(prefix=".onnx-", dir=path.parent))
     try:
         if _weight_bytes(model) > _LARGEST_FILE:
-            _write_external(model, aside / path.name)
+            onnx_ir.save(model, aside / path.name, external_data=f"{path.name}.data")
         else:
             _write_single(model, aside / path.name)
         for file in sorted(aside.iterdir(), reverse=True):  # the weights before what needs them
@@ -115,8 +118,9 @@ def write_model(model: Any, path: Path) -> Path:
     return path
 
 
-def _forget_this_machine(model: Any) -> None:
+def _drop_local_metadata(model: Any) -> None:
     """Drop stack traces, paths and the traced source; keep each node's module path."""
+    # files are published, and must be the same bytes whatever folder they were exported in
     for graph in (model.graph, *model.functions.values()):
         graph.metadata_props.clear()
         for node in graph.all_nodes():
@@ -143,15 +147,12 @@ def _weight_bytes(model: Any) -> int:
     )
 
 
-def _write_external(model: Any, path: Path) -> None:
-    import onnx_ir
-
-    onnx_ir.save(model, path, external_data=f"{path.name}.data")
-
-
 def _write_single(model: Any, path: Path) -> None:
-    """One message in one pass: the graph without its weights, then weight after weight."""
+    """Write one message in one pass: the graph without its weights, then weight after weight."""
     import onnx_ir
+
+    # fields of a message may come in any order, so the weights can follow the rest of the graph;
+    # serializing them as part of a ModelProto would copy them twice
 
     with _without_weights(model) as weights:
         proto = onnx_ir.to_proto(model)
@@ -172,7 +173,7 @@ def _write_single(model: Any, path: Path) -> None:
 
 @contextmanager
 def _without_weights(model: Any) -> Iterator[dict[str, Any]]:
-    """Lend the model's large initializers, by name, while the model goes without them."""
+    """Remove the model's large initializers within the context; yields their tensors by name."""
     import onnx_ir
 
     initializers = model.graph.initializers
@@ -182,14 +183,14 @@ def _without_weights(model: Any) -> Iterator[dict[str, Any]]:
         for name, value in whole.items()
         if value.const_value is not None
         and value.const_value.nbytes >= _WEIGHTS
-        and value.const_value.dtype != onnx_ir.DataType.STRING
+        and value.const_value.dtype != onnx_ir.DataType.STRING  # ONNX forbids raw bytes for text
     }
     for name in heavy:
         del initializers[name]
     try:
         yield heavy
     finally:
-        initializers.clear()
+        initializers.clear()  # to restore their order too
         initializers.update(whole)
 
 
@@ -206,12 +207,12 @@ def _write_exactly(tensor: Any, file: BinaryIO) -> None:
     before = file.tell()
     tensor.tofile(file)
     written = file.tell() - before
-    if written != tensor.nbytes:
+    if written != tensor.nbytes:  # the length stands before the bytes: the file would be garbage
         raise AssertionError(f"{tensor.name}: {written} bytes written, {tensor.nbytes} announced")
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first, all but the last marked."""
+    """Protobuf's varint: seven bits per byte, lowest first, the top bit set in all but the last."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

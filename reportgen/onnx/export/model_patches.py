@@ -1,7 +1,6 @@
 """Temporary changes to a model that make it exportable, each undone on exit.
 
-What is changed here is changed for the reference as well: an exported file is compared with the
-model under the same settings (`OnnxFile.apply_patches`).
+An exported file is compared with the model under the same changes (`OnnxFile.apply_patches`).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ EVAL_MODE = "eval mode"
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """An attribute of an object, and the value that it is to have."""
+    """An attribute of an object, and its new value."""
 
     holder: Any
     name: str
@@ -43,37 +42,32 @@ def patched(model: nn.Module, names: tuple[str, ...]) -> Iterator[None]:
         for name in names:
             settings = list(_SETTINGS[name](model))
             before = [_Setting(s.holder, s.name, getattr(s.holder, s.name)) for s in settings]
-            undo.callback(_set, before)
+            undo.callback(_set, before)  # first, so that a setter that fails is undone as well
             _set(settings)
         yield
 
 
 def _set(settings: list[_Setting]) -> None:
-    """Outer configurations come first, since they hand a value on to those within them."""
+    # outer configurations come first: transformers' setters also set those within them
     for setting in settings:
         setattr(setting.holder, setting.name, setting.value)
 
 
 def _cache_off(model: nn.Module) -> Iterator[_Setting]:
-    """Transformers' `use_cache`, of the model's configuration and of those within it."""
     for config in _configurations(model):
         if getattr(config, "use_cache", None) is True:
             yield _Setting(config, "use_cache", False)
 
 
 def _eager_attention(model: nn.Module) -> Iterator[_Setting]:
-    """Transformers' plain attention instead of a fused kernel."""
     for config in _configurations(model):
-        chosen = getattr(config, "_attn_implementation", None)
+        chosen = getattr(config, "_attn_implementation", None)  # "sdpa", "flash_attention_2", ...
         if isinstance(chosen, str) and chosen != "eager":
             yield _Setting(config, "_attn_implementation", "eager")
 
 
 def _batched_experts(model: nn.Module) -> Iterator[_Setting]:
-    """Transformers' experts by one batched product over gathered weights, instead of grouped ones.
-
-    The grouped product has no ONNX form, and a loop over the experts is steered by values.
-    """
+    # the grouped product has no ONNX form, and a loop over the experts depends on values
     for config in _configurations(model):
         chosen = getattr(config, "_experts_implementation", None)
         if isinstance(chosen, str) and chosen != "batched_mm":
@@ -95,7 +89,7 @@ _SETTINGS: dict[str, Callable[[nn.Module], Iterator[_Setting]]] = {
 
 
 def _configurations(model: nn.Module) -> Iterator[Any]:
-    """Every configuration object of the modules, and those held by another, each once."""
+    """Every configuration object of the modules, and those within another, each once."""
     waiting = [vars(module).get("config") for module in modules_of(model)]
     seen: set[int] = set()
     while waiting:
@@ -111,18 +105,14 @@ def _is_configuration(value: Any) -> bool:
     return hasattr(value, "use_cache") or hasattr(value, "_attn_implementation")
 
 
-# Outputs ------------------------------------------------------------------------------------
-
-
 _CONSTANTS = (type(None), bool, int, float, str)
 
 
 @contextmanager
 def flattened_outputs(model: nn.Module) -> Iterator[set[str]]:
-    """Let `model` return a dict of its output's tensors; lends the classes that are dropped.
+    """Let `model` return a dict of its output's tensors; yields the classes that are dropped.
 
-    A hook does it rather than a module around the model, so that parameters and module paths
-    keep their names. An output without a tensor that can be reached is left as it is.
+    An output without a reachable tensor is left as it is.
     """
     dropped: set[str] = set()
 
@@ -133,6 +123,7 @@ def flattened_outputs(model: nn.Module) -> Iterator[set[str]]:
         dropped.update(_dropped(output))
         return tensors
 
+    # a hook, not a module around the model: parameters and module paths keep their names
     handle = model.register_forward_hook(flatten)
     try:
         yield dropped
@@ -141,12 +132,12 @@ def flattened_outputs(model: nn.Module) -> Iterator[set[str]]:
 
 
 def _dropped(output: Any) -> Iterator[str]:
-    """The classes in `output` of which no tensor can be reached."""
+    """The classes in `output` that contain no reachable tensor."""
     import torch
     from torch.utils._pytree import tree_leaves
 
     for leaf in tree_leaves(output):
-        traced = (torch.SymInt, torch.SymFloat, torch.SymBool)
+        traced = (torch.SymInt, torch.SymFloat, torch.SymBool)  # numbers while torch.export traces
         is_plain = isinstance(leaf, (torch.Tensor, *_CONSTANTS, *traced))
         if not is_plain and not named_tensors(leaf):
             yield type(leaf).__name__

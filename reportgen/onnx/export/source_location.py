@@ -1,4 +1,4 @@
-"""Where in the model's own code something happens: file, line, module path."""
+"""Locations in the model's own code: file, line, module path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def exception_chain(error: BaseException) -> list[BaseException]:
     """The error and what caused it, the first cause last."""
     found: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and current not in found:
+    while current is not None and current not in found:  # causes may form a circle
         found.append(current)
         current = current.__cause__
     return found
@@ -24,7 +24,7 @@ def exception_chain(error: BaseException) -> list[BaseException]:
 
 def location_of_error(chain: list[BaseException], text: str) -> str:
     """` at net.py:12`, the innermost line of the model's code on the way to the error."""
-    for error in reversed(chain):
+    for error in reversed(chain):  # the first cause is nearest to the model's line
         frames = [
             (frame.filename, frame.lineno)
             for frame in traceback.extract_tb(error.__traceback__)
@@ -32,13 +32,14 @@ def location_of_error(chain: list[BaseException], text: str) -> str:
         ]
         if frames:
             return f" at {short_path(frames[-1][0])}:{frames[-1][1]}"
-    found = _own_lines(text)
+    found = _own_lines(text)  # dynamo does not run the model's frames, it quotes them
     return f" at {found[-1]}" if found else ""
 
 
 def location_of_node(node: Any) -> str:
     """` in encoder.fft at net.py:12`, where a node of a traced graph comes from."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
+    # dynamo's name of the root is L['self']
     module = str(stack[-1][0]).removeprefix("L['self']").strip(".") if stack else ""
     owner = f" in {module}" if module else ""
     lines = _own_lines(node.meta.get("stack_trace") or "")
@@ -55,6 +56,7 @@ def is_library_file(file: str) -> bool:
     """Whether a file is torch's, Python's or ours rather than the model's."""
     if file.startswith(("<", str(Path(__file__).parents[2]))):
         return True
+    # other packages (timm, transformers) hold models, whose lines the user wants to see
     return "/site-packages/torch/" in file or ("/lib/python" in file and "-packages/" not in file)
 
 
@@ -65,9 +67,10 @@ def short_path(file: str) -> str:
 
 
 def first_error_line(error: BaseException) -> str:
-    """The error's first telling line, without addresses of this machine, cut to size."""
+    """The error's first informative line, without folders and addresses of this machine."""
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.endswith(":")] or lines
-    text = _PATHS.sub(r"\1", telling[0]) if telling else "no message"
+    # torch often begins with a heading ("While executing ...:")
+    informative = [line for line in lines if not line.endswith(":")] or lines
+    text = _PATHS.sub(r"\1", informative[0]) if informative else "no message"
     text = re.sub(r"0x[0-9a-f]{6,}", "0x…", re.sub(r"\x1b\[[0-9;]*m", "", text))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

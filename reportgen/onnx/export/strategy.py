@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from reportgen.onnx.export.diagnostics import ExportFailure
 
-EXAMPLE_BATCH = 2  # what is traced with a batch of one is easily taken for a constant
-MOST_ATTEMPTS = 8
+EXAMPLE_BATCH = 2  # torch.export may treat a size of 1 as a constant
+MOST_ATTEMPTS = 8  # each traces the whole model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class Strategy:
     """One way to export.
 
     Attributes:
-        dynamic: the named dimensions to leave open.
+        dynamic: the named dimensions to export as dynamic.
         batch: the batch size to trace with.
         strict: whether to capture with TorchDynamo's bytecode analysis instead of running the
             model's Python.
@@ -44,8 +44,8 @@ class Strategy:
     flattened: bool = False
     weightless: bool = False
 
-    def words(self, dynamic: tuple[str, ...] | None = None) -> str:
-        """`torch.export, dynamic batch, cache off`; `dynamic` where the outcome is known."""
+    def describe(self, dynamic: tuple[str, ...] | None = None) -> str:
+        """`torch.export, dynamic batch, cache off`; `dynamic` if the outcome is known."""
         found = self.dynamic if dynamic is None else dynamic
         parts = [
             "torch.export",
@@ -59,7 +59,7 @@ class Strategy:
 
 
 def first_strategy(asked: tuple[str, ...], batch: int, *, weightless: bool) -> Strategy:
-    """Everything as asked, nothing changed."""
+    """Everything as the manifest requests, with the model unchanged."""
     traced = EXAMPLE_BATCH if "batch" in asked else batch
     return Strategy(dynamic=asked, batch=traced, weightless=weightless)
 
@@ -67,9 +67,9 @@ def first_strategy(asked: tuple[str, ...], batch: int, *, weightless: bool) -> S
 def next_strategy(
     failed: Strategy, why: ExportFailure, model: nn.Module, batch: int, tried: list[Strategy]
 ) -> Strategy | None:
-    """What may help after `failed`, which failed because of `why`; None when nothing is left.
+    """What to try after `failed`, which failed because of `why`; None if nothing is left.
 
-    `batch` is the manifest's, for which alone a model may be made.
+    `batch` is the manifest's: some models run at no other.
     """
     for remedy in _REMEDIES[why.kind]:
         for candidate in remedy(failed, model, batch):
@@ -81,7 +81,8 @@ def next_strategy(
 Remedy = Callable[[Strategy, "nn.Module", int], Iterator[Strategy]]
 
 
-def _adapt(name: str) -> Remedy:
+# strict=False in the remedies: each starts again with torch.export's default way to capture
+def _patch(name: str) -> Remedy:
     def remedy(failed: Strategy, model: nn.Module, _batch: int) -> Iterator[Strategy]:
         if name not in failed.model_patches and is_applicable(name, model):
             yield replace(failed, strict=False, model_patches=(*failed.model_patches, name))
@@ -100,7 +101,7 @@ def _capture_strictly(failed: Strategy, _model: nn.Module, _batch: int) -> Itera
 
 
 def _fix_dims(failed: Strategy, _model: nn.Module, batch: int) -> Iterator[Strategy]:
-    """Leave the batch alone open, then nothing."""
+    """Keep only the batch dynamic, then nothing."""
     if "batch" in failed.dynamic and len(failed.dynamic) > 1:
         yield replace(failed, strict=False, dynamic=("batch",), batch=EXAMPLE_BATCH)
     elif failed.dynamic:
@@ -113,17 +114,17 @@ def _leave_weights_out(failed: Strategy, _model: nn.Module, _batch: int) -> Iter
 
 
 _REMEDIES: dict[str, tuple[Remedy, ...]] = {
-    "output": (_adapt(CACHE_OFF), _flatten),
-    "attention": (_adapt(EAGER_ATTENTION),),
-    "experts": (_adapt(BATCHED_EXPERTS),),
+    "output": (_patch(CACHE_OFF), _flatten),
+    "attention": (_patch(EAGER_ATTENTION),),
+    "experts": (_patch(BATCHED_EXPERTS),),
     "dims": (_fix_dims,),
     "own": (_fix_dims,),
     "memory": (_leave_weights_out,),
-    "unknown": (
+    "unknown": (  # what changes least comes first; fixed dims make the file useless at other sizes
         _capture_strictly,
-        _adapt(CACHE_OFF),
-        _adapt(EAGER_ATTENTION),
-        _adapt(EVAL_MODE),
+        _patch(CACHE_OFF),
+        _patch(EAGER_ATTENTION),
+        _patch(EVAL_MODE),
         _fix_dims,
     ),
     "final": (),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reportgen.onnx.export.arguments import ExportArguments
 
 _MOST_PLACES = 4
-_EFFECTS = "with_effects"  # keeps an operator's check of its result in order; it is no operator
+_EFFECTS = "with_effects"  # torch.export's wrapper that keeps assertions in order: no operator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +45,10 @@ class UnsupportedOperator:
 
 
 def unsupported_operators(program: Any, opset: int) -> tuple[UnsupportedOperator, ...]:
-    """Every operator of an ExportedProgram that the exporter cannot translate, worst first.
+    """Every operator of an ExportedProgram that the exporter cannot translate, most frequent first.
 
     The program is decomposed as the exporter does it, and every node is looked up in the
-    exporter's own registry. An empty tuple where that itself fails.
+    exporter's own registry. An empty tuple if that itself fails.
     """
     try:
         found = list(_missing_nodes(program, opset))
@@ -69,7 +69,7 @@ def unsupported_operators(program: Any, opset: int) -> tuple[UnsupportedOperator
 
 
 def _missing_nodes(program: Any, opset: int) -> Iterator[tuple[Any, bool]]:
-    """Nodes without a translation, and whether it is complex numbers that they lack it for."""
+    """Nodes without a translation, and whether only complex numbers lack one."""
     import operator
 
     from torch.onnx._internal.exporter import (
@@ -79,39 +79,32 @@ def _missing_nodes(program: Any, opset: int) -> Iterator[tuple[Any, bool]]:
         _registration,
     )
 
+    # for an older opset the exporter translates to its own and converts the file down afterwards
     registry = _registration.ONNXRegistry.from_torchlib(max(opset, _constants.TORCHLIB_OPSET))
     with use_decompositions():
         decomposed = _core._prepare_exported_program_for_export(program, registry=registry)
     for module in decomposed.graph_module.modules():
-        for node in getattr(module, "graph", _NO_GRAPH).nodes:
+        for node in getattr(getattr(module, "graph", None), "nodes", ()):
             if node.op != "call_function" or node.target is operator.getitem:
                 continue
+            # torch.onnx.ops are ONNX operators already
             if str(node.target).startswith("onnx.") or str(node.target) == _EFFECTS:
                 continue
             function, _ = _dispatching.dispatch(node, registry)
             if function is None:
-                yield node, registry.is_registered(node.target)
-
-
-class _NoGraph:
-    nodes: tuple[Any, ...] = ()
-
-
-_NO_GRAPH = _NoGraph()
+                yield node, registry.is_registered(node.target)  # registered, but for real numbers
 
 
 def data_dependent_branches(model: nn.Module, arguments: ExportArguments) -> tuple[str, ...]:
-    """`net.py:12: if x.sum() > 0:` for every branch on values that one forward pass meets.
-
-    Torch's draft export goes on with the example's own values where the exporter stops.
-    """
+    """`net.py:12: if x.sum() > 0:` for every branch on values in one forward pass."""
+    # torch.export stops at the first; draft export continues with the example's own values
     import torch
     from torch._logging.structured import INTERN_TABLE
     from torch.onnx._internal.exporter import _dynamic_shapes
 
     shapes, _ = _dynamic_shapes.convert_str_to_export_dim(arguments.dynamic_shapes)
     try:
-        with _log_files_aside():
+        with _discard_log_files():
             program = torch.export.draft_export(
                 model, arguments.args, arguments.kwargs, dynamic_shapes=shapes
             )
@@ -134,8 +127,8 @@ def _innermost(stack: list[dict[str, Any]], files: dict[Any, str]) -> str:
 
 
 @contextmanager
-def _log_files_aside() -> Iterator[None]:
-    """Draft export writes a log into the folder for temporary files, and leaves it there."""
+def _discard_log_files() -> Iterator[None]:
+    # draft export writes a log into the folder for temporary files, and leaves it there
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="reportgen-export-") as folder:
         tempfile.tempdir = folder
@@ -143,9 +136,6 @@ def _log_files_aside() -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = before
-
-
-# Workarounds --------------------------------------------------------------------------------
 
 
 _LINEAR_ALGEBRA = (

@@ -1,8 +1,8 @@
 """Exports of models whose weights have no memory: the structure alone.
 
-The weights become inputs of the graph: that is valid ONNX, which checkers, viewers and shape
-inference take, where an initializer without data is refused. Each such input says in its
-metadata that it is a parameter or a buffer.
+The weights become inputs of the graph, which is valid ONNX for checkers, viewers and shape
+inference; an initializer without data is not. The metadata of such an input names its kind
+(parameter or buffer).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _OWN = "USER_INPUT"
-_SMALL = 1 << 20  # buffers up to this many bytes keep their values: they decide shapes and masks
+_SMALL = 1 << 20  # buffers up to this many bytes keep their values, which may decide shapes
 
 
 def is_weightless(model: nn.Module) -> bool:
@@ -31,16 +31,14 @@ def is_weightless(model: nn.Module) -> bool:
 
 @contextmanager
 def without_weights(model: nn.Module, arguments: ExportArguments) -> Iterator[ExportArguments]:
-    """Replace the weights of `model` by fake tensors; yields the arguments as fake tensors.
-
-    Fake tensors say that they are on the CPU, so that the model may mix them with tensors that
-    it makes itself; on meta it could not.
-    """
+    """Replace the weights of `model` by fake tensors; yields the arguments as fake tensors."""
+    # not on meta: the model could not mix them with the CPU tensors that it makes itself
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
     from torch.utils._pytree import tree_map_only
 
+    # torch.export takes over this mode: it requires a ShapeEnv, and small buffers stay real
     mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
     made: dict[int, Any] = {}
 
@@ -59,7 +57,7 @@ def without_weights(model: nn.Module, arguments: ExportArguments) -> Iterator[Ex
                 if parameter is not None:
                     module._parameters[name] = _parameter(fake(parameter), parameter, made)
             for name, buffer in buffers.items():
-                if buffer is not None and _has_no_use(buffer):
+                if buffer is not None and _is_dropped(buffer):
                     module._buffers[name] = fake(buffer)
         yield replace(
             arguments,
@@ -73,15 +71,16 @@ def without_weights(model: nn.Module, arguments: ExportArguments) -> Iterator[Ex
 
 
 def _parameter(fake_tensor: Tensor, parameter: Any, made: dict[int, Any]) -> Any:
-    """`fake_tensor` as a parameter; one object for one object, so that tied weights stay tied."""
+    """`fake_tensor` as a parameter, the same one for every use: tied weights stay tied."""
     from torch import nn
 
     if not isinstance(fake_tensor, nn.Parameter):
+        # integer parameters exist too, and cannot require gradients
         made[id(parameter)] = nn.Parameter(fake_tensor, requires_grad=False)
     return made[id(parameter)]
 
 
-def _has_no_use(buffer: Tensor) -> bool:
+def _is_dropped(buffer: Tensor) -> bool:
     return buffer.device.type == "meta" or buffer.nbytes > _SMALL
 
 
@@ -92,7 +91,7 @@ def weight_metadata(properties: dict[str, str]) -> dict[str, str]:
 
 
 def is_weight(value: Any) -> bool:
-    """Whether an input of a graph, an `onnx.ValueInfoProto`, stands for a weight."""
+    """Whether an input of a graph, an `onnx.ValueInfoProto`, is a weight."""
     return any(entry.key == _KIND and entry.value != _OWN for entry in value.metadata_props)
 
 
@@ -103,7 +102,7 @@ def weights_to_inputs(model: Any) -> tuple[str, ...]:
     """
     import onnx_ir
 
-    moved: dict[int, Any] = {}
+    moved: dict[int, Any] = {}  # by the tensor: several names may share one
     for name, value in list(model.graph.initializers.items()):
         tensor = getattr(value.const_value, "raw", None)
         if not _is_without_data(tensor):

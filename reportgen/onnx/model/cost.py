@@ -34,6 +34,7 @@ def _convolution(inputs: list[Shape], outputs: list[Shape], _: Attributes) -> in
 
 
 def _quantized_convolution(inputs: list[Shape], outputs: list[Shape], _: Attributes) -> int:
+    # x, its scale and zero point come before the weight
     return math.prod(outputs[0]) * math.prod(inputs[3][1:])
 
 
@@ -51,9 +52,9 @@ def _transposable_product(inputs: list[Shape], outputs: list[Shape], given: Attr
 
 
 def _einsum(inputs: list[Shape], _: list[Shape], given: Attributes) -> int:
-    """All labels once, for two operands; more are contracted in an unspecified order."""
+    """The product of all label sizes, for two operands."""
     left = str(given["equation"]).replace(" ", "").partition("->")[0].split(",")
-    if len(left) == 1:
+    if len(left) == 1:  # a transpose or a sum
         return 0
     if len(left) != 2:
         raise ValueError("the contraction order of more than two operands is not specified")
@@ -63,6 +64,7 @@ def _einsum(inputs: list[Shape], _: list[Shape], given: Attributes) -> int:
         sizes |= zip(head, shape, strict=False)
         sizes |= zip(reversed(tail), reversed(shape), strict=False)
         if dots:
+            # what `...` stands for broadcasts, aligned at its last axis
             middle = shape[len(head) : len(shape) - len(tail)]
             for index, size in enumerate(reversed(middle)):
                 key = f"...{index}"
@@ -74,7 +76,7 @@ def _recurrent(gates: int) -> Formula:
     def count(inputs: list[Shape], _: list[Shape], __: Attributes) -> int:
         """X is [steps, batch, features], W [directions, gates * hidden, features]."""
         steps, batch, features = inputs[0]
-        directions, hidden = inputs[1][0], inputs[2][-1]
+        directions, hidden = inputs[1][0], inputs[2][-1]  # R: [directions, gates * hidden, hidden]
         return steps * batch * directions * gates * hidden * (features + hidden)
 
     return count
@@ -86,17 +88,18 @@ def _attention(inputs: list[Shape], _: list[Shape], given: Attributes) -> int:
     if len(query) == 4:
         batch, heads, length, width = query
         return batch * heads * length * key[2] * (width + value[3])
+    # three axes: heads lie side by side in the last one, which does not change the products
     return query[0] * query[1] * key[1] * (query[2] + _share_of_heads(value, given))
 
 
 def _share_of_heads(value: Shape, given: Attributes) -> int:
-    """The width of all value heads together, as many as there are query heads."""
+    # grouped-query attention: each value head serves several query heads, and is multiplied by each
     query_heads, own_heads = given.get("q_num_heads", 1), given.get("kv_num_heads", 1)
     return int(value[2] * query_heads // own_heads)
 
 
 def _packed_product(_: list[Shape], outputs: list[Shape], given: Attributes) -> int:
-    return math.prod(outputs[0]) * int(given["K"])
+    return math.prod(outputs[0]) * int(given["K"])  # the weight's own shape is that of packed bytes
 
 
 _FORMULAS: dict[str, Formula] = {
@@ -119,8 +122,6 @@ _FORMULAS: dict[str, Formula] = {
     "com.microsoft.DynamicQuantizeMatMul": _product,
     "com.microsoft.MatMulNBits": _packed_product,
 }
-
-# Control flow ------------------------------------------------------------------------------
 
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 """Operators that run the nodes of graphs within them."""
@@ -147,14 +148,15 @@ def cost_inside(
     unknown = next((why for macs, why in totals if macs is None), "")
     if unknown:
         return None, f"inside, {unknown}"
-    dearest = max((macs or 0 for macs, _ in totals), default=0)
-    if not dearest or node.op_type == "If":
-        return dearest, ""
+    # of an If one branch runs, which depends on values: the larger one is the bound
+    largest = max((macs or 0 for macs, _ in totals), default=0)
+    if not largest or node.op_type == "If":
+        return largest, ""
     turns = _turns(node, shapes, constants)
     if turns is None:
-        heavy = sorted({n.op_type for body in subgraphs(node) for n in body.node if cost_of(n)[0]})
-        return None, f"loop trip count of {', '.join(heavy)} is unknown"
-    return turns * dearest, ""
+        costly = sorted({n.op_type for body in subgraphs(node) for n in body.node if cost_of(n)[0]})
+        return None, f"loop trip count of {', '.join(costly)} is unknown"
+    return turns * largest, ""
 
 
 def _total(graph: Any, cost_of: Callable[[Any], Cost]) -> Cost:
@@ -170,16 +172,18 @@ def _total(graph: Any, cost_of: Callable[[Any], Cost]) -> Cost:
 def _turns(node: Any, shapes: Mapping[str, Shape], constants: Mapping[str, int]) -> int | None:
     if node.op_type == "Scan":
         return _length(node, shapes)
-    if node.op_type != "Loop" or not _goes_on(node, constants):
+    # SequenceMap runs once per element, and no file states how long a sequence is
+    if node.op_type != "Loop" or not _has_fixed_condition(node, constants):
         return None
     return constants.get(node.input[0])
 
 
-def _goes_on(node: Any, constants: Mapping[str, int]) -> bool:
-    """Whether nothing but the trip count ends a loop."""
+def _has_fixed_condition(node: Any, constants: Mapping[str, int]) -> bool:
+    """Whether only the trip count ends a loop."""
     start = len(node.input) < 2 or not node.input[1] or constants.get(node.input[1]) == 1
     body = next(subgraphs(node))
     name = body.output[0].name
+    # exporters hand the condition through, mostly by an Identity
     makers = {each: made for made in body.node for each in made.output}
     while name in makers and makers[name].op_type == "Identity":
         name = makers[name].input[0]
@@ -187,7 +191,7 @@ def _goes_on(node: Any, constants: Mapping[str, int]) -> bool:
 
 
 def _length(node: Any, shapes: Mapping[str, Shape]) -> int | None:
-    """How long what a Scan reads is, along its first axis or the one that it names."""
+    """How many steps a Scan takes: the size of its first scanned input along the scanned axis."""
     given = {attribute.name: attribute for attribute in node.attribute}
     scanned = given["num_scan_inputs"].i
     axes = given["scan_input_axes"].ints if "scan_input_axes" in given else [0]

@@ -1,4 +1,4 @@
-"""Where a node of a file comes from: the modules around it, the operation of PyTorch."""
+"""The origin of a node: the modules around it, and the PyTorch operation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 CLASSES = "pkg.torch.onnx.class_hierarchy"
-"""The metadata in which torch's exporter writes it, by names and by classes."""
+"""The metadata in which torch's exporter records it, by names and by classes."""
 
 _NO_MODULE = "_empty_nn_module_stack"  # what the exporter writes where it lost the module
 
@@ -49,7 +49,7 @@ def origin_of(node: Any) -> Origin:
     if not names:
         return Origin()
     operation, operator = names[-1], classes[-1] if classes else ""
-    if any(name.startswith(_NO_MODULE) for name in names):
+    if any(name.startswith(_NO_MODULE) for name in names):  # it stands where a path should
         return Origin(operation=operation, torch_operator=operator)
     modules = tuple(names[:-1])
     return Origin(
@@ -68,16 +68,17 @@ def _of_name(name: str) -> Origin:
 
 
 def _paths(parts: Iterable[str]) -> Iterator[str]:
-    """The whole path at each part; `layer.0.1` within `layer.0` says the same twice."""
+    """The whole path at each part."""
     path, before = "", ""
     for part in parts:
+        # the older exporter repeats the path within containers: /layer.0/layer.0.1 is layer.0.1
         own = part.removeprefix(f"{before}.") if before else part
         path, before = f"{path}.{own}" if path else own, part
         yield path
 
 
 def _listed(text: str) -> list[str]:
-    try:
+    try:  # the exporter writes a Python list; a file may contain anything
         found = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError):
         return []

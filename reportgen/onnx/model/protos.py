@@ -1,4 +1,4 @@
-"""What the parts of an ONNX file are called, and what its tensors take."""
+"""Names of operators and types in an ONNX file, its subgraphs, and the size of its tensors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-STANDARD = ("", "ai.onnx")
-"""The names of the standard operator domain."""
+STANDARD = ("", "ai.onnx")  # both name the standard operator domain
 
 PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-"""Bits of an element, for the dtypes of which several share a byte."""
+"""Bits of an element, for dtypes with several elements per byte."""
 
+_SMALL = 4096  # tensors up to this many bytes may decide shapes; larger ones are weights
 _PLAIN = {"float": "float32", "double": "float64"}
 
 
@@ -34,11 +34,23 @@ def all_graphs(graph: Any) -> Iterator[Any]:
             yield from all_graphs(body)
 
 
+def drop_large_contents(graph: Any) -> None:
+    """Clear the contents of initializers that cannot decide a shape; shapes and dtypes remain."""
+    for each in all_graphs(graph):
+        for tensor in each.initializer:
+            if len(tensor.raw_data) > _SMALL:
+                tensor.ClearField("raw_data")
+
+
 def dtype_name(data_type: int) -> str:
     """A tensor's element type by the name that PyTorch and NumPy use."""
     import onnx
 
-    name = str(onnx.TensorProto.DataType.Name(data_type)).lower()
+    return plain_dtype(str(onnx.TensorProto.DataType.Name(data_type)).lower())
+
+
+def plain_dtype(name: str) -> str:
+    """`float32` for ONNX's `float`; most names are the same."""
     return _PLAIN.get(name, name)
 
 
@@ -61,9 +73,10 @@ def type_name(kind: Any) -> str:
 
 
 def tensor_bytes(tensor: Any) -> int:
-    """What a stored tensor takes: the bits of its elements, whichever field they lie in."""
+    """The size of a stored tensor's elements."""
     import onnx
 
+    # from the shape: the bytes may be in raw_data, in a typed field or in another file
     if tensor.data_type == onnx.TensorProto.STRING:
         return sum(map(len, tensor.string_data))
     bits = PACKED_BITS.get(onnx.TensorProto.DataType.Name(tensor.data_type))

@@ -9,11 +9,10 @@ from typing import Any
 
 from reportgen.onnx.model.cost import CONTROL_FLOW, UNCOUNTED, Cost, cost_inside, formula_of
 from reportgen.onnx.model.origin import origin_of
-from reportgen.onnx.model.protos import STANDARD, operator_name
+from reportgen.onnx.model.protos import STANDARD, drop_large_contents, operator_name
 from reportgen.onnx.model.shapes import (
     MakeFeed,
     Shape,
-    drop_large_contents,
     shapes_by_running,
     symbol_sizes_of,
     value_shapes,
@@ -32,14 +31,14 @@ class OnnxNode:
     """One operation of the file.
 
     Attributes:
-        name: as written; `operator` and its place in the graph where the file gives none.
+        name: as written; if the file has none, `operator` and its position in the graph.
         operator: its type, with the domain before it unless that is the standard one.
         module: path of the module it comes from, as the exporter wrote it; "" if unknown.
         attributes: its whole numbers, floats, texts and tuples of them.
         inputs: shapes of its inputs other than stored tensors; None if unknown.
         outputs: shapes of its outputs; None if unknown.
-        weights: names of the stored tensors it makes use of, also of those that come to it cast,
-            dequantized or transposed, and of those that nodes within it read.
+        weights: names of the stored tensors that it uses, also those that are cast, dequantized or
+            transposed on the way, and those that nodes within it read.
         macs: multiply-adds; None where they cannot be counted, `uncounted` then says why.
     """
 
@@ -56,10 +55,10 @@ class OnnxNode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnnxNodes:
-    """All operations of a file in the order they stand there, and what is stored in it.
+    """All operations of a file in its order, and what is stored in it.
 
-    Constants count as stored; nodes that only make them are not among `nodes`. What is made of
-    stored tensors alone has no weights itself: they are those of the nodes that read it.
+    Constants count as stored; Constant nodes are not among `nodes`. A node that reads stored
+    tensors only has no weights: they belong to the nodes that read its result.
     """
 
     nodes: tuple[OnnxNode, ...]
@@ -95,7 +94,7 @@ class OnnxModel:
         """The `onnx.ModelProto` with calls of local functions replaced by the functions' nodes."""
         import onnx.inliner
 
-        has_functions = bool(self.proto.functions)
+        has_functions = bool(self.proto.functions)  # inlining copies the whole model
         return onnx.inliner.inline_local_functions(self.proto) if has_functions else self.proto
 
     def symbol_sizes(self, feed: Mapping[str, Any]) -> dict[str, int]:
@@ -160,6 +159,7 @@ def _read(
     stored = stored_tensors(model)
     attributes = [_attributes(node) for node in nodes]
     stored_shapes = {name: each.shape for name, each in stored.items()}
+    # the shapes that formulas need: without them a run of the file may help
     costly = [
         name
         for node in nodes
@@ -167,11 +167,13 @@ def _read(
         for name in (*node.input, *node.output)
         if name and name not in stored_shapes
     ]
+    # nodes in subgraphs may need more shapes than are listed here
     is_plain = costs_only and not any(operator_name(node) in CONTROL_FLOW for node in nodes)
     shapes = value_shapes(model, sizes, costly if is_plain else None) | stored_shapes
     missing = [name for name in costly if name not in shapes]
     if missing and make_feed is not None:
         shapes |= shapes_by_running(path, missing, make_feed)
+    # before IR version 4 every initializer is listed as an input as well
     initial = {each.name for each in model.graph.initializer}
     carried, constants = carried_weights(model, stored), constants_of(model)
     return OnnxNodes(
@@ -188,7 +190,7 @@ def _read(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of the values of a graph, by name."""
+    """Known properties of the values of a graph, by name."""
 
     shapes: Mapping[str, Shape]
     carried: Mapping[str, tuple[str, ...]]
@@ -222,6 +224,7 @@ def _macs(node: Any, attributes: dict[str, Any], known: _Known) -> Cost:
     if formula is None:
         why = _why_uncounted(node, operator)
         return (None, why) if why else (0, "")
+    # "" is an optional input that is left out
     inputs = [shapes.get(name) if name else () for name in node.input]
     outputs = [shapes.get(name) if name else () for name in node.output]
     known_inputs = [shape for shape in inputs if shape is not None]
@@ -230,11 +233,12 @@ def _macs(node: Any, attributes: dict[str, Any], known: _Known) -> Cost:
         return None, "a required shape is unknown"
     try:
         return int(formula(known_inputs, known_outputs, attributes)), ""
-    except (ValueError, IndexError, KeyError) as error:
+    except (ValueError, IndexError, KeyError) as error:  # a file may violate the specification
         return None, str(error) or "its inputs have unexpected shapes"
 
 
 def _why_uncounted(node: Any, operator: str) -> str:
+    # only in the standard domain is an operator without a formula free by convention
     if operator in UNCOUNTED or node.domain.startswith("ai.onnx."):
         return "there is no formula for it"
     return "" if node.domain in STANDARD else "not in the standard ONNX domain"
@@ -251,6 +255,6 @@ def _attributes(node: Any) -> dict[str, Any]:
             continue
         value = onnx.helper.get_attribute_value(each)
         if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
+            value = value.decode("utf-8", "replace")  # bytes of any encoding
         found[each.name] = tuple(value) if not isinstance(value, str | int | float) else value
     return found

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.onnx.model.protos import all_graphs
+from reportgen.onnx.runtime import open_session, session_options
 
 Shape = tuple[int, ...]
 MakeFeed = Callable[[], Mapping[str, Any]]
 """Makes the arrays for one run of a file, by input name."""
 
-_SMALL = 4096  # constants up to this many bytes may decide shapes; larger ones are weights
+# of text from a file: ast.parse may crash the interpreter on large or deeply nested text
 _LONGEST_EXPRESSION = 300
 _MAX_RUN_BYTES = 1_500_000_000
 _OPERATORS: dict[type, Callable[[Fraction, Fraction], Fraction]] = {
@@ -49,7 +50,7 @@ def value_shapes(
     import onnx
 
     known = {each.name: tuple(each.dims) for each in model.graph.initializer}
-    model = deepcopy(model)
+    model = deepcopy(model)  # the caller's keeps its symbols
     for each in all_graphs(model.graph):
         _substitute_sizes(each, sizes)
     declared = known | _declared_shapes(model)
@@ -70,13 +71,6 @@ def _declared_shapes(model: Any) -> dict[str, Shape]:
             if shape is not None:
                 known.setdefault(value.name, shape)
     return known
-
-
-def drop_large_contents(graph: Any) -> None:
-    """Clear the contents of initializers that cannot decide a shape; shapes and dtypes remain."""
-    for tensor in graph.initializer:
-        if len(tensor.raw_data) > _SMALL:
-            tensor.ClearField("raw_data")
 
 
 def _substitute_sizes(graph: Any, sizes: Mapping[str, int]) -> None:
@@ -106,10 +100,8 @@ def _whole_shape(value: Any) -> Shape | None:
 
 
 def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
-    """The value of a dimension such as `2*batch + 1`; None if a part of it is unknown.
-
-    `sympy.sympify` would be shorter, but it calls `eval`: a file could run code.
-    """
+    """The value of a dimension such as `2*batch + 1`; None if a part of it is unknown."""
+    # sympy.sympify would be shorter, but it calls `eval`: a file could run code
     if expression in sizes:
         return sizes[expression]
     if len(expression) > _LONGEST_EXPRESSION:
@@ -118,11 +110,12 @@ def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
         value = _value(ast.parse(expression, mode="eval").body, sizes)
     except (SyntaxError, KeyError, TypeError, ZeroDivisionError, RecursionError):
         return None
+    # fractions are exact, so that (s // 2) / 3 is a size only where it divides
     return int(value) if value.denominator == 1 and value >= 0 else None
 
 
 def _value(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
-    if isinstance(node, ast.Constant) and type(node.value) is int:
+    if isinstance(node, ast.Constant) and type(node.value) is int:  # a bool is an int too
         return Fraction(node.value)
     if isinstance(node, ast.Name):
         return Fraction(sizes[node.id])
@@ -137,43 +130,39 @@ def _value(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
 
 
 def shapes_by_running(path: Path, names: Iterable[str], make_feed: MakeFeed) -> dict[str, Shape]:
-    """Shapes of the values `names` as onnxruntime computes them; those it cannot, not.
+    """Shapes of the values `names` as onnxruntime computes them; without those that it cannot.
 
     Files of more than 1.5 GB and files with external weights are not run.
     """
     import onnx
-    import onnxruntime
 
     if path.stat().st_size > _MAX_RUN_BYTES:
         return {}
+    # from the file: `OnnxModel.proto` has lost its large weights
     model = onnx.load(path, load_external_data=False)
     if any(each.data_location == onnx.TensorProto.EXTERNAL for each in model.graph.initializer):
         return {}
     present = {value.name for value in model.graph.output}
     made = {name for node in model.graph.node for name in node.output}
     wanted = [name for name in dict.fromkeys(names) if name in made]
-    if not wanted:  # onnxruntime takes none for all
+    if not wanted:  # session.run returns all outputs for an empty list
         return {}
     model.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in wanted if name not in present
     )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # the optimizer would fuse nodes, and their values would be gone
+    options = session_options(level="none", threads=0)
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / path.name
             onnx.save(model, file)
-            session = onnxruntime.InferenceSession(
-                str(file), options, providers=["CPUExecutionProvider"]
-            )
-            found = session.run(wanted, dict(make_feed()))
+            found = open_session(file, options).run(wanted, dict(make_feed()))
     except Exception:  # onnxruntime's errors have no class of their own; unknown stays unknown
         return {}
     return {
         name: tuple(value.shape)
         for name, value in zip(wanted, found, strict=True)
-        if hasattr(value, "shape")
+        if hasattr(value, "shape")  # sequences are lists
     }
 
 

@@ -29,9 +29,9 @@ _SCALES: dict[str, tuple[int, ...]] = {
     "com.microsoft.DynamicQuantizeMatMul": (2, 3),
     "com.microsoft.MatMulIntegerToFloat": (2, 3, 4, 5),
 }
-"""Where quantized operators take their scales and zero points."""
+"""Positions of scales and zero points among the inputs of quantized operators."""
 
-_RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
+_RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")  # prefixes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +39,8 @@ class Weight:
     """A stored tensor.
 
     Attributes:
-        is_scale: it serves as scale or zero point of quantized numbers, and as nothing else.
-        kept: of a sparse one, how many of its numbers are stored; None for a dense one.
+        is_scale: it is only used as scale or zero point of quantized numbers.
+        kept: how many elements of a sparse tensor are stored; None for a dense one.
     """
 
     shape: Shape
@@ -51,7 +51,7 @@ class Weight:
 
     @property
     def elements(self) -> int:
-        """How many numbers it stands for."""
+        """The number of elements, zeros of a sparse tensor included."""
         return math.prod(self.shape)
 
 
@@ -80,19 +80,19 @@ def constants_of(model: Any) -> dict[str, int]:
 
 
 def carried_weights(model: Any, stored: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Values that are made of stored tensors alone, each with the tensors it is made of.
+    """Values computed from stored tensors only, each with those tensors.
 
-    A weight that is dequantized, cast or transposed before it is used belongs to what uses it.
-    What leaves the graph, or is read by nobody, is nobody else's.
+    A weight that is dequantized, cast or transposed first belongs to the node that uses it.
     """
     carried: dict[str, tuple[str, ...]] = {name: (name,) for name in stored}
     leaving = {value.name for value in model.graph.output}
     read = {name for graph in all_graphs(model.graph) for node in graph.node for name in node.input}
     for node in model.graph.node:
         given = [name for name in node.input if name]
-        fixed = given and all(name in carried for name in given)
+        fixed = given and all(name in carried for name in given)  # RandomNormal has no inputs
         if not fixed or node.op_type in CONTROL_FLOW or node.op_type.startswith(_RANDOM):
             continue
+        # an output of the graph, or a value that no node reads, has no later node to belong to
         if all(name in read and name not in leaving for name in node.output if name):
             made_of = tuple(dict.fromkeys(each for name in given for each in carried[name]))
             carried |= dict.fromkeys(filter(None, node.output), made_of)
@@ -100,7 +100,7 @@ def carried_weights(model: Any, stored: Iterable[str]) -> dict[str, tuple[str, .
 
 
 def weights_read(node: Any, carried: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The stored tensors that `node`, or a node of a graph within it, makes use of."""
+    """The stored tensors that `node`, or a node of a graph within it, uses."""
     names = [*node.input]
     for body in subgraphs(node):
         names += [n for graph in all_graphs(body) for inner in graph.node for n in inner.input]

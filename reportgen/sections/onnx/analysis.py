@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def analyze_exported(context: ModelContext, file: OnnxFile) -> OnnxResult:
-    """Inspect an exported file, compare it with PyTorch and time it; the file is parsed once."""
+    """Inspect an exported file, compare it with PyTorch and time it."""
     spec = context.spec
     with file.apply_patches(context.model):
-        proto = context.onnx_proto(file.path)
+        proto = context.onnx_proto(file.path)  # parsed once for everything below
         stored = find_parameters(context.model, proto)  # before inspect_file drops the weights
         inspected = inspect_file(
             proto,
@@ -82,6 +82,7 @@ def analyze_source(context: OnnxFileContext) -> OnnxResult:
 def _count_macs(context: ModelContext, file: OnnxFile, inferred: Any) -> NodeCost:
     """The cost at the manifest's batch, or at the batch that is fixed in the file."""
     batch = file.batch or context.batch
+    # some exporters list initializers as inputs too: they need not be fed
     stored = {tensor.name for tensor in inferred.graph.initializer}
     names = [value.name for value in inferred.graph.input if value.name not in stored]
 
@@ -89,7 +90,7 @@ def _count_macs(context: ModelContext, file: OnnxFile, inferred: Any) -> NodeCos
         return feed_for(names, call_tensors(context, context.examples(batch)))
 
     sizes = {**context.spec.dims, "batch": batch}
-    make_feed = None if file.structure_only else feed
+    make_feed = None if file.structure_only else feed  # its weights could not be fed
     nodes = OnnxModel(file.path, inferred).nodes(sizes, make_feed, costs_only=True)
     return _cost_of(nodes, batch)
 
@@ -116,7 +117,7 @@ def _time_source(context: OnnxFileContext, proto: Any) -> tuple[Performance | No
         runtime.run(context.feed())
     except OnnxRuntimeError as error:
         return None, str(error)
-    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+    except Exception as error:  # the run itself: onnxruntime's exceptions share no base class
         return None, f"onnxruntime fails: {session_error_text(error)}"
     latency = measure_latency(runtime, context.feed, context.batch) if context.timings else None
     if latency is None:
@@ -140,6 +141,7 @@ def _run(
     except OnnxRuntimeError as error:
         return compare_in_float32(context, str(error)), None
     parity = check_parity(context, file, runtime)
+    # a session may open and then refuse the inputs: NumPy has no bfloat16
     if parity.not_run:
         return compare_in_float32(context, parity.not_run), None
     if not context.timings:

@@ -10,7 +10,7 @@ class StoredTensor:
     """A tensor stored in the file.
 
     Attributes:
-        module: path of the module whose node reads it first; "" where the file does not say.
+        module: path of the module whose node reads it first; "" if unknown.
     """
 
     name: str
@@ -25,9 +25,8 @@ class Duplicate:
     """Initializers with the same dtype, shape and bytes.
 
     Attributes:
-        wasted_bytes: what all but one of them take.
-        uniform: every element has one value, as in a layer that was never trained; the copies
-            are then a matter of initialization.
+        wasted_bytes: the size of all but one.
+        uniform: every element has the same value, as after initialization by a constant.
     """
 
     names: tuple[str, ...]
@@ -39,26 +38,26 @@ class Duplicate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inventory:
-    """What the file is made of.
+    """The contents of the file.
 
     Attributes:
-        opset_release: the first ONNX version with the file's operator set; None for none.
-        opset_month: when that was released, `December 2022`; None where it is not known.
-        newest_opset: the newest set that the installed onnx knows.
-        opsets_behind: how many versions the file's set is behind that; negative for a newer one.
+        opset_release: the first ONNX version with the file's operator set; None if there is none.
+        opset_month: when that was released, `December 2022`; None if unknown.
+        newest_opset: the newest set of the installed onnx.
+        opsets_behind: how many versions the file's set is older; negative if it is newer.
         domains: nodes per operator domain, the standard one as `ai.onnx`.
         local_functions: names of the functions that the file defines.
-        bytes_by_dtype: what the initializers take, the largest share first.
+        bytes_by_dtype: the size of the initializers, the largest share first.
         largest: the largest initializers, ten at most.
-        external_bytes: initializers that lie in files beside this one.
-        constants: nodes of type Constant, which hold a value in the graph itself.
+        external_bytes: initializers in files beside this one.
+        constants: nodes of type Constant, which contain a value in the graph itself.
         unused: initializers on which no output depends.
         dead_nodes: nodes of the main graph on which no output depends.
-        duplicates: groups of equal initializers, the most wasteful first; None where the
-            weights were not read, which `not_read` explains.
-        foldable: nodes of the main graph, Constant aside, that depend on stored values alone.
-        foldable_candidates: the nodes of which these are a part.
-        foldable_operators: how often each operator is among them, most frequent first.
+        duplicates: groups of equal initializers, the most wasteful first; None if the weights
+            were not read, for the reason in `not_read`.
+        foldable: nodes of the main graph, without Constant, that depend on stored values only.
+        foldable_candidates: all nodes that were examined for that.
+        foldable_operators: `foldable` by operator, most frequent first.
     """
 
     opset_release: str | None
@@ -82,22 +81,22 @@ class Inventory:
 
     @property
     def unused_bytes(self) -> int:
-        """What the unused initializers take."""
+        """The size of the unused initializers."""
         return sum(tensor.bytes for tensor in self.unused)
 
     @property
     def wasted_bytes(self) -> int:
-        """What the copies take, one of each group aside."""
+        """The size of all duplicates, without one of each group."""
         return sum(group.wasted_bytes for group in self.duplicates or ())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MissingKernel:
-    """Nodes of one operator and dtype that a provider has no kernel for.
+    """Nodes of one operator and dtype for which a provider has no kernel.
 
     Attributes:
-        since: the opset in which the operator last changed, 0 where it is not known.
-        dtypes: those of its inputs and outputs that the kernel's choice depends on.
+        since: the opset in which the operator last changed; 0 if unknown.
+        dtypes: those of its inputs and outputs that decide which kernel is used.
         fallback: how onnxruntime runs the nodes instead; "" if it cannot: no session opens.
         module: path of the first node's module; "" if unknown.
     """
@@ -117,8 +116,8 @@ class Provider:
     Attributes:
         source: origin of its list of kernels.
         nodes: nodes checked, without Constant and calls of local functions.
-        supported: those with a kernel for their dtype.
-        unknown: those that cannot be decided, mostly because a dtype is unknown.
+        supported: nodes with a kernel for their dtype.
+        unknown: undecided nodes, mostly because a dtype is unknown.
         missing_kernels: the rest, most frequent first.
     """
 
@@ -142,7 +141,7 @@ class OptimizedLevel:
     Attributes:
         level: `basic`, `extended` or `all`; the last is made for the processor it ran on.
         bytes: of the graph and its weights as onnxruntime saves them.
-        fused: operators that onnxruntime put in, outside the standard domain, most frequent
+        fused: operators outside the standard domain that onnxruntime inserted, most frequent
             first.
     """
 
@@ -154,7 +153,7 @@ class OptimizedLevel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Optimized:
-    """Every level in turn; empty where it was not run, for the reason given."""
+    """All levels; empty if onnxruntime was not run, for the reason in `not_run`."""
 
     levels: tuple[OptimizedLevel, ...]
     not_run: str = ""
@@ -176,12 +175,12 @@ class Int8Readiness:
 
     Attributes:
         mac_nodes: nodes that multiply and add (convolution, matrix product, recurrent, ...).
-        covered_nodes: those of them whose operator is quantized.
-        staying_float: other operators on floating-point values that are left alone, with how
-            often they occur, most frequent first.
-        quantized_nodes: nodes that work on int8 already.
+        covered_nodes: those whose operator is quantized.
+        staying_float: operators on floating-point values that are not quantized, with their
+            number of nodes, most frequent first.
+        quantized_nodes: nodes that are quantized already.
         widest: the weights whose channels differ most, five at most.
-        weights: weights whose channels were compared; None where they were not read.
+        weights: how many weights were compared; None if they were not read.
         verdict: one sentence.
     """
 
@@ -216,16 +215,15 @@ class Fp16Risk:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fp16Readiness:
-    """What float16 would do to the stored values, and which operators overflow in it.
+    """Effects of float16 on the stored values, and operators that overflow in it.
 
     Attributes:
-        elements: stored floating-point values wider than float16; None where they were not
-            read.
-        overflowing: those that are finite and would become infinite.
-        flushed: those that are not zero and would become zero.
-        subnormal: those that keep fewer than 11 significant bits.
+        elements: stored floating-point values wider than float16; None if they were not read.
+        overflowing: finite values that would become infinite.
+        flushed: nonzero values that would become zero.
+        subnormal: values that would keep fewer than 11 significant bits.
         largest_magnitude: of all finite values.
-        tensors: where values overflow, or more than 1 % flush, the worst first, five at most.
+        tensors: those with overflow, or more than 1 % flushed, the worst first, five at most.
         risks: operators of the file that are known to overflow.
         verdict: one sentence.
     """
@@ -242,9 +240,9 @@ class Fp16Readiness:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphValue:
-    """An input or output of the graph; a symbolic dimension is its name, `?` one without.
+    """An input or output of the graph.
 
-    Where the file does not say how many dimensions there are, the shape is `("…",)`.
+    A symbolic dimension is given by its name, or `?` without one; an unknown rank by `("…",)`.
     """
 
     name: str
@@ -259,8 +257,8 @@ class NodeCost:
     Attributes:
         batch: the batch size counted for.
         macs: of all nodes that could be counted.
-        uncounted: operators that could not be, and why.
-        modules: multiply-adds by the path of the module that the nodes come from.
+        uncounted: operators that could not be counted, and why.
+        modules: multiply-adds by the path of the nodes' module.
     """
 
     batch: int
@@ -271,22 +269,22 @@ class NodeCost:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileResult:
-    """The contents of the file, and which runtimes and precisions it is ready for.
+    """The contents of the file, and the runtimes and precisions that it suits.
 
     Attributes:
-        path: `model.onnx`; None when the manifest asks not to keep the file.
+        path: `model.onnx`; None if the manifest says not to keep the file.
         bytes: size on disk, external data included.
         opset: version of the standard operator set in the file.
         nodes: operators in the graph, subgraphs and functions included.
-        operators: how often each operator occurs, most frequent first; those outside the
-            standard domain include it (`com.microsoft.Gelu`).
+        operators: number of nodes by operator, most frequent first; operators outside the
+            standard domain include theirs (`com.microsoft.Gelu`).
         initializer_bytes: size of the stored weights and constants.
         values: intermediate values of the main graph.
         shaped_values: those of them whose shape is known after shape inference.
         functions: how many local functions the file defines.
         custom_operators: operators outside the standard domain.
         random_operators: operators that draw random numbers, with the path of their module.
-        external_file: the file that holds the weights when they exceed protobuf's 2 GB.
+        external_file: the file with the weights if they exceed protobuf's 2 GB.
         invalid: the first error of the ONNX checker; "" when the file passes the full check.
         cost: multiply-adds of the file's nodes; None where they were not counted.
     """

@@ -1,4 +1,4 @@
-"""What others may use of the ONNX file: size, parity, latency, and what was counted in it."""
+"""Metrics, counts and files of the ONNX section."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def _parity(parity: Parity) -> tuple[str, Quality, float | None]:
         return "not run", "doubt", None
     if not parity.passed:
         return "broken", "bad", 0
+    # agreement that proves nothing has no value: a comparison must not call it better or worse
     return ("vacuous", "doubt", None) if parity.vacuous else ("holds", "good", 1)
 
 
@@ -68,6 +69,7 @@ def _counts(stored: StoredParameters | None, cost: NodeCost | None) -> Iterator[
             figure="parameters",
             by="found in the ONNX file",
             value=stored.found,
+            # what is known to be missing, so that the cross-check does not report it
             accounted=stored.merged + stored.zero + stored.absent_elements,
             notes=tuple(_left_out(stored)),
             absent=stored.absent,

@@ -1,4 +1,4 @@
-"""What the template of the ONNX section draws: operators, error histograms, parity rows."""
+"""Charts and rows for the template of the ONNX section."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def operators(counts: Mapping[str, int], title: str) -> Markup:
 
 
 def error_bins(bins: Sequence[ErrorBin], title: str) -> Markup:
-    """How many elements are off by how much, from the first bin that has any to the last."""
+    """Elements by their error, without the empty bins at both ends."""
     filled = [place for place, each in enumerate(bins) if each.elements]
     total = sum(each.elements for each in bins)
     shown = bins[filled[0] : filled[-1] + 1] if filled else bins[:1]
@@ -61,14 +61,14 @@ def error_bins(bins: Sequence[ErrorBin], title: str) -> Markup:
 
 
 def parity_rows(cases: Sequence[ParityCase]) -> tuple[list[ParityRow], int]:
-    """The outputs to show, failing ones first and of those the smallest; and how many are not."""
+    """The outputs to show, failing and small ones first, and the number of those left out."""
     rows = [ParityRow(case=case, output=output) for case in cases for output in case.outputs]
     rows.sort(key=_failing_and_small_first)
     return rows[:_PARITY_ROWS], max(0, len(rows) - _PARITY_ROWS)
 
 
 def _failing_and_small_first(row: ParityRow) -> tuple[bool, bool, int, int]:
-    if row.output.passed:
+    if row.output.passed:  # equal keys: passing rows keep the order of the cases
         return True, False, 0, 0
     return False, row.case.perturbed, row.case.batch, prod(row.output.shape)
 

@@ -11,18 +11,18 @@ NO_MODULE = "there is no PyTorch module to compare the file with"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputParity:
-    """One output compared. An error is None where it is not finite; `note` then says why.
+    """One output compared. An error is None if it is not finite; `note` then gives the reason.
 
     Attributes:
         max_relative_error: the largest absolute error over the largest magnitude in PyTorch's
             output. Dividing element by element would let one value near zero decide.
-        absolute_tolerance: with `relative_tolerance` what an element may be off by:
+        absolute_tolerance: an element's error may be at most
             `absolute_tolerance + relative_tolerance * |PyTorch's value|`.
         vacuous: PyTorch's output does not vary by more than that, so a file that returns
             a constant would pass, and agreement proves nothing.
         nan_values: how many of PyTorch's values are NaN.
-        within_rounding: it passes beyond the tolerance, since PyTorch's own float32 is as far
-            from float64 as the file is.
+        within_rounding: it passes despite an error beyond the tolerance, since PyTorch's own
+            float32 is as far from float64 as the file is.
     """
 
     name: str
@@ -45,8 +45,8 @@ class ParityCase:
 
     Attributes:
         perturbed: parameters were perturbed (seeded), since an output did not vary.
-        dims: the sizes of the dynamic dimensions other than batch, where they differ from
-            the manifest's.
+        dims: the sizes of the dynamic dimensions other than batch that differ from the
+            manifest's.
         note: an error or observation of the case as a whole.
     """
 
@@ -63,7 +63,7 @@ class ParityCase:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorBin:
-    """How many elements are off by so much."""
+    """The number of elements with an error in one range."""
 
     label: str
     elements: int
@@ -71,12 +71,12 @@ class ErrorBin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorHistogram:
-    """How far the elements of one output are off, in the case where it is worst.
+    """The errors of one output by element, in its worst case.
 
     Attributes:
         elements: those that are finite on both sides; the bins count no others.
         max_ulp: the largest distance in units in the last place: how many numbers of the
-            output's dtype lie between the two sides.
+            output's dtype lie between the two values.
         ulps: elements by that distance, in powers of four and more.
         relative: elements by `|found - y| / |y|`, in powers of ten.
     """
@@ -108,8 +108,8 @@ class SecondCall:
     """Both sides called a second time in a row on the same inputs.
 
     Attributes:
-        pytorch_repeats: PyTorch gives the same outputs again, within the tolerances.
-        file_repeats: the file does so bit for bit.
+        pytorch_repeats: PyTorch returns the same outputs again, within the tolerances.
+        file_repeats: the file returns the same bits again.
         state: what the calls changed in the model.
     """
 
@@ -120,20 +120,20 @@ class SecondCall:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Divergence:
-    """Where the file leaves PyTorch on its way to the smallest output that fails.
+    """Where the file diverges from PyTorch on the way to the smallest failing output.
 
     Attributes:
         cause: `optimizer` (the file agrees when onnxruntime does not optimize it), `kernel`
-            (onnxruntime computes a node otherwise than the standard says), `model` (it does
-            something else while it is exported), `file` (the nodes themselves compute something
-            else) or `unknown`.
+            (onnxruntime computes a node differently from the standard), `model` (it behaves
+            differently during export), `file` (the nodes themselves compute something else) or
+            `unknown`.
         module: path of the first module whose output differs while its inputs agree;
-            "" for the model itself, or where none was found.
-        module_type: its class; "" where none was found.
+            "" for the model itself, or if none was found.
+        module_type: its class; "" if none was found.
         node: the first node that differs, by name, and `operator`, its type; "" if unknown.
-        nodes: every node that came into question, in the order of the file: `MatMul node_3`.
-        max_absolute_error: of the module's output, None where not finite or not found.
-        sentences: what was found out, for a reader.
+        nodes: every suspected node, in the order of the file: `MatMul node_3`.
+        max_absolute_error: of the module's output; None if not finite or not found.
+        sentences: the findings in words.
     """
 
     output: str
@@ -154,18 +154,17 @@ class Parity:
     """All cases together.
 
     Attributes:
-        passed: None when nothing could be compared; `not_run` then says why.
+        passed: None if nothing could be compared, for the reason in `not_run`.
         vacuous: an output of floating-point numbers, or every output, does not vary even with
             perturbed parameters.
-        note: what a reader must know of the comparison, in sentences.
-        compared: which seeds and batch sizes, in words.
-        compared_dtype: the dtype of a copy of the model that was compared in place of it,
-            since onnxruntime on the CPU cannot run the file itself; "" for the file itself.
+        note: remarks on the comparison.
+        compared: the seeds and batch sizes, in words.
+        compared_dtype: the dtype of a copy of the model that was compared instead, since
+            onnxruntime on the CPU cannot run the file itself; "" for the file itself.
         failure: the smallest failing output of the smallest failing case, in words.
-        divergence: where that output goes wrong; None when nothing fails or it was not found.
-        second_call: None when it was not made.
-        random_operators: where PyTorch draws random numbers:
-            `aten.rand_like in noise at net.py:12`.
+        divergence: where that output goes wrong; None if nothing fails or it was not found.
+        second_call: None if it was not made.
+        random_operators: PyTorch's random operators: `aten.rand_like in noise at net.py:12`.
         histograms: one for each output of floating-point numbers.
     """
 
@@ -182,56 +181,48 @@ class Parity:
     random_operators: tuple[str, ...] = ()
     histograms: tuple[ErrorHistogram, ...] = ()
 
-    def smallest_failure(self) -> tuple[ParityCase, OutputParity | None] | None:
-        """The first failing case of the smallest batch, and its failing output of least elements.
-
-        None if every case passed; without an output where the case failed as a whole.
-        """
-        return smallest_failure(self.cases)
-
 
 def smallest_failure(
     cases: Iterable[ParityCase],
 ) -> tuple[ParityCase, OutputParity | None] | None:
     """The first failing case of the smallest batch, and its failing output with fewest elements.
 
-    None if every case passed; no output where the case failed as a whole.
+    None if every case passed; no output if the case failed as a whole.
     """
     failing = [case for case in cases if not case.passed]
     if not failing:
         return None
+    # the model's own parameters before perturbed ones: the first is what is deployed
     case = min(failing, key=lambda case: (case.perturbed, case.batch))
     outputs = [output for output in case.outputs if not output.passed]
     return case, min(outputs, key=lambda output: prod(output.shape), default=None)
 
 
 def proven_dims(dynamic: tuple[str, ...], cases: Iterable[ParityCase]) -> tuple[str, ...]:
-    """Those of `dynamic` at which the file agreed with PyTorch at more than one size."""
+    """The dims of `dynamic` for which the file agreed with PyTorch at more than one size."""
     passed = [case for case in cases if case.passed]
     batches = {case.batch for case in passed}
-    others = {dim for case in passed for dim in case.dims}
+    others = {dim for case in passed for dim in case.dims}  # sizes that are not the manifest's
     return tuple(dim for dim in dynamic if (len(batches) > 1 if dim == "batch" else dim in others))
 
 
 def dims_fixed_inside(
     dynamic: tuple[str, ...], cases: Iterable[ParityCase]
 ) -> tuple[tuple[str, ParityCase], ...]:
-    """Dims of which the file takes other sizes, and fails at them; each with a case that fails.
-
-    A file that fails at the usual sizes too is not counted: it has another error. Nor is one
-    that runs at a batch size with other numbers: a size fixed in a node stops the run.
-    """
+    """Dims declared dynamic at whose other sizes the file fails, each with a failing case."""
     usual, other = list[ParityCase](), list[ParityCase]()
     for case in cases:
         (other if case.dims else usual).append(case)
     found = [
         (dim, case)
         for case in other
+        # a file that fails at the usual sizes too has another error
         if not case.passed and any(one.passed and one.batch == case.batch for one in usual)
         for dim in case.dims
     ]
     if "batch" in dynamic:
         good = {case.batch for case in usual if case.passed}
+        # a size fixed in a node stops the run; other numbers have other reasons
         stopped = [case for case in usual if not case.passed and not case.outputs]
         found += [("batch", case) for case in stopped if good - {case.batch}]
-    return tuple(dict(reversed(found)).items())
+    return tuple(dict(reversed(found)).items())  # of each dim the first case

@@ -12,7 +12,7 @@ from reportgen.sections.onnx.parity_result import Parity
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Latency:
-    """Measured by a clock on this machine, milliseconds; left out by `--no-timings`."""
+    """Measured on this machine, in milliseconds; omitted with `--no-timings`."""
 
     batch: int
     runs: int
@@ -24,7 +24,7 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatencyPoint:
-    """One batch size on some threads, milliseconds; None where no run fits in the time box."""
+    """One batch size and number of threads, in milliseconds; None if no run fits the time limit."""
 
     batch: int
     threads: int
@@ -37,7 +37,7 @@ class LatencyPoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeShare:
-    """What one operator, or one module, takes of a run.
+    """The time of one operator, or one module, in a run.
 
     Attributes:
         name: the operator's type, or the module's path.
@@ -59,8 +59,8 @@ class Performance:
     Attributes:
         latency_ms: at the manifest's batch on all threads.
         points: latency by batch size and threads.
-        profiled_batch: the batch size of the profile; None where there is none, for the
-            reason in `not_profiled`.
+        profiled_batch: the batch size of the profile; None if there is none, for the reason in
+            `not_profiled`.
         operators: the ten slowest operators, slowest first.
         modules: the ten slowest modules, by path.
     """
@@ -99,11 +99,11 @@ class ExportResult:
     """How the file was made from the PyTorch module.
 
     Attributes:
-        from_module: False where the file itself is the model's source.
+        from_module: False if the file itself is the model's source.
         strategy: how the export succeeded, in words.
         attempts: every strategy in the order tried; the last one succeeded.
         dynamic: the named dimensions that are dynamic in the file.
-        proven_dynamic: those of `dynamic` at which the file agreed at more than one size.
+        proven_dynamic: those at which the file agreed with PyTorch at more than one size.
         requested_dynamic: the named dimensions that the manifest makes dynamic.
         requested_opset: the manifest's opset.
         fixed_dims: why a requested dimension is not dynamic, by its name.

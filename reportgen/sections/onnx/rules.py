@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reportgen.findings import Hit, Severity, rule
-from reportgen.sections.onnx.parity_result import OutputParity, ParityCase
+from reportgen.sections.onnx.parity_result import OutputParity, ParityCase, smallest_failure
 from reportgen.sections.onnx.result import OnnxResult
 from reportgen.sections.onnx.rules_export import EXPORT_RULES
 from reportgen.sections.onnx.rules_file import FILE_RULES
 from reportgen.sections.onnx.rules_parity import PARITY_RULES
 from reportgen.units import format_error
 
-OLDEST_OPSET = 17
+OLDEST_OPSET = 17  # the first with LayerNormalization
 
 
 @rule(
@@ -30,7 +30,7 @@ def parity_failing(onnx: OnnxResult) -> Iterator[Hit]:
     """
     parity = onnx.parity
     failing = [case for case in parity.cases if not case.passed]
-    smallest = parity.smallest_failure()
+    smallest = smallest_failure(parity.cases)
     if smallest is None:
         return
     first, worst = smallest
@@ -116,7 +116,7 @@ def custom_operators(onnx: OnnxResult) -> Iterator[Hit]:
     ONNX has domains beside the standard one, as `ai.onnx.ml` for classical models.
     """
     for operator in onnx.file.custom_operators:
-        is_onnx = operator.startswith("ai.onnx.")
+        is_onnx = operator.startswith("ai.onnx.")  # ai.onnx.ml, ai.onnx.preview.training
         beside = "in an ONNX domain that many runtimes do not implement"
         yield Hit(operator, f"{operator} is {beside if is_onnx else 'not a standard operator'}")
 
@@ -157,7 +157,7 @@ def non_finite_output(onnx: OnnxResult) -> Iterator[Hit]:
 
     The two agree, so the export is right; the model is not.
     """
-    seen: set[str] = set()
+    seen: set[str] = set()  # one finding per output, not per case
     for case in onnx.parity.cases:
         for output in case.outputs:
             if output.passed and output.nan_values and output.name not in seen:
@@ -243,6 +243,7 @@ RULES = (
 def _unvarying(onnx: OnnxResult) -> list[str]:
     """Names of the outputs that vary in no case, perturbed ones included."""
     outputs = [output for case in onnx.parity.cases for output in case.outputs]
+    # an output that varies in one case, perhaps the perturbed one, was compared for good there
     varying = {output.name for output in outputs if not output.vacuous}
     return sorted({output.name for output in outputs} - varying)
 

@@ -42,8 +42,9 @@ def dim_never_proven(onnx: OnnxResult) -> Iterator[Hit]:
 
     PyTorch itself could not do the other size, or the manifest's size is 1.
     """
+    # ONX030 reports these
     fixed = {dim for dim, _ in dims_fixed_inside(onnx.export.dynamic, onnx.parity.cases)}
-    if onnx.parity.passed is None:
+    if onnx.parity.passed is None:  # ONX008 and ONX035 say that nothing was compared
         return
     for dim in onnx.export.dynamic:
         if dim != "batch" and dim not in fixed and dim not in onnx.export.proven_dynamic:
@@ -73,6 +74,7 @@ def structure_only(onnx: OnnxResult) -> Iterator[Hit]:
 def changed_for_export(onnx: OnnxResult) -> Iterator[Hit]:
     """The model could be exported only after a change, which was made for the comparison too."""
     for name in onnx.export.model_patches:
+        # the first failure: what the patch is for
         why = next((attempt.error for attempt in onnx.export.attempts if attempt.error), "")
         yield Hit(name, f"exported with {name}: {why}")
 

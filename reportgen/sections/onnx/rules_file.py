@@ -10,7 +10,7 @@ from reportgen.sections.onnx.result import OnnxResult
 from reportgen.units import format_bytes, format_share
 
 _WASTE = 0.01  # share of the stored bytes below which waste is not reported
-_FLUSHED = 0.01  # share of the stored values that may become zero unreported
+_FLUSHED = 0.01  # share of the stored values below which values that become zero are not reported
 
 
 @rule(
@@ -83,7 +83,7 @@ def weights_beyond_float16(onnx: OnnxResult) -> Iterator[Hit]:
     """
     fp16 = onnx.file.fp16
     for tensor in fp16.tensors:
-        if tensor.overflowing and tensor.elements > 1:
+        if tensor.overflowing and tensor.elements > 1:  # one element is the fill of a mask
             values = f"{tensor.overflowing:,} of {tensor.elements:,} values"
             yield Hit(tensor.name, f"{values} would become infinite in float16")
     if fp16.elements and fp16.flushed > _FLUSHED * fp16.elements:

@@ -23,7 +23,7 @@ def stateful_model(onnx: OnnxResult) -> Iterator[Hit]:
     second = onnx.parity.second_call
     if second is None or second.pytorch_repeats or not second.state:
         return
-    where = second.state[0].path
+    where = second.state[0].path  # a finding has one place: the rest is in its sentence
     names = ", ".join(map(str, second.state))
     yield Hit(where, f"a second call on the same input gives a different output: {names} changed")
 

@@ -1,4 +1,4 @@
-"""Which of the model's parameters are in the file, and which modules are in train mode."""
+"""The model's parameters in the file, and its modules in train mode."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-_WORD = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "u8"}
-_CHUNK = 1 << 22
+_WORD = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "u8"}  # complex128 is two words
+_CHUNK = 1 << 22  # elements at a time, since 64-bit copies are up to eight times as large
 
 Fingerprint = tuple[int, int, int]
-"""Elements, and two sums over their bits that do not depend on the order."""
+"""Number of elements, and two sums over their bits that do not depend on the order."""
 
 
 def find_parameters(model: nn.Module, proto: Any) -> StoredParameters:
     """Look up every parameter of `model` in the parsed file `proto`, an `onnx.ModelProto`.
 
-    A tensor with a parameter's name and number of elements is that parameter. Any other is found
-    by its contents, however transposed or reshaped; equal tensors are stored once. What is then
-    missing is a batch norm that the exporter multiplied into the layer before it, a bias of
-    zeros that it left out, or a parameter that no node reads as it is.
+    A tensor with a parameter's name and number of elements is that parameter. Any other parameter
+    is found by its contents, even transposed or reshaped, and also where equal tensors are stored
+    once. Missing ones are batch norms that the exporter multiplied into the layer before, biases of
+    zeros that it left out, and parameters that no node reads unchanged.
     """
     stored = {each.name: math.prod(each.dims) for each in proto.graph.initializer}
     groups = list(_parameters(model))
     rest = [group for group in groups if not _has_name(group, stored)]
+    # only the rest is fingerprinted: most parameters are found by name
     contents = _fingerprints(proto, {tensor.numel() for _, tensor in rest})
     norms = _batch_norms(model)
     missing = [group for group in rest if _fingerprint_of(group[1]) not in contents]
@@ -92,10 +93,10 @@ def _fingerprints(proto: Any, sizes: set[int]) -> frozenset[Fingerprint]:
 
 
 def _fingerprint_of(tensor: Tensor) -> Fingerprint | None:
-    """The fingerprint of a parameter's bits; None where NumPy cannot have them."""
+    """The fingerprint of a parameter's bits; None if it has none in memory."""
     import torch
 
-    try:
+    try:  # viewed as bytes, since NumPy has no bfloat16
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         return _fingerprint(flat.view(torch.uint8).numpy(), flat.element_size())
     except (RuntimeError, TypeError, NotImplementedError):  # meta, sparse, packed
@@ -108,7 +109,7 @@ def _fingerprint(array: Array, element_bytes: int = 0) -> Fingerprint:
     size = element_bytes or array.dtype.itemsize
     words = np.ascontiguousarray(array).reshape(-1).view(np.uint8).view(_WORD[size])
     total, squares = 0, 0
-    for start in range(0, len(words), _CHUNK):  # wide copies of a chunk at a time
+    for start in range(0, len(words), _CHUNK):
         chunk = words[start : start + _CHUNK].astype(np.uint64)
         total = (total + int(chunk.sum(dtype=np.uint64))) % 2**64
         chunk *= chunk
@@ -116,8 +117,7 @@ def _fingerprint(array: Array, element_bytes: int = 0) -> Fingerprint:
     return array.size if not element_bytes else array.size // element_bytes, total, squares
 
 
-# Train mode ---------------------------------------------------------------------------------------
-
+# by class name: other libraries define their own (timm's DropPath, BatchNormAct2d)
 _NAMES = ("Dropout", "BatchNorm", "RReLU", "StochasticDepth", "DropPath")
 
 
@@ -133,4 +133,4 @@ def modules_in_training(model: nn.Module) -> tuple[str, ...]:
 def _differs(kind: str, module: nn.Module) -> bool:
     if not any(name in kind for name in _NAMES):
         return False
-    return getattr(module, "p", 1) != 0
+    return getattr(module, "p", 1) != 0  # a dropout with p = 0 does nothing in either mode

@@ -1,16 +1,17 @@
 """Decompositions of operators that torch's exporter cannot translate into ones that it can.
 
 Each is exact: it computes what the operator does, up to rounding and to which of equal values
-comes first. An operator that cannot be written so for its arguments is left as it is, and the
-failure reports it. `tests/onnx/test_export_decompositions.py` compares each with its operator.
+comes first. An operator whose arguments do not allow it is left as it is, and the failure
+reports it. `tests/onnx/test_export_decompositions.py` compares each with its operator.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 from reportgen.onnx.export.decompositions.complex_numbers import COMPLEX
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Form = Callable[..., Any]
-"""Takes what the operator takes, and gives what it gives; NotImplemented where it cannot."""
+"""Has the operator's arguments and results; NotImplemented for those it does not support."""
 
 
 @contextmanager
@@ -28,10 +29,9 @@ def use_decompositions() -> Iterator[set[str]]:
     """Let torch's exporter use these decompositions where it has no translation of its own.
 
     Yields a set that collects the names of the decomposed operators.
-
-    It asks a function of its own for the decompositions to use. That one is wrapped while the
-    context lasts, since a decomposition before the exporter's would trace the model once more.
     """
+    # The exporter's own table of decompositions is extended: `run_decompositions` on the program
+    # beforehand would trace the model once more.
     from torch.onnx._internal.exporter import _decomp
 
     private: Any = _decomp
@@ -41,6 +41,7 @@ def use_decompositions() -> Iterator[set[str]]:
     complex_ones = dict(_operators(COMPLEX, used))
 
     def extended(registered: set[Any]) -> dict[Any, Form]:
+        # COMPLEX replaces operators that are registered, but for real numbers only
         missing = {op: form for op, form in own.items() if op not in registered}
         return {**theirs(registered), **missing, **complex_ones}
 
@@ -52,39 +53,36 @@ def use_decompositions() -> Iterator[set[str]]:
 
 
 def _operators(forms: dict[str, Form], used: set[str]) -> Iterator[tuple[Any, Form]]:
-    """The operators by themselves; one that this torch does not have is left out."""
     import torch
 
     for name, form in forms.items():
         packet, _, overload = name.partition(".")
         found = getattr(getattr(torch.ops.aten, packet, None), overload, None)
-        if found is not None:
-            yield found, partial(_noted, used, f"aten.{name}", form)
+        if found is not None:  # an older torch may not have it
+            yield found, partial(_recorded, used, f"aten.{name}", form)
 
 
-def _noted(used: set[str], name: str, form: Form, *args: Any, **kwargs: Any) -> Any:
-    written = form(*args, **kwargs)
-    if written is not NotImplemented:
+def _recorded(used: set[str], name: str, form: Form, *args: Any, **kwargs: Any) -> Any:
+    result = form(*args, **kwargs)
+    if result is not NotImplemented:
         used.add(name.removesuffix(".default"))
-    return written
-
-
-# Writing to places --------------------------------------------------------------------------
+    return result
 
 
 def _masked_select(x: Tensor, mask: Tensor) -> Tensor:
     import torch
 
-    mask = mask & torch.ones_like(x, dtype=torch.bool)
+    mask = mask & torch.ones_like(x, dtype=torch.bool)  # each may broadcast to the other
     return x.expand(mask.shape)[mask]
 
 
 def _unfold_backward(
     gradient: Tensor, input_size: list[int], dimension: int, size: int, step: int
 ) -> Tensor:
-    """Overlap and add, as istft does; torch's own uses indices in int32, which ONNX refuses."""
+    """Overlap and add, as in istft."""
     import torch
 
+    # torch's own decomposition uses int32 indices, which ONNX refuses
     dim = dimension % len(input_size)
     places = torch.arange(input_size[dim], device=gradient.device).unfold(0, size, step).flatten()
     values = gradient.movedim(-1, dim + 1).flatten(dim, dim + 1)
@@ -97,7 +95,7 @@ _REDUCTIONS = {"add": "sum", "multiply": "prod"}
 def _scatter_reduced(x: Tensor, dim: int, index: Tensor, given: Any, *, reduce: str) -> Tensor:
     import torch
 
-    if not isinstance(given, torch.Tensor):
+    if not isinstance(given, torch.Tensor):  # scatter.value_reduce
         given = x.new_full(index.shape, given)
     return x.scatter_reduce(dim, index, given, _REDUCTIONS[reduce])
 
@@ -119,9 +117,10 @@ def _put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> 
 def _as_strided_scatter(
     x: Tensor, given: Tensor, size: list[int], stride: list[int], offset: int | None = None
 ) -> Any:
-    """Values written by their places in memory, as `fill_diagonal_` does."""
+    """Write values at memory offsets, as `fill_diagonal_` does."""
     import torch
 
+    # only if the offsets are those of the flattened tensor, and known while tracing
     if not x.is_contiguous() or not all(isinstance(each, int) for each in (*size, *stride)):
         return NotImplemented
     places = torch.full((), offset or 0, dtype=torch.int64, device=x.device)
@@ -131,11 +130,9 @@ def _as_strided_scatter(
     return flat.reshape(x.shape)
 
 
-# Distances and single functions -------------------------------------------------------------
-
-
 def _norm(difference: Tensor, p: float) -> Tensor:
     """The p-norm along the last axis."""
+    # 0 and infinity have no power formula; 1 and 2 are cheaper without Pow
     if p == 0:
         return (difference != 0).to(difference.dtype).sum(-1)
     if p == 1:
@@ -147,6 +144,7 @@ def _norm(difference: Tensor, p: float) -> Tensor:
     return difference.abs().pow(p).sum(-1).pow(1 / p)
 
 
+# the mode chooses between two ways to compute the same distances
 def _cdist(a: Tensor, b: Tensor, p: float, _mode: int | None) -> Tensor:
     return _norm(a.unsqueeze(-2) - b.unsqueeze(-3), p)
 
@@ -154,16 +152,16 @@ def _cdist(a: Tensor, b: Tensor, p: float, _mode: int | None) -> Tensor:
 def _pdist(x: Tensor, p: float = 2.0) -> Any:
     import torch
 
-    if not isinstance(x.shape[0], int):
+    if not isinstance(x.shape[0], int):  # every pair of rows becomes a constant index
         return NotImplemented
     row, column = torch.triu_indices(x.shape[0], x.shape[0], 1).unbind()
     return _norm(x[row] - x[column], p)
 
 
 def _hypot(a: Tensor, b: Tensor) -> Tensor:
-    """Scaled by the larger side, so that no square overflows."""
     import torch
 
+    # scaled by the larger side, so that no square overflows; 0/0 is avoided where both are zero
     a, b = a.abs(), b.abs()
     large = torch.maximum(a, b)
     share = torch.minimum(a, b) / large.masked_fill(large == 0, 1.0)
@@ -173,7 +171,7 @@ def _hypot(a: Tensor, b: Tensor) -> Tensor:
 def _copysign(x: Tensor, sign: Tensor) -> Tensor:
     import torch
 
-    return torch.where(sign.signbit(), -x.abs(), x.abs())
+    return torch.where(sign.signbit(), -x.abs(), x.abs())  # signbit also holds for -0.0
 
 
 def _leaky_in_eval(
@@ -184,10 +182,10 @@ def _leaky_in_eval(
     training: bool = False,
     *_generator: Any,
 ) -> Any:
-    """RReLU outside of training, whose slope is the mean of its bounds."""
+    """RReLU in eval mode: its slope is the mean of its bounds."""
     import torch
 
-    if training:
+    if training:  # slopes are random
         return NotImplemented
     return torch.nn.functional.leaky_relu(x, (lower + upper) / 2), noise
 
@@ -202,9 +200,7 @@ def _integer_product(a: Tensor, b: Tensor) -> Tensor:
     return a.to(torch.int32) @ b.to(torch.int32)
 
 
-# Small matrices ----------------------------------------------------------------------------
-
-_LARGEST = 4  # by minors; beyond it they are many, and cancel
+_LARGEST_MATRIX = 4  # inverted by minors: beyond it there are many, and rounding errors grow
 
 Rows = list[list["Tensor"]]
 
@@ -214,12 +210,12 @@ def _inverse(x: Tensor) -> Any:
     import torch
 
     size = x.shape[-1]
-    if not isinstance(size, int) or not 0 < size <= _LARGEST or x.dtype.is_complex:
+    if not isinstance(size, int) or not 0 < size <= _LARGEST_MATRIX or x.dtype.is_complex:
         return NotImplemented
     rows = [list(row.unbind(-1)) for row in x.unbind(-2)]
     cofactors = [[_cofactor(rows, i, j) for j in range(size)] for i in range(size)]
     products = [a * b for a, b in zip(rows[0], cofactors[0], strict=True)]
-    determinant = _total(products)
+    determinant = reduce(operator.add, products)
     adjugate = torch.stack([torch.stack(column, -1) for column in cofactors], -1)
     return adjugate / determinant[..., None, None]
 
@@ -231,19 +227,13 @@ def _cofactor(rows: Rows, row: int, column: int) -> Tensor:
 
 
 def _determinant(rows: Rows) -> Tensor:
-    """By the first row; two by two at the end."""
+    """Laplace expansion along the first row."""
     if len(rows) == 1:
         return rows[0][0]
     if len(rows) == 2:
         return rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]
-    return _total([value * _cofactor(rows, 0, place) for place, value in enumerate(rows[0])])
-
-
-def _total(parts: list[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    minors = (value * _cofactor(rows, 0, place) for place, value in enumerate(rows[0]))
+    return reduce(operator.add, minors)
 
 
 def _inverse_and_info(x: Tensor, **_options: Any) -> Any:
@@ -259,6 +249,7 @@ def _solution(a: Tensor, b: Tensor, *, left: bool = True) -> Any:
     inverse = _inverse(a)
     if inverse is NotImplemented:
         return NotImplemented
+    # torch.linalg.solve's own rule for when `b` is a batch of vectors
     is_vector = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
     if not is_vector:
         return inverse @ b if left else b @ inverse
@@ -266,9 +257,10 @@ def _solution(a: Tensor, b: Tensor, *, left: bool = True) -> Any:
 
 
 def _log_determinant(x: Tensor) -> Any:
-    """The sign and the logarithm; the factors that torch also keeps are not computed."""
+    """Sign and logarithm."""
     import torch
 
+    # torch also returns the LU factors and pivots, for the backward pass only: left uncomputed
     determinant = torch.linalg.det(x)
     pivots = x.new_zeros(x.shape[:-1], dtype=torch.int32)
     return determinant.sign(), determinant.abs().log(), x.clone(), pivots
@@ -283,13 +275,11 @@ _MATRICES: dict[str, Form] = {
 }
 
 
-# Adaptive pooling --------------------------------------------------------------------------
-
-_MOST_WINDOWS = 256  # along an axis; each is a node or two of the file
+_MOST_WINDOWS = 256  # along an axis; each becomes a node or two of the file
 
 
 def _windows(x: Tensor, dim: int, size: int) -> list[Tensor]:
-    """The slices of an axis that `size` output places see, as torch lays them."""
+    """The slices of an axis under the `size` adaptive windows, with torch's bounds."""
     length = x.shape[dim]
     starts = [place * length // size for place in range(size)]
     ends = [-(-(place + 1) * length // size) for place in range(size)]
@@ -302,11 +292,11 @@ def _is_bounded(x: Tensor, sizes: Sequence[int]) -> bool:
 
 
 def _average(x: Tensor, sizes: Sequence[int]) -> Any:
-    """Axis by axis: the mean of a box is the mean of the means of its rows."""
     import torch
 
     if not _is_bounded(x, sizes):
         return NotImplemented
+    # axis by axis: the mean of a box is the mean of the means of its rows
     for dim, size in zip(range(-len(sizes), 0), sizes, strict=True):
         x = torch.cat([part.mean(dim, keepdim=True) for part in _windows(x, dim, size)], dim)
     return x
@@ -323,10 +313,7 @@ def _largest(x: Tensor, sizes: Sequence[int]) -> Any:
     if not _is_bounded(x, sizes):
         return NotImplemented
     shape = x.shape[-len(sizes) :]
-    count = 1
-    for length in shape:
-        count *= length
-    place = torch.arange(count, device=x.device).reshape(shape).expand(x.shape)
+    place = torch.arange(math.prod(shape), device=x.device).reshape(shape).expand(x.shape)
     for dim, size in reversed(list(zip(range(-len(sizes), 0), sizes, strict=True))):
         parts = zip(_windows(x, dim, size), _windows(place, dim, size), strict=True)
         found = [_first_largest(values, places, dim) for values, places in parts]

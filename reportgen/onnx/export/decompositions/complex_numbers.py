@@ -1,4 +1,4 @@
-"""Operators that torch's exporter has a form of for real numbers alone, by their parts."""
+"""Operators that torch's exporter supports for real numbers only, computed by their parts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ def _exponential(x: Tensor) -> Any:
 
 
 def _by_parts(packet: str, overload: str = "default") -> Callable[..., Any]:
-    """The form of an operator that only moves values: it moves both parts alike."""
+    """Decompose an operator that only moves values: real and imaginary parts move alike."""
 
     def form(*given: Any, **options: Any) -> Any:
         import torch
 
         operator = getattr(getattr(torch.ops.aten, packet), overload)
-        if not _has_complex((given, options)) or any(map(_is_filling, (*given, *options.values()))):
+        # a number to fill in would end up in both parts, unless it is zero
+        fills = any(map(_is_nonzero_number, (*given, *options.values())))
+        if fills or not _has_complex((given, options)):
             return NotImplemented
         parts = (operator(*_part(given, name), **_part(options, name)) for name in ("real", "imag"))
         return torch.complex(*parts)
@@ -33,8 +35,7 @@ def _by_parts(packet: str, overload: str = "default") -> Callable[..., Any]:
     return form
 
 
-def _is_filling(argument: Any) -> bool:
-    """Whether a number is to be written that is not zero, which is no complex number's part."""
+def _is_nonzero_number(argument: Any) -> bool:
     return isinstance(argument, float | complex) and argument != 0
 
 
@@ -53,6 +54,7 @@ def _part(given: Any, name: str) -> Any:
     def part(x: Tensor) -> Any:
         if x.dtype.is_complex:
             return getattr(x, name)
+        # `where` may mix real and complex tensors: a real one has no imaginary part
         is_number = x.dtype.is_floating_point and name == "imag"
         return torch.zeros_like(x) if is_number else x
 
@@ -62,7 +64,7 @@ def _part(given: Any, name: str) -> Any:
 def _contraction(equation: str, operands: list[Tensor], **_path: Any) -> Any:
     import torch
 
-    if not _has_complex(operands) or len(operands) != 2:
+    if not _has_complex(operands) or len(operands) != 2:  # four products for two operands
         return NotImplemented
     real, imaginary = _part(operands, "real"), _part(operands, "imag")
 
@@ -76,7 +78,6 @@ def _contraction(equation: str, operands: list[Tensor], **_path: Any) -> Any:
 
 
 def _filled(size: list[Any], value: Any, dtype: Any, device: Any) -> Any:
-    """A tensor of one complex value."""
     import torch
 
     if dtype is None or not dtype.is_complex:

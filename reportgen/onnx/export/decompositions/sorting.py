@@ -1,4 +1,4 @@
-"""Sorting, picking by rank, and what runs along an axis, by comparing every place with every."""
+"""Sorting, selection by rank, and cumulative operators."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 def _sort_stable(x: Tensor, *, dim: int = -1, descending: bool = False, **_stable: Any) -> Any:
-    """ONNX's TopK takes the lower index first among equals, in either direction."""
+    # an unstable sort is exported as TopK, which puts the lower index first among equals
     return x.sort(dim, descending)
 
 
 def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    values, indices = x.topk(k, dim, largest=False)
+    values, indices = x.topk(k, dim, largest=False)  # sorted: the last one is the k-th
     taken = (each.narrow(dim, k - 1, 1) for each in (values, indices))
     return tuple(each if keepdim else each.squeeze(dim) for each in taken)
 
 
 def _median(x: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
-    """The lower one of the two in the middle; NaN where there is one, at its first place."""
+    """The lower of the two in the middle; NaN if there is one, with its first index."""
     size = x.shape[dim]
     value, index = _kthvalue(x, (size + 1) // 2, dim, keepdim=True)
     if x.dtype.is_floating_point:
@@ -47,9 +47,9 @@ def _searchsorted(
     side: str | None = None,
     sorter: Tensor | None = None,
 ) -> Tensor:
-    """Count the edges below each value."""
     import torch
 
+    # sorted edges: the number of those below a value is its position
     if sorter is not None:
         edges = edges.gather(-1, sorter)
     x = x if isinstance(x, torch.Tensor) else edges.new_full((), x)
@@ -59,11 +59,10 @@ def _searchsorted(
     return count
 
 
-# Running along an axis ----------------------------------------------------------------------
-
-
+# ONNX accumulates sums only (CumSum): here each position reduces over all before it, which takes
+# size² elements
 def _rows_so_far(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """`x` with its axis last and once for every place; and what each place may see of it."""
+    """`x` as one row for each position of `dim`, and the mask of what precedes the position."""
     import torch
 
     size = x.shape[dim]
@@ -82,16 +81,17 @@ def _cumprod(x: Tensor, dim: int, *, dtype: Any = None) -> Any:
 
 
 def _cumulative(extreme: str, least: float) -> Callable[..., Any]:
-    """The largest, or smallest, value so far and the last place where it stands."""
+    """The largest or smallest value so far, and the last of its indices."""
 
     def form(x: Tensor, dim: int) -> Any:
-        if x.ndim == 0 or not x.dtype.is_floating_point:
+        if x.ndim == 0 or not x.dtype.is_floating_point:  # integers have no infinity to mask with
             return NotImplemented
         rows, seen = _rows_so_far(x, dim)
         hidden = rows.masked_fill(~seen, least)
         values = getattr(hidden, extreme)(-1, keepdim=True)
         size = x.shape[dim]
         reached = (hidden == values) & seen
+        # positions count from 1, so that those not reached, 0, never win
         places = reached.long() * seen.new_ones(size).long().cumsum(0)
         return values.squeeze(-1).movedim(-1, dim), (places.amax(-1) - 1).movedim(-1, dim)
 

@@ -11,14 +11,19 @@ from typing import Any
 
 from reportgen.onnx.export.weightless import is_weight
 from reportgen.onnx.model.origin import origin_of
-from reportgen.onnx.model.protos import STANDARD, operator_name, type_name
+from reportgen.onnx.model.protos import (
+    STANDARD,
+    drop_large_contents,
+    operator_name,
+    type_name,
+)
 from reportgen.sections.onnx.file_result import FileResult, GraphValue, NodeCost
 from reportgen.sections.onnx.inspection.fp16 import assess_fp16, count_fp16_values
 from reportgen.sections.onnx.inspection.graph import (
     all_nodes,
     constant_tensors,
-    drop_weights,
     external_files,
+    ranked,
     sizes_of,
     stored_tensors,
     typed_nodes,
@@ -39,7 +44,8 @@ _RANDOM = {
 }
 _LONGEST = 240
 _ANY_RANK = "…"
-_COPIED = 500_000_000  # bytes of hard-linked weights, which the checker wants as files of their own
+_MOST_COPIED = 500_000_000  # bytes of hard-linked weights, which are copied for the checker
+_MOST_READ = 2**31  # a second or two for every GiB
 
 
 def inspect_file(
@@ -49,10 +55,7 @@ def inspect_file(
     keep: bool = True,
     count_macs: Callable[[Any], NodeCost] | None = None,
 ) -> FileResult:
-    """Check the file in full and read its contents.
-
-    The weights are read once. `model` loses those above 4 KiB on the way, so that shape inference
-    does not copy them.
+    """Check the file in full and read its contents; `model` loses the weights above 4 KiB.
 
     Args:
         model: the parsed file, an `onnx.ModelProto` with its weights.
@@ -69,10 +72,11 @@ def inspect_file(
     nodes = list(all_nodes(model))
     initializers, initializer_bytes = len(stored), sum(tensor.bytes for tensor in stored)
     not_read = _why_not_read(initializer_bytes)
+    # what reads weights comes before they are dropped
     inventory = make_inventory(model, opset, stored, constants, not_read)
     fp16_values = count_fp16_values([*stored, *constants], not_read)
     channel_ranges = measure_channel_ranges(nodes, stored, not_read)
-    drop_weights(model, _SMALL)
+    drop_large_contents(model.graph)  # shape inference would copy them
     inferred = _infer(model)
     typed = list(typed_nodes(inferred))
     shaped, values = _shaped_values(inferred)
@@ -83,7 +87,7 @@ def inspect_file(
         ir_version=model.ir_version,
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         nodes=len(nodes),
-        operators=_ranked(Counter(map(operator_name, nodes))),
+        operators=ranked(Counter(map(operator_name, nodes))),
         initializers=initializers,
         initializer_bytes=initializer_bytes,
         inputs=_inputs(model),
@@ -110,37 +114,32 @@ def _why_not_read(weight_bytes: int) -> str:
     return f"the weights take {format_bytes(weight_bytes)}, and 2 GiB at most are read"
 
 
-def _ranked(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
 def check_file(path: Path) -> str:
-    """What onnx's checker objects to, shape inference included; "" for a valid file.
-
-    It takes weights that are hard-linked, as caches and stores of files do, for an attack; such
-    a file is checked as a copy.
-    """
-    objection = _objection(path)
-    if "multiple hard links" not in objection:
-        return objection
+    """The first error of onnx's checker, shape inference included; "" for a valid file."""
+    error = _checker_error(path)
+    if "multiple hard links" not in error:
+        return error
     import onnx
+
+    # the checker suspects an attack, but caches of files use hard links as well: check a copy
 
     model = onnx.load(path, load_external_data=False)
     files = external_files(stored_tensors(model, path.parent))
-    if sum(file.stat().st_size for file in files) > _COPIED:
+    if sum(file.stat().st_size for file in files) > _MOST_COPIED:
         return "not checked: onnx's checker refuses weights with several hard links"
     with tempfile.TemporaryDirectory() as folder:
         for file in (path, *files):
             copy = Path(folder) / file.relative_to(path.parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-        return _objection(Path(folder) / path.name)
+        return _checker_error(Path(folder) / path.name)
 
 
-def _objection(path: Path) -> str:
+def _checker_error(path: Path) -> str:
     import onnx
 
     try:
+        # by path: a model in memory must be below 2 GB, and its external data is not checked
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -164,9 +163,10 @@ def _custom_operators(model: Any, nodes: list[Any]) -> tuple[str, ...]:
 
 
 def _is_random(node: Any) -> bool:
-    """Whether a standard node draws; Dropout does so only with its third input, training_mode."""
+    """Whether a standard node draws random numbers."""
     if node.domain not in STANDARD:
         return False
+    # Dropout does so only with its third input, training_mode
     return node.op_type in _RANDOM or (
         node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
     )
@@ -178,7 +178,7 @@ def _with_module(node: Any) -> str:
 
 
 def _inputs(model: Any) -> tuple[GraphValue, ...]:
-    """The graph's inputs without weights, and without stored tensors that only have their name."""
+    """The inputs that a caller must give: no weights, no initializers listed as inputs."""
     stored = {tensor.name for tensor in model.graph.initializer}
     given = (value for value in model.graph.input if value.name not in stored)
     return tuple(_graph_value(value) for value in given if not is_weight(value))
@@ -200,14 +200,11 @@ def _shaped_values(inferred: Any) -> tuple[int, int]:
     known = {
         info.name
         for info in (*inferred.graph.value_info, *inferred.graph.output)
+        # sequences and optionals have no shape to infer
         if info.type.tensor_type.HasField("shape") or not info.type.HasField("tensor_type")
     }
     values = {name for node in inferred.graph.node for name in node.output if name}
     return len(values & known), len(values)
-
-
-_MOST_READ = 2**31  # a second or two for every GiB
-_SMALL = 4096  # tensors up to this many bytes may decide shapes; larger ones are weights
 
 
 def _infer(model: Any) -> Any:

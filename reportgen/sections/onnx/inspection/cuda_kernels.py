@@ -2,8 +2,8 @@
 
 onnxruntime's CPU build contains no CUDA kernels to list. Operators that the table does not list
 have no CUDA kernel: such nodes run on the CPU. `13+` fits nodes whose operator last changed in
-opset 13, `6-12` those of 6 to 12. A dtype without a code (float8, 4 bits, sequences) is in no row;
-whether a kernel takes it is unknown.
+opset 13, `6-12` those of 6 to 12. No row contains a dtype without a code (float8, 4 bits,
+sequences): whether a kernel supports it is unknown.
 """
 
 from __future__ import annotations

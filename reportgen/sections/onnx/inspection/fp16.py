@@ -25,11 +25,12 @@ BECOMES_INFINITE = 65520.0
 BECOMES_ZERO = 2.0**-25
 SMALLEST_NORMAL = 2.0**-14
 _WIDER = ("float32", "float64", "bfloat16")
-_CHUNK = 1 << 22
-_WORST = 5
+_CHUNK = 1 << 22  # elements at a time, so that no second copy of a weight exists
+_WORST = 5  # tensors listed
 _FEW_FLUSHED = 0.01  # share of values that may become zero unreported: their effect is negligible
 _WIDE_TYPES = {"tensor(float)", "tensor(double)", "tensor(bfloat16)"}
 
+# thresholds follow from 65,520: exp(11.09), 256², ...
 _RISKS = {
     "Exp": "infinite above x = 11.09",
     "Pow": "a square is infinite from |x| = 256 on",
@@ -41,8 +42,9 @@ _RISKS = {
 }
 _NORMS = ("LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization")
 _NORM_REASON = "the variance is infinite once a deviation reaches 256, unless kept in float32"
+# the opset in which a norm got `stash_type`; InstanceNormalization (22) still has none
 _WITH_STASH = {"LayerNormalization": 17, "RMSNormalization": 23, "GroupNormalization": 21}
-_FLOAT = 1
+_FLOAT = 1  # TensorProto.FLOAT, the default of `stash_type`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,14 +68,14 @@ class _Counts:
     largest: float = 0.0
 
     def add(self, values: Array) -> None:
-        """Count the values of one tensor, a piece at a time so that no second copy exists."""
+        """Count the values of one tensor."""
         import numpy as np
 
         self.elements += values.size
         for start in range(0, values.size, _CHUNK):
             piece = values[start : start + _CHUNK]
             size = np.abs(piece if piece.dtype.kind == "f" else piece.astype(np.float32))
-            top = float(size.max())
+            top = float(size.max())  # most pieces are in range: one pass decides that
             if not math.isfinite(top):
                 size = size[np.isfinite(size)]
                 top = float(size.max(initial=0.0))
@@ -88,7 +90,7 @@ class _Counts:
 
 
 def count_fp16_values(stored: Iterable[TensorData], not_read: str) -> StoredFp16:
-    """Look at every stored value wider than float16; nothing if the weights are not to be read."""
+    """Count stored values wider than float16; without counts if the weights are not to be read."""
     if not_read:
         return StoredFp16(elements=None)
     total, found = _Counts(), list[Fp16Tensor]()
@@ -120,7 +122,7 @@ def count_fp16_values(stored: Iterable[TensorData], not_read: str) -> StoredFp16
 
 
 def assess_fp16(weights: StoredFp16, nodes: Sequence[TypedNode], shapes: Shapes) -> Fp16Readiness:
-    """TensorData values and operators together; `shapes` are the known sizes of each value."""
+    """Stored values and operators together; `shapes` are the known sizes of each value."""
     risks = _risks(nodes, shapes)
     return Fp16Readiness(
         elements=weights.elements,
@@ -193,27 +195,28 @@ def _reason(typed: TypedNode, shapes: Shapes) -> str:
 
 
 def _keeps_float32(typed: TypedNode) -> bool:
-    """Whether a norm's definition keeps its statistics in float32, as `stash_type` says."""
+    """Whether a norm computes its statistics in float32 (attribute `stash_type`)."""
     since = _WITH_STASH.get(typed.node.op_type)
     stash = next((a.i for a in typed.node.attribute if a.name == "stash_type"), _FLOAT)
     return since is not None and typed.opset >= since and stash == _FLOAT
 
 
 def _sum_reason(node: Any, shapes: Shapes) -> str:
-    """How large the mean may be, where it is known over how many elements the sum goes."""
+    """The mean at which the sum overflows, if the number of its elements is known."""
     before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
     if before is None or after is None:
         return "a sum may pass 65,504"
     count = _quotient(before, after)
     if count is None or count < 2:
-        return "" if count else "a sum may pass 65,504"
+        return "" if count else "a sum may pass 65,504"  # a sum of one element adds nothing
     mean = LARGEST / count
     figure = f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
     return f"infinite once the mean of {count:,} elements passes {figure}"
 
 
 def _quotient(before: tuple[int | None, ...], after: tuple[int | None, ...]) -> int | None:
-    """How many elements make one; None if the sizes that are left over are not known."""
+    """Elements of `before` for each of `after`; None if that is unknown."""
+    # as many unknown sizes before and after: the batch, which is not summed over
     unknown = before.count(None) != after.count(None)
     known_after = math.prod(size for size in after if size is not None)
     if unknown or not known_after:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.onnx.model.origin import origin_of
-from reportgen.onnx.model.protos import PACKED_BITS, dtype_name, tensor_bytes
+from reportgen.onnx.model.protos import (
+    PACKED_BITS,
+    STANDARD,
+    all_graphs,
+    dtype_name,
+    subgraphs,
+    tensor_bytes,
+)
 from reportgen.sections.onnx.file_result import StoredTensor
 
 if TYPE_CHECKING:
@@ -29,11 +36,8 @@ def all_nodes(model: Any) -> Iterator[Any]:
 def _nodes(nodes: Any) -> Iterator[Any]:
     for node in nodes:
         yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g.node)
-            for graph in attribute.graphs:
-                yield from _nodes(graph.node)
+        for graph in subgraphs(node):
+            yield from _nodes(graph.node)
 
 
 def module_path(node: Any) -> str:
@@ -42,17 +46,15 @@ def module_path(node: Any) -> str:
 
 
 def enclosing_path(node: Any) -> str:
-    """The path of the module around that one, or its own at the top; "" if unknown.
-
-    What onnxruntime fuses (a convolution, its norm, its activation) has one such module in common.
-    """
+    """The path of the module around that one, or its own at the top; "" if unknown."""
     modules = origin_of(node).modules
     return next(filter(None, modules[-2:]), "the model itself") if modules else ""
 
 
-# Dtypes -------------------------------------------------------------------------------------------
+def ranked(counts: Counter[str]) -> dict[str, int]:
+    """The counts, largest first, equal ones by name."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
-_STANDARD = ("", "ai.onnx")
 
 Types = MutableMapping[str, str]
 
@@ -63,7 +65,7 @@ class TypedNode:
 
     Attributes:
         types: dtype by the name of a value, as onnxruntime writes it (`tensor(float)`), of the
-            values visible to the node; a value of unknown dtype is not among them.
+            values visible to the node; values of unknown dtype are left out.
         opset: the version of the node's domain that the file imports; 0 where it names none.
         generic: the node is in a local function, whose inputs have no declared dtype.
     """
@@ -76,7 +78,7 @@ class TypedNode:
     @property
     def domain(self) -> str:
         """The node's domain; "" for the standard one."""
-        return "" if self.node.domain in _STANDARD else str(self.node.domain)
+        return _domain(self.node)
 
 
 def typed_nodes(model: Any) -> Iterator[TypedNode]:
@@ -89,7 +91,8 @@ def typed_nodes(model: Any) -> Iterator[TypedNode]:
     for function in model.functions:
         own = opsets | {_domain(entry): entry.version for entry in function.opset_import}
         for node in function.node:
-            yield TypedNode(node=node, types={}, opset=_opset(node, own), generic=True)
+            # inferred dtypes belong to each call of a function, not to its body
+            yield TypedNode(node=node, types={}, opset=own.get(_domain(node), 0), generic=True)
 
 
 def slots_of(typed: TypedNode) -> tuple[int, dict[str, tuple[str | None, ...]]]:
@@ -110,7 +113,7 @@ def slots_of(typed: TypedNode) -> tuple[int, dict[str, tuple[str | None, ...]]]:
     for names, formals in sides:
         for index, name in enumerate(names):
             if name and formals:
-                formal = formals[min(index, len(formals) - 1)]
+                formal = formals[min(index, len(formals) - 1)]  # only the last may be variadic
                 found = (typed.types.get(name),)
                 slots[formal.type_str] = slots.get(formal.type_str, ()) + found
                 slots[formal.name] = slots.get(formal.name, ()) + found
@@ -137,12 +140,11 @@ def sizes_of(model: Any) -> dict[str, tuple[int | None, ...]]:
 
 
 def _typed_nodes_of(graph: Any, outer: Types, opsets: dict[str, int]) -> Iterator[TypedNode]:
-    types = ChainMap(_declared(graph), outer)
+    types = ChainMap(_declared(graph), outer)  # a subgraph sees the values around it
     for node in graph.node:
-        yield TypedNode(node=node, types=types, opset=_opset(node, opsets))
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _typed_nodes_of(inner, types, opsets)
+        yield TypedNode(node=node, types=types, opset=opsets.get(_domain(node), 0))
+        for inner in subgraphs(node):
+            yield from _typed_nodes_of(inner, types, opsets)
 
 
 def _declared(graph: Any) -> dict[str, str]:
@@ -173,14 +175,7 @@ def _type_name(elem_type: int) -> str:
 
 
 def _domain(entry: Any) -> str:
-    return "" if entry.domain in _STANDARD else str(entry.domain)
-
-
-def _opset(node: Any, opsets: dict[str, int]) -> int:
-    return opsets.get("" if node.domain in _STANDARD else node.domain, 0)
-
-
-# Stored tensors -----------------------------------------------------------------------------
+    return "" if entry.domain in STANDARD else str(entry.domain)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -190,7 +185,7 @@ class TensorData:
     Attributes:
         tensor: the TensorProto; for a sparse initializer its values.
         folder: where its external data lies, if it has any.
-        bytes: what it takes, indices of a sparse one included.
+        bytes: its size, including the indices of a sparse one.
         sparse: whether it is sparse; `values` then returns the stored part only.
     """
 
@@ -209,11 +204,7 @@ class TensorData:
         return StoredTensor(name=self.name, dtype=self.dtype, shape=self.shape, bytes=self.bytes)
 
     def raw(self) -> memoryview | None:
-        """Its bytes as they lie in the file; None where they do not lie there as a whole.
-
-        External data is mapped into memory, not read; outside of the model's folder it is not
-        looked at, as no runtime does.
-        """
+        """Its bytes in the file; None if they are not stored there in one piece."""
         import numpy as np
 
         if not self.external:
@@ -221,6 +212,7 @@ class TensorData:
         where = {entry.key: entry.value for entry in self.tensor.external_data}
         path = self.folder / where.get("location", "")
         offset, length = int(where.get("offset", 0)), int(where.get("length", self.bytes))
+        # runtimes refuse data outside of the model's folder: a file could name any on this machine
         if not path.resolve().is_relative_to(self.folder.resolve()):
             return None
         if not path.is_file() or offset + length > path.stat().st_size or not length:
@@ -228,7 +220,7 @@ class TensorData:
         return np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=length).data
 
     def values(self) -> Array | None:
-        """Its values as a flat array, None where they are missing or text."""
+        """Its values as a flat array; None if they are missing or text."""
         import numpy as np
         import onnx
 
@@ -237,7 +229,7 @@ class TensorData:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.tensor.data_type)
         bits = PACKED_BITS.get(onnx.TensorProto.DataType.Name(self.tensor.data_type))
         raw = self.raw()
-        if raw is not None and bits is None:
+        if raw is not None and bits is None:  # without a copy
             flat: np.ndarray[Any, Any] = np.frombuffer(raw, dtype=dtype)
             return flat
         if self.external:
@@ -259,15 +251,15 @@ def constant_tensors(model: Any, folder: Path) -> list[TensorData]:
         stored
         for graph in all_graphs(model.graph)
         for node in graph.node
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+        if node.op_type == "Constant" and node.domain in STANDARD
         for attribute in node.attribute
-        if attribute.HasField("t")
+        if attribute.HasField("t")  # not the short forms: value_float, value_ints, ...
         for stored in (_stored(attribute.t, node.output[0], folder),)
     ]
 
 
 def external_files(stored: Iterable[TensorData]) -> list[Path]:
-    """The files in which external data lies, each once, in the order of the file."""
+    """The files with external data, each once, in the order of the file."""
     places = (
         tensor.folder / entry.value
         for tensor in stored
@@ -276,29 +268,6 @@ def external_files(stored: Iterable[TensorData]) -> list[Path]:
         if entry.key == "location"
     )
     return list(dict.fromkeys(places))
-
-
-def all_graphs(graph: Any) -> Iterator[Any]:
-    """`graph` and every graph inside its nodes, the outer ones first."""
-    yield graph
-    for node in graph.node:
-        yield from subgraphs(node)
-
-
-def subgraphs(node: Any) -> Iterator[Any]:
-    """Every graph inside a node: branches and loop bodies, and those inside them."""
-    for attribute in node.attribute:
-        inner = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-        for graph in inner:
-            yield from all_graphs(graph)
-
-
-def drop_weights(model: Any, small: int) -> None:
-    """Forget the values of every tensor of more than `small` bytes, to save memory."""
-    for graph in all_graphs(model.graph):
-        for tensor in graph.initializer:
-            if len(tensor.raw_data) > small:
-                tensor.ClearField("raw_data")
 
 
 def _initializers_of(graph: Any, folder: Path) -> Iterator[TensorData]:

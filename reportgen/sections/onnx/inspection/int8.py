@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from reportgen.onnx.model.protos import operator_name
+from reportgen.onnx.model.protos import STANDARD, operator_name
 from reportgen.sections.onnx.file_result import ChannelRange, Int8Readiness
-from reportgen.sections.onnx.inspection.graph import TensorData, TypedNode, outputs_of
+from reportgen.sections.onnx.inspection.graph import TensorData, TypedNode, outputs_of, ranked
 from reportgen.units import format_share
 
 _MACS = {
@@ -36,27 +35,24 @@ _QUANTIZED = {
     "QLinearMatMul",
     "QuantizeLinear",
 }
-# Which axis of the weight is the output channel, by operator.
-_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1}
+_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1}  # of output channels, in the weight
 _FLOATS = {"tensor(float)", "tensor(float16)", "tensor(double)", "tensor(bfloat16)"}
 _READ = ("float32", "float16", "float64")
 _WIDEST = 5
+# moves or names values, or contains other nodes: nothing that quantization would speed up
 _NOT_WORK = {"Constant", "Identity", "Cast", "Shape", "If", "Loop", "Scan"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredInt8:
-    """Channel ranges of the weights, the widest first; None where they were not read."""
-
-    ranges: tuple[ChannelRange, ...] | None
+Ranges = tuple[ChannelRange, ...] | None
+"""Channel ranges of the weights, the widest first; None if the weights were not read."""
 
 
 def measure_channel_ranges(
     nodes: Iterable[Any], stored: Iterable[TensorData], not_read: str
-) -> StoredInt8:
+) -> Ranges:
     """Compare the channels of every weight that a product or a convolution reads directly."""
     if not_read:
-        return StoredInt8(ranges=None)
+        return None
     by_name = {tensor.name: tensor for tensor in stored if not tensor.sparse}
     found: dict[str, ChannelRange] = {}
     for node in nodes:
@@ -72,12 +68,11 @@ def measure_channel_ranges(
                 channels=weight.shape[axis],
                 outlier_ratio=ratio,
             )
-    ranked = sorted(found.values(), key=lambda one: (-one.outlier_ratio, one.name))
-    return StoredInt8(ranges=tuple(ranked))
+    return tuple(sorted(found.values(), key=lambda one: (-one.outlier_ratio, one.name)))
 
 
-def assess_int8(weights: StoredInt8, nodes: Sequence[TypedNode]) -> Int8Readiness:
-    """Which operators are quantized, as the installed onnxruntime itself lists them."""
+def assess_int8(ranges: Ranges, nodes: Sequence[TypedNode]) -> Int8Readiness:
+    """Which operators the installed onnxruntime quantizes, by its own registries."""
     covered_types = _quantized_types()
     macs = [typed for typed in nodes if not typed.domain and typed.node.op_type in _MACS]
     floating = [typed for typed in macs if _is_floating(typed)]
@@ -89,15 +84,16 @@ def assess_int8(weights: StoredInt8, nodes: Sequence[TypedNode]) -> Int8Readines
         and typed.node.op_type not in _NOT_WORK
         and (typed.domain or typed.node.op_type not in covered_types)
     )
-    quantized = _count(nodes, _QUANTIZED) or _count(nodes, {"DequantizeLinear"})  # weights alone
+    # files with quantized weights only have no other trace of it than DequantizeLinear
+    quantized = _count(nodes, _QUANTIZED) or _count(nodes, {"DequantizeLinear"})
     return Int8Readiness(
         mac_nodes=len(floating),
         covered_nodes=len(covered),
-        staying_float=dict(sorted(staying.items(), key=lambda item: (-item[1], item[0]))),
+        staying_float=ranked(staying),
         quantized_nodes=quantized,
-        widest=() if weights.ranges is None else weights.ranges[:_WIDEST],
-        weights=None if weights.ranges is None else len(weights.ranges),
-        verdict=_verdict(len(floating), len(covered), quantized, weights),
+        widest=(ranges or ())[:_WIDEST],
+        weights=None if ranges is None else len(ranges),
+        verdict=_verdict(len(floating), len(covered), quantized, ranges),
     )
 
 
@@ -105,7 +101,7 @@ def _count(nodes: Iterable[TypedNode], operators: Collection[str]) -> int:
     return sum(typed.node.op_type in operators for typed in nodes)
 
 
-def _verdict(macs: int, covered: int, quantized: int, weights: StoredInt8) -> str:
+def _verdict(macs: int, covered: int, quantized: int, ranges: Ranges) -> str:
     if quantized:
         number = (
             "1 node of the file is" if quantized == 1 else f"{quantized:,} nodes of the file are"
@@ -117,9 +113,8 @@ def _verdict(macs: int, covered: int, quantized: int, weights: StoredInt8) -> st
     text = (
         f"static quantization covers {covered:,} of {macs:,} nodes that multiply and add ({share})"
     )
-    if weights.ranges:
-        widest = weights.ranges[0]
-        text += f"; channels of a weight differ by {widest.outlier_ratio:.3g} to 1 at most"
+    if ranges:
+        text += f"; channels of a weight differ by {ranges[0].outlier_ratio:.3g} to 1 at most"
     return f"{text} (static evidence: no calibration was run)"
 
 
@@ -136,8 +131,8 @@ def _is_floating(typed: TypedNode) -> bool:
 
 
 def _axis(node: Any) -> int | None:
-    """The axis of output channels in the second input; None for operators without such."""
-    if node.domain not in ("", "ai.onnx") or len(node.input) < 2:
+    """The axis of output channels in the second input; None for other operators."""
+    if node.domain not in STANDARD or len(node.input) < 2:
         return None
     if node.op_type == "Gemm":
         return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
@@ -153,6 +148,7 @@ def _outlier_ratio(weight: TensorData, axis: int, rank: int) -> float | None:
         return None
     array = values.reshape(weight.shape)
     others = tuple(dim for dim in range(rank) if dim != axis % rank)
+    # not np.abs(array), which would copy the weight
     magnitudes = np.maximum(array.max(axis=others), -array.min(axis=others)).astype(np.float64)
     median = float(np.median(magnitudes))
     top = float(magnitudes.max())

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reportgen.onnx.model.protos import STANDARD
+from reportgen.onnx.model.protos import STANDARD, all_graphs, subgraphs
 from reportgen.sections.onnx.file_result import Duplicate, Inventory, StoredTensor
-from reportgen.sections.onnx.inspection.graph import TensorData, all_nodes, module_path, subgraphs
+from reportgen.sections.onnx.inspection.graph import TensorData, all_nodes, module_path, ranked
 
 _LARGEST = 10
-_END = 1024
+_END = 1024  # bytes
 _IR_WITH_CONSTANTS = 4  # from this IR version on an initializer that is an input is a default
-_DRAWING = {
+_RANDOM = {
     "Bernoulli",
     "Dropout",
     "Multinomial",
@@ -45,9 +45,9 @@ def make_inventory(
         opset_month=opset_month(opset),
         newest_opset=newest_opset(),
         opsets_behind=newest_opset() - opset,
-        domains=_ranked(Counter(_domain(node) for node in all_nodes(model))),
+        domains=ranked(Counter(_domain(node) for node in all_nodes(model))),
         local_functions=tuple(sorted(function.name for function in model.functions)),
-        bytes_by_dtype=_ranked(sizes),
+        bytes_by_dtype=ranked(sizes),
         largest=tuple(_with_module(t, readers) for t in sorted(stored, key=_by_size)[:_LARGEST]),
         external_bytes=sum(tensor.bytes for tensor in stored if tensor.external),
         constants=len(constants),
@@ -57,27 +57,26 @@ def make_inventory(
         duplicates=None if not_read else find_duplicates(stored),
         foldable=len(foldable),
         foldable_candidates=candidates,
-        foldable_operators=_ranked(Counter(node.op_type for node in foldable)),
+        foldable_operators=ranked(Counter(node.op_type for node in foldable)),
         not_read=not_read,
     )
 
 
 def _first_readers(graph: Any) -> dict[str, Any]:
     """For every name the first node of the main graph that reads it."""
+    # reversed, so that the first reader overwrites later ones
     return {name: node for node in reversed(graph.node) for name in node.input}
 
 
 def _with_module(tensor: TensorData, readers: Mapping[str, Any]) -> StoredTensor:
-    """The exporter calls a weight that it transposed `val_17`: the module says which it is."""
+    # the exporter calls a weight that it transposed `val_17`: only the module identifies it
     reader = readers.get(tensor.name)
     return replace(tensor.summary, module="" if reader is None else module_path(reader))
 
 
 def find_duplicates(stored: Iterable[TensorData]) -> tuple[Duplicate, ...]:
-    """Groups of equal tensors, the most wasteful first.
-
-    Only tensors of one dtype and shape are compared, and read whole only if their ends agree.
-    """
+    """Groups of equal tensors, the most wasteful first."""
+    # cheap keys first: few tensors agree in dtype, shape and ends, and only those are read whole
     groups = [[tensor for tensor in stored if tensor.bytes and not tensor.sparse]]
     for key in (_kind, _ends, _digest):
         groups = [part for group in groups for part in _split(group, key)]
@@ -86,7 +85,7 @@ def find_duplicates(stored: Iterable[TensorData]) -> tuple[Duplicate, ...]:
 
 
 def _split(group: list[TensorData], key: Callable[[TensorData], object]) -> list[list[TensorData]]:
-    """The parts of two and more that agree in `key`; None agrees with nothing."""
+    """The parts of two or more with the same `key`; None equals nothing."""
     parts = defaultdict[object, list[TensorData]](list)
     for tensor in group:
         found = key(tensor)
@@ -126,17 +125,14 @@ def _bytes_of(tensor: TensorData) -> memoryview | bytes | None:
     raw = tensor.raw()
     if raw is not None or tensor.external:
         return raw
-    if tensor.dtype == "string":
+    if tensor.dtype == "string":  # never raw
         return b"\0".join(tensor.tensor.string_data)
     values = tensor.values()
     return None if values is None else values.tobytes()
 
 
 def _live_names(graph: Any) -> tuple[set[str], int]:
-    """Names that an output depends on, and how many nodes none depends on.
-
-    What a subgraph names counts as used by the node that holds it.
-    """
+    """Names that an output depends on, and the number of nodes that none depends on."""
     live = {value.name for value in graph.output}
     dead = 0
     for node in reversed(graph.node):  # a valid graph is sorted
@@ -144,14 +140,15 @@ def _live_names(graph: Any) -> tuple[set[str], int]:
             dead += 1
             continue
         live.update(node.input)
-        for inner in subgraphs(node):
+        for inner in (graph for body in subgraphs(node) for graph in all_graphs(body)):
+            # names of the main graph are visible inside, also as results of a branch
             live.update(value.name for value in inner.output)
             live.update(name for inside in inner.node for name in inside.input)
     return live, dead
 
 
 def _foldable(model: Any) -> tuple[list[Any], int]:
-    """Nodes of the main graph that depend on stored values alone, and of how many."""
+    """Nodes of the main graph that depend on stored values only, and how many were examined."""
     graph = model.graph
     defaults = {value.name for value in graph.input}
     known = {tensor.name for tensor in graph.initializer}
@@ -172,7 +169,7 @@ def _foldable(model: Any) -> tuple[list[Any], int]:
 
 def _is_pure(node: Any) -> bool:
     """Whether the node is deterministic; subgraphs and local functions count as not."""
-    if node.domain not in STANDARD or node.op_type in _DRAWING:
+    if node.domain not in STANDARD or node.op_type in _RANDOM:
         return False
     return not any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
 
@@ -184,12 +181,6 @@ def _domain(node: Any) -> str:
 def _by_size(tensor: TensorData) -> tuple[int, str]:
     return -tensor.bytes, tensor.name
 
-
-def _ranked(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-# Operator sets ------------------------------------------------------------------------------------
 
 # Month of the GitHub release that brought the set, https://github.com/onnx/onnx/releases.
 # Sets 2, 3 and 4 were never part of one. A set whose month is not certain is left out.

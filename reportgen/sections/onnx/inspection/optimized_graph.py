@@ -5,25 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from reportgen.onnx.model.protos import STANDARD, operator_name
-from reportgen.onnx.runtime import session_error_text
+from reportgen.onnx.runtime import open_session, session_error_text, session_options
 from reportgen.sections.onnx.file_result import Optimized, OptimizedLevel
-from reportgen.sections.onnx.inspection.graph import all_nodes
+from reportgen.sections.onnx.inspection.graph import all_nodes, ranked
 from reportgen.units import format_bytes
 
-_PROVIDERS = ["CPUExecutionProvider"]
-_SILENT = 4
 _WEIGHTS_APART = "session.optimized_model_external_initializers_file_name"
-_LEVELS = {
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
-_LARGE_BYTES = (
-    32 * 2**20
-)  # above this, external weights make the export of the optimized graph several times faster
+# above this, external weights make the export of the optimized graph several times faster
+_LARGE_BYTES = 32 * 2**20
 LARGEST_BYTES = 10**9  # above this, three more copies on disk are not worth it
 
 
@@ -37,7 +28,7 @@ def optimize(path: Path, file_bytes: int) -> Optimized:
         return Optimized(levels=(), not_run=f"the file takes more than {size}")
     levels = []
     with tempfile.TemporaryDirectory() as folder:
-        for level in _LEVELS:
+        for level in ("basic", "extended", "all"):
             try:
                 levels.append(_optimize(path, level, Path(folder), apart=file_bytes > _LARGE_BYTES))
             except Exception as error:  # onnxruntime's exceptions share no base class of their own
@@ -47,19 +38,18 @@ def optimize(path: Path, file_bytes: int) -> Optimized:
 
 def _optimize(path: Path, level: str, folder: Path, *, apart: bool) -> OptimizedLevel:
     import onnx
-    import onnxruntime
 
     written = folder / f"{level}.onnx"
-    options = session_options()
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[level])
+    options = session_options(level)
     options.optimized_model_filepath = str(written)
+    # the session only writes the file and never runs, so weights need not be repacked for kernels
     options.add_session_config_entry("session.disable_prepacking", "1")
     if apart:
         options.add_session_config_entry(_WEIGHTS_APART, "weights.bin")
-    onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
+    open_session(path, options)
     model = onnx.load(written, load_external_data=False)
     size = sum(file.stat().st_size for file in folder.iterdir())
-    for file in folder.iterdir():
+    for file in folder.iterdir():  # one copy on disk at a time
         file.unlink()
     nodes = list(all_nodes(model))
     counts = Counter(operator_name(node) for node in nodes if node.domain not in STANDARD)
@@ -67,15 +57,5 @@ def _optimize(path: Path, level: str, folder: Path, *, apart: bool) -> Optimized
         level=level,
         nodes=len(nodes),
         bytes=size,
-        fused=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+        fused=ranked(counts),
     )
-
-
-def session_options(threads: int = 1) -> Any:
-    """Options of a session that keeps quiet, with as many threads within an operator."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _SILENT
-    options.intra_op_num_threads = threads
-    return options

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from reportgen.onnx.model.protos import operator_name
+from reportgen.onnx.model.protos import STANDARD, operator_name, plain_dtype
+from reportgen.onnx.runtime import open_session, session_options
 from reportgen.sections.onnx.file_result import MissingKernel, Provider
 from reportgen.sections.onnx.inspection.cuda_kernels import (
     CODES,
@@ -25,27 +26,28 @@ from reportgen.sections.onnx.inspection.cuda_kernels import (
 )
 from reportgen.sections.onnx.inspection.graph import TypedNode, module_path, slots_of
 
-_NO_LIMIT = 2**31 - 1
+_NO_LIMIT = 2**31 - 1  # onnxruntime's last version of a kernel without one
 _CAST = "cast to float32 and back"
 _EXPANDED = "expanded into other operators"
 _ON_CPU = "run on the CPU, with copies between the devices"
 _TENSOR = re.compile(r"(seq\()?tensor\((\w+)\)\)?")
 _CODED = {f"tensor({name})" for name in CODES.values()}
-_HALF = {"tensor(float16)"}
+_HALF = "tensor(float16)"
 
 Answer = Literal["yes", "no", "unknown"]
+Slots = Mapping[str, tuple[str | None, ...]]  # dtypes by type parameter, see `slots_of`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kernel:
-    """One kernel: the versions of its operator, and the dtypes that it takes by type parameter."""
+    """One kernel: the versions of its operator, and its dtypes by type parameter."""
 
     first: int
     last: int | None
     allowed: Mapping[str, frozenset[str]]
 
-    def fits(self, since: int, slots: Mapping[str, tuple[str | None, ...]]) -> Answer:
-        """Whether the kernel takes a node of that version and those dtypes."""
+    def fits(self, since: int, slots: Slots) -> Answer:
+        """Whether the kernel supports a node of that version and those dtypes."""
         exact = self.first == since
         if not (exact or (self.last is not None and self.first < since <= self.last)):
             return "no"
@@ -77,20 +79,21 @@ class _KernelCounts:
 def check_providers(
     nodes: Iterable[TypedNode], local: set[tuple[str, str]]
 ) -> tuple[Provider, ...]:
-    """The CPU's and the CUDA provider's answers for `nodes`; `local` names the file's functions."""
+    """Kernel coverage of `nodes` on the CPU and on CUDA; `local` names the file's functions."""
     import onnxruntime
 
     cpu, cuda = _KernelCounts(), _KernelCounts()
     fallbacks: dict[tuple[tuple[str, str], int, tuple[str, ...]], str | None] = {}
     for typed in nodes:
         called = typed.domain, typed.node.op_type
+        # onnxruntime inlines functions and makes initializers of constants: neither needs a kernel
         if called in local or called == ("", "Constant"):
             continue
         since, slots = slots_of(typed)
         on_cpu, fallback = _has_kernel(_cpu_kernels(), called, since, slots), ""
         if on_cpu == "no":
             key = called, since, _dtypes(slots)
-            if key not in fallbacks:
+            if key not in fallbacks:  # opening a session takes milliseconds
                 fallbacks[key] = _cpu_fallback(typed, called, since, slots)
             found = fallbacks[key]
             on_cpu, fallback = ("unknown", "") if found is None else ("no", found)
@@ -103,36 +106,22 @@ def check_providers(
 
 
 def _cpu_fallback(
-    typed: TypedNode,
-    called: tuple[str, str],
-    since: int,
-    slots: Mapping[str, tuple[str | None, ...]],
+    typed: TypedNode, called: tuple[str, str], since: int, slots: Slots
 ) -> str | None:
-    """What onnxruntime does on the CPU with a node that it has no kernel for.
-
-    "" is nothing: no session opens. None is not known. Tried on a file of that node alone, since
-    what an operator expands into may lack kernels too.
-    """
+    """How onnxruntime runs a node without a CPU kernel; "" if not at all, None if unknown."""
+    # tried on a file of that node alone, since what an operator expands into may lack kernels too
     opens = opens_single_node(typed)
     if not opens:
         return "" if opens is False or not since else None
     wide = {
-        name: tuple("tensor(float)" if dtype in _HALF else dtype for dtype in dtypes)
+        name: tuple("tensor(float)" if dtype == _HALF else dtype for dtype in dtypes)
         for name, dtypes in slots.items()
     }
-    return (
-        _CAST
-        if wide != slots and _has_kernel(_cpu_kernels(), called, since, wide) != "no"
-        else _EXPANDED
-    )
+    casts = wide != slots and _has_kernel(_cpu_kernels(), called, since, wide) != "no"
+    return _CAST if casts else _EXPANDED
 
 
-def _has_kernel(
-    kernels: Kernels,
-    called: tuple[str, str],
-    since: int,
-    slots: Mapping[str, tuple[str | None, ...]],
-) -> Answer:
+def _has_kernel(kernels: Kernels, called: tuple[str, str], since: int, slots: Slots) -> Answer:
     found = kernels.get(called, ())
     if not since:  # without a schema only the existence of a kernel is known
         return "unknown" if found else "no"
@@ -140,12 +129,11 @@ def _has_kernel(
     return "yes" if "yes" in answers else "unknown" if "unknown" in answers else "no"
 
 
-def _has_cuda_kernel(
-    called: tuple[str, str], since: int, slots: Mapping[str, tuple[str | None, ...]]
-) -> Answer:
+def _has_cuda_kernel(called: tuple[str, str], since: int, slots: Slots) -> Answer:
     if called[0] or since > NEWEST_OPSET:
         return "unknown"
     answer = _has_kernel(_cuda_kernels(), called, since, slots)
+    # the table cannot express these dtypes, so that it lacks them proves nothing
     uncoded = any(dtype not in _CODED for dtypes in slots.values() for dtype in dtypes)
     return "unknown" if answer == "no" and uncoded and called in _cuda_kernels() else answer
 
@@ -158,7 +146,7 @@ def _cpu_kernels() -> Kernels:
     for found in get_all_opkernel_def():
         if found.provider == "CPUExecutionProvider":
             first, last = found.version_range
-            kernels["" if found.domain == "ai.onnx" else found.domain, found.op_name].append(
+            kernels["" if found.domain in STANDARD else found.domain, found.op_name].append(
                 Kernel(
                     first=first,
                     last=None if last >= _NO_LIMIT else last,
@@ -192,7 +180,7 @@ def _count(
     counts: _KernelCounts,
     typed: TypedNode,
     since: int,
-    slots: Mapping[str, tuple[str | None, ...]],
+    slots: Slots,
     answer: Answer,
     fallback: str,
 ) -> None:
@@ -206,7 +194,7 @@ def _count(
         counts.missing[key].append(typed.node)
 
 
-def _dtypes(slots: Mapping[str, tuple[str | None, ...]]) -> tuple[str, ...]:
+def _dtypes(slots: Slots) -> tuple[str, ...]:
     found = {dtype for dtypes in slots.values() for dtype in dtypes if dtype}
     return tuple(sorted(map(_plain, found)))
 
@@ -216,8 +204,7 @@ def _plain(dtype: str) -> str:
     parts = _TENSOR.fullmatch(dtype)
     if parts is None:
         return dtype
-    name = {"float": "float32", "double": "float64"}.get(parts[2], parts[2])
-    return f"sequence of {name}" if parts[1] else name
+    return f"sequence of {plain_dtype(parts[2])}" if parts[1] else plain_dtype(parts[2])
 
 
 def _provider(name: str, source: str, counts: _KernelCounts) -> Provider:
@@ -244,26 +231,24 @@ def _provider(name: str, source: str, counts: _KernelCounts) -> Provider:
     )
 
 
-# Sessions of one node -----------------------------------------------------------------------------
-
-_SILENT = 4
-_IR_VERSION = 10
+_IR_VERSION = 10  # that of torch's exporter; onnx writes its newest, which onnxruntime may refuse
 
 
 def opens_single_node(typed: TypedNode) -> bool | None:
-    """True if a session on the CPU opens for a file of this node with its dtypes alone.
+    """Whether a session on the CPU opens for a file of this node and its dtypes.
 
-    False if onnxruntime says that an implementation is missing; None where a dtype is not known,
-    the node holds a graph of its own, or onnxruntime objects to something else.
+    False if onnxruntime reports a missing implementation; None if a dtype is unknown, the node
+    contains a graph, or another error occurs.
     """
-    model = _lone(typed)
+    model = _single_node_model(typed)
     return None if model is None else _opens(model)
 
 
-def _lone(typed: TypedNode) -> bytes | None:
+def _single_node_model(typed: TypedNode) -> bytes | None:
     import onnx
 
     node = typed.node
+    # a subgraph reads values of the file, and a referenced attribute belongs to a function's call
     held = any(a.HasField("g") or a.graphs or a.ref_attr_name for a in node.attribute)
     inputs, outputs = _values(node.input, typed), _values(node.output, typed)
     if held or typed.generic or inputs is None or outputs is None:
@@ -288,14 +273,10 @@ def _values(names: Any, typed: TypedNode) -> list[Any] | None:
 
 
 def _opens(model: bytes) -> bool | None:
-    import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Missing
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _SILENT
-    options.intra_op_num_threads = 1
     try:
-        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        open_session(model, session_options())
     except Missing:
         return False
     except Exception:  # an error of the node itself; the session of the whole file reports it

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 from reportgen.errors import ReportgenError, SectionError
 from reportgen.onnx.export import export_onnx
 from reportgen.onnx.runtime import OnnxRuntimeError, Runtime
-from reportgen.pytree import buffers_of
 from reportgen.sections.onnx.parity.bisect import find_divergence
 from reportgen.sections.onnx.parity.case import (
     CasePlan,
@@ -24,6 +22,7 @@ from reportgen.sections.onnx.parity.case import (
     seeds_change_inputs,
 )
 from reportgen.sections.onnx.parity.cases import CaseResults, run_plans
+from reportgen.sections.onnx.parity.compare import elements_by_dtype
 from reportgen.sections.onnx.parity.perturb import run_perturbed, zero_parameters
 from reportgen.sections.onnx.parity_result import (
     Divergence,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 
 
 _MOST_NAMES = 4
+_HALF = ("bfloat16", "float16")
 
 
 def check_parity(
@@ -57,13 +57,12 @@ def check_parity(
 ) -> Parity:
     """Compare the file with PyTorch on two batch sizes and three seeds.
 
-    If an output does not vary or does not depend on the input, a constant in place of the model
-    would pass; the comparison is then repeated with seeded perturbed parameters on both sides
-    (torchvision's ViT has a head of zeros). If an output fails, the first module and node that
+    If an output does not vary or does not depend on the input, the comparison is repeated with
+    seeded perturbed parameters on both sides. If an output fails, the first module and node that
     differ are searched for.
 
     Args:
-        compared_dtype: the dtype of the copy that is compared in place of the model.
+        compared_dtype: the dtype of the copy that is compared instead of the model.
         note: a sentence to put before the notes of the comparison.
     """
     plans = make_plans(context.spec, file, context.model)
@@ -73,10 +72,12 @@ def check_parity(
             if plain.notes and file.batch is None:  # batch norm in train mode, or a bare squeeze
                 plans = [replace(plan, batch=2) if plan.batch == 1 else plan for plan in plans]
                 plans = list({(p.batch, p.seed, *p.dims.items()): p for p in plans}.values())
-                plain.retry(run_plans(context, runtime, plans))
+                first_notes, plain = plain.notes, run_plans(context, runtime, plans)
+                plain.notes = tuple(dict.fromkeys((*first_notes, *plain.notes)))
             if not plain.cases:
                 return not_compared("; ".join(plain.notes))
             zeros = zero_parameters(context.model) if plain.passed else {}
+            # a constant in place of the model might pass: torchvision's ViT has a head of zeros
             perturbed = _perturbed(context, file, plans, plain, zeros)
             cases = (*plain.cases, *(perturbed.cases if perturbed else ()))
             notes = (note, *_notes(context, file, plain, perturbed, zeros))
@@ -86,7 +87,9 @@ def check_parity(
                 vacuous=_is_vacuous(final),
                 cases=cases,
                 note="; ".join(filter(None, notes)),
-                compared=_describe_compared(plain.cases),
+                compared=describe_plans(
+                    [CasePlan(batch=c.batch, seed=c.seed, dims=c.dims) for c in plain.cases]
+                ),
                 compared_dtype=compared_dtype,
                 failure=_failure(*failing) if failing else "",
                 divergence=_divergence(failing, plain, file),
@@ -98,16 +101,13 @@ def check_parity(
         return not_compared(str(error))
 
 
-def _describe_compared(cases: Iterable[ParityCase]) -> str:
-    return describe_plans([CasePlan(batch=c.batch, seed=c.seed, dims=c.dims) for c in cases])
-
-
 def _divergence(
     failing: tuple[ParityCase, OutputParity | None] | None, plain: CaseResults, file: OnnxFile
 ) -> Divergence | None:
     if failing is None:
         return None
     case, output = failing
+    # with perturbed parameters the file would not be the one to search
     if output is None or plain.smallest is None or case.perturbed:
         return None
     return find_divergence(plain.smallest, file.path, output)
@@ -157,6 +157,7 @@ def _perturbed(
         plain.unvarying | plain.input_independent or plain.is_empty or zeros
     ):
         return None
+    # one size of the other dims is enough here: only the parameters differ
     done = {(case.batch, case.seed) for case in plain.cases if not case.dims}
     usable = [plan for plan in plans if (plan.batch, plan.seed) in done and not plan.dims]
     return run_perturbed(context, file, usable, tuple(zeros.values()))
@@ -165,12 +166,9 @@ def _perturbed(
 def _is_vacuous(outcome: CaseResults) -> bool:
     outputs = [output for case in outcome.cases for output in case.outputs]
     names = {output.name for output in outputs}
-    floats = {output.name for output in outputs if _is_float(output)}
+    # an index or a mask may well be the same for every input
+    floats = {o.name for o in outputs if "float" in o.dtype or "complex" in o.dtype}
     return bool(outcome.unvarying & floats) or (bool(names) and names <= outcome.unvarying)
-
-
-def _is_float(output: OutputParity) -> bool:
-    return "float" in output.dtype or "complex" in output.dtype
 
 
 def _notes(
@@ -188,17 +186,18 @@ def _notes(
     if perturbed is not None:
         why = _weak_evidence(plain) or _describe_zeros(zeros)
         yield f"{why}, so the comparison was repeated with perturbed parameters"
-        yield from _still_unproven(perturbed)
-    yield from _within_rounding((*plain.cases, *(perturbed.cases if perturbed else ())))
+        if still := _weak_evidence(perturbed):
+            yield f"with these, still {still}"
+    yield from _rounding_notes((*plain.cases, *(perturbed.cases if perturbed else ())))
     if not plain.passed and (modules := modules_in_training(context.model)):
         yield f"in train mode: {', '.join(modules)}"
     if plain.random_operators:
         yield f"PyTorch draws random numbers: {', '.join(plain.random_operators)}"
     if plain.second is not None:
-        yield from _about_second_call(plain.second)
+        yield from _second_call_notes(plain.second)
 
 
-def _within_rounding(cases: tuple[ParityCase, ...]) -> Iterator[str]:
+def _rounding_notes(cases: tuple[ParityCase, ...]) -> Iterator[str]:
     names = {output.name for case in cases for output in case.outputs if output.within_rounding}
     if names:
         verb = "differs" if len(names) == 1 else "differ"
@@ -208,7 +207,7 @@ def _within_rounding(cases: tuple[ParityCase, ...]) -> Iterator[str]:
         )
 
 
-def _about_second_call(second: SecondCall) -> Iterator[str]:
+def _second_call_notes(second: SecondCall) -> Iterator[str]:
     names = ", ".join(map(str, second.state))
     if second.state and not second.pytorch_repeats:
         yield f"the model keeps state, the file does not: a second call changes {names}"
@@ -222,13 +221,14 @@ def _about_second_call(second: SecondCall) -> Iterator[str]:
 
 def _weak_evidence(outcome: CaseResults) -> str:
     """Outputs that a wrong file could match: `a does not vary, b and c do not depend on …`."""
+    # what does not vary does not depend on the input either: one reason for each
     input_independent = outcome.input_independent - outcome.unvarying
-    said = (
+    reasons = (
         _outputs_do(outcome.unvarying, "not vary"),
         _outputs_do(input_independent, "not depend on the input"),
         "every output is empty" if outcome.is_empty else "",
     )
-    return ", ".join(filter(None, said))
+    return ", ".join(filter(None, reasons))
 
 
 def _describe_zeros(names: Collection[str]) -> str:
@@ -240,11 +240,6 @@ def _describe_zeros(names: Collection[str]) -> str:
     return f"{', '.join(shown)}{more} {verb} only zeros, which may hide {what}"
 
 
-def _still_unproven(perturbed: CaseResults) -> Iterator[str]:
-    if still := _weak_evidence(perturbed):
-        yield f"with these, still {still}"
-
-
 def _outputs_do(names: Collection[str], what: str) -> str:
     """`a does …`, `a and b do …`; nothing without names."""
     *most, last = sorted(names) or [""]
@@ -252,16 +247,10 @@ def _outputs_do(names: Collection[str], what: str) -> str:
     return f"{both} {'do' if most else 'does'} {what}" if names else ""
 
 
-# Half precision: a float32 copy is compared -------------------------------------------------------
-
-_HALF = ("bfloat16", "float16")
-
-
 def compare_in_float32(context: ModelContext, reason: str) -> Parity:
-    """Compare a float32 copy of a half-precision model whose own file cannot be run.
+    """Compare an exported float32 copy of a half-precision model whose own file cannot be run.
 
-    The copy has the same values, is exported by the same function, and is deleted afterwards. A
-    model in another dtype is not compared, for `reason`: why onnxruntime cannot run its file.
+    A model in another dtype is not compared, for `reason`: why onnxruntime cannot run its file.
     """
     dtype = half_precision_of(context.model, context.spec)
     if dtype is None:
@@ -271,13 +260,13 @@ def compare_in_float32(context: ModelContext, reason: str) -> Parity:
     reason = f"not runnable in {dtype} on CPU onnxruntime ({reason})"
     try:
         spec = in_float32(context.spec)
-        wide = replace(
-            context, model=copy.deepcopy(context.model).float(), spec=spec, folder=folder
-        )
+        model = copy.deepcopy(context.model).float()  # float32 holds every half-precision value
+        wide = replace(context, model=model, spec=spec, folder=folder)
         file = export_onnx(wide.model, wide.spec, folder)
         note = f"{reason}; compared in float32 instead, on an exported copy with the same values"
         runtime = Runtime(file.path)
         parity = check_parity(wide, file, runtime, compared_dtype="float32", note=note)
+    # the copy's own forward may fail too, where it makes tensors in half precision by itself
     except (SectionError, OnnxRuntimeError, ReportgenError, RuntimeError, TypeError) as error:
         parity = not_compared(str(error))
     finally:
@@ -288,11 +277,8 @@ def compare_in_float32(context: ModelContext, reason: str) -> Parity:
 
 
 def half_precision_of(model: nn.Module, spec: ModelSpec) -> str | None:
-    """The half precision that most of a model's parameters are in, or else its inputs; or None."""
-    elements: Counter[str] = Counter()
-    for tensor in (*model.parameters(), *buffers_of(model)):
-        elements[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
-    halves = [name for name, _ in elements.most_common() if name in _HALF]
+    """The half precision of most of a model's parameters, or else of its inputs; or None."""
+    halves = [name for name, _ in elements_by_dtype(model).most_common() if name in _HALF]
     inputs = [dtype for item in spec.inputs for dtype in _dtypes(item) if dtype in _HALF]
     return next(iter((*halves, *inputs)), None)
 

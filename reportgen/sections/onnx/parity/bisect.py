@@ -37,7 +37,7 @@ def find_divergence(case_run: CaseRun, path: Path, output: OutputParity) -> Dive
     of all modules are compared, and around the first that differs the values of all nodes are
     compared with those of PyTorch's operators. The program captured by torch.export shows whether
     the model itself behaves differently during export. Costs a few runs of PyTorch and of the
-    file. None if both outputs are equal: an output that is all NaN fails without a difference.
+    file. None if both outputs are equal.
     """
     search = _DivergenceSearch(case_run=case_run, path=path, output=output)
     try:
@@ -69,12 +69,12 @@ class _DivergenceSearch:
         return self._divergence("unknown", sentence)
 
     def agrees(self) -> bool:
-        """Whether the file's output agrees with PyTorch's."""
+        """Whether the outputs agree: one that is all NaN fails without a difference."""
         reference = self.case_run.reference[self.output.name]
         return self._judge(reference, self.case_run.found[self._place()])[0]
 
     def optimizer(self) -> Divergence | None:
-        """The finding that the file agrees as it stands; None if it does not."""
+        """The finding that the optimizer causes the difference; None if it does not."""
         if not self._agrees_at("none"):
             return None
         levels = ("basic", "extended")
@@ -87,6 +87,7 @@ class _DivergenceSearch:
 
     def modules(self) -> Divergence:
         """The first module that differs, and in it the first node."""
+        # outputs of all modules may not fit into memory: then the outer ones are searched first
         file_graph, feed = load_file_graph(self.path), self._feed()
         end = file_graph.outputs[self._place()]
         matches: dict[str, Match] = {}
@@ -113,7 +114,8 @@ class _DivergenceSearch:
         return self._blame(file_graph, first, matches, suspects)
 
     def tracing(self, found: Divergence) -> Divergence:
-        """`found`, or the model itself to blame, where it does something else while exported."""
+        """`found`, or the model as the cause, if it behaves differently during export."""
+        # other causes are proven already, and capturing the model takes long
         if found.cause not in ("file", "unknown"):
             return found
         captured = captured_output(self.case_run, self.output.name)
@@ -162,15 +164,15 @@ class _DivergenceSearch:
         return self._judge(reference, torch.from_numpy(found))[0]
 
     def _judge(self, reference: Tensor, found: Tensor) -> tuple[bool, float]:
-        """Whether a value of the file is PyTorch's, and how much of the tolerance it takes."""
-        asked = self.case_run.context.spec.onnx.tolerance
-        allowed = tolerances(reference, asked, self.case_run.computed)
+        """Whether a value is PyTorch's, and its error as a multiple of the tolerance."""
+        requested = self.case_run.context.spec.onnx.tolerance
+        allowed = tolerances(reference, requested, self.case_run.computed)
         share = excess(reference, found, *allowed)
         return not is_beyond(reference, found, *allowed), share
 
 
 def _first_wrong(file_graph: FileGraph, end: str, matches: dict[str, Match]) -> Match | None:
-    """The earliest output of a module that differs, on a way to the end where all do."""
+    """The earliest module output that differs, on a path to `end` on which all values differ."""
     agreeing = {name for name, match in matches.items() if match.agrees}
     wrong = [matches[name] for name in upstream(file_graph, end, agreeing) if name in matches]
     wrong = [match for match in wrong if not match.agrees]
@@ -187,6 +189,7 @@ def _about_module(
     before = max(
         (match.excess for match in agreeing_inputs(file_graph, first.value, matches)), default=0.0
     )
+    # its inputs pass, but are nearly as far off: rounding adds up over the modules
     if before and first.excess < _GRADUAL * before:
         return (
             f"the difference grows from module to module, and {where} is the first beyond the "
@@ -207,4 +210,4 @@ def _about_nodes(found: Suspects) -> str:
 def _largest(reference: Tensor, found: Tensor) -> float | None:
     apart = (reference.double() - found.double()).abs()
     largest = float(apart.max()) if apart.numel() else 0.0
-    return largest if largest < float("inf") else None
+    return largest if largest < float("inf") else None  # NaN is not less either

@@ -12,7 +12,7 @@ from reportgen.onnx.export.capture import capture, export_mode
 from reportgen.onnx.runtime import Runtime
 from reportgen.pytree import named_tensors
 from reportgen.sections.onnx.parity.compare import is_beyond, tolerances
-from reportgen.sections.onnx.parity.state import State
+from reportgen.sections.onnx.parity.state import State, same_values
 from reportgen.sections.onnx.parity_result import SecondCall
 
 if TYPE_CHECKING:
@@ -48,15 +48,16 @@ class CasePlan:
 def make_plans(spec: ModelSpec, file: OnnxFile, model: nn.Module) -> list[CasePlan]:
     """Two batch sizes and three seeds, and one case with the other dynamic dims one smaller.
 
-    One of the sizes is 1, where a forgotten batch dimension shows; the other is the manifest's,
-    or 3 when that is large or 1 itself. A file with a fixed batch is compared at that size.
-    A model with more than 40 MB of weights meets the second size with the first seed only.
+    One size is 1, the other is the manifest's, or 3 if that is large or 1 itself. A file with a
+    fixed batch is compared at that size. A model with more than 40 MB of weights is run at the
+    second size with the first seed only.
     """
     seeds = tuple((spec.seed + step) % 2**32 for step in range(_SEEDS))
     if file.batch is not None:
         batches: tuple[int, ...] = (file.batch,)
     else:
         usable = 1 < spec.batch <= _LARGEST_SECOND_BATCH
+        # 1, since a forgotten batch dimension shows there: squeeze(), or broadcasting
         batches = (1, spec.batch if usable else _SECOND_BATCH)
     heavy = sum(tensor.nbytes for tensor in model.parameters()) > _HEAVY_BYTES
     plans = [
@@ -64,6 +65,7 @@ def make_plans(spec: ModelSpec, file: OnnxFile, model: nn.Module) -> list[CasePl
         for batch in batches
         for seed in (seeds[:1] if heavy and batch != batches[0] else seeds)
     ]
+    # smaller, since the manifest's size may be the largest that position embeddings allow
     smaller = {
         dim: spec.dims[dim] - 1 for dim in file.dynamic if dim != "batch" and spec.dims[dim] > 1
     }
@@ -98,9 +100,6 @@ def seeds_change_inputs(spec: ModelSpec) -> bool:
     return not first or any(not tensor.equal(other[name]) for name, tensor in first.items())
 
 
-# Running a case -----------------------------------------------------------------------------------
-
-
 @dataclass(kw_only=True, slots=True)
 class CaseRun:
     """One case: PyTorch's outputs, the file's outputs, and whether PyTorch drew random numbers.
@@ -126,6 +125,7 @@ class CaseRun:
         """PyTorch's output."""
         import torch
 
+        # operators that draw from torch's default generator move it
         before = torch.random.get_rng_state()
         output = self.examples().call(self.context.model)
         self.drew = not torch.equal(before, torch.random.get_rng_state())
@@ -154,7 +154,7 @@ class CaseRun:
         self.examples().call(self.context.model)
 
     def call_and_restore(self) -> None:
-        """The same, and restore the state afterwards."""
+        """Call PyTorch again with its original state, and restore that afterwards."""
         self.call_restored()
         self.state.restore()
 
@@ -167,10 +167,10 @@ def call_tensors(context: ModelContext, examples: Examples) -> dict[str, Tensor]
 
 
 def named_outputs(output: Any, of_file: Collection[str] = ()) -> dict[str, Tensor]:
-    """Every tensor that a model returned, by the name it has in the file.
+    """Every tensor that a model returned, by its name in the file.
 
-    Numbers are among them, as tensors, where `of_file`, the names of the file's outputs, has
-    them: sizes that the exporter could trace. Other numbers are not in the file.
+    Numbers are included as tensors if they are outputs of the file, by the names in `of_file`:
+    these are sizes that the exporter could trace.
     """
     tensors = _by_name(output)
     if not set(of_file) - set(tensors):
@@ -192,21 +192,19 @@ def _as_tensor(leaf: Any) -> Any:
 
 
 def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, each a copy."""
+    """A copy of each tensor."""
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def call_again(case_run: CaseRun) -> SecondCall | None:
-    """A second call of PyTorch and of the file on the same inputs, right after the first.
-
-    None if one of them fails, or the first comparison did.
-    """
+    """Call PyTorch and the file a second time on the same inputs; None if one of them fails."""
+    # outputs may alias buffers that the second call changes
     first = case_run.reference = copies(case_run.reference)
     after_first, inner = case_run.state.changes(), State(case_run.context.model)
     try:
         second = case_run.named(case_run.examples().call(case_run.context.model))
         again = case_run.run() if case_run.found else []
-    except Exception:
+    except Exception:  # a model that fails only in its second call
         return None
     tolerance = case_run.context.spec.onnx.tolerance
     repeats = first.keys() == second.keys() and not any(
@@ -215,24 +213,16 @@ def call_again(case_run: CaseRun) -> SecondCall | None:
     )
     return SecondCall(
         pytorch_repeats=repeats,
-        file_repeats=all(map(_same, case_run.found, again)),
+        file_repeats=all(map(same_values, case_run.found, again)),
+        # what only the first call changed is a memo if the output repeats: a table filled once
         state=inner.changes() or (() if repeats else after_first),
     )
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Equality in which NaN equals itself."""
-    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
-
-
-# The captured program -----------------------------------------------------------------------------
-
-
 def captured_output(case_run: CaseRun, name: str) -> Tensor | None:
-    """An output of the program that torch.export captures from this call.
+    """An output of the program that torch.export captures from this call, without ONNX.
 
-    No ONNX is involved. None if the model draws random numbers or cannot be captured at these
-    sizes.
+    None if the model draws random numbers or cannot be captured at these sizes.
     """
     if case_run.drew:
         return None

@@ -51,7 +51,7 @@ class CaseResults:
         input_independent: outputs that were equal in all cases of the same size.
         notes: errors of plans at which PyTorch itself fails.
         second: the second call in a row, where it was made.
-        random_operators: where PyTorch random_operators random numbers, if it does.
+        random_operators: PyTorch's operators that draw random numbers, with their locations.
         smallest: the first failing case of the smallest batch, with the outputs of both.
     """
 
@@ -64,30 +64,15 @@ class CaseResults:
     smallest: CaseRun | None = None
     _worst: tuple[float, CaseRun] | None = None
 
-    def retry(self, other: CaseResults) -> None:
-        """Replace these cases by those of `other`, but keep the notes."""
-        self.cases, self.unvarying, self.input_independent = (
-            other.cases,
-            other.unvarying,
-            other.input_independent,
-        )
-        self.second, self.smallest, self.random_operators = (
-            other.second,
-            other.smallest,
-            other.random_operators,
-        )
-        self._worst = other._worst
-        self.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
-
     @property
     def is_empty(self) -> bool:
-        """Whether no output held a single element in any case: a detector found nothing."""
+        """Whether every output was empty in every case: a detector found nothing."""
         outputs = [output for case in self.cases for output in case.outputs]
         return bool(outputs) and all(0 in output.shape for output in outputs)
 
     @property
     def passed(self) -> bool:
-        """Whether every case did."""
+        """Whether every case passed."""
         return all(case.passed for case in self.cases)
 
     def keep(self, case: ParityCase, case_run: CaseRun) -> None:
@@ -111,7 +96,7 @@ class CaseResults:
             self.smallest.call_both()
 
     def histograms(self) -> tuple[ErrorHistogram, ...]:
-        """How far the outputs of the worst case are off, element by element."""
+        """The errors of the worst case, by element."""
         if self._worst is None:
             return ()
         case_run = self._worst[1]
@@ -128,13 +113,13 @@ class CaseResults:
 def run_plans(
     context: ModelContext, runtime: Runtime, plans: list[CasePlan], *, perturbed: bool = False
 ) -> CaseResults:
-    """Compare the two case_run on every plan that PyTorch itself can do.
+    """Compare the file with PyTorch on every plan at which PyTorch itself runs.
 
     Every case starts with the model's original state. Without `perturbed`, the first case is
     followed by a second call of PyTorch and of the file on the same inputs.
 
     Raises:
-        OnnxRuntimeError: onnxruntime cannot take inputs of this kind, or forward gives no tensor.
+        OnnxRuntimeError: onnxruntime does not support such inputs, or forward returns no tensor.
     """
     outcome, seen, state = (
         CaseResults(),
@@ -153,27 +138,29 @@ def run_plans(
         try:
             output = case_run.call()
             case_run.reference = case_run.named(output)
-        except Exception as error:
+        except Exception as error:  # the model's own code: any class
             notes.append(_pytorch_failure(plan, error))
             continue
         if not case_run.reference:
-            raise OnnxRuntimeError(_no_tensor(output))
+            raise OnnxRuntimeError(
+                f"forward returns {type(output).__name__}, not a tensor: nothing to compare"
+            )
         if is_stateful:  # the output may alias the model's state, which the next call changes
             case_run.reference = copies(case_run.reference)
         case, compared = _run_case(case_run)
         cases.append(replace(case, perturbed=perturbed))
-        if len(cases) == 1:
+        if len(cases) == 1:  # most models keep no state, and need no restoring before each case
             is_stateful = bool(state.changes())
             if not perturbed:
                 outcome.second = call_again(case_run)
                 outcome.random_operators = _random_operators(case_run, outcome.second)
         outcome.keep(cases[-1], case_run)
+        # without outputs: those of all cases together may not fit into memory
         done.append(replace(case_run, reference={}, found=[]))
         tensors = named_outputs(output)  # sizes do not depend on the inputs' values
-        seen.add(
-            plan, [each for each in compared if each.parity.name in tensors], case_run.reference
-        )
-    if not all(case.passed for case in cases):
+        of_tensors = [each for each in compared if each.parity.name in tensors]
+        seen.add(plan, of_tensors, case_run.reference)
+    if not all(case.passed for case in cases):  # costs a few more calls of every case
         cases = list(accept_rounding(cases, done))
         outcome.fail_at([each for each, case in zip(done, cases, strict=True) if not case.passed])
     if is_stateful:
@@ -187,6 +174,7 @@ def run_plans(
 
 def _random_operators(case_run: CaseRun, second: SecondCall | None) -> tuple[str, ...]:
     """Where PyTorch draws random numbers, if its RNG state moved or two calls differ."""
+    # a generator of the model's own moves without torch's default one
     by_chance = second is not None and not second.pytorch_repeats and not second.state
     if not by_chance and not case_run.drew:
         return ()
@@ -199,7 +187,7 @@ def _run_case(case_run: CaseRun) -> tuple[ParityCase, list[Compared]]:
         case_run.found = case_run.run()
     except OnnxRuntimeError:
         raise
-    except Exception as error:
+    except Exception as error:  # onnxruntime's exceptions share no base class
         return _case(plan, [], f"onnxruntime fails: {session_error_text(error)}", passed=False), []
     if len(case_run.found) != len(reference):
         note = f"PyTorch returns {len(reference)} tensors, the file {len(case_run.found)}"
@@ -221,8 +209,8 @@ def _case(plan: CasePlan, outputs: list[OutputParity], note: str, *, passed: boo
         batch=plan.batch,
         seed=plan.seed,
         perturbed=False,
-        max_absolute_error=_worst([output.max_absolute_error for output in outputs]),
-        max_relative_error=_worst([output.max_relative_error for output in outputs]),
+        max_absolute_error=_largest_error([output.max_absolute_error for output in outputs]),
+        max_relative_error=_largest_error([output.max_relative_error for output in outputs]),
         passed=passed,
         outputs=tuple(outputs),
         dims=plan.dims,
@@ -237,7 +225,7 @@ def _badness(output: OutputParity) -> float:
     return share if output.passed else math.inf
 
 
-def _worst(errors: list[float | None]) -> float | None:
+def _largest_error(errors: list[float | None]) -> float | None:
     """The largest error; None when one of them is not finite, or there is none."""
     known = [error for error in errors if error is not None]
     return max(known) if known and len(known) == len(errors) else None
@@ -247,11 +235,6 @@ def _pytorch_failure(plan: CasePlan, error: Exception) -> str:
     sizes = {"batch": plan.batch, **plan.dims}
     text = ", ".join(f"{dim} {size}" for dim, size in sizes.items())
     return f"PyTorch itself fails at {text}: {type(error).__name__}: {one_line(error)}"
-
-
-def _no_tensor(output: object) -> str:
-    """Why an output of PyTorch cannot be compared."""
-    return f"forward returns {type(output).__name__}, not a tensor: nothing to compare"
 
 
 def _with_vacuous(case: ParityCase, unvarying: frozenset[str]) -> ParityCase:
@@ -290,10 +273,10 @@ class _OutputVariation:
 
 
 def _varies(seen: list[Compared]) -> bool:
-    """Whether some constant could not have passed in all cases; zero elements ask for none."""
+    """Whether no constant could have passed in all cases."""
     lows = [one.lowest for one in seen if one.lowest is not None]
     highs = [one.highest for one in seen if one.highest is not None]
-    if not lows:
+    if not lows:  # an empty output proves as little as a constant, but is noted apart (`is_empty`)
         return all(0 in one.parity.shape for one in seen)
     absolute = max(one.parity.absolute_tolerance for one in seen)
     relative = max(one.parity.relative_tolerance for one in seen)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reportgen.manifest import Tolerance
 
 
-# What rounding may cost, by dtype: absolute (for values around one) and relative.
+# Allowed rounding errors by dtype: absolute (for values around one) and relative.
 _DEFAULTS = {
     "float64": (1e-7, 1e-6),
     "float32": (1e-4, 1e-3),
@@ -42,30 +42,29 @@ class Compared:
 
 
 def compare(
-    name: str, reference: Tensor, found: Tensor, asked: Tolerance, computed: str = ""
+    name: str, reference: Tensor, found: Tensor, requested: Tolerance, computed: str = ""
 ) -> Compared:
     """Compare the file's output `found` with PyTorch's output `reference`.
 
     An element passes when `|found - reference| <= absolute + relative * |reference|`, as in
     `numpy.allclose`; integers and booleans must be equal, NaN and Inf must be at the same
-    positions. `computed` is the dtype that the model computes in, where that may be less exact than
-    the output's. Where the manifest gives no absolute tolerance, that of the dtype is scaled with
-    the typical magnitude (the median of the values that are not zero): 1e-4 would pass every wrong
-    softmax over 100,000 classes and fail every correct pixel coordinate. Tiny
-    differences where values around one cancel out pass with a wider tolerance, which is then the
-    one reported, and against which the output must vary.
+    positions. `computed` is the dtype that the model computes in, which may be less exact than the
+    output's. Without an absolute tolerance in the manifest, that of the dtype is scaled with the
+    typical magnitude (the median of the nonzero values). Tiny differences where values around one
+    cancel out pass with a wider tolerance, which is then the one reported.
     """
     reference, found = _real(reference.detach()), _real(found)
-    absolute, relative = tolerances(reference, asked, computed)
+    absolute, relative = tolerances(reference, requested, computed)
     counts = (
         _count_errors(reference, found, absolute, relative) if _fits(reference, found) else None
     )
-    least = _least_absolute(reference, asked, computed)
+    least = _least_absolute(reference, requested, computed)
     if counts is not None and counts.beyond and absolute < least:
         wider = _count_errors(reference, found, least, relative)
         if not wider.beyond:
             counts, absolute = wider, least
     passed, note = _verdict(reference, found, counts)
+    # an error of the finite elements alone would look small beside a misplaced NaN
     shown = counts if counts is not None and counts.misplaced == 0 else None
     largest = shown.max_difference if shown else None
     return Compared(
@@ -87,14 +86,15 @@ def compare(
     )
 
 
-def tolerances(reference: Tensor, asked: Tolerance, computed: str = "") -> tuple[float, float]:
-    """The absolute and the relative tolerance for `reference`; zero for what is not a float."""
+def tolerances(reference: Tensor, requested: Tolerance, computed: str = "") -> tuple[float, float]:
+    """The absolute and the relative tolerance for `reference`; zero unless it is a float."""
     absolute, relative = _default(reference, computed)
-    if absolute and asked.absolute is not None:
-        absolute = asked.absolute
+    if absolute and requested.absolute is not None:
+        absolute = requested.absolute
     elif absolute:
+        # 1e-4 would pass every wrong softmax over 100,000 classes, and fail pixel coordinates
         absolute *= _typical_magnitude(reference)
-    return absolute, asked.relative if relative and asked.relative is not None else relative
+    return absolute, requested.relative if relative and requested.relative is not None else relative
 
 
 def is_beyond(reference: Tensor, other: Tensor, absolute: float, relative: float) -> bool:
@@ -131,22 +131,26 @@ def _default(reference: Tensor, computed: str) -> tuple[float, float]:
     if not reference.dtype.is_floating_point:
         return 0.0, 0.0
     own = _DEFAULTS.get(_dtype_name(reference.dtype), _DEFAULTS["float32"])
+    # a float16 model that returns float32 logits rounds as float16 does
     return max(own, _DEFAULTS.get(computed, own))
 
 
-def _least_absolute(reference: Tensor, asked: Tolerance, computed: str) -> float:
-    return _FLOOR * _default(reference, computed)[0] if asked.absolute is None else asked.absolute
+def _least_absolute(reference: Tensor, requested: Tolerance, computed: str) -> float:
+    if requested.absolute is not None:
+        return requested.absolute
+    return _FLOOR * _default(reference, computed)[0]
 
 
 def _real(tensor: Tensor) -> Tensor:
-    """Complex numbers as the exporter writes them: in pairs along a last axis."""
+    """Complex numbers as in the exporter's files: in pairs along a last axis."""
     import torch
 
+    # view_as_real refuses a lazy conjugate
     return torch.view_as_real(tensor.resolve_conj()) if tensor.dtype.is_complex else tensor
 
 
 def varies(lowest: float, highest: float, absolute: float, relative: float) -> bool:
-    """Whether a range is too wide for a constant to pass as all values in it."""
+    """Whether a range is too wide for a constant to pass for all its values."""
     return highest - lowest > absolute + relative * max(abs(lowest), abs(highest))
 
 
@@ -158,7 +162,7 @@ class _ErrorCounts:
     finite: int = 0
     nans: int = 0
     infinities: int = 0
-    misplaced: int = 0  # NaN or Inf in one and not, or of the other sign, in the other
+    misplaced: int = 0  # NaN or Inf on one side only, or Inf of opposite signs
     beyond: int = 0
     max_difference: float | None = None
     lowest: float | None = None
@@ -179,7 +183,7 @@ def _count_errors(
     for wanted, given in _chunks(reference, found):
         a, b = wanted.double(), given.double()
         finite = a.isfinite() & b.isfinite()
-        odd_a, odd_b = a[~finite], b[~finite]
+        odd_a, odd_b = a[~finite], b[~finite]  # NaN and Inf must stand at the same positions
         same = (odd_a == odd_b) | (odd_a.isnan() & odd_b.isnan())
         counts.nans += int(a.isnan().sum())
         counts.infinities += int(a.isinf().sum())
@@ -211,14 +215,14 @@ def _chunks(reference: Tensor, found: Tensor) -> Iterator[tuple[Tensor, Tensor]]
 
 
 def _verdict(reference: Tensor, found: Tensor, counts: _ErrorCounts | None) -> tuple[bool, str]:
-    """Whether the output passes, and what to say of it."""
+    """Whether the output passes, and a note."""
     if counts is None:
         return False, f"PyTorch gives shape {list(reference.shape)}, the file {list(found.shape)}"
     if counts.elements == 0:
         return True, "0 elements"
     if counts.misplaced:
         return False, f"NaN or Inf at different places, {counts.misplaced} of {counts.elements}"
-    if counts.nans == counts.elements:
+    if counts.nans == counts.elements:  # agrees, but any broken file would agree as well
         return False, "every value is NaN, in PyTorch and in the file"
     notes = []
     if counts.nans or counts.infinities:
@@ -233,7 +237,7 @@ def _verdict(reference: Tensor, found: Tensor, counts: _ErrorCounts | None) -> t
 
 
 def _relative(largest: float | None, counts: _ErrorCounts | None) -> float | None:
-    """The largest error over the largest magnitude; None where that is zero and the error not."""
+    """The largest error over the largest magnitude; None if only the magnitude is zero."""
     if counts is not None and counts.elements == 0:
         return 0.0
     if largest is None or counts is None or counts.lowest is None or counts.highest is None:
@@ -248,6 +252,7 @@ def _relative(largest: float | None, counts: _ErrorCounts | None) -> float | Non
 def _typical_magnitude(reference: Tensor) -> float:
     flat = reference.reshape(-1)
     sample = flat[:: max(1, flat.numel() // _SAMPLE)].double().abs()
+    # after a ReLU most values are zero and would make the tolerance zero
     sample = sample[sample.isfinite() & (sample > 0)]
     return float(sample.median()) if sample.numel() else 0.0
 
@@ -256,26 +261,24 @@ def _dtype_name(dtype: torch.dtype | Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-# Precision of the model ---------------------------------------------------------------------------
-
 _LEAST_EXACT_FIRST = ("bfloat16", "float16", "float32", "float64")
 
 
 def computing_dtype(model: nn.Module, examples: Examples) -> str:
-    """The dtype of most numbers that a model holds; of its least exact input where it holds none.
+    """The dtype of most of a model's numbers, or of its least exact input if it has none.
 
-    "" where there are no floating-point numbers. A float16 model that returns its logits in
-    float32 rounds as float16 does.
+    "" if there are no floating-point numbers.
     """
-    elements: Counter[str] = Counter()
-    for tensor in (*model.parameters(), *buffers_of(model)):
-        elements[_name(tensor.dtype)] += tensor.numel()
-    held = [name for name, _ in elements.most_common() if name in _LEAST_EXACT_FIRST]
-    if held:
-        return held[0]
-    given = {_name(tensor.dtype) for tensor in examples.tensors().values()}
+    own = [n for n, _ in elements_by_dtype(model).most_common() if n in _LEAST_EXACT_FIRST]
+    if own:
+        return own[0]
+    given = {_dtype_name(tensor.dtype) for tensor in examples.tensors().values()}
     return next((name for name in _LEAST_EXACT_FIRST if name in given), "")
 
 
-def _name(dtype: object) -> str:
-    return str(dtype).removeprefix("torch.")
+def elements_by_dtype(model: nn.Module) -> Counter[str]:
+    """The number of elements in parameters and buffers, by dtype."""
+    elements: Counter[str] = Counter()
+    for tensor in (*model.parameters(), *buffers_of(model)):
+        elements[_dtype_name(tensor.dtype)] += tensor.numel()
+    return elements

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 _WORST = 4.0  # times PyTorch's own worst error, in units of what the tolerance allows
 _USUAL = 3.0  # times its root mean square: what shifts every value a little shows there
-_MOST_SHARE = 0.02  # of the largest value; what is further off is no number to compare with
-_MOST_BYTES = 1_000_000_000  # of weights, which are copied twice as wide
+_MOST_SHARE = 0.02  # of the largest value: beyond it float32 itself has too few correct digits
+_MOST_BYTES = 1_000_000_000  # of weights: their float64 copy takes twice that
 _REPEATED = 0.1  # of the tolerance, between two calls of PyTorch
 
 
 @dataclass(slots=True)
 class _Errors:
-    """How far the two case_run are from the truth, over all cases of one output."""
+    """Errors of PyTorch's float32 and of the file against float64, over all cases of an output."""
 
     own: float = 0.0  # the worst, as a multiple of the tolerance
     file: float = 0.0
@@ -45,7 +45,7 @@ class _Errors:
     largest: float = 0.0  # value
 
     def add(self, truth: Tensor, own: Tensor, file: Tensor, output: OutputParity) -> None:
-        """One case more."""
+        """Add one case."""
         tolerance = output.absolute_tolerance, output.relative_tolerance
         self.own = max(self.own, excess(truth, own, *tolerance))
         self.file = max(self.file, excess(truth, file, *tolerance))
@@ -57,12 +57,12 @@ class _Errors:
 
     @property
     def is_rounding(self) -> bool:
-        """Whether the file is about as far from the truth as PyTorch is, and both are near it."""
-        return self._is_alike() and self._is_near()
+        """Whether the file is about as far from float64 as PyTorch is, and both are near it."""
+        return self._is_comparable() and self._is_near()
 
     def describe(self) -> str:
         """The verdict with its figures."""
-        if not self._is_alike():
+        if not self._is_comparable():
             verdict = "more than rounding"
         elif self._is_near():
             verdict = "within PyTorch's own rounding error"
@@ -74,7 +74,8 @@ class _Errors:
             f"{format_error(self.file_absolute)}"
         )
 
-    def _is_alike(self) -> bool:
+    def _is_comparable(self) -> bool:
+        # a wrong constant may shift every value by less than the worst error: the squares show it
         usual = self.file_squares <= _USUAL**2 * self.own_squares
         return usual and self.file <= _WORST * self.own
 
@@ -92,10 +93,10 @@ def accept_rounding(
     from the model's. A tolerance in the manifest takes precedence; the figures are then only noted.
 
     Args:
-        cases: all of one row, as they were compared.
+        cases: all cases of one comparison.
         case_runs: the runs of each case, in the same order.
     """
-    names = {output.name for case in cases for output in case.outputs if _may_be(output)}
+    names = {o.name for case in cases for o in case.outputs if _may_be_rounding(o)}
     model = case_runs[0].context.model if case_runs else None
     if not names or model is None or _is_heavy(model) or _has_weight_mismatches(case_runs[0]):
         return tuple(cases)
@@ -103,12 +104,12 @@ def accept_rounding(
         errors = _measure(cases, case_runs, names)
     except Exception:  # the model may not support float64
         return tuple(cases)
-    asked = case_runs[0].context.spec.onnx.tolerance
-    is_asked = asked.absolute is not None or asked.relative is not None
-    return tuple(_assess(case, errors, is_asked=is_asked) for case in cases)
+    requested = case_runs[0].context.spec.onnx.tolerance
+    is_requested = requested.absolute is not None or requested.relative is not None
+    return tuple(_assess(case, errors, is_requested=is_requested) for case in cases)
 
 
-def _may_be(output: OutputParity) -> bool:
+def _may_be_rounding(output: OutputParity) -> bool:
     is_float = output.dtype == "float32"
     return is_float and not output.passed and output.max_absolute_error is not None
 
@@ -118,10 +119,10 @@ def _is_heavy(model: nn.Module) -> bool:
 
 
 def _has_weight_mismatches(case_run: CaseRun) -> bool:
-    """Whether a stored tensor is not the parameter whose name it bears."""
-    if case_run.runtime.replaced:
+    """Whether a stored tensor differs from the parameter of its name."""
+    if case_run.runtime.replaced:  # the session has the model's perturbed values, not the file's
         return False
-    case_run.state.restore()
+    case_run.state.restore()  # the call may have moved running statistics
     file_graph = load_file_graph(case_run.runtime.path)
     return any(
         weight_mismatches(file_graph, node, case_run.context.model) for node in file_graph.nodes
@@ -146,6 +147,7 @@ def _references(
     """Every output in float64, in PyTorch's float32 and in the file's."""
     if not case.outputs:
         return
+    # twice: a model may change with every call without moving torch's generator
     own, again = _deterministic_outputs(case_run), _deterministic_outputs(case_run)
     model, state = model64
     state.restore()
@@ -161,11 +163,6 @@ def _references(
 
 
 def _deterministic_outputs(case_run: CaseRun) -> dict[str, Tensor]:
-    """The outputs of one call, which may draw nothing.
-
-    Raises:
-        ValueError: the call moves torch's random state.
-    """
     case_run.state.restore()
     outputs = copies(case_run.named(case_run.call()))
     if case_run.drew:
@@ -175,12 +172,12 @@ def _deterministic_outputs(case_run: CaseRun) -> dict[str, Tensor]:
 
 @contextmanager
 def _in_float64(model: nn.Module) -> Iterator[tuple[nn.Module, State]]:
-    """A copy of the model in float64, while what it makes by itself is float64 too."""
+    """A copy of the model in float64."""
     import torch
 
     before = torch.get_default_dtype()
     model64 = copy.deepcopy(model).double()
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(torch.float64)  # for tensors that the model makes in its forward
     try:
         yield model64, State(model64)
     finally:
@@ -203,7 +200,7 @@ def _furthest(truth: Tensor, other: Tensor) -> float:
 
 
 def _squares(truth: Tensor, other: Tensor, absolute: float, relative: float) -> float:
-    """The sum of squared errors in units of the tolerance; Inf where NaN or Inf are misplaced."""
+    """The sum of squared errors in units of the tolerance; Inf if NaN or Inf are misplaced."""
     a, b = truth.double(), other.double()
     finite = a.isfinite() & b.isfinite()
     if not bool(is_close(a, b, absolute, relative)[~finite].all()):
@@ -212,10 +209,10 @@ def _squares(truth: Tensor, other: Tensor, absolute: float, relative: float) -> 
     return float((((a - b) / (absolute + relative * a.abs())) ** 2).sum())
 
 
-def _assess(case: ParityCase, errors: dict[str, _Errors], *, is_asked: bool) -> ParityCase:
+def _assess(case: ParityCase, errors: dict[str, _Errors], *, is_requested: bool) -> ParityCase:
     outputs = tuple(
-        _with_verdict(output, errors[output.name], is_asked=is_asked)
-        if output.name in errors and _may_be(output)
+        _with_verdict(output, errors[output.name], is_requested=is_requested)
+        if output.name in errors and _may_be_rounding(output)
         else output
         for output in case.outputs
     )
@@ -223,8 +220,9 @@ def _assess(case: ParityCase, errors: dict[str, _Errors], *, is_asked: bool) -> 
     return replace(case, outputs=outputs, passed=passed)
 
 
-def _with_verdict(output: OutputParity, found: _Errors, *, is_asked: bool) -> OutputParity:
-    passed = found.is_rounding and not is_asked
+def _with_verdict(output: OutputParity, found: _Errors, *, is_requested: bool) -> OutputParity:
+    passed = found.is_rounding and not is_requested
+    # the reason of the verdict first: rounding if it passes, the failed values if not
     parts = (output.note, found.describe())
     note = "; ".join(filter(None, reversed(parts) if passed else parts))
     return replace(output, passed=passed, within_rounding=passed, note=note)

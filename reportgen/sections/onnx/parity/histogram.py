@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 22  # elements at a time, so that 64-bit integers cost no memory
 
-# The least distance of each bin, and the next one's is where it ends.
+# where each bin begins; it ends where the next one begins
 _ULPS = (0, 1, 2, 4, 16, 64, 256, 4096, 65_536)
 _DECADES = (-8, -7, -6, -5, -4, -3, -2, -1, 0)
 
@@ -55,18 +55,16 @@ def error_histogram(
 
 
 def ulp_distance(a: Tensor, b: Tensor) -> Tensor:
-    """How many numbers of their dtype lie between two finite tensors, as int64.
-
-    Floats of one sign are ordered as their bits are; negative ones are mirrored at zero, so that
-    -0 and 0 are the same number. In float64 a distance of 2**63 and more is cut off there.
-    """
+    """The distance of two finite tensors in numbers of their dtype, as int64, at most 2**63 - 1."""
     import torch
 
     width = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
     lowest = torch.iinfo(width).min
+    # floats of one sign are ordered as their bits are; mirroring negative ones makes -0 equal to 0
     places = [tensor.contiguous().view(width).long() for tensor in (a, b)]
     first, second = (torch.where(place < 0, lowest - place, place) for place in places)
     distance = first - second
+    # in float64 the difference of numbers of opposite signs may wrap around
     opposite = (first < 0) != (second < 0)
     overflown = opposite & ((distance < 0) != (first < 0))
     return torch.where(overflown, torch.iinfo(torch.int64).max, distance.abs())
@@ -82,11 +80,11 @@ def _finite_chunks(reference: Tensor, found: Tensor) -> Iterator[tuple[Tensor, T
 
 
 def _relative(wanted: Tensor, given: Tensor) -> Tensor:
-    """Powers of ten of the relative error; -Inf for equal elements."""
+    """The decimal logarithm of the relative error; -Inf for equal elements."""
     a, b = wanted.double(), given.double()
     difference = (a - b).abs()
     share = (difference / a.abs()).log10()
-    return share.masked_fill(difference == 0, -math.inf)
+    return share.masked_fill(difference == 0, -math.inf)  # also where both are zero, which is NaN
 
 
 def _count(bins: list[int], values: Tensor, begins: Sequence[float]) -> None:
@@ -94,9 +92,9 @@ def _count(bins: list[int], values: Tensor, begins: Sequence[float]) -> None:
     import torch
 
     if begins[0] == -math.inf:  # the first bin is for that value alone
-        none = values == -math.inf
-        bins[0] += int(none.sum())
-        values, begins, first = values[~none], begins[1:], 1
+        equal = values == -math.inf
+        bins[0] += int(equal.sum())
+        values, begins, first = values[~equal], begins[1:], 1
     else:
         first = 0
     edges = torch.tensor(begins, dtype=values.dtype)

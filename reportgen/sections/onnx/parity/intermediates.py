@@ -23,7 +23,7 @@ class FileNode:
     """A node of the main graph.
 
     Attributes:
-        place: its number in the file.
+        place: its position in the file.
         modules: paths of the modules around it, the model itself ("") first.
         operation: the operation of PyTorch that it belongs to, by name in the traced graph.
         torch_operator: which operator of PyTorch that is: `aten.linear.default`.
@@ -43,11 +43,11 @@ class FileNode:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FileGraph:
-    """The main graph of a file, its weights left where they are.
+    """The main graph of a file; external weights are not loaded.
 
     Attributes:
         nodes: in the order of the file.
-        maker: the node that makes a value, by the value's name.
+        maker: the node that computes a value, by the value's name.
         readers: the nodes that read a value.
         outputs: the names of the graph's outputs.
         initializers: the names of the stored tensors.
@@ -77,7 +77,7 @@ class FileGraph:
         ]
 
     def contiguous_nodes(self, module: str) -> list[list[FileNode]]:
-        """The nodes of a module in unbroken rows: mostly one for each call."""
+        """The nodes of a module in contiguous groups: mostly one for each call."""
         rows: list[list[FileNode]] = []
         before: int | None = None
         for node in self.nodes:
@@ -91,6 +91,7 @@ class FileGraph:
         return rows
 
     def _is_next(self, before: int, place: int) -> bool:
+        # constants may stand between the nodes of one call
         between = self.nodes[before + 1 : place]
         return all(node.proto.op_type == "Constant" for node in between)
 
@@ -98,7 +99,7 @@ class FileGraph:
         """The values of these names on `feed`, computed node by node without optimization.
 
         Raises:
-            OnnxRuntimeError: onnxruntime cannot load the file so.
+            OnnxRuntimeError: onnxruntime cannot load the file with these outputs.
         """
         import onnx
 
@@ -118,7 +119,7 @@ class FileGraph:
         return dict(zip(wanted, values, strict=True))
 
     def initializer(self, name: str) -> Array | None:
-        """A stored tensor, read from the file; None if there is no such."""
+        """A stored tensor, read from the file; None if there is none of this name."""
         import onnx
 
         for tensor in self.model.graph.initializer:
@@ -129,7 +130,7 @@ class FileGraph:
 
 
 def load_file_graph(path: Path) -> FileGraph:
-    """The graph of a file; weights of their own file stay there."""
+    """The graph of a file, without external weights."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
@@ -150,7 +151,7 @@ def load_file_graph(path: Path) -> FileGraph:
 
 
 def read_values(proto: Any) -> Iterator[str]:
-    """The values that a node reads, those that its branches take from outside included."""
+    """The values that a node reads, including what its subgraphs read from outside."""
     yield from (name for name in proto.input if name)
     for attribute in proto.attribute:
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
@@ -169,13 +170,11 @@ def _node(place: int, proto: Any) -> FileNode:
     )
 
 
-# Matching with modules ----------------------------------------------------------------------------
-
-# Whether two tensors agree, and the error as a multiple of what the tolerance allows.
 Judge = Callable[["Tensor", "Tensor"], tuple[bool, float]]
+"""Whether two tensors agree, and the error as a multiple of what the tolerance allows."""
 
-_GLANCE = 256  # elements
-_FAR = 0.1  # of an element and of the typical one
+_SAMPLE = 256  # elements
+_FAR = 0.1  # of the element plus the typical one
 _MOST = 0.5  # of the elements
 
 
@@ -184,7 +183,7 @@ class Match:
     """A value of the file that is an output of a module.
 
     Attributes:
-        call: the call of the module whose output it is, PyTorch's output being `reference`.
+        call: the call of the module; `reference` is PyTorch's output.
         excess: the largest error as a multiple of what the tolerance allows there.
     """
 
@@ -201,7 +200,7 @@ def match_modules(
 ) -> dict[str, Match]:
     """Every value that is the output of one of these calls, by its name.
 
-    Where a value belongs to a module and to the one around it, the inner one has it.
+    A value that is the output of a module and of the one around it belongs to the inner one.
     """
     pairs = list(_pairs(file_graph, calls))
     values = values_of(file_graph, feed, [name for names, _ in pairs for name in names])
@@ -209,7 +208,7 @@ def match_modules(
     for names, call in pairs:  # an inner module's call ends before that of the outer one
         for reference in call.tensors:
             match = _match(names, call, reference, values, judge)
-            if match is not None and not (match.value in matches and not match.agrees):
+            if match is not None:
                 matches.setdefault(match.value, match)
     return {name: _reconsidered(match, calls, judge) for name, match in matches.items()}
 
@@ -223,7 +222,7 @@ def values_of(file_graph: FileGraph, feed: Feed, names: Collection[str]) -> dict
 
 
 def upstream(file_graph: FileGraph, end: str, agreeing: Collection[str]) -> list[str]:
-    """The computed values that `end` comes from, itself first, back to those that agree."""
+    """The values from which `end` is computed, itself first, back to those that agree."""
     found, open_ = {end: None}, [end]
     while open_:
         for name in _read_for(file_graph, open_.pop()):
@@ -234,7 +233,7 @@ def upstream(file_graph: FileGraph, end: str, agreeing: Collection[str]) -> list
 
 
 def agreeing_inputs(file_graph: FileGraph, end: str, matches: dict[str, Match]) -> list[Match]:
-    """The agreeing outputs of modules from which `end` was computed."""
+    """The agreeing outputs of modules from which `end` is computed."""
     agreeing = {name for name, match in matches.items() if match.agrees}
     region = upstream(file_graph, end, agreeing)
     read = {name for value in region for name in _read_for(file_graph, value)}
@@ -249,7 +248,7 @@ def _read_for(file_graph: FileGraph, value: str) -> Iterator[str]:
 def _pairs(
     file_graph: FileGraph, calls: list[ModuleCall]
 ) -> Iterator[tuple[list[str], ModuleCall]]:
-    """Each call with the values that leave its nodes, where it is certain which are its nodes."""
+    """Each call with the values that leave its nodes, if its nodes can be identified."""
     by_path: dict[str, list[ModuleCall]] = {}
     for call in calls:
         by_path.setdefault(call.path, []).append(call)
@@ -265,6 +264,7 @@ def _pairs(
 def _nodes_of_call(rows: list[list[FileNode]], number: int, calls: int) -> list[FileNode]:
     if len(rows) == calls:
         return rows[number]
+    # calls in direct succession form one group, which ends with the last call
     return rows[0] if len(rows) == 1 and number == calls - 1 else []
 
 
@@ -275,7 +275,7 @@ def _match(
     values: dict[str, Tensor],
     judge: Judge,
 ) -> Match | None:
-    """The value that is this output: one that agrees, else the last of its shape."""
+    """The value that is this output: one that agrees, else the last of the same shape."""
     found: Match | None = None
     for name in names:
         value = values.get(name)
@@ -296,9 +296,10 @@ def _match(
 
 
 def _reconsidered(match: Match, calls: list[ModuleCall], judge: Judge) -> Match:
-    """Match again with any module: a convolution with a folded batch norm outputs the latter's."""
+    """The match with any other module's output, if that agrees."""
     if match.agrees:
         return match
+    # a convolution with a batch norm folded into it computes the latter's output
     for reference in (tensor for call in calls for tensor in call.tensors):
         if may_agree(reference, match.found):
             agrees, excess = judge(reference, match.found)
@@ -308,10 +309,10 @@ def _reconsidered(match: Match, calls: list[ModuleCall], judge: Judge) -> Match:
 
 
 def may_agree(reference: Tensor, found: Tensor) -> bool:
-    """Whether most of a sample of elements are close: cheap, before all are compared."""
+    """Whether most of a sample of elements are close: a cheap check before a full comparison."""
     if reference.shape != found.shape or reference.numel() == 0:
         return reference.shape == found.shape
-    step = max(1, reference.numel() // _GLANCE)
+    step = max(1, reference.numel() // _SAMPLE)
     a, b = (tensor.detach().reshape(-1)[::step].double() for tensor in (reference, found))
     near = (a - b).abs() <= _FAR * (a.abs() + a.abs().nanmedian())
     return bool((near | ~(a.isfinite() & b.isfinite())).double().mean() > _MOST)

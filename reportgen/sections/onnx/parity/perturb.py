@@ -1,4 +1,4 @@
-"""Repeats the comparison with perturbed parameters where an output does not vary."""
+"""Repeats the comparison with perturbed parameters if the original ones prove too little."""
 
 from __future__ import annotations
 
@@ -25,19 +25,17 @@ if TYPE_CHECKING:
     from reportgen.onnx.runtime import Feed
 
 _SEED = 20_000
-_SMALLEST = 0.02  # standard deviation of the noise, where the parameter itself has none
+_SMALLEST = 0.02  # standard deviation of the noise, if the parameter itself has none
 _SHARE = 0.1  # of the parameter's own standard deviation
-_MOST_BYTES = 200_000_000  # of parameters that are changed in the quick way
+_MOST_BYTES = 200_000_000  # of parameters that are replaced in a session
 
 Key = tuple[str, tuple[int, ...], str]  # dtype, shape, digest of the bytes
 
 
 def zero_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters other than biases that are all zero, by name.
-
-    What they multiply does not affect the output: the gate of a residual branch, the second
-    factor of a low-rank adapter.
-    """
+    """Parameters other than biases that are all zero, by name."""
+    # what they multiply does not affect the output: the gate of a residual branch (ReZero), the
+    # second factor of a low-rank adapter
     return {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -51,24 +49,23 @@ def zero_parameters(model: nn.Module) -> dict[str, Tensor]:
 def run_perturbed(
     context: ModelContext, file: OnnxFile, plans: list[CasePlan], zeros: Collection[Tensor] = ()
 ) -> CaseResults | None:
-    """The cases on a perturbed model, `zeros` parameters in any case among those perturbed.
+    """The cases on a perturbed model, with all `zeros` among the perturbed parameters.
 
-    None if no perturbed file could be made.
-
-    The fast way first: parameters that are stored unchanged in the file are replaced in an
-    onnxruntime session, at first only those of a single value (a head of zeros is why we are
-    here). A parameter may have been folded into a constant of the file as well; so when that
-    disagrees or shows nothing, the perturbed model is exported again. That file stands in for
-    this one if exporting the model once more reproduces this one.
+    First, parameters that are stored unchanged in the file are replaced in an onnxruntime session.
+    If that disagrees or shows nothing, the perturbed model is exported again. None if no perturbed
+    file could be made.
     """
+    # A disagreement may be the replacement's fault: the file may also contain a constant folded
+    # from the parameter. The second export then decides, provided that exporting the unchanged
+    # model again reproduces the file in question.
     disagreeing: CaseResults | None = None
     for quick in _with_replaced_weights(context, file, plans, zeros):
         if quick.passed and not quick.unvarying | quick.input_independent:
             return quick
         disagreeing = disagreeing or (None if quick.passed else quick)
-    with _aside(context) as folder:
+    with _temporary_folder(context) as folder:
         exported_again = _with_second_export(context, plans, folder)
-        if disagreeing and not _is_what_the_exporter_gives(context, file, folder):
+        if disagreeing and not _is_reproducible(context, file, folder):
             return disagreeing
     return exported_again
 
@@ -79,6 +76,7 @@ def _with_replaced_weights(
     stored = stored_keys(file.path)
     usable = stored_parameters(context.model, set(stored.values()))
     plain = {key: tensor for key, tensor in usable.items() if _is_single_valued(tensor)}
+    # a single value, mostly zero, is the usual reason why an output does not vary: try that alone
     for parameters in (plain, usable) if len(plain) < len(usable) else (usable,):
         held = {id(parameter) for parameter in parameters.values()}
         if not parameters or not held.issuperset(map(id, zeros)):
@@ -101,7 +99,7 @@ def _with_second_export(
         return None
 
 
-def _is_what_the_exporter_gives(context: ModelContext, file: OnnxFile, folder: Path) -> bool:
+def _is_reproducible(context: ModelContext, file: OnnxFile, folder: Path) -> bool:
     """Whether exporting the model again yields the same nodes and weights."""
     try:
         again = export_onnx(context.model, context.spec, folder).path
@@ -111,7 +109,7 @@ def _is_what_the_exporter_gives(context: ModelContext, file: OnnxFile, folder: P
 
 
 def _skeleton(path: Path) -> list[tuple[Any, ...]]:
-    """What every node computes from what, its origin left out."""
+    """Every node's operator, inputs, outputs and attributes, without its metadata."""
     import onnx
 
     return [
@@ -128,7 +126,7 @@ def _skeleton(path: Path) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def _aside(context: ModelContext) -> Iterator[Path]:
+def _temporary_folder(context: ModelContext) -> Iterator[Path]:
     context.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".perturbed-", dir=context.folder))
     try:
@@ -149,17 +147,17 @@ def stored_keys(path: Path) -> dict[str, Key]:
 
 
 def stored_parameters(model: nn.Module, stored: set[Key]) -> dict[Key, Tensor]:
-    """Parameters whose exact values are in the file and belong to no other tensor.
+    """Parameters whose values are in the file and belong to no other tensor, up to 200 MB.
 
-    Equal tensors are stored once, and a bias of zeros is dropped where it changes nothing, so
-    values that several have are left alone. Parameters of a single value come first (a head of
-    zeros is why we are here), then the smaller ones, up to 200 MB in all.
+    Parameters of a single value are preferred, then smaller ones.
     """
+    # equal tensors are stored once, so that a value of several parameters cannot be attributed
     shapes = {(dtype, shape) for dtype, shape, _ in stored}
     owners: dict[Key, list[Tensor]] = {}
     for tensor in (*model.parameters(), *buffers_of(model)):
         if tensor.is_floating_point() and _shape_of(tensor) in shapes:
             owners.setdefault(_tensor_key(tensor), []).append(tensor)
+    # a buffer may share its values with a parameter, which then cannot be identified by them
     parameters = {id(parameter) for parameter in model.parameters()}
     usable = {
         key: tensors[0]
@@ -189,7 +187,7 @@ def perturbed(parameters: dict[Key, Tensor]) -> Iterator[dict[Key, Tensor]]:
     generator = torch.Generator().manual_seed(_SEED)
     try:
         for key, parameter in parameters.items():
-            undo.append(_put_back(parameter))
+            undo.append(_restorer(parameter))
             values[key] = _noisy(parameter, generator)
             parameter.data.copy_(values[key])
         yield values
@@ -198,7 +196,7 @@ def perturbed(parameters: dict[Key, Tensor]) -> Iterator[dict[Key, Tensor]]:
             restore()
 
 
-def _put_back(parameter: Tensor) -> Callable[[], Any]:
+def _restorer(parameter: Tensor) -> Callable[[], Any]:
     data = parameter.detach()
     before = data.clone()
     return lambda: data.copy_(before)
@@ -208,13 +206,15 @@ def _noisy(parameter: Tensor, generator: Any) -> Tensor:
     import torch
 
     data = parameter.detach()
-    spread = float(data.double().std()) if data.numel() > 1 else 0.0
+    spread = float(data.double().std()) if data.numel() > 1 else 0.0  # NaN for one element
+    # float32 first: the same noise whatever the parameter's dtype
     noise = torch.randn(data.shape, generator=generator, dtype=torch.float32)
     deviation = max(_SHARE * spread, _SMALLEST) if spread == spread else _SMALLEST
     return (data + deviation * noise.to(data.dtype)).contiguous()
 
 
 def _every_parameter(model: nn.Module) -> dict[Key, Tensor]:
+    # keys only have to differ here: nothing is looked up by them
     floats = (parameter for parameter in model.parameters() if parameter.is_floating_point())
     return {("", (index,), ""): parameter for index, parameter in enumerate(floats)}
 

@@ -24,16 +24,14 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ModuleCall:
-    """One call of one module: the tensors it gave, as they were then.
+    """One call of one module, with copies of the tensors that it returned.
 
     Attributes:
         path: of the module, "" for the model itself.
-        kind: its class.
         training: whether it was in train mode.
     """
 
     path: str
-    kind: str
     training: bool
     tensors: tuple[Tensor, ...]
 
@@ -43,8 +41,8 @@ def record_module_outputs(
 ) -> tuple[list[ModuleCall], bool]:
     """The calls of all modules below `within`, in the order in which they ended.
 
-    Where their outputs take more than `most_bytes`, the deepest modules are left out until they
-    do not; returns whether any was.
+    If their outputs take more than `most_bytes`, the deepest modules are left out; also returns
+    whether any were.
     """
     sizes: dict[int, int] = {}
     below = f"{within}." if within else ""
@@ -55,6 +53,7 @@ def record_module_outputs(
             size = sum(tensor.nbytes for tensor in named_tensors(output).values())
             sizes[depth] = sizes.get(depth, 0) + size
 
+    # a call for the sizes alone: the outputs themselves may not fit into memory
     with calling_back(model, add_size):
         call()
     deepest, total = -1, 0
@@ -67,11 +66,9 @@ def record_module_outputs(
 
     def keep(path: str, module: nn.Module, output: Any) -> None:
         if path.startswith(below) and path.count(".") <= deepest:
+            # a later module may write into them (ReLU in place)
             tensors = tuple(t.detach().clone() for t in named_tensors(output).values())
-            kind = type(module).__name__
-            calls.append(
-                ModuleCall(path=path, kind=kind, training=module.training, tensors=tensors)
-            )
+            calls.append(ModuleCall(path=path, training=module.training, tensors=tensors))
 
     with calling_back(model, keep):
         call()
@@ -89,16 +86,13 @@ def record_tensors(call: Call, callback: Callable[[Tensor], None]) -> None:
         call()
 
 
-# Random operators ---------------------------------------------------------------------------------
-
 _MOST = 5  # places listed
 
 
 def find_random_operators(model: nn.Module, call: Callable[[], Any]) -> tuple[str, ...]:
-    """`aten.rand_like in noise at net.py:12` for every operator of one call that draws.
+    """`aten.rand_like in noise at net.py:12` for every random operator of one call.
 
-    Operators outside the model, such as those that make the inputs, do not count. Each place is
-    listed once; beyond five only their number.
+    Each location is listed once; beyond five only their number.
     """
     import torch
 
@@ -107,11 +101,11 @@ def find_random_operators(model: nn.Module, call: Callable[[], Any]) -> tuple[st
 
     def on_operator(func: Any, _args: Any, _kwargs: Any, _result: Any) -> None:
         random = torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
-        if random and running.is_inside:
+        if random and running.is_inside:  # not the operators that make random inputs
             found[f"{func.overloadpacket}{_in(running.path)}{_at()}"] = None
 
     recorder = partial(OpRecorder, on_operator)
-    running.in_other_threads.append(recorder)
+    running.in_other_threads.append(recorder)  # dispatch modes hold for one thread only
     with running.watching(), recorder():
         call()
     places = list(found)
@@ -124,14 +118,11 @@ def _in(path: str) -> str:
 
 
 def _at() -> str:
-    """The innermost line of the model's own code that is running."""
+    """The innermost running line of the model's own code."""
     for frame in reversed(traceback.extract_stack()):
         if not is_library_file(frame.filename):
             return f" at {short_path(frame.filename)}:{frame.lineno}"
     return ""
-
-
-# Selections by score ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -139,12 +130,12 @@ class Selection:
     """Indices chosen by score along the last axis.
 
     Attributes:
-        operator: as torch calls it: `topk`.
-        scores: what was compared, the axis of the selection last.
-        indices: what was chosen, its axis last; of length 1 for a single one.
+        operator: its name in torch: `topk`.
+        scores: the compared values, the axis of the selection last.
+        indices: the selected ones, their axis last; of length 1 for a single one.
         axis: position of that axis in the operator's output.
-        ordered: the scores decide the order of the indices.
-        open_set: among equal scores any may be chosen.
+        ordered: the scores determine the order of the indices.
+        open_set: among equal scores any may be selected.
     """
 
     operator: str
@@ -156,14 +147,14 @@ class Selection:
 
 
 def record_selections(call: Callable[[], Any]) -> list[Selection]:
-    """Every selection that a call makes, in its order; the call's own result is dropped."""
+    """Every selection of one call, in order."""
     found: list[Selection] = []
 
     def on_operator(func: Any, args: Any, kwargs: Any, result: Any) -> None:
         name, overload = getattr(func, "_opname", ""), getattr(func, "_overloadname", "")
         read = _READERS.get((name, overload))
         arguments = _arguments(func, args, kwargs) if read else {}
-        if read and not arguments.get("stable"):  # a stable sort settles what comes first
+        if read and not arguments.get("stable"):  # a stable sort defines the order of equal scores
             found.append(read(name, arguments, result))
 
     with OpRecorder(on_operator):
@@ -194,10 +185,10 @@ def _many(name: str, arguments: dict[str, Any], result: Any) -> Selection:
 
 
 def _one(name: str, arguments: dict[str, Any], result: Any) -> Selection:
-    """The place of one value along an axis, which may be gone from the indices."""
+    """The position of one value along an axis, which the indices may have lost (keepdim=False)."""
     scores, axis = arguments["self"], arguments["dim"]
     indices = result[1] if isinstance(result, tuple | list) else result
-    if axis is None:
+    if axis is None:  # argmax over all elements
         return _selection(name, scores.reshape(-1), indices.reshape(1), 0, ordered=True)
     if not arguments["keepdim"] and scores.ndim:
         indices = indices.unsqueeze(axis)
@@ -205,7 +196,7 @@ def _one(name: str, arguments: dict[str, Any], result: Any) -> Selection:
 
 
 def _suppression(name: str, arguments: dict[str, Any], result: Any) -> Selection:
-    """Non-maximum suppression: the set of boxes is determined, the order of equal scores is not."""
+    # the set of boxes is determined, only the order of equal scores is not
     return _selection(name, arguments["scores"], result, 0, ordered=True, open_set=False)
 
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = (list, tuple, set, frozenset, dict, deque)
-_DEEPEST = 4
-_MOST_BYTES = 400_000_000
+_DEEPEST = 4  # levels of nested attributes
+_MOST_BYTES = 400_000_000  # of parameters to copy
+# torch's own attributes; parameters and buffers are followed apart
 _MACHINERY = frozenset({"training", "_parameters", "_buffers", "_modules"})
 
 Marks = dict[str, tuple[Any, ...]]  # where in an attribute -> what stands there
@@ -24,7 +25,7 @@ Marks = dict[str, tuple[Any, ...]]  # where in an attribute -> what stands there
 class State:
     """Parameters, buffers and attributes of a model as they are now.
 
-    Lists what has changed since, and restores it. Parameters are copied and restored only with
+    Lists later changes and restores the state. Parameters are copied and restored only with
     `copy_parameters`, up to 400 MB; `preserve_model_state` restores them after the section.
     """
 
@@ -32,6 +33,7 @@ class State:
         from torch.nn.parameter import is_lazy
 
         self._model = model
+        # a lazy parameter has no data yet
         held = {n: t for n, t in model.named_parameters() if copy_parameters and not is_lazy(t)}
         is_light = sum(tensor.nbytes for tensor in held.values()) <= _MOST_BYTES
         self._copies = {n: t.detach().clone() for n, t in held.items()} if is_light else {}
@@ -68,7 +70,7 @@ class State:
         return tuple(StateChange(path=path, kind=kind) for path, kind in sorted(changed))
 
     def restore(self) -> None:
-        """Put buffers and attributes back, so that the next call is the first again."""
+        """Restore buffers, attributes and copied parameters, as before the first call."""
         import torch
 
         modules = dict(self._model.named_modules())
@@ -77,9 +79,10 @@ class State:
             if path in modules:
                 modules[path]._buffers[key] = tensor
             with torch.no_grad():
-                if tensor.shape != content.shape or not _same(tensor, content):
+                if not same_values(tensor, content):
                     tensor.data = content.clone()
         self._restore_parameters(modules)
+        # a list, since attributes are removed on the way
         for name, module, key, _ in list(_attributes(self._model)):
             if name not in self._attributes:
                 vars(module).pop(key)
@@ -87,7 +90,6 @@ class State:
             attribute.restore()
 
     def _restore_parameters(self, modules: Mapping[str, nn.Module]) -> None:
-        """Put back those that are copied and were written to or replaced."""
         for name, content in self._copies.items():
             path, _, key = name.rpartition(".")
             tensor, version = self._parameters[name]
@@ -100,11 +102,11 @@ class State:
     def _moved(self, name: str, buffers: Mapping[str, Tensor]) -> bool:
         tensor, content = self._buffers[name]
         now = buffers.get(name)
-        return now is None or not _same(now, content) or now.shape != tensor.shape
+        return now is None or not same_values(now, content) or now.shape != tensor.shape
 
 
 class _Attribute:
-    """One attribute of a module: its value, what it is made of, and how to put it back."""
+    """One attribute of a module: its value, its parts, and how to restore it."""
 
     def __init__(self, module: nn.Module, key: str, value: Any) -> None:
         self._module, self._key, self._value = module, key, value
@@ -119,20 +121,21 @@ class _Attribute:
         )
 
     def restore(self) -> None:
-        """The value itself where it has not changed, else the copy made of it."""
+        """Restore the value itself if it has not changed, else its copy."""
+        # the object itself if possible: other modules may share it
         now = vars(self._module).get(self._key)
         if now is self._value and not self.differs(now):
             return
         changed = self._copy is not None and self.differs(self._value)
-        self._value = _copy(self._copy) if changed else self._value
+        self._value = _copy(self._copy) if changed else self._value  # the copy is needed again
         vars(self._module)[self._key] = self._value
         self._marks = dict(_marks(self._value))
 
 
 def _attributes(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Any]]:
-    """Every attribute of every module that is no part of torch's own machinery, with its path.
+    """Every attribute of every module, without torch's own, with its path.
 
-    An object that several modules share, such as a configuration, comes once.
+    An object that several modules share, such as a configuration, is yielded once.
     """
     seen: set[int] = set()
     for path, module in model.named_modules():
@@ -161,7 +164,8 @@ def _marks(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, t
 
 
 def _version(tensor: Tensor) -> int:
-    """How often the tensor was written to; an inference tensor does not count that."""
+    """How often the tensor was written to."""
+    # inference tensors have no counter: reading it raises an error
     return 0 if tensor.is_inference() else tensor._version
 
 
@@ -173,7 +177,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple | deque):
         yield from ((str(index), child) for index, child in enumerate(value))
     elif isinstance(value, set | frozenset):
-        yield "length", len(value)
+        yield "length", len(value)  # its elements have no order to compare by
     elif not isinstance(value, type | torch.nn.Module) and not callable(value):
         yield from getattr(value, "__dict__", {}).items()
 
@@ -182,26 +186,27 @@ def _same_mark(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
     if before[0] != after[0]:
         return False
     if before[0] == "plain":
-        return bool(before[1] == after[1] or before[1] != before[1])
+        return bool(before[1] == after[1] or before[1] != before[1])  # NaN differs from itself
     return before[1] is after[1] and before[2:] == after[2:]
 
 
 def _copy(value: Any) -> Any:
-    """A copy to put back later; None where the value holds nothing that a call could write to."""
+    """A copy to restore later; None if a call cannot write into the value."""
     import torch
 
     marks = [mark for _, mark in _marks(value)]
     holds_state = isinstance(value, _CONTAINERS) or any(mark[0] == "tensor" for mark in marks)
+    # a copy of a module would be another module, with parameters of its own
     if not holds_state or any(isinstance(mark[1], torch.nn.Module) for mark in marks):
         return None
     try:
         return copy.deepcopy(value)
-    except Exception:  # something in it cannot be copied; the loan puts the object back
+    except Exception:  # something in it cannot be copied: the object itself is restored
         return None
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Equality in which NaN equals itself."""
+def same_values(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal in dtype, shape and values; NaN equals itself."""
     import torch
 
     if a.shape != b.shape or a.dtype != b.dtype:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from reportgen.onnx.runtime import Array, Feed
 
 
-_MOST_NODES = 256  # that are looked at one by one
-_MOST_ELEMENTS = 4_000_000  # that a node reads, or that NumPy's slow convolution multiplies
+_MOST_NODES = 256  # that are examined one by one
+_MOST_ELEMENTS = 4_000_000  # read by a node, or multiplied in NumPy's slow convolution
 _RANDOM = frozenset({"Dropout", "Bernoulli", "Multinomial"})
 _IN_TRAINING = re.compile(r"native_batch_norm_legit(?!_no_training)")
 _CHOOSING = frozenset({"TopK", "ArgMax", "ArgMin", "NonMaxSuppression", "Unique"})
@@ -34,15 +34,15 @@ _CHOOSING = frozenset({"TopK", "ArgMax", "ArgMin", "NonMaxSuppression", "Unique"
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Suspects:
-    """The nodes of one operator of PyTorch from which on the file differs.
+    """The nodes of one PyTorch operator at which the file begins to differ.
 
     Attributes:
         cause: `kernel`, `file` or `unknown`, as in `Divergence`.
-        node: the one of them to name.
+        node: the node to name.
         nodes: all of them, in the order of the file.
         sentences: the evidence.
-        is_certain: `node` alone is to blame.
-        module: whose weight is wrong, where that is another than the node's.
+        is_certain: `node` alone is the cause.
+        module: the module with the wrong weight, if it is not the node's own.
     """
 
     cause: str
@@ -66,7 +66,7 @@ def find_suspects(
 
     Args:
         end: a value of the file that differs.
-        agreeing: values at which the search ends, since they are right.
+        agreeing: correct values, at which the search ends.
         call: one call of the PyTorch model.
     """
     nodes = _nodes_of(file_graph, upstream(file_graph, end, agreeing))[-_MOST_NODES:]
@@ -75,15 +75,17 @@ def find_suspects(
     known = _known_to_torch(nodes, values, end, call, judge)
     wrong = _nodes_of(file_graph, upstream(file_graph, end, agreeing | known))
     first = wrong[0] if wrong else file_graph.maker[end]
+    # all nodes of one PyTorch operator: only its result can be compared with PyTorch
     group = tuple(node for node in wrong if _origin(node) == _origin(first)) or (first,)
     found = _assess(file_graph, group, values, feed, model, judge)
     if found.is_certain:
         return found
+    # a wrong weight may pass the tolerance at its own node and show further down
     return _weight_suspect(file_graph, end, model) or found
 
 
 def _weight_suspect(file_graph: FileGraph, end: str, model: nn.Module) -> Suspects | None:
-    """A node anywhere on the way whose weight is not the model's, however little that shows."""
+    """A node anywhere upstream whose weight is not the model's."""
     for node in _nodes_of(file_graph, upstream(file_graph, end, ())):
         if wrong := weight_mismatches(file_graph, node, model):
             sentence = "; ".join(weight.message for weight in wrong)
@@ -93,7 +95,7 @@ def _weight_suspect(file_graph: FileGraph, end: str, model: nn.Module) -> Suspec
 
 
 def _nodes_of(file_graph: FileGraph, values: list[str]) -> list[FileNode]:
-    """The nodes that make these values, in the order of the file."""
+    """The nodes that compute these values, in the order of the file."""
     nodes = {file_graph.maker[name].place: file_graph.maker[name] for name in values}
     return [node for _, node in sorted(nodes.items()) if node.proto.op_type != "Constant"]
 
@@ -109,6 +111,7 @@ def _known_to_torch(
     alike: dict[tuple[object, ...], list[str]] = {}
     for name in (name for node in nodes for name in node.proto.output):
         value = values.get(name)
+        # single numbers are equal by chance too often
         if value is not None and name != end and value.numel() > 1:
             alike.setdefault((value.dtype, *value.shape), []).append(name)
     found: set[str] = set()
@@ -131,11 +134,12 @@ def _assess(
     model: nn.Module,
     judge: Judge,
 ) -> Suspects:
-    """Whether onnxruntime computes these nodes as the standard says, and with which weights."""
+    """Whether the nodes' operators, their weights or onnxruntime's kernels are the cause."""
     for node in group:
         operator = node.proto.op_type
         if operator in _RANDOM or operator.startswith("Random"):
             return _certain("file", node, group, f"{operator} draws random numbers")
+        # exported as BatchNormalization with the stored statistics
         if _IN_TRAINING.search(node.torch_operator):
             sentence = (
                 "batch norm runs in train mode: PyTorch uses the mean and variance of the "
@@ -186,6 +190,7 @@ def _matches_reference(
     outputs = [name for name in node.proto.output if name]
     if len(known) < len(given) or _work(node, known, values) > _MOST_ELEMENTS:
         return None
+    # a model of the one node, on the inputs that onnxruntime had
     graph = onnx.helper.make_graph(
         [node.proto],
         "one",
@@ -207,7 +212,7 @@ def _matches_reference(
 
 
 def _work(node: FileNode, known: dict[str, Array], values: dict[str, Tensor]) -> int:
-    """What computing a node again costs: its inputs, or the multiplications of a convolution."""
+    """The cost of computing a node again: its inputs, or the products of a convolution."""
     read = sum(array.size for array in known.values())
     if node.proto.op_type not in ("Conv", "ConvTranspose"):
         return read
@@ -223,18 +228,16 @@ def _value(file_graph: FileGraph, name: str, values: dict[str, Tensor], feed: Fe
     return feed[name] if name in feed else file_graph.initializer(name)
 
 
-# Weights that differ from the model's -------------------------------------------------------------
-
-_ROUNDING = 1e-5  # of the largest value: what multiplying a batch norm in may cost
+_ROUNDING = 1e-5  # of the largest value: rounding where a batch norm is multiplied in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightMismatch:
-    """A stored tensor that is not what the model has.
+    """A stored tensor that differs from the model's.
 
     Attributes:
         message: which tensor, and by how much it differs.
-        module: the path of the module that has it; "" where that is the node's own.
+        module: the path of its module; "" for the node's own.
     """
 
     message: str
@@ -243,15 +246,15 @@ class WeightMismatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Original:
-    """What a stored tensor may have been made of.
+    """A tensor of the model from which a stored one may have been computed.
 
     Attributes:
-        surely: it can have been made of nothing else, so that any difference is one.
+        is_certain: it cannot have been computed from another one.
     """
 
     words: str
     value: Tensor
-    surely: bool
+    is_certain: bool
     module: str = ""
     rounding: float = 0.0
 
@@ -259,11 +262,11 @@ class _Original:
 def weight_mismatches(
     file_graph: FileGraph, node: FileNode, model: nn.Module
 ) -> list[WeightMismatch]:
-    """The stored tensors of a node that are not the parameters whose names they bear.
+    """The stored tensors of a node that differ from the parameters of their names.
 
-    Convolutions into which a batch norm was multiplied are compared with that product. A tensor
-    without a name of its own is compared with the matrices of the node's module, also transposed,
-    and reported of if it is almost one of them.
+    Convolutions with a batch norm multiplied in are compared with that product. A tensor with a
+    generated name is compared with the matrices of the node's module, also transposed, and
+    reported if it is almost equal to one of them.
     """
     import torch
 
@@ -286,14 +289,15 @@ def _originals(name: str, node: FileNode, model: nn.Module) -> Iterator[_Origina
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     if name in own:
         value = own[name].detach()
+        # a folded convolution keeps its weight's name and gets the batch norm's place
         scale = _scale(model, node.modules[-1])
         if scale is None or name.startswith(f"{node.modules[-1]}."):
-            yield _Original(words=f"the file's {name}", value=value, surely=True)
+            yield _Original(words=f"the file's {name}", value=value, is_certain=True)
         elif node.proto.op_type == "Conv" and scale.numel() == value.shape[0] and value.ndim > 1:
             yield _Original(
                 words=f"the file's {name}, the batch norm {node.modules[-1]} multiplied in,",
                 value=value * scale.reshape(-1, *[1] * (value.ndim - 1)),
-                surely=True,
+                is_certain=True,
                 module=name.rpartition(".")[0],
                 rounding=_ROUNDING,
             )
@@ -302,12 +306,12 @@ def _originals(name: str, node: FileNode, model: nn.Module) -> Iterator[_Origina
     for path, tensor in own.items():
         if path.startswith(module) and tensor.ndim == 2:
             value, words = tensor.detach(), f"{name}, the file's {path}"
-            yield _Original(words=words, value=value, surely=False)
-            yield _Original(words=f"{words} transposed,", value=value.T, surely=False)
+            yield _Original(words=words, value=value, is_certain=False)
+            yield _Original(words=f"{words} transposed,", value=value.T, is_certain=False)
 
 
 def _scale(model: nn.Module, path: str) -> Tensor | None:
-    """What a batch norm in eval mode multiplies each channel with; None for other modules."""
+    """The factor of each channel in a batch norm in eval mode; None for other modules."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     module = dict(model.named_modules()).get(path)
@@ -318,13 +322,13 @@ def _scale(model: nn.Module, path: str) -> Tensor | None:
 
 
 def _compared(stored: Tensor, original: _Original) -> WeightMismatch | None:
-    """The difference in words; None if there is none, no words if it may be another tensor."""
+    """The difference; None if there is none, without a message if it may be another tensor."""
     apart = (stored.double() - original.value.double()).abs()
     largest = float(original.value.abs().max()) if apart.numel() else 0.0
     count = int((apart > original.rounding * largest).sum())
     if count == 0:
         return None
-    if not original.surely and count > stored.numel() // 2:
+    if not original.is_certain and count > stored.numel() // 2:
         return WeightMismatch(message="", module="")
     return WeightMismatch(
         message=(

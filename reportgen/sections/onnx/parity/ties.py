@@ -12,12 +12,12 @@ from reportgen.sections.onnx.parity.recorders import Selection, record_selection
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Scores this close are equal but for rounding: multiples of the dtype's epsilon of the largest
+# Scores this close are equal up to rounding: multiples of the dtype's epsilon times the largest
 # score. The tolerance of a comparison would be too wide: the neighbor of the best index of a
 # smooth curve lies within it.
-_ROUNDINGS = {4: 64, 8: 64}
-_FEW_ROUNDINGS = 8
-_MOST_ROWS = 2048  # in another position; compared pairwise
+_ROUNDINGS = {4: 64, 8: 64}  # by bytes of an element
+_FEW_ROUNDINGS = 8  # half precision, whose epsilon is already large
+_MOST_ROWS = 2048  # in another position: they are compared pairwise
 
 Tensors = Sequence["Tensor"]
 
@@ -25,21 +25,20 @@ Tensors = Sequence["Tensor"]
 def accept_ties(
     compared: list[Compared], reference: Tensors, found: Tensors, call: Callable[[], Any]
 ) -> list[Compared]:
-    """`compared` with those outputs passed that differ by the free selection among equals alone.
+    """`compared` with those outputs passed that differ only in the choice among equal scores.
 
-    An index may point at another score than PyTorch's where the two scores, taken from PyTorch,
-    are equal but for rounding. Rows of outputs may be in another order where an operator
-    does not define it, or where the rows that changed places have equal scores; all outputs
-    with these rows must have moved alike, and one of them must be the scores or the indices that
-    were chosen. Nothing else is excused.
+    An index may point at another score than PyTorch's if the two scores, taken from PyTorch, are
+    equal up to rounding. Rows of outputs may be in another order if an operator does not define it,
+    or if the rows that changed places have equal scores; all outputs with these rows must have the
+    same new order, and one of them must be the selected scores or indices.
 
     Args:
         compared: every output in its order.
         reference: what PyTorch gave, in the same order.
         found: what the file gave.
-        call: runs the PyTorch model again, to see what it chooses from.
+        call: runs the PyTorch model again, to record its selections.
     """
-    if not _worth_asking(compared, reference, found):
+    if not _may_be_ties(compared, reference, found):  # without another call of the model
         return compared
     selections = record_selections(call)
     result = [
@@ -53,7 +52,7 @@ def accept_ties(
     return [_hinted(one, *sides) for one, *sides in zip(result, reference, found, strict=True)]
 
 
-def _worth_asking(compared: list[Compared], reference: Tensors, found: Tensors) -> bool:
+def _may_be_ties(compared: list[Compared], reference: Tensors, found: Tensors) -> bool:
     return any(
         not one.parity.passed
         and wanted.shape == given.shape
@@ -63,7 +62,7 @@ def _worth_asking(compared: list[Compared], reference: Tensors, found: Tensors) 
 
 
 def _holds_indices(tensor: Tensor) -> bool:
-    """Whether the values could be indices: whole numbers, of whatever dtype."""
+    """Whether the values could be indices: whole numbers of any dtype."""
     import torch
 
     if tensor.dtype.is_floating_point:
@@ -72,7 +71,7 @@ def _holds_indices(tensor: Tensor) -> bool:
 
 
 def _same_values(one: Compared, wanted: Tensor, given: Tensor) -> bool:
-    """Whether the sorted values agree, wherever they stand."""
+    """Whether the sorted values agree."""
     if wanted.dtype.is_complex or wanted.shape != given.shape:
         return False
     tolerance = one.parity.absolute_tolerance, one.parity.relative_tolerance
@@ -94,9 +93,6 @@ def _noted(one: Compared, note: str, **changes: Any) -> Compared:
     return replace(one, parity=replace(one.parity, note=text, **changes))
 
 
-# Indices ------------------------------------------------------------------------------------
-
-
 def _excuse_indices(
     one: Compared, wanted: Tensor, given: Tensor, selections: list[Selection]
 ) -> Compared:
@@ -114,7 +110,7 @@ def _excuse_indices(
 
 
 def _as_indices(selection: Selection, wanted: Tensor, given: Tensor) -> Tensor | None:
-    """The file's indices, shaped as the selection; None if PyTorch's output is another one."""
+    """The file's indices, shaped as the selection; None if PyTorch's output is not its indices."""
     own = selection.indices.movedim(-1, selection.axis)
     if wanted.numel() != own.numel() or not bool((wanted.reshape(-1) == own.reshape(-1)).all()):
         return None
@@ -122,13 +118,14 @@ def _as_indices(selection: Selection, wanted: Tensor, given: Tensor) -> Tensor |
 
 
 def _is_as_good(selection: Selection, other: Tensor) -> bool:
-    """Whether other indices point at equal scores, each at one of its own."""
+    """Whether other indices point at equal scores, without repetition."""
     size = selection.scores.shape[-1]
     if bool(((other < 0) | (other >= size)).any()):
         return False
     ordered = other.sort(-1).values
     if bool((ordered[..., 1:] == ordered[..., :-1]).any()):
         return False
+    # suppression: a box of an equal score is another box
     if not selection.open_set and not bool((ordered == selection.indices.sort(-1).values).all()):
         return False
     before = selection.scores.gather(-1, selection.indices)
@@ -150,14 +147,12 @@ def _rounding(scores: Tensor) -> float:
     return _ROUNDINGS.get(size, _FEW_ROUNDINGS) * torch.finfo(scores.dtype).eps * largest
 
 
-# Rows ---------------------------------------------------------------------------------------
-
-
 def _excuse_order(
     compared: list[Compared], reference: Tensors, found: Tensors, selection: Selection
 ) -> list[Compared]:
-    """Pass every output whose rows are those that `selection` chose, in another order."""
+    """Pass every output that contains the rows of `selection` in another order."""
     lead = selection.indices.shape
+    # an unordered selection of everything chooses nothing
     takes_all = lead[-1] == selection.scores.shape[-1]
     if (
         selection.axis != selection.indices.ndim - 1
@@ -172,7 +167,8 @@ def _excuse_order(
     ]
     if all(compared[place].parity.passed for place in members):
         return compared
-    if not any(_is_of_choice(selection, reference[place]) for place in members):
+    # otherwise the outputs have these leading axes by chance, such as a sequence beside a choice
+    if not any(_is_selected(selection, reference[place]) for place in members):
         return compared
     rows = [_OutputRows(compared[place], reference[place], found[place], lead) for place in members]
     keys = selection.scores.gather(-1, selection.indices).reshape(-1, lead[-1])
@@ -198,8 +194,8 @@ def _excuse_order(
     ]
 
 
-def _is_of_choice(selection: Selection, output: Tensor) -> bool:
-    """Whether an output is what was chosen, or rises or falls with its scores."""
+def _is_selected(selection: Selection, output: Tensor) -> bool:
+    """Whether an output is the selected indices, or a monotonic function of their scores."""
     if output.shape != selection.indices.shape or output.dtype.is_complex:
         return False
     own, keys = output.detach().double(), selection.scores.gather(-1, selection.indices).double()
@@ -226,16 +222,13 @@ class _OutputRows:
 
 
 def _matching(parts: list[tuple[Tensor, Tensor, tuple[float, float]]]) -> dict[int, int] | None:
-    """For every row that stands elsewhere, where; None if there is no such order of rows.
-
-    Rows that agree where they are stay there.
-    """
+    """The new position of every row that moved; None if the rows are not the same."""
     import torch
 
     in_place = torch.stack(
         [is_close(wanted, given, *tolerance).all(-1) for wanted, given, tolerance in parts]
     ).all(0)
-    astray = (~in_place).nonzero().reshape(-1)
+    astray = (~in_place).nonzero().reshape(-1)  # rows that agree where they are stay there
     if astray.numel() > _MOST_ROWS:
         return None
     fits = torch.ones(astray.numel(), astray.numel(), dtype=torch.bool)

@@ -16,21 +16,27 @@ if TYPE_CHECKING:
     from reportgen.onnx.runtime import Feed
 
 MakeFeed = Callable[[int], "Feed"]
-"""Inputs for a batch size, as the file wants them."""
+"""Inputs of the file for a batch size."""
 
 _SECONDS = 2.0
 _MOST_RUNS = 200
 _FEWEST_RUNS = 3
+_CELL_SECONDS = 0.4
+_GRID_SECONDS = 2.5
+_PROFILE_SECONDS = 0.7
+_LARGER = 2  # times the manifest's batch
 
 
-def measure_latency(runtime: Runtime, make_feed: MakeFeed, batch: int) -> Latency | None:
+def measure_latency(
+    runtime: Runtime, make_feed: MakeFeed, batch: int, limit: float = _SECONDS
+) -> Latency | None:
     """Median, 10th and 90th percentile at a batch size; None if it cannot run there.
 
-    One run warms up. Runs then follow for two seconds, 3 of them at least (one, if the warm-up
-    alone took half of that) and 200 at most.
+    A warm-up run is followed by runs for `limit` seconds: at least 3 (1 if the warm-up took half
+    of the limit), at most 200.
     """
     try:
-        seconds = time_runs(runtime, make_feed(batch))
+        seconds = time_runs(runtime, make_feed(batch), limit)
     except Exception:  # parity reports the error
         return None
     return Latency(
@@ -43,14 +49,14 @@ def measure_latency(runtime: Runtime, make_feed: MakeFeed, batch: int) -> Latenc
     )
 
 
-def time_runs(runtime: Runtime, feed: Feed, box: float = _SECONDS) -> list[float]:
-    """Seconds of each run within a box of `box` seconds, after a run to warm up."""
+def time_runs(runtime: Runtime, feed: Feed, limit: float = _SECONDS) -> list[float]:
+    """Seconds of each run within `limit` seconds, after a warm-up run."""
     start = time.perf_counter()
-    runtime.run(feed)
-    fewest = 1 if time.perf_counter() - start > box / 2 else _FEWEST_RUNS
+    runtime.run(feed)  # onnxruntime allocates its memory in the first run
+    fewest = 1 if time.perf_counter() - start > limit / 2 else _FEWEST_RUNS
     begin, seconds = time.perf_counter(), list[float]()
     while len(seconds) < fewest or (
-        len(seconds) < _MOST_RUNS and time.perf_counter() - begin < box
+        len(seconds) < _MOST_RUNS and time.perf_counter() - begin < limit
     ):
         before = time.perf_counter()
         runtime.run(feed)
@@ -67,14 +73,6 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-# By batch size and threads ------------------------------------------------------------------------
-
-_CELL_SECONDS = 0.4
-_GRID_SECONDS = 2.5
-_PROFILE_SECONDS = 0.7
-_LARGER = 2  # times the manifest's batch
-
-
 def measure_performance(
     path: Path,
     model: Any,
@@ -86,18 +84,16 @@ def measure_performance(
 ) -> Performance:
     """Latency by batch size on one thread and on all, and a profile.
 
-    What a run is expected to take is learned from those before it; one that does not fit into the
-    time box is not started.
-
     Args:
         model: the parsed file, an `onnx.ModelProto`.
         make_feed: inputs for a batch size.
         runtime: the file with all threads.
-        known: what has been measured with it.
-        dynamic: whether the file takes other batch sizes than that of `known`.
+        known: the latency already measured with it.
+        dynamic: whether the file accepts other batch sizes than that of `known`.
     """
     batches = batches_to_time(known.batch, dynamic=dynamic)
     points = _measure_grid(path, make_feed, runtime, known, batches)
+    # a slow model is profiled on one sample, for which two runs fit into the time
     batch = known.batch if known.median < 1e3 * _PROFILE_SECONDS / 2 or not dynamic else 1
     profiled, reason = _profile(path, model, make_feed, runtime.threads, batch)
     return Performance(
@@ -119,8 +115,9 @@ def _measure_grid(
     path: Path, make_feed: MakeFeed, runtime: Runtime, known: Latency, batches: Iterable[int]
 ) -> tuple[LatencyPoint, ...]:
     end = time.perf_counter() + _GRID_SECONDS
-    points = [_known_point(known)]
+    points = [_point_of(known)]
     sessions = _sessions(path, runtime)
+    # seconds per sample: what does not fit into the time left is not started
     expected = dict.fromkeys(range(len(sessions)), known.median / 1e3 / known.batch)
     for batch in batches:
         for index, session in enumerate(sessions):
@@ -128,14 +125,15 @@ def _measure_grid(
                 continue
             left = end - time.perf_counter()
             fits = 2 * expected[index] * batch < left  # a run to warm up, and one to measure
-            point = _point(session, make_feed, batch, min(left, _CELL_SECONDS)) if fits else None
-            points.append(point or _unmeasured(batch, session.threads))
-            if point and point.median:
-                expected[index] = point.median / 1e3 / batch
+            cell = min(left, _CELL_SECONDS)
+            latency = measure_latency(session, make_feed, batch, cell) if fits else None
+            points.append(_point_of(latency) if latency else _unmeasured(batch, session.threads))
+            if latency and latency.median:
+                expected[index] = latency.median / 1e3 / batch
     return tuple(sorted(points, key=lambda one: (one.batch, one.threads)))
 
 
-def _known_point(known: Latency) -> LatencyPoint:
+def _point_of(known: Latency) -> LatencyPoint:
     return LatencyPoint(
         batch=known.batch,
         threads=known.threads,
@@ -149,23 +147,6 @@ def _known_point(known: Latency) -> LatencyPoint:
 
 def _sessions(path: Path, runtime: Runtime) -> list[Runtime]:
     return [runtime] if runtime.threads == 1 else [runtime, Runtime(path, threads=1)]
-
-
-def _point(session: Runtime, make_feed: MakeFeed, batch: int, box: float) -> LatencyPoint | None:
-    try:
-        seconds = time_runs(session, make_feed(batch), box)
-    except Exception:  # parity reports the error
-        return None
-    median = percentile(seconds, 0.5)
-    return LatencyPoint(
-        batch=batch,
-        threads=session.threads,
-        runs=len(seconds),
-        median=1e3 * median,
-        p10=1e3 * percentile(seconds, 0.1),
-        p90=1e3 * percentile(seconds, 0.9),
-        samples_per_second=batch / median if median else None,
-    )
 
 
 def _unmeasured(batch: int, threads: int) -> LatencyPoint:
@@ -183,6 +164,7 @@ def _unmeasured(batch: int, threads: int) -> LatencyPoint:
 def _profile(
     path: Path, model: Any, make_feed: MakeFeed, threads: int, batch: int
 ) -> tuple[Profile, str]:
+    # profiling also writes the optimized file, to know what the fused kernels were
     if path.stat().st_size > LARGEST_BYTES:
         return Profile(operators=(), modules=()), "the file takes more than 1 GB"
     try:

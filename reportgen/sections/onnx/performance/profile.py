@@ -11,24 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reportgen.onnx.runtime import open_session, session_options
 from reportgen.sections.onnx.inspection.graph import enclosing_path, module_path
-from reportgen.sections.onnx.inspection.optimized_graph import session_options
 from reportgen.sections.onnx.result import TimeShare
 
 if TYPE_CHECKING:
     from reportgen.onnx.runtime import Feed
 
-_PROVIDERS = ["CPUExecutionProvider"]
 _SUFFIX = "_kernel_time"
-_BLOCKED = "_nchwc"  # onnxruntime names what it lays out in blocks after the value it gives
-_CONTROL_FLOW = {
-    "If",
-    "Loop",
-    "Scan",
-}  # their time is that of the nodes inside, which are listed themselves
-_MOST_RUNS = 20
-_MOST_FUSED = 6
-_FEW = 4
+_BLOCKED = "_nchwc"  # onnxruntime's suffix for convolutions that it changes to a blocked layout
+# their time is that of the nodes inside, which are listed themselves
+_CONTROL_FLOW = {"If", "Loop", "Scan"}
+_MOST_RUNS = 20  # every run adds an event per kernel to the profile
+_MOST_FUSED = 6  # nodes in one kernel
+_FEW = 4  # own nodes, up to which a module is reported under the one around it
 _TOP = 10
 UNATTRIBUTED = "no module (put in by onnxruntime, or not named in the file)"
 
@@ -41,38 +37,38 @@ class Profile:
     modules: tuple[TimeShare, ...]
 
 
-def profile(path: Path, model: Any, feed: Feed, threads: int, box: float) -> Profile:
-    """Run the file for about `box` seconds, after a run to warm up, and read the profile.
+def profile(path: Path, model: Any, feed: Feed, threads: int, limit: float) -> Profile:
+    """Run the file for about `limit` seconds, after a warm-up run, and read the profile.
 
     Raises:
         Exception: whatever onnxruntime raises.
     """
     import onnx
-    import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder, "optimized.onnx")
-        options = session_options(threads)
+        options = session_options(threads=threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "profile"))
         options.optimized_model_filepath = str(written)
-        session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
-        runs = _run_for(session, feed, box)
+        session = open_session(path, options)
+        runs = _run_for(session, feed, limit)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         rewritten = onnx.load(written, load_external_data=False).graph
     return summarize(events, runs, NodeOrigins(model.graph, rewritten))
 
 
-def _run_for(session: Any, feed: Feed, box: float) -> int:
+def _run_for(session: Any, feed: Feed, limit: float) -> int:
     start, runs = time.perf_counter(), 0
-    while runs < 2 or (runs < _MOST_RUNS and time.perf_counter() - start < box):
+    # the first run is left out of the sums (`summarize`)
+    while runs < 2 or (runs < _MOST_RUNS and time.perf_counter() - start < limit):
         session.run(None, feed)
         runs += 1
     return runs
 
 
 def summarize(events: Iterable[dict[str, Any]], runs: int, origins: NodeOrigins) -> Profile:
-    """Sum the kernels' times per run; of each node the first run is left out as warming up."""
+    """Sum the kernels' times per run, without each node's first run (warm-up)."""
     by_operator, by_module = _Sums(), _Sums()
     seen: set[str] = set()
     for event in events:
@@ -113,12 +109,10 @@ class _Sums:
 
 
 class NodeOrigins:
-    """From a node of the rewritten file to the module that it came from.
+    """From a node of the optimized file to its module in the model."""
 
-    onnxruntime drops what the exporter wrote about a node when it fuses it. The name of the node
-    or of its output is still one of the original file, mostly that of the last node fused.
-    """
-
+    # onnxruntime drops a node's metadata when it fuses it; the name of the node or of its output is
+    # still one of the original file, mostly that of the last node fused
     def __init__(self, original: Any, rewritten: Any) -> None:
         self._own_nodes = Counter(map(module_path, original.node))
         self._by_node = {node.name: node for node in original.node if node.name}
@@ -130,21 +124,17 @@ class NodeOrigins:
         node = self._by_node.get(name)
         for value in (name.removesuffix(_BLOCKED), *self._outputs.get(name, ())):
             node = node or self._by_value.get(value)
-        return (
-            self._path(self._first_of(node, operator)) if node is not None else ""
-        ) or UNATTRIBUTED
+        path = "" if node is None else self._path(self._first_of(node, operator))
+        return path or UNATTRIBUTED
 
     def _path(self, node: Any) -> str:
-        """The module itself where it has several nodes of its own, else the one around it.
-
-        A convolution, its norm and its activation may be one kernel; what they have in common is
-        the enclosing block.
-        """
+        """The module itself if it has several nodes of its own, else the one around it."""
+        # a convolution, its norm and its activation may be one kernel: they share the block
         own = module_path(node)
         return own if own and self._own_nodes[own] > _FEW else enclosing_path(node)
 
     def _first_of(self, last: Any, operator: str) -> Any:
-        """The node that gave a fused kernel its name, a few nodes before the last one fused."""
+        """The node that a fused kernel is named after, a few nodes before the last one fused."""
         wanted, node = operator.removeprefix("Fused"), last
         for _ in range(_MOST_FUSED):
             if node is None or node.op_type == wanted:
