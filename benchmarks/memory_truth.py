@@ -33,6 +33,8 @@ import argparse
 import csv
 import statistics
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -384,6 +386,96 @@ def litgpt_inference_rows() -> list[Row]:
     return found
 
 
+OLD_LOOP: dict[str, Any] = {
+    "zero_grad": "in_place", "implementation": "for-loop", "torch_version": "1.10", "ddp": True,
+}  # fmt: skip
+"""Training loops of OpenMMLab and Swin before torch 2."""
+
+
+def loop_rows() -> list[Row]:
+    """Loops that hold more than the plain step: allocated bytes in their logs.
+
+    mmpretrain issue 408, ResNet-50 on V100, and Swin-Transformer issue 183. Swin's own code is not
+    timm's: it also computes soft labels, and rolls windows with copies.
+    """
+    with eager_attention():
+        swin = timm_model("swin_tiny_patch4_window7_224")
+        sgd = Step(mode="train", optimizer="momentum", **OLD_LOOP)
+        adamw = Step(mode="train", optimizer="adamw", clip=5.0, **OLD_LOOP)
+        return [
+            allocated(
+                "ResNet-50 DDP b32",
+                vision_estimate("resnet50", 32, 224, sgd, "V100-16GB"),
+                3235905536,
+            ),
+            allocated("swin_tiny DDP b128", picture_estimate(swin, 128, adamw), 15481176064),
+        ]
+
+
+def picture_estimate(model: nn.Module, batch: int, step: Step) -> Estimate:
+    plan = MemoryEstimator(model, pictures(224), step, find_gpu("V100-32GB"))
+    plan.trace(batch)
+    return plan.estimate(batch)
+
+
+def pictures(side: int) -> Any:
+    return lambda batch: ((torch.empty(batch, 3, side, side),), {})
+
+
+def timm_model(name: str) -> nn.Module:
+    import timm
+
+    with torch.device("meta"):
+        return timm.create_model(name)
+
+
+@contextmanager
+def eager_attention() -> Iterator[None]:
+    """Attention as it was before torch 2 had `scaled_dot_product_attention`."""
+    from timm import layers
+
+    before = layers.use_fused_attn()
+    layers.set_fused_attn(False)
+    try:
+        yield
+    finally:
+        layers.set_fused_attn(bool(before))
+
+
+LIMITS = (  # timm/results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv: tried in steps
+    ("convnext_tiny", 224, 256, 384),
+    ("vit_base_patch16_224", 224, 192, 256),
+    ("vgg16", 224, 384, 512),
+    ("inception_v3", 299, 384, 512),
+    ("swin_base_patch4_window7_224", 224, 128, 192),
+    ("resnet152", 224, 192, 256),
+    ("convnext_base", 224, 128, 192),
+)
+
+
+def limit_lines() -> Iterator[str]:
+    """The safe and the likely batch beside the last that ran and the first that did not."""
+    step = Step(
+        mode="train",
+        precision="amp-fp16",
+        optimizer="momentum",
+        torch_version="1.12",
+        prefetch=2,
+        channels_last=True,
+    )
+    unsafe = 0
+    with eager_attention():
+        for name, side, ran, failed in LIMITS:
+            plan = MemoryEstimator(timm_model(name), pictures(side), step)
+            fit = plan.largest_batch(find_gpu("RTX 3090"))
+            unsafe += fit.safe_batch >= failed
+            yield (
+                f"{name:30} safe {fit.safe_batch:4}  likely {fit.largest_batch:4}  "
+                f"ran {ran:4}  failed {failed:4}"
+            )
+    yield f"safe batches that fail: {unsafe} of {len(LIMITS)}"
+
+
 def growth(rows: list[Row]) -> list[tuple[str, float]]:
     """Error of the growth from the smaller to the larger batch of each model, in percent."""
     found = []
@@ -417,16 +509,19 @@ def main() -> None:
     fcn = fcn_rows()
     litgpt, verdicts = litgpt_rows()
     others = [issue_144(), vit_l_16()]
+    loops = loop_rows()
     for title, rows in (
         ("xMem rows: reserved, RTX 3060, 86 x 86", xmem),
         (f"GPUMemNet rows: nvidia-smi, A100-40, constant {constant / MIB:.0f} MiB", gpumemnet),
         ("bert-large rows: nvidia-smi, V100-16, the context of 1343 MiB as measured", bert),
         ("mmsegmentation rows: allocated, V100", fcn),
         ("LitGPT rows: allocated, A100-40", litgpt),
+        ("Whole training loops: allocated", loops),
         ("Others", others),
     ):
         print(title, *rows, f"median {_median_error(rows):.1f} %", sep="\n  ")
     print(*verdicts, sep="\n")
+    print("Largest batches on an RTX 3090, amp-fp16, torch 1.12", *limit_lines(), sep="\n  ")
     print("\nMedian error on the xMem rows")
     print(f"  this estimator {_median_error(xmem):6.1f} %")
     for name in ("xmem", "dnnmem", "schedtune"):
@@ -437,7 +532,7 @@ def main() -> None:
     for name, error in grown:
         print(f"  {name:20} {error:+6.1f} %")
     print(f"  median {median_size([error for _, error in grown]):.1f} %")
-    everything = [*xmem, *gpumemnet, *bert, *fcn, *litgpt, *others]
+    everything = [*xmem, *gpumemnet, *bert, *fcn, *litgpt, *loops, *others]
     inside = sum(row.in_band for row in everything)
     print(f"Measured value in the printed band: {inside} of {len(everything)} rows")
     print(f"Median error, all rows: {_median_error(everything):.1f} %")

@@ -71,7 +71,8 @@ class Estimate:
 class LargestBatch:
     """The largest batch that fits a GPU, found by replaying the step at its capacity.
 
-    `largest_batch` is 0 if a batch of one does not fit; `first_batch_that_fails` is None when
+    `safe_batch` fits with the upper end of its band, `largest_batch` with the estimate itself; 0 if
+    a batch of one does not fit. `first_batch_that_fails` is None when
     the search limit was reached. `limited_by` is the largest category at that batch, "model"
     if the model itself raises, or "". `safety_margin_bytes` stays free besides the nominal context.
     """
@@ -82,6 +83,7 @@ class LargestBatch:
     precision: str
     optimizer: str
     checkpointing: bool
+    safe_batch: int
     largest_batch: int
     first_batch_that_fails: int | None
     limited_by: str

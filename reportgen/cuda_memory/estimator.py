@@ -94,9 +94,10 @@ class MemoryEstimator:
         return self._run_at_capacity(batch, self._gpu_or_default(gpu)).failed_position is None
 
     def largest_batch(self, gpu: Gpu | None = None) -> LargestBatch:
-        """The largest batch that fits the GPU.
+        """The largest batch that likely fits the GPU, and the largest that safely does.
 
-        A batch at which the model raises does not fit: `limited_by` is "model" then.
+        Safe is a batch for which the upper end of the band fits. A batch at which the model raises
+        does not fit: `limited_by` is "model" then.
         """
         gpu = self._gpu_or_default(gpu)
         runs: dict[int, Replay] = {}
@@ -110,6 +111,12 @@ class MemoryEstimator:
 
         boundary = find_boundary(fits, limit=SEARCH_LIMIT, guess=self._guess(gpu))
         failed = boundary.first_failing
+        safe = 0
+        if boundary.largest:
+            guess = int(boundary.largest * (1 - 2 * uncertainty()))
+            safe = find_boundary(
+                partial(self._fits_safely, gpu=gpu), limit=boundary.largest, guess=guess
+            ).largest
         return LargestBatch(
             gpu=gpu.name,
             usable_bytes=gpu.usable_bytes,
@@ -117,6 +124,7 @@ class MemoryEstimator:
             precision=self.step.precision,
             optimizer=self.step.optimizer,
             checkpointing=self.step.checkpoints,
+            safe_batch=safe,
             largest_batch=boundary.largest,
             first_batch_that_fails=failed,
             limited_by="" if failed is None else self._limit(failed, runs.get(failed), gpu),
@@ -240,6 +248,17 @@ class MemoryEstimator:
         # the high context: a batch called fitting must also fit with the largest libraries
         capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high")
         return replay(trace, sizes, capacity_bytes=max(capacity, 0), options=self._options)
+
+    def _fits_safely(self, batch: int, *, gpu: Gpu) -> bool:
+        """Whether the upper end of the band of this batch fits."""
+        try:
+            trace, sizes = self._sized(batch, gpu, replace(self._platform(gpu), level="high"))
+        except UntraceableModelError:
+            return False
+        capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high")
+        capacity = int(capacity / (1 + uncertainty()))
+        run = replay(trace, sizes, capacity_bytes=max(capacity, 0), options=self._options)
+        return run.failed_position is None
 
     def _guess(self, gpu: Gpu) -> int:
         """Where the line through the peaks of two batches meets the capacity."""

@@ -20,7 +20,7 @@ from .memory_trace import Allocation, MemoryTrace, Request
 FIRST_BATCHES = (2, 5)
 # from the first batch to those that determine the polynomial and verify it
 _OFFSETS = (1, 5, 9)
-_CONSTANT = ("parameter", "buffer", "gradient", "optimizer_state")
+_CONSTANT = ("parameter", "buffer", "gradient", "ddp_bucket", "optimizer_state", "ema")
 Coefficients = tuple[int, int, int]  # of 1, batch and batch squared
 
 

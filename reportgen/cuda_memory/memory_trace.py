@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from .allocator import AllocatorOptions, Block, CachingAllocator, OutOfMemoryError
 
 CATEGORIES = (
-    "parameter", "buffer", "gradient", "optimizer_state", "input", "saved_activation",
-    "temporary", "workspace",
+    "parameter", "buffer", "gradient", "ddp_bucket", "optimizer_state", "ema", "input",
+    "saved_activation", "temporary", "workspace",
 )  # fmt: skip
 
 

@@ -30,7 +30,10 @@ class Step:
     method if it has one, else its repeated blocks, or the modules named in `checkpoint_modules`.
     `optimizer_arguments` go to the torch optimizer. `accumulation` is the number of micro-batches
     of size `batch` before one optimizer step. `zero_grad` says where gradients are set to None;
-    "in_place" zeroes and keeps them, as torch did before 2.0. `torch_version` ("2.6") is the
+    "in_place" zeroes and keeps them, as torch did before 2.0. `prefetch` is how many batches of
+    inputs are on the device at once: 2 where a loader copies the next one while a step runs. `ddp`
+    adds the gradient buckets of DistributedDataParallel, `ema` an averaged copy of parameters and
+    buffers, `clip` the norms of gradient clipping. `torch_version` ("2.6") is the
     version that will run; empty is the installed one. `cudnn_benchmark` is
     torch.backends.cudnn.benchmark; only `measure_step` uses it.
     """
@@ -47,6 +50,10 @@ class Step:
     accumulation: int = 1
     iterations: int = 2
     channels_last: bool = False
+    prefetch: int = 1
+    ddp: bool = False
+    ema: bool = False
+    clip: float | None = None
     cudnn_benchmark: bool = False
     torch_version: str = ""
 
@@ -58,12 +65,11 @@ class Step:
         _check("zero_grad", self.zero_grad, ZERO_GRAD)
         if isinstance(self.loss, str):
             _check("loss", self.loss, LOSSES)
-        if self.accumulation < 1 or self.iterations < 1:
-            raise StepError(
-                f"accumulation {self.accumulation} and iterations {self.iterations} "
-                "must be at least 1",
-                "use 1 and 2, the defaults",
-            )
+        for name in ("accumulation", "iterations", "prefetch"):
+            if getattr(self, name) < 1:
+                raise StepError(f"{name} must be at least 1, got {getattr(self, name)}", "use 1")
+        if self.clip is not None and not self.clip > 0:
+            raise StepError(f"clip must be a positive norm, got {self.clip}", "use 1.0")
 
     @property
     def trains(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -275,6 +277,8 @@ def test_the_largest_batch_is_a_true_boundary() -> None:
     assert fit.first_batch_that_fails == fit.largest_batch + 1
     assert estimator.fits(fit.largest_batch, card)
     assert not estimator.fits(fit.largest_batch + 1, card)
+    assert estimator.estimate(fit.safe_batch, card).band_high_bytes <= card.usable_bytes
+    assert estimator.estimate(fit.safe_batch + 1, card).band_high_bytes > card.usable_bytes
     assert fit.limited_by == "saved_activation"
     context = context_bytes(frozenset({"cublas"}), "high")
     found = estimator.estimate(fit.largest_batch)
@@ -361,6 +365,46 @@ def test_wrong_shapes_raise_one_line_with_a_hint() -> None:
 def test_inputs_that_cannot_be_made_raise() -> None:
     with pytest.raises(UntraceableModelError, match="inputs for batch 4 cannot be made"):
         estimate(nn.Linear(8, 8), lambda batch: 1 / 0, batch=4, step=Step())
+
+
+class WithLock(nn.Module):
+    """A module that cannot be copied, as one with an open file or a socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Any) -> Any:
+        with self.lock:
+            return self.linear(x)
+
+
+def test_an_attribute_that_cannot_be_copied_is_shared() -> None:
+    step = Step(mode="train", optimizer="adam", loss="sum")
+    plain = estimate(nn.Sequential(nn.Linear(8, 8)), vectors, batch=4, step=step)
+    assert estimate(WithLock(), vectors, batch=4, step=step).at_peak == plain.at_peak
+
+
+def test_the_old_weight_norm_is_estimated() -> None:
+    """Its weight is a tensor with a gradient function, which deepcopy refuses."""
+    step = Step(mode="train", optimizer="adam", loss="sum")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model = nn.utils.weight_norm(nn.Linear(8, 8))
+    model(torch.ones(1, 8))
+    found = estimate(model, vectors, batch=4, step=step)
+    assert found.at_peak["parameter"] == 3 * 512  # bias, g and v, a block each
+
+
+def test_operands_of_several_dtypes_raise_as_on_a_gpu() -> None:
+    model = nn.Linear(8, 8).to(torch.bfloat16)
+    with pytest.raises(UntraceableModelError, match="same dtype"):
+        estimate(model, vectors, batch=4, step=Step(mode="inference"))
+
+
+def vectors(batch: int) -> Any:
+    return (torch.zeros(batch, 8),), {}
 
 
 def test_quantized_cpu_layers_raise() -> None:

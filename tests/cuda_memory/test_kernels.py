@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from reportgen.cuda_memory.cudnn import (
     cudnn_workspace_bytes,
 )
 from reportgen.cuda_memory.library_workspaces import Platform, library_figures, request_bytes
+from reportgen.cuda_memory.tracing import autocast
 from reportgen.cuda_memory.tracing.autocast import LOWER
 
 MIB = 1 << 20
@@ -201,3 +204,66 @@ def test_the_operators_of_torch_are_restored_after_a_trace() -> None:
 
 def test_the_autocast_lists_name_operators_that_exist() -> None:
     assert all(hasattr(torch.ops.aten, name) for name in LOWER if name != "chain_matmul")
+
+
+_NOT_OURS = {
+    "_convolution", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell",
+    "_scaled_dot_product_flash_attention",
+}  # fmt: skip
+"""Run inside other operators, which are cast already, or on CUDA tensors only."""
+
+
+@pytest.mark.parametrize(
+    ("macro", "names"),
+    [
+        ("AT_FORALL_LOWER_PRECISION_FP", autocast.LOWER),
+        ("AT_FORALL_FP32", autocast.FP32),
+        ("AT_FORALL_FP32_SET_OPT_DTYPE", autocast.FP32_OUTPUT),
+        ("AT_FORALL_PROMOTE", autocast.WIDEST),
+    ],
+)
+def test_the_autocast_lists_are_those_of_the_installed_torch(macro: str, names: list[str]) -> None:
+    header = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
+    lines = iter(header.read_text().splitlines())
+    assert any(line.startswith(f"#define {macro}(_)") for line in lines)
+    listed = set()
+    for line in lines:
+        listed |= set(re.findall(r"_\((\w+)", line)) - {"ADD_NS"}
+        if not line.endswith("\\"):
+            break
+    assert listed - set(names) - _NOT_OURS == set()
+    assert set(names) - listed == set()
+
+
+def test_rms_norm_runs_in_fp32_under_autocast() -> None:
+    model = nn.RMSNorm(1024)
+    step = Step(mode="inference", precision="amp-bf16")
+
+    def inputs(batch: int) -> Any:
+        return (torch.zeros(batch, 1024, dtype=torch.bfloat16),), {}
+
+    trace = MemoryEstimator(model, inputs, step).trace(64)
+    assert max(a.size_bytes for a in trace.allocations) == 64 * 1024 * 4
+
+
+def test_autocast_for_cuda_inside_forward_takes_effect() -> None:
+    class Inside(nn.Module):
+        def __init__(self, *, enabled: bool) -> None:
+            super().__init__()
+            self.enabled = enabled
+            self.net = nn.Sequential(*[nn.Linear(64, 64), nn.GELU()] * 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cuda", dtype=torch.float16, enabled=self.enabled):
+                return self.net(x)
+
+    def inputs(batch: int) -> Inputs:
+        return (torch.zeros(batch, 64),), {}
+
+    step = Step(mode="train", optimizer="adamw", loss="sum")
+    inside = MemoryEstimator(Inside(enabled=True), inputs, step).estimate(4096)
+    plain = MemoryEstimator(Inside(enabled=False), inputs, step).estimate(4096)
+    amp = Step(mode="train", optimizer="adamw", loss="sum", precision="amp-fp16")
+    outside = MemoryEstimator(Inside(enabled=True).net, inputs, amp).estimate(4096)
+    assert inside.peak_allocated_bytes < 0.9 * plain.peak_allocated_bytes
+    assert inside.peak_allocated_bytes == pytest.approx(outside.peak_allocated_bytes, rel=0.15)

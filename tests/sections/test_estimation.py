@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from reportgen.cuda_memory.step import Step
+from reportgen.errors import ReportgenError
 from reportgen.manifest import ModelSpec, parse_shape_argument
 from reportgen.sections.memory import estimation
 from reportgen.sources import Loaded, load_model
@@ -60,3 +61,36 @@ def test_the_real_model_is_loaded_only_if_meta_fails(
     answer = estimation.estimate_step(source, inputs, batch=2, step=step)
     assert devices == expected
     assert answer.estimate.peak_allocated_bytes > 0
+
+
+@pytest.mark.parametrize("name", ["B", "N", "samples"])
+def test_the_batch_may_have_any_name(name: str) -> None:
+    inputs = (parse_shape_argument(f"x={name},3,32,32"),)
+    step = Step(mode="inference")
+    found = estimation.estimate_step("torchvision:resnet18", inputs, batch=2, step=step)
+    usual = (parse_shape_argument("x=batch,3,32,32"),)
+    same = estimation.estimate_step("torchvision:resnet18", usual, batch=2, step=step)
+    assert found.estimate == same.estimate
+
+
+def test_any_other_dim_needs_a_size() -> None:
+    inputs = (parse_shape_argument("x=N,3,H,32"),)
+    with pytest.raises(ReportgenError, match="'H' in --input has no size"):
+        estimation.estimate_step("torchvision:resnet18", inputs, batch=2, step=Step())
+
+
+def test_an_input_without_dtype_has_that_of_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half.py").write_text(
+        "import torch\ndef make(): return torch.nn.Linear(8, 8).to(torch.bfloat16)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    step = Step(mode="inference")
+    found = estimation.estimate_step(
+        "half.py:make", (parse_shape_argument("batch,8"),), batch=2, step=step
+    )
+    assert any("bfloat16, as the weights have" in note for note in found.notes)
+    given = (parse_shape_argument("batch,8:float32"),)
+    with pytest.raises(ReportgenError, match="same dtype"):
+        estimation.estimate_step("half.py:make", given, batch=2, step=step)

@@ -182,6 +182,7 @@ FIT = Fit(
     precision="fp32",
     optimizer="adamw",
     checkpointing=False,
+    safe_batch=10,
     largest_batch=12,
     first_batch_that_fails=13,
     limited_by="saved_activation",
@@ -194,7 +195,7 @@ def result_with(folder: Path, fit: Fit, batch: int) -> Memory:
 
 def test_mem001_finds_a_gpu_too_small_for_one_sample(tmp_path: Path) -> None:
     check = memory.single_sample_exceeds_target_memory.findings
-    none = replace(FIT, largest_batch=0, first_batch_that_fails=1)
+    none = replace(FIT, safe_batch=0, largest_batch=0, first_batch_that_fails=1)
     (found,) = check(result_with(tmp_path, none, 4))
     assert found.where == "T4"
     assert "15.0 GiB" in found.message
@@ -205,4 +206,26 @@ def test_mem002_finds_a_batch_too_large_for_a_gpu(tmp_path: Path) -> None:
     check = memory.batch_exceeds_target_memory.findings
     (found,) = check(result_with(tmp_path, FIT, 13))
     assert "at most batch 12, not 13" in found.message
-    assert check(result_with(tmp_path, FIT, 12)) == ()
+    (perhaps,) = check(result_with(tmp_path, FIT, 11))
+    assert "may not fit at batch 11; up to 10 is safe" in perhaps.message
+    assert check(result_with(tmp_path, FIT, 10)) == ()
+
+
+def test_each_option_of_the_training_loop_has_what_it_adds(tmp_path: Path) -> None:
+    """Two linear layers of 4 MiB: closed form, up to the allocator's segments of 20 MiB."""
+    weights = 2 * 1024 * 1024 * 4
+    model = nn.Sequential(nn.Linear(1024, 1024, bias=False), nn.Linear(1024, 1024, bias=False))
+    setup = TrainingSetup(optimizers=("sgd",), ddp=True, ema=True, prefetch=3)
+    context = make_study(
+        model, "x=batch,1024", folder=tmp_path, batch=8192, training=setup, targets=("T4",)
+    )
+    result = memory.analyze(context)
+    assert isinstance(result, Memory)
+    added = {each.option: each.added_bytes for each in result.loop_options}
+    assert list(added) == ["prefetch: 3", "ddp", "ema"]
+    segment = 20 * 2**20
+    assert abs(added["ddp"] - weights) <= segment
+    assert abs(added["ema"] - weights) <= segment
+    assert abs(added["prefetch: 3"] - 2 * 8192 * 1024 * 4) <= segment
+    trained = next(e for e in result.estimates if e.mode == "train")
+    assert (trained.at_peak["ddp_bucket"], trained.at_peak["ema"]) == (weights, weights)

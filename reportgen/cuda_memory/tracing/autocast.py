@@ -23,18 +23,20 @@ LOWER = [
     "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d",
     "conv_transpose3d", "convolution", "prelu", "addmm", "addmv", "addr", "matmul", "einsum", "mm",
     "mv", "linalg_vecdot", "linear", "addbmm", "baddbmm", "bmm", "chain_matmul", "linalg_multi_dot",
-    "scaled_dot_product_attention",
+    "scaled_dot_product_attention", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell",
 ]  # fmt: skip
 FP32 = [
     "acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "reciprocal",
-    "rsqrt", "sinh", "tan", "pow", "softplus", "layer_norm", "group_norm", "frobenius_norm",
-    "nuclear_norm", "cosine_similarity", "poisson_nll_loss", "cosine_embedding_loss", "nll_loss",
+    "rsqrt", "sinh", "tan", "pow", "softplus", "layer_norm", "native_layer_norm", "rms_norm",
+    "group_norm", "frobenius_norm", "nuclear_norm", "cosine_similarity",
+    "poisson_nll_loss", "cosine_embedding_loss", "nll_loss",
     "nll_loss2d", "hinge_embedding_loss", "kl_div", "l1_loss", "smooth_l1_loss", "huber_loss",
     "mse_loss", "margin_ranking_loss", "multilabel_margin_loss", "soft_margin_loss",
     "triplet_margin_loss", "multi_margin_loss", "binary_cross_entropy_with_logits", "dist", "pdist",
     "cdist", "renorm", "logsumexp", "upsample_nearest1d", "upsample_nearest2d",
     "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d",
-    "upsample_bicubic2d",
+    "upsample_bicubic2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
 ]  # fmt: skip
 FP32_OUTPUT = [
     "prod", "softmax", "log_softmax", "cumprod", "cumsum", "linalg_vector_norm",
@@ -42,10 +44,10 @@ FP32_OUTPUT = [
 ]  # fmt: skip
 WIDEST = [
     "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "index_put", "tensordot",
-    "scatter_add",
+    "scatter_add", "grid_sampler",
 ]  # fmt: skip
 # cast to fp32 by the CPU lists; on CUDA these run in the type of their inputs
-UNLISTED = ["avg_pool3d", "grid_sampler", "polar", "quantile", "nanquantile", "trace"]
+UNLISTED = ["avg_pool3d", "polar", "quantile", "nanquantile", "trace"]
 
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 _CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
@@ -74,10 +76,34 @@ def register_cuda_autocast(library: torch.library.Library) -> Iterator[None]:
 
     torch.clear_autocast_cache = clear
     try:
-        yield
+        with _cuda_autocast_enabled():
+            yield
     finally:
         torch.clear_autocast_cache = original
         _casts.clear()
+
+
+@contextmanager
+def _cuda_autocast_enabled() -> Iterator[None]:
+    """Let `torch.autocast("cuda")` in a model cast the CPU tensors that stand for CUDA tensors.
+
+    Without a GPU torch disables it with a warning when it is created.
+    """
+    cls: Any = torch.autocast
+    original = cls.__init__
+
+    def init(
+        self: Any, device_type: str, dtype: torch.dtype | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        if device_type == "cuda":
+            device_type, dtype = "cpu", dtype or torch.get_autocast_dtype("cuda")
+        original(self, device_type, dtype, *args, **kwargs)
+
+    cls.__init__ = init
+    try:
+        yield
+    finally:
+        cls.__init__ = original
 
 
 def autocast_arguments(tensors: tuple[Tensor, ...]) -> list[Tensor]:

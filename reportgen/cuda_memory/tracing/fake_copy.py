@@ -24,6 +24,31 @@ class _State(threading.local):
         self.entered: list[Any] = []
 
 
+_aten = torch.ops.aten
+_SAME_DTYPE = {  # products: their kernels refuse operands of several dtypes, the fake ones do not
+    _aten.addbmm.default,
+    _aten.addmm.default,
+    _aten.addmv.default,
+    _aten.baddbmm.default,
+    _aten.bmm.default,
+    _aten.convolution.default,
+    _aten.dot.default,
+    _aten.linear.default,
+    _aten.mm.default,
+    _aten.mv.default,
+}
+
+
+def _require_one_dtype(func: Any, args: tuple[Any, ...]) -> None:
+    """Raise what a real pass raises if the operands of a product differ in dtype."""
+    dtypes = dict.fromkeys(arg.dtype for arg in args if isinstance(arg, torch.Tensor))
+    if len(dtypes) > 1:
+        names = " and ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise RuntimeError(
+            f"{func.overloadpacket.__name__} expected operands of one dtype, but got {names}"
+        )
+
+
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     """A `FakeTensorMode` with separate state for each thread.
 
@@ -45,6 +70,8 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
             known: Any = registered_hop_fake_fns  # its annotation names another class
             if func not in known:
                 return func.python_key_table[FakeTensorMode](self, *args, **(kwargs or {}))
+        elif func in _SAME_DTYPE:
+            _require_one_dtype(func, args)
         return super().__torch_dispatch__(func, types, args, kwargs or {})
 
     @property
@@ -81,11 +108,16 @@ def fake_copy(model: nn.Module, fake: FakeMode, *, precision: str) -> nn.Module:
     _check_supported_on_cuda(model)
     convert = _Converter(fake, LOW_PRECISION.get(precision))
     # with a memo of every tensor, deepcopy copies the modules and no data
-    memo: dict[int, Any] = {id(tensor): convert(tensor) for tensor in _state(model)}
+    return _copied(model, {id(tensor): convert(tensor) for tensor in _state(model)})
+
+
+def _copied(model: nn.Module, tensors: dict[int, Any]) -> nn.Module:
+    """A copy of `model` in which `tensors`, by the id of the original, are the state."""
+    # each attempt has a memo of its own: deepcopy leaves half-made copies in it when it fails
     try:
-        return copy.deepcopy(model, memo)
+        return copy.deepcopy(model, dict(tensors))
     except Exception:  # an attribute that cannot be copied: a lock, an open file, a non-leaf tensor
-        return _rebuilt(model, memo)
+        return _rebuilt(model, dict(tensors))
 
 
 def _check_supported_on_cuda(model: nn.Module) -> None:
@@ -216,7 +248,7 @@ def new_fake_inputs(value: Any, fake: FakeMode, precision: str = "fp32") -> Any:
 
 def real_copy(model: nn.Module, precision: str) -> nn.Module:
     """A copy of the model, in bf16 or fp16 for the pure low precisions."""
-    made = copy.deepcopy(model)
+    made = _copied(model, {id(tensor): copy.deepcopy(tensor) for tensor in _state(model)})
     return made.to(LOW_PRECISION[precision]) if precision in LOW_PRECISION else made
 
 

@@ -134,8 +134,8 @@ class StepTracer:
         than sizes, or if the model raises; the next `trace` starts from a new fake copy then. Once
         iterations differ, as in a model that caches a tensor at its first call, no pair is traced.
         """
-        if self.step.iterations != 2 or self.step.accumulation != 1:
-            return None  # two micro-batches would take one of the batch sizes each
+        if self.step.iterations != 2 or self.step.accumulation != 1 or self.step.prefetch != 1:
+            return None  # an iteration would hold inputs of both batch sizes
         if self._iterations_differ or self.data_dependent:
             return None
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
@@ -201,6 +202,8 @@ def run_training(
 ) -> None:
     """Training iterations; as in user code, locals stay alive into the next iteration."""
     optimizer = make_optimizer(model.parameters(), step)
+    held = _held_beside(model, step, observer)
+    next_batch = _prefetched(next_batch, step.prefetch)
     scaler = _Scaler(device) if step.precision == "amp-fp16" else None
     named = list(model.named_parameters())
     zero = optimizer.zero_grad if optimizer is not None else model.zero_grad
@@ -229,13 +232,86 @@ def run_training(
             observer.relabel_gradients(named)
         observer.mark("optimizer")
         if optimizer is not None:
-            if scaler is not None:
-                scaler.unscale(optimizer)
-            optimizer.step()
+            _update(optimizer, scaler, step)
             observer.relabel(state_tensors(optimizer), "optimizer_state")
+        held.update()
         if step.zero_grad == "after_step":
             zero()
     observer.mark("end")
+
+
+def _update(optimizer: torch.optim.Optimizer, scaler: _Scaler | None, step: Step) -> None:
+    if scaler is not None:
+        scaler.unscale(optimizer)
+    if step.clip is not None:
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(trained, step.clip, foreach=True)
+    optimizer.step()
+
+
+_BUCKET_BYTES = 25 << 20  # DistributedDataParallel's bucket_cap_mb
+
+
+class _Held:
+    """What a training loop keeps beside the plain step: gradient buckets and averaged weights."""
+
+    def __init__(self) -> None:
+        self.buckets: list[Tensor] = []
+        self.averages: list[Tensor] = []
+        self.averaged: list[Tensor] = []
+
+    def update(self) -> None:
+        """Move the averages toward the current weights."""
+        floating = [
+            (average, tensor.detach())
+            for average, tensor in zip(self.averages, self.averaged, strict=True)
+            if average.is_floating_point()
+        ]
+        if floating:
+            averages, tensors = zip(*floating, strict=True)
+            with torch.no_grad():
+                torch._foreach_lerp_(list(averages), list(tensors), 0.001)
+
+
+def _held_beside(model: nn.Module, step: Step, observer: Observer) -> _Held:
+    held = _Held()
+    if step.ddp:
+        held.buckets = list(_gradient_buckets(model))
+        observer.relabel(held.buckets, "ddp_bucket")
+    if step.ema:
+        held.averaged = [*model.parameters(), *nn.Module.buffers(model)]
+        held.averages = [tensor.detach().clone() for tensor in held.averaged]
+        observer.relabel(held.averages, "ema")
+    return held
+
+
+def _gradient_buckets(model: nn.Module) -> Iterator[Tensor]:
+    """Flat tensors that DistributedDataParallel reduces, as large as the gradients together.
+
+    It keeps them beside the gradients, unless `gradient_as_bucket_view` is set.
+    """
+    full: dict[torch.dtype, int] = {}
+    for parameter in reversed([p for p in model.parameters() if p.requires_grad]):
+        dtype = parameter.dtype
+        full[dtype] = full.get(dtype, 0) + parameter.numel()
+        if full[dtype] * parameter.element_size() >= _BUCKET_BYTES:
+            yield parameter.new_empty(full.pop(dtype))
+    for dtype, count in full.items():
+        yield torch.empty(count, dtype=dtype, device=next(model.parameters()).device)
+
+
+def _prefetched(next_batch: Callable[[], Batch], count: int) -> Callable[[], Batch]:
+    """`next_batch`, with `count` batches on the device, the current one included."""
+    if count == 1:
+        return next_batch
+    waiting: deque[Batch] = deque()
+
+    def fetch() -> Batch:
+        while len(waiting) < count:
+            waiting.append(next_batch())
+        return waiting.popleft()
+
+    return fetch
 
 
 class _Scaler:

@@ -11,6 +11,7 @@ from reportgen.sections.memory.page import FILTERS
 from reportgen.sections.memory.result import (
     BatchCurve,
     Fit,
+    LoopOption,
     Memory,
     MemoryEstimate,
     Timeline,
@@ -32,6 +33,7 @@ __all__ = [
     "SECTION",
     "BatchCurve",
     "Fit",
+    "LoopOption",
     "Memory",
     "MemoryEstimate",
     "Timeline",

@@ -13,11 +13,13 @@ from reportgen.cuda_memory.library_workspaces import uncertainty
 from reportgen.cuda_memory.memory_trace import CATEGORIES
 from reportgen.cuda_memory.step import Step
 from reportgen.errors import SectionError
-from reportgen.manifest import Loss, Target
+from reportgen.known_failures import failure_hint, known_failure
+from reportgen.manifest import Loss, Target, TrainingSetup
 from reportgen.outcome import Skipped
 from reportgen.sections.memory.result import (
     BatchCurve,
     Fit,
+    LoopOption,
     Memory,
     MemoryEstimate,
     Timeline,
@@ -44,7 +46,10 @@ def analyze(context: ModelContext) -> Memory | Skipped:
     make_estimator = estimator_factory(context)
     estimators, step_errors = traceable_steps(context, make_estimator)
     if not estimators:
-        raise SectionError(str(step_errors[0]), hint=step_errors[0].hint) from step_errors[0]
+        error = step_errors[0]
+        known = known_failure(error)
+        text = f"the model fails: {known.text}" if known else str(error)
+        raise SectionError(text, hint=failure_hint(error, error.hint)) from error
     estimates, batch_errors = estimates_of(estimators, batches_of(context))
     fits = {
         (estimator.step, gpu.name): fit_of(estimator, gpu)
@@ -66,6 +71,7 @@ def analyze(context: ModelContext) -> Memory | Skipped:
         estimates=tuple(map(as_result, estimates)),
         fits=tuple(fits.values()),
         what_if=tuple(what_if(make_estimator, fits, gpus)),
+        loop_options=tuple(loop_options(make_estimator, estimators, context)),
         curves=tuple(curve for curve in curves if isinstance(curve, BatchCurve)),
         timeline=timeline_of(shown),
         top_modules=tuple(_top_module(share) for share in shown.top_modules[:_TOP_MODULES]),
@@ -137,7 +143,51 @@ def steps_of(context: ModelContext) -> Iterator[Step]:
                     optimizer=optimizer,
                     checkpointing=checkpointing,
                     loss=loss_of(context.spec.loss),
+                    **loop_arguments(context.training),
                 )
+
+
+def loop_arguments(training: TrainingSetup) -> dict[str, Any]:
+    """The arguments of `Step` for what the training loop holds beside the plain step."""
+    return {
+        "accumulation": training.accumulation,
+        "zero_grad": "in_place" if training.zero_grad == "keep" else "before_forward",
+        "prefetch": training.prefetch,
+        "ddp": training.ddp,
+        "ema": training.ema,
+        "clip": training.clip,
+        "channels_last": training.channels_last,
+    }
+
+
+_LOOP_OPTIONS = {  # by the manifest's key: the argument of `Step` as in a plain loop
+    "accumulation": {"accumulation": 1},
+    "zero_grad": {"zero_grad": "before_forward"},
+    "prefetch": {"prefetch": 1},
+    "ddp": {"ddp": False},
+    "ema": {"ema": False},
+    "clip": {"clip": None},
+    "channels_last": {"channels_last": False},
+}
+
+
+def loop_options(
+    make_estimator: Callable[[Step], MemoryEstimator],
+    estimators: Sequence[MemoryEstimator],
+    context: ModelContext,
+) -> Iterator[LoopOption]:
+    """What each habit of the training loop adds to the peak of the first training step."""
+    trained = next((each for each in estimators if each.step.trains), None)
+    if trained is None:
+        return
+    peak = trained.estimate(context.batch).peak_device_bytes
+    for key, plain in _LOOP_OPTIONS.items():
+        step = replace(trained.step, **plain)  # type: ignore[arg-type]
+        if step != trained.step:
+            without = make_estimator(step).estimate(context.batch).peak_device_bytes
+            value = getattr(context.training, key)
+            name = key if value is True else f"{key}: {value}"
+            yield LoopOption(option=name, added_bytes=peak - without)
 
 
 def loss_of(loss: Loss) -> Any:
@@ -196,6 +246,7 @@ def fit_of(estimator: MemoryEstimator, gpu: Gpu) -> Fit:
         precision=found.precision,
         optimizer=found.optimizer,
         checkpointing=found.checkpointing,
+        safe_batch=found.safe_batch,
         largest_batch=found.largest_batch,
         first_batch_that_fails=found.first_batch_that_fails,
         limited_by=found.limited_by,
@@ -226,7 +277,7 @@ def what_if(
     fits: Mapping[tuple[Step, str], Fit],
     gpus: tuple[Gpu, ...],
 ) -> Iterator[WhatIf]:
-    """Largest training batches with mixed precision, with checkpointing, and with both.
+    """Safe training batches with mixed precision, with checkpointing, and with both.
 
     In this order: mixed precision costs no time and checkpointing about a third more. `fits` is by
     step and GPU; what it contains is not searched again. Yields nothing if the model itself raises
@@ -246,8 +297,8 @@ def what_if(
             yield WhatIf(
                 gpu=gpu.name,
                 change=change,
-                largest_batch=found.largest_batch,
-                baseline_largest_batch=fits[plain, gpu.name].largest_batch,
+                safe_batch=found.safe_batch,
+                baseline_safe_batch=fits[plain, gpu.name].safe_batch,
             )
 
 

@@ -93,7 +93,30 @@ def _spec(source: str, inputs: tuple[InputSpec, ...]) -> ModelSpec:
             f"{source!r} is not a PyTorch module; only PyTorch steps can be estimated",
             hint="use the source from which the file was exported",
         )
+    inputs = _with_batch_named(inputs)
+    for dim in (dim for item in inputs for dim in item.named_dims()):
+        if dim != "batch":
+            raise ReportgenError(
+                f"the dim {dim!r} in --input has no size",
+                hint="write a number instead; only the batch size may have a name",
+            )
     return ModelSpec(name="model", source=parsed, inputs=inputs)
+
+
+def _with_batch_named(inputs: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
+    """Call the first dim "batch" if it has another name, as `N` and `B` in papers."""
+    names = {dim for item in inputs for dim in (item.shape or ())[:1] if isinstance(dim, str)}
+    if len(names) != 1:
+        return inputs
+    (name,) = names
+    return tuple(
+        item.model_copy(
+            update={"shape": tuple("batch" if dim == name else dim for dim in item.shape)}
+        )
+        if item.shape
+        else item
+        for item in inputs
+    )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -107,7 +130,7 @@ class _LazyModel:
     def with_inputs(self) -> tuple[ModelSpec, tuple[str, ...]]:
         """`spec` with inputs derived from the model where none are given, and notes on them."""
         if self.spec.inputs:
-            return self.spec, ()
+            return self._first_success(lambda loaded: with_dummy_inputs(self.spec, loaded))
         if not knows_inputs(self.spec):
             raise ReportgenError(
                 f"the inputs of {self.spec.source.text!r} are unknown",
@@ -221,14 +244,15 @@ def _three_figures(answer: Answer) -> Iterator[str]:
 
 def _gpu_lines(answer: Answer) -> Iterator[str]:
     batch = f"batch {answer.estimate.batch}"
-    yield f"  {'GPU':<22}{'usable':>10}  {batch:>14}  {'largest':>9}  {'first failing':>16}"
+    yield f"  {'GPU':<22}{'usable':>10}  {batch:>14}  {'safe up to':>10}  {'likely up to':>12}"
     for each in answer.gpus:
         fit = each.fit
-        first = "-" if fit.first_batch_that_fails is None else f"{fit.first_batch_that_fails:,}"
         verdict = "fits" if each.fits else "does not fit"
+        if each.fits and answer.estimate.batch > fit.safe_batch:
+            verdict = "likely fits"
         yield (
             f"  {fit.gpu:<22}{format_bytes(fit.usable_bytes):>10}  {verdict:>14}  "
-            f"{fit.largest_batch:>9,}  {first:>16}"
+            f"{fit.safe_batch:>10,}  {fit.largest_batch:>12,}"
         )
 
 

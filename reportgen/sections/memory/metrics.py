@@ -8,17 +8,18 @@ from reportgen.metrics import Metric
 from reportgen.sections.memory.result import Fit, Memory
 from reportgen.units import format_count, format_integer
 
-_TABLES = {"train": "Largest training batch", "inference": "Largest inference batch"}
+_TABLES = {"train": "Safe training batch", "inference": "Safe inference batch"}
 _DEFINITION = (
-    "the largest batch whose peak, context and libraries included, fits the memory that the GPU "
-    "leaves to a program, without checkpointing; “≥” where the search ended before the memory did"
+    "the largest batch for which even the upper end of the estimated range, context and libraries "
+    "included, fits the memory that the GPU leaves to a program, without checkpointing; “≥” where "
+    "the search ended before the memory did"
 )
 
 
 def metrics_of(result: Memory) -> tuple[Metric, ...]:
-    """The largest peak of any step at each batch, and the largest batch of the plainest steps."""
+    """The largest peak of any step at each batch, and the safe batch of the plainest steps."""
     fits = [*_plainest(result.fits, "train"), *_plainest(result.fits, "inference")]
-    return (*_peaks(result), *map(_largest_batch, fits))
+    return (*_peaks(result), *map(_safe_batch, fits))
 
 
 def _peaks(result: Memory) -> Iterator[Metric]:
@@ -43,16 +44,16 @@ def _plainest(fits: Sequence[Fit], mode: str) -> list[Fit]:
     return list(first.values())
 
 
-def _largest_batch(fit: Fit) -> Metric:
+def _safe_batch(fit: Fit) -> Metric:
     setting = [fit.precision, fit.optimizer if fit.mode == "train" else ""]
     return Metric(
-        key=f"memory.largest_{fit.mode}_batch@{fit.gpu}",
+        key=f"memory.safe_{fit.mode}_batch@{fit.gpu}",
         label=fit.gpu,
-        value=fit.largest_batch,
+        value=fit.safe_batch,
         unit="batch",
         direction="higher",
         text=batch_text(fit),
-        quality="" if fit.largest_batch else "bad",
+        quality="" if fit.safe_batch else "bad",
         table=_TABLES[fit.mode],
         note=", ".join(filter(None, setting)),
         definition=_DEFINITION,
@@ -60,9 +61,9 @@ def _largest_batch(fit: Fit) -> Metric:
 
 
 def batch_text(fit: Fit) -> str:
-    """The largest batch of `fit`: `64`, `none`, or `≥ 4.1 K` where the search ended first."""
-    if fit.largest_batch == 0:
+    """The safe batch of `fit`: `64`, `none`, or `≥ 4.1 K` where the search ended first."""
+    if fit.safe_batch == 0:
         return "none"
-    if fit.first_batch_that_fails is None:
-        return f"≥ {format_count(fit.largest_batch)}"
-    return format_integer(fit.largest_batch)
+    if fit.first_batch_that_fails is None and fit.safe_batch == fit.largest_batch:
+        return f"≥ {format_count(fit.safe_batch)}"
+    return format_integer(fit.safe_batch)

@@ -28,7 +28,10 @@ class MemoryEstimate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
-    """The largest batch of one step on one GPU; 0 if a single sample does not fit."""
+    """The largest batch of one step on one GPU; 0 if a single sample does not fit.
+
+    The upper end of the band of `safe_batch` fits; `largest_batch` fits as estimated.
+    """
 
     gpu: str
     usable_bytes: int
@@ -36,6 +39,7 @@ class Fit:
     precision: str
     optimizer: str
     checkpointing: bool
+    safe_batch: int
     largest_batch: int
     first_batch_that_fails: int | None
     limited_by: str
@@ -54,12 +58,20 @@ class BatchCurve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WhatIf:
-    """The largest training batch on one GPU with one change of the step."""
+    """The safe training batch on one GPU with one change of the step."""
 
     gpu: str
     change: str  # "mixed precision", "checkpointing", or both
-    largest_batch: int
-    baseline_largest_batch: int  # the largest batch without the change
+    safe_batch: int
+    baseline_safe_batch: int  # without the change
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopOption:
+    """What one habit of the training loop adds to the peak on the device; below 0: it saves."""
+
+    option: str  # as in the manifest: "ddp", "prefetch: 2"
+    added_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +113,7 @@ class Memory:
     estimates: tuple[MemoryEstimate, ...]
     fits: tuple[Fit, ...]
     what_if: tuple[WhatIf, ...]
+    loop_options: tuple[LoopOption, ...]  # those that the manifest sets
     curves: tuple[BatchCurve, ...]
     timeline: Timeline | None
     top_modules: tuple[TopModule, ...]  # most first

@@ -32,12 +32,13 @@ def single_sample_exceeds_target_memory(result: Memory) -> Iterator[Hit]:
 @rule(
     "MEM002",
     Severity.NOTE,
-    advice="lower the batch; the report lists the largest batch of each target",
+    advice="lower the batch; the report lists the safe batch of each target",
 )
 def batch_exceeds_target_memory(result: Memory) -> Iterator[Hit]:
-    """A target GPU on which the batch of the manifest does not fit, though a smaller one does.
+    """A target GPU on which the batch of the manifest does not safely fit.
 
-    At that batch the step would run out of memory on this GPU.
+    At that batch the step runs out of memory on this GPU, or may: the upper end of the estimated
+    range does not fit.
     """
     # reversed, so that the manifest's batch, the first of a step, replaces those of budgets
     batches = {(e.mode, e.precision, e.optimizer, e.checkpointing): e.batch
@@ -48,6 +49,12 @@ def batch_exceeds_target_memory(result: Memory) -> Iterator[Hit]:
             yield Hit(
                 where=fit.gpu,
                 message=f"{_name(fit)} fits at most batch {fit.largest_batch}, not {batch}",
+            )
+        elif fit.largest_batch > 0 and fit.safe_batch < batch:
+            yield Hit(
+                where=fit.gpu,
+                message=f"{_name(fit)} may not fit at batch {batch}; "
+                f"up to {fit.safe_batch} is safe",
             )
 
 
