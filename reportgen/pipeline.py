@@ -13,7 +13,7 @@ from typing import Any
 from reportgen.budgets import check_budgets
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
-from reportgen.errors import ManifestError
+from reportgen.errors import ManifestError, ModelError
 from reportgen.manifest import Manifest, ModelSpec
 from reportgen.outcome import Done
 from reportgen.outputs import FORMATS, temporary_folder, write_report
@@ -61,6 +61,7 @@ def build(
 
     Raises:
         ReportgenError: nothing was written; a previous report was not modified.
+        ModelError: no model could be loaded, and there are no training logs either.
     """
     start = time.monotonic()  # the wall clock may be set while models are analyzed
     specs = choose_models(manifest, models)
@@ -73,14 +74,29 @@ def build(
             parallel=parallel,
             progress=progress or (lambda *_: None),
         )
+        _require_a_model(outcomes)
         report = Report(
             title=manifest.title,
             environment=describe_environment(),
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
-            models=tuple(map(judge_model, specs, outcomes)),
+            models=tuple(
+                judge_model(spec, each, complete=not sections, timings=timings)
+                for spec, each in zip(specs, outcomes, strict=True)
+            ),
         )
         files = write_report(report, report_to_json(report), work, output, frozenset(formats))
     return Built(report=report, output=output, files=files)
+
+
+def _require_a_model(outcomes: tuple[ModelOutcomes, ...]) -> None:
+    """Raise a `ModelError` with every reason if there is nothing to report."""
+    if any(each.load_error is None or any(_done(each)) for each in outcomes):
+        return
+    reasons = [(each.name, each.load_error) for each in outcomes if each.load_error]
+    raise ModelError(
+        "\n".join(f"model {name!r}: {failed.error}" for name, failed in reasons),
+        hint=reasons[0][1].hint if reasons else "",
+    )
 
 
 def default_jobs() -> int:
@@ -130,8 +146,14 @@ def applicable_sections(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(s.name for s in SECTIONS if spec.source.kind != "none" or s.analyze_logs)
 
 
-def judge_model(spec: ModelSpec, outcomes: ModelOutcomes) -> ModelReport:
-    """The report of one model: section outcomes, findings, metrics, budgets and verdict."""
+def judge_model(
+    spec: ModelSpec, outcomes: ModelOutcomes, *, complete: bool = True, timings: bool = True
+) -> ModelReport:
+    """The report of one model: section outcomes, findings, metrics, budgets and verdict.
+
+    It is not `complete` if sections were left out on request.
+    """
+    complete = complete and spec.source.kind != "none"
     findings = tuple(
         finding
         if finding.code not in spec.ignore
@@ -143,7 +165,7 @@ def judge_model(spec: ModelSpec, outcomes: ModelOutcomes) -> ModelReport:
     metrics = tuple(
         metric for section, result in _done(outcomes) for metric in section.metrics(result)
     )
-    budgets = check_budgets(spec.budgets, metrics)
+    budgets = check_budgets(spec.budgets, metrics, complete=complete, timings=timings)
     return ModelReport(
         name=spec.name,
         source=spec.source.text,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -14,7 +15,6 @@ import pytest
 from factories import make_spec, make_study
 from torch import nn
 
-from reportgen.errors import ModelError
 from reportgen.manifest import Source
 from reportgen.outcome import Done, Failed, Skipped
 from reportgen.workers import Job, ModelOutcomes, SectionEvent, analyze_all
@@ -23,7 +23,7 @@ from reportgen.workers.job import Message
 from reportgen.workers.limits import machine_memory
 
 MODELS = """
-import ctypes, os, signal, subprocess, sys, threading, time
+import ctypes, os, signal, subprocess, sys, tempfile, threading, time
 import torch
 from torch import nn
 
@@ -58,9 +58,19 @@ class Trouble(nn.Module):
         print("sleeper", child.pid, flush=True)
         time.sleep(600)
     def eat_memory(self): self.food = [bytearray(2**30) for _ in range(100)]
+    def leave_a_temporary_file(self):
+        tempfile.NamedTemporaryFile(delete=False).write(b"x")
+        self.kill()
     def call_exit(self): sys.exit("enough")
     def raise_an_error(self): raise ValueError("first line\\nsecond line")
     def recurse(self): self.recurse()
+    def write_to_every_descriptor(self):
+        for descriptor in range(3, 512):
+            try:
+                os.write(descriptor, b"hello")
+                os.write(descriptor, b'{"kind":"end","section":"nonsense"}\\n{}\\n')
+            except OSError:
+                pass
     def interrupt_itself(self): raise KeyboardInterrupt
 """
 
@@ -121,8 +131,6 @@ def alive(process: str) -> bool:
         ("kill", "killed"),
         ("leave", "exited early with status 0"),
         ("call exit", "SystemExit: enough"),
-        ("raise an error", "ValueError: first line (models.py:"),
-        ("recurse", "RecursionError"),
     ],
 )
 def test_a_model_that_ends_its_process_fails_one_section(
@@ -132,6 +140,19 @@ def test_a_model_that_ends_its_process_fails_one_section(
     assert words in failure_of(bad).error
     assert "runpy" not in failure_of(bad).hint
     assert isinstance(good.sections[0].outcome, Done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "words"), [("raise an error", "first line"), ("recurse", "recursion depth")]
+)
+def test_a_forward_that_raises_keeps_the_parameters(tmp_path: Path, kind: str, words: str) -> None:
+    (bad,) = analyze(job(tmp_path, kind))
+    outcome = bad.sections[0].outcome
+    assert isinstance(outcome, Done)
+    assert outcome.result.parameters == 10
+    assert words in outcome.result.failure.message
+    assert "models.py:" in outcome.result.failure.message
 
 
 @pytest.mark.slow
@@ -186,37 +207,76 @@ def test_a_model_that_forks_reports_each_event_once(tmp_path: Path) -> None:
 def test_a_long_message_is_sent_completely() -> None:
     read_end, write_end = os.pipe()
     message = Message(kind="model_error", message="한" * 1500, hint="\x1b" * 500)
-    Reporter(write_end).send(message)
+    reporter = Reporter(write_end)
+    reporter.send(message)
     line = os.read(read_end, 65536)
     os.close(read_end)
-    os.close(write_end)
+    os.close(reporter._descriptor)
     assert Message.model_validate_json(line) == message
 
 
 @pytest.mark.slow
-def test_a_model_that_never_finishes_loading_fails_every_section(tmp_path: Path) -> None:
+def test_a_model_that_never_finishes_loading_keeps_its_training_section(
+    tmp_path: Path,
+) -> None:
     late, dead = analyze(job(tmp_path, "hang at birth", seconds=8.0), job(tmp_path, "die at birth"))
     for examined in (late, dead):
-        assert [type(c.outcome) for c in examined.sections] == [Failed, Failed]
+        assert [type(c.outcome) for c in examined.sections] == [Failed, Skipped]
+        assert examined.load_error == examined.sections[0].outcome
     assert dead.sections[0].outcome.error == (  # type: ignore[union-attr]
         "while loading the model, the process exited early with status 3"
     )
 
 
 @pytest.mark.slow
-def test_a_model_that_exhausts_memory_while_loading_is_an_error_with_a_hint(
-    tmp_path: Path,
-) -> None:
-    with pytest.raises(ModelError, match="MemoryError") as caught:
-        analyze(job(tmp_path, "eat memory at birth", memory_bytes=3 * 2**30))
-    assert caught.value.hint.startswith("the limit was 3.0 GiB; raise limits.memory")
+def test_a_model_that_exhausts_memory_while_loading_fails_with_a_hint(tmp_path: Path) -> None:
+    (examined,) = analyze(job(tmp_path, "eat memory at birth", memory_bytes=3 * 2**30))
+    assert examined.load_error is not None
+    assert "MemoryError" in examined.load_error.error
+    assert examined.load_error.hint.startswith("the limit was 3.0 GiB; raise limits.memory")
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_created_is_a_model_error(tmp_path: Path) -> None:
-    spec = job(tmp_path, "behave").spec.model_copy(update={"arguments": {"knd": 1}})
-    with pytest.raises(ModelError, match="knd"):
-        analyze(job(tmp_path, "behave", spec=spec))
+def test_a_model_that_cannot_be_created_fails_its_own_sections_only(tmp_path: Path) -> None:
+    good = job(tmp_path, "behave")
+    spec = good.spec.model_copy(update={"arguments": {"knd": 1}})
+    bad, good_outcomes = analyze(job(tmp_path, "misspelled", spec=spec), good)
+    assert bad.load_error is not None
+    assert "knd" in bad.load_error.error
+    assert [c.outcome.status for c in bad.sections] == ["failed", "skipped"]
+    assert bad.sections[0].outcome == bad.load_error
+    assert good_outcomes.load_error is None
+    assert [c.outcome.status for c in good_outcomes.sections] == ["done", "skipped"]
+
+
+@pytest.mark.slow
+def test_what_a_model_writes_to_inherited_descriptors_does_no_harm(tmp_path: Path) -> None:
+    (examined,) = analyze(job(tmp_path, "write to every descriptor"))
+    assert [c.outcome.status for c in examined.sections] == ["done", "skipped"]
+
+
+@pytest.mark.slow
+def test_a_file_named_like_a_module_in_the_current_folder_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise RuntimeError('the wrong random')")
+    monkeypatch.chdir(tmp_path)
+    (examined,) = analyze(job(tmp_path, "behave"))
+    assert [c.outcome.status for c in examined.sections] == ["done", "skipped"]
+
+
+@pytest.mark.slow
+def test_a_killed_child_leaves_no_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    left = scratch / "reportgen-999999999-abc"  # of a build that was killed
+    left.mkdir()
+    (examined,) = analyze(job(tmp_path, "leave a temporary file"))
+    assert "SIGKILL" in failure_of(examined).error
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ Run as `python -m reportgen.workers.child EVENTS_FD PARENT_PID` with the job on 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sys
 import time
@@ -16,23 +17,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.error_text import is_out_of_memory, one_line, user_frame
-from reportgen.errors import ReportgenError, SectionError
+from reportgen.errors import ModelError, ReportgenError, SectionError
+from reportgen.known_failures import failure_hint, failure_text
 from reportgen.outcome import Done, Failed, Skipped, as_failed
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection, outcome_adapter
 from reportgen.units import format_bytes
+from reportgen.visible_text import visible
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import exit_with_parent, limit_memory
 
 if TYPE_CHECKING:
     from reportgen.context import ModelContext
 
+_DESCRIPTOR = 200  # the lowest for messages; shells and batch systems use those below 10
+
 
 class Reporter:
     """Writes messages to the parent, one JSON line each."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        # Programs that log to descriptor 3, say, must not find it open, nor the model's children.
+        self._descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _DESCRIPTOR)
+        os.close(descriptor)
         self._process = os.getpid()
 
     def send(self, message: Message) -> None:
@@ -66,7 +73,8 @@ def main() -> int:
         analyze(job, reporter)
     except ReportgenError as error:
         hint = _memory_hint(job) if is_out_of_memory(error) else error.hint
-        reporter.send(Message(kind="model_error", message=error.message[:1500], hint=hint[:500]))
+        text, hint = visible(error.message[:1500]), visible(hint[:500])
+        reporter.send(Message(kind="model_error", message=text, hint=hint))
     return 0
 
 
@@ -84,7 +92,14 @@ def analyze(job: Job, reporter: Reporter) -> None:
     Raises:
         ModelError: the model or its inputs cannot be created.
     """
-    context = load_context(job)
+    try:
+        context = load_context(job)
+    except ReportgenError:
+        raise
+    except Exception as error:  # a model whose class PyTorch itself cannot use
+        raise ModelError(
+            f"while loading the model, {failure_text(error)}", hint=failure_hint(error, "")
+        ) from error
     job.outcomes.mkdir(parents=True, exist_ok=True)
     with _preserve_state(context):
         for section in SECTIONS:
@@ -232,12 +247,9 @@ def failed_with(error: BaseException) -> Failed:
             error="ran out of memory" + (f": {one_line(error)}" if str(error).strip() else ""),
             hint="raise limits.memory in the manifest, or reduce the model's batch",
         )
-    place = user_frame(error)
+    advice = "call the model in Python with the inputs of the manifest for a full traceback"
     return Failed(
-        error=f"{type(error).__name__}: {one_line(error)}" + (f" ({place})" if place else ""),
-        hint="call the model in Python with the inputs of the manifest for a full traceback"
-        if place
-        else "",
+        error=failure_text(error), hint=failure_hint(error, advice if user_frame(error) else "")
     )
 
 

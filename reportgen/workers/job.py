@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -58,6 +58,7 @@ class Message(BaseModel):
     """One line from the child: a section begins or ends, or the model cannot be loaded."""
 
     model_config = ConfigDict(frozen=True)
+    START: ClassVar = b'{"kind":"'  # of every line
 
     kind: Literal["begin", "end", "model_error"]
     section: str = ""

@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reportgen.errors import ModelError
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
+from reportgen.scratch import scratch_folder
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import outcome_adapter
 from reportgen.units import format_bytes, format_seconds
@@ -26,16 +26,24 @@ from reportgen.workers.job import Job, Message, ProgressCallback, SectionEvent
 _POLL_SECONDS = 0.1
 _LOADING = ""  # the section before the first "begin" message
 # runpy warns that the package imports the child too; a crash would report this as its last output
-_CHILD = (sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "reportgen.workers.child")
+# -P: a `random.py` or `copy.py` in the current folder would hide the standard library's from torch
+_CHILD = (
+    *(sys.executable, "-P", "-W", "ignore::RuntimeWarning:runpy"),
+    *("-m", "reportgen.workers.child"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelOutcomes:
-    """The outcomes of one model in section order, and the seconds of each section."""
+    """The outcomes of one model in section order, and the seconds of each section.
+
+    `load_error` says why the model could not be loaded; None if it was.
+    """
 
     name: str
     sections: tuple[SectionOutcome, ...]
     seconds: dict[str, float]
+    load_error: Failed | None = None
 
 
 def analyze_all(
@@ -44,12 +52,18 @@ def analyze_all(
     """Analyze all jobs, at most `parallel` at once; the result is in the order of `jobs`.
 
     All children and their process groups are killed on return, on errors and on Ctrl-C.
-
-    Raises:
-        ModelError: a model cannot be loaded; all other jobs are stopped.
     """
+    with scratch_folder() as scratch:
+        return _analyze_all(jobs, parallel, progress, scratch)
+
+
+def _analyze_all(
+    jobs: Sequence[Job], parallel: int, progress: ProgressCallback, scratch: Path
+) -> tuple[ModelOutcomes, ...]:
     start = time.monotonic()
-    runs = tuple(_ModelRun(job=job, progress=progress, start=start) for job in jobs)
+    runs = tuple(
+        _ModelRun(job=job, progress=progress, start=start, scratch=scratch) for job in jobs
+    )
     waiting, running = list(runs), list[_ModelRun]()
     try:
         while waiting or running:
@@ -80,11 +94,13 @@ class _ModelRun:
     job: Job
     progress: ProgressCallback
     start: float
+    scratch: Path  # for temporary files of the children, which may be killed
     outcomes: dict[str, Done[Any] | Skipped | Failed] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     section: str = _LOADING
     since: float = 0.0
     finished: bool = False
+    load_error: Failed | None = None
     _child: subprocess.Popen[bytes] | None = None
     _events: int = -1
     _unread: bytes = b""
@@ -107,14 +123,15 @@ class _ModelRun:
                 stderr=log,
                 pass_fds=(write_end,),
                 start_new_session=True,  # a group of its own, for `stop`; Ctrl-C is ours alone
-                env=_environment(self.job),
+                env=_environment(self.job, self.scratch),
             )
         os.close(write_end)
         self.section, self.since, self._unread = _LOADING, time.monotonic(), b""
         assert self._child.stdin is not None
         # A child that ended at once breaks the pipe; `update` reports it.
         with contextlib.suppress(BrokenPipeError), self._child.stdin as stdin:
-            stdin.write(job.model_dump_json().encode())
+            # what the manifest leaves out stays left out: an input without a dtype, say
+            stdin.write(job.model_dump_json(exclude_unset=True).encode())
 
     @property
     def log_file(self) -> Path:
@@ -133,6 +150,8 @@ class _ModelRun:
         if not self.remaining:  # a thread of the model may keep its process alive
             self.stop()
             self.finished = True
+        elif ended and self.load_error is not None:
+            self._fail_sections(_sections_of_model(self.remaining), self.load_error)
         elif ended:
             self._fail_section(_exit_failure(self._child.returncode, self.job, self.section))
         elif time.monotonic() - self.since > self.job.seconds:
@@ -159,7 +178,10 @@ class _ModelRun:
             if section.name in self.outcomes
         ]
         return ModelOutcomes(
-            name=self.job.spec.name, sections=tuple(sections), seconds=self.seconds
+            name=self.job.spec.name,
+            sections=tuple(sections),
+            seconds=self.seconds,
+            load_error=self.load_error,
         )
 
     def _read(self) -> None:
@@ -168,12 +190,17 @@ class _ModelRun:
                 self._unread += block
         *lines, self._unread = self._unread.split(b"\n")  # the last may be incomplete
         for line in lines:
-            self._handle(Message.model_validate_json(line))
+            # what else is in the line was written by the model, to a descriptor that it inherits
+            start = max(line.rfind(Message.START), 0)
+            with contextlib.suppress(ValidationError):
+                self._handle(Message.model_validate_json(line[start:]))
 
     def _handle(self, message: Message) -> None:
+        if message.section not in (_LOADING, *self.job.sections):
+            return
         if message.kind == "model_error":
-            raise ModelError(f"model {self.job.spec.name!r}: {message.message}", hint=message.hint)
-        if message.kind == "begin":
+            self.load_error = Failed(error=message.message, hint=message.hint)
+        elif message.kind == "begin":
             self.section, self.since = message.section, time.monotonic()
             self._notify(SectionEvent.STARTED)
         else:
@@ -190,15 +217,21 @@ class _ModelRun:
 
     def _fail_section(self, failed: Failed) -> None:
         """Stop the child, record its section as failed and continue with the next one."""
+        failed = Failed(error=failed.error, hint=failed.hint or self._last_output())
+        if self.section == _LOADING:
+            self.load_error = failed
+            self._fail_sections(_sections_of_model(self.remaining), failed)
+        else:
+            self._fail_sections((self.section,), failed)
+
+    def _fail_sections(self, sections: Iterable[str], failed: Failed) -> None:
+        """Stop the child, record these sections as failed and continue with the others."""
         self.stop()
-        if self.remaining:
-            failed = Failed(error=failed.error, hint=failed.hint or self._last_output())
-            # A model that cannot be loaded would fail each section for the same reason.
-            lost = self.remaining if self.section == _LOADING else (self.section,)
-            for section in lost:
-                if section in self.remaining:
-                    self.seconds[section] = time.monotonic() - self.since
-                    self._record(section, failed)
+        if self.section != _LOADING:
+            self.seconds[self.section] = time.monotonic() - self.since
+        for section in sections:  # a model that cannot be loaded fails each for the same reason
+            if section in self.remaining:
+                self._record(section, failed)
         if self.remaining:
             self.launch()
         else:
@@ -221,9 +254,16 @@ class _ModelRun:
         return ""
 
 
-def _environment(job: Job) -> dict[str, str]:
+def _sections_of_model(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the sections that need the model; all if none does, so that there is an end."""
+    needing = tuple(s.name for s in SECTIONS if s.uses_model and s.name in names)
+    return needing or tuple(names)
+
+
+def _environment(job: Job, scratch: Path) -> dict[str, str]:
     """The environment of the child: offline, weights-only loading, limited threads."""
     return os.environ | {
+        "TMPDIR": str(scratch),
         "PYTHONUNBUFFERED": "1",  # keeps the last line before a crash, see `_last_output`
         "OMP_NUM_THREADS": str(job.threads),  # is read when torch is imported
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
