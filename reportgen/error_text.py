@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import traceback
 from pathlib import Path
 
+from reportgen.visible_text import visible
+
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
+# an absolute path, but no part of an address such as http://pytorch.org/docs
+_FOLDERS = re.compile(r"(?<![\w:/.])(?:/[^\s/:'\"]+)+/([^\s/:'\"]+)")
 _PACKAGE = str(Path(__file__).parent)
 # torch raises a RuntimeError, not a MemoryError, when its CPU allocator fails.
 _OUT_OF_MEMORY = (
@@ -29,8 +36,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 def one_line(error: BaseException, limit: int = 300) -> str:
     """The first non-empty line of the error message, at most `limit` characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else "no message"
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return shown_text(lines[0] if lines else "no message", limit)
+
+
+def shown_text(text: str, limit: int = 2000) -> str:
+    """One line of an error, without folders and addresses of this machine, cut between words."""
+    text = _ADDRESS.sub("", _COLOR.sub("", text))
+    text = visible(_FOLDERS.sub(r"\1", text))
+    if len(text) <= limit:
+        return text
+    cut = text[: limit - 2]
+    return f"{cut.rpartition(' ')[0] or cut} …"
 
 
 def user_frame(error: BaseException) -> str:

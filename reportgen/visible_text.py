@@ -14,6 +14,15 @@ def visible(text: str) -> str:
     return "".join(_escaped(char) if _is_hidden(char) else char for char in text)
 
 
+def cut(text: str, limit: int) -> str:
+    """`text` with at most `limit` characters, cut between two words and marked with `…`."""
+    if len(text) <= limit:
+        return text
+    head = text[: limit - 1]
+    # within a text without spaces, such as a path, there is no better place
+    return f"{head.rsplit(' ', 1)[0]} …"[:limit] if " " in head else f"{head}…"
+
+
 def _is_hidden(char: str) -> bool:
     # control, format (bidirectional marks), surrogate, private use, line and paragraph separators
     return char not in _KEPT and unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}

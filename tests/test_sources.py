@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from factories import make_spec
 from safetensors.torch import save_file
 from torch import nn
 
-from reportgen.errors import EnvironmentFault, ModelError
+from reportgen.errors import EnvironmentFault, ManifestError, ModelError
 from reportgen.manifest import ModelSpec, parse_source
 from reportgen.sources import Loaded, is_weightless, load_model, weightless
+from reportgen.sources.from_onnx import read_onnx_source
 
 CODE = """
 import torch
@@ -173,10 +175,180 @@ def test_weights_that_do_not_match_are_listed(folder: Path) -> None:
     assert "1 with a different shape: linear.weight (2, 9) instead of (2, 3)" in text
 
 
-def test_the_prefix_of_data_parallel_is_detected(folder: Path) -> None:
-    path = folder / "parallel.pth"
-    torch.save({f"module.{key}": value for key, value in state().items()}, path)
-    assert "DataParallel" in error_text(folder, "nets.py:Net", weights=path)
+def notes_of(folder: Path, content: object, name: str = "w.pth") -> tuple[str, ...]:
+    """The notes of loading `content`, whose weights must all arrive."""
+    torch.save(content, folder / name)
+    loaded = load_model(spec_of(folder, "nets.py:Net", weights=folder / name))
+    assert torch.equal(loaded.model.linear.weight, torch.ones(2, 3))
+    return loaded.notes
+
+
+def under(prefix: str, values: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in (values or state()).items()}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "net.", "student.enc."])
+@pytest.mark.parametrize("other", [{}, {"n_averaged": torch.tensor(3)}])
+def test_one_prefix_of_all_keys_is_removed(
+    folder: Path, prefix: str, other: dict[str, Any]
+) -> None:
+    (note,) = notes_of(folder, under(prefix) | other)
+    assert repr(prefix) in note
+    assert ("'n_averaged'" in note) == bool(other)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "linear._orig_mod."])
+def test_the_wrapper_of_torch_compile_is_removed(folder: Path, prefix: str) -> None:
+    values = {
+        key.replace("linear.", prefix) if "linear" in prefix else prefix + key: value
+        for key, value in state().items()
+    }
+    assert "'_orig_mod'" in notes_of(folder, values)[0]
+
+
+def test_a_prefix_that_the_file_lacks_is_added(folder: Path) -> None:
+    values = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    assert "'linear.' added" in notes_of(folder, values)[0]
+
+
+def test_two_matching_prefixes_are_an_error(folder: Path) -> None:
+    torch.save(under("student.") | under("teacher."), folder / "w.pth")
+    text = error_text(folder, "nets.py:Net", weights=folder / "w.pth")
+    assert "'student.', 'teacher.'" in text
+
+
+def test_of_equal_modules_the_one_with_the_right_shapes_is_loaded(folder: Path) -> None:
+    wide = {"linear.weight": torch.ones(2, 9), "linear.bias": torch.zeros(2)}
+    assert "'b.'" in notes_of(folder, under("a.", wide) | under("b."))[0]
+
+
+def test_a_prefix_does_not_hide_keys_that_do_not_match(folder: Path) -> None:
+    torch.save(under("net.") | {"net.extra": torch.ones(1)}, folder / "w.pth")
+    assert "3 unknown" in error_text(folder, "nets.py:Net", weights=folder / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"epoch": 3, "model": state(), "ema": under("module.")}, ["'model'", "'ema'"]),
+        ({"params": state(), "iter": 5}, ["'params'"]),
+        ({"generator": state(), "critic": {"a": torch.ones(1)}}, ["'generator'", "'critic'"]),
+        ({"state_dict": under("model.") | {"loss.w": torch.ones(1)}, "loops": {}}, ["'loss.w'"]),
+    ],
+)
+def test_the_state_dict_of_a_checkpoint_is_loaded(
+    folder: Path, content: dict[str, Any], words: list[str]
+) -> None:
+    for name in ("last.ckpt", "pytorch_model.bin"):
+        text = "; ".join(notes_of(folder, content, name))
+        assert all(word in text for word in words), text
+
+
+def test_weights_stored_once_are_loaded_into_tied_modules(tmp_path: Path) -> None:
+    (tmp_path / "tied.py").write_text(
+        "from torch import nn\nclass Tied(nn.Module):\n def __init__(self):\n"
+        "  super().__init__(); self.a = nn.Linear(3, 3); self.b = nn.Linear(3, 3)\n"
+        "  self.b.weight = self.a.weight\n"
+    )
+    stored = {"a.weight": torch.ones(3, 3), "a.bias": torch.ones(3), "b.bias": torch.ones(3)}
+    save_file(stored, tmp_path / "w.safetensors")
+    model = load(tmp_path, "tied.py:Tied", weights=tmp_path / "w.safetensors")
+    assert model.b.weight is model.a.weight
+    assert torch.equal(model.b.weight, torch.ones(3, 3))
+
+
+def shards(folder: Path, suffix: str = ".safetensors") -> Path:
+    names = [f"model-0000{number}-of-00002{suffix}" for number in (1, 2)]
+    for name, (key, value) in zip(names, state().items(), strict=True):
+        save_file({key: value}, folder / name)
+    index = folder / f"model{suffix}.index.json"
+    index.write_text(json.dumps({"weight_map": dict(zip(state(), names, strict=True))}))
+    return index
+
+
+def test_shards_are_loaded_by_their_index(folder: Path) -> None:
+    model = load(folder, "nets.py:Net", weights=shards(folder))
+    assert torch.equal(model.linear.weight, torch.ones(2, 3))
+
+
+def test_a_shard_alone_is_an_error_that_names_the_index(folder: Path) -> None:
+    part = shards(folder).with_name("model-00002-of-00002.safetensors")
+    text = error_text(folder, "nets.py:Net", weights=part)
+    assert "part 2 of 2" in text
+    assert "model.safetensors.index.json" in text
+
+
+@pytest.mark.parametrize("name", ["absent.safetensors", "../nets.py", "/etc/passwd"])
+def test_an_index_that_names_other_files_is_an_error(folder: Path, name: str) -> None:
+    index = shards(folder)
+    index.write_text(json.dumps({"weight_map": {"linear.weight": name}}))
+    assert name in error_text(folder, "nets.py:Net", weights=index)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"params_ema": state(), "params": state()}, "2 state dicts, of which 2 match"),
+        ([state()], "a list of length 1"),
+        ({"epoch": 1, "names": ["a"]}, "a dict without tensors, with the keys 'epoch', 'names'"),
+        ({key: value.numpy() for key, value in state().items()}, "NumPy arrays"),
+        (nn.Sequential(nn.Linear(2, 2)), "a pickled model"),
+        ({"state_dict": state(), "args": Namespace(lr=1)}, "(argparse.Namespace)"),
+    ],
+)
+def test_a_file_without_one_state_dict_says_what_it_contains(
+    folder: Path, content: object, words: str
+) -> None:
+    torch.save(content, folder / "w.pth")
+    assert words in error_text(folder, "nets.py:Net", weights=folder / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><p>404", "is a web page"),
+        (b"GGUF\3\0\0\0", "is a GGUF file"),
+        (b"\x89HDF\r\n\x1a\n\0", "is an HDF5 file"),
+        (b"\x1f\x8b\x08\0", "is a gzip archive"),
+        (b"PK\3\4 and no more", "incomplete zip archive"),
+        (b'{"a": 1}', "is a JSON file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w.bin"])
+def test_another_file_is_called_what_it_is(
+    folder: Path, content: bytes, words: str, name: str
+) -> None:
+    (folder / name).write_bytes(content)
+    assert words in error_text(folder, "nets.py:Net", weights=folder / name)
+
+
+def test_torchscript_as_weights_names_both_remedies(folder: Path) -> None:
+    torch.jit.script(nn.Linear(3, 2)).save(folder / "w.pt")
+    text = error_text(folder, "nets.py:Net", weights=folder / "w.pt")
+    assert "is a TorchScript archive" in text
+    assert "torch.jit.load('w.pt').state_dict()" in text
+
+
+@pytest.mark.parametrize("has_init", [True, False])
+def test_a_file_of_a_package_may_import_relatively(tmp_path: Path, has_init: bool) -> None:
+    nets = tmp_path / f"package_{has_init}" / "nets"
+    nets.mkdir(parents=True)
+    (nets.parent / "shared.py").write_text("WIDTH = 6\n")
+    (nets / "model.py").write_text(
+        "from ..shared import WIDTH\nfrom torch import nn\ndef make(): return nn.Linear(WIDTH, 1)\n"
+    )
+    if has_init:
+        (nets.parent / "__init__.py").write_text("")
+        (nets / "__init__.py").write_text("from .model import make\n")
+    assert load(nets, "model.py:make").weight.shape == (1, 6)
+
+
+def test_without_relative_imports_the_package_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text("1 / 0\n")
+    (tmp_path / "plain.py").write_text("from torch.nn import Identity\n")
+    assert isinstance(load(tmp_path, "plain.py:Identity"), nn.Identity)
 
 
 class Bomb:
@@ -211,12 +383,6 @@ def test_the_error_for_a_damaged_file_contains_its_name(folder: Path, name: str)
     torch.save(state(), path) if name.endswith("pth") else save_file(state(), path)
     path.write_bytes(path.read_bytes()[:-60] if name.startswith("cut") else b"")
     assert name in error_text(folder, "nets.py:Net", weights=path)
-
-
-def test_an_html_page_instead_of_weights_is_an_error(folder: Path) -> None:
-    path = folder / "page.pth"
-    path.write_text("<html>404</html>")
-    assert "not a file written by torch.save" in error_text(folder, "nets.py:Net", weights=path)
 
 
 TINY_BERT = {
@@ -493,3 +659,77 @@ def test_a_shared_module_is_not_a_cycle(modes: Path) -> None:
     assert (
         sum(parameter.numel() for parameter in load(modes, "modes.py:diamond").parameters()) == 12
     )
+
+
+TINY_LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 16,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 30,
+}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "words"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "(gptq, 4 bits)"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "(bitsandbytes, 8 bits)"),
+        ({"quant_method": "fp8"}, "(fp8)"),
+    ],
+)
+def test_a_quantization_of_the_configuration_is_noted(
+    tmp_path: Path, quantization: dict[str, Any], words: str
+) -> None:
+    config = TINY_LLAMA | {"quantization_config": quantization}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    notes = load_model(spec_of(tmp_path, "transformers:./config.json")).notes
+    assert [note for note in notes if words in note and "built without it" in note]
+
+
+def test_custom_code_of_a_configuration_is_named(tmp_path: Path) -> None:
+    config = {"model_type": "mynet", "auto_map": {"AutoConfig": "code.MyConfig"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    text = error_text(tmp_path, "transformers:./config.json")
+    assert "(auto_map), which is not run" in text
+    assert "file.py" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.onnx", b"", "is empty (0 bytes)"),
+        ("lfs.onnx", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("page.onnx", b"<html>404</html>", "is a web page"),
+        ("cut.onnx", b"\x08\x0a\x12\x07pytorch:\xff", "damaged or incomplete"),
+    ],
+)
+def test_a_file_named_onnx_is_called_what_it_is(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        read_onnx_source(tmp_path / name)
+    assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("net.pt", "is a TorchScript archive: write a file.py"),
+        ("net.ckpt", "contains weights, not a model"),
+        ("net.h5", "is a Keras model"),
+        ("net.tflite", "is a TensorFlow Lite model"),
+        ("hf:gpt2", "write transformers:gpt2"),
+        ("net.dat", "not a model: fetch the file: git lfs pull"),
+    ],
+)
+def test_a_text_that_is_no_source_says_what_would_work(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    torch.jit.script(nn.ReLU()).save(tmp_path / "net.pt")
+    (tmp_path / "net.dat").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ManifestError, match=words):
+        parse_source(name, tmp_path)

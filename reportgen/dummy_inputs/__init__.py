@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from reportgen.dummy_inputs.candidate import Candidate, CandidateSearch
 from reportgen.dummy_inputs.from_signature import SignatureSearch
@@ -20,13 +21,16 @@ from reportgen.dummy_inputs.trial_run import (
 )
 from reportgen.error_text import one_line
 from reportgen.errors import ModelError
+from reportgen.manifest import Dtype
 from reportgen.sources import is_weightless
 from reportgen.sources.loaded import Loaded
 
 if TYPE_CHECKING:
-    from reportgen.manifest import ModelSpec
+    from torch import nn
 
-__all__ = ["Candidate", "guess_inputs", "knows_inputs", "with_dummy_inputs"]
+    from reportgen.manifest import InputSpec, ModelSpec
+
+__all__ = ["Candidate", "guess_inputs", "knows_inputs", "with_dummy_inputs", "with_weights_dtype"]
 
 
 def knows_inputs(spec: ModelSpec) -> bool:
@@ -35,13 +39,15 @@ def knows_inputs(spec: ModelSpec) -> bool:
 
 
 def with_dummy_inputs(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, tuple[str, ...]]:
-    """`spec` with inputs on which the model ran, and notes; `spec` itself if it specifies inputs.
+    """`spec` with inputs on which the model ran, and notes.
+
+    Inputs that the manifest specifies are kept; without a dtype they get that of the weights.
 
     Raises:
         ModelError: no candidate runs.
     """
     if spec.inputs or not knows_inputs(spec):
-        return spec, ()
+        return with_weights_dtype(spec, loaded.model)
     candidate = guess_inputs(spec, loaded)
     kept = with_candidate(spec, candidate)
     if loaded.inputs and loaded.batch is not None:
@@ -50,6 +56,40 @@ def with_dummy_inputs(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, tuple
         *candidate.notes,
         "the manifest specifies no inputs; they were derived from the model",
     )
+
+
+def with_weights_dtype(spec: ModelSpec, model: nn.Module) -> tuple[ModelSpec, tuple[str, ...]]:
+    """`spec` with the dtype of the weights for inputs without one, and a note if that matters.
+
+    PyTorch multiplies no float32 input by bfloat16 weights. Weights of several dtypes decide
+    nothing: the model converts its inputs then.
+    """
+    dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    names = [name for item in spec.inputs for name in _without_dtype(item)]
+    if len(dtypes) != 1 or not names:
+        return spec, ()
+    dtype = str(dtypes.pop()).removeprefix("torch.")
+    if dtype == "float32" or dtype not in get_args(Dtype):
+        return spec, ()
+    inputs = tuple(_in_dtype(item, dtype) for item in spec.inputs)
+    note = f"the manifest gives no dtype for {' and '.join(names)}: {dtype}, as the weights have"
+    return spec.model_copy(update={"inputs": inputs}), (note,)
+
+
+def _without_dtype(item: InputSpec) -> Iterator[str]:
+    if item.lacks_dtype:
+        yield item.name or "the input"
+    for part in item.parts:
+        yield from _without_dtype(part)
+
+
+def _in_dtype(item: InputSpec, dtype: str) -> InputSpec:
+    update: dict[str, Any] = {"dtype": dtype} if item.lacks_dtype else {}
+    if item.items is not None:
+        update["items"] = tuple(_in_dtype(part, dtype) for part in item.items)
+    if item.fields is not None:
+        update["fields"] = {key: _in_dtype(part, dtype) for key, part in item.fields.items()}
+    return item.model_copy(update=update)
 
 
 def guess_inputs(spec: ModelSpec, loaded: Loaded) -> Candidate:

@@ -27,6 +27,8 @@ def proposals_of(model: nn.Module) -> list[InputSpec]:
         found += [item for item in _of_layer(module) if item not in found]
         if len(found) > _MOST_FOUND:
             break
+    if _is_time_first(model):
+        found = [_with_time_first(item) for item in found]
     found += list(_of_own_parameters(model))
     common = [
         *(tensor(None, "batch", 3, side, side) for side in _SIDES[:3]),
@@ -35,6 +37,25 @@ def proposals_of(model: nn.Module) -> list[InputSpec]:
     ]
     dtype = _dtype_of(model)
     return [_of_dtype(item, dtype) for item in dict.fromkeys([*found, *common])]
+
+
+def _is_time_first(model: nn.Module) -> bool:
+    """Whether `model` is PyTorch's own attention or transformer with batch_first=False.
+
+    A model around one may transpose its inputs, and models take the batch first.
+    """
+    from torch import nn
+
+    if not type(model).__module__.startswith("torch.nn.modules."):
+        return False
+    layers = (each for each in modules_of(model) if isinstance(each, nn.MultiheadAttention))
+    return not getattr(next(layers, None), "batch_first", True)
+
+
+def _with_time_first(item: InputSpec) -> InputSpec:
+    if item.shape is None or item.shape[:2] != ("batch", LENGTH):
+        return item
+    return item.model_copy(update={"shape": (LENGTH, "batch", *item.shape[2:])})
 
 
 def table_sizes(model: nn.Module) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from reportgen.errors import ModelError
@@ -56,7 +57,8 @@ def load_model(spec: ModelSpec) -> Loaded:
                 f"the weights of {spec.source.text!r} do not fit in this machine's memory",
                 hint="remove 'weights': shapes, counts and estimates do not need them",
             )
-        load_weights(loaded.model, spec.weights)
+        notes = load_weights(loaded.model, spec.weights)
+        loaded = replace(loaded, notes=(*loaded.notes, *notes))
     loaded.model.eval()
     return loaded
 
@@ -78,6 +80,8 @@ def _make(spec: ModelSpec) -> Loaded:
 def _from_python(spec: ModelSpec) -> Loaded:
     import torch
 
+    from reportgen.sources.overridden_methods import restore_module_methods
+
     seed_everything(spec.seed)
     model = call_factory(spec.source, dict(spec.arguments))
     if not isinstance(model, torch.nn.Module):
@@ -86,5 +90,6 @@ def _from_python(spec: ModelSpec) -> Loaded:
             "expected a torch.nn.Module",
             hint="use a class derived from torch.nn.Module, or a function that returns a model",
         )
+    notes = restore_module_methods(model)
     is_program = allow_train_and_eval(model)
-    return Loaded(model=model, notes=(FIXED_MODE_NOTE,) if is_program else ())
+    return Loaded(model=model, notes=(*notes, *([FIXED_MODE_NOTE] if is_program else [])))

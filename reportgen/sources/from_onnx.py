@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from reportgen.errors import ModelError
+from reportgen.file_kind import UNKNOWN, file_kind
 from reportgen.manifest import Dtype, InputSpec, ModelSpec
 from reportgen.onnx.model import load_onnx
 from reportgen.onnx.model.protos import type_name
+from reportgen.sources.onnx_dims import DynamicDims
 
 _DTYPES = get_args(Dtype)
-_IMAGE_RANK, _IMAGE_SIZE, _LENGTH = 4, 224, 16
 
 
 def read_onnx_source(path: Path) -> Any:
@@ -25,10 +25,18 @@ def read_onnx_source(path: Path) -> Any:
     try:
         return load_onnx(path).inlined()
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path.name} cannot be read as an ONNX model",
-            hint="python -c \"import onnx; onnx.checker.check_model('FILE')\" shows the error",
-        ) from error
+        raise _not_onnx(path) from error
+
+
+def _not_onnx(path: Path) -> ModelError:
+    kind = file_kind(path) if path.is_file() else UNKNOWN
+    # protobuf has no signature: an ONNX file that is cut short is of unknown kind too
+    if kind == UNKNOWN:
+        return ModelError(
+            f"{path.name} cannot be read as an ONNX model: it is damaged or incomplete",
+            hint="download or export it again; onnx.checker.check_model(path) shows the error",
+        )
+    return ModelError(f"{path.name} is {kind.text}; expected an ONNX model", hint=kind.remedy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +57,11 @@ class FileInputs:
 def inputs_of(model: Any) -> FileInputs:
     """The graph's inputs by kind, without those that are initializers."""
     values = _inputs(model)
+    dims = DynamicDims(values, {})
     other = [value for value in values if type_name(value.type) not in _DTYPES]
     return FileInputs(
         names=tuple(value.name for value in values if value not in other),
-        strings={v.name: tuple(_dims(v, {}, {})) for v in other if type_name(v.type) == "string"},
+        strings={v.name: dims.shape_of(v) for v in other if type_name(v.type) == "string"},
         unsupported=tuple(
             f"{value.name} ({type_name(value.type)})"
             for value in other
@@ -70,57 +79,52 @@ def _inputs(model: Any) -> list[Any]:
 def with_file_inputs(spec: ModelSpec, model: Any) -> ModelSpec:
     """`spec` with the inputs declared in the file, if the manifest specifies none.
 
-    A dynamic dim of axis 0 is the batch. The size of another one is 224 for images (rank 4) and 16
-    otherwise, unless it is in the manifest's `dims`. Integers that index an initializer through
-    Gather stay below its length. Inputs that are not numeric tensors are omitted.
+    The batch is the dim that is named so, else axis 0 unless its name is that of something else.
+    The size of another dynamic dim is in the manifest's `dims`, else 224 for the sides of images
+    and 16 otherwise. Integers that index an initializer through Gather stay below its length.
+    Inputs that are not numeric tensors are omitted.
 
     Raises:
         ModelError: the manifest's `dims` contain a dim that the file does not have.
     """
     if spec.inputs:
         return spec
-    dims: dict[str, int] = {}
+    values = _inputs(model)
+    dims = DynamicDims(values, spec.dims)
     inputs = tuple(
-        _input(value, model, spec.dims, dims)
-        for value in _inputs(model)
-        if type_name(value.type) in _DTYPES
+        _input(value, model, dims) for value in values if type_name(value.type) in _DTYPES
     )
-    if unknown := sorted(set(spec.dims) - set(dims)):
+    dims.resolve()
+    if unknown := sorted(set(spec.dims) - set(dims.sizes) - dims.batch_names):
         raise ModelError(
             f"the file has no dynamic dim {unknown[0]!r}",
-            hint=f"its dynamic dims other than batch: {', '.join(dims) or 'none'}",
+            hint=f"its dynamic dims other than batch: {', '.join(dims.sizes) or 'none'}",
         )
-    firsts = {item.shape[0] for item in inputs if item.shape}
+    # the file's own name of the batch says its size too
+    named = [size for name, size in spec.dims.items() if name in dims.batch_names]
+    batch = named[0] if named else _batch_of(inputs, spec.batch)
+    return spec.model_copy(update={"inputs": inputs, "dims": dims.sizes, "batch": batch})
+
+
+def _batch_of(inputs: tuple[InputSpec, ...], wanted: int) -> int:
+    """The batch that the file runs with: `wanted`, unless its shapes leave no choice."""
+    shapes = [item.shape for item in inputs if item.shape]
+    if any("batch" in shape for shape in shapes):
+        return wanted
+    firsts = {shape[0] for shape in shapes}
+    if any(isinstance(first, str) for first in firsts):
+        return 1  # a sequence, without any batch
     # a file with fixed first dims runs only with their size, whatever the manifest says
-    fixed = [first for first in firsts if isinstance(first, int)]
-    batch = fixed[0] if len(fixed) == len(firsts) == 1 else spec.batch
-    return spec.model_copy(update={"inputs": inputs, "dims": {**dims, **spec.dims}, "batch": batch})
+    return int(firsts.pop()) if len(firsts) == 1 else wanted
 
 
-def _input(value: Any, model: Any, given: dict[str, int], dims: dict[str, int]) -> InputSpec:
+def _input(value: Any, model: Any, dims: DynamicDims) -> InputSpec:
     dtype = type_name(value.type)
-    shape = tuple(_dims(value, given, dims))
     rows = None if "float" in dtype or dtype == "bool" else _embedding_rows(model, value.name)
-    fields: dict[str, Any] = {"shape": shape, "dtype": dtype, "high": rows}
+    fields: dict[str, Any] = {"shape": dims.shape_of(value), "dtype": dtype, "high": rows}
     if value.name.isidentifier():
         fields["name"] = value.name
     return InputSpec.model_construct(**fields)
-
-
-def _dims(value: Any, given: dict[str, int], dims: dict[str, int]) -> Iterator[int | str]:
-    axes = value.type.tensor_type.shape.dim
-    for axis, dim in enumerate(axes):
-        # 0 or -1 cannot be the size of an input; it stands for an unknown one
-        if dim.HasField("dim_value") and dim.dim_value > 0:
-            yield dim.dim_value
-        elif axis == 0:
-            yield "batch"
-        else:
-            name = dim.dim_param if dim.dim_param.isidentifier() else f"{value.name}_{axis}"
-            name = name if name.isidentifier() else f"dim_{axis}"
-            is_image = len(axes) == _IMAGE_RANK and axis > 1
-            dims.setdefault(name, given.get(name, _IMAGE_SIZE if is_image else _LENGTH))
-            yield name
 
 
 def _embedding_rows(model: Any, name: str) -> int | None:

@@ -13,7 +13,7 @@ from reportgen.error_text import one_line
 from reportgen.errors import ModelError
 from reportgen.manifest import Constant, InputSpec, Source
 from reportgen.sources.loaded import FIXED_MODE_NOTE, Loaded, allow_train_and_eval, quietly
-from reportgen.sources.weights import check_uncompressed
+from reportgen.sources.weight_files import check_uncompressed
 
 _WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _DEFAULT_SIZE = 8  # of a dynamic dim, if the file has no example inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -9,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from reportgen.error_text import one_line, user_frame
 from reportgen.errors import ModelError
+from reportgen.known_failures import failure_hint, failure_text
 from reportgen.manifest import Source
 from reportgen.sources.from_torchvision import build
 from reportgen.sources.loaded import did_you_mean
@@ -66,11 +67,9 @@ def _import(target: str, text: str) -> ModuleType:
     try:
         return _import_file(Path(target)) if target.endswith(".py") else _import_module(target)
     except Exception as error:
-        place = user_frame(error)
         raise ModelError(
-            f"{text} cannot be imported: {type(error).__name__}: {one_line(error)}"
-            + (f" ({place})" if place else ""),
-            hint=_import_hint(error),
+            f"{text} cannot be imported: {failure_text(error)}",
+            hint=failure_hint(error, _import_hint(error)),
         ) from error
     # SystemExit is not an Exception
     except SystemExit as error:
@@ -82,9 +81,9 @@ def _import(target: str, text: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     # with its folder on sys.path, as `python path` does
-    folder = str(path.parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    _add_to_path(path.parent)
+    if depth := _package_depth(path):
+        return _import_member(path, depth)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is not a Python file")
@@ -92,6 +91,34 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[path.stem] = module  # before execution: dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def _add_to_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _package_depth(path: Path) -> int:
+    """How many folders above `path` its relative imports need as packages; 0 without any."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # reported by the import
+        return 0
+    levels = [node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    depth = min(max(levels, default=0), len(path.parents) - 1)
+    # without relative imports the __init__.py need not run, and may need more than the model
+    while depth and (path.parents[depth] / "__init__.py").is_file():
+        depth += 1
+    return depth
+
+
+def _import_member(path: Path, depth: int) -> ModuleType:
+    """Import `path` as a module of the package `depth` folders above it."""
+    _add_to_path(path.parents[depth])
+    names = [path.parents[i].name for i in reversed(range(depth))]
+    if path.stem != "__init__":
+        names.append(path.stem)
+    return importlib.import_module(".".join(names))
 
 
 def _import_module(name: str) -> ModuleType:

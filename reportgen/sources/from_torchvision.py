@@ -45,7 +45,7 @@ def torchvision_recipe(source: Source, arguments: dict[str, Any]) -> Recipe:
 
 def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
     """Call `factory` with `arguments`; its exceptions become a one-line `ModelError`."""
-    from reportgen.error_text import one_line, user_frame
+    from reportgen.known_failures import failure_hint, failure_text, known_failure
 
     try:
         return factory(**arguments)
@@ -56,11 +56,9 @@ def build(factory: Any, arguments: dict[str, Any], text: str) -> object:
             hint="let the factory raise an error, or return the model",
         ) from error
     except Exception as error:
-        place = user_frame(error)
         raise ModelError(
-            f"{text} raised {type(error).__name__}: {one_line(error)}"
-            + (f" ({place})" if place else ""),
-            hint=_hint(error, arguments),
+            f"{text} {'fails:' if known_failure(error) else 'raised'} {failure_text(error)}",
+            hint=failure_hint(error, _hint(error, arguments)),
         ) from error
 
 

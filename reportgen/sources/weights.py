@@ -1,127 +1,154 @@
-"""Loads weights from a file without running code in it."""
+"""Loads weights from a file into a model."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.error_text import one_line
 from reportgen.errors import ModelError
+from reportgen.sources.weight_files import StateDicts, read_state_dicts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# keys under which training scripts store the state dict in a checkpoint
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+    State = Mapping[str, Tensor]
+
+# keys under which training scripts store the state dict in a checkpoint, the first preferred
+_WRAPPERS = ("", "state_dict", "model_state_dict", "model", "module")
+# path components that wrappers add, wherever they wrap a module
+_WRAPPING = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module")
 _LISTED = 5
-_PICKLE, _ZIP = b"\x80", b"PK"  # first bytes of torch.save files, before and since torch 1.6
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
     """Load the tensors of `path` into `model`; keys and shapes must match exactly.
+
+    One prefix by which all keys differ is removed or added, and tied weights may be stored once.
+    Returns what was done beyond loading the file as it is, one sentence each.
 
     Raises:
         ModelError: the file is damaged, contains code, or does not match the model.
     """
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    _check_match(model.state_dict(), state, path)
+    expected = model.state_dict()
+    matches, notes = _choose(expected, read_state_dicts(path), path)
+    if len(matches) > 1:
+        raise ModelError(
+            f"{path.name}: the keys under several prefixes match the model: "
+            f"{_names([match.prefix for match in matches])}",
+            hint="save only the part to load, without its prefix",
+        )
+    _check_match(expected, matches[0].state, path)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(matches[0].state)
     except RuntimeError as error:
         raise ModelError(f"{path.name} does not match the model: {one_line(error)}") from error
+    return tuple(f"{path.name}: {note}" for note in (*notes, matches[0].note) if note)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Match:
+    """A state dict renamed to the model's keys, and a note on how."""
 
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+    state: State
+    prefix: str = ""
+    note: str = ""
+
+
+def _choose(expected: State, found: StateDicts, path: Path) -> tuple[list[_Match], tuple[str, ...]]:
+    """The matches of the state dict to load, and a note if it is one of several in the file."""
+    matches = {key: _matches(expected, found[key]) for key in sorted(found, key=_rank)}
+    fitting = [key for key in matches if matches[key]]
+    candidates = fitting or list(matches)
+    key = candidates[0]
+    is_known = _rank(key) < len(_WRAPPERS)
+    # under unknown names, the choice between several is the user's
+    if len(candidates) > 1 and not is_known:
+        number = len(fitting) or "none"
         raise ModelError(
-            f"{path.name} is not a valid safetensors file (truncated?): {one_line(error)}",
-            hint="write it again with safetensors.torch.save_file(model.state_dict(), ...)",
-        ) from error
-
-
-def _check_magic(path: Path) -> None:
-    """Raise for text, such as an HTML error page that was saved instead of the weights."""
-    with path.open("rb") as file:
-        begins = file.read(2)
-    if begins and begins[:1] != _PICKLE and begins != _ZIP:
-        raise ModelError(
-            f"{path.name} is not a file written by torch.save: it begins with {begins!r}",
-            hint="download or save it again",
+            f"{path.name} contains {len(found)} state dicts, of which {number} "
+            f"{'matches' if not fitting else 'match'} the model: {_names(list(found))}",
+            hint=f"save the one to load: torch.save(torch.load({path.name!r})"
+            f"{_subscript(key)}, 'weights.pth')",
         )
+    others = [name for name in found if name != key]
+    rest = f"; not loaded: {_names(others)}" if others else ""
+    note = f"the weights under {key!r} were loaded{rest}" if others or not is_known else ""
+    return matches[key] or [_Match(state=found[key])], (note,)
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    import torch
-
-    check_uncompressed(path)
-    # torch.load takes text for a pickle, and its error would say that the file would run code
-    _check_magic(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path.name} contains more than tensors; loading it would run code: "
-            f"{_rejected_global(error)}",
-            hint="save only the state dict: torch.save(model.state_dict(), path), "
-            "or better as safetensors",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{path.name} is not a valid torch.save file (truncated?): {one_line(error)}"
-        ) from error
-    return _unwrapped(content, path)
+def _rank(key: str) -> int:
+    """Position in `_WRAPPERS`, their number for any other key."""
+    parts = key.split(".")
+    is_known = all(part in _WRAPPERS for part in parts)
+    return _WRAPPERS.index(parts[-1]) if is_known else len(_WRAPPERS)
 
 
-def check_uncompressed(path: Path) -> None:
-    """Reject compressed zip archives, which may be zip bombs: torch.save does not compress.
-
-    Raises:
-        ModelError: the archive is compressed, or larger when unpacked.
-    """
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    # the sizes are those that the archive declares, so nothing is unpacked for the check
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > path.stat().st_size or any(member.compress_type for member in members):
-        raise ModelError(
-            f"{path.name} is a compressed zip, not a file written by torch.save",
-            hint="write it again with torch.save(model.state_dict(), path)",
-        )
-
-
-def _rejected_global(error: Exception) -> str:
-    # torch's message goes on with advice to disable the check
-    for line in str(error).splitlines():
-        if "GLOBAL" in line or "Unsupported" in line:
-            return line.strip()[:200]
-    return one_line(error)
+def _matches(expected: State, state: State) -> list[_Match]:
+    """Every way to give `state` exactly the keys of `expected`; one if it is clear."""
+    same = _with_tied(expected, state)
+    if same.keys() == expected.keys():
+        return [_Match(state=same)]
+    unwrapped = _with_tied(expected, {_without_wrappers(key): state[key] for key in state})
+    if unwrapped.keys() == expected.keys():
+        names = [part for part in _WRAPPING if any(part in key.split(".") for key in state)]
+        note = f"the keys match the model without {_names(names)}"
+        return [_Match(state=unwrapped, note=note)]
+    longer = [_removed(prefix, expected, state) for prefix in _prefixes(expected, state)]
+    found = [match for match in longer if match.state.keys() == expected.keys()]
+    if len(found) > 1:
+        # of equal modules with other sizes, such as the layers of an MLP, at most one fits
+        return [match for match in found if _same_shapes(expected, match.state)] or found
+    return found or [
+        _Match(state=added, prefix=prefix, note=f"the keys match the model with {prefix!r} added")
+        for prefix in _prefixes(state, expected)
+        if (added := _with_tied(expected, {prefix + key: state[key] for key in state})).keys()
+        == expected.keys()
+    ]
 
 
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    import torch
-
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if isinstance(content, Mapping) and all(isinstance(v, torch.Tensor) for v in content.values()):
-        return dict(content)
-    raise ModelError(
-        f"{path.name} contains {type(content).__name__}, expected a state dict",
-        hint="save only the state dict: torch.save(model.state_dict(), path)",
+def _prefixes(short: State, long: State) -> list[str]:
+    """Every text that before a key of `short` gives one of `long`, in order."""
+    starts = (
+        (key[: dot.end()], key[dot.end() :]) for key in long for dot in re.finditer(r"\.", key)
     )
+    return list(dict.fromkeys(start for start, rest in starts if rest in short))
 
 
-def _check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
+def _removed(prefix: str, expected: State, state: State) -> _Match:
+    taken = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+    unused = [key for key in state if not key.startswith(prefix)]
+    rest = f"; not used: {_names(unused)}" if unused else ""
+    note = f"the keys match the model without their prefix {prefix!r}{rest}"
+    return _Match(state=_with_tied(expected, taken), prefix=prefix, note=note)
+
+
+def _without_wrappers(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part not in _WRAPPING)
+
+
+def _with_tied(expected: State, state: State) -> State:
+    """`state` with the missing keys of tied weights, which a file may store under one name."""
+    if expected.keys() <= state.keys():
+        return state
+    places = {
+        key: (each.data_ptr(), each.dtype, each.shape, each.stride())
+        for key, each in expected.items()
+        if _shape(each) is not None and each.numel() and not each.is_meta
+    }
+    stored = {places[key]: state[key] for key in state if key in places}
+    tied = {key: stored[place] for key, place in places.items() if place in stored}
+    return tied | dict(state)
+
+
+def _same_shapes(expected: State, state: State) -> bool:
+    return all(_shape(expected[key]) == _shape(state[key]) for key in expected)
+
+
+def _check_match(expected: State, given: State, path: Path) -> None:
     problems = [
         _listing("missing", [key for key in expected if key not in given]),
         _listing("unknown", [key for key in given if key not in expected]),
@@ -136,12 +163,9 @@ def _check_match(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], pa
     ]
     found = "; ".join(problem for problem in problems if problem)
     if found:
-        prefixed = all(key.startswith("module.") for key in given)
         raise ModelError(
             f"{path.name} does not match the model: {found}",
-            hint="the keys have DataParallel's 'module.' prefix; save model.module.state_dict()"
-            if prefixed and given  # all() of nothing is true
-            else "check 'arguments': the file was saved from another architecture or size",
+            hint="check 'arguments': the file was saved from another architecture or size",
         )
 
 
@@ -153,7 +177,13 @@ def _shape(tensor: Any) -> tuple[int, ...] | None:
 
 
 def _listing(kind: str, keys: list[str]) -> str:
-    if not keys:
-        return ""
+    return f"{len(keys)} {kind}: {_names(keys, str)}" if keys else ""
+
+
+def _names(keys: list[str], form: Any = repr) -> str:
     more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-    return f"{len(keys)} {kind}: {', '.join(keys[:_LISTED])}{more}"
+    return ", ".join(form(key) for key in keys[:_LISTED]) + more
+
+
+def _subscript(key: str) -> str:
+    return "".join(f"[{part!r}]" for part in key.split("."))

@@ -113,6 +113,11 @@ def _notes(kind: Any, architecture: Architecture, arguments: dict[str, Any]) -> 
     declared = architecture.dtype
     if declared not in (None, "float32") and not {"dtype", "torch_dtype"} & set(arguments):
         notes.append(f"the configuration declares {declared}; the model was built in float32")
+    if architecture.quantization:
+        notes.append(
+            f"the configuration names a quantization ({architecture.quantization}); the model was "
+            "built without it, so parameters, bytes and memory are those of float weights"
+        )
     return notes
 
 

@@ -94,6 +94,7 @@ class Architecture:
         values: the fields of a config.json; {} for the library's defaults.
         checkpoint: the checkpoint with these defaults, if the name is a checkpoint; else "".
         dtype: the dtype in the config.json, if any.
+        quantization: the quantization in the config.json, such as `gptq, 4 bits`; else "".
     """
 
     config_class: Any
@@ -101,6 +102,7 @@ class Architecture:
     values: dict[str, Any] = field(default_factory=dict)
     checkpoint: str = ""
     dtype: str | None = None
+    quantization: str = ""
 
 
 def find_architecture(name: str, text: str) -> Architecture:

@@ -20,6 +20,7 @@ from reportgen.sources.loaded import did_you_mean
 _NOT_ARCHITECTURE = ("quantization_config", "auto_map", "_name_or_path", "transformers_version")
 # num_labels is a property of PreTrainedConfig, not a field
 _ALWAYS_KNOWN = {"num_labels", "id2label", "label2id"}
+_BITS = {"load_in_4bit": 4, "load_in_8bit": 8}  # of bitsandbytes
 _PER_LAYER = ("layer_types", "mlp_layer_types", "sliding_window_pattern")
 
 
@@ -42,6 +43,12 @@ def read_config(path: str, text: str) -> Architecture:
         )
     types = model_types()
     if kind not in types:
+        if "auto_map" in values:
+            raise ModelError(
+                f"{text}: the configuration names code of its own (auto_map), which is not run; "
+                f"transformers itself has no model type {kind!r}",
+                hint="use as source a file.py with a function that builds the model from this code",
+            )
         hint = did_you_mean(kind, types, "custom code is never run")
         raise ModelError(f"{text}: transformers has no model type {kind!r}", hint=hint)
     # torch_dtype is the older name
@@ -52,7 +59,18 @@ def read_config(path: str, text: str) -> Architecture:
         model_class=architectures[0],
         values={k: v for k, v in values.items() if k not in _NOT_ARCHITECTURE},
         dtype=declared if isinstance(declared, str) else None,
+        quantization=_quantization(values.get("quantization_config")),
     )
+
+
+def _quantization(config: Any) -> str:
+    """`gptq, 4 bits` of a quantization_config; "" without one."""
+    if not isinstance(config, dict):
+        return ""
+    named = [bits for key, bits in _BITS.items() if config.get(key) is True]
+    bits = config.get("bits", config.get("w_bit", named[0] if named else None))
+    method = str(config.get("quant_method", "quantized"))
+    return f"{method}, {bits} bits" if isinstance(bits, int) else method
 
 
 def make_config(architecture: Architecture, arguments: dict[str, Any], text: str) -> Any:
