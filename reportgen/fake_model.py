@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeCopyMode
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensor
 from torch.distributions import Distribution
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from reportgen.cuda_memory.tracing.fake_copy import FakeMode, suppress_warnings
-from reportgen.model_state import preserve_model_state
+from reportgen.model_state import parts_of_model, preserve_model_state
 from reportgen.pytree import modules_of, named_tensors
 from reportgen.tracing.fused_recurrent import CostCallback, fuse_recurrent_layers
+from reportgen.tracing.tensors import parts_of, storage_of, tensors_in
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -33,23 +35,109 @@ class ValuesNeededError(Exception):
     """A cost depends on values, and a fake pass has none."""
 
 
+class ReachedOriginalError(ValuesNeededError):
+    """A pass of a fake copy reached the original: a closure or hook refers to its modules."""
+
+    def __init__(self) -> None:
+        super().__init__("a function (a closure, a hook) refers to the model's own layers")
+
+
 @contextmanager
 def fake_copy(model: nn.Module, arguments: Arguments) -> Iterator[tuple[nn.Module, Arguments]]:
     """A copy of model and arguments with fake tensors; the block runs in their fake mode.
 
     Tensors on the meta device, as in very large models, are fake CPU tensors in the copy.
+    `copy.deepcopy` does not copy functions, so the hooks of a copy may call modules of the
+    original. The first pass that does so raises `ReachedOriginalError`; later blocks yield the
+    model itself, with fake tensors in place of its own until the block ends.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(model)):
         raise ValuesNeededError(
             "TorchScript keeps its own tensors and cannot be copied without data"
         )
-    fake = FakeMode()
-    with _without_side_effects():
+    fake = _GuardedFakeMode(model)
+    with ExitStack() as undo:
+        undo.enter_context(_without_side_effects())
         memo = _fake_cpu_tensors([*_tensors_of(model), *named_tensors(arguments).values()], fake)
-        with FakeCopyMode(fake):
-            double, copied = copy.deepcopy((model, arguments), memo)
+        if _is_bound_to_itself(model):
+            undo.enter_context(preserve_model_state(model))
+            copied: Arguments = _replace_tensors(model, arguments, fake, memo)
+            double = model
+        else:
+            with FakeCopyMode(fake):
+                double, copied = copy.deepcopy((model, arguments), memo)
+            undo.enter_context(_refusing_calls_of(model))
         with fake:
             yield double, copied
+
+
+_bound_to_themselves: dict[int, weakref.ref[nn.Module]] = {}  # not a set: modules may be unhashable
+
+
+def _is_bound_to_itself(model: nn.Module) -> bool:
+    """Whether a pass of a copy of `model` has reached the original before."""
+    found = _bound_to_themselves.get(id(model))
+    return found is not None and found() is model
+
+
+class _GuardedFakeMode(FakeMode):  # type: ignore[no-untyped-call]
+    """Refuses operators that read a parameter of the original model."""
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__()
+        self._original = original
+        self._forbidden = {storage_of(part) for p in original.parameters() for part in parts_of(p)}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator on fake tensors."""
+        read = (t for t in tensors_in([args, kwargs or {}]) if not isinstance(t, FakeTensor))
+        if any(storage_of(part) in self._forbidden for tensor in read for part in parts_of(tensor)):
+            _raise_reached(self._original)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _raise_reached(model: nn.Module) -> None:
+    _bound_to_themselves[id(model)] = weakref.ref(model)
+    raise ReachedOriginalError
+
+
+@contextmanager
+def _refusing_calls_of(model: nn.Module) -> Iterator[None]:
+    """Raise `ReachedOriginalError` if a module of `model` itself is called."""
+    own = set(map(id, modules_of(model)))
+
+    def refuse(module: nn.Module, _: Any) -> None:
+        if id(module) in own:
+            _raise_reached(model)
+
+    handle = nn.modules.module.register_module_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _replace_tensors(
+    model: nn.Module, arguments: Arguments, fake: FakeMode, memo: dict[int, Any]
+) -> Arguments:
+    """Put fake tensors into the modules and containers of `model`; returns copied arguments."""
+    parts = parts_of_model(model)
+    with FakeCopyMode(fake):
+        made = {
+            id(part): copy.deepcopy(part, memo) for part in parts if isinstance(part, torch.Tensor)
+        }
+        copied: Arguments = copy.deepcopy(arguments, memo)
+    for part in parts:
+        holder = vars(part) if isinstance(part, nn.Module) else part
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(holder, dict):
+            items = list(holder.items())
+        elif isinstance(holder, list):
+            items = list(enumerate(holder))
+        for key, value in items:
+            if id(value) in made:
+                holder[key] = made[id(value)]
+    return copied
 
 
 def _fake_cpu_tensors(tensors: list[torch.Tensor], fake: FakeMode) -> dict[int, Any]:

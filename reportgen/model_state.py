@@ -57,10 +57,10 @@ def preserve_model_state(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _save_all(model: nn.Module) -> list[_Saved]:
-    return [saved for part in _parts_of(model) if (saved := _save(part)) is not None]
+    return [saved for part in parts_of_model(model) if (saved := _save(part)) is not None]
 
 
-def _parts_of(model: nn.Module) -> list[Any]:
+def parts_of_model(model: nn.Module) -> list[Any]:
     """Every module, tensor and container of `model`, each once, owners first."""
     import torch
 

@@ -69,3 +69,27 @@ def storage_of(tensor: Tensor) -> int:
         return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):  # sparse tensors have no single storage
         return id(tensor)
+
+
+def version_of(tensor: Tensor) -> int:
+    """The version counter; 0 for an inference tensor, which has none."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def fingerprint(tensor: Tensor) -> tuple[int, ...]:
+    """Address, version counter and a sum over the bits: changes without a copy of the values."""
+    plain = tensor.detach()
+    # wrappers and fake tensors have no bits of their own, sparse tensors no single address
+    if type(plain) is not Tensor or plain.layout != torch.strided or plain.is_meta:
+        return 0, version_of(tensor), 0
+    # writes through `.data` do not increment the version counter, hence the sum
+    return plain.data_ptr(), version_of(tensor), _bit_sum(plain)
+
+
+def _bit_sum(tensor: Tensor) -> int:
+    if tensor.is_quantized or not tensor.is_contiguous():
+        return 0
+    plain = tensor.reshape(-1).view(torch.uint8)
+    # 64-bit words: much faster than bytes; viewing them requires an aligned address
+    words = plain.numel() // 8 * 8 if tensor.data_ptr() % 8 == 0 else 0
+    return int(plain[:words].view(torch.int64).sum()) + int(plain[words:].sum())

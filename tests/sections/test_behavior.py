@@ -14,12 +14,16 @@ from behavior_models import AnalyzeBehavior, probe
 from factories import make_study
 from torch import Tensor, nn
 from torch._dynamo import eval_frame
+from torch.ao.quantization import FakeQuantize, MovingAverageMinMaxObserver
+from torch.utils.checkpoint import checkpoint
 
 from reportgen.errors import SectionError
+from reportgen.findings import Severity
 from reportgen.outcome import Skipped
 from reportgen.sections import behavior
 from reportgen.sections.behavior import Behavior
 from reportgen.sections.behavior.dynamic_shapes import dimensions_of
+from reportgen.sections.behavior.rules import autocast_for_another_device, stateful_evaluation
 from reportgen.sections.behavior.runner import WorkBudget
 
 
@@ -125,6 +129,15 @@ def test_unusual_settings_are_remarked(analyze: AnalyzeBehavior) -> None:
         "1 × Dropout never drops (p = 0): 1",
         "1 × Dropout drops everything in training (p = 1): 2",
         "1 × BatchNorm1d averages its running statistics over all batches (momentum None): 3",
+    )
+
+
+def test_running_statistics_are_those_that_the_layer_has(analyze: AnalyzeBehavior) -> None:
+    frozen, without = nn.BatchNorm1d(4), nn.BatchNorm1d(4, track_running_stats=False)
+    frozen.track_running_stats, without.track_running_stats = False, True
+    assert analyze(nn.Sequential(nn.Linear(4, 4), frozen, without)).remarks == (
+        "1 × BatchNorm1d does not update its running statistics in training: 1",
+        "1 × BatchNorm1d keeps no running statistics and uses the batch's in evaluation too: 2",
     )
 
 
@@ -297,8 +310,7 @@ def test_a_position_table_limits_the_length(analyze: AnalyzeBehavior) -> None:
     model = Function(forward, words=nn.Embedding(10, 4), places=nn.Embedding(12, 4))
     found = probe(analyze(model, "ids=batch,8:int64<10"), "size_length")
     assert found.sentence == "Length can be 4 and 9 and not 16; the output shapes change too."
-    assert "IndexError" in found.evidence[2]
-    assert "in places" in found.evidence[2]
+    assert "reaches 15, but the embedding places has 12 rows" in found.evidence[2]
 
 
 def test_dims_of_one_name_change_together(analyze: AnalyzeBehavior) -> None:
@@ -545,3 +557,50 @@ def test_a_train_that_returns_nothing_still_switches_the_mode(analyze: AnalyzeBe
     model.eval = lambda: nn.Sequential.train(model, False)  # type: ignore[method-assign]
     result = analyze(model)
     assert [group.paths for group in result.modules] == [("1",)]
+
+
+def test_a_reentrant_checkpoint_passes_gradients(analyze: AnalyzeBehavior) -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.body = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Any:
+            return checkpoint(self.body, self.stem(x), use_reentrant=True)
+
+    model = Checkpointed()
+    assert probe(analyze(model, "batch,4"), "gradients").verdict == "yes"
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_autocast_for_a_gpu_is_recorded(analyze: AnalyzeBehavior) -> None:
+    class Mixed(nn.Module):
+        def __init__(self, *, enabled: bool) -> None:
+            super().__init__()
+            self.inner, self.enabled = nn.Linear(4, 4), enabled
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cuda", dtype=torch.float16, enabled=self.enabled):
+                return self.inner(x)
+
+    (region,) = analyze(nn.Sequential(Mixed(enabled=True))).autocast
+    assert (region.device, region.dtype, region.module) == ("cuda", "float16", "0")
+    assert region.place.startswith("test_behavior.py:")
+    (finding,) = autocast_for_another_device.findings(analyze(Mixed(enabled=True)))
+    assert (finding.severity, "computes in float16" in finding.message) == (Severity.NOTE, True)
+    assert analyze(nn.Sequential(Mixed(enabled=False))).autocast == ()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantization_observers_are_named_as_what_changes(analyze: AnalyzeBehavior) -> None:
+    quantizer = FakeQuantize(observer=MovingAverageMinMaxObserver)
+    model = nn.Sequential(nn.Linear(4, 3), quantizer)
+    model(torch.randn(2, 4))
+    found = analyze(model)
+    for name in ("repeatable", "stateless"):
+        assert probe(found, name).verdict == "no"
+        assert "disable_observer" in probe(found, name).remedy
+    (finding,) = stateful_evaluation.findings(found)
+    assert "disable_observer" in finding.advice
+    quantizer.disable_observer()
+    assert probe(analyze(model), "repeatable").verdict == "yes"

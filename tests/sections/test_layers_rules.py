@@ -10,6 +10,7 @@ import pytest
 import torch
 from factories import make_study
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
 
 from reportgen.findings import Finding, Severity
 from reportgen.sections.layers import SECTION, analyze
@@ -131,3 +132,35 @@ def test_a_direct_forward_is_a_note(judge: Judge) -> None:
 def test_double_precision_is_a_warning(judge: Judge) -> None:
     model = Function(lambda self, x: self.f(x.double()), f=nn.Linear(4, 4).double())
     assert [(f.code, f.where) for f in judge(model, 4)] == [("LAY007", "f")]
+
+
+def test_a_frozen_teacher_in_a_tuple_is_a_note(judge: Judge) -> None:
+    teacher = nn.Linear(4, 4).requires_grad_(False)
+    model = Function(lambda self, x: self.f(x) + self.teacher[0](x), f=nn.Linear(4, 4))
+    model.teacher = (teacher,)
+    (finding,) = judge(model, 4)
+    assert (finding.code, finding.severity) == ("LAY008", Severity.NOTE)
+    assert finding.where == "teacher[0]"
+
+
+def test_trainable_layers_in_a_tuple_are_an_error(judge: Judge) -> None:
+    model = Function(lambda self, x: self.f(self.steps[1](self.steps[0](x))), f=nn.Linear(4, 4))
+    model.steps = (nn.Linear(4, 4), nn.Linear(4, 4))
+    assert [(f.code, f.where) for f in judge(model, 4)] == [
+        ("LAY003", "steps[0]"), ("LAY003", "steps[1]")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", [tuple, list, nn.ModuleList])
+def test_a_placeholder_on_meta_is_no_finding(judge: Judge, keep: Callable[..., Any]) -> None:
+    def forward(self: Any, x: Tensor) -> Any:
+        def member(weights: Any) -> Any:
+            return functional_call(self.skeleton[0], weights, (x,))
+
+        return torch.vmap(member)(dict(self.stacked)).mean(0)
+
+    members = [nn.Linear(4, 4) for _ in range(3)]
+    weights, _ = stack_module_state(members)  # type: ignore[arg-type]
+    model = Function(forward, stacked=nn.ParameterDict(weights))
+    model.skeleton = keep([nn.Linear(4, 4, device="meta")])
+    assert judge(model, 4) == []

@@ -101,14 +101,50 @@ def closed_over_weights() -> Any:
     return model
 
 
-@pytest.mark.parametrize("make", [closed_over, closed_over_weights])
+def closed_over_parameter() -> nn.Module:
+    linear = nn.Linear(4, 2)
+    weight, bias = linear.weight, linear.bias
+    return Function(lambda self, x: x @ weight.T + bias, linear=linear)
+
+
+def lambda_hook() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 2))
+    model.add_module("adapter", nn.Identity())
+    model[0].register_forward_hook(lambda module, args, out: model.adapter(out))
+    model.forward = lambda x: model[0](x)  # type: ignore[method-assign]
+    return model
+
+
+def default_argument_hook() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 2))
+    adapter = nn.Identity()
+    model[0].register_forward_hook(lambda module, args, out, adapter=adapter: adapter(out))
+    model.add_module("adapter", adapter)
+    model.forward = partial(lambda first, x: first(x), model[0])  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "method"),
+    [
+        (closed_over, "fake"),
+        (closed_over_weights, "fake"),
+        (closed_over_parameter, "real"),
+        (lambda_hook, "fake"),
+        (default_argument_hook, "fake"),
+    ],
+)
 def test_a_closure_over_the_model_uses_its_layers(
-    look: Examine, make: Callable[[], nn.Module]
+    look: Examine, make: Callable[[], nn.Module], method: str
 ) -> None:
-    result = look(make(), tensor(4))
-    assert (result.method, result.parameters, result.macs) == ("real", 10, 8)
+    model = make()
+    weight = next(model.parameters())
+    result = look(model, tensor(4))
+    assert (result.method, result.parameters, result.macs) == (method, 10, 8)
     assert (result.unregistered, result.unused_parameters, findings(result)) == ((), (), [])
-    assert "holds on to the layers of the model" in result.notes[0]
+    assert all(row.executed_via != "never" for row in result.layers)
+    assert next(model.parameters()) is weight  # not a fake tensor
+    assert ("refers to the model's own layers" in result.notes[0]) == (method == "real")
 
 
 def test_a_layer_registered_by_the_pass_is_not_unregistered(look: Examine) -> None:

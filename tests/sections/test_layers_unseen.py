@@ -62,6 +62,20 @@ def test_weights_frozen_into_torchscript_constants_are_noted(look: Examine) -> N
     ]
 
 
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x)[0]  # type: ignore[no-any-return]
+
+
+def test_the_frozen_weights_of_a_recurrent_layer_are_counted(look: Examine) -> None:
+    notes = look(script(Recurrent().eval(), frozen=True), tensor(6, 4)).notes
+    assert [note for note in notes if note.startswith("TorchScript holds 220 numbers")]
+
+
 def test_a_sampled_product_costs_its_number_of_samples(look: Examine) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         return torch.sparse.sampled_addmm(self.places, x, self.weight).to_dense()

@@ -13,6 +13,7 @@ from torch import nn
 from reportgen.context import ModelContext
 from reportgen.errors import SectionError
 from reportgen.example_inputs import Examples, make_examples
+from reportgen.forward_failure import explain_failure
 from reportgen.manifest import ModelSpec
 from reportgen.outcome import Skipped
 from reportgen.sections.behavior.batch_independence import (
@@ -40,7 +41,7 @@ from reportgen.sections.behavior.fake_runs import (
     run_real,
 )
 from reportgen.sections.behavior.gradients import probe_training
-from reportgen.sections.behavior.result import Behavior, Probe
+from reportgen.sections.behavior.result import Autocast, Behavior, Probe
 from reportgen.sections.behavior.runner import (
     ProbeNotRunError,
     ProbeRunner,
@@ -117,10 +118,9 @@ def _first_runs(context: ModelContext) -> FirstRuns:
                 batch=batch, fake=fake, evaluation=evaluation, runs=runs, requests=requests
             )
         failure = evaluation
-    raise SectionError(
-        f"the model's forward pass fails: {failure}",
-        hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
-    ) from failure
+    assert failure is not None
+    found = explain_failure(failure.__cause__ or failure)
+    raise SectionError(f"the model's forward pass fails: {found}", hint=found.hint) from failure
 
 
 def _requests(context: ModelContext, batch: int) -> dict[str, PassRequest]:
@@ -209,6 +209,11 @@ class BehaviorAnalysis:
                 *comparison,
                 *self._other_sizes(batches, training),
                 *trained.probes,
+            ),
+            autocast=tuple(
+                Autocast(device=a.device, dtype=a.dtype, module=a.module, place=a.place)
+                for a in first.evaluation.autocast
+                if a.device != "cpu"
             ),
         )
 

@@ -25,10 +25,13 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from reportgen.error_text import one_line
 from reportgen.example_inputs import Examples
 from reportgen.fake_model import ValuesNeededError, eval_mode, fake_copy, set_mode, unfused_kernels
+from reportgen.known_failures import known_failure
 from reportgen.pytree import buffers_of, modules_of, named_tensors
 from reportgen.sections.behavior.op_record import OpRecord
 from reportgen.sections.behavior.result import OutputForm
 from reportgen.sources.weightless import seed_everything
+from reportgen.tracing.autocast import AutocastRegion, recording_autocast
+from reportgen.tracing.leaf_gradients import gradients_of
 from reportgen.tracing.running_modules import RunningModules
 from reportgen.tracing.tensors import dtype_name, storage_of, tensor_bytes
 
@@ -76,6 +79,7 @@ class RecordedPass:
     normalized: Mapping[str, int]  # by batch norm: the fewest values that it had per channel
     saved_bytes: int
     read: frozenset[str] = frozenset()  # names of parameters; empty if nothing was counted
+    autocast: tuple[AutocastRegion, ...] = ()
     reached: frozenset[str] | None = None  # parameters with a gradient; None without backward pass
     real: bool = False
 
@@ -90,9 +94,14 @@ class FailedPassError(Exception):
 
     def __init__(self, error: BaseException, path: str) -> None:
         self.needs_values = isinstance(error, _NEEDS_VALUES)
+        known = known_failure(error)
         place = place_in_code(error)
         inside = f"in {path}" if path else "in the model's own forward"
-        self.reason = f"{type(error).__name__}: {one_line(error, 160)} ({inside}{place})"
+        self.reason = (
+            known.text
+            if known
+            else f"{type(error).__name__}: {one_line(error, 160)} ({inside}{place})"
+        )
         super().__init__(self.reason)
         self.__cause__ = error
 
@@ -191,6 +200,7 @@ def run_once(
             torch.set_grad_enabled(request.kind == "backward"),
             running.watching(),
             saved.watching(),
+            recording_autocast(lambda: running.path) as autocast,
         ):
             with ExitStack() as counting:
                 if request.count_operators:
@@ -210,6 +220,7 @@ def run_once(
         read=frozenset(
             name for name, p in model.named_parameters() if storage_of(p) in record.read
         ),
+        autocast=tuple(autocast),
         reached=reached,
         real=real,
     )
@@ -230,9 +241,7 @@ def _reached(model: nn.Module, leaves: Mapping[str, Tensor]) -> frozenset[str] |
     if not ends or not trainable:
         return frozenset()
     try:
-        found = torch.autograd.grad(
-            ends, list(trainable.values()), list(map(torch.ones_like, ends)), allow_unused=True
-        )
+        found = gradients_of(ends, list(map(torch.ones_like, ends)), list(trainable.values()))
     except Exception:  # from the model's backward; `saved_bytes` is valid regardless
         return None
     pairs = zip(trainable, found, strict=True)

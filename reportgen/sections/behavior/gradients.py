@@ -30,6 +30,7 @@ from reportgen.sections.behavior.runner import (
 )
 from reportgen.sections.behavior.state import changed_names, copy_buffers
 from reportgen.sources.weightless import seed_everything
+from reportgen.tracing.leaf_gradients import gradients_of
 from reportgen.tracing.running_modules import RunningModules
 from reportgen.tracing.tensors import storage_of
 
@@ -206,9 +207,8 @@ def _gradients(
     if not terms:
         return dict.fromkeys(parameters)
     try:
-        found = torch.autograd.grad(
-            torch.stack(terms).sum(), list(parameters.values()), allow_unused=True
-        )
+        total = torch.stack(terms).sum()
+        found = gradients_of([total], [torch.ones_like(total)], list(parameters.values()))
     except Exception as error:
         reason = FailedPassError(error, "").reason
         raise ProbeNotRunError(f"the backward pass fails: {reason}") from error

@@ -27,6 +27,7 @@ class Probe:
         evidence: observations, one line each.
         where: paths of modules, or names of parameters, buffers, inputs or dimensions.
         expected: whether a `no` is a problem; otherwise it is only a property.
+        remedy: what to do about a `no`, where the cause is known; "" for the rule's own advice.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Probe:
     evidence: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     expected: bool = True
+    remedy: str = ""
 
 
 _CLAIMS = {
@@ -117,6 +119,16 @@ class ModuleGroup:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Autocast:
+    """A `torch.autocast` region for another device than the CPU, which this analysis runs on."""
+
+    device: str  # "cuda"
+    dtype: str  # "float16"
+    module: str  # path of the module that enters it; "" for the model itself
+    place: str  # "model.py:19"; "" if unknown
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Behavior:
     """Evaluation mode compared with training mode, and the result of every probe.
 
@@ -131,6 +143,7 @@ class Behavior:
         changed_buffers: names of buffers that a training pass changes; None if none was run.
         remarks: unusual settings of dropout and normalization, one sentence each.
         probes: in reading order.
+        autocast: regions that have no effect on the CPU.
     """
 
     batch: int
@@ -143,6 +156,7 @@ class Behavior:
     changed_buffers: tuple[str, ...] | None
     remarks: tuple[str, ...]
     probes: tuple[Probe, ...]
+    autocast: tuple[Autocast, ...] = ()
 
     def probe(self, name: str) -> Probe | None:
         """The probe called `name`; None if it does not apply to this model."""

@@ -13,7 +13,8 @@ def _failed(result: Behavior, *names: str) -> Iterator[Hit]:
     for name in names:
         probe = result.probe(name)
         if probe is not None and probe.verdict == "no" and probe.expected:
-            yield Hit(where=probe.where[0] if probe.where else "", message=probe.sentence)
+            where = probe.where[0] if probe.where else ""
+            yield Hit(where=where, message=probe.sentence, advice=probe.remedy)
             return
 
 
@@ -123,6 +124,27 @@ def non_finite_gradients(result: Behavior) -> Iterator[Hit]:
         yield from _failed(result, "finite_gradients")
 
 
+@rule(
+    "BEH008",
+    Severity.NOTE,
+    advice="compare outputs and parity on the device once; autocast around the call of the model "
+    "instead of inside it would keep its precision the caller's choice",
+)
+def autocast_for_another_device(result: Behavior) -> Iterator[Hit]:
+    """The forward pass enters `torch.autocast` for a device that this analysis does not run on.
+
+    PyTorch disables such a region on the CPU, so operators, outputs and the exported file are
+    those of the weights' own precision. On the device the region computes in lower precision.
+    """
+    for region in result.autocast:
+        at = f" at {region.place}" if region.place else ""
+        yield Hit(
+            region.module,
+            f'torch.autocast("{region.device}"){at} has no effect on the CPU: on '
+            f"{region.device} this part computes in {region.dtype}",
+        )
+
+
 RULES = (
     non_deterministic_evaluation,
     batch_dependent_results,
@@ -131,4 +153,5 @@ RULES = (
     non_finite_outputs,
     inputs_modified_in_place,
     non_finite_gradients,
+    autocast_for_another_device,
 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reportgen.sections.behavior.runner import is_same
+from reportgen.tracing.tensors import fingerprint
 
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))  # hooks, `_buffers` and so on
 _MAX_ITEMS = 200  # compared of one container
@@ -22,7 +23,7 @@ class Snapshot:
     """Parameters, buffers, training flags and plain attributes of a model at one moment."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._parameters = {name: _fingerprint(p) for name, p in model.named_parameters()}
+        self._parameters = {name: fingerprint(p) for name, p in model.named_parameters()}
         self._buffers = copy_buffers(model)
         self._attributes = dict(_attributes(model))
 
@@ -64,27 +65,6 @@ def _equal(a: Frozen, b: Frozen) -> bool:
     if type(a) is not type(b):
         return False
     return bool(a == b) or bool(a != a and b != b)  # NaN differs from itself
-
-
-def _fingerprint(parameter: Tensor) -> tuple[int, ...]:
-    """Address, version counter and a sum over the bits of a parameter: no copy of the weights."""
-    address = parameter.data_ptr() if parameter.layout == torch.strided else 0
-    # writes through `.data` do not increment the version counter, hence the sum
-    return address, version_of(parameter), _bit_sum(parameter.detach())
-
-
-def version_of(tensor: Tensor) -> int:
-    """The version counter; 0 for an inference tensor, which has none."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def _bit_sum(tensor: Tensor) -> int:
-    if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_contiguous():
-        return 0
-    plain = tensor.reshape(-1).view(torch.uint8)
-    # 64-bit words: much faster than bytes; viewing them requires an aligned address
-    words = plain.numel() // 8 * 8 if tensor.data_ptr() % 8 == 0 else 0
-    return int(plain[:words].view(torch.int64).sum()) + int(plain[words:].sum())
 
 
 def _attributes(model: nn.Module) -> Iterator[tuple[str, Frozen]]:

@@ -148,8 +148,11 @@ def _unusual_settings(module: nn.Module) -> Iterator[str]:
             yield f"{kind} drops everything in training (p = 1)"
     # an InstanceNorm, of the same base class, keeps no running statistics by default
     if isinstance(module, _BATCH_NORM) and "Instance" not in kind:
-        if not module.track_running_stats:
+        # not `track_running_stats`: changed after construction, it leaves the buffers as they are
+        if module.running_mean is None:
             yield f"{kind} keeps no running statistics and uses the batch's in evaluation too"
+        elif not module.track_running_stats:
+            yield f"{kind} does not update its running statistics in training"
         elif module.momentum is None:
             yield f"{kind} averages its running statistics over all batches (momentum None)"
 

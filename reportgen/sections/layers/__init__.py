@@ -9,6 +9,7 @@ from reportgen.sections.layers.page import FILTERS
 from reportgen.sections.layers.result import (
     ExecutedVia,
     Experts,
+    Failure,
     ForwardBackwardCost,
     Layer,
     Layers,
@@ -29,6 +30,7 @@ __all__ = [
     "SECTION",
     "ExecutedVia",
     "Experts",
+    "Failure",
     "ForwardBackwardCost",
     "Layer",
     "LayerTime",
@@ -45,8 +47,11 @@ __all__ = [
 def analyze(context: ModelContext) -> Layers:
     """The layers of a model and the cost of one forward pass; writes the two tables.
 
+    If the forward pass fails, the tables end there, and `Layers.failure` says why.
+
     Raises:
-        SectionError: no forward pass ends on the manifest's inputs.
+        SectionError: the shapes of lazy layers are unknown, or a model on the meta device
+            needs values.
     """
     from reportgen.sections.layers.analysis import LayersAnalysis  # torch only from here on
 

@@ -9,10 +9,17 @@ from torch.nn.parameter import is_lazy
 
 from reportgen.errors import SectionError
 from reportgen.fake_model import Arguments, materialize_lazy, run_once_on_copy
+from reportgen.known_failures import failure_hint
 from reportgen.sections.layers.cost.roofline import rooflines
 from reportgen.sections.layers.modules import parameters_by_name, unregistered, walk
 from reportgen.sections.layers.moe import active_parameters, find_experts
-from reportgen.sections.layers.result import ForwardBackwardCost, Layer, Layers, TorchinfoTotals
+from reportgen.sections.layers.result import (
+    Failure,
+    ForwardBackwardCost,
+    Layer,
+    Layers,
+    TorchinfoTotals,
+)
 from reportgen.sections.layers.tables import (
     layers_csv,
     summary_text,
@@ -29,6 +36,8 @@ from reportgen.sections.layers.tree import (
     weigh,
 )
 from reportgen.tracing.tensors import tensor_bytes
+from reportgen.units import format_integer, format_share
+from reportgen.visible_text import visible
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +62,8 @@ class LayersAnalysis:
         input_bytes = self._input_bytes(measured.batch)
         self._context.write(result.table_file, layers_csv(result.layers))
         self._context.write(
-            result.summary_file, summary_text(self._model, measured, result, input_bytes)
+            result.summary_file,
+            visible(summary_text(self._model, measured, result, input_bytes)),
         )
         return result
 
@@ -68,7 +78,10 @@ class LayersAnalysis:
             raise SectionError(
                 "the shapes of lazy layers are unknown, because the forward pass fails: "
                 f"{error_text(error)}",
-                hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
+                hint=failure_hint(
+                    error,
+                    "check the model's `inputs` in the manifest: order, names, shapes and dtypes",
+                ),
             ) from error
         for name, parameter in parameters_by_name(walk(model)).items():
             if is_lazy(parameter):
@@ -92,7 +105,7 @@ class LayersAnalysis:
             again = measure(completed, self._arguments, batch)
         except Exception:  # from the model, which may run only once; the first trace is valid
             return measured
-        if again.trace.added:  # every pass adds parameters
+        if again.trace.added or again.failure:  # every pass adds parameters, or only one succeeds
             return measured
         self._model, self._built = completed, measured.trace.added
         return again
@@ -117,11 +130,17 @@ class LayersAnalysis:
     def _figures(self, measured: Measured) -> Layers:
         trace, weights = measured.trace, weigh(self._model)
         both = measured.both if isinstance(measured.both, ForwardBackward) else None
-        layers = build_layers(self._model, trace, both.flops if both else None)
+        layers = build_layers(
+            self._model,
+            trace,
+            both.flops if both else None,
+            count_zeros=self._context.spec.weights is not None,
+        )
         unused = find_unused_parameters(self._model, trace)
         flops = sum(trace.flops.values())
         experts = find_experts(self._model, trace.choices, trace.first_read)
-        ideal = self._ideal_bytes(measured)
+        ideal, moved = self._ideal_bytes(measured), trace.operator_bytes
+        complete = measured.failure is None
         inputs = self._inputs(measured.batch).tensors()
         return Layers(
             batch=measured.batch,
@@ -138,6 +157,7 @@ class LayersAnalysis:
             macs=flops // 2,
             flops=flops,
             uncounted=trace.uncounted,
+            lower_bound=bool(trace.uncounted) or not complete,
             layers=layers,
             tied=weights.tied,
             unused_parameters=unused,
@@ -156,17 +176,23 @@ class LayersAnalysis:
             active_parameters=active_parameters(weights.parameters, experts),
             operator_calls=trace.work.total(),
             ideal_bytes=ideal,
-            flops_per_byte=flops / trace.operator_bytes if trace.operator_bytes else None,
-            ideal_flops_per_byte=flops / ideal if ideal else None,
+            flops_per_byte=flops / moved if complete and moved else None,
+            ideal_flops_per_byte=flops / ideal if complete and ideal else None,
             parameters_of_rows=rows_parameters(self._model, layers),
             macs_of_rows=sum(layer.own_macs for layer in layers),
+            masked_parameters=weights.masked,
+            failure=_failure(measured),
             rooflines=rooflines(
-                self._context.targets, trace.work, both.work if both else None, measured.batch
+                self._context.targets if complete else (),
+                trace.work,
+                both.work if both else None,
+                measured.batch,
             ),
             notes=(
                 *self._context.source_notes,
                 *_cost_notes(measured, weights, layers),
                 *_structure_notes(trace, weights, self._built),
+                *_sparsity_notes(weights, layers),
             ),
         )
 
@@ -205,6 +231,14 @@ def _constants_in(value: object, key: str) -> Iterator[tuple[str, object]]:
         yield from _constants_in(child, f"{key}.{name}" if key else str(name))
 
 
+def _failure(measured: Measured) -> Failure | None:
+    failure = measured.failure
+    if failure is None:
+        return None
+    place = f" ({failure.place})" if failure.place else ""
+    return Failure(module=failure.module, message=f"{failure.reason}{place}", hint=failure.hint)
+
+
 def _torchinfo_totals(measured: Measured, layers: tuple[Layer, ...]) -> TorchinfoTotals:
     summary = measured.torchinfo
     return TorchinfoTotals(
@@ -225,6 +259,7 @@ def _forward_backward_cost(both: ForwardBackward | str) -> ForwardBackwardCost:
         operator_bytes=both.operator_bytes,
         note=both.note,
         uncounted=both.uncounted,
+        lower_bound=bool(both.uncounted),
     )
 
 
@@ -304,6 +339,25 @@ def _structure_notes(trace: ForwardTrace, weights: Weights, built: tuple[str, ..
             "distinct parameters share memory without being tied, so each is counted, saved and "
             f"given optimizer state: {_some(groups)}"
         )
+    return notes
+
+
+def _sparsity_notes(weights: Weights, layers: tuple[Layer, ...]) -> list[str]:
+    """How many parameters pruning masks remove, and how many given ones are exactly zero."""
+    notes = []
+    if weights.masked:
+        notes.append(
+            f"pruning masks remove {format_integer(weights.masked)} of "
+            f"{format_integer(weights.parameters)} parameters; they are stored, computed with and "
+            "counted until torch.nn.utils.prune.remove, and then remain as zeros"
+        )
+    owners = [row for row in layers if row.zero_share and row.shared_with is None]
+    zeros = round(sum((row.zero_share or 0) * row.own_parameters for row in owners))
+    if zeros:
+        most = sorted(owners, key=lambda row: -(row.zero_share or 0) * row.own_parameters)[:5]
+        named = ", ".join(f"{row.path or 'the model'} ({row.zero_share:.1%})" for row in most)
+        share = format_share(zeros, weights.parameters)
+        notes.append(f"{share} of the given weights are exactly 0; most of them in {named}")
     return notes
 
 

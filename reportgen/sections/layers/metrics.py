@@ -12,7 +12,10 @@ _ROWS = "rows of the layer table"
 
 def metrics_of(result: Layers) -> tuple[Metric, ...]:
     """Parameters, bytes and cost; all of them counts."""
-    per_sample = result.macs / result.batch if result.batch else None
+    # of a cost that could not be counted at all, 0 is no bound worth a number; after a failure the
+    # cost is that of the layers before
+    is_known = result.failure is None and bool(result.macs or not result.lower_bound)
+    per_sample = result.macs / result.batch if result.batch and is_known else None
     return (
         Metric(
             key="layers.parameters",
@@ -47,14 +50,27 @@ def metrics_of(result: Layers) -> tuple[Metric, ...]:
             key="layers.macs_per_sample",
             label="MACs / sample",
             value=per_sample,
+            lower_bound=result.lower_bound,
             direction="lower",
             table=COMPARISON,
             note="forward pass",
             definition="multiply-adds of one forward pass divided by its batch size; "
             "1 MAC = 2 FLOPs",
         ),
-        Metric(key="layers.macs", label="MACs", value=result.macs, direction="lower"),
-        Metric(key="layers.flops", label="FLOPs", value=result.flops, direction="lower"),
+        Metric(
+            key="layers.macs",
+            label="MACs",
+            value=result.macs if is_known else None,
+            lower_bound=result.lower_bound,
+            direction="lower",
+        ),
+        Metric(
+            key="layers.flops",
+            label="FLOPs",
+            value=result.flops if is_known else None,
+            lower_bound=result.lower_bound,
+            direction="lower",
+        ),
     )
 
 
@@ -71,6 +87,8 @@ def _counts(result: Layers) -> Iterator[FigureCount]:
         unused=result.unused_parameters,
     )
     yield FigureCount(figure="parameters", by=_ROWS, value=result.parameters_of_rows)
+    if result.failure is not None:  # the counts end at different places
+        return
     yield FigureCount(
         figure="macs",
         by="torch's operators",

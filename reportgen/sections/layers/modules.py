@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reportgen.error_text import shown_text
 from reportgen.pytree import modules_of
 from reportgen.sections.layers.result import Unregistered
 
@@ -128,9 +129,17 @@ def count_torchscript_constants(model: nn.Module) -> int:
             continue  # inlined into the code of its parent
         graph: Any = script.inlined_graph  # keeps the nodes alive
         for node in graph.findAllNodes("prim::Constant"):
-            if node.hasAttribute("value") and node.kindOf("value") == "t":
-                count += node.t("value").numel()
+            count += sum(tensor.numel() for tensor in _tensors_of(node))
     return count
+
+
+def _tensors_of(constant: Any) -> list[torch.Tensor]:
+    """The tensors of a TorchScript constant, which is one or a list, as of an LSTM's weights."""
+    kind = constant.kindOf("value") if constant.hasAttribute("value") else ""
+    if kind == "t":
+        return [constant.t("value")]
+    held = constant.ival("value") if kind == "ival" else ()
+    return [item for item in held if isinstance(item, torch.Tensor)] if held else []
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -139,6 +148,12 @@ class Hidden:
 
     path: str
     value: nn.Module | nn.Parameter
+    bypasses: bool = False  # registration: a tuple of one, or `object.__setattr__`
+
+    @property
+    def is_deliberate(self) -> bool:
+        """Whether it seems to be hidden on purpose, such as a frozen teacher."""
+        return self.bypasses or not any(p.requires_grad for p in self.parameters())
 
     def parameters(self) -> list[nn.Parameter]:
         """Its parameters, each once."""
@@ -177,21 +192,23 @@ class _UnregisteredSearch:
     def _visit_attributes(self, path: str, owner: object) -> None:
         for name, value in list(vars(owner).items()):
             if name not in ("_parameters", "_buffers", "_modules"):
-                self._visit(join(path, name), value)
+                # plain assignment to a module would have registered it
+                self._visit(join(path, name), value, bypasses=isinstance(owner, nn.Module))
 
-    def _visit(self, path: str, value: Any) -> None:
+    def _visit(self, path: str, value: Any, *, bypasses: bool = False) -> None:
         self._visits_left -= 1
         if id(value) in self._seen or self._visits_left < 0 or isinstance(value, _PLAIN):
             return
         self._seen.add(id(value))
         if isinstance(value, nn.Module):
             self._seen.update(id(part) for part in [*modules_of(value), *value.parameters()])
-            self.found.append(Hidden(path=path, value=value))
+            self.found.append(Hidden(path=path, value=value, bypasses=bypasses))
         elif isinstance(value, nn.Parameter):
             self.found.append(Hidden(path=path, value=value))
         elif isinstance(value, list | tuple | set | frozenset | deque):
+            alone = isinstance(value, tuple) and len(value) == 1
             for index, item in enumerate(value):
-                self._visit(f"{path}[{index}]", item)
+                self._visit(f"{path}[{index}]", item, bypasses=alone)
         elif isinstance(value, dict):
             for key, item in list(value.items()):
                 self._visit(f"{path}[{key!r}]", item)
@@ -227,10 +244,20 @@ def unregistered(model: nn.Module) -> list[Unregistered]:
             path=item.path,
             type=type(item.value).__name__,
             parameters=sum(p.numel() for p in item.parameters()),
+            deliberate=item.is_deliberate,
         )
         for item in hidden(model)
-        if item.parameters()
+        if item.parameters() and not all(is_skeleton(p, model) for p in item.parameters())
     ]
+
+
+def is_skeleton(parameter: nn.Parameter, model: nn.Module) -> bool:
+    """Whether `parameter` is on meta while `model` has weights.
+
+    Ensembles call such a module with other weights (`torch.func.functional_call`); its own
+    parameters are placeholders.
+    """
+    return parameter.is_meta and any(not p.is_meta for p in model.parameters())
 
 
 def describe(module: nn.Module) -> str:
@@ -354,7 +381,7 @@ _ARGUMENTS: tuple[tuple[Any, Callable[[Any], list[str]]], ...] = (
 
 
 def _extra_repr(module: nn.Module) -> str:
-    """`extra_repr` on one line, without memory addresses."""
+    """`extra_repr` on one line, without addresses and folders of this machine."""
     # `extra_repr` of a ParameterDict has a line per item; "inplace=True" of a ReLU is no argument
     if isinstance(module, nn.Sequential | nn.ModuleDict | nn.ParameterDict | nn.ReLU):
         return ""
@@ -362,4 +389,4 @@ def _extra_repr(module: nn.Module) -> str:
         words = module.extra_repr()
     except Exception:  # from the user's module
         return ""
-    return _ADDRESS.sub("", " ".join(str(words).split()))
+    return shown_text(_ADDRESS.sub("", " ".join(str(words).split())))

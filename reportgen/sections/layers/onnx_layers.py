@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reportgen.onnx.model import OnnxNode, OnnxNodes, Weight, read_nodes, symbol_sizes
+from reportgen.onnx.model.protos import CONTROL_FLOW
 from reportgen.sections.layers.result import Layer, Layers, Shape, TorchinfoTotals, Uncounted
+from reportgen.units import format_bound
 
 if TYPE_CHECKING:
     from reportgen.context import OnnxFileContext
@@ -55,6 +57,7 @@ def analyze_onnx(context: OnnxFileContext) -> Layers:
         macs=nodes.macs,
         flops=2 * nodes.macs,
         uncounted=tuple(_uncounted(nodes)),
+        lower_bound=bool(nodes.uncounted),
         operator_calls=len(nodes.nodes),
         layers=layers,
         tied=(),
@@ -62,7 +65,9 @@ def analyze_onnx(context: OnnxFileContext) -> Layers:
         torchinfo=TorchinfoTotals(error=_NO_MODULE),
         table_file="layers.csv",
         summary_file="summary.txt",
-        quantized_parameters=sum(w.elements for w in held.values() if w.dtype in _QUANTIZED),
+        quantized_parameters=sum(
+            w.elements for w in held.values() if w.is_quantized or w.dtype in _QUANTIZED
+        ),
         method="file",
         notes=(
             *context.source_notes,
@@ -77,7 +82,7 @@ def is_parameter(weight: Weight) -> bool:
     """Whether a stored tensor is a weight rather than a shape, a scale, an axis or an epsilon."""
     if weight.is_scale:
         return False
-    if weight.dtype in _QUANTIZED:
+    if weight.is_quantized or weight.dtype in _QUANTIZED:
         return bool(weight.shape)
     return bool(weight.shape) and weight.dtype.startswith(("float", "bfloat", "complex"))
 
@@ -85,18 +90,36 @@ def is_parameter(weight: Weight) -> bool:
 def _notes(nodes: OnnxNodes) -> Iterator[str]:
     if any(weight.is_scale for weight in nodes.weights.values()):
         yield "quantization scales and zero points count as buffers"
+    packed = [w for w in nodes.weights.values() if w.packed not in (None, w.bytes)]
+    if packed:
+        numbers, size = sum(w.elements for w in packed), sum(w.bytes for w in packed)
+        yield (
+            f"{numbers:,} parameters are stored with several in a byte, in {size:,} B: counted by "
+            "their logical number"
+        )
     sparse = {n: w for n, w in nodes.weights.items() if w.kept is not None}
     if sparse:
         parts = ", ".join(f"{n} {w.kept:,} of {w.elements:,}" for n, w in sparse.items())
         yield f"stored as sparse tensors; zeros count as parameters but take no bytes: {parts}"
-    if any(node.operator == "If" and node.macs for node in nodes.nodes):
-        yield "the more expensive branch of an If is counted"
+    inside = sorted(
+        {n.operator for n in nodes.nodes if n.operator in CONTROL_FLOW and not n.uncounted}
+    )
+    if inside:
+        yield (
+            f"{', '.join(inside)}: counted by the branches and turns that ran on the example "
+            "inputs; other inputs may cost more or less"
+        )
 
 
 def _uncounted(nodes: OnnxNodes) -> Iterator[Uncounted]:
     for operator in nodes.uncounted:
-        mine = [node for node in nodes.nodes if node.operator == operator and node.macs is None]
-        yield Uncounted(operator=operator, calls=len(mine), where=mine[0].module or mine[0].name)
+        mine = [node for node in nodes.nodes if node.operator == operator and node.uncounted]
+        yield Uncounted(
+            operator=operator,
+            calls=len(mine),
+            where=mine[0].module or mine[0].name,
+            why=mine[0].uncounted,
+        )
 
 
 @dataclass(slots=True)
@@ -151,6 +174,7 @@ def _group(branch: _Branch, held: Mapping[str, Weight], path: str, depth: int) -
         parameters=_elements(inside, held),
         own_parameters=0,
         macs=sum(node.macs or 0 for node in inside),
+        lower_bound=any(node.uncounted for node in inside),
         trainable=False,
         leaf=False,
         shared_with=None,
@@ -172,6 +196,7 @@ def _leaf(node: OnnxNode, held: Mapping[str, Weight], path: str, depth: int) -> 
         own_parameters=parameters,
         macs=macs,
         own_macs=macs,
+        lower_bound=bool(node.uncounted),
         trainable=False,
         leaf=True,
         shared_with=None,
@@ -203,14 +228,16 @@ def _known(shapes: Iterable[Shape | None]) -> tuple[Shape, ...]:
 
 def summary_text(result: Layers) -> str:
     """The rows with parameters or cost, one line each."""
+    total = format_bound(result.macs, result.lower_bound)
     lines = [f"{'Node':<60} {'Output':<24} {'Parameters':>14} {'MACs':>18}"]
     lines.append("=" * len(lines[0]))
     for layer in result.layers:
-        if layer.leaf and not (layer.own_parameters or layer.own_macs):
+        if layer.leaf and not (layer.own_parameters or layer.own_macs or layer.lower_bound):
             continue
         name = f"{'  ' * layer.depth}{layer.path.rpartition('.')[2] or 'model'} ({layer.type})"
         shape = "x".join(map(str, layer.output_shapes[0])) if layer.output_shapes else "?"
-        lines.append(f"{name:<60} {shape:<24} {layer.parameters:>14,} {layer.macs:>18,}")
+        macs = format_bound(layer.macs, layer.lower_bound)
+        lines.append(f"{name:<60} {shape:<24} {layer.parameters:>14,} {macs:>18}")
     lines.append("=" * len(lines[0]))
-    lines.append(f"parameters {result.parameters:,}, multiply-adds {result.macs:,}")
+    lines.append(f"parameters {result.parameters:,}, multiply-adds {total}")
     return "\n".join(lines) + "\n"

@@ -104,6 +104,7 @@ def _figures(node: _Node) -> object:
         layer.parameters,
         layer.own_parameters,
         layer.macs,
+        layer.lower_bound,
         layer.forward_backward_macs,
         layer.trainable,
         layer.shared_with,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from os.path import commonprefix
 from typing import Any
 
@@ -26,7 +27,7 @@ def heaviest(layers: Iterable[Layer], attribute: str, title: str) -> Markup:
     heavy = sorted(kinds.values(), key=lambda alike: -len(alike) * getattr(alike[0], attribute))
     return bar_list(
         title,
-        [_bar(alike, getattr(alike[0], attribute)) for alike in heavy[:_HEAVIEST]],
+        [_bar(alike, attribute) for alike in heavy[:_HEAVIEST]],
         series=0 if attribute == "macs" else 2,  # one color for costs, another for sizes
     )
 
@@ -37,8 +38,10 @@ def _kind(layer: Layer, attribute: str) -> object:
     return tail, layer.path.count("."), layer.type, layer.output_shapes, getattr(layer, attribute)
 
 
-def _bar(alike: Sequence[Layer], each: int) -> Bar:
-    figure = units.format_count(each)
+def _bar(alike: Sequence[Layer], attribute: str) -> Bar:
+    each: int = getattr(alike[0], attribute)
+    is_bound = attribute == "macs" and alike[0].lower_bound
+    figure = units.format_bound(each, is_bound, units.format_count)
     if len(alike) > 1:
         figure = f"{units.format_count(len(alike) * each)} = {len(alike)} × {figure}"
     label = common_path([layer.path for layer in alike]) or alike[0].type
@@ -56,6 +59,8 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
+    "bound": units.format_bound,
+    "short_bound": partial(units.format_bound, form=units.format_count),
     "heaviest": heaviest,
     "outline": outline,
     "pruned": pruned,

@@ -8,7 +8,9 @@ from typing import Literal
 Shape = tuple[int, ...]
 """Sizes; -1 is a ragged dimension of a nested tensor."""
 
-ExecutedVia = Literal["called", "forward", "weights", "children", "compiled", "never"]
+ExecutedVia = Literal[
+    "called", "forward", "weights", "children", "compiled", "never", "failed", "unknown"
+]
 """How a module took part in the forward pass.
 
 - called: `module(x)`.
@@ -17,6 +19,8 @@ ExecutedVia = Literal["called", "forward", "weights", "children", "compiled", "n
 - children: only its children ran.
 - compiled: it is inside TorchScript, where calls cannot be observed.
 - never: not at all.
+- failed: it, or a module below it, raised the error that ended the pass.
+- unknown: the pass failed before.
 """
 
 
@@ -49,16 +53,20 @@ class Layer:
     output_dtype: str = ""  # "float32", "float32, int64"
     kernel: Shape = ()  # of a convolution or a pooling: (3, 3)
     groups: int | None = None  # of a convolution
+    masked_parameters: int = 0  # of its own parameters, those that a pruning mask removes
+    zero_share: float | None = None  # of its own parameters; None: the weights are random
+    lower_bound: bool = False  # the MACs are: some operator of the subtree could not be counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uncounted:
-    """An operator without a FLOP formula; its cost is unknown, not zero."""
+    """An operator whose cost could not be counted: it is unknown, not zero."""
 
     operator: str
     calls: int
     bytes: int = 0  # read and written by all its calls
     where: str = ""  # path of the module that called it first
+    why: str = "there is no formula for it"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +76,7 @@ class Unregistered:
     path: str  # as in Python: "blocks[0]"
     type: str
     parameters: int
+    deliberate: bool = False  # frozen, or kept in a way that only bypasses registration
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +109,7 @@ class ForwardBackwardCost:
     flops: int | None = None
     operator_bytes: int | None = None  # read and written by all operators
     note: str = ""  # how it was counted, or why it could not be
+    lower_bound: bool = False  # `macs` and `flops` are: see `uncounted`
     uncounted: tuple[Uncounted, ...] = ()
 
 
@@ -137,6 +147,15 @@ class Roofline:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Where the forward pass failed, and what to correct."""
+
+    module: str  # path; "" for the model itself
+    message: str  # "expected 400 input features, got 576 (model.py:13)"
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Layers:
     """The modules of a model, and the cost of one forward pass of one batch."""
 
@@ -149,7 +168,7 @@ class Layers:
     buffers_bytes: int
     parameter_bytes: int
     bytes_by_dtype: dict[str, int]  # parameters and buffers
-    macs: int  # one forward pass of the whole batch
+    macs: int  # one forward pass of the whole batch; a lower bound if there are `uncounted`
     flops: int
     uncounted: tuple[Uncounted, ...]
     layers: tuple[Layer, ...]  # depth first, in order of registration
@@ -178,3 +197,6 @@ class Layers:
     notes: tuple[str, ...] = ()  # how the figures were computed
     parameters_of_rows: int = 0  # sum of the rows' own parameters, shared ones once
     macs_of_rows: int = 0  # sum of the rows' own MACs
+    masked_parameters: int = 0  # of `parameters`, those that pruning masks remove
+    failure: Failure | None = None  # the pass failed: cost and shapes are those before
+    lower_bound: bool = False  # `macs` and `flops` are, and 0 means unknown: see `uncounted`

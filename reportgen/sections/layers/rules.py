@@ -84,9 +84,11 @@ def unregistered_parameters(result: Layers) -> Iterator[Hit]:
 
     PyTorch handles only registered parameters. Those in a plain list take part in the forward
     pass, but they are missing from `state_dict` and `model.parameters()`, and `.to()` and
-    `.eval()` do not affect them. A restored checkpoint leaves them randomly initialized.
+    `.eval()` do not affect them. A restored checkpoint leaves them randomly initialized. Frozen
+    parameters, and modules hidden in a tuple of one, are reported by `hidden-parameters` instead.
     """
-    for item, times in Counter(result.unregistered).items():
+    unwanted = (item for item in result.unregistered if not item.deliberate)
+    for item, times in Counter(unwanted).items():
         more = f" ({times} such modules)" if times > 1 else ""
         yield Hit(
             item.path,
@@ -179,6 +181,44 @@ def double_precision(result: Layers) -> Iterator[Hit]:
         )
 
 
+@rule(
+    "LAY008",
+    Severity.NOTE,
+    advice="move them to the model's device yourself, and keep their weights where a restored "
+    "model finds them",
+)
+def hidden_parameters(result: Layers) -> Iterator[Hit]:
+    """Parameters seem to be kept out of the model on purpose.
+
+    A frozen teacher or encoder is often hidden in a tuple of one, in a list, or with
+    `object.__setattr__`, so that `state_dict` and the optimizer leave it out. `.to()`, `.half()`
+    and `.eval()` leave it out too.
+    """
+    hidden = (item for item in result.unregistered if item.deliberate)
+    for item, times in Counter(hidden).items():
+        more = f" ({times} such modules)" if times > 1 else ""
+        yield Hit(
+            item.path,
+            f"{format_integer(item.parameters)} parameters of {item.type} are hidden from the "
+            f"model: .to() and state_dict() leave them out{more}",
+        )
+
+
+@rule(
+    "LAY009",
+    Severity.ERROR,
+    advice="run the model with the manifest's inputs by hand to see the full traceback",
+)
+def failing_forward(result: Layers) -> Iterator[Hit]:
+    """The forward pass fails with the inputs of the manifest.
+
+    The table shows the layers that ran before, with their shapes. MACs and FLOPs are unknown.
+    """
+    if result.failure is not None:
+        failure = result.failure
+        yield Hit(failure.module, f"the forward pass fails: {failure.message}; {failure.hint}")
+
+
 RULES = (
     dominant_layer,
     unused_parameters,
@@ -187,6 +227,8 @@ RULES = (
     train_only_parameters,
     bypassed_hooks,
     double_precision,
+    hidden_parameters,
+    failing_forward,
 )
 
 

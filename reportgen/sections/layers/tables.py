@@ -13,6 +13,8 @@ from reportgen.sections.layers.modules import own_tensors, walk
 from reportgen.sections.layers.result import Layer, Layers, Shape
 from reportgen.sections.layers.tracing.measure import Measured
 from reportgen.sections.layers.tracing.module_tracker import LayerCall
+from reportgen.units import format_bound
+from reportgen.visible_text import visible
 
 _MIB = 2**20
 # Spreadsheets evaluate cells that begin with one of these (CSV injection).
@@ -20,8 +22,8 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _COLUMN_NAMES = """
     path type depth calls executed_via shared_with input_shapes output_shapes dtype output_dtype
     kernel groups parameters parameters_share own_parameters trainable_parameters unused_parameters
-    macs macs_share own_macs forward_backward_macs own_forward_backward_macs trainable leaf
-    output_bytes
+    macs macs_share own_macs lower_bound forward_backward_macs own_forward_backward_macs
+    trainable leaf output_bytes masked_parameters zero_share
 """
 _COLUMNS = _COLUMN_NAMES.split()
 
@@ -37,6 +39,8 @@ def layers_csv(layers: tuple[Layer, ...]) -> str:
 
 
 def _column(layer: Layer, name: str, whole: Layer) -> object:
+    if name == "zero_share":
+        return None if layer.zero_share is None else f"{layer.zero_share:.6f}"
     if name.endswith("_share"):
         figure = name.removesuffix("_share")
         all_of_it: int = getattr(whole, figure)
@@ -62,7 +66,7 @@ def _cell(value: object) -> str:
     """`value` as text; a leading quote prevents spreadsheets from evaluating it."""
     if value is None:
         return ""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = visible(str(value).lower() if isinstance(value, bool) else str(value))
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
@@ -175,7 +179,10 @@ def tree_totals(result: Layers, input_bytes: int) -> str:
     figures = [
         ("Total parameters", f"{result.parameters:,}"),
         ("Trainable parameters", f"{result.trainable_parameters:,}"),
-        ("Multiply-adds", f"{result.macs:,}"),
+        (
+            "Multiply-adds",
+            "unknown" if result.failure else format_bound(result.macs, result.lower_bound),
+        ),
         ("Input size (MiB)", f"{input_bytes / _MIB:,.2f}"),
         ("Forward/backward pass size (MiB)", f"{passes / _MIB:,.2f}"),
         ("Parameter size (MiB)", f"{result.parameter_bytes / _MIB:,.2f}"),
@@ -193,7 +200,8 @@ def plain_tree(layers: tuple[Layer, ...]) -> str:
     lines = [f"{'Layer':<{width}}  {'Output shape':<28}  {'Parameters':>14}  {'MACs':>18}"]
     for name, row in zip(names, layers, strict=True):
         shape = _shapes_cell(row.output_keys, row.output_shapes) or "–"
-        lines.append(f"{name:<{width}}  {shape:<28}  {row.parameters:>14,}  {row.macs:>18,}")
+        macs = format_bound(row.macs, row.lower_bound)
+        lines.append(f"{name:<{width}}  {shape:<28}  {row.parameters:>14,}  {macs:>18}")
     return "\n".join(lines) + "\n"
 
 
@@ -214,7 +222,10 @@ def summary_text(model: nn.Module, measured: Measured, result: Layers, input_byt
         batch=measured.batch,
     )
     torchinfo = measured.torchinfo
-    if torchinfo.error is None:
+    if measured.failure is not None:
+        tree = f"The layers as reportgen counts them, up to the failure of {measured.failure}"
+        tree += f"\n\n{plain_tree(result.layers)}"
+    elif torchinfo.error is None:
         tree = f"The tree as torchinfo prints it (MB of 1,000,000 bytes)\n\n{torchinfo.table}\n"
     else:
         tree = f"torchinfo fails on this model ({torchinfo.error}); the tree as reportgen counts it"

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from reportgen.pytree import modules_of
 from reportgen.sections.layers.modules import (
     ModuleNode,
     count_torchscript_constants,
     describe,
     first_visits,
     groups_of,
+    is_skeleton,
+    is_within,
     join,
     kernel_of,
     own_parameters,
@@ -22,9 +25,10 @@ from reportgen.sections.layers.modules import (
     quantized_tensors,
     walk,
 )
+from reportgen.sections.layers.pruning import count_masked, zero_share
 from reportgen.sections.layers.result import ExecutedVia, Layer
 from reportgen.sections.layers.tracing.forward import ForwardTrace
-from reportgen.sections.layers.tracing.module_tracker import LayerCall
+from reportgen.sections.layers.tracing.module_tracker import FailedCall, LayerCall
 from reportgen.sections.layers.tracing.op_counter import FirstRead
 from reportgen.tracing.tensors import dtype_name, parts_of, tensor_bytes
 
@@ -45,6 +49,7 @@ class Weights:
     tied: tuple[tuple[str, ...], ...]
     overlapping: tuple[tuple[str, ...], ...]  # distinct parameters in the same memory
     frozen: tuple[str, ...]
+    masked: int  # parameters that pruning masks remove
     torchscript_constants: int  # elements of TorchScript constants, not included above
 
 
@@ -77,6 +82,7 @@ def weigh(model: nn.Module) -> Weights:
         frozen=tuple(
             {id(p): name for name, p in reversed(named.items()) if not p.requires_grad}.values()
         )[::-1],
+        masked=count_masked(modules_of(model)),
         torchscript_constants=count_torchscript_constants(model),
     )
 
@@ -92,9 +98,17 @@ def _packed_parts(tensor: Tensor) -> list[Tensor]:
 
 
 def find_unused_parameters(model: nn.Module, trace: ForwardTrace) -> tuple[str, ...]:
-    """Names of the parameters that no operator of the pass read, tied ones under each name."""
+    """Names of the parameters that no operator of the pass read, tied ones under each name.
+
+    None after a failure: those that the rest of the pass would have read are unknown.
+    """
+    if trace.failed is not None:
+        return ()
     nodes = walk(model)
-    return (*_never_read(nodes, trace), *_never_unpacked(nodes, trace))
+    never_read = _never_read(nodes, trace)
+    # placeholders for `torch.func.functional_call` are not meant to be read
+    names = [name for name, p in never_read.items() if not is_skeleton(p, model)]
+    return (*names, *_never_unpacked(nodes, trace))
 
 
 def _never_read(nodes: list[ModuleNode], trace: ForwardTrace) -> dict[str, nn.Parameter]:
@@ -117,15 +131,21 @@ def _never_unpacked(nodes: list[ModuleNode], trace: ForwardTrace) -> dict[str, T
 
 
 def build_layers(
-    model: nn.Module, trace: ForwardTrace, both_flops: Mapping[str, int] | None = None
+    model: nn.Module,
+    trace: ForwardTrace,
+    both_flops: Mapping[str, int] | None = None,
+    *,
+    count_zeros: bool = False,
 ) -> tuple[Layer, ...]:
     """One row for each path, depth first in order of registration.
 
-    `both_flops` are FLOPs of forward and backward pass by path; None if unknown.
+    `both_flops` are FLOPs of forward and backward pass by path; None if unknown. Zeros are
+    counted on request, since those of random weights mean nothing.
     """
     nodes = walk(model)
-    unused = set(map(id, _never_read(nodes, trace).values()))
-    unpacked = _never_unpacked(nodes, trace)
+    complete = trace.failed is None
+    unused = set(map(id, _never_read(nodes, trace).values())) if complete else set()
+    unpacked = _never_unpacked(nodes, trace) if complete else {}
     owners_used = {name.rpartition(".")[0] for name in trace.used}
     calls: dict[str, list[LayerCall]] = {}
     for call in trace.calls:
@@ -158,16 +178,19 @@ def build_layers(
                 unused_parameters=_numbers(p for p in held if id(p) in unused) + unused_packed,
                 macs=_macs(trace.flops, subtree),
                 own_macs=_macs(trace.flops, [node]),
+                lower_bound=any(each.path in trace.uncounted_in for each in subtree),
                 forward_backward_macs=None if both_flops is None else _macs(both_flops, subtree),
                 own_forward_backward_macs=None if both_flops is None else _macs(both_flops, [node]),
                 trainable=any(p.requires_grad for p in held),
                 leaf=node.leaf,
                 shared_with=None if first == node.path else first,
-                executed_via=_executed_via(node, mine, owners_used, subtree, calls),
+                executed_via=_executed_via(node, mine, owners_used, subtree, calls, trace.failed),
                 dtype=_dtypes([*own, *_quantized([node])]),
                 output_dtype=", ".join(mine[0].output_dtypes) if mine else "",
                 kernel=kernel_of(node.module),
                 groups=groups_of(node.module),
+                masked_parameters=count_masked([node.module]),
+                zero_share=zero_share(node.module) if count_zeros else None,
             )
         )
     return tuple(rows)
@@ -202,6 +225,8 @@ def _shapes_of(node: ModuleNode, mine: list[LayerCall], trace: ForwardTrace) -> 
     """Shapes of the first call; if only the weights were used, those of the operator."""
     if mine:
         return FirstRead(tuple(mine[0].inputs.values()), tuple(mine[0].outputs.values()))
+    if trace.failed is not None and trace.failed.path == node.path:
+        return FirstRead(tuple(trace.failed.inputs.values()), ())
     return trace.seen.get(node.path, FirstRead((), ()))
 
 
@@ -218,7 +243,10 @@ def _executed_via(
     owners_used: set[str],
     subtree: list[ModuleNode],
     calls: dict[str, list[LayerCall]],
+    failed: FailedCall | None,
 ) -> ExecutedVia:
+    if failed is not None and (node.path == failed.path or is_within(failed.path, node.path)):
+        return "failed"
     if mine:
         return "called" if all(call.hooked for call in mine) else "forward"
     if node.path in owners_used:
@@ -227,7 +255,7 @@ def _executed_via(
         return "compiled"
     if any(part.path in calls or part.path in owners_used for part in subtree[1:]):
         return "children"
-    return "never"
+    return "never" if failed is None else "unknown"
 
 
 def _unique(tensors: Iterable[Tensor]) -> list[Tensor]:

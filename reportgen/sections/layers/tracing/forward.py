@@ -7,17 +7,21 @@ with data-dependent control flow, or that torch cannot copy, runs for real.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reportgen.fake_model import Arguments, fake_copy, set_mode, unfused_kernels
 from reportgen.pytree import named_tensors
 from reportgen.sections.layers.modules import parameters_by_name, walk
 from reportgen.sections.layers.result import Shape, Uncounted, Unregistered
-from reportgen.sections.layers.tracing.module_tracker import LayerCall, ModuleTracker, shapes_of
+from reportgen.sections.layers.tracing.module_tracker import (
+    FailedCall,
+    LayerCall,
+    ModuleTracker,
+    shapes_of,
+)
 from reportgen.sections.layers.tracing.op_counter import FirstRead, OpCounter, OpWork, TopKChoice
 from reportgen.tracing.tensors import shape_of, tensor_bytes
 
@@ -30,6 +34,7 @@ class ForwardTrace:
     flops: dict[str, int]  # by path, without those of the children
     used: frozenset[str]  # names of the parameters that operators read or the model returns
     uncounted: tuple[Uncounted, ...]
+    uncounted_in: frozenset[str]  # paths of the modules that ran them
     unregistered_calls: tuple[Unregistered, ...]  # called, but not reachable from the model
     outputs: dict[str, Shape]
     output_bytes: int
@@ -41,6 +46,7 @@ class ForwardTrace:
     added: tuple[str, ...]  # parameters that the pass creates or reshapes, with their sizes
     threaded: bool  # a module ran in one of the model's own threads
     to_numpy: tuple[str, ...]  # paths of modules that convert tensors to NumPy arrays
+    failed: FailedCall | None  # the innermost call that raised; None if the pass succeeded
     seen: dict[str, FirstRead]  # by path: the first operator that read a module's own parameters
 
     @property
@@ -56,26 +62,38 @@ def trace_fake(model: nn.Module, arguments: Arguments, *, training: bool = False
         return trace(double, copied)
 
 
-def trace(model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = ()) -> ForwardTrace:
-    """Trace one forward pass of a model in evaluation mode; raises whatever the model raises.
+def trace(model: nn.Module, arguments: Arguments) -> ForwardTrace:
+    """Trace one forward pass of a model in evaluation mode; raises whatever the model raises."""
+    found, error = trace_up_to_failure(model, arguments)
+    if error is not None:
+        raise error
+    return found
 
-    `forbidden` are parameters that the pass must not read: those of the model behind a fake copy.
-    """
+
+def trace_up_to_failure(
+    model: nn.Module, arguments: Arguments
+) -> tuple[ForwardTrace, Exception | None]:
+    """Trace one forward pass in evaluation mode, and what it raised."""
     args, kwargs = arguments
     before = parameters_by_name(walk(model))
     shapes = {name: shape_of(parameter) for name, parameter in before.items()}
     tracker = ModuleTracker(model)
-    counter = tracker.counter = OpCounter(before, tracker.place, forbidden)
-    with torch.no_grad(), unfused_kernels(model, counter.note), tracker.tracking(), counter:
-        output = model(*args, **kwargs)
+    counter = tracker.counter = OpCounter(before, tracker.place)
+    output, failure = None, None
+    try:
+        with torch.no_grad(), unfused_kernels(model, counter.note), tracker.tracking(), counter:
+            output = model(*args, **kwargs)
+    except Exception as error:  # from the model; the caller decides
+        failure = error
     leaves = named_tensors(output)
     counter.note_used(list(leaves.values()))  # a parameter that is only returned is used as well
     after = parameters_by_name(walk(model))
-    return ForwardTrace(
+    found = ForwardTrace(
         calls=tuple(tracker.calls_in_order()),
         flops=dict(counter.flops),
         used=frozenset(counter.used),
         uncounted=counter.uncounted,
+        uncounted_in=frozenset(counter.uncounted_in),
         unregistered_calls=tracker.unregistered_calls(),
         outputs=shapes_of(leaves),
         output_bytes=sum(map(tensor_bytes, leaves.values())),
@@ -92,4 +110,6 @@ def trace(model: nn.Module, arguments: Arguments, forbidden: Iterable[Tensor] = 
         ),
         threaded=bool(tracker.elsewhere),
         to_numpy=tuple(sorted(tracker.to_numpy)),
+        failed=None if failure is None else tracker.failed or FailedCall(path="", inputs={}),
     )
+    return found, failure

@@ -13,19 +13,21 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
 )
 
-from reportgen.error_text import one_line, user_frame
+from reportgen.error_text import is_out_of_memory, user_frame
 from reportgen.errors import SectionError
 from reportgen.fake_model import (
     Arguments,
+    ReachedOriginalError,
     ValuesNeededError,
     eval_mode,
     fake_copy,
     has_data,
     set_mode,
 )
+from reportgen.forward_failure import ForwardFailure, explain_failure
+from reportgen.known_failures import failure_text
 from reportgen.sections.layers.tracing.backward import ForwardBackward, run_forward_backward
-from reportgen.sections.layers.tracing.forward import ForwardTrace, trace
-from reportgen.sections.layers.tracing.op_counter import ReachedOriginalError
+from reportgen.sections.layers.tracing.forward import ForwardTrace, trace, trace_up_to_failure
 from reportgen.torchinfo_summary import TorchinfoSummary, summarize_with_torchinfo
 
 _MAX_FLOPS = 50 * 10**9  # of a real pass: a few seconds on one core
@@ -47,6 +49,7 @@ class Measured:
     batch: int
     method: Literal["fake", "real"]
     note: str
+    failure: ForwardFailure | None = None  # the pass failed: `trace` ends there
 
 
 def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
@@ -55,23 +58,16 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     Both run on a fake copy if possible. A model that needs values runs with one sample first,
     then with `batch` if that is cheap.
 
+    If every forward pass fails, the trace ends at the failure, which `Measured.failure` explains.
+
     Raises:
-        SectionError: every forward pass fails, with the model's error.
+        SectionError: the model needs values, and its weights are on the meta device.
     """
     try:
-        with fake_copy(model, make(batch)) as (copied_model, arguments):
-            set_mode(copied_model, training=False)
-            found = trace(copied_model, arguments, model.parameters())
-            torchinfo = _torchinfo(found, copied_model, arguments)
-        make_model = partial(fake_copy, model, make(batch))
-        return Measured(
-            trace=found,
-            both=_IN_THREADS if found.threaded else run_forward_backward(make_model, error_text),
-            torchinfo=torchinfo,
-            batch=batch,
-            method="fake",
-            note="counted with fake tensors: from shapes alone, nothing was computed",
-        )
+        try:
+            return _measure_fake(model, make, batch)
+        except ReachedOriginalError:  # this time `fake_copy` yields the model itself
+            return _measure_fake(model, make, batch)
     except Exception as error:  # data-dependent, not copyable, or broken: try a real run
         reason = error_text(error)
     if not has_data(model):
@@ -79,18 +75,46 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
             f"the model does not run with fake tensors, and its weights have no values: {reason}",
             hint="analyze a smaller configuration of the model, which can be given weights",
         )
-    found, ran = _run_for_real(model, make, batch)
-    with eval_mode(model, make(ran)) as (evaluated, arguments):
-        torchinfo = _torchinfo(found, evaluated, arguments)
-    smaller = "" if ran == batch else f", with {ran} instead of {batch} samples to keep it cheap"
+    ran = _run_for_real(model, make, batch)
+    if ran.error is not None and is_out_of_memory(ran.error):
+        raise ran.error  # the memory limit is at fault, not the model
+    if ran.error is not None:
+        return Measured(
+            trace=ran.trace,
+            both="the forward pass fails",
+            torchinfo=TorchinfoSummary(error="not run: the forward pass fails"),
+            batch=ran.batch,
+            method="real",
+            note="the forward pass fails: shapes, MACs and FLOPs are those of the layers before",
+            failure=explain_failure(ran.error),
+        )
+    with eval_mode(model, make(ran.batch)) as (evaluated, arguments):
+        torchinfo = _torchinfo(ran.trace, evaluated, arguments)
+    smaller = f", with {ran.batch} instead of {batch} samples to keep it cheap"
+    return Measured(
+        trace=ran.trace,
+        both=_both_for_real(model, make, ran.batch, ran.trace),
+        torchinfo=torchinfo,
+        batch=ran.batch,
+        method="real",
+        note=f"counted on a real run{smaller if ran.batch != batch else ''}, because the model "
+        f"does not run with fake tensors: {reason}",
+    )
+
+
+def _measure_fake(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
+    with fake_copy(model, make(batch)) as (copied_model, arguments):
+        set_mode(copied_model, training=False)
+        found = trace(copied_model, arguments)
+        torchinfo = _torchinfo(found, copied_model, arguments)
+    make_model = partial(fake_copy, model, make(batch))
     return Measured(
         trace=found,
-        both=_both_for_real(model, make, ran, found),
+        both=_IN_THREADS if found.threaded else run_forward_backward(make_model, error_text),
         torchinfo=torchinfo,
-        batch=ran,
-        method="real",
-        note=f"counted on a real run{smaller}, because the model does not run with "
-        f"fake tensors: {reason}",
+        batch=batch,
+        method="fake",
+        note="counted with fake tensors: from shapes alone, nothing was computed",
     )
 
 
@@ -110,32 +134,28 @@ def _both_for_real(
     return run_forward_backward(lambda: eval_mode(model, make(batch)), error_text)
 
 
-def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> tuple[ForwardTrace, int]:
-    single, failure = _attempt(model, make(1))
-    if single is not None and (batch == 1 or not _is_affordable(single, batch)):
-        return single, 1
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _RealRun:
+    """A traced pass of the model itself, up to `error` if it fails."""
+
+    trace: ForwardTrace
+    batch: int
+    error: Exception | None
+
+
+def _run_for_real(model: nn.Module, make: MakeArguments, batch: int) -> _RealRun:
+    single = _attempt(model, make, 1)
+    if single.error is None and (batch == 1 or not _is_affordable(single.trace, batch)):
+        return single
     # Some models have a fixed batch size: one sample fails, the manifest's batch works.
-    whole, later_failure = _attempt(model, make(batch))
-    if whole is not None:
-        return whole, batch
-    if single is not None:
-        return single, 1
-    reason = later_failure or failure
-    assert reason is not None
-    raise SectionError(
-        f"the model's forward pass fails: {error_text(reason)}",
-        hint="check the model's `inputs` in the manifest: order, names, shapes and dtypes",
-    ) from reason
+    whole = _attempt(model, make, batch)
+    return single if single.error is None and whole.error is not None else whole
 
 
-def _attempt(
-    model: nn.Module, arguments: Arguments
-) -> tuple[ForwardTrace, None] | tuple[None, Exception]:
-    try:
-        with eval_mode(model, arguments) as (evaluated, copied):
-            return trace(evaluated, copied), None
-    except Exception as error:  # from the model; the caller reports it
-        return None, error
+def _attempt(model: nn.Module, make: MakeArguments, batch: int) -> _RealRun:
+    with eval_mode(model, make(batch)) as (evaluated, copied):
+        found, error = trace_up_to_failure(evaluated, copied)
+    return _RealRun(trace=found, batch=batch, error=error)
 
 
 def _is_affordable(single: ForwardTrace, batch: int) -> bool:
@@ -147,8 +167,8 @@ def error_text(error: BaseException) -> str:
     """Why a pass failed, with the line of the user's code if known."""
     location = user_frame(error)
     where = f" ({location})" if location else ""
-    if isinstance(error, ValuesNeededError | ReachedOriginalError):
+    if isinstance(error, ValuesNeededError):
         return str(error)
     if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
         return f"data-dependent control flow through {error.func}{where}"
-    return f"{type(error).__name__}: {one_line(error)}{where}"
+    return failure_text(error)

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from reportgen.error_text import user_location
 from reportgen.pytree import modules_of, named_tensors
-from reportgen.sections.layers.modules import Hidden, hidden, is_within, kept_by_functions, walk
+from reportgen.sections.layers.modules import (
+    Hidden,
+    hidden,
+    is_skeleton,
+    is_within,
+    kept_by_functions,
+    walk,
+)
 from reportgen.sections.layers.result import Shape, Unregistered
 from reportgen.sections.layers.tracing.op_counter import OpCounter
 from reportgen.tracing.tensors import dtype_name, shape_of, storage_of, tensor_bytes
@@ -33,6 +40,14 @@ class LayerCall:
     output_dtypes: tuple[str, ...]
     output_bytes: int
     hooked: bool  # False: `.forward()` was called directly, which runs no hooks
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedCall:
+    """A call of a module that raised an error."""
+
+    path: str
+    inputs: dict[str, Shape]
 
 
 def shapes_of(leaves: dict[str, Tensor]) -> dict[str, Shape]:
@@ -51,6 +66,7 @@ class ModuleTracker:
         self.elsewhere: list[LayerCall] = []  # calls in the model's own threads
         self._unregistered_calls: list[tuple[nn.Module, Unregistered]] = []
         self._kept = kept_by_functions(model)
+        self.failed: FailedCall | None = None  # the first call that raised, the innermost
         self.to_numpy: set[str] = set()  # paths of modules that convert tensors to NumPy arrays
         self._thread = threading.get_ident()
         self._local = threading.local()
@@ -90,8 +106,11 @@ class ModuleTracker:
         return tuple(
             item
             for module, item in self._unregistered_calls
-            if id(module) not in own and not all(map(self._is_copy, module.parameters(False)))
+            if id(module) not in own and not all(map(self._is_stand_in, module.parameters(False)))
         )
+
+    def _is_stand_in(self, parameter: nn.Parameter) -> bool:
+        return self._is_copy(parameter) or is_skeleton(parameter, self._model)
 
     def _is_copy(self, parameter: nn.Parameter) -> bool:
         # `copy.deepcopy` of a layer inside forward clones the parameters of the model
@@ -160,6 +179,7 @@ class ModuleTracker:
                 path=self._kept.get(id(module)) or self._called_at(),
                 type=type(module).__name__,
                 parameters=sum(p.numel() for p in module.parameters(False)),
+                deliberate=not any(p.requires_grad for p in module.parameters(False)),
             )
             self._unregistered_calls.append((module, item))
 
@@ -193,6 +213,9 @@ class ModuleTracker:
             try:
                 with self._counting():
                     output = forward(*args, **kwargs)
+            except Exception:
+                self.failed = self.failed or FailedCall(path=path, inputs=inputs)
+                raise
             finally:
                 self._running.pop()
             self._note_call(path, inputs, output, hooked=hooked)

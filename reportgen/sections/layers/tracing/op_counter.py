@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -53,10 +53,6 @@ class TopKChoice(NamedTuple):
     when: int = 0  # how many operators ran before
 
 
-class ReachedOriginalError(Exception):
-    """A pass of a fake copy reads a parameter of the original model."""
-
-
 class FirstRead(NamedTuple):
     """Shapes of the tensors that an operator read and wrote, without parameters."""
 
@@ -73,14 +69,11 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Args:
         parameters: the model's, by name.
         place: maps an operator to its module.
-        forbidden: tensors that no operator may read.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(
-        self, parameters: Mapping[str, Tensor], place: Place, forbidden: Iterable[Tensor] = ()
-    ) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], place: Place) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops: Counter[str] = Counter()  # by module path
         self.work: Counter[OpWork] = Counter()  # calls of each, without views
@@ -90,12 +83,12 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.seen: dict[str, FirstRead] = {}  # the first operator that read a module's parameters
         self.complex_products = 0
         self.conventional: set[str] = set()  # operators counted by the steps of an algorithm
+        self.uncounted_in: set[str] = set()  # paths of modules that ran operators without a formula
         self._uncounted: dict[str, Uncounted] = {}
         self.loops: set[str] = set()  # higher-order operators, whose bodies autograd does not see
         self._ran = 0
         self._choices: list[tuple[TopKChoice, list[Tensor]]] = []
         self._used_choices: set[TopKChoice] = set()  # whose results another operator read
-        self._forbidden = {storage_of(part) for tensor in forbidden for part in parts_of(tensor)}
         self._formulas = FlopFormulas()
         self._place = place
         self._parameters = parameters
@@ -163,9 +156,7 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def sibling(self) -> OpCounter:
         """An empty counter for the same parameters, for a part that is counted separately."""
-        other = OpCounter(self._parameters, self._place)
-        other._forbidden = self._forbidden
-        return other
+        return OpCounter(self._parameters, self._place)
 
     def absorb(self, other: OpCounter, times: int = 1) -> None:
         """Add what `other` counted, as if it had run `times` times."""
@@ -180,6 +171,7 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.seen = {**other.seen, **self.seen}
         self.complex_products += other.complex_products
         self.conventional |= other.conventional
+        self.uncounted_in |= other.uncounted_in
         for item in other.uncounted:
             self._add_uncounted(replace(item, calls=item.calls * times, bytes=item.bytes * times))
 
@@ -196,7 +188,6 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         read = [*tensors_in(args), *tensors_in(kwargs)]
         written = list(tensors_in(result))
         self._ran += 1
-        self._refuse_forbidden(read)
         used = self.note_used(read)
         path = self._place(used)
         if used and formula is _aten.clone:
@@ -217,15 +208,9 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif not counts_as_zero(func, read, written):
             item = Uncounted(operator=name_of(func), calls=1, bytes=moved, where=path)
             self._add_uncounted(item)
+            self.uncounted_in.add(path)
         elif formula in SELECTORS:
             self._note_choice(path, args, kwargs, formula, written)
-
-    def _refuse_forbidden(self, read: list[Tensor]) -> None:
-        parts = (part for tensor in read for part in parts_of(tensor))
-        if self._forbidden and any(storage_of(part) in self._forbidden for part in parts):
-            raise ReachedOriginalError(
-                "a function of its own (a closure, a hook) holds on to the layers of the model"
-            )
 
     def _note_used_choices(self, read: list[Tensor]) -> None:
         storages = set(map(storage_of, read)) if self._choices else set()
