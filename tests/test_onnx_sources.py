@@ -189,11 +189,18 @@ def test_a_fixed_first_dimension_is_the_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("content", [b"", b"garbage \xff", b"\x00" * 64])
-def test_an_invalid_onnx_file_gives_one_line(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"garbage \xff", "is a text file; expected an ONNX model"),
+        (b"\x00" * 64, "cannot be read as an ONNX model"),
+    ],
+)
+def test_an_invalid_onnx_file_gives_one_line(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     text = "version: 1\ntitle: t\nmodels: [{name: m, source: m.onnx}]\n"
-    with pytest.raises(ModelError, match=r"m\.onnx cannot be read as an ONNX model"):
+    with pytest.raises(ModelError, match=rf"m\.onnx {words}"):
         built(tmp_path, text, formats=("json",))
     assert not (tmp_path / "out").exists()
 
@@ -247,3 +254,112 @@ def test_an_estimate_of_an_onnx_file_is_an_error_with_a_hint(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ReportgenError, match=r"'words\.onnx' is not a PyTorch module"):
         estimate_step("words.onnx", (), batch=1, step=Step(), gpus=())
+
+
+def with_mystery(folder: Path, *, product: bool) -> Path:
+    """An operator of a runtime of its own, with or without 5 x 3 multiply-adds a sample before."""
+    nodes = [helper.make_node("Mystery", ["h" if product else "x"], ["y"], domain="com.acme")]
+    if product:
+        nodes.insert(0, helper.make_node("MatMul", ["x", "w"], ["h"]))
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones((5, 3), np.float32), "w")] if product else [],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.acme", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+@pytest.mark.parametrize(
+    ("product", "value", "text"), [(True, 15, "≥ 15"), (False, None, "unknown")]
+)
+def test_a_cost_that_is_a_lower_bound_or_unknown_is_marked_wherever_it_appears(
+    tmp_path: Path, product: bool, value: int | None, text: str
+) -> None:
+    with_mystery(tmp_path, product=product)
+    data = built(
+        tmp_path,
+        "version: 1\ntitle: T\nbudgets: {macs: 1k}\nmodels: [{name: m, source: m.onnx}]\n",
+    )
+    metrics = {metric["key"]: metric for metric in data["metrics"]}
+    for key in ("layers.macs_per_sample", "layers.macs"):
+        assert (metrics[key]["value"], metrics[key]["lower_bound"]) == (value, True)
+    assert not metrics["layers.parameters"]["lower_bound"]
+    assert data["budgets"][0]["passed"] is False  # at least 15 does not prove at most 1,000
+    result = data["sections"]["layers"]["result"]
+    assert [(row["type"], row["lower_bound"]) for row in result["layers"]][-1][1]
+    out = tmp_path / "out"
+    assert f" {text} |" in (out / "summary.md").read_text(encoding="utf-8")
+    assert f"multiply-adds {text}\n" in (out / "models/m/summary.txt").read_text(encoding="utf-8")
+    for page in (out / "index.html", out / "models/m/index.html"):
+        assert f">{text}<" in page.read_text(encoding="utf-8")
+
+
+def dims_of(folder: Path, inputs: dict[str, list[Any]], **given: int) -> ModelSpec:
+    """The spec of a file with float inputs of these dims, for these `dims` in the manifest."""
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, d) for n, d in inputs.items()]
+    made = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    nodes = [helper.make_node("Identity", [next(iter(inputs))], ["out"])]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", values, [made])), folder / "d.onnx")
+    source = parse_source("d.onnx", folder)
+    spec = ModelSpec.model_construct(name="m", source=source, dims=given, batch=2)
+    return with_file_inputs(spec, read_onnx_source(folder / "d.onnx"))
+
+
+MEANINGS: dict[str, tuple[dict[str, list[Any]], list[tuple[Any, ...]], dict[str, int]]] = {
+    "sequence first": (
+        {"x": ["seq", "batch", 5], "h0": [1, "batch", 6]},
+        [("seq", "batch", 5), (1, "batch", 6)], {"seq": 16},
+    ),
+    "sequence first in letters": ({"x": ["L", "N", 5]}, [("L", "batch", 5)], {"L": 16}),
+    "batch in letters": ({"x": ["N", "T", 5]}, [("batch", "T", 5)], {"T": 16}),
+    "points": ({"x": ["B", "N", 3]}, [("batch", "N", 3)], {"N": 16}),
+    "points of one cloud": ({"x": [1, "N", 3]}, [(1, "N", 3)], {"N": 16}),
+    "no names": ({"x": [None, None, 5]}, [("batch", "x_1", 5)], {"x_1": 16}),
+    "names of an exporter": ({"x": ["s77", "s53"]}, [("batch", "s53")], {"s53": 16}),
+    "a neutral name": ({"x": ["users", 5]}, [("batch", 5)], {}),
+    "a graph": (
+        {"x": ["num_nodes", 8], "e": [2, "num_edges"]}, [("num_nodes", 8), (2, "num_edges")],
+        {"num_nodes": 16, "num_edges": 16},
+    ),
+    "boxes of a batch": (
+        {"x": ["batch_size", 3, 64, 64], "r": ["num_rois", 4]},
+        [("batch", 3, 64, 64), ("num_rois", 4)], {"num_rois": 16},
+    ),
+    "channels last": (
+        {"x": ["N", "h1", "w1", 3]}, [("batch", "h1", "w1", 3)], {"h1": 224, "w1": 224},
+    ),
+    "channels last without names": (
+        {"x": [None, None, None, 1]}, [("batch", "x_1", "x_2", 1)], {"x_1": 224, "x_2": 224},
+    ),
+    "channels first": (
+        {"x": ["N", 3, "H", "W"]}, [("batch", 3, "H", "W")], {"H": 224, "W": 224},
+    ),
+    "a picture without batch": (
+        {"x": ["height", "width", 3]}, [("height", "width", 3)], {"height": 224, "width": 224},
+    ),
+    "keys of an attention": (
+        {"m": ["batch", "past + 1"], "k": ["batch", 2, "past", 8]},
+        [("batch", "m_1"), ("batch", 2, "past", 8)], {"m_1": 17, "past": 16},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MEANINGS)
+def test_the_names_of_dims_say_what_they_are(tmp_path: Path, case: str) -> None:
+    inputs, shapes, dims = MEANINGS[case]
+    spec = dims_of(tmp_path, inputs)
+    assert [item.shape for item in spec.inputs] == shapes
+    assert spec.dims == dims
+
+
+def test_dims_of_the_manifest_may_name_any_dynamic_dim_of_the_file(tmp_path: Path) -> None:
+    first = dims_of(tmp_path, {"x": ["seq", "batch_size", 5]}, seq=10, batch_size=3)
+    assert (first.dims, first.batch) == ({"seq": 10}, 3)
+    users = dims_of(tmp_path, {"x": ["users", 5]}, users=7)  # by name, so not the batch
+    assert (users.dims, users.batch, users.inputs[0].shape) == ({"users": 7}, 1, ("users", 5))
+    keys = {"m": ["batch", "past + 1"], "k": ["batch", 2, "past", 8]}
+    assert dims_of(tmp_path, keys, past=9).dims == {"m_1": 10, "past": 9}

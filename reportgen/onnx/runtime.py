@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reportgen.visible_text import cut
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -160,7 +162,7 @@ def session_error_text(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = _PATHS.sub(r"\1", _PREFIX.sub("", lines[0] if lines else "no reason given"))
     text = _SOURCES.sub("", text)  # "graph.cc:1395 Graph::InitializeStateFromModelFileGraphProto "
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return cut(text, _LONGEST)
 
 
 def _loading_error(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir
+import onnxruntime
 import pytest
 import torch
 from factories import make_study
@@ -181,12 +182,40 @@ def test_an_opset_the_exporter_cannot_give_is_a_warning(export: Export) -> None:
     assert file.warnings[0].startswith("asked for opset 30, the exporter produced")
 
 
-def test_a_branch_on_values_is_told_with_its_line(export: Export) -> None:
-    with pytest.raises(SectionError) as told:
-        export(Branch(), "batch,4")
+def test_a_branch_on_values_is_traced_and_named_with_its_line(export: Export) -> None:
+    file = export(Branch(), "batch,4")
     line = Branch.forward.__code__.co_firstlineno + 1
-    assert f"data-dependent branch at test_export.py:{line}" in told.value.error
+    assert f"data-dependent branch at test_export.py:{line}" in file.attempts[0].error
+    assert file.strategy == "TorchScript tracing, dynamic batch"
+    assert file.fixed_decisions == (f"test_export.py:{line}: if x.sum() > 0:",)
+
+
+def test_a_branch_that_the_tracer_cannot_export_keeps_its_message(export: Export) -> None:
+    class Untraceable(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.linalg.svd(x)[1] if x.sum() < 1e9 else x
+
+    with pytest.raises(SectionError) as told:
+        export(Untraceable(), "batch,4,4")
+    assert told.value.error.startswith("data-dependent branch at test_export.py:")
     assert "torch.where" in told.value.hint
+    assert told.value.details[-1].startswith("tried TorchScript tracing, dynamic batch: the tracer")
+
+
+def test_a_traced_file_declares_inputs_that_its_path_does_not_read(export: Export) -> None:
+    class Repeats(nn.Module):
+        def forward(self, times: Tensor, x: Tensor) -> dict[str, Tensor]:
+            for _ in range(int(times)):
+                x = x * 2
+            return {"doubled": x}
+
+    times = {"name": "times", "shape": [], "dtype": "int64", "low": 3, "high": 4}
+    file = export(Repeats(), times, {"name": "x", "shape": ["batch", 4]})
+    assert shapes(file) == {"times": [], "x": ["batch", 4], "doubled": ["batch", 4]}
+    session = onnxruntime.InferenceSession(file.path)
+    given = {"times": np.array(1), "x": np.ones((5, 4), np.float32)}
+    (doubled,) = session.run(["doubled"], given)
+    assert doubled.tolist() == [[8.0] * 4] * 5  # three times, as in the example
 
 
 def test_an_unsupported_operator_is_told_with_its_module(export: Export) -> None:
@@ -224,8 +253,8 @@ def test_a_model_of_one_batch_fails_at_the_batch_that_was_tried(export: Export) 
 
 @pytest.mark.parametrize(
     ("model", "shape"),
-    [(Branch(), "batch,4"), (Decomposed(), "batch,4,4"), (nn.Linear(3, 3), "batch,4")],
-    ids=["branch", "operator", "shapes"],
+    [(Decomposed(), "batch,4,4"), (nn.Linear(3, 3), "batch,4")],
+    ids=["operator", "shapes"],
 )
 def test_a_failure_is_one_line_without_paths_and_leaves_no_file(
     export: Export, tmp_path: Path, model: nn.Module, shape: str

@@ -13,6 +13,7 @@ from reportgen.onnx.export import ExportAttempt
 from reportgen.sections.onnx import SECTION, OnnxResult
 from reportgen.sections.onnx.parity_result import (
     Divergence,
+    FusedPath,
     OutputParity,
     Parity,
     ParityCase,
@@ -126,6 +127,17 @@ BAD = {
     **{code: replace(GOOD, file=file) for code, file in BAD_FILES.items()},
     **{code: replace(GOOD, parity=parity) for code, parity in BAD_PARITIES.items()},
     "ONX023": with_output(within_rounding=True, note="within PyTorch's own rounding error: …"),
+    "ONX024": replace(
+        GOOD,
+        parity=replace(
+            GOOD.parity,
+            fused_path=FusedPath(
+                passed=False, batch=2, seed=0, output="logits", max_absolute_error=0.38
+            ),
+        ),
+    ),
+    "ONX025": replace(GOOD, parity=replace(GOOD.parity, autocast="torch.autocast at net.py:16")),
+    "ONX026": with_output(undecided=True, max_absolute_error=None),
     "ONX030": replace(
         with_export(TIMED, proven_dynamic=("batch",)),
         parity=replace(GOOD.parity, passed=False, cases=(*GOOD.parity.cases, STOPPED)),
@@ -144,6 +156,17 @@ BAD = {
         with_export(from_module=False),
         parity=Parity(passed=None, vacuous=False, cases=(), note="", not_run="no such operator"),
     ),
+    "ONX036": replace(
+        with_export(
+            with_file(
+                custom_operators=("mmdeploy.GridPriors",),
+                library_operators=("mmdeploy.GridPriors",),
+            ),
+            from_module=False,
+        ),
+        parity=Parity(passed=None, vacuous=False, cases=(), note="", not_run="no such operator"),
+    ),
+    "ONX037": with_export(traced=True, fixed_decisions=("net.py:12: if x.sum() > 0:",)),
 }
 BROKEN_TOO = {"ONX030": ["ONX001"]}  # what a rule's bad file cannot but break as well
 
@@ -252,3 +275,28 @@ def test_an_operator_of_another_domain_of_onnx_is_not_called_foreign() -> None:
         "ai.onnx.ml.Scaler is in an ONNX domain that many runtimes do not implement",
         "com.example.Fancy is not a standard operator",
     ]
+
+
+def test_a_missing_library_is_named_with_its_operators() -> None:
+    [finding] = judge(BAD["ONX036"])
+    assert finding.where == "mmdeploy"
+    assert finding.message == (
+        "GridPriors: onnxruntime needs a library of custom operators, "
+        "mmdeploy's (mmdeploy_onnxruntime_ops)"
+    )
+    assert "register_custom_ops_library" in finding.advice
+
+
+def test_a_file_without_standard_operators_has_no_old_opset() -> None:
+    assert judge(with_export(with_file(opset=0), requested_opset=0)) == []
+    foreign = with_file(opset=11, operators={"acme.Fancy": 1})
+    assert judge(with_export(foreign, requested_opset=11)) == []
+
+
+def test_a_source_that_fails_at_a_second_batch_is_one_error() -> None:
+    failing = with_export(from_module=False, failing_batch=2, batch_failure="y has size 1")
+    [finding] = judge(failing)
+    assert (finding.code, finding.where) == ("ONX030", "batch")
+    assert finding.message == (
+        "batch is declared dynamic, but at batch 2 the file fails: y has size 1"
+    )

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from reportgen.sections.onnx import SECTION, OnnxResult
 from reportgen.sections.onnx.analysis import analyze_exported
+from reportgen.sections.onnx.parity.divergence.intermediates import load_file_graph
+from reportgen.sections.onnx.parity.divergence.suspects import _assess as judged
 from reportgen.sections.onnx.parity.histogram import error_histogram, ulp_distance
-from reportgen.sections.onnx.parity.intermediates import load_file_graph
 from reportgen.sections.onnx.parity.state import State
-from reportgen.sections.onnx.parity.suspects import _assess as judged
 
 pytestmark = pytest.mark.slow  # every one of them exports and runs a file
 
@@ -93,6 +93,73 @@ def test_a_detector_that_finds_nothing_is_compared_again_with_perturbed_paramete
 # The second call ----------------------------------------------------------------------------
 
 
+class Selects(nn.Module):
+    """A detector that torch.export refuses: the best of 64 candidates, above a bar."""
+
+    def __init__(self, spread: float, bar: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head, self._spread, self._bar = nn.Linear(4, 1), spread, bar
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        scores = self.head(x)[:, 0] * self._spread + 0.5
+        if scores.max() < -1e9:
+            scores = -scores
+        best, places = scores.topk(8)
+        return {"rows": x[places][best > self._bar], "scores": best[best > self._bar]}
+
+
+APART, EQUAL, NO_BAR, HIGH_BAR = 1.0, 1e-9, -1e9, 1e9
+CANDIDATES = {"name": "x", "shape": [64, 4]}
+
+
+def test_a_traced_detector_is_compared_by_its_rows(look: Look) -> None:
+    result = look(Selects(APART, NO_BAR), CANDIDATES)
+    assert (result.parity.passed, result.parity.vacuous) == (True, False)
+    assert result.parity.before_selection == ""
+    assert codes(result) == {"ONX037"}
+
+
+def test_rows_that_rounding_chooses_are_vacuous_and_their_scores_are_compared(look: Look) -> None:
+    result = look(Selects(EQUAL, NO_BAR), CANDIDATES)
+    assert (result.parity.passed, result.parity.vacuous) == (True, True)
+    assert "the outputs of head" in result.parity.before_selection
+    assert {"ONX026", "ONX037"} <= codes(result)
+
+
+def test_a_detector_that_returns_no_rows_is_compared_before_the_selection(look: Look) -> None:
+    result = look(Selects(APART, HIGH_BAR), CANDIDATES)
+    assert (result.parity.passed, result.parity.vacuous) == (True, True)
+    assert "the outputs of head" in result.parity.before_selection
+
+
+@pytest.mark.parametrize(("spread", "bar"), [(EQUAL, NO_BAR), (APART, HIGH_BAR), (APART, NO_BAR)])
+def test_wrong_scores_fail_whether_or_not_rows_can_be_compared(
+    look: Look, spread: float, bar: float
+) -> None:
+    result = look(Selects(spread, bar), CANDIDATES, edit=change("head.weight", more))
+    assert result.parity.passed is False
+    assert "ONX001" in codes(result)
+
+
+def test_a_traced_file_fails_on_inputs_that_take_the_other_branch(look: Look) -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) if x.sum() > 0 else x
+
+    result = look(Branches(), "batch,4", batch=2)
+    # not every seed takes the example's branch
+    assert {case.passed for case in result.parity.cases} == {True, False}
+    assert {"ONX001", "ONX037"} <= codes(result)
+    assert result.parity.divergence is not None
+    assert result.parity.divergence.cause == "model"
+    assert "control flow" in result.parity.divergence.sentences[0]
+
+
 class Counter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -160,6 +227,84 @@ def test_a_memo_that_the_first_call_fills_is_no_state(look: Look) -> None:
     assert second.state == ()
 
 
+class PositionCache(nn.Module):
+    """Writes its input into a cache at a position, which is an input, and sums the cache."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("cache", torch.zeros(64, 4))
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        self.cache[position] = self.layer(x)
+        return self.cache.sum(0)
+
+
+def test_a_cache_written_at_an_input_position_is_state(look: Look) -> None:
+    position = {"name": "position", "shape": ["batch"], "dtype": "int64", "high": 64}
+    result = look(PositionCache(), "batch,4", position)
+    second = result.parity.second_call
+    assert second is not None
+    assert (second.pytorch_repeats, second.calls_are_independent) == (True, False)
+    assert [str(change) for change in second.state] == ["cache (buffer)"]
+    assert "ONX020" in codes(result)
+
+
+def test_a_weight_written_through_data_is_state_and_restored(look: Look) -> None:
+    class Writes(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            self.weight.data *= 2
+            return super().forward(x)
+
+    model = Writes(4, 4)
+    before = model.weight.detach().clone()
+    state = State(model, copy_parameters=True)
+    model(torch.ones(1, 4))
+    assert [str(change) for change in state.changes()] == ["weight (parameter)"]
+    state.restore()
+    assert torch.equal(model.weight, before)
+    assert state.changes() == ()
+    model.weight.data = torch.zeros(2, 4)
+    state.restore()
+    assert torch.equal(model.weight, before)
+
+
+# PyTorch's fused encoder path ----------------------------------------------------------------
+
+
+class Padded(nn.Module):
+    """Mean-pools an encoder's output, padded positions included."""
+
+    def __init__(self, *, masked: bool) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.body = nn.TransformerEncoder(layer, 2)
+        self.masked = masked
+
+    def forward(self, x: Tensor) -> Tensor:
+        pad = torch.arange(x.shape[1]).expand(x.shape[0], -1) >= 4
+        body: Tensor = self.body(x, src_key_padding_mask=pad)
+        return (body.masked_fill(pad[..., None], 0) if self.masked else body).mean(1)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_fused_encoder_path_is_compared_as_well(look: Look, *, masked: bool) -> None:
+    model = Padded(masked=masked).eval()
+    x = torch.randn(2, 6, 32)
+    with torch.no_grad():
+        fused = model(x)
+        torch.backends.mha.set_fastpath_enabled(False)
+        apart = float((model(x) - fused).abs().max())
+        torch.backends.mha.set_fastpath_enabled(True)
+    result = look(model, "batch,6,32")
+    assert result.parity.passed
+    found = result.parity.fused_path
+    assert found is not None
+    assert (found.passed, "ONX024" in codes(result)) == (masked, not masked)
+    assert (apart < 1e-5) == masked
+    assert (found.max_absolute_error or 0) == pytest.approx(apart, rel=1, abs=1e-5)
+
+
 def test_a_model_that_draws_is_unrepeatable(look: Look) -> None:
     class Noisy(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
@@ -189,6 +334,23 @@ def test_state_is_put_back_bit_for_bit() -> None:
     assert state.changes() == ()
     assert (len(model.seen), float(model.counter.steps)) == (1, 0.0)
     assert not hasattr(model, "extra")
+
+
+class Edges(nn.Module):
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        return torch.zeros_like(x).index_add(0, edges[0], x[edges[1]])
+
+
+def test_sizes_that_only_grow_are_compared_one_larger(look: Look) -> None:
+    result = look(
+        Edges(),
+        {"name": "x", "shape": ["nodes", 3]},
+        {"name": "edges", "shape": [2, "edges"], "dtype": "int64", "high": 7},
+        dims={"nodes": 7, "edges": 40},
+        onnx={"dynamic": ["nodes", "edges"]},
+    )
+    assert {"nodes": 8, "edges": 41} in [case.dims for case in result.parity.cases]
+    assert "ONX031" not in codes(result)
 
 
 class WritesWeights(nn.Module):
@@ -443,7 +605,7 @@ def test_a_copy_that_fails_too_leaves_parity_not_run(look: Look) -> None:
 
     parity = look(Stubborn(4, 3).bfloat16(), "x=batch,4:bfloat16").parity
     assert parity.passed is None
-    assert "a float32 copy fails too" in parity.not_run
+    assert "in float32 it fails too" in parity.not_run
 
 
 # Where a broken file leaves PyTorch ---------------------------------------------------------
@@ -830,3 +992,43 @@ def of_one_node() -> onnx.ModelProto:
 def nearly(a: Tensor, b: Tensor) -> tuple[bool, float]:
     apart = float((a - b).abs().max())
     return apart < 1e-5, apart
+
+
+# Autocast inside forward ---------------------------------------------------------------------
+
+
+class Autocast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(16, 4), nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.norm(self.layer(x))
+
+
+class DecoratedAutocast(nn.Linear):
+    @torch.autocast("cpu", dtype=torch.bfloat16)
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("make", [Autocast, lambda: DecoratedAutocast(16, 4)])
+def test_autocast_on_the_cpu_is_compared_in_float32(
+    look: Look, make: Callable[[], nn.Module]
+) -> None:
+    result = look(make(), "batch,16")
+    assert (result.parity.passed, result.parity.compared_dtype) == (True, "float32")
+    assert 'torch.autocast("cpu", bfloat16) at test_onnx_parity.py:' in result.parity.autocast
+    assert {"ONX021", "ONX025"} <= codes(result)
+
+
+def test_a_half_precision_model_with_a_hook_on_its_own_layers_is_compared(look: Look) -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.add_module("adapter", nn.Linear(4, 4))
+    model[0].register_forward_hook(lambda module, args, out: model.adapter(out))
+    model.forward = lambda x: model[0](x)  # type: ignore[method-assign]
+    model.bfloat16()
+    result = look(model, {"shape": ["batch", 4], "dtype": "bfloat16"})
+    assert (result.parity.passed, result.parity.compared_dtype) == (True, "float32")
+    assert model[0].weight.dtype == torch.bfloat16

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,19 @@ from reportgen.errors import SectionError
 from reportgen.example_inputs import make_examples
 from reportgen.onnx.export.arguments import ExportArguments, bind_arguments, output_names
 from reportgen.onnx.export.capture import capture, export_mode, rewrite_for_export, translate
-from reportgen.onnx.export.diagnostics import ExportFailure, explain_capture, explain_translation
+from reportgen.onnx.export.constant_weights import computed_weights, fold_computed_weights
+from reportgen.onnx.export.diagnostics import (
+    ExportFailure,
+    explain_capture,
+    explain_trace,
+    explain_translation,
+    opaque_modules,
+    with_every_branch,
+)
 from reportgen.onnx.export.file_writer import name_values, write_model
 from reportgen.onnx.export.model_patches import flattened_outputs, patched
 from reportgen.onnx.export.strategy import Strategy, first_strategy, next_strategy
+from reportgen.onnx.export.torchscript import trace
 from reportgen.onnx.export.weightless import is_weightless, weights_to_inputs, without_weights
 
 if TYPE_CHECKING:
@@ -53,6 +63,9 @@ class OnnxFile:
             since they have no memory or too little; nothing can be compared or timed then.
         decomposed_operators: operators without a translation in torch's exporter, replaced by
             other operators in the file (`use_decompositions`).
+        used: the strategy that succeeded; None for a file that was not exported here.
+        fixed_decisions: `net.py:12: if x.sum() > 0:`, each line of Python that depends on a value
+            or a size and whose outcome for the example inputs is fixed in a traced file.
     """
 
     path: Path
@@ -66,6 +79,9 @@ class OnnxFile:
     model_patches: tuple[str, ...] = ()
     structure_only: bool = False
     decomposed_operators: tuple[str, ...] = ()
+    used: Strategy | None = None
+    fixed_decisions: tuple[str, ...] = ()
+    computed: int = 0  # weights that were replaced by constants
 
     @contextmanager
     def apply_patches(self, model: nn.Module) -> Iterator[None]:
@@ -76,14 +92,17 @@ class OnnxFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Exported:
-    """The exporter's program, before anything is named or written."""
+    """The exporter's onnx_ir model, before anything is named or written."""
 
-    program: Any
+    model: Any
+    outputs: tuple[str, ...]
     arguments: ExportArguments
     strategy: Strategy
-    dropped: tuple[str, ...]
-    weights: tuple[str, ...]
-    decomposed_operators: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    decomposed_operators: tuple[str, ...] = ()
+    fixed_decisions: tuple[str, ...] = ()
+    computed: int = 0  # weights that were replaced by constants
 
 
 @dataclass(slots=True)
@@ -100,40 +119,47 @@ class _Trail:
 
     def main_failure(self) -> ExportFailure:
         """The failure to report: the first that no later strategy avoids."""
-        # of those with the fewest dynamic dims: with more, the dims themselves may be the cause
-        last = self.strategies[-1]
-        pairs = zip(self.strategies, self.failures, strict=True)
-        level = [why for how, why in pairs if how.dynamic == last.dynamic]
+        # of those with the fewest dynamic dims: with more, the dims themselves may be the cause;
+        # why the tracer failed too says less than why it was needed
+        every = zip(self.strategies, self.failures, strict=True)
+        pairs = [(how, why) for how, why in every if not how.traced]
+        level = [why for how, why in pairs if how.dynamic == pairs[-1][0].dynamic]
         return next((why for why in level if why.kind not in _AVOIDABLE), level[-1])
 
 
-def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> OnnxFile:
+def export_onnx(
+    model: nn.Module, spec: ModelSpec, folder: Path, *, start: Strategy | None = None
+) -> OnnxFile:
     """Export `model` to `folder/model.onnx` with the options of its manifest entry.
 
     Strategies are tried in order until one succeeds; which comes next depends on why the last
     one failed (`strategy`). The same model gives the same bytes in every process and on every
     path. The file appears whole or not at all. Call it within `preserve_model_state`:
     tracing runs the model. A model with weights on meta is exported as a structure only.
+    `start` is the strategy to try first, if that is known from another export of the model.
 
     Raises:
         SectionError: no strategy succeeded; the error lists every attempt and its cause.
     """
     asked = _asked_dims(spec)
     trail = _Trail()
-    strategy: Strategy | None = first_strategy(asked, spec.batch, weightless=is_weightless(model))
+    strategy = start or first_strategy(asked, spec.batch, weightless=is_weightless(model))
     with export_mode():
-        while strategy is not None:
-            trail.strategies.append(strategy)
-            outcome = _attempt(model, spec, strategy)
+        upcoming: Strategy | None = strategy
+        while upcoming is not None:
+            trail.strategies.append(upcoming)
+            outcome = _attempt(model, spec, upcoming)
             if isinstance(outcome, _Exported):
                 return _finish(outcome, asked, trail, folder, spec.onnx.opset)
             trail.failures.append(outcome)
-            strategy = next_strategy(strategy, outcome, model, spec.batch, trail.strategies)
-    raise _unable(trail)
+            upcoming = next_strategy(upcoming, outcome, model, spec.batch, trail.strategies)
+        why = trail.main_failure()
+        if not trail.strategies[-1].weightless:  # a draft export runs the model
+            why = with_every_branch(why, model, partial(_bind, model, spec, trail.strategies[-1]))
+    raise _unable(why, trail)
 
 
-def _unable(trail: _Trail) -> SectionError:
-    why = trail.main_failure()
+def _unable(why: ExportFailure, trail: _Trail) -> SectionError:
     seen: list[str] = []  # most strategies fail for one reason, which is written out once
     lines = list(why.details)
     for attempt in trail.attempts() if len(trail.failures) > 1 else ():
@@ -157,8 +183,14 @@ def _asked_dims(spec: ModelSpec) -> tuple[str, ...]:
 
 def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported | ExportFailure:
     """Run torch's exporter once; the model is restored before anything is written."""
-    examples = make_examples(spec, strategy.batch, spec.seed)
-    arguments = bind_arguments(model, spec.inputs, examples.args, examples.kwargs, strategy.dynamic)
+    try:
+        arguments = _bind(model, spec, strategy)
+    except ValueError:  # frozen TorchScript has no signature to bind to
+        if closed := opaque_modules(model):
+            return closed
+        raise
+    if strategy.traced:
+        return _attempt_trace(model, spec, strategy, arguments)
     dropped: set[str] = set()
     with ExitStack() as changes:
         changes.enter_context(patched(model, strategy.model_patches))
@@ -174,29 +206,61 @@ def _attempt(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> _Exported
         try:
             rewrite_for_export(captured)
             # the optimizer folds constants and fails on fake weights: they become inputs first
-            program, decomposed_operators = translate(
-                captured, spec.onnx.opset, optimize=not strategy.weightless
-            )
+            program, decomposed_operators = _translated(captured, spec.onnx.opset, strategy)
             weights = weights_to_inputs(program.model) if strategy.weightless else ()
             if strategy.weightless:
                 program.optimize()
         except Exception as error:  # whatever torch's translations raise on unexpected arguments
             return explain_translation(error, model, captured, spec.onnx.opset)
     return _Exported(
-        program=program,
+        model=program.model,
+        outputs=output_names(program.exported_program),
         arguments=arguments,
         strategy=strategy,
         dropped=tuple(sorted(dropped)),
         weights=weights,
+        computed=computed_weights(program.exported_program),
         decomposed_operators=decomposed_operators,
     )
+
+
+def _translated(captured: Any, opset: int, strategy: Strategy) -> tuple[Any, tuple[str, ...]]:
+    try:
+        return translate(captured, opset, optimize=not strategy.weightless)
+    except Exception:
+        # without weights there is nothing to compute
+        if strategy.weightless or not fold_computed_weights(captured):
+            raise
+    return translate(captured, opset)
+
+
+def _attempt_trace(
+    model: nn.Module, spec: ModelSpec, strategy: Strategy, arguments: ExportArguments
+) -> _Exported | ExportFailure:
+    try:
+        with patched(model, strategy.model_patches):
+            traced = trace(model, arguments, spec.onnx.opset)
+    except Exception as error:  # the tracer, the exporter and the model's own code: any class
+        return explain_trace(error)
+    return _Exported(
+        model=traced.model,
+        outputs=traced.outputs,
+        arguments=arguments,
+        strategy=strategy,
+        fixed_decisions=traced.fixed_decisions,
+    )
+
+
+def _bind(model: nn.Module, spec: ModelSpec, strategy: Strategy) -> ExportArguments:
+    examples = make_examples(spec, strategy.batch, spec.seed)
+    return bind_arguments(model, spec.inputs, examples.args, examples.kwargs, strategy.dynamic)
 
 
 def _finish(
     exported: _Exported, asked: tuple[str, ...], trail: _Trail, folder: Path, opset: int
 ) -> OnnxFile:
-    model, strategy = exported.program.model, exported.strategy
-    name_values(model, exported.arguments, output_names(exported.program.exported_program))
+    model, strategy = exported.model, exported.strategy
+    name_values(model, exported.arguments, exported.outputs)
     dynamic = exported.arguments.symbolic_dims(model)
     path = write_model(model, folder / "model.onnx")
     words = strategy.describe(dynamic)  # a dynamic dim may have become a constant all the same
@@ -212,6 +276,8 @@ def _finish(
         model_patches=strategy.model_patches,
         structure_only=strategy.weightless,
         decomposed_operators=exported.decomposed_operators,
+        used=strategy,
+        fixed_decisions=exported.fixed_decisions,
     )
 
 
@@ -223,7 +289,7 @@ def _warnings(
     opset: int,
 ) -> Iterator[str]:
     # the exporter translates to opset 18 or newer; the converter down may refuse and leave it so
-    found = int(exported.program.model.opset_imports.get("", opset))
+    found = int(exported.model.opset_imports.get("", opset))
     if found != opset:
         yield f"asked for opset {opset}, the exporter produced {found}"
     if exported.strategy.weightless:
@@ -236,6 +302,8 @@ def _warnings(
         changes = " and the ".join(_CHANGES[name] for name in patches)
         compared = "" if exported.strategy.weightless else " and compared"
         yield f"exported{compared} with the {changes}"
+    if computed := exported.computed:
+        yield f"weights that the model computes from its parameters are constants ({computed})"
     if exported.dropped:
         lost_classes = ", ".join(exported.dropped)
         yield f"left out of the file, because they contain no reachable tensor: {lost_classes}"

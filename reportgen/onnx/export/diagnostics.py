@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from reportgen.error_text import is_out_of_memory
+from reportgen.forward_failure import explain_failure
+from reportgen.known_failures import known_failure
 from reportgen.onnx.export.source_location import (
     exception_chain,
     first_error_line,
+    is_library_file,
     location_of_error,
+    short_path,
 )
 from reportgen.onnx.export.unsupported_ops import (
     UnsupportedOperator,
@@ -25,8 +31,10 @@ if TYPE_CHECKING:
 
     from reportgen.onnx.export.arguments import ExportArguments
 
-Kind = Literal["own", "output", "attention", "experts", "dims", "memory", "unknown", "final"]
-"""What may help: see `strategy`. `final` when nothing can."""
+Kind = Literal[
+    "own", "output", "attention", "experts", "dims", "values", "memory", "unknown", "final"
+]
+"""What may help: see `strategy`. `values`: Python depends on a tensor's; `final`: nothing can."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +77,7 @@ _FIXED = re.compile(
 _UNCONSUMED = {"generator": "a generator", "coroutine": "a coroutine"}
 _SPECIALIZED = ("inferred a static shape", "Constraints violated", "specialized")
 _MOST_NAMES = 3
+_FAKE_QUANTIZER = "torch/ao/quantization/fake_quantize.py"
 
 
 def explain_capture(
@@ -99,8 +108,7 @@ def explain_capture(
     if missing := _NO_FAKE.search(text):
         return _untraceable(missing[1] or missing[2].replace("::", "."), place)
     if any(phrase in text for phrase in _DATA_DEPENDENT):
-        is_number = bool(_NUMBER.search(text))
-        return _branch(place, model, arguments, runnable=runnable, is_number=is_number)
+        return _fake_quantizer(chain) or _decision(text, place)
     if any(phrase in text for phrase in _SPECIALIZED):
         return ExportFailure(
             error=f"the model fixes {_fixed_dims(text, arguments) or 'a dimension'}{place}",
@@ -115,7 +123,29 @@ def explain_capture(
             hint="run the RNN on the padded sequence, and mask its output with the lengths",
             kind="final",
         )
-    return _unknown(chain, place)
+    return _gradient_failure(model, arguments, runnable=runnable) or _unknown(chain, place)
+
+
+def _decision(text: str, place: str) -> ExportFailure:
+    """The failure of a model whose control flow or sizes depend on values."""
+    return _number(place) if _NUMBER.search(text) else _branch(place)
+
+
+def _gradient_failure(
+    model: nn.Module, arguments: ExportArguments, *, runnable: bool
+) -> ExportFailure | None:
+    call = find_gradient_call(model, arguments) if runnable else ""
+    # `unknown`: the other ways to capture are tried all the same
+    return _takes_gradient(call, "unknown") if call else None
+
+
+def explain_trace(error: Exception) -> ExportFailure:
+    """Explain in a sentence why the TorchScript tracer could not export a model."""
+    chain = exception_chain(error)
+    text = f"{type(chain[-1]).__name__}: {first_error_line(chain[-1])}"
+    return ExportFailure(
+        error=f"the tracer failed{location_of_error(chain, '')}: {text}", hint="", kind="final"
+    )
 
 
 def explain_translation(
@@ -179,21 +209,61 @@ def _own_failure(model: nn.Module, arguments: ExportArguments) -> ExportFailure 
     except Exception as error:
         if is_out_of_memory(error):
             return _out_of_memory()
+        if known := known_failure(error):
+            return ExportFailure(
+                error=f"the model itself fails on its example inputs: {known.text}",
+                hint=known.hint,
+                kind="own",
+            )
         place = location_of_error([error], "")
         # the export runs without gradients, so a forward that calls autograd fails with this text
         if "does not require grad" in str(error):
-            return ExportFailure(
-                error=f"forward computes gradients{place}, which ONNX cannot express",
-                hint="write the derivative as a formula, or compute it outside the model",
-                kind="final",
-            )
+            return _takes_gradient(place, "final")
+        found = explain_failure(error)
         return ExportFailure(
-            error=f"the model itself fails on its example inputs{place}: "
-            f"{type(error).__name__}: {first_error_line(error)}",
-            hint="check the shapes and dtypes of the inputs in the manifest",
+            error=f"the model itself fails on its example inputs{place}: {found.cause}",
+            hint=found.hint,
             kind="own",  # it may be made for the manifest's batch alone
         )
     return None
+
+
+def _takes_gradient(place: str, kind: Kind) -> ExportFailure:
+    return ExportFailure(
+        error=f"forward takes a gradient{place}, which the exporter does not trace",
+        hint="write the derivative as a formula, or compute it outside the model",
+        kind=kind,
+    )
+
+
+def find_gradient_call(model: nn.Module, arguments: ExportArguments) -> str:
+    """` (torch.autograd.grad at net.py:16)`, the first gradient that forward takes; "" for none."""
+    import torch
+
+    found: list[str] = []
+    own = torch.autograd.grad, torch.autograd.backward
+
+    def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            frames = reversed(traceback.extract_stack())
+            lines = (
+                f"{short_path(frame.filename)}:{frame.lineno}"
+                for frame in frames
+                if not is_library_file(frame.filename)
+            )
+            found.append(f" (torch.autograd.{function.__name__} at {next(lines, 'unknown line')})")
+            return function(*args, **kwargs)
+
+        return call
+
+    try:
+        torch.autograd.grad, torch.autograd.backward = recorded(own[0]), recorded(own[1])
+        model(*arguments.args, **arguments.kwargs)
+    except Exception:  # what forward raises is reported elsewhere
+        return ""
+    finally:
+        torch.autograd.grad, torch.autograd.backward = own
+    return next(iter(found), "")
 
 
 def _unknown_output(type_name: str) -> ExportFailure:
@@ -220,22 +290,47 @@ def _unknown_output(type_name: str) -> ExportFailure:
     )
 
 
-def _branch(
-    place: str, model: nn.Module, arguments: ExportArguments, *, runnable: bool, is_number: bool
-) -> ExportFailure:
-    if is_number:
-        return _number(place)
-    places = data_dependent_branches(model, arguments) if runnable else ()
-    others = len(places) - 1
-    also = f" (and {others} more)" if others > 0 else ""
+_WHY_BRANCH = ": what runs next depends on a tensor's values"
+
+
+def _branch(place: str) -> ExportFailure:
     return ExportFailure(
-        error=f"data-dependent branch{place}{also}: what runs next depends on a tensor's values, "
-        "which an ONNX graph cannot follow",
+        error=f"data-dependent branch{place}{_WHY_BRANCH}, which an ONNX graph cannot follow",
         hint="replace the branch by torch.where or torch.cond, or keep it out of forward; "
         "torch.onnx.export(dynamo=False) exports only the branch that the example input takes",
-        kind="final",
-        details=places if others > 0 else (),
+        kind="values",
     )
+
+
+def _fake_quantizer(chain: list[BaseException]) -> ExportFailure | None:
+    """The failure if the branch is in PyTorch's FakeQuantize and in no line of the model."""
+    frames = (f for error in chain for f in traceback.extract_tb(error.__traceback__))
+    files = [frame.filename.replace("\\", "/") for frame in frames]
+    if not any(_FAKE_QUANTIZER in text for text in (*files, *map(str, chain))):
+        return None
+    return ExportFailure(
+        error="the model is prepared for quantization-aware training: FakeQuantize branches on "
+        "whether its observer is on, which an ONNX graph cannot follow",
+        hint=workaround("quantized.linear"),
+        kind="final",
+    )
+
+
+def with_every_branch(
+    why: ExportFailure, model: nn.Module, bind: Callable[[], ExportArguments]
+) -> ExportFailure:
+    """`why` with all branches on values in its details, if it is the failure of one branch.
+
+    Costs a draft export, which for a detector takes minutes.
+    """
+    if _WHY_BRANCH not in why.error:
+        return why
+    places = data_dependent_branches(model, bind())
+    others = len(places) - 1
+    if others < 1:
+        return why
+    error = why.error.replace(_WHY_BRANCH, f" (and {others} more){_WHY_BRANCH}")
+    return replace(why, error=error, details=places)
 
 
 def _number(place: str) -> ExportFailure:
@@ -243,7 +338,7 @@ def _number(place: str) -> ExportFailure:
         error=f"data-dependent number{place}: forward makes a Python number of a tensor's value, "
         "which an ONNX graph cannot hold",
         hint="keep it a tensor (x * x.max(), not x * float(x.max())), or pass it in as an input",
-        kind="final",
+        kind="values",
     )
 
 

@@ -7,8 +7,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from reportgen.error_text import shown_text
+
 _FILE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
-_PATHS = re.compile(r"(?:/[^\s/:'\"]+)+/([^\s/:'\"]+)")
 _LONGEST = 240
 
 
@@ -71,6 +72,4 @@ def first_error_line(error: BaseException) -> str:
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
     # torch often begins with a heading ("While executing ...:")
     informative = [line for line in lines if not line.endswith(":")] or lines
-    text = _PATHS.sub(r"\1", informative[0]) if informative else "no message"
-    text = re.sub(r"0x[0-9a-f]{6,}", "0x…", re.sub(r"\x1b\[[0-9;]*m", "", text))
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return shown_text(informative[0] if informative else "no message", _LONGEST)

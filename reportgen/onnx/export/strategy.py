@@ -35,6 +35,8 @@ class Strategy:
         model_patches: temporary changes to the model, see `model_patches`.
         flattened: whether the outputs are replaced by their tensors.
         weightless: whether the weights are left out: the file is a structure only.
+        traced: whether to use the TorchScript tracer instead of torch.export: what Python decides
+            from the values of tensors is then fixed to the example's.
     """
 
     dynamic: tuple[str, ...]
@@ -43,12 +45,13 @@ class Strategy:
     model_patches: tuple[str, ...] = ()
     flattened: bool = False
     weightless: bool = False
+    traced: bool = False
 
     def describe(self, dynamic: tuple[str, ...] | None = None) -> str:
         """`torch.export, dynamic batch, cache off`; `dynamic` if the outcome is known."""
         found = self.dynamic if dynamic is None else dynamic
         parts = [
-            "torch.export",
+            "TorchScript tracing" if self.traced else "torch.export",
             "strict" if self.strict else "",
             f"dynamic {' and '.join(found)}" if found else "all dimensions fixed",
             *self.model_patches,
@@ -113,12 +116,19 @@ def _leave_weights_out(failed: Strategy, _model: nn.Module, _batch: int) -> Iter
         yield replace(failed, weightless=True)
 
 
+def _trace(failed: Strategy, _model: nn.Module, _batch: int) -> Iterator[Strategy]:
+    # the tracer runs the model, so it needs the weights; it flattens the outputs by itself
+    if not failed.traced and not failed.weightless:
+        yield replace(failed, strict=False, flattened=False, traced=True)
+
+
 _REMEDIES: dict[str, tuple[Remedy, ...]] = {
     "output": (_patch(CACHE_OFF), _flatten),
     "attention": (_patch(EAGER_ATTENTION),),
     "experts": (_patch(BATCHED_EXPERTS),),
     "dims": (_fix_dims,),
     "own": (_fix_dims,),
+    "values": (_trace,),
     "memory": (_leave_weights_out,),
     "unknown": (  # what changes least comes first; fixed dims make the file useless at other sizes
         _capture_strictly,

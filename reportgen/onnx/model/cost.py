@@ -10,7 +10,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reportgen.onnx.model.protos import subgraphs
+from reportgen.onnx.model.fused_cost import (
+    grouped_query_attention,
+    mixture_of_experts,
+    multi_head_attention,
+    projected_attention,
+    quantized_lstm,
+)
 from reportgen.onnx.model.shapes import Shape
 
 Attributes = Mapping[str, Any]
@@ -120,80 +126,25 @@ _FORMULAS: dict[str, Formula] = {
     "com.microsoft.FusedGemm": _transposable_product,
     "com.microsoft.MatMulIntegerToFloat": _product,
     "com.microsoft.DynamicQuantizeMatMul": _product,
+    "com.microsoft.FusedMatMulActivation": _transposable_product,
+    "com.microsoft.TransposeMatMul": _transposable_product,
+    "com.microsoft.GemmFastGelu": _product,
+    "com.microsoft.GemmFloat8": _transposable_product,
+    "com.microsoft.QGemm": _transposable_product,
     "com.microsoft.MatMulNBits": _packed_product,
+    "com.microsoft.MatMulBnb4": _packed_product,
+    "com.microsoft.MatMulFpQ4": _product,
+    "com.microsoft.NhwcConv": _convolution,
+    "com.microsoft.NhwcFusedConv": _convolution,
+    "com.microsoft.QLinearConv": _quantized_convolution,
+    "com.microsoft.ConvTransposeWithDynamicPads": _transposed_convolution,
+    "com.microsoft.Attention": projected_attention(past=4),
+    "com.microsoft.QAttention": projected_attention(past=8),
+    "com.microsoft.MultiHeadAttention": multi_head_attention,
+    "com.microsoft.GroupQueryAttention": grouped_query_attention,
+    "com.microsoft.MoE": mixture_of_experts,
+    "com.microsoft.DynamicQuantizeLSTM": quantized_lstm,
 }
 
-CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-"""Operators that run the nodes of graphs within them."""
-
 Cost = tuple[int | None, str]
-"""Multiply-adds; None with the reason where they cannot be counted."""
-
-
-def cost_inside(
-    node: Any,
-    cost_of: Callable[[Any], Cost],
-    shapes: Mapping[str, Shape],
-    constants: Mapping[str, int],
-) -> Cost:
-    """The cost of a node that runs others.
-
-    Args:
-        node: of one of the types in `CONTROL_FLOW`.
-        cost_of: of a node within.
-        shapes: those that are known, by value name.
-        constants: whole numbers and truth values that are stored, by value name.
-    """
-    totals = [_total(body, cost_of) for body in subgraphs(node)]
-    unknown = next((why for macs, why in totals if macs is None), "")
-    if unknown:
-        return None, f"inside, {unknown}"
-    # of an If one branch runs, which depends on values: the larger one is the bound
-    largest = max((macs or 0 for macs, _ in totals), default=0)
-    if not largest or node.op_type == "If":
-        return largest, ""
-    turns = _turns(node, shapes, constants)
-    if turns is None:
-        costly = sorted({n.op_type for body in subgraphs(node) for n in body.node if cost_of(n)[0]})
-        return None, f"loop trip count of {', '.join(costly)} is unknown"
-    return turns * largest, ""
-
-
-def _total(graph: Any, cost_of: Callable[[Any], Cost]) -> Cost:
-    total = 0
-    for node in graph.node:
-        macs, why = cost_of(node)
-        if macs is None:
-            return None, f"{node.op_type}: {why}"
-        total += macs
-    return total, ""
-
-
-def _turns(node: Any, shapes: Mapping[str, Shape], constants: Mapping[str, int]) -> int | None:
-    if node.op_type == "Scan":
-        return _length(node, shapes)
-    # SequenceMap runs once per element, and no file states how long a sequence is
-    if node.op_type != "Loop" or not _has_fixed_condition(node, constants):
-        return None
-    return constants.get(node.input[0])
-
-
-def _has_fixed_condition(node: Any, constants: Mapping[str, int]) -> bool:
-    """Whether only the trip count ends a loop."""
-    start = len(node.input) < 2 or not node.input[1] or constants.get(node.input[1]) == 1
-    body = next(subgraphs(node))
-    name = body.output[0].name
-    # exporters hand the condition through, mostly by an Identity
-    makers = {each: made for made in body.node for each in made.output}
-    while name in makers and makers[name].op_type == "Identity":
-        name = makers[name].input[0]
-    return start and (name == body.input[1].name or constants.get(name) == 1)
-
-
-def _length(node: Any, shapes: Mapping[str, Shape]) -> int | None:
-    """How many steps a Scan takes: the size of its first scanned input along the scanned axis."""
-    given = {attribute.name: attribute for attribute in node.attribute}
-    scanned = given["num_scan_inputs"].i
-    axes = given["scan_input_axes"].ints if "scan_input_axes" in given else [0]
-    shape = shapes.get(node.input[len(node.input) - scanned])
-    return None if shape is None else shape[axes[0]]
+"""Multiply-adds, and "" or why some could not be counted; None if none could."""

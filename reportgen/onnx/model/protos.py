@@ -8,6 +8,9 @@ from typing import Any
 
 STANDARD = ("", "ai.onnx")  # both name the standard operator domain
 
+CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+"""Operators that run the nodes of graphs within them."""
+
 PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 """Bits of an element, for dtypes with several elements per byte."""
 

@@ -7,13 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reportgen.onnx.model.cost import CONTROL_FLOW, UNCOUNTED, Cost, cost_inside, formula_of
+from reportgen.onnx.model.control_flow import (
+    Call,
+    cost_of_calls,
+    cost_of_dearer_branch,
+    cost_unobserved,
+)
+from reportgen.onnx.model.cost import UNCOUNTED, Cost, formula_of
+from reportgen.onnx.model.fused_cost import FREE
+from reportgen.onnx.model.observed import Observed, Place, observe
 from reportgen.onnx.model.origin import origin_of
-from reportgen.onnx.model.protos import STANDARD, drop_large_contents, operator_name
+from reportgen.onnx.model.protos import (
+    CONTROL_FLOW,
+    STANDARD,
+    all_graphs,
+    drop_large_contents,
+    operator_name,
+    subgraphs,
+)
 from reportgen.onnx.model.shapes import (
     MakeFeed,
     Shape,
-    shapes_by_running,
     symbol_sizes_of,
     value_shapes,
 )
@@ -39,7 +53,8 @@ class OnnxNode:
         outputs: shapes of its outputs; None if unknown.
         weights: names of the stored tensors that it uses, also those that are cast, dequantized or
             transposed on the way, and those that nodes within it read.
-        macs: multiply-adds; None where they cannot be counted, `uncounted` then says why.
+        macs: multiply-adds. Where `uncounted` says why some could not be counted it is a lower
+            bound, None if none could.
     """
 
     name: str
@@ -107,14 +122,24 @@ class OnnxModel:
         make_feed: MakeFeed | None = None,
         *,
         costs_only: bool = False,
+        dearer_branch: bool = False,
     ) -> OnnxNodes:
         """The nodes, with shapes for the given `sizes` of symbolic dimensions.
 
-        Local functions are inlined. If shape inference does not give a shape that a cost needs,
-        the file is run once on the arrays that `make_feed` returns. With `costs_only`, shape
-        inference is skipped where the model declares all shapes that costs need.
+        Local functions are inlined. If shape inference does not give a shape, or what runs in a
+        branch or a loop decides the cost, the file is run once on the arrays that `make_feed`
+        returns. With `costs_only`, shapes that no cost needs may stay unknown. With
+        `dearer_branch`, an If that was a `torch.cond` costs what its dearer branch does, as in
+        torch.utils.flop_counter, instead of the one that ran.
         """
-        return _read(self.path, self.inlined(), sizes, make_feed, costs_only=costs_only)
+        return _read(
+            self.path,
+            self.inlined(),
+            sizes,
+            make_feed,
+            costs_only=costs_only,
+            dearer_branch=dearer_branch,
+        )
 
 
 def load_onnx(path: Path) -> OnnxModel:
@@ -154,6 +179,7 @@ def _read(
     make_feed: MakeFeed | None,
     *,
     costs_only: bool,
+    dearer_branch: bool,
 ) -> OnnxNodes:
     nodes = list(model.graph.node)
     stored = stored_tensors(model)
@@ -170,15 +196,24 @@ def _read(
     # nodes in subgraphs may need more shapes than are listed here
     is_plain = costs_only and not any(operator_name(node) in CONTROL_FLOW for node in nodes)
     shapes = value_shapes(model, sizes, costly if is_plain else None) | stored_shapes
-    missing = [name for name in costly if name not in shapes]
-    if missing and make_feed is not None:
-        shapes |= shapes_by_running(path, missing, make_feed)
+    observed = Observed()
+    if make_feed is not None:
+        missing = [name for name in dict.fromkeys(costly) if name not in shapes]
+        others = [] if costs_only else _unknown_values(model, shapes, missing)
+        observed = _observe(path, nodes, missing, others, make_feed)
+    shapes |= observed.shapes
     # before IR version 4 every initializer is listed as an input as well
     initial = {each.name for each in model.graph.initializer}
     carried, constants = carried_weights(model, stored), constants_of(model)
+    known = _Known(shapes, carried, constants, observed.calls, dearer_branch)
     return OnnxNodes(
         nodes=tuple(
-            _node(node, place, given, _Known(shapes, carried, constants))
+            _node(
+                node,
+                place,
+                given,
+                known,
+            )
             for place, (node, given) in enumerate(zip(nodes, attributes, strict=True))
             if node.op_type != "Constant"
         ),
@@ -188,6 +223,34 @@ def _read(
     )
 
 
+def _unknown_values(model: Any, shapes: Mapping[str, Shape], missing: list[str]) -> list[str]:
+    made = [name for node in model.graph.node for name in node.output if name]
+    return [name for name in made if name not in shapes and name not in missing]
+
+
+def _observe(
+    path: Path, nodes: list[Any], missing: list[str], others: list[str], make_feed: MakeFeed
+) -> Observed:
+    """Run the file if that can show something: `missing` are shapes that costs need."""
+    bodies = (body for node in nodes for body in subgraphs(node))
+    inner = (node for body in bodies for graph in all_graphs(body) for node in graph.node)
+    if any(map(_ports, inner)) or missing or others:
+        found = observe(path, [*missing, *others], _ports, make_feed)
+        # a value of the others may be a sequence, which has no shape: no session opens then
+        if found.shapes or found.calls or not others:
+            return found
+        return _observe(path, nodes, missing, [], make_feed)
+    return Observed()
+
+
+def _ports(node: Any) -> list[str]:
+    """The values of a node within others whose shapes say what its calls cost."""
+    operator = operator_name(node)
+    if formula_of(operator) is not None:
+        return [name for name in (*node.input, *node.output) if name]
+    return [node.output[0]] if _why_uncounted(node, operator) else []
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """Known properties of the values of a graph, by name."""
@@ -195,11 +258,19 @@ class _Known:
     shapes: Mapping[str, Shape]
     carried: Mapping[str, tuple[str, ...]]
     constants: Mapping[str, int]
+    calls: Mapping[Place, list[Call]]
+    dearer_branch: bool
 
 
 def _node(node: Any, place: int, attributes: dict[str, Any], known: _Known) -> OnnxNode:
     operator, shapes, carried = operator_name(node), known.shapes, known.carried
-    macs, why = _macs(node, attributes, known)
+    is_cond = operator == "If" and bool(origin_of(node).torch_operator)
+    if is_cond and known.dearer_branch:
+        macs, why = cost_of_dearer_branch(node, lambda each: _macs(each, _attributes(each), known))
+    elif operator in CONTROL_FLOW and any(call[0] == place for call in known.calls):
+        macs, why = cost_of_calls(node, (place,), known.calls, _cost_of_call)
+    else:
+        macs, why = _macs(node, attributes, known)
     is_carried = all(name in carried for name in node.output if name)
     return OnnxNode(
         name=node.name or f"{node.op_type}_{place}",
@@ -216,17 +287,34 @@ def _node(node: Any, place: int, attributes: dict[str, Any], known: _Known) -> O
 
 def _macs(node: Any, attributes: dict[str, Any], known: _Known) -> Cost:
     operator, shapes = operator_name(node), known.shapes
-    formula = formula_of(operator)
     if operator in CONTROL_FLOW:
-        return cost_inside(
+        return cost_unobserved(
             node, lambda inner: _macs(inner, _attributes(inner), known), shapes, known.constants
         )
-    if formula is None:
-        why = _why_uncounted(node, operator)
-        return (None, why) if why else (0, "")
     # "" is an optional input that is left out
     inputs = [shapes.get(name) if name else () for name in node.input]
     outputs = [shapes.get(name) if name else () for name in node.output]
+    return _cost(node, attributes, inputs, outputs)
+
+
+def _cost_of_call(node: Any, call: Call) -> Cost:
+    ports = iter(call)
+    inputs = [next(ports, None) if name else () for name in node.input]
+    outputs = [next(ports, None) if name else () for name in node.output]
+    return _cost(node, _attributes(node), inputs, outputs)
+
+
+def _cost(
+    node: Any,
+    attributes: dict[str, Any],
+    inputs: list[Shape | None],
+    outputs: list[Shape | None],
+) -> Cost:
+    operator = operator_name(node)
+    formula = formula_of(operator)
+    if formula is None:
+        why = _why_uncounted(node, operator)
+        return (None, why) if why else (0, "")
     known_inputs = [shape for shape in inputs if shape is not None]
     known_outputs = [shape for shape in outputs if shape is not None]
     if len(known_inputs) < len(inputs) or outputs[0] is None:
@@ -238,10 +326,11 @@ def _macs(node: Any, attributes: dict[str, Any], known: _Known) -> Cost:
 
 
 def _why_uncounted(node: Any, operator: str) -> str:
-    # only in the standard domain is an operator without a formula free by convention
+    # outside the standard domain an operator without a formula is free only if it is listed
     if operator in UNCOUNTED or node.domain.startswith("ai.onnx."):
         return "there is no formula for it"
-    return "" if node.domain in STANDARD else "not in the standard ONNX domain"
+    is_free = node.domain in STANDARD or operator in FREE
+    return "" if is_free else "not in the standard ONNX domain"
 
 
 def _attributes(node: Any) -> dict[str, Any]:

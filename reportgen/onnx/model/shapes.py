@@ -5,15 +5,12 @@ from __future__ import annotations
 import ast
 import math
 import operator
-import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from reportgen.onnx.model.protos import all_graphs
-from reportgen.onnx.runtime import open_session, session_options
 
 Shape = tuple[int, ...]
 MakeFeed = Callable[[], Mapping[str, Any]]
@@ -21,7 +18,6 @@ MakeFeed = Callable[[], Mapping[str, Any]]
 
 # of text from a file: ast.parse may crash the interpreter on large or deeply nested text
 _LONGEST_EXPRESSION = 300
-_MAX_RUN_BYTES = 1_500_000_000
 _OPERATORS: dict[type, Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -64,13 +60,14 @@ def value_shapes(
 
 
 def _declared_shapes(model: Any) -> dict[str, Shape]:
-    known: dict[str, Shape] = {}
+    known: dict[str, set[Shape]] = {}
     for each in all_graphs(model.graph):
         for value in (*each.value_info, *each.input, *each.output):
             shape = _whole_shape(value)
             if shape is not None:
-                known.setdefault(value.name, shape)
-    return known
+                known.setdefault(value.name, set()).add(shape)
+    # the branches of an If may use one name for values of different shapes
+    return {name: next(iter(shapes)) for name, shapes in known.items() if len(shapes) == 1}
 
 
 def _substitute_sizes(graph: Any, sizes: Mapping[str, int]) -> None:
@@ -127,43 +124,6 @@ def _value(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
         arguments = [_value(each, sizes) for each in node.args]
         return _FUNCTIONS[node.func.id](*arguments)
     raise KeyError(ast.dump(node))
-
-
-def shapes_by_running(path: Path, names: Iterable[str], make_feed: MakeFeed) -> dict[str, Shape]:
-    """Shapes of the values `names` as onnxruntime computes them; without those that it cannot.
-
-    Files of more than 1.5 GB and files with external weights are not run.
-    """
-    import onnx
-
-    if path.stat().st_size > _MAX_RUN_BYTES:
-        return {}
-    # from the file: `OnnxModel.proto` has lost its large weights
-    model = onnx.load(path, load_external_data=False)
-    if any(each.data_location == onnx.TensorProto.EXTERNAL for each in model.graph.initializer):
-        return {}
-    present = {value.name for value in model.graph.output}
-    made = {name for node in model.graph.node for name in node.output}
-    wanted = [name for name in dict.fromkeys(names) if name in made]
-    if not wanted:  # session.run returns all outputs for an empty list
-        return {}
-    model.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in wanted if name not in present
-    )
-    # the optimizer would fuse nodes, and their values would be gone
-    options = session_options(level="none", threads=0)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / path.name
-            onnx.save(model, file)
-            found = open_session(file, options).run(wanted, dict(make_feed()))
-    except Exception:  # onnxruntime's errors have no class of their own; unknown stays unknown
-        return {}
-    return {
-        name: tuple(value.shape)
-        for name, value in zip(wanted, found, strict=True)
-        if hasattr(value, "shape")  # sequences are lists
-    }
 
 
 def symbol_sizes_of(model: Any, feed: Mapping[str, Any]) -> dict[str, int]:

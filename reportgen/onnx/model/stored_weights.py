@@ -7,29 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reportgen.onnx.model.cost import CONTROL_FLOW
 from reportgen.onnx.model.protos import (
+    CONTROL_FLOW,
     all_graphs,
     dtype_name,
-    operator_name,
     subgraphs,
     tensor_bytes,
 )
+from reportgen.onnx.model.quantized import quantized_uses
 from reportgen.onnx.model.shapes import Shape
-
-_MANY = (1, 2, 4, 5, 6, 7)
-_SCALES: dict[str, tuple[int, ...]] = {
-    "QuantizeLinear": (1, 2),
-    "DequantizeLinear": (1, 2),
-    "QLinearConv": _MANY,
-    "QLinearMatMul": _MANY,
-    "ConvInteger": (2, 3),
-    "MatMulInteger": (2, 3),
-    "com.microsoft.MatMulNBits": (2, 3),
-    "com.microsoft.DynamicQuantizeMatMul": (2, 3),
-    "com.microsoft.MatMulIntegerToFloat": (2, 3, 4, 5),
-}
-"""Positions of scales and zero points among the inputs of quantized operators."""
 
 _RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")  # prefixes
 
@@ -40,6 +26,8 @@ class Weight:
 
     Attributes:
         is_scale: it is only used as scale or zero point of quantized numbers.
+        is_quantized: it is used as a quantized weight or bias, whatever its integer type.
+        packed: how many numbers its bytes hold where there are several in one; None otherwise.
         kept: how many elements of a sparse tensor are stored; None for a dense one.
     """
 
@@ -47,21 +35,29 @@ class Weight:
     dtype: str
     bytes: int
     is_scale: bool = False
+    is_quantized: bool = False
+    packed: int | None = None
     kept: int | None = None
 
     @property
     def elements(self) -> int:
-        """The number of elements, zeros of a sparse tensor included."""
-        return math.prod(self.shape)
+        """The number of elements, zeros of a sparse tensor and every packed one included."""
+        return math.prod(self.shape) if self.packed is None else self.packed
 
 
 def stored_tensors(model: Any) -> dict[str, Weight]:
     """Initializers, dense and sparse, and constants, by name; those of inner graphs too."""
     graphs = list(all_graphs(model.graph))
     found = {name: weight for graph in graphs for name, weight in _stored(graph)}
-    scales = _only_scales(graphs)
+    in_bytes = {n: w.bytes for n, w in found.items() if w.dtype in ("uint8", "int8")}
+    uses = quantized_uses(graphs, in_bytes)
     return {
-        name: replace(weight, is_scale=True) if name in scales else weight
+        name: replace(
+            weight,
+            is_scale=name in uses.scales,
+            is_quantized=name in uses.integers or name in uses.packed,
+            packed=uses.packed.get(name),
+        )
         for name, weight in found.items()
     }
 
@@ -142,13 +138,3 @@ def _constants(graph: Any) -> Iterator[tuple[Any, Any]]:
     for node in graph.node:
         if node.op_type == "Constant":
             yield from ((node, attribute) for attribute in node.attribute)
-
-
-def _only_scales(graphs: Iterable[Any]) -> set[str]:
-    scales, others = set[str](), set[str]()
-    for graph in graphs:
-        for node in graph.node:
-            places = _SCALES.get(operator_name(node), ())
-            for place, name in enumerate(node.input):
-                (scales if place in places else others).add(name)
-    return scales - others

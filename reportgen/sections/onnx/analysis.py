@@ -16,6 +16,7 @@ from reportgen.sections.onnx.parity.case import call_tensors
 from reportgen.sections.onnx.parity_result import NO_MODULE, Parity, proven_dims
 from reportgen.sections.onnx.performance.latency import measure_latency, measure_performance
 from reportgen.sections.onnx.result import ExportResult, OnnxResult, Performance
+from reportgen.sections.onnx.source_sizes import batch_failure
 from reportgen.sections.onnx.stored_parameters import find_parameters, modules_in_training
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def analyze_exported(context: ModelContext, file: OnnxFile) -> OnnxResult:
                 model_patches=file.model_patches,
                 decomposed_operators=file.decomposed_operators,
                 structure_only=file.structure_only,
+                traced=file.used is not None and file.used.traced,
+                fixed_decisions=file.fixed_decisions,
                 training_modules=modules_in_training(context.model),
                 stored_parameters=stored,
             ),
@@ -70,10 +73,16 @@ def analyze_source(context: OnnxFileContext) -> OnnxResult:
         )
 
     inspected = inspect_file(proto, path, keep=False, count_macs=count_macs)
-    performance, reason = _time_source(context, proto)
+    performance, reason, failing = _run_source(context, proto)
+    size, failure = failing or (None, "")
     return OnnxResult(
         file=inspected,
-        export=ExportResult(from_module=False, requested_opset=inspected.opset),
+        export=ExportResult(
+            from_module=False,
+            requested_opset=inspected.opset,
+            failing_batch=size,
+            batch_failure=failure,
+        ),
         parity=not_compared(reason or NO_MODULE),
         performance=performance,
     )
@@ -91,7 +100,9 @@ def _count_macs(context: ModelContext, file: OnnxFile, inferred: Any) -> NodeCos
 
     sizes = {**context.spec.dims, "batch": batch}
     make_feed = None if file.structure_only else feed  # its weights could not be fed
-    nodes = OnnxModel(file.path, inferred).nodes(sizes, make_feed, costs_only=True)
+    nodes = OnnxModel(file.path, inferred).nodes(
+        sizes, make_feed, costs_only=True, dearer_branch=True
+    )
     return _cost_of(nodes, batch)
 
 
@@ -108,25 +119,33 @@ def _cost_of(nodes: OnnxNodes, batch: int) -> NodeCost:
     )
 
 
-def _time_source(context: OnnxFileContext, proto: Any) -> tuple[Performance | None, str]:
-    """The performance, or the reason why onnxruntime cannot run the file."""
+_SourceRun = tuple["Performance | None", str, "tuple[int, str] | None"]
+"""The performance or why the file cannot be run, and the batch size at which it fails."""
+
+
+def _run_source(context: OnnxFileContext, proto: Any) -> _SourceRun:
     if context.why_not_runnable:
-        return None, context.why_not_runnable
+        return None, context.why_not_runnable, None
     try:
         runtime = Runtime(context.file.path)
-        runtime.run(context.feed())
     except OnnxRuntimeError as error:
-        return None, str(error)
-    except Exception as error:  # the run itself: onnxruntime's exceptions share no base class
-        return None, f"onnxruntime fails: {session_error_text(error)}"
+        return None, str(error), None
+    failing = batch_failure(runtime, proto, context.feed, context.batch)
+    try:
+        runtime.run(context.feed())
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        return None, f"onnxruntime fails: {session_error_text(error)}", failing
+    return _time_source(context, proto, runtime), "", failing
+
+
+def _time_source(context: OnnxFileContext, proto: Any, runtime: Runtime) -> Performance | None:
     latency = measure_latency(runtime, context.feed, context.batch) if context.timings else None
     if latency is None:
-        return None, ""
+        return None
     dynamic = any("batch" in item.named_dims() for item in context.spec.inputs)
-    performance = measure_performance(
+    return measure_performance(
         context.file.path, proto, context.feed, runtime, latency, dynamic=dynamic
     )
-    return performance, ""
 
 
 def _run(

@@ -274,7 +274,7 @@ class FileResult:
     Attributes:
         path: `model.onnx`; None if the manifest says not to keep the file.
         bytes: size on disk, external data included.
-        opset: version of the standard operator set in the file.
+        opset: version of the standard operator set in the file; 0 if it imports none.
         nodes: operators in the graph, subgraphs and functions included.
         operators: number of nodes by operator, most frequent first; operators outside the
             standard domain include theirs (`com.microsoft.Gelu`).
@@ -283,6 +283,8 @@ class FileResult:
         shaped_values: those of them whose shape is known after shape inference.
         functions: how many local functions the file defines.
         custom_operators: operators outside the standard domain.
+        library_operators: those of them in domains that neither ONNX nor onnxruntime has: they
+            come with a library of their own.
         random_operators: operators that draw random numbers, with the path of their module.
         external_file: the file with the weights if they exceed protobuf's 2 GB.
         invalid: the first error of the ONNX checker; "" when the file passes the full check.
@@ -309,6 +311,7 @@ class FileResult:
     shaped_values: int = 0
     functions: int = 0
     custom_operators: tuple[str, ...] = ()
+    library_operators: tuple[str, ...] = ()
     random_operators: tuple[str, ...] = ()
     external_file: str | None = None
     invalid: str = ""

@@ -35,7 +35,7 @@ def metrics_of(result: OnnxResult) -> tuple[Metric, ...]:
             text=text,
             quality=quality,
             table=COMPARISON,
-            note=f"opset {result.file.opset}",
+            note=f"opset {result.file.opset}" if result.file.opset else "",
         ),
         Metric(key="onnx.nodes", label="ONNX nodes", value=result.file.nodes),
         Metric(

@@ -23,6 +23,8 @@ class OutputParity:
         nan_values: how many of PyTorch's values are NaN.
         within_rounding: it passes despite an error beyond the tolerance, since PyTorch's own
             float32 is as far from float64 as the file is.
+        undecided: its rows are chosen by scores that are equal up to rounding, in PyTorch too, so
+            the output itself was not compared.
     """
 
     name: str
@@ -37,6 +39,7 @@ class OutputParity:
     note: str
     nan_values: int = 0
     within_rounding: bool = False
+    undecided: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,11 +114,39 @@ class SecondCall:
         pytorch_repeats: PyTorch returns the same outputs again, within the tolerances.
         file_repeats: the file returns the same bits again.
         state: what the calls changed in the model.
+        calls_are_independent: after calls on other inputs, PyTorch returns the same outputs as a
+            model that was not called before; None if that was not tried, since a call changes
+            nothing, or fails.
     """
 
     pytorch_repeats: bool
     file_repeats: bool
     state: tuple[StateChange, ...]
+    calls_are_independent: bool | None = None
+
+    @property
+    def depends_on_state(self) -> bool:
+        """Whether earlier calls change what a later one returns."""
+        return bool(self.state) and not (
+            self.pytorch_repeats and self.calls_are_independent is not False
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FusedPath:
+    """The file against PyTorch with its fused encoder path, in the case that differs most.
+
+    Attributes:
+        output: the output that differs most; "" if PyTorch fails.
+        max_absolute_error: None if not finite, or if PyTorch fails; `note` gives the reason.
+    """
+
+    passed: bool
+    batch: int
+    seed: int
+    output: str
+    max_absolute_error: float | None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,11 +192,15 @@ class Parity:
         compared: the seeds and batch sizes, in words.
         compared_dtype: the dtype of a copy of the model that was compared instead, since
             onnxruntime on the CPU cannot run the file itself; "" for the file itself.
+        autocast: the `torch.autocast` inside forward because of which it cannot, in words.
         failure: the smallest failing output of the smallest failing case, in words.
         divergence: where that output goes wrong; None if nothing fails or it was not found.
         second_call: None if it was not made.
+        fused_path: None if the model has no module with a fused path.
         random_operators: PyTorch's random operators: `aten.rand_like in noise at net.py:12`.
         histograms: one for each output of floating-point numbers.
+        before_selection: what was compared instead of rows that are chosen by score, in words;
+            "" if the outputs themselves decide.
     """
 
     passed: bool | None
@@ -175,11 +210,14 @@ class Parity:
     not_run: str = ""
     compared: str = ""
     compared_dtype: str = ""
+    autocast: str = ""
     failure: str = ""
     divergence: Divergence | None = None
     second_call: SecondCall | None = None
+    fused_path: FusedPath | None = None
     random_operators: tuple[str, ...] = ()
     histograms: tuple[ErrorHistogram, ...] = ()
+    before_selection: str = ""
 
 
 def smallest_failure(

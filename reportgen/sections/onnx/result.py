@@ -104,6 +104,9 @@ class ExportResult:
         attempts: every strategy in the order tried; the last one succeeded.
         dynamic: the named dimensions that are dynamic in the file.
         proven_dynamic: those at which the file agreed with PyTorch at more than one size.
+        failing_batch: of a file that is the source and declares its batch dynamic: a size at which
+            it fails, although it runs at another; None if none was found.
+        batch_failure: how it fails there.
         requested_dynamic: the named dimensions that the manifest makes dynamic.
         requested_opset: the manifest's opset.
         fixed_dims: why a requested dimension is not dynamic, by its name.
@@ -111,6 +114,9 @@ class ExportResult:
         model_patches: what was changed in the model for export and comparison (`cache off`).
         decomposed_operators: operators unsupported by torch's exporter, replaced by others.
         structure_only: the weights are inputs of the graph instead of being in the file.
+        traced: control flow was fixed to the example's path by the TorchScript tracer.
+        fixed_decisions: `net.py:12: if x.sum() > 0:`, each line of Python whose outcome for the
+            example inputs is fixed in the file.
         training_modules: modules exported in train mode (dropout, batch norm), by path.
         stored_parameters: whether the model's parameters are in the file; None without a model.
     """
@@ -120,6 +126,8 @@ class ExportResult:
     attempts: tuple[ExportAttempt, ...] = ()
     dynamic: tuple[str, ...] = ()
     proven_dynamic: tuple[str, ...] = ()
+    failing_batch: int | None = None
+    batch_failure: str = ""
     requested_dynamic: tuple[str, ...] = ()
     requested_opset: int = 0
     fixed_dims: dict[str, str] = field(default_factory=dict)
@@ -127,6 +135,8 @@ class ExportResult:
     model_patches: tuple[str, ...] = ()
     decomposed_operators: tuple[str, ...] = ()
     structure_only: bool = False
+    traced: bool = False
+    fixed_decisions: tuple[str, ...] = ()
     training_modules: tuple[str, ...] = ()
     stored_parameters: StoredParameters | None = None
 

@@ -56,6 +56,12 @@ def vacuous_parity(onnx: OnnxResult) -> Iterator[Hit]:
         return
     for name in _unvarying(onnx):
         yield Hit(name, f"{name} does not vary with the input, so agreement proves nothing")
+    for name in _empty(onnx) if onnx.parity.before_selection else ():
+        yield Hit(
+            name,
+            f"{name} is empty for every input, so agreement proves nothing; "
+            f"{onnx.parity.before_selection}",
+        )
 
 
 @rule(
@@ -85,7 +91,9 @@ def old_opset(onnx: OnnxResult) -> Iterator[Hit]:
     Older sets lack LayerNormalization and other operators as a whole; runtimes then see dozens
     of small nodes, which are slower and round differently.
     """
-    if onnx.file.opset < OLDEST_OPSET:
+    # a file may import no standard set, or use no operator of it
+    is_used = any("." not in operator for operator in onnx.file.operators)
+    if is_used and 0 < onnx.file.opset < OLDEST_OPSET:
         yield Hit("model.onnx", f"opset {onnx.file.opset} is older than {OLDEST_OPSET}")
 
 
@@ -102,7 +110,8 @@ def invalid_file(onnx: OnnxResult) -> Iterator[Hit]:
     strict mode. onnxruntime may still load such a file; other tools will not.
     """
     if onnx.file.invalid:
-        yield Hit("model.onnx", onnx.file.invalid)
+        cause = f"; the cause is {onnx.parity.autocast}" if onnx.parity.autocast else ""
+        yield Hit("model.onnx", f"{onnx.file.invalid}{cause}")
 
 
 @rule(
@@ -116,6 +125,8 @@ def custom_operators(onnx: OnnxResult) -> Iterator[Hit]:
     ONNX has domains beside the standard one, as `ai.onnx.ml` for classical models.
     """
     for operator in onnx.file.custom_operators:
+        if operator in onnx.file.library_operators:  # ONX036 reports it
+            continue
         is_onnx = operator.startswith("ai.onnx.")  # ai.onnx.ml, ai.onnx.preview.training
         beside = "in an ONNX domain that many runtimes do not implement"
         yield Hit(operator, f"{operator} is {beside if is_onnx else 'not a standard operator'}")
@@ -143,7 +154,8 @@ def unchecked_file(onnx: OnnxResult) -> Iterator[Hit]:
     onnxruntime on the CPU could not run it: mostly a dtype such as bfloat16 for which it has no
     kernels. Or the model returns no tensor.
     """
-    if onnx.parity.not_run and onnx.export.from_module:
+    needs_library = bool(onnx.file.library_operators)  # ONX036 reports it
+    if onnx.parity.not_run and onnx.export.from_module and not needs_library:
         yield Hit("model.onnx", f"not compared with PyTorch: {onnx.parity.not_run}")
 
 
@@ -242,10 +254,18 @@ RULES = (
 
 def _unvarying(onnx: OnnxResult) -> list[str]:
     """Names of the outputs that vary in no case, perturbed ones included."""
-    outputs = [output for case in onnx.parity.cases for output in case.outputs]
+    # ONX026 reports the others: their rows are chosen by rounding
+    outputs = [o for case in onnx.parity.cases for o in case.outputs if not o.undecided]
     # an output that varies in one case, perhaps the perturbed one, was compared for good there
     varying = {output.name for output in outputs if not output.vacuous}
     return sorted({output.name for output in outputs} - varying)
+
+
+def _empty(onnx: OnnxResult) -> list[str]:
+    """Names of the outputs without elements in every case."""
+    outputs = [output for case in onnx.parity.cases for output in case.outputs]
+    filled = {output.name for output in outputs if 0 not in output.shape}
+    return sorted({output.name for output in outputs} - filled)
 
 
 def _case(case: ParityCase) -> str:

@@ -8,19 +8,34 @@ from reportgen.findings import Hit, Severity, rule
 from reportgen.sections.onnx.parity_result import NO_MODULE, dims_fixed_inside
 from reportgen.sections.onnx.result import OnnxResult
 
+_SHOWN = 5  # operators of a domain
+_LIBRARIES = {
+    "ai.onnx.contrib": "onnxruntime-extensions' (onnxruntime_extensions.get_library_path())",
+    "com.microsoft.extensions": "onnxruntime-extensions' "
+    "(onnxruntime_extensions.get_library_path())",
+    "mmdeploy": "mmdeploy's (mmdeploy_onnxruntime_ops)",
+    "mmcv": "mmcv's (mmcv.ops.get_onnxruntime_op_path())",
+}
+"""By domain, or its first part: whose library it is, and where to find it."""
+
 
 @rule(
     "ONX030",
     Severity.ERROR,
-    advice="derive sizes from x.shape in forward, or leave the dimension out of onnx.dynamic",
+    advice="derive sizes from x.shape in forward, or export the dimension with a fixed size "
+    "(in the manifest: leave it out of onnx.dynamic)",
 )
 def dim_fixed_inside(onnx: OnnxResult) -> Iterator[Hit]:
     """A dimension is dynamic in the file's inputs, and the file works at one size of it only.
 
     The exporter wrote the example's size into a node. The file takes other sizes and then fails
     or computes something else, which only running it shows. Silent where the model keeps state:
-    its results then differ from call to call, at whatever size.
+    its results then differ from call to call, at whatever size. A file that is the source is run
+    at two batch sizes.
     """
+    if onnx.export.failing_batch is not None:
+        at = f"at batch {onnx.export.failing_batch} the file fails"
+        yield Hit("batch", f"batch is declared dynamic, but {at}: {onnx.export.batch_failure}")
     second = onnx.parity.second_call
     if second is not None and second.state and not second.pytorch_repeats:
         return
@@ -111,8 +126,60 @@ def unrunnable_source(onnx: OnnxResult) -> Iterator[Hit]:
     report says of it was read from the file alone.
     """
     reason = onnx.parity.not_run
+    if onnx.export.failing_batch is not None or onnx.file.library_operators:
+        return  # ONX030 and ONX036 report these
     if not onnx.export.from_module and reason and reason != NO_MODULE:
         yield Hit("model.onnx", reason)
+
+
+@rule(
+    "ONX036",
+    Severity.WARNING,
+    advice="wherever the file runs, load the library first: "
+    "session_options.register_custom_ops_library(PATH)",
+)
+def missing_operator_library(onnx: OnnxResult) -> Iterator[Hit]:
+    """The file uses operators that only a library of custom operators has.
+
+    Their domains belong neither to ONNX nor to onnxruntime, which refuses the file until the
+    library is loaded. The file was read, but not run.
+    """
+    by_domain: dict[str, list[str]] = {}
+    for operator in onnx.file.library_operators:
+        domain, _, name = operator.rpartition(".")
+        by_domain.setdefault(domain, []).append(name)
+    for domain, names in by_domain.items():
+        listed = ", ".join(names[:_SHOWN]) + ", …" * (len(names) > _SHOWN)
+        library = _LIBRARIES.get(domain.partition(".")[0], _LIBRARIES.get(domain, ""))
+        whose = f", {library}" if library else f" for the domain {domain}"
+        yield Hit(domain, f"{listed}: onnxruntime needs a library of custom operators{whose}")
+
+
+_MOST_DECISIONS = 3
+
+
+@rule(
+    "ONX037",
+    Severity.WARNING,
+    advice="compare the file with PyTorch on inputs of each kind that it must handle, or write the "
+    "control flow with torch.where, torch.cond or torch.while_loop",
+)
+def control_flow_fixed(onnx: OnnxResult) -> Iterator[Hit]:
+    """Control flow that depends on values is fixed to the path that the example inputs take.
+
+    torch.export refuses such a model. The file was made by the TorchScript tracer instead
+    (`torch.onnx.export(dynamo=False)`), which records one run: branches, loop counts and Python
+    numbers taken from tensors are constants in the file, whatever its inputs are.
+    """
+    if not onnx.export.traced:
+        return
+    fixed = onnx.export.fixed_decisions
+    more = len(fixed) - _MOST_DECISIONS
+    shown = "; ".join(fixed[:_MOST_DECISIONS]) + (f"; and {more} more lines" if more > 0 else "")
+    yield Hit(
+        "model.onnx",
+        "control flow is fixed to the path of the example inputs" + (f": {shown}" if fixed else ""),
+    )
 
 
 EXPORT_RULES = (
@@ -122,4 +189,6 @@ EXPORT_RULES = (
     changed_for_export,
     decomposed_operators,
     unrunnable_source,
+    missing_operator_library,
+    control_flow_fixed,
 )

@@ -31,8 +31,9 @@ from reportgen.sections.onnx.inspection.graph import (
 from reportgen.sections.onnx.inspection.int8 import assess_int8, measure_channel_ranges
 from reportgen.sections.onnx.inspection.inventory import make_inventory
 from reportgen.sections.onnx.inspection.optimized_graph import optimize
-from reportgen.sections.onnx.inspection.providers import check_providers
+from reportgen.sections.onnx.inspection.providers import check_providers, needs_library
 from reportgen.units import format_bytes
+from reportgen.visible_text import cut
 
 _RANDOM = {
     "Bernoulli",
@@ -70,6 +71,7 @@ def inspect_file(
     size = path.stat().st_size + sum(file.stat().st_size for file in external if file.is_file())
     opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 0)
     nodes = list(all_nodes(model))
+    custom = _custom_operators(model, nodes)
     initializers, initializer_bytes = len(stored), sum(tensor.bytes for tensor in stored)
     not_read = _why_not_read(initializer_bytes)
     # what reads weights comes before they are dropped
@@ -97,7 +99,8 @@ def inspect_file(
         values=values,
         shaped_values=shaped,
         functions=len(model.functions),
-        custom_operators=_custom_operators(model, nodes),
+        custom_operators=custom,
+        library_operators=tuple(name for name in custom if needs_library(name)),
         random_operators=tuple(_with_module(node) for node in nodes if _is_random(node)),
         inventory=inventory,
         providers=check_providers(typed, {(each.domain, each.name) for each in model.functions}),
@@ -145,7 +148,7 @@ def _checker_error(path: Path) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         text = lines[0] if lines else "no reason given"
         text = text.replace(f"{path.parent}/", "").replace(str(path.parent), "its folder")
-        return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+        return cut(text, _LONGEST)
     return ""
 
 

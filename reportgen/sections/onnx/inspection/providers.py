@@ -26,6 +26,7 @@ from reportgen.sections.onnx.inspection.cuda_kernels import (
 )
 from reportgen.sections.onnx.inspection.graph import TypedNode, module_path, slots_of
 
+_CONTRIB = "ai.onnx.contrib"  # of onnxruntime-extensions; ONNX itself has no such domain
 _NO_LIMIT = 2**31 - 1  # onnxruntime's last version of a kernel without one
 _CAST = "cast to float32 and back"
 _EXPANDED = "expanded into other operators"
@@ -103,6 +104,20 @@ def check_providers(
         _count(cuda, typed, since, slots, on_cuda, _ON_CPU if runs_on_cpu else fallback)
     cpu_source = f"kernels listed by onnxruntime {onnxruntime.__version__}"
     return _provider("CPU", cpu_source, cpu), _provider("CUDA", SOURCE, cuda)
+
+
+def needs_library(operator: str) -> bool:
+    """Whether an operator is in a domain that neither ONNX nor onnxruntime has."""
+    domain = operator.rpartition(".")[0]
+    is_onnx = domain in STANDARD or domain.startswith("ai.onnx.")
+    return domain not in _known_domains() and (not is_onnx or domain == _CONTRIB)
+
+
+@cache
+def _known_domains() -> frozenset[str]:
+    from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
+
+    return frozenset(schema.domain for schema in get_all_operator_schema())
 
 
 def _cpu_fallback(

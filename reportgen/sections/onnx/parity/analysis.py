@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reportgen.errors import ReportgenError, SectionError
+from reportgen.model_state import preserve_model_state
 from reportgen.onnx.export import export_onnx
 from reportgen.onnx.runtime import OnnxRuntimeError, Runtime
-from reportgen.sections.onnx.parity.bisect import find_divergence
 from reportgen.sections.onnx.parity.case import (
     CasePlan,
     describe_plans,
@@ -23,9 +23,18 @@ from reportgen.sections.onnx.parity.case import (
 )
 from reportgen.sections.onnx.parity.cases import CaseResults, run_plans
 from reportgen.sections.onnx.parity.compare import elements_by_dtype
+from reportgen.sections.onnx.parity.divergence.bisect import find_divergence
+from reportgen.sections.onnx.parity.fused_path import has_fused_path
 from reportgen.sections.onnx.parity.perturb import run_perturbed, zero_parameters
+from reportgen.sections.onnx.parity.selection import (
+    BeforeSelection,
+    Selecting,
+    compare_before_selection,
+    find_selection,
+)
 from reportgen.sections.onnx.parity_result import (
     Divergence,
+    FusedPath,
     OutputParity,
     Parity,
     ParityCase,
@@ -41,6 +50,7 @@ if TYPE_CHECKING:
     from reportgen.context import ModelContext
     from reportgen.manifest import InputSpec, ModelSpec
     from reportgen.onnx.export import OnnxFile
+    from reportgen.tracing.autocast import AutocastRegion
 
 
 _MOST_NAMES = 4
@@ -66,25 +76,37 @@ def check_parity(
         note: a sentence to put before the notes of the comparison.
     """
     plans = make_plans(context.spec, file, context.model)
+    fused = has_fused_path(context.model)
+    # torch.export refuses models that go on to compute with what they select
+    traced = file.used is not None and file.used.traced
+    selecting = find_selection(file.path) if traced else None
+    run = partial(run_plans, context, runtime, has_fused_path=fused, selects=selecting is not None)
     try:
         with as_exported():
-            plain = run_plans(context, runtime, plans)
+            plain = run(plans)
             if plain.notes and file.batch is None:  # batch norm in train mode, or a bare squeeze
                 plans = [replace(plan, batch=2) if plan.batch == 1 else plan for plan in plans]
                 plans = list({(p.batch, p.seed, *p.dims.items()): p for p in plans}.values())
-                first_notes, plain = plain.notes, run_plans(context, runtime, plans)
+                first_notes, plain = plain.notes, run(plans)
                 plain.notes = tuple(dict.fromkeys((*first_notes, *plain.notes)))
             if not plain.cases:
                 return not_compared("; ".join(plain.notes))
             zeros = zero_parameters(context.model) if plain.passed else {}
+            before = _before_selection(selecting, plain, zeros) if selecting else None
             # a constant in place of the model might pass: torchvision's ViT has a head of zeros
-            perturbed = _perturbed(context, file, plans, plain, zeros)
+            perturbed = None if before else _perturbed(context, file, plans, plain, zeros)
             cases = (*plain.cases, *(perturbed.cases if perturbed else ()))
-            notes = (note, *_notes(context, file, plain, perturbed, zeros))
+            notes = (
+                note,
+                *_notes(context, file, plain, perturbed, zeros),
+                before.describe() if before else "",
+            )
             failing, final = smallest_failure(cases), perturbed or plain
             return Parity(
                 passed=plain.passed and final.passed,
-                vacuous=_is_vacuous(final),
+                vacuous=_is_vacuous(final)
+                or any(map(_is_undecided, plain.cases))
+                or (before is not None and plain.is_empty),
                 cases=cases,
                 note="; ".join(filter(None, notes)),
                 compared=describe_plans(
@@ -94,11 +116,46 @@ def check_parity(
                 failure=_failure(*failing) if failing else "",
                 divergence=_divergence(failing, plain, file),
                 second_call=plain.second,
+                fused_path=plain.fused_path,
                 random_operators=plain.random_operators,
                 histograms=final.histograms(),
+                before_selection=before.describe() if before else "",
             )
     except OnnxRuntimeError as error:
         return not_compared(str(error))
+
+
+def _before_selection(
+    selecting: Selecting, plain: CaseResults, zeros: Mapping[str, Tensor]
+) -> BeforeSelection | None:
+    """What the selected rows are chosen from, if the rows themselves are weak evidence.
+
+    If that differs, the cases of `plain` that rest on it fail.
+    """
+    pairs = list(zip(plain.cases, plain.case_runs, strict=True))
+    chosen = [run for case, run in pairs if _is_undecided(case)]
+    if not chosen and plain.passed and (_weak_evidence(plain) or zeros):
+        chosen = [run for _, run in pairs]
+    if not chosen:
+        return None
+    # each costs two calls and a run of every node; the last one has other sizes, if any has
+    before = compare_before_selection((*chosen[:1], *chosen[1:][-1:]), selecting)
+    if before.failure:
+        fail = partial(_failed_before, why=before.failure)
+        plain.cases = tuple(fail(case) if run in chosen else case for case, run in pairs)
+    return before
+
+
+def _is_undecided(case: ParityCase) -> bool:
+    return any(output.undecided for output in case.outputs)
+
+
+def _failed_before(case: ParityCase, *, why: str) -> ParityCase:
+    outputs = tuple(
+        replace(o, passed=False, note=why) if o.undecided or 0 in o.shape else o
+        for o in case.outputs
+    )
+    return replace(case, passed=False, outputs=outputs, note=why)
 
 
 def _divergence(
@@ -110,7 +167,7 @@ def _divergence(
     # with perturbed parameters the file would not be the one to search
     if output is None or plain.smallest is None or case.perturbed:
         return None
-    return find_divergence(plain.smallest, file.path, output)
+    return find_divergence(plain.smallest, file, output)
 
 
 def _failure(case: ParityCase, output: OutputParity | None) -> str:
@@ -195,6 +252,8 @@ def _notes(
         yield f"PyTorch draws random numbers: {', '.join(plain.random_operators)}"
     if plain.second is not None:
         yield from _second_call_notes(plain.second)
+    if plain.fused_path is not None and not plain.fused_path.passed:
+        yield _fused_path_note(plain.fused_path)
 
 
 def _rounding_notes(cases: tuple[ParityCase, ...]) -> Iterator[str]:
@@ -211,12 +270,27 @@ def _second_call_notes(second: SecondCall) -> Iterator[str]:
     names = ", ".join(map(str, second.state))
     if second.state and not second.pytorch_repeats:
         yield f"the model keeps state, the file does not: a second call changes {names}"
+    elif second.depends_on_state:
+        yield (
+            "the model keeps state, the file does not: after calls on other inputs the output "
+            f"differs; a call changes {names}"
+        )
     elif second.state:
         yield f"every call changes {names}, and the output does not depend on it"
     elif not second.pytorch_repeats:
         yield "PyTorch's own output differs between two calls with the same inputs"
     if not second.file_repeats:
         yield "the file's own output differs between two calls with the same inputs"
+
+
+def _fused_path_note(fused: FusedPath) -> str:
+    off = "compared with PyTorch's fused encoder path off, as it was exported; with it on, "
+    if fused.max_absolute_error is None:
+        return f"{off}{fused.note}"
+    return (
+        f"{off}PyTorch's {fused.output} differs from the file by up to "
+        f"{format_error(fused.max_absolute_error)} (batch {fused.batch}, seed {fused.seed})"
+    )
 
 
 def _weak_evidence(outcome: CaseResults) -> str:
@@ -248,32 +322,69 @@ def _outputs_do(names: Collection[str], what: str) -> str:
 
 
 def compare_in_float32(context: ModelContext, reason: str) -> Parity:
-    """Compare an exported float32 copy of a half-precision model whose own file cannot be run.
+    """Compare a half-precision model, whose own file cannot be run, in float32.
 
-    A model in another dtype is not compared, for `reason`: why onnxruntime cannot run its file.
+    A float32 model that computes in half precision by itself, in `torch.autocast("cpu")`, is
+    exported again without it. Others are not compared, for `reason`: why onnxruntime cannot run
+    the file.
     """
     dtype = half_precision_of(context.model, context.spec)
-    if dtype is None:
+    if dtype is not None:
+        with preserve_model_state(context.model):
+            # in place: hooks and closures may refer to the model's own layers
+            context.model.float()  # float32 holds every half-precision value
+            reason = f"not runnable in {dtype} on CPU onnxruntime ({reason})"
+            how = "compared in float32 instead, exported again with the same values"
+            return _compare_wide(context, reason, how)
+    region = _autocast_on_cpu(context)
+    if region is None:
         return not_compared(reason)
+    from reportgen.tracing.autocast import autocast_disabled
+
+    with autocast_disabled():
+        reason = f"not runnable on CPU onnxruntime because of {region} ({reason})"
+        how = "compared in float32 instead, exported without autocast"
+        parity = _compare_wide(context, reason, how)
+    return replace(parity, autocast=str(region))
+
+
+def _compare_wide(context: ModelContext, reason: str, how: str) -> Parity:
     context.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".float32-", dir=context.folder))
-    reason = f"not runnable in {dtype} on CPU onnxruntime ({reason})"
     try:
         spec = in_float32(context.spec)
-        model = copy.deepcopy(context.model).float()  # float32 holds every half-precision value
-        wide = replace(context, model=model, spec=spec, folder=folder)
+        wide = replace(context, spec=spec, folder=folder)
         file = export_onnx(wide.model, wide.spec, folder)
-        note = f"{reason}; compared in float32 instead, on an exported copy with the same values"
         runtime = Runtime(file.path)
-        parity = check_parity(wide, file, runtime, compared_dtype="float32", note=note)
-    # the copy's own forward may fail too, where it makes tensors in half precision by itself
+        parity = check_parity(
+            wide, file, runtime, compared_dtype="float32", note=f"{reason}; {how}"
+        )
+    # the model's own forward may fail, where it makes tensors in half precision by itself
     except (SectionError, OnnxRuntimeError, ReportgenError, RuntimeError, TypeError) as error:
         parity = not_compared(str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if parity.not_run:
-        return not_compared(f"{reason}; a float32 copy fails too ({parity.not_run})")
+        return not_compared(f"{reason}; in float32 it fails too ({parity.not_run})")
     return parity
+
+
+def _autocast_on_cpu(context: ModelContext) -> AutocastRegion | None:
+    """The first region of `torch.autocast` that the model enters on the CPU."""
+    import torch
+
+    from reportgen.tracing.autocast import recording_autocast
+
+    try:
+        with (
+            as_exported(),
+            torch.compiler.set_stance("force_eager"),
+            recording_autocast() as found,
+        ):
+            context.examples(1).call(context.model)
+    except Exception:  # the model's own code: any class
+        return None
+    return next((region for region in found if region.device == "cpu"), None)
 
 
 def half_precision_of(model: nn.Module, spec: ModelSpec) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.example_inputs import Examples, make_examples
+from reportgen.onnx.export import export_onnx
 from reportgen.onnx.export.arguments import bind_arguments, output_name
 from reportgen.onnx.export.capture import capture, export_mode
 from reportgen.onnx.runtime import Runtime
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from reportgen.example_inputs import Examples
     from reportgen.manifest import ModelSpec
     from reportgen.onnx.export import OnnxFile
+    from reportgen.onnx.export.strategy import Strategy
 
 
 _LARGEST_SECOND_BATCH = 4
@@ -43,6 +47,13 @@ class CasePlan:
         if self.dims:
             spec = spec.model_copy(update={"dims": {**spec.dims, **self.dims}})
         return make_examples(spec, self.batch, self.seed)
+
+
+def one_larger(plan: CasePlan, spec: ModelSpec) -> list[CasePlan]:
+    """The plan with its dims one above the manifest's sizes; [] if they are not below them."""
+    if not plan.dims or any(size >= spec.dims[dim] for dim, size in plan.dims.items()):
+        return []
+    return [replace(plan, dims={dim: spec.dims[dim] + 1 for dim in plan.dims})]
 
 
 def make_plans(spec: ModelSpec, file: OnnxFile, model: nn.Module) -> list[CasePlan]:
@@ -206,17 +217,72 @@ def call_again(case_run: CaseRun) -> SecondCall | None:
         again = case_run.run() if case_run.found else []
     except Exception:  # a model that fails only in its second call
         return None
-    tolerance = case_run.context.spec.onnx.tolerance
-    repeats = first.keys() == second.keys() and not any(
-        is_beyond(tensor, second[name], *tolerances(tensor, tolerance, case_run.computed))
-        for name, tensor in first.items()
-    )
+    after_second = inner.changes()
+    repeats = _agree(case_run, first, second)
+    # a call that draws random numbers never gives the same as in a fresh model
+    may_depend = repeats and bool(after_first) and not case_run.drew
+    independent = _calls_are_independent(case_run) if may_depend else None
+    # what only the first call changed is a memo if no output depends on it: a table filled once
+    is_memo = repeats and independent is not False
     return SecondCall(
         pytorch_repeats=repeats,
         file_repeats=all(map(same_values, case_run.found, again)),
-        # what only the first call changed is a memo if the output repeats: a table filled once
-        state=inner.changes() or (() if repeats else after_first),
+        state=after_second or (() if is_memo else after_first),
+        calls_are_independent=independent,
     )
+
+
+def _agree(case_run: CaseRun, first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    tolerance = case_run.context.spec.onnx.tolerance
+    return first.keys() == second.keys() and not any(
+        is_beyond(tensor, second[name], *tolerances(tensor, tolerance, case_run.computed))
+        for name, tensor in first.items()
+    )
+
+
+def _calls_are_independent(case_run: CaseRun) -> bool | None:
+    """Whether a sequence of calls on other inputs returns what fresh models return.
+
+    The same inputs twice do not show that: a cache that is written at a position, which is an
+    input, gets the same values again. None if a call fails.
+    """
+    plan = case_run.plan
+    seeds = ((plan.seed + step) % 2**32 for step in range(1, _SEEDS + 1))
+    others = [replace(case_run, plan=replace(plan, seed=seed)) for seed in seeds]
+    try:
+        fresh = []
+        for other in others:
+            other.state.restore()
+            fresh.append(copies(other.named(other.call())))
+        # twice in a row, so that each call follows one with a later position
+        pairs = zip([*others, *others], [*fresh, *fresh], strict=True)
+        return all(_agree(other, alone, other.named(other.call())) for other, alone in pairs)
+    except Exception:  # the model's own code: any class
+        return None
+    finally:
+        case_run.state.restore()
+
+
+def retraced_output(case_run: CaseRun, traced: Strategy, name: str) -> Tensor | None:
+    """An output of the file that has this case's inputs as its example; None if that fails."""
+    import torch
+
+    plan, context = case_run.plan, case_run.context
+    sizes = {**context.spec.dims, **plan.dims}
+    spec = context.spec.model_copy(update={"seed": plan.seed, "dims": sizes})
+    case_run.state.restore()
+    try:
+        with tempfile.TemporaryDirectory(prefix=".retraced-", dir=context.folder) as folder:
+            start = replace(traced, batch=plan.batch)
+            file = export_onnx(context.model, spec, Path(folder), start=start)
+            runtime = Runtime(file.path)
+            values = runtime.run(runtime.feed(call_tensors(context, case_run.examples())))
+        place = list(case_run.reference).index(name)
+        return torch.from_numpy(values[place])
+    except Exception:  # the search for a cause must not fail the comparison
+        return None
+    finally:
+        case_run.state.restore()
 
 
 def captured_output(case_run: CaseRun, name: str) -> Tensor | None:

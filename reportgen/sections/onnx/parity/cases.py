@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reportgen.error_text import one_line
+from reportgen.known_failures import failure_text, known_failure
 from reportgen.onnx.runtime import OnnxRuntimeError, Runtime, session_error_text
 from reportgen.sections.onnx.parity.case import (
     CasePlan,
@@ -14,6 +14,7 @@ from reportgen.sections.onnx.parity.case import (
     call_again,
     copies,
     named_outputs,
+    one_larger,
     seeds_change_inputs,
 )
 from reportgen.sections.onnx.parity.compare import (
@@ -24,12 +25,15 @@ from reportgen.sections.onnx.parity.compare import (
     varies,
 )
 from reportgen.sections.onnx.parity.float64_reference import accept_rounding
+from reportgen.sections.onnx.parity.fused_path import compare_fused, worse_of
 from reportgen.sections.onnx.parity.histogram import error_histogram
 from reportgen.sections.onnx.parity.recorders import find_random_operators
+from reportgen.sections.onnx.parity.selection import accept_undecided
 from reportgen.sections.onnx.parity.state import State
 from reportgen.sections.onnx.parity.ties import accept_ties
 from reportgen.sections.onnx.parity_result import (
     ErrorHistogram,
+    FusedPath,
     OutputParity,
     ParityCase,
     SecondCall,
@@ -51,8 +55,10 @@ class CaseResults:
         input_independent: outputs that were equal in all cases of the same size.
         notes: errors of plans at which PyTorch itself fails.
         second: the second call in a row, where it was made.
+        fused_path: PyTorch with its fused path, where it was compared.
         random_operators: PyTorch's operators that draw random numbers, with their locations.
         smallest: the first failing case of the smallest batch, with the outputs of both.
+        case_runs: the runs of `cases`, in the same order, without their outputs.
     """
 
     cases: tuple[ParityCase, ...] = ()
@@ -60,8 +66,10 @@ class CaseResults:
     input_independent: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     second: SecondCall | None = None
+    fused_path: FusedPath | None = None
     random_operators: tuple[str, ...] = ()
     smallest: CaseRun | None = None
+    case_runs: tuple[CaseRun, ...] = ()
     _worst: tuple[float, CaseRun] | None = None
 
     @property
@@ -85,6 +93,12 @@ class CaseResults:
         smaller = self.smallest is None or case.batch < self.smallest.plan.batch
         if not case.passed and smaller:
             self.smallest = case_run
+
+    def add_fused_path(self, case_run: CaseRun, case: ParityCase | None) -> None:
+        """Compare the case with PyTorch's fused path as well, unless it is None."""
+        if case is not None:
+            case_run.reference = copies(case_run.reference)  # may alias the state
+            self.fused_path = worse_of(self.fused_path, compare_fused(case_run, case))
 
     def fail_at(self, case_runs: list[CaseRun]) -> None:
         """Reduce the failures to these cases; the smallest is run again if it changed."""
@@ -111,12 +125,20 @@ class CaseResults:
 
 
 def run_plans(
-    context: ModelContext, runtime: Runtime, plans: list[CasePlan], *, perturbed: bool = False
+    context: ModelContext,
+    runtime: Runtime,
+    plans: list[CasePlan],
+    *,
+    perturbed: bool = False,
+    has_fused_path: bool = False,
+    selects: bool = False,
 ) -> CaseResults:
     """Compare the file with PyTorch on every plan at which PyTorch itself runs.
 
     Every case starts with the model's original state. Without `perturbed`, the first case is
-    followed by a second call of PyTorch and of the file on the same inputs.
+    followed by a second call of PyTorch and of the file on the same inputs. With `has_fused_path`
+    each case is compared with that path as well. If the file `selects` rows by score, those that
+    rounding decides are accepted.
 
     Raises:
         OnnxRuntimeError: onnxruntime does not support such inputs, or forward returns no tensor.
@@ -129,7 +151,8 @@ def run_plans(
     cases, notes, done = list[ParityCase](), list[str](), list[CaseRun]()
     computed = computing_dtype(context.model, context.examples(1))
     is_stateful = False
-    for plan in plans:
+    waiting = list(plans)  # grows where only a larger size runs
+    for plan in waiting:
         if is_stateful:
             state.restore()
         case_run = CaseRun(
@@ -139,7 +162,9 @@ def run_plans(
             output = case_run.call()
             case_run.reference = case_run.named(output)
         except Exception as error:  # the model's own code: any class
-            notes.append(_pytorch_failure(plan, error))
+            # fewer nodes than the edges of a graph name do not run, more do
+            waiting += (larger := one_larger(plan, context.spec))
+            notes += [] if larger else [_pytorch_failure(plan, error, is_first=not cases)]
             continue
         if not case_run.reference:
             raise OnnxRuntimeError(
@@ -147,13 +172,14 @@ def run_plans(
             )
         if is_stateful:  # the output may alias the model's state, which the next call changes
             case_run.reference = copies(case_run.reference)
-        case, compared = _run_case(case_run)
+        case, compared = _run_case(case_run, selects=selects)
         cases.append(replace(case, perturbed=perturbed))
         if len(cases) == 1:  # most models keep no state, and need no restoring before each case
             is_stateful = bool(state.changes())
             if not perturbed:
                 outcome.second = call_again(case_run)
                 outcome.random_operators = _random_operators(case_run, outcome.second)
+        outcome.add_fused_path(case_run, case if has_fused_path else None)
         outcome.keep(cases[-1], case_run)
         # without outputs: those of all cases together may not fit into memory
         done.append(replace(case_run, reference={}, found=[]))
@@ -166,6 +192,7 @@ def run_plans(
     if is_stateful:
         state.restore()
     unvarying = seen.unvarying()
+    outcome.case_runs = tuple(done)
     outcome.cases = tuple(_with_vacuous(case, unvarying) for case in cases)
     outcome.unvarying, outcome.input_independent = unvarying, seen.input_independent()
     outcome.notes = tuple(dict.fromkeys(notes))
@@ -181,7 +208,7 @@ def _random_operators(case_run: CaseRun, second: SecondCall | None) -> tuple[str
     return find_random_operators(case_run.context.model, case_run.call_restored)
 
 
-def _run_case(case_run: CaseRun) -> tuple[ParityCase, list[Compared]]:
+def _run_case(case_run: CaseRun, *, selects: bool) -> tuple[ParityCase, list[Compared]]:
     plan, reference = case_run.plan, case_run.reference
     try:
         case_run.found = case_run.run()
@@ -197,6 +224,8 @@ def _run_case(case_run: CaseRun) -> tuple[ParityCase, list[Compared]]:
         compare(name, tensor, given, tolerance, case_run.computed)
         for (name, tensor), given in zip(reference.items(), case_run.found, strict=True)
     ]
+    if selects:  # first, since a detector has hundreds of selections in which ties are looked for
+        compared = accept_undecided(compared, case_run)
     compared = accept_ties(
         compared, list(reference.values()), case_run.found, case_run.call_restored
     )
@@ -231,10 +260,13 @@ def _largest_error(errors: list[float | None]) -> float | None:
     return max(known) if known and len(known) == len(errors) else None
 
 
-def _pytorch_failure(plan: CasePlan, error: Exception) -> str:
+def _pytorch_failure(plan: CasePlan, error: Exception, *, is_first: bool) -> str:
+    known = known_failure(error)
+    if known and known.by_inputs and is_first:  # one reason, not one for every size
+        raise OnnxRuntimeError(f"PyTorch itself fails: {known.text}") from error
     sizes = {"batch": plan.batch, **plan.dims}
     text = ", ".join(f"{dim} {size}" for dim, size in sizes.items())
-    return f"PyTorch itself fails at {text}: {type(error).__name__}: {one_line(error)}"
+    return f"PyTorch itself fails at {text}: {failure_text(error)}"
 
 
 def _with_vacuous(case: ParityCase, unvarying: frozenset[str]) -> ParityCase:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.sections.onnx.parity.case import CaseRun, copies
 from reportgen.sections.onnx.parity.compare import excess, is_close
-from reportgen.sections.onnx.parity.intermediates import load_file_graph
+from reportgen.sections.onnx.parity.divergence.intermediates import load_file_graph
+from reportgen.sections.onnx.parity.divergence.suspects import weight_mismatches
 from reportgen.sections.onnx.parity.state import State
-from reportgen.sections.onnx.parity.suspects import weight_mismatches
 from reportgen.sections.onnx.parity_result import OutputParity, ParityCase
 from reportgen.units import format_error
 

@@ -64,7 +64,7 @@ def run_perturbed(
             return quick
         disagreeing = disagreeing or (None if quick.passed else quick)
     with _temporary_folder(context) as folder:
-        exported_again = _with_second_export(context, plans, folder)
+        exported_again = _with_second_export(context, file, plans, folder)
         if disagreeing and not _is_reproducible(context, file, folder):
             return disagreeing
     return exported_again
@@ -89,12 +89,12 @@ def _with_replaced_weights(
 
 
 def _with_second_export(
-    context: ModelContext, plans: list[CasePlan], folder: Path
+    context: ModelContext, file: OnnxFile, plans: list[CasePlan], folder: Path
 ) -> CaseResults | None:
     try:
         with perturbed(_every_parameter(context.model)):
-            file = export_onnx(context.model, context.spec, folder)
-            return run_plans(context, Runtime(file.path), plans, perturbed=True)
+            again = export_onnx(context.model, context.spec, folder, start=file.used)
+            return run_plans(context, Runtime(again.path), plans, perturbed=True)
     except (SectionError, OnnxRuntimeError):
         return None
 
@@ -102,7 +102,7 @@ def _with_second_export(
 def _is_reproducible(context: ModelContext, file: OnnxFile, folder: Path) -> bool:
     """Whether exporting the model again yields the same nodes and weights."""
     try:
-        again = export_onnx(context.model, context.spec, folder).path
+        again = export_onnx(context.model, context.spec, folder, start=file.used).path
     except SectionError:
         return False
     return _skeleton(again) == _skeleton(file.path) and stored_keys(again) == stored_keys(file.path)

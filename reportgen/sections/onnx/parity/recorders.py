@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,9 +37,13 @@ class ModuleCall:
 
 
 def record_module_outputs(
-    model: nn.Module, call: Call, within: str = "", most_bytes: int = MOST_BYTES
+    model: nn.Module,
+    call: Call,
+    within: str = "",
+    most_bytes: int = MOST_BYTES,
+    paths: Collection[str] | None = None,
 ) -> tuple[list[ModuleCall], bool]:
-    """The calls of all modules below `within`, in the order in which they ended.
+    """The calls of all modules below `within`, or of those in `paths`, in the order they ended.
 
     If their outputs take more than `most_bytes`, the deepest modules are left out; also returns
     whether any were.
@@ -47,8 +51,11 @@ def record_module_outputs(
     sizes: dict[int, int] = {}
     below = f"{within}." if within else ""
 
+    def is_wanted(path: str) -> bool:
+        return path.startswith(below) and (paths is None or path in paths)
+
     def add_size(path: str, _: nn.Module, output: Any) -> None:
-        if path.startswith(below):
+        if is_wanted(path):
             depth = path.count(".")
             size = sum(tensor.nbytes for tensor in named_tensors(output).values())
             sizes[depth] = sizes.get(depth, 0) + size
@@ -65,7 +72,7 @@ def record_module_outputs(
     calls: list[ModuleCall] = []
 
     def keep(path: str, module: nn.Module, output: Any) -> None:
-        if path.startswith(below) and path.count(".") <= deepest:
+        if is_wanted(path) and path.count(".") <= deepest:
             # a later module may write into them (ReLU in place)
             tensors = tuple(t.detach().clone() for t in named_tensors(output).values())
             calls.append(ModuleCall(path=path, training=module.training, tensors=tensors))

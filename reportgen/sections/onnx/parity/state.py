@@ -41,7 +41,7 @@ class State:
             name: (tensor, tensor.detach().clone()) for name, tensor in model.named_buffers()
         }
         self._parameters = {
-            name: (tensor, _version(tensor)) for name, tensor in model.named_parameters()
+            name: (tensor, _fingerprint(tensor)) for name, tensor in model.named_parameters()
         }
         self._attributes = {
             name: _Attribute(module, key, value) for name, module, key, value in _attributes(model)
@@ -58,7 +58,7 @@ class State:
             *(
                 (name, "parameter")
                 for name, (tensor, version) in self._parameters.items()
-                if parameters.get(name) is not tensor or _version(tensor) != version
+                if parameters.get(name) is not tensor or _fingerprint(tensor) != version
             ),
             *((name, "attribute") for name in attributes.keys() - self._attributes.keys()),
             *(
@@ -95,9 +95,13 @@ class State:
             tensor, version = self._parameters[name]
             if path in modules and modules[path]._parameters.get(key) is not tensor:
                 modules[path]._parameters[key] = tensor
-            if _version(tensor) != version:
-                tensor.data.copy_(content)
-                self._parameters[name] = tensor, _version(tensor)
+            now = _fingerprint(tensor)
+            if now != version:
+                if now[0] == version[0] and _same_form(tensor, content):
+                    tensor.data.copy_(content)
+                else:  # `.data` was replaced
+                    tensor.data = content.clone()
+                self._parameters[name] = tensor, _fingerprint(tensor)
 
     def _moved(self, name: str, buffers: Mapping[str, Tensor]) -> bool:
         tensor, content = self._buffers[name]
@@ -152,7 +156,7 @@ def _marks(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, t
     import torch
 
     if isinstance(value, torch.Tensor):
-        yield place, ("tensor", value, _version(value))
+        yield place, ("tensor", value, _fingerprint(value))
         return
     if isinstance(value, _PLAIN):
         yield place, ("plain", value)
@@ -163,10 +167,12 @@ def _marks(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, t
             yield from _marks(child, f"{place}.{key}", depth + 1)
 
 
-def _version(tensor: Tensor) -> int:
-    """How often the tensor was written to."""
-    # inference tensors have no counter: reading it raises an error
-    return 0 if tensor.is_inference() else tensor._version
+def _fingerprint(tensor: Tensor) -> tuple[int, ...]:
+    from torch.nn.parameter import is_lazy
+
+    from reportgen.tracing.tensors import fingerprint
+
+    return () if is_lazy(tensor) else fingerprint(tensor)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -209,6 +215,11 @@ def same_values(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are equal in dtype, shape and values; NaN equals itself."""
     import torch
 
-    if a.shape != b.shape or a.dtype != b.dtype:
+    if not _same_form(a, b):
         return False
     return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _same_form(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal in dtype and shape."""
+    return a.shape == b.shape and a.dtype == b.dtype

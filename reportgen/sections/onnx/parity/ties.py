@@ -56,7 +56,7 @@ def _may_be_ties(compared: list[Compared], reference: Tensors, found: Tensors) -
     return any(
         not one.parity.passed
         and wanted.shape == given.shape
-        and (_holds_indices(wanted) or _same_values(one, wanted, given))
+        and (_holds_indices(wanted) or have_same_values(wanted, given, *_tolerance(one)))
         for one, wanted, given in zip(compared, reference, found, strict=True)
     )
 
@@ -70,19 +70,22 @@ def _holds_indices(tensor: Tensor) -> bool:
     return not (tensor.dtype.is_complex or tensor.dtype == torch.bool)
 
 
-def _same_values(one: Compared, wanted: Tensor, given: Tensor) -> bool:
-    """Whether the sorted values agree."""
+def have_same_values(wanted: Tensor, given: Tensor, absolute: float, relative: float) -> bool:
+    """Whether the sorted values agree within a tolerance."""
     if wanted.dtype.is_complex or wanted.shape != given.shape:
         return False
-    tolerance = one.parity.absolute_tolerance, one.parity.relative_tolerance
     a, b = (tensor.detach().double().reshape(-1).sort().values for tensor in (wanted, given))
-    return bool(is_close(a, b, *tolerance).all())
+    return bool(is_close(a, b, absolute, relative).all())
+
+
+def _tolerance(one: Compared) -> tuple[float, float]:
+    return one.parity.absolute_tolerance, one.parity.relative_tolerance
 
 
 def _hinted(one: Compared, wanted: Tensor, given: Tensor) -> Compared:
     if not one.parity.max_absolute_error or one.parity.passed:
         return one
-    if not _same_values(one, wanted, given):
+    if not have_same_values(wanted, given, *_tolerance(one)):
         return one
     return _noted(one, "the same values in another order")
 
