@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -23,11 +24,16 @@ from reportgen import __version__
 from reportgen.errors import ManifestError, OutputError, ReportgenError, WatchEnded
 
 if TYPE_CHECKING:
+    from reportgen.manifest import Manifest
     from reportgen.pipeline import Built
 
 _DOES_NOT_FIT = 3
 # A shell reports 128 plus the number of the signal; click ends with 130 on Ctrl-C.
-_ENDED = {130: "interrupted", 128 + signal.SIGTERM: "stopped by SIGTERM"}
+_ENDED = {
+    130: "interrupted",
+    128 + signal.SIGTERM: "stopped by SIGTERM",
+    128 + signal.SIGHUP: "stopped by SIGHUP",
+}
 
 # Commands import what they need themselves: --help, check and gpus must not wait for torch.
 app = typer.Typer(
@@ -48,7 +54,7 @@ OutputFolder = Annotated[
 FailOn = Literal["error", "warning", "never"]
 
 _PRECISIONS = "fp32, tf32, amp-bf16, amp-fp16, bf16 or fp16."
-_OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad, adafactor or none."
+_OPTIMIZERS = "sgd, momentum, nesterov, adam, adamw, rmsprop, adagrad, adafactor or none."
 
 
 @app.command()
@@ -82,12 +88,11 @@ def build(
 ) -> None:
     """Analyze the models in MANIFEST and write the report."""
     from reportgen import pipeline
-    from reportgen.manifest import load_manifest
     from reportgen.progress import show_progress
     from reportgen.report import report_to_json
     from reportgen.sections import SECTIONS
 
-    loaded = load_manifest(manifest)
+    loaded = _load_manifest(manifest)
     names = [spec.name for spec in pipeline.choose_models(loaded, tuple(model or ()))]
     with show_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress:
         built = pipeline.build(
@@ -101,7 +106,7 @@ def build(
             progress=progress,
         )
     if as_json:
-        typer.echo(report_to_json(built.report), nl=False)
+        _print(report_to_json(built.report), end="")
     if not quiet:
         _print_summary(built)
     raise typer.Exit(_exit_status(built, fail_on))
@@ -110,10 +115,8 @@ def build(
 @app.command()
 def check(manifest: ManifestPath) -> None:
     """Validate MANIFEST without loading its models."""
-    from reportgen.manifest import load_manifest
-
-    models = load_manifest(manifest).models
-    typer.echo(f"{manifest}: {len(models)} model{'s' * (len(models) != 1)}, no errors")
+    models = _load_manifest(manifest).models
+    _print(f"{manifest}: {len(models)} model{'s' * (len(models) != 1)}, no errors")
 
 
 @app.command()
@@ -133,12 +136,12 @@ def init(
 
     if source is None:
         assert logs is not None
-        typer.echo(manifest_for_logs(logs), nl=False)
+        _print(manifest_for_logs(logs), end="")
         return
     from reportgen.dummy_inputs.manifest_template import manifest_for_source
 
     entry = log_entries(logs) if logs is not None else ""
-    typer.echo(manifest_for_source(source) + entry, nl=False)
+    _print(manifest_for_source(source) + entry, end="")
 
 
 @app.command()
@@ -152,7 +155,7 @@ def estimate(
             "--input", metavar="SHAPE", help="batch,3,224,224 or ids=batch,9:int64<99; repeatable."
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Batch size.")] = 1,
+    batch: Annotated[int, typer.Option(help="Batch size.", max=2**63 - 1)] = 1,
     mode: Annotated[
         Literal["train", "inference"], typer.Option(help="Training step or forward pass.")
     ] = "train",
@@ -162,6 +165,27 @@ def estimate(
         bool, typer.Option("--checkpointing", help="Use activation checkpointing.")
     ] = False,
     loss: Annotated[str, typer.Option(metavar="NAME", help="cross_entropy, sum or mean.")] = "sum",
+    accumulation: Annotated[
+        int, typer.Option(metavar="N", help="Micro-batches before one optimizer step.")
+    ] = 1,
+    zero_grad: Annotated[
+        Literal["free", "keep"], typer.Option(help="keep: zero_grad(set_to_none=False).")
+    ] = "free",
+    prefetch: Annotated[
+        int, typer.Option(metavar="N", help="Batches of inputs on the GPU at once.")
+    ] = 1,
+    ddp: Annotated[
+        bool, typer.Option("--ddp", help="With DistributedDataParallel's gradient buckets.")
+    ] = False,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="With an averaged copy of the weights.")
+    ] = False,
+    clip: Annotated[
+        float | None, typer.Option(metavar="NORM", help="With gradient clipping.")
+    ] = None,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="In the channels_last memory format.")
+    ] = False,
     gpu: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Check whether the step fits this GPU; repeatable."),
@@ -185,6 +209,13 @@ def estimate(
             optimizer=optimizer if trains else "none",
             checkpointing=checkpointing and trains,
             loss=loss,
+            accumulation=accumulation,
+            zero_grad="in_place" if zero_grad == "keep" else "before_forward",
+            prefetch=prefetch,
+            ddp=ddp,
+            ema=ema,
+            clip=clip,
+            channels_last=channels_last,
         )
     except CudaMemoryError as error:
         raise ReportgenError(str(error), hint=error.hint) from error
@@ -197,10 +228,10 @@ def estimate(
         measure=measure,
     )
     if as_json:
-        typer.echo(json.dumps(answer_data(answer), ensure_ascii=False, indent=1, allow_nan=False))
+        _print(json.dumps(answer_data(answer), ensure_ascii=False, indent=1, allow_nan=False))
     else:
         for line in answer_lines(answer):
-            typer.echo(line)
+            _print(line)
     raise typer.Exit(0 if answer.fits_everywhere else _DOES_NOT_FIT)
 
 
@@ -214,11 +245,10 @@ def watch(
     quiet: Annotated[bool, typer.Option("--quiet", help="No output on stderr.")] = False,
 ) -> None:
     """Update the training section of the report until Ctrl-C."""
-    from reportgen.manifest import load_manifest
     from reportgen.watching import watch as watch_logs
 
     watch_logs(
-        load_manifest(manifest),
+        _load_manifest(manifest),
         output=output,
         models=tuple(model or ()),
         print_line=(lambda _: None) if quiet else _print_stderr,
@@ -266,12 +296,12 @@ def rules(
     known = {rule.code: rule for section in SECTIONS for rule in section.rules}
     if code is None:
         for rule in known.values():
-            typer.echo(f"{rule.code}  {rule.severity.value:<8}{rule.name}")
+            _print(f"{rule.code}  {rule.severity.value:<8}{rule.name}")
     elif (found := known.get(code.upper())) is None:
         raise ReportgenError(f"unknown rule {code!r}", hint=f"use one of {', '.join(known)}")
     else:
-        typer.echo(f"{found.code} {found.name} ({found.severity.value})\n")
-        typer.echo(f"{found.documentation}\n\nAdvice: {found.advice}")
+        _print(f"{found.code} {found.name} ({found.severity.value})\n")
+        _print(f"{found.documentation}\n\nAdvice: {found.advice}")
 
 
 @app.command()
@@ -285,14 +315,14 @@ def gpus(
 
     if name is None:
         for gpu in catalog():
-            typer.echo(f"{gpu.name:<24}{format_bytes(gpu.usable_bytes):>10}")
+            _print(f"{gpu.name:<24}{format_bytes(gpu.usable_bytes):>10}")
         return
     try:
         gpu = find_gpu(name)
     except UnknownGpuError as error:
         raise ReportgenError(str(error), hint=error.hint) from error
     for key, value in dataclasses.asdict(gpu).items():
-        typer.echo(f"{key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
+        _print(f"{key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
 
 
 @app.command()
@@ -307,7 +337,7 @@ def schema(
     from reportgen.sections import SECTIONS
 
     content = manifest_schema() if name == "manifest" else report_schema(SECTIONS)
-    typer.echo(json.dumps(content, ensure_ascii=False, indent=2))
+    _print(json.dumps(content, ensure_ascii=False, indent=2))
 
 
 @app.command()
@@ -317,9 +347,9 @@ def doctor() -> None:
 
     failed = False
     for result in check_environment():
-        typer.echo(f"{'ok  ' if result.passed else 'FAIL'}  {result.name}: {result.found}")
+        _print(f"{'ok  ' if result.passed else 'FAIL'}  {result.name}: {result.found}")
         if not result.passed:
-            typer.echo(f"      {result.hint}")
+            _print(f"      {result.hint}")
             failed = True
     raise typer.Exit(1 if failed else 0)
 
@@ -329,13 +359,15 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"reportgen {__version__}")
+        _print(f"reportgen {__version__}")
         raise typer.Exit
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its status; a `ReportgenError` is printed as one line."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _terminate)
     try:
         app()
     except ReportgenError as error:
@@ -367,7 +399,7 @@ def _print_error(error: ReportgenError) -> None:
     prefix = "" if isinstance(error, ManifestError) else "reportgen: "
     hint = f" ({error.hint})" if error.hint else ""
     for line in f"{error.message}{hint}".splitlines():
-        typer.echo(prefix + _escape_control_characters(line), err=True)
+        _print_stderr(prefix + line)
 
 
 def _escape_control_characters(line: str) -> str:
@@ -411,9 +443,31 @@ def _print_summary(built: Built) -> None:
 
 
 def _print_stderr(line: str) -> None:
-    """Print `line`; a closed pipe (`2>&1 | head`) does not change the exit status."""
-    with contextlib.suppress(BrokenPipeError):
+    """Print `line`; a closed pipe (`2>&1 | head`) or a full disk does not end the command."""
+    with contextlib.suppress(OSError):
         typer.echo(_escape_control_characters(line), err=True)
+
+
+def _print(text: str, end: str = "\n") -> None:
+    """Print `text` on stdout; a reader that has seen enough (`| head`) is no error."""
+    try:
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout again at exit, which must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _load_manifest(path: Path) -> Manifest:
+    from reportgen.manifest import load_manifest
+
+    return load_manifest(path, rule_codes=_rule_codes)
+
+
+def _rule_codes() -> frozenset[str]:
+    from reportgen.sections import SECTIONS
+
+    return frozenset(rule.code for section in SECTIONS for rule in section.rules)
 
 
 def _exit_status(built: Built, fail_on: FailOn) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -50,11 +51,18 @@ def _print_line(
 
 
 class _Stderr(Console):
-    """A console that ignores a closed pipe (`2>&1 | head`), so that the build continues."""
+    """A console that ignores a closed pipe or a full disk, so that the build continues."""
 
     def on_broken_pipe(self) -> None:
         """Stop printing; rich exits with status 1 by default."""
         self.quiet = True
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, or stop printing if the disk of a log file is full."""
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            self.quiet = True
 
 
 class _ProgressTable:

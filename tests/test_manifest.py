@@ -436,6 +436,13 @@ WRONG: dict[str, tuple[str, str]] = {
         GOOD.replace("name: a", "name: ../a"),
         "4: models[0].name: '../a' cannot be a folder name: use ",
     ),
+    **{
+        f"name of a device {name}": (
+            GOOD.replace("name: a", f"name: {name}"),
+            f"4: models[0].name: '{name}' cannot be a folder name on Windows",
+        )
+        for name in ("con", "nul", "COM1", "Lpt9.v2", "a.")
+    },
     "name hidden": (GOOD.replace("name: a", "name: .a"), "4: models[0].name: '.a' cannot be"),
     "name with a slash": (GOOD.replace("name: a", "name: a/b"), "4: models[0].name: 'a/b' cannot"),
     "name too long": (GOOD.replace("name: a", f"name: {'a' * 65}"), "4: models[0].name: 'aaa"),
@@ -487,7 +494,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "weights pickled": (
         with_model("weights: net.pkl"),
-        "7: models[0].weights: must end in .safetensors or .pth or .pt, not 'net.pkl'; ",
+        "7: models[0].weights: must end in .safetensors or .pth or .pt or .ckpt ",
     ),
     "weights a number": (with_model("weights: 5"), "7: models[0].weights: must be a path, not 5"),
     "logs absent": (
@@ -697,8 +704,8 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "optimizer misspelled": (
         GOOD + "training: {optimizer: adamm}\n",
-        "7: training.optimizer: must be one of sgd, adam, adamw, rmsprop, adagrad, adafactor, "
-        "none, not 'adamm'; did you mean 'adam'?",
+        "7: training.optimizer: must be one of sgd, momentum, nesterov, adam, adamw, rmsprop, "
+        "adagrad, adafactor, none, not 'adamm'; did you mean 'adam'?",
     ),
     "precision twice": (
         GOOD + "training: {precisions: [fp32, fp32]}\n",
@@ -904,6 +911,7 @@ DETECTED_BY_READER_ONLY = (
     *("source on the web", "source a folder", "weights absent", "logs absent", "an array absent"),
     *("a log in a list absent", "a glob without a match", "a range that ends first"),
     "a mean without std",
+    *(f"name of a device {name}" for name in ("con", "nul", "COM1", "Lpt9.v2", "a.")),
     *("dynamic dim unknown", "a dim misspelled", "a dim without size", "a dim without an input"),
     *("batch among dims", "two forms of input", "a keyword without name", "a keyword inside"),
     *(
@@ -1022,3 +1030,30 @@ def test_reading_a_manifest_imports_no_heavy_library(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_code_that_no_rule_has_is_an_error_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(GOOD + '  ignore: {LAY01: "typo"}\n')
+    with pytest.raises(ManifestError):
+        load_manifest(path)
+    path.write_text(GOOD + '  ignore: {LAY009: "a typing error"}\n')
+    with pytest.raises(
+        ManifestError, match=r"7: models\[0\]\.ignore\.LAY009: there is no rule 'LAY009'"
+    ):
+        load_manifest(path, rule_codes=lambda: {"LAY001", "MEM001"})
+    load_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ('budgets: {"peak_memory@64": 1 GiB}\n', r"budgets\.peak_memory@64: needs a GPU"),
+        ("  onnx: false\n  budgets: {latency_ms: 1}\n", r"budgets\.latency_ms: is measured on"),
+    ],
+)
+def test_a_budget_that_nothing_can_judge_is_an_error(tmp_path: Path, lines: str, key: str) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(GOOD + lines)
+    with pytest.raises(ManifestError, match=key):
+        load_manifest(path)

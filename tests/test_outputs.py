@@ -239,12 +239,24 @@ def test_a_file_that_a_model_no_longer_has_is_deleted(work: Path, tmp_path: Path
     assert (output / "models/tanh/notes.md").exists()
 
 
-def test_files_of_formats_that_were_not_requested_are_kept(work: Path, tmp_path: Path) -> None:
+def test_pages_of_an_older_report_do_not_stay_beside_new_data(work: Path, tmp_path: Path) -> None:
     report, output = small_report(), tmp_path / "out"
     _write(report, work, output)
+    pages = {name for name in _files(output) if Path(name).name in ("index.html", "summary.md")}
     before = set(_files(output))
     write_report(report, report_to_json(report), work, output, frozenset({"json"}))
-    assert set(_files(output)) == before
+    assert before - set(_files(output)) == pages
+
+
+@pytest.mark.parametrize("name", ["index.html", "report.json", "summary.md", "report.pdf"])
+def test_a_file_of_another_program_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("my own page")
+    with (
+        pytest.raises(OutputError, match=f"{name} exists and is not from reportgen"),
+        temporary_folder(tmp_path),
+    ):
+        pass
+    assert (tmp_path / name).read_text() == "my own page"
 
 
 def _with_outcomes(report: Report, outcomes: dict[str, Failed]) -> Report:
@@ -266,11 +278,11 @@ def _with_outcomes(report: Report, outcomes: dict[str, Failed]) -> Report:
 @pytest.mark.parametrize(
     "previous",
     [
-        "{",
-        "[]",
-        '{"models": [{"name": "../../etc"}]}',
-        '{"models": [{"name": 3}, {}]}',
-        "[" * 100_000,
+        '{"environment": {"reportgen": ',
+        '["reportgen"]',
+        '{"environment": {"reportgen": "0.1.0"}, "models": [{"name": "../../etc"}]}',
+        '{"environment": {"reportgen": "0.1.0"}, "models": [{"name": 3}, {}]}',
+        '["reportgen"' + "[" * 100_000,
     ],
 )
 def test_an_invalid_report_json_deletes_no_files(work: Path, tmp_path: Path, previous: str) -> None:

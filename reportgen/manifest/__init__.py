@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,7 +20,7 @@ from reportgen.manifest.logs import LogOptions, LogSource
 from reportgen.manifest.pydantic_errors import problems_of
 from reportgen.manifest.schema import manifest_schema
 from reportgen.manifest.source import Loss, Source, parse_source
-from reportgen.manifest.validators import find_inconsistencies
+from reportgen.manifest.validators import find_inconsistencies, find_unknown_rules
 from reportgen.manifest.values import (
     Budgets,
     Document,
@@ -63,11 +63,15 @@ __all__ = [
 ]
 
 
-def load_manifest(path: Path) -> Manifest:
+def load_manifest(
+    path: Path, *, rule_codes: Callable[[], Collection[str]] | None = None
+) -> Manifest:
     """Read and validate the manifest at `path`; each model includes the shared settings.
 
     Args:
         path: the YAML file; paths in it are relative to its folder.
+        rule_codes: gives the codes that `ignore` may name; called only where it names some.
+            Without it any code may be ignored.
 
     Raises:
         ManifestError: lists every problem, one per line, as `file:line: key: message`.
@@ -78,7 +82,10 @@ def load_manifest(path: Path) -> Manifest:
     reported = {problem.path for problem in problems}
     # a key that could not be read is null, which would be a second problem
     problems += _independent(invalid, reported)
+    reported |= {problem.path for problem in invalid}
     problems += _independent(find_inconsistencies(read.data, read.lines), reported)
+    if rule_codes is not None:
+        problems += _independent(find_unknown_rules(read.data, read.lines, rule_codes), reported)
     if document is None or problems:
         raise manifest_error(path, problems)
     return _finish(document, path)

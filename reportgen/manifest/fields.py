@@ -39,6 +39,7 @@ from reportgen.units import parse_bytes
 # limited digits: Decimal would accept exponents and numbers of any length
 _COUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([kMGT]?)")
 _COUNT_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_RESERVED = re.compile("con|prn|aux|nul|(com|lpt)[0-9¹²³]", re.IGNORECASE)
 _NAME = re.compile(r"\w[\w.-]{0,63}")
 # control characters, line ends, and marks that reverse the text direction
 _MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -195,6 +196,9 @@ def _safe_name(text: str) -> str:
             f"{quote(text)} cannot be a folder name: use at most 64 letters, digits, '.', '_' "
             "or '-', and begin with a letter, a digit or '_'"
         )
+    # Windows has devices of these names, with any extension, and drops a dot at the end
+    if _RESERVED.fullmatch(name.partition(".")[0]) or name.endswith("."):
+        raise ValueError(f"{quote(text)} cannot be a folder name on Windows: choose another one")
     return name
 
 

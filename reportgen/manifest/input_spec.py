@@ -189,6 +189,11 @@ class InputSpec(Value):
         return "fields" if self.fields is not None else "tensor"
 
     @property
+    def lacks_dtype(self) -> bool:
+        """Whether the dtype is the default one, and an input with `shape` may have another."""
+        return self.kind == "tensor" and "dtype" not in self.model_fields_set
+
+    @property
     def parts(self) -> tuple[InputSpec, ...]:
         """The inputs nested directly in this one."""
         return (*(self.items or ()), *(self.fields or {}).values())

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import ValidationInfo, model_validator
 
 from reportgen.errors import ManifestError
+from reportgen.file_kind import EMPTY, SAFETENSORS, TORCH, TORCHSCRIPT, UNKNOWN, ZIP, file_kind
 from reportgen.manifest.errors import did_you_mean, quote
 from reportgen.manifest.fields import Value, existing_path, reading_folder
 
@@ -26,6 +27,20 @@ _FORMS = (
     "torchvision:NAME, timm:NAME, transformers:NAME, file.py:factory, package.module:factory, "
     "file.pt2 or file.onnx"
 )
+_WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
+_OTHER_FORMATS = {
+    ".torchscript": "TorchScript",
+    ".ptl": "a TorchScript file for mobile",
+    ".h5": "a Keras model",
+    ".keras": "a Keras model",
+    ".tflite": "a TensorFlow Lite model",
+    ".pb": "a TensorFlow graph",
+    ".mlmodel": "a Core ML model",
+    ".gguf": "a GGUF file of llama.cpp",
+    ".engine": "a TensorRT engine",
+    ".npz": "a NumPy archive",
+}
+_HUBS = ("hf", "huggingface")
 # a slash for checkpoints of the hub: google-bert/bert-base-uncased
 _LIBRARY_NAME = re.compile(r"[A-Za-z0-9_][\w./-]*")
 
@@ -120,15 +135,38 @@ def source_parts(text: str, folder: Path) -> dict[str, str]:
     suffix = Path(text).suffix
     if suffix in (".pt2", ".onnx"):
         return {"kind": suffix[1:], "target": str(existing_path(text, folder)), "text": text}
-    if suffix in (".pt", ".pth", ".safetensors"):
-        raise ValueError(
+    if problem := _other_file(text, suffix, folder):
+        raise ValueError(problem)
+    if library in _HUBS and name:
+        raise ValueError(f"{quote(text)} is not a valid source: write transformers:{name}")
+    if colon and _is_dotted(library) and _is_dotted(name):
+        return {"kind": "module", "target": library, "factory": name, "text": text}
+    is_name = text.isidentifier() and len(text) <= 64
+    guess = f"; did you mean 'torchvision:{text}'?" if is_name else ""
+    raise ValueError(f"{quote(text)} is not a valid source: write {_FORMS}{guess}")
+
+
+def _other_file(text: str, suffix: str, folder: Path) -> str:
+    """Why a file that is not a source is none, by its content or its suffix; "" for other texts."""
+    path = folder / text
+    is_file = path.is_file()
+    if suffix not in (*_WEIGHTS, *_OTHER_FORMATS) and not is_file:
+        return ""
+    kind = file_kind(path) if is_file else None
+    if kind == TORCHSCRIPT:
+        return (
+            f"{quote(text)} is a TorchScript archive: write a file.py with a function that returns "
+            f"torch.jit.load({path.name!r}), and use file.py:function as source"
+        )
+    if suffix in _WEIGHTS and kind in (None, TORCH, SAFETENSORS, EMPTY, UNKNOWN):
+        return (
             f"{quote(text)} contains weights, not a model: set 'source' to its factory "
             "and 'weights' to this file"
         )
-    if colon and _is_dotted(library) and _is_dotted(name):
-        return {"kind": "module", "target": library, "factory": name, "text": text}
-    guess = f"; did you mean 'torchvision:{text}'?" if _is_dotted(text) and len(text) <= 64 else ""
-    raise ValueError(f"{quote(text)} is not a valid source: write {_FORMS}{guess}")
+    if kind is not None and kind not in (TORCH, UNKNOWN, ZIP):
+        return f"{quote(text)} is {kind.text}, not a model: {kind.remedy}"
+    what = _OTHER_FORMATS.get(suffix, "a file of unknown format")
+    return f"{quote(text)} is {what}, which is not read: write {_FORMS}"
 
 
 def _config_file(name: str, folder: Path) -> Path | None:

@@ -7,7 +7,7 @@ the same entry has others. Values of the wrong type are skipped: pydantic report
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from reportgen.cuda_memory.errors import UnknownGpuError
@@ -15,6 +15,7 @@ from reportgen.cuda_memory.gpus import find_gpu
 from reportgen.manifest.errors import KeyPath, Problem, did_you_mean, line_of, quote
 from reportgen.manifest.input_spec import compact_dims, compact_name
 from reportgen.manifest.source import LIBRARIES
+from reportgen.manifest.values import PEAK_MEMORY
 
 _LIBRARIES = tuple(f"{library}:" for library in LIBRARIES)
 
@@ -24,7 +25,7 @@ Found = tuple[KeyPath, str]
 
 def find_inconsistencies(data: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> list[Problem]:
     """Every contradiction in `data`."""
-    found = [*_targets(data)]
+    found = [*_targets(data), *_budgets_without_metric((), data, data)]
     models: list[tuple[KeyPath, Any]] = [
         (("models", i), m) for i, m in enumerate(_list(data, "models"))
     ]
@@ -33,7 +34,33 @@ def find_inconsistencies(data: Mapping[str, Any], lines: Mapping[KeyPath, int]) 
     for path, model in models:
         if isinstance(model, dict):
             found += _model(path, model, lines)
+            found += _budgets_without_metric(path, model, data)
     return [Problem(message=text, path=path, line=line_of(path, lines)) for path, text in found]
+
+
+def find_unknown_rules(
+    data: Mapping[str, Any],
+    lines: Mapping[KeyPath, int],
+    rule_codes: Callable[[], Collection[str]],
+) -> list[Problem]:
+    """Every code under `ignore` that no rule has; a typing error would ignore nothing."""
+    ignored: list[tuple[KeyPath, str]] = [
+        (("models", index, "ignore", code), code)
+        for index, model in enumerate(_list(data, "models"))
+        if isinstance(model, dict) and isinstance(model.get("ignore"), dict)
+        for code in model["ignore"]
+    ]
+    known = rule_codes() if ignored else ()
+    return [
+        Problem(
+            message=f"there is no rule {quote(code)}{did_you_mean(code, known)}; "
+            "`reportgen rules` lists all",
+            path=path,
+            line=line_of(path, lines),
+        )
+        for path, code in ignored
+        if code not in known
+    ]
 
 
 def _targets(data: Mapping[str, Any]) -> Iterator[Found]:
@@ -123,6 +150,19 @@ def _dynamic_dims(path: KeyPath, model: dict[str, Any], used: list[Found]) -> It
         if isinstance(dim, str) and dim not in names:
             place = (*path, "onnx", "dynamic", index)
             yield place, f"no input has dim {quote(dim)}{did_you_mean(dim, names)}"
+
+
+def _budgets_without_metric(
+    path: KeyPath, entry: Mapping[str, Any], data: Mapping[str, Any]
+) -> Iterator[Found]:
+    """Report the budgets of `entry` that nothing in this manifest can judge."""
+    budgets = entry.get("budgets")
+    for key in budgets if isinstance(budgets, dict) else ():
+        if str(key).startswith(PEAK_MEMORY) and not data.get("targets"):
+            yield (*path, "budgets", key), "needs a GPU: add targets, such as targets: [T4]"
+        elif key == "latency_ms" and entry.get("onnx") is False:
+            message = "is measured on the ONNX file, which onnx: false turns off"
+            yield (*path, "budgets", key), message
 
 
 def _dims(path: KeyPath, spec: object) -> Iterator[Found]:

@@ -36,7 +36,9 @@ from reportgen.manifest.input_spec import InputSpec
 from reportgen.manifest.logs import LogOptions, Logs
 from reportgen.manifest.source import NO_SOURCE, Loss, Source
 
-Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adafactor", "none"]
+Optimizer = Literal[
+    "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "adafactor", "none"
+]
 Precision = Literal["fp32", "tf32", "amp-bf16", "amp-fp16", "bf16", "fp16"]
 
 # keys that contain a number or a metric; pydantic gets them as one dict under the prefix
@@ -44,7 +46,8 @@ PEAK_MEMORY = "peak_memory@"
 _PEAK_KEY = re.compile(r"peak_memory@([1-9][0-9]{0,8})")
 METRICS = "metrics."
 _METRIC_KEY = re.compile(r"[a-z]\w*\.\S+")
-_PICKLE = "; other files may contain pickled code"
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".index.json")
+_NOT_WEIGHTS = "; convert other files to a state dict first"
 V = TypeVar("V", bound=Value)
 
 
@@ -73,6 +76,20 @@ class TrainingSetup(Value):
     """Precisions of the training step; amp- is autocast with fp32 weights."""
     checkpointing: Annotated[tuple[Flag, ...], Field(min_length=1), OneOrMany()] = (False,)
     """Whether activations are recomputed in the backward pass; a list for both."""
+    accumulation: Positive = 1
+    """Micro-batches, each of the model's batch size, before one optimizer step."""
+    zero_grad: Literal["free", "keep"] = "free"
+    """keep: zero_grad(set_to_none=False), the default before torch 2.0."""
+    prefetch: Positive = 1
+    """Batches of inputs on the GPU at once; 2 if the loader copies the next one meanwhile."""
+    ddp: Flag = False
+    """The gradient buckets of DistributedDataParallel."""
+    ema: Flag = False
+    """An averaged copy of parameters and buffers on the GPU."""
+    clip: PositiveNumber | None = None
+    """The maximum norm of gradient clipping."""
+    channels_last: Flag = False
+    """Whether model and inputs are in the channels_last memory format."""
 
 
 class Limits(Value):
@@ -102,6 +119,8 @@ class Budgets(Value):
     )
     """Maximum peak memory by batch size, written as "peak_memory@64": 12 GiB."""
 
+    unknown: Literal["fail", "allow"] = "fail"
+    """What a budget does whose metric has no value: fail, or allow it."""
     metrics: dict[str, Limit | None] = Field(default_factory=dict, validation_alias=METRICS)
     """Maximum value of a metric, by its key: "onnx.bytes": 40 MiB."""
 
@@ -179,10 +198,7 @@ class ModelSpec(Value):
     """Where the model comes from; may be omitted if `logs` is given."""
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
-    weights: (
-        Annotated[Path, ExistingPath(suffixes=(".safetensors", ".pth", ".pt"), reason=_PICKLE)]
-        | None
-    ) = None
+    weights: Annotated[Path, ExistingPath(suffixes=_WEIGHTS, reason=_NOT_WEIGHTS)] | None = None
     """State dict to load; if omitted, the model is randomly initialized with `seed`."""
     inputs: tuple[InputSpec, ...] = ()
     """The arguments of forward, in order; may be omitted for a .pt2 or .onnx file."""

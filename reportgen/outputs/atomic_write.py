@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reportgen.errors import OutputError
+from reportgen.outputs.stale_files import foreign_file
+from reportgen.scratch import process_exists
 
 _HINTS = {
     errno.ENOSPC: "free disk space, or choose another disk with --output",
@@ -127,6 +129,11 @@ def check_output(output: Path) -> None:
     if file is not None:
         raise OutputError(f"{file} is a file; the report needs a folder",
                           hint="choose another folder with --output")  # fmt: skip
+    if exists and (foreign := foreign_file(output)) is not None:
+        raise OutputError(
+            f"{foreign} exists and is not from reportgen",
+            hint="choose another folder with --output, or move the file",
+        )
     if exists and not os.access(output, os.W_OK):
         # os.access gives no reason; a read-only disk has a hint of its own.
         number = errno.EROFS if os.statvfs(output).f_flag & os.ST_RDONLY else errno.EACCES
@@ -155,7 +162,7 @@ def temporary_folder(output: Path) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
         parent = staging_parent(output)
         for leftover in parent.glob(".reportgen-*"):
-            if not _process_exists(leftover.name.split("-")[1]):
+            if not process_exists(leftover.name.split("-")[1]):
                 shutil.rmtree(leftover, ignore_errors=True)
     except OSError as error:
         raise _not_writable(parent, error) from error
@@ -168,15 +175,6 @@ def temporary_folder(output: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _process_exists(process_id: str) -> bool:
-    with suppress(PermissionError):  # it exists and belongs to another user
-        try:
-            os.kill(int(process_id), 0)  # signal 0 only checks
-        except (ProcessLookupError, ValueError, OverflowError):
-            return False
-    return True
 
 
 @contextmanager

@@ -5,13 +5,14 @@ The child is `reportgen.outputs.weasyprint_process`; it frees its memory when it
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from reportgen.errors import OutputError
+from reportgen.scratch import scratch_folder
 
 _SECONDS = 300  # six models take less than a minute, see test_outputs.py
 
@@ -23,13 +24,20 @@ def make_pdf(page: str, root: Path, *, seconds: float = _SECONDS) -> bytes:
         OutputError: the layout exceeded `seconds`, or was killed.
         RuntimeError: the layout failed or warned, which is a bug in reportgen.
     """
-    with tempfile.TemporaryDirectory(prefix="reportgen-pdf-") as scratch:
-        source, target = Path(scratch) / "page.html", Path(scratch) / "report.pdf"
+    with scratch_folder() as scratch:
+        source, target = scratch / "page.html", scratch / "report.pdf"
         source.write_text(page, encoding="utf-8", newline="\n")
-        command = [sys.executable, "-m", "reportgen.outputs.weasyprint_process"]
+        # -P: a `random.py` in the current folder would hide the standard library's
+        command = [sys.executable, "-P", "-m", "reportgen.outputs.weasyprint_process"]
         command += [str(path) for path in (source, root, target)]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                timeout=seconds,
+                check=False,
+                env=os.environ | {"TMPDIR": str(scratch)},  # WeasyPrint's own files
+            )
         except subprocess.TimeoutExpired as error:
             raise OutputError(
                 f"the PDF layout exceeded the time limit of {seconds:.0f} s",

@@ -6,36 +6,47 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reportgen.report import Report
-
 _PAGE = "index.html"
+_REPORT_FILES = (_PAGE, "report.pdf", "summary.md")
 # Fixed names: report.json may be damaged, and its paths must not delete files of the user.
 _MODEL_FILES = (_PAGE, "layers.csv", "summary.txt", "model.onnx", "model.onnx.data", "live.js")
 
 
-def stale_files(output: Path, report: Report) -> tuple[str, ...]:
-    """Files to delete in `output`, relative to it, unless `report` writes them again.
+def stale_files(output: Path, *, keep_pdf: bool) -> tuple[str, ...]:
+    """Files to delete in `output`, relative to it, unless the new report writes them again.
 
-    For each model in the previous `report.json`: all files if the model was removed, otherwise all
-    except its page, which is kept if the html format is not requested. A `model.onnx` must not
-    stay beside a report whose export failed. Only file names that reportgen writes are listed.
+    That is every file that the previous report wrote: pages in a format that is not requested this
+    time would show other figures than the new `report.json`, and a `model.onnx` must not stay
+    beside a report whose export failed. Only file names that reportgen writes are listed.
     """
-    names = {model.name for model in report.models}
-    return tuple(
-        file
-        for name in _models_of(output / "report.json")
-        for file in _files_of(output, name)
-        if name not in names or Path(file).name != _PAGE
-    )
+    names = models_of(output / "report.json")
+    if names is None:
+        return ()
+    files = [file for file in _REPORT_FILES if (output / file).is_file()]
+    if keep_pdf:
+        files = [file for file in files if file != "report.pdf"]
+    return (*files, *(file for name in names for file in _files_of(output, name)))
 
 
-def _models_of(path: Path) -> list[str]:
-    """Model names in a `report.json`; empty if the file is missing or invalid."""
+def foreign_file(output: Path) -> Path | None:
+    """A file in `output` that a report would replace, and that reportgen did not write."""
+    if models_of(output / "report.json") is not None:
+        return None
+    for name in ("report.json", *_REPORT_FILES):
+        path = output / name
+        # A build that was killed while it wrote its files leaves some without report.json.
+        if path.is_file() and b"reportgen" not in path.read_bytes():
+            return path
+    return None
+
+
+def models_of(path: Path) -> list[str] | None:
+    """Model names in a `report.json`; None if the file is missing or invalid."""
     try:
         data: Any = json.loads(path.read_bytes())
         names = [model["name"] for model in data["models"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
+        return None
     return [name for name in names if isinstance(name, str) and is_folder_name(name)]
 
 

@@ -37,8 +37,8 @@ def write_report(
 
     All files are first written to a hidden temporary folder, then renamed into place. If anything
     fails, or on Ctrl-C, the previous report is not modified. Files that the previous report wrote
-    for its models and this one does not have (removed models, `model.onnx` of an export that now
-    fails) are deleted; other files in the folder are kept.
+    and this one does not have (removed models, formats that are not requested, `model.onnx` of an
+    export that now fails) are deleted; other files in the folder are kept.
 
     Args:
         report: the report.
@@ -57,7 +57,7 @@ def write_report(
         # report.json comes last: it lists files that are in place when it is.
         _write_files(report, work, stage, formats, live)
         stage.write(_REPORT_JSON, json_text.encode())
-        return stage.publish(stale=stale_files(output, report))
+        return stage.publish(stale=stale_files(output, keep_pdf=live is not None))
 
 
 def _write_files(
