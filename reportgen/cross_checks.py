@@ -24,15 +24,16 @@ def cross_check(counts: Iterable[FigureCount]) -> tuple[CrossCheck, ...]:
 
 
 def _check(figure: str, stated: FigureCount, others: Sequence[FigureCount]) -> CrossCheck:
-    counts, notes = [Count(by=stated.by, value=stated.value)], list[str]()
+    counts, notes = [_count(stated)], list[str]()
     agree: bool | None = True
     for other in others:
         if other.batch is not None and other.batch != stated.batch:
             notes.append(f"{other.by}: fixed at batch {other.batch}, not compared")
             continue
-        counts.append(Count(by=other.by, value=other.value))
+        counts.append(_count(other))
         notes += _notes(stated, other)
-        if stated.value != other.value + other.accounted:
+        difference = other.value + other.accounted - stated.value
+        if difference and difference != -_computed_beforehand(stated, other):
             # The lower count is a bound if it has operators without a formula: a larger count does
             # not contradict it.
             lower = other if other.value < stated.value else stated
@@ -40,14 +41,28 @@ def _check(figure: str, stated: FigureCount, others: Sequence[FigureCount]) -> C
     return CrossCheck(figure=figure, counts=tuple(counts), agree=agree, note="; ".join(notes))
 
 
+def _count(count: FigureCount) -> Count:
+    return Count(by=count.by, value=count.value, lower_bound=bool(count.uncounted))
+
+
 def _notes(stated: FigureCount, other: FigureCount) -> Iterator[str]:
     if difference := other.value + other.accounted - stated.value:
         word = "more" if difference > 0 else "fewer"
+        if difference == -_computed_beforehand(stated, other):
+            yield f"{other.by}: {-difference:,} fewer, in weights computed beforehand"
+            yield from other.notes
+            return
         place = _where_counts_differ(stated, other, difference)
         where = f"all of it in {place}" if place else "unexplained"
         yield f"{other.by}: {abs(difference):,} {word}, {where}"
     yield from other.notes
     yield from _absent(other.absent, frozenset(stated.unused))
+
+
+def _computed_beforehand(stated: FigureCount, other: FigureCount) -> int:
+    """What `other` lacks in parametrizations, whose weights an exporter stores as constants."""
+    tops = [path for path in stated.by_module if path.split(".")[-1] == "parametrizations"]
+    return sum(stated.by_module[path] - _inside(other, path) for path in tops)
 
 
 def _absent(names: Sequence[str], unused: frozenset[str]) -> Iterator[str]:

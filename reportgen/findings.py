@@ -36,10 +36,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A place where a rule applies, and one sentence about it with the values."""
+    """A place where a rule applies, and one sentence about it with the values.
+
+    `advice` replaces the rule's where the cause is known better.
+    """
 
     where: str
     message: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +65,7 @@ class Rule(Generic[R]):
                 severity=self.severity,
                 where=hit.where,
                 message=hit.message,
-                advice=self.advice,
+                advice=hit.advice or self.advice,
             )
             for hit in self.check(result)
         )

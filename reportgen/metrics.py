@@ -19,6 +19,7 @@ class Metric:
         direction: which way is better.
         exact: whether it is a count or read from a file, as opposed to measured with a spread.
         text: replaces the formatted value where a number is not enough: "vacuous", "≥ 4,096".
+        lower_bound: `value` is the part that could be counted; the whole is at least that.
         quality: how `text` is to be read; "" for neither good nor bad.
         table: heading of the table on the first page that shows it; "" to leave it out.
         note: the setting that it is for: "fp32, adamw".
@@ -32,6 +33,7 @@ class Metric:
     direction: Literal["lower", "higher", "none"] = "none"
     exact: bool = True
     text: str = ""
+    lower_bound: bool = False
     quality: Literal["", "good", "doubt", "bad"] = ""
     table: str = ""
     note: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from reportgen.error_text import shown_text
 from reportgen.errors import SectionError
 
 R = TypeVar("R")
@@ -50,4 +51,9 @@ class SectionOutcome:
 
 def as_failed(error: SectionError) -> Failed:
     """The outcome of a section whose analysis raised `error`."""
-    return Failed(error=error.error, hint=error.hint, details=error.details)
+    # the texts may quote the model's: folders, addresses, a lone surrogate
+    return Failed(
+        error=shown_text(error.error),
+        hint=shown_text(error.hint),
+        details=tuple(map(shown_text, error.details)),
+    )

@@ -35,6 +35,7 @@ class BudgetCheck:
     value: float | None
     passed: bool | None
     unit: str = ""  # of both, as in `Metric`
+    lower_bound: bool = False  # `value` is, as in `Metric`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +44,7 @@ class Count:
 
     by: str
     value: int
+    lower_bound: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,11 +139,12 @@ def failures(model: ModelReport) -> tuple[Failure, ...]:
     for section in model.sections:
         if isinstance(section.outcome, Failed):
             by_reason.setdefault(section.outcome, []).append(section)
+    any_done = any(isinstance(section.outcome, Done) for section in model.sections)
     return tuple(
         Failure(
             sections=tuple(sections),
             failed=failed,
-            everything=len(sections) == len(model.sections) > 1,
+            everything=len(sections) > 1 and len(by_reason) == 1 and not any_done,
         )
         for failed, sections in by_reason.items()
     )

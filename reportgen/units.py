@@ -7,6 +7,7 @@ A share below 1 is never rounded to 100 %, and a share above 0 never to 0 %.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = ("", " k", " M", " G", " T", " P")
@@ -36,6 +37,13 @@ def format_count(count: float) -> str:
 def format_integer(count: int) -> str:
     """All digits of `count`, with thousands separators: `138,357,544`."""
     return f"{count:,}"
+
+
+def format_bound(count: int, lower_bound: bool, form: Callable[[int], str] = format_integer) -> str:
+    """`816`; `≥ 816` if it is a lower bound, `unknown` if nothing could be counted."""
+    if not lower_bound:
+        return form(count)
+    return f"≥ {form(count)}" if count else "unknown"
 
 
 def format_share(part: float, whole: float) -> str:

@@ -93,3 +93,10 @@ def test_sections_count_parameters_and_macs(name: str) -> None:
     assert {each.figure for each in counts} <= {"parameters", "macs"}
     if name == "layers":
         assert [each.value for each in counts[:1]] == [outcome.result.parameters]
+
+
+def test_what_an_exporter_computes_beforehand_does_not_contradict() -> None:
+    modules = {"": 100, "a": 60, "a.parametrizations": 52, "a.parametrizations.weight.0": 52}
+    found = check(count(48, by_module={"a": 8, "b": 40}), by_module=modules)
+    assert (found.agree, found.note) == (True, "nodes: 52 fewer, in weights computed beforehand")
+    assert check(count(40, by_module={"b": 40}), by_module=modules).agree is False

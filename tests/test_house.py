@@ -21,10 +21,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "reportgen"
 _MOST_FILES = 15
 FLOORS = [
-    {"errors", "units", "visible_text", "cuda_memory"},
+    {"errors", "file_kind", "scratch", "units", "visible_text", "cuda_memory"},
     {"charts", "metrics", "training_logs"},
     {"findings", "manifest", "fonts"},
     {"outcome", "pytree", "error_text"},
+    {"forward_failure", "known_failures"},
     {"example_inputs", "model_state", "sources", "onnx"},
     {"tracing"},
     {"fake_model", "torchinfo_summary"},

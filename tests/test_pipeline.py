@@ -94,9 +94,9 @@ def test_two_builds_without_timings_are_equal_byte_for_byte(manifest: Path) -> N
     assert [m["verdict"] for m in data["models"]] == ["fail", "pass"]
     assert data["models"][0]["budgets"] == [
         {"name": "parameters", "limit": 1000, "value": 130, "passed": True,
-         "unit": ""},
+         "unit": "", "lower_bound": False},
         {"name": "macs", "limit": 1, "value": data["models"][0]["sections"]["layers"]["result"][
-            "macs"], "passed": False, "unit": ""},
+            "macs"], "passed": False, "unit": "", "lower_bound": False},
     ]  # fmt: skip
 
 
@@ -141,7 +141,11 @@ def test_every_section_restores_a_model_that_raises(section: AnySection, tmp_pat
     context = make_study(model, "x=batch,7", folder=tmp_path, targets=("T4",), batch=2)
     before = snapshot(model)
     outcome = outcome_of(section, context)
-    assert isinstance(outcome, Failed | Skipped)
+    if section.name == "layers":  # the table ends at the failure
+        assert isinstance(outcome, Done)
+        assert outcome.result.failure is not None
+    else:
+        assert isinstance(outcome, Failed | Skipped)
     assert snapshot(model) == before
 
 

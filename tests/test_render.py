@@ -240,7 +240,7 @@ def test_a_failed_and_a_skipped_section_say_why_and_the_others_stand(folder: Pat
     assert "This section failed. the branch at transformer.py:41" in text
     assert "What to do: replace the branch by torch.where" in text
     assert "Not run: the manifest names no logs for this model." in text
-    assert "Largest batch" in text
+    assert "Largest batch that is safe" in text
 
 
 def test_a_reason_that_fails_every_section_is_told_once() -> None:
@@ -380,8 +380,8 @@ def test_models_that_cannot_be_trained_are_compared_by_inference(folder: Path) -
     report = replace(full_report(), models=models)
     pages = render_index(report), render_print(report, folder), render_summary(report)
     words = [_Reader(page).text for page in pages]
-    assert all("largest inference batch" in text.lower() for text in words)
-    assert "largest training batch" not in (words[0] + words[2]).lower()
+    assert all("safe inference batch" in text.lower() for text in words)
+    assert "safe training batch" not in (words[0] + words[2]).lower()
 
 
 def _without_training(model: ModelReport) -> ModelReport:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reportgen import units
+from reportgen.visible_text import cut
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,27 @@ def test_formatted_bytes_are_parsed_back_within_the_last_digit(size: int) -> Non
 )
 def test_durations(seconds: float, text: str) -> None:
     assert units.format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "lower_bound", "text"),
+    [(816, False, "816"), (0, False, "0"), (1816, True, "≥ 1,816"), (0, True, "unknown")],
+)
+def test_a_lower_bound_is_marked_and_one_of_nothing_is_unknown(
+    count: int, lower_bound: bool, text: str
+) -> None:
+    assert units.format_bound(count, lower_bound) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "expected"),
+    [
+        ("one two", 7, "one two"),
+        ("one two three", 9, "one two …"),
+        ("one two three", 10, "one two …"),
+        ("/a/long/path", 6, "/a/lo…"),
+    ],
+)
+def test_a_text_is_cut_between_words(text: str, limit: int, expected: str) -> None:
+    assert cut(text, limit) == expected
+    assert len(cut(text, limit)) <= limit

@@ -66,7 +66,10 @@ def _summary(model: ModelContents, markup: Markup) -> str:
 
 
 def _metrics(model: ModelContents, markup: Markup) -> str:
-    rows = [(metric.label, f"{metric.value:,.12g}", metric.unit) for metric in model.metrics]
+    rows = [
+        (metric.label, f"{'≥ ' * metric.lower_bound}{metric.value:,.12g}", metric.unit)
+        for metric in model.metrics
+    ]
     return table(("metric", "value", "unit"), rows, markup)
 
 

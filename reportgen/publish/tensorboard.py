@@ -132,11 +132,12 @@ class _Builds:
     def _metric(self, model: ModelContents, metric: Metric) -> TagSeries:
         unit = f" in {metric.unit}" if metric.unit else ""
         better = f", {metric.direction} is better" if metric.direction != "none" else ""
+        bound = ", a lower bound" if metric.lower_bound else ""
         return self._one(
             f"{model.name}/{metric.key}",
             "metrics",
             "builds",
-            _scalar_metadata(f"{metric.label}{unit}{better}"),
+            _scalar_metadata(f"{metric.label}{unit}{bound}{better}"),
             _scalar(float(metric.value or 0)),
         )
 

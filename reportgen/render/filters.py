@@ -11,6 +11,7 @@ from reportgen import units
 from reportgen.metrics import Metric
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a whole part of a dotted name
+_ROUNDED = 10_000  # counts from here on are shown rounded as well
 _FEW = 3  # so many inputs or outputs are listed one by one
 
 
@@ -105,8 +106,20 @@ def milliseconds(value: float) -> str:
 
 
 def metric_value(metric: Metric) -> str:
-    """A metric as a table shows it."""
-    return metric.text or in_unit(metric.value, metric.unit)
+    """A metric as a table shows it: `25.6 M`, `≥ 25.6 M` for a lower bound."""
+    return metric.text or _bounded(in_unit(metric.value, metric.unit), metric)
+
+
+def metric_in_full(metric: Metric) -> str:
+    """All digits of a count that `metric_value` rounds; "" if there are no more of them."""
+    value = metric.value
+    if not metric.exact or metric.unit or value is None or value < _ROUNDED or value % 1:
+        return ""
+    return _bounded(units.format_integer(int(value)), metric)
+
+
+def _bounded(text: str, metric: Metric) -> str:
+    return f"≥ {text}" if metric.lower_bound and metric.value is not None else text
 
 
 def in_unit(value: float | None, unit: str) -> str:
@@ -140,6 +153,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ratio": ratio,
     "milliseconds": milliseconds,
     "in_unit": in_unit,
+    "metric_in_full": metric_in_full,
     "metric_value": metric_value,
     "dimensions": dimensions,
     "shapes": shapes,

@@ -191,7 +191,9 @@ def reasons(model: ModelReport) -> tuple[str, ...]:
             [failure.titles] if failure.everything else [c.title for c in failure.sections]
         )
     ]
-    broken = [f"budget {budget.name} exceeded" for budget in broken_budgets(model.budgets)]
+    broken = [
+        f"budget {budget.name} {_what_is_wrong(budget)}" for budget in broken_budgets(model.budgets)
+    ]
     counts = count(model.findings)
     found = [
         f"{number} {word}{'s' * (number != 1)}"
@@ -201,8 +203,14 @@ def reasons(model: ModelReport) -> tuple[str, ...]:
     return (*failed, *broken, *found)
 
 
+def _what_is_wrong(budget: BudgetCheck) -> str:
+    if budget.value is None:
+        return "has no value"
+    return "exceeded" if budget.value > budget.limit else "not proven by a lower bound"
+
+
 def broken_budgets(budgets: Iterable[BudgetCheck]) -> tuple[BudgetCheck, ...]:
-    """The budgets that are exceeded."""
+    """The budgets that are exceeded, or have no value and must have one."""
     return tuple(budget for budget in budgets if budget.passed is False)
 
 

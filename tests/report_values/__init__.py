@@ -40,6 +40,7 @@ from reportgen.sections.layers import (
 from reportgen.sections.memory import (
     BatchCurve,
     Fit,
+    LoopOption,
     Memory,
     MemoryEstimate,
     Timeline,
@@ -210,11 +211,15 @@ def memory(parameter_bytes: int, sample_bytes: int) -> Memory:
             WhatIf(
                 gpu=gpu,
                 change=change,
-                largest_batch=round(40 * more),
-                baseline_largest_batch=40,
+                safe_batch=round(40 * more),
+                baseline_safe_batch=40,
             )
             for change, more in (("mixed precision", 1.9), ("checkpointing", 2.6))
             for gpu in CARDS
+        ),
+        loop_options=(
+            LoopOption(option="ddp", added_bytes=parameter_bytes),
+            LoopOption(option="prefetch: 2", added_bytes=8 * sample_bytes // 50),
         ),
         timeline=_timeline(parameter_bytes, sample_bytes),
         top_modules=(
@@ -291,6 +296,7 @@ def _fit(weights: int, sample: int, gpu: str, usable: int, mode: str, precision:
     return Fit(
         gpu=gpu, usable_bytes=usable, mode=mode, precision=precision,
         optimizer="adamw" if mode == "train" else "none", checkpointing=checkpointing,
+        safe_batch=largest if capped else largest * 94 // 100,
         largest_batch=largest, first_batch_that_fails=None if capped else largest + 1,
         limited_by="the search ends at 65,536" if capped else "peak on the device",
     )  # fmt: skip

@@ -379,7 +379,7 @@ def test_a_failed_export_costs_only_the_onnx_drawing(tmp_path: Path) -> None:
 
 def test_a_forward_error_is_reported_in_one_line(tmp_path: Path) -> None:
     context = study_of(nn.Linear(3, 1), SEED_INPUT, folder=tmp_path)
-    with pytest.raises(SectionError, match=r"the model's forward pass raises RuntimeError: .*mat1"):
+    with pytest.raises(SectionError, match="expected 3 input features, got"):
         analyze(context)
 
 
@@ -531,7 +531,7 @@ def test_an_unconsumed_generator_is_an_error(tmp_path: Path) -> None:
 def test_the_hint_mentions_inputs_only_for_errors_they_can_cause(tmp_path: Path) -> None:
     with pytest.raises(SectionError) as endless:
         analyze(without_onnx(Bottomless(), tmp_path))
-    assert "by hand" in endless.value.hint
+    assert endless.value.hint.startswith("correct the line test_graphs.py:")
     with pytest.raises(SectionError) as misfit:
         analyze(without_onnx(nn.Linear(3, 1), tmp_path))
-    assert "do the manifest's inputs have" in misfit.value.hint
+    assert "in the manifest" in misfit.value.hint

@@ -121,7 +121,7 @@ class _Publisher:
             update=None if not points else "append" if follows else "replace",
             opts={
                 "title": f"{model.name} {metric.label}",
-                "ylabel": metric.unit or metric.label,
+                "ylabel": f"{'≥ ' * metric.lower_bound}{metric.unit or metric.label}",
                 "markers": True,
                 "showlegend": False,
                 "layoutopts": {"plotly": {"xaxis": {"type": "date", "title": "build"}}},

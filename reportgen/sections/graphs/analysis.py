@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.error_text import one_line
 from reportgen.errors import SectionError
+from reportgen.forward_failure import explain_failure
+from reportgen.known_failures import known_failure
 from reportgen.model_state import preserve_model_state
 from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_graph, no_gradient
 from reportgen.sections.graphs.dot import graphviz
@@ -117,18 +119,19 @@ def _pass(
 
 
 def _forward_failed(error: Exception) -> SectionError:
-    # errors that no other inputs would avoid
-    of_the_model = isinstance(error, RecursionError | NotImplementedError)
+    found = explain_failure(error)
     of_the_compiler = type(error).__module__.startswith("torch._dynamo")
     return SectionError(
-        f"the model's forward pass raises {_error_line(error)}",
+        f"the model's forward pass fails: {found}",
         hint="run forward with the manifest's inputs by hand to see the full traceback"
-        if of_the_model or of_the_compiler
-        else "do the manifest's inputs have the names, shapes and dtypes that forward takes?",
+        if of_the_compiler  # no other inputs would avoid it
+        else found.hint,
     )
 
 
 def _error_line(error: Exception) -> str:
+    if known := known_failure(error):
+        return known.text
     return f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
 
 
