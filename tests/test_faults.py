@@ -93,7 +93,7 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Expected]]] = {
             "lfs-safetensors": Expected(error="Git LFS pointer"),
         },
     ),
-    "written_for_a_card": (LAYERS, {"m": Expected(error="moves itself to a GPU (model.py:")}),
+    "written_for_a_card": (LAYERS, {"m": Expected(codes=("LAY009",))}),
     "reliability/dtype_mismatch": (LAYERS, {"net": Expected(parameters=108, macs=96)}),
     "reliability/events_pipe": (
         LAYERS,

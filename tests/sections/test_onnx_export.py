@@ -361,11 +361,14 @@ def test_a_folded_parameter_does_not_make_a_right_file_wrong(look: Examine) -> N
     assert (parity.passed, parity.vacuous) == (True, False)
 
 
-@pytest.mark.slow
 def test_torchvisions_vit_passes_and_not_vacuously(look: Examine) -> None:
-    from torchvision.models import vit_b_16
+    """Its head starts with zeros, so that the output is constant until it is perturbed."""
+    from torchvision.models import VisionTransformer
 
-    parity = look(vit_b_16(), "batch,3,224,224").parity
+    model = VisionTransformer(
+        image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64
+    )
+    parity = look(model, "batch,3,32,32").parity
     assert (parity.passed, parity.vacuous) == (True, False)
 
 
