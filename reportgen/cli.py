@@ -199,6 +199,7 @@ def estimate(
     from reportgen.cuda_memory.errors import CudaMemoryError
     from reportgen.cuda_memory.step import Step
     from reportgen.manifest import parse_shape_argument
+    from reportgen.sections.memory.analysis import ZERO_GRAD
     from reportgen.sections.memory.estimation import answer_data, answer_lines, estimate_step
 
     trains = mode == "train"
@@ -210,7 +211,7 @@ def estimate(
             checkpointing=checkpointing and trains,
             loss=loss,
             accumulation=accumulation,
-            zero_grad="in_place" if zero_grad == "keep" else "before_forward",
+            zero_grad=ZERO_GRAD[zero_grad],
             prefetch=prefetch,
             ddp=ddp,
             ema=ema,

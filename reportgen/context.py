@@ -104,6 +104,11 @@ class ModelContext(Context):
             device="meta" if is_weightless(self.model) else "cpu",
         )
 
+    def arguments(self, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and the keyword arguments of one call on `batch` samples."""
+        examples = self.examples(batch)
+        return examples.args, examples.kwargs
+
     def onnx_file(self) -> OnnxFile:
         """The model as an ONNX file in `folder`, exported once for all sections.
 

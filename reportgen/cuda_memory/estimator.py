@@ -242,22 +242,23 @@ class MemoryEstimator:
     def _has_trace(self, batch: int, gpu: Gpu | None) -> bool:
         return (self._generation(gpu), batch) in self._traces
 
-    def _run_at_capacity(self, batch: int, gpu: Gpu) -> Replay:
-        platform = self._platform(gpu)
-        trace, sizes = self._sized(batch, gpu, platform)
+    def _run_at_capacity(
+        self, batch: int, gpu: Gpu, platform: Platform | None = None, slack: float = 0.0
+    ) -> Replay:
+        """The step in the GPU's usable memory, of which `slack` is a share to leave free."""
+        trace, sizes = self._sized(batch, gpu, platform or self._platform(gpu))
         # the high context: a batch called fitting must also fit with the largest libraries
         capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high")
-        return replay(trace, sizes, capacity_bytes=max(capacity, 0), options=self._options)
+        capacity = max(int(capacity / (1 + slack)), 0)
+        return replay(trace, sizes, capacity_bytes=capacity, options=self._options)
 
     def _fits_safely(self, batch: int, *, gpu: Gpu) -> bool:
         """Whether the upper end of the band of this batch fits."""
+        platform = replace(self._platform(gpu), level="high")
         try:
-            trace, sizes = self._sized(batch, gpu, replace(self._platform(gpu), level="high"))
+            run = self._run_at_capacity(batch, gpu, platform, slack=uncertainty())
         except UntraceableModelError:
             return False
-        capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high")
-        capacity = int(capacity / (1 + uncertainty()))
-        run = replay(trace, sizes, capacity_bytes=max(capacity, 0), options=self._options)
         return run.failed_position is None
 
     def _guess(self, gpu: Gpu) -> int:

@@ -156,13 +156,9 @@ def with_lazy_layers_materialized(context: ModelContext) -> ModelContext:
     """
     from reportgen.fake_model import materialize_lazy
 
-    def arguments(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        examples = context.examples(batch)
-        return examples.args, examples.kwargs
-
     with contextlib.suppress(Exception):  # forward may raise anything
         model = materialize_lazy(
-            context.model, lambda: arguments(1), lambda: arguments(context.batch)
+            context.model, lambda: context.arguments(1), lambda: context.arguments(context.batch)
         )
         if model is not context.model:
             note = "lazy layers were materialized by a forward pass on the example inputs"

@@ -1,4 +1,4 @@
-"""Exporting: the same bytes everywhere, dynamic where asked, and failures told in words."""
+"""Exporting: the same bytes everywhere, dynamic where asked, and failures explained in words."""
 
 from __future__ import annotations
 
@@ -195,11 +195,11 @@ def test_a_branch_that_the_tracer_cannot_export_keeps_its_message(export: Export
         def forward(self, x: Tensor) -> Tensor:
             return torch.linalg.svd(x)[1] if x.sum() < 1e9 else x
 
-    with pytest.raises(SectionError) as told:
+    with pytest.raises(SectionError) as info:
         export(Untraceable(), "batch,4,4")
-    assert told.value.error.startswith("data-dependent branch at test_export.py:")
-    assert "torch.where" in told.value.hint
-    assert told.value.details[-1].startswith("tried TorchScript tracing, dynamic batch: the tracer")
+    assert info.value.error.startswith("data-dependent branch at test_export.py:")
+    assert "torch.where" in info.value.hint
+    assert info.value.details[-1].startswith("tried TorchScript tracing, dynamic batch: the tracer")
 
 
 def test_a_traced_file_declares_inputs_that_its_path_does_not_read(export: Export) -> None:
@@ -219,9 +219,9 @@ def test_a_traced_file_declares_inputs_that_its_path_does_not_read(export: Expor
 
 
 def test_an_unsupported_operator_is_told_with_its_module(export: Export) -> None:
-    with pytest.raises(SectionError) as told:
+    with pytest.raises(SectionError) as info:
         export(nn.Sequential(nn.Linear(4, 4), Decomposed()), "batch,4,4")
-    assert "unsupported operator aten._linalg_svd.default in 1 at test_export.py" in str(told.value)
+    assert "unsupported operator aten._linalg_svd.default in 1 at test_export.py" in str(info.value)
 
 
 def test_a_cache_in_the_output_is_told_to_be_turned_off(export: Export) -> None:
@@ -230,10 +230,10 @@ def test_a_cache_in_the_output_is_told_to_be_turned_off(export: Export) -> None:
     assert file.strategy == "torch.export, dynamic batch, outputs flattened"
 
 
-def test_a_model_that_cannot_run_is_told_as_such(export: Export) -> None:
-    with pytest.raises(SectionError, match="the model itself fails on its example inputs") as told:
+def test_a_model_that_cannot_run_is_reported_as_such(export: Export) -> None:
+    with pytest.raises(SectionError, match="the model itself fails on its example inputs") as info:
         export(nn.Linear(3, 3), "batch,4")
-    assert "manifest" in told.value.hint
+    assert "manifest" in info.value.hint
 
 
 def test_a_model_of_one_batch_fails_at_the_batch_that_was_tried(export: Export) -> None:
@@ -259,9 +259,9 @@ def test_a_model_of_one_batch_fails_at_the_batch_that_was_tried(export: Export) 
 def test_a_failure_is_one_line_without_paths_and_leaves_no_file(
     export: Export, tmp_path: Path, model: nn.Module, shape: str
 ) -> None:
-    with pytest.raises(SectionError) as told:
+    with pytest.raises(SectionError) as info:
         export(model, shape)
-    words = told.value.error + told.value.hint
+    words = info.value.error + info.value.hint
     assert "\n" not in words
     assert "/" not in words.replace("and/or", "")
     assert len(words) < 500
@@ -272,7 +272,7 @@ def test_a_failure_is_one_line_without_paths_and_leaves_no_file(
 def test_the_exporter_says_nothing_of_its_own(
     export: Export, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
-    logging.getLogger("torch.onnx").warning("not caught, to see that capfd works")
+    logging.getLogger("torch.onnx").warning("not info, to see that capfd works")
     before = capfd.readouterr()
     export(nn.LSTM(4, 4, batch_first=True), "batch,5,4", onnx={"opset": 16})
     assert capfd.readouterr() == ("", "")

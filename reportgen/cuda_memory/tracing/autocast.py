@@ -198,7 +198,7 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 def _cast_tensor(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if tensor.dtype is dtype:
         return tensor
-    # the conditions of cached_cast: an activation is cast anew, a weight once
+    # the conditions of cached_cast: an activation is cast again, a weight once
     keep = (
         tensor.requires_grad
         and tensor.is_leaf

@@ -147,28 +147,21 @@ def steps_of(context: ModelContext) -> Iterator[Step]:
                 )
 
 
+ZERO_GRAD = {"free": "before_forward", "keep": "in_place"}
+"""The argument of `Step` by what the manifest and the command line call it."""
+
+
 def loop_arguments(training: TrainingSetup) -> dict[str, Any]:
     """The arguments of `Step` for what the training loop holds beside the plain step."""
     return {
         "accumulation": training.accumulation,
-        "zero_grad": "in_place" if training.zero_grad == "keep" else "before_forward",
+        "zero_grad": ZERO_GRAD[training.zero_grad],
         "prefetch": training.prefetch,
         "ddp": training.ddp,
         "ema": training.ema,
         "clip": training.clip,
         "channels_last": training.channels_last,
     }
-
-
-_LOOP_OPTIONS = {  # by the manifest's key: the argument of `Step` as in a plain loop
-    "accumulation": {"accumulation": 1},
-    "zero_grad": {"zero_grad": "before_forward"},
-    "prefetch": {"prefetch": 1},
-    "ddp": {"ddp": False},
-    "ema": {"ema": False},
-    "clip": {"clip": None},
-    "channels_last": {"channels_last": False},
-}
 
 
 def loop_options(
@@ -181,8 +174,9 @@ def loop_options(
     if trained is None:
         return
     peak = trained.estimate(context.batch).peak_device_bytes
-    for key, plain in _LOOP_OPTIONS.items():
-        step = replace(trained.step, **plain)  # type: ignore[arg-type]
+    plain = Step()
+    for key in loop_arguments(context.training):
+        step = replace(trained.step, **{key: getattr(plain, key)})
         if step != trained.step:
             without = make_estimator(step).estimate(context.batch).peak_device_bytes
             value = getattr(context.training, key)
@@ -202,12 +196,8 @@ def estimator_factory(context: ModelContext) -> Callable[[Step], MemoryEstimator
     # imported here, because these load torch
     from reportgen.cuda_memory import MemoryEstimator, TraceCache
 
-    def make_inputs(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        examples = context.examples(batch)
-        return examples.args, examples.kwargs
-
     cache = TraceCache()
-    return lambda step: MemoryEstimator(context.model, make_inputs, step, cache=cache)
+    return lambda step: MemoryEstimator(context.model, context.arguments, step, cache=cache)
 
 
 def batches_of(context: ModelContext) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from reportgen.training_logs.log_run import LogRun, Series
 
 _MOST_STRETCHES = 50  # a step that goes back more often than this is not a series of restarts
 _FEWEST_EXCURSIONS = 3  # fewer may be repeats or restarts
-_SHORTEST_PAUSE_SECONDS = 1.0  # of a process that is started anew
+_SHORTEST_PAUSE_SECONDS = 1.0  # of a process that is restarted
 _LATEST_TIME = 1e11  # seconds since 1970: the year 5138
 _CLOCK_SLACK_SECONDS = 1.0  # of wall times of two processes on one machine
 

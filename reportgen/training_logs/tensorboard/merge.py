@@ -139,7 +139,7 @@ def _keras_parts(runs: _Runs) -> Iterator[_RunPart]:
 
 
 def _joined(base: LogRun, parts: list[_RunPart]) -> LogRun:
-    # A copy: the folder's own run grows with the next update, and is merged anew.
+    # A copy: the folder's own run grows with the next update, and is merged again.
     run = copy(base)
     run.scalars = dict(base.scalars)
     run.hyperparameters = dict(base.hyperparameters)

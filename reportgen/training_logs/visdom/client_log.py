@@ -99,7 +99,7 @@ class VisdomClientLogReader(LineLogReader):
             self._refused[window] += 1
 
     def _finish(self) -> None:
-        # Decoded anew after every update: a message may change any pane.
+        # Decoded again after every update: a message may change any pane.
         several = len(self._windows) > 1
         self._runs = []
         for environment, windows in self._windows.items():

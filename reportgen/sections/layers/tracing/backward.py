@@ -22,7 +22,7 @@ from reportgen.pytree import named_tensors
 from reportgen.sections.layers.modules import parameters_by_name, walk
 from reportgen.sections.layers.result import Uncounted
 from reportgen.sections.layers.tracing.module_tracker import ModuleTracker
-from reportgen.sections.layers.tracing.op_counter import OpCounter, OpWork
+from reportgen.sections.layers.tracing.op_counter import OpCounter, OpWork, total_bytes
 
 MakeModel = Callable[[], AbstractContextManager[tuple[nn.Module, Arguments]]]
 """Context with a model (a fake copy, or the model itself) and the arguments of one call."""
@@ -49,7 +49,7 @@ class ForwardBackward:
     @property
     def operator_bytes(self) -> int:
         """Bytes read and written by all operators."""
-        return sum(work.bytes * times for work, times in self.work.items())
+        return total_bytes(self.work)
 
 
 class _Places:

@@ -22,7 +22,13 @@ from reportgen.sections.layers.tracing.module_tracker import (
     ModuleTracker,
     shapes_of,
 )
-from reportgen.sections.layers.tracing.op_counter import FirstRead, OpCounter, OpWork, TopKChoice
+from reportgen.sections.layers.tracing.op_counter import (
+    FirstRead,
+    OpCounter,
+    OpWork,
+    TopKChoice,
+    total_bytes,
+)
 from reportgen.tracing.tensors import shape_of, tensor_bytes
 
 
@@ -52,7 +58,7 @@ class ForwardTrace:
     @property
     def operator_bytes(self) -> int:
         """Read and written by all operators."""
-        return sum(work.bytes * times for work, times in self.work.items())
+        return total_bytes(self.work)
 
 
 def trace_fake(model: nn.Module, arguments: Arguments, *, training: bool = False) -> ForwardTrace:

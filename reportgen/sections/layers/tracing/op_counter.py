@@ -44,6 +44,11 @@ class OpWork(NamedTuple):
     bytes: int
 
 
+def total_bytes(work: Mapping[OpWork, int]) -> int:
+    """Bytes read and written by operators that ran so often."""
+    return sum(each.bytes * times for each, times in work.items())
+
+
 class TopKChoice(NamedTuple):
     """A top-k picked `picked` of `candidates` in the module at `path`."""
 
@@ -102,7 +107,7 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @property
     def bytes(self) -> int:
         """Read and written by all operators."""
-        return sum(work.bytes * times for work, times in self.work.items())
+        return total_bytes(self.work)
 
     @property
     def choices(self) -> frozenset[TopKChoice]:

@@ -16,7 +16,7 @@ from reportgen.sections.training.statistics import trailing_medians
 
 _FEWEST_POINTS = 40
 _SHORTEST_WINDOW, _LONGEST_WINDOW = 20, 200
-_CHECKPOINTS = 16  # at which the usual size of a change is computed anew
+_CHECKPOINTS = 16  # at which the usual size of a change is recomputed
 _LARGE = 1.0  # times the level before, on top of it: what a warning of a lasting spike needs
 _HUGE = 3.0  # the same of single points: a batch of outliers doubles a loss in healthy runs
 _MANY = 3
