@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
+from reportgen.comparable import Comparable
 from reportgen.context import Context, ModelContext, OnnxFileContext
 from reportgen.findings import Rule
 from reportgen.metrics import FigureCount, Metric
@@ -18,6 +19,10 @@ R = TypeVar("R")
 
 def _none(_: object) -> tuple[Any, ...]:
     return ()
+
+
+def _nothing_comparable(_: object) -> Comparable:
+    return Comparable()
 
 
 def _no_headline(_: object) -> str:
@@ -40,6 +45,7 @@ class Section(Generic[R]):
         uses_model: whether the model's state must be preserved around `analyze`.
         metrics: figures for budgets, the first page, comparisons and `publish`.
         counts: figures counted independently, for cross-checks between sections.
+        comparable: modules, graphs, fits and curves, for comparisons of two reports.
         files: the files of a result, relative to the model's folder.
         headline: one sentence for the first page; "" for none.
         filters: functions that the section's template may call, by name.
@@ -55,6 +61,7 @@ class Section(Generic[R]):
     uses_model: bool = True
     metrics: Callable[[R], tuple[Metric, ...]] = _none
     counts: Callable[[R], tuple[FigureCount, ...]] = _none
+    comparable: Callable[[R], Comparable] = _nothing_comparable
     files: Callable[[R], Iterable[str]] = _none
     headline: Callable[[R], str] = _no_headline
     filters: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
