@@ -1,0 +1,1 @@
+"""Two reports -> what changed. Works on `Metric` and `Comparable` values; never imports torch."""
