@@ -26,6 +26,7 @@ from reportgen.errors import ManifestError, OutputError, ReportgenError, WatchEn
 if TYPE_CHECKING:
     from reportgen.manifest import Manifest
     from reportgen.pipeline import Built
+    from reportgen.report import Report
 
 _DOES_NOT_FIT = 3
 # A shell reports 128 plus the number of the signal; click ends with 130 on Ctrl-C.
@@ -74,6 +75,10 @@ def build(
         int | None,
         typer.Option(min=1, help="Models analyzed in parallel [as many as CPUs and memory allow]."),
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="REPORT", help="Compare with an earlier report: file or folder."),
+    ] = None,
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit with 1 if a finding has this severity or a higher one.")
     ] = "error",
@@ -93,16 +98,18 @@ def build(
     from reportgen.sections import SECTIONS
 
     loaded = _load_manifest(manifest)
+    old = _read_report(baseline) if baseline else None
     names = [spec.name for spec in pipeline.choose_models(loaded, tuple(model or ()))]
     with show_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress:
         built = pipeline.build(
             loaded,
             output=output,
-            models=tuple(names),
+            models=tuple(model or ()),
             sections=_sections(section),
             formats=_formats(formats),
             jobs=jobs,
             timings=not no_timings,
+            baseline=old,
             progress=progress,
         )
     if as_json:
@@ -234,6 +241,28 @@ def estimate(
         for line in answer_lines(answer):
             _print(line)
     raise typer.Exit(0 if answer.fits_everywhere else _DOES_NOT_FIT)
+
+
+@app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A report.json or its folder.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The report to judge.")],
+    form: Annotated[
+        Literal["md", "json", "html"], typer.Option("--format", help="What to print.")
+    ] = "md",
+) -> None:
+    """Print what changed between two reports."""
+    from reportgen.compare.data import comparison_to_json
+    from reportgen.compare.reports import compare_reports
+    from reportgen.render import changes_of, render_comparison, render_comparison_text
+
+    comparison = compare_reports(_read_report(old), _read_report(new))
+    if form == "json":
+        _print(comparison_to_json(comparison), end="")
+    elif form == "html":
+        _print(render_comparison(comparison, changes_of(comparison)), end="")
+    else:
+        _print(render_comparison_text(changes_of(comparison)), end="")
 
 
 @app.command()
@@ -457,6 +486,12 @@ def _print(text: str, end: str = "\n") -> None:
     except BrokenPipeError:
         # Python flushes stdout again at exit, which must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _read_report(place: Path) -> Report:
+    from reportgen.compare.reading import read_report
+
+    return read_report(place)
 
 
 def _load_manifest(path: Path) -> Manifest:

@@ -103,7 +103,7 @@ class Graph:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fit:
+class LargestBatch:
     """The largest batch that fits one GPU; None if no batch size fits or it is unknown."""
 
     gpu: str
@@ -130,7 +130,7 @@ class Comparable:
 
     modules: tuple[ModuleRecord, ...] = ()
     graphs: tuple[Graph, ...] = ()
-    fits: tuple[Fit, ...] = ()
+    fits: tuple[LargestBatch, ...] = ()
     curves: tuple[TrainingCurve, ...] = ()
 
 

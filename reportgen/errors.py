@@ -38,6 +38,10 @@ class LogError(ReportgenError):
     """A training log cannot be read; `message` contains the file name."""
 
 
+class BaselineError(ReportgenError):
+    """The report to compare with cannot be read."""
+
+
 class PublishError(ReportgenError):
     """A report cannot be published: it cannot be read, or the destination fails."""
 

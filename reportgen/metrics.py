@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reportgen.units import format_in_unit, format_integer
+
+_ROUNDED = 10_000  # counts from here on are shown rounded as well
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
@@ -38,6 +42,23 @@ class Metric:
     table: str = ""
     note: str = ""
     definition: str = ""
+
+
+def format_metric(metric: Metric) -> str:
+    """A metric as a table shows it: `25.6 M`, `≥ 25.6 M` for a lower bound."""
+    return metric.text or _bounded(format_in_unit(metric.value, metric.unit), metric)
+
+
+def format_in_full(metric: Metric) -> str:
+    """All digits of a count that `format_metric` rounds; "" if there are no more of them."""
+    value = metric.value
+    if not metric.exact or metric.unit or value is None or value < _ROUNDED or value % 1:
+        return ""
+    return _bounded(format_integer(int(value)), metric)
+
+
+def _bounded(text: str, metric: Metric) -> str:
+    return f"≥ {text}" if metric.lower_bound and metric.value is not None else text
 
 
 COMPARISON = "Comparison"

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.budgets import check_budgets
+from reportgen.compare.reports import compare_reports
+from reportgen.compare.result import Comparison
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, ModelError
@@ -29,11 +31,15 @@ _SHARE_OF_MACHINE = 0.85  # of the machine's memory, the limit of all child proc
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Built:
-    """A finished build: the report, its folder and all files written."""
+    """A finished build: the report, its folder and all files written.
+
+    `comparison` is the one with the baseline, None without one.
+    """
 
     report: Report
     output: Path
     files: tuple[Path, ...]
+    comparison: Comparison | None = None
 
 
 def build(
@@ -45,6 +51,7 @@ def build(
     formats: tuple[str, ...] = FORMATS,
     jobs: int | None = None,
     timings: bool = True,
+    baseline: Report | None = None,
     progress: ProgressCallback | None = None,
 ) -> Built:
     """Analyze the models of a manifest and write the report.
@@ -57,6 +64,7 @@ def build(
         formats: any of `FORMATS`.
         jobs: how many models to analyze in parallel; None for as many as CPUs and memory allow.
         timings: whether the report includes measured times.
+        baseline: the report to compare with; models that are not chosen are left out of it.
         progress: called when a section starts or ends.
 
     Raises:
@@ -84,8 +92,27 @@ def build(
                 for spec, each in zip(specs, outcomes, strict=True)
             ),
         )
-        files = write_report(report, report_to_json(report), work, output, frozenset(formats))
-    return Built(report=report, output=output, files=files)
+        comparison = (
+            compare_reports(_only(baseline, {spec.name for spec in specs}, models), report)
+            if baseline
+            else None
+        )
+        files = write_report(
+            report,
+            report_to_json(report),
+            work,
+            output,
+            frozenset(formats),
+            comparison=comparison,
+        )
+    return Built(report=report, output=output, files=files, comparison=comparison)
+
+
+def _only(baseline: Report, names: set[str], chosen: tuple[str, ...]) -> Report:
+    """`baseline` without the models that were left out on request: they are not removed."""
+    if not chosen:
+        return baseline
+    return replace(baseline, models=tuple(m for m in baseline.models if m.name in names))
 
 
 def _require_a_model(outcomes: tuple[ModelOutcomes, ...]) -> None:

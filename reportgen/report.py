@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, create_model
+from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic_core import to_jsonable_python
 
 from reportgen.findings import Finding, Severity
@@ -203,7 +203,15 @@ def report_from_json(text: str | bytes, sections: Iterable[AnySection]) -> Repor
     data = json.loads(text)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f"not a report of format {FORMAT}")
-    known = {section.name: section for section in sections}
+    readers = {
+        section.name: _SectionReader(title=section.title, adapter=outcome_adapter(section))
+        for section in sections
+    }
+    fields = {
+        name: TypeAdapter(kind)
+        for name, kind in get_type_hints(ModelReport).items()
+        if name != "sections"
+    }
     try:
         return Report(
             title=data["title"],
@@ -211,27 +219,49 @@ def report_from_json(text: str | bytes, sections: Iterable[AnySection]) -> Repor
             timings=TypeAdapter(Timings).validate_python(data["timings"])
             if data["timings"]
             else None,
-            models=tuple(_model_from_data(model, known) for model in data["models"]),
+            models=tuple(_model_from_data(model, fields, readers) for model in data["models"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a complete report: {error}") from error
 
 
-def _model_from_data(data: dict[str, Any], known: dict[str, AnySection]) -> ModelReport:
-    fields: dict[str, Any] = {
-        name: TypeAdapter(kind).validate_python(data[name])
-        for name, kind in get_type_hints(ModelReport).items()
-        if name != "sections"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SectionReader:
+    """Reads the outcomes of one section from JSON."""
+
+    title: str
+    adapter: TypeAdapter[Any]  # its schema takes longer to build than an outcome to read
+
+    def read(self, name: str, data: Any) -> SectionOutcome:
+        try:
+            outcome = self.adapter.validate_python(data)
+        except ValidationError:  # its result has another form; the rest of the report is valid
+            outcome = Failed(
+                error="written by another version of reportgen, whose result has other fields",
+                hint="build the report again with this version",
+            )
+        return SectionOutcome(name=name, title=self.title, outcome=outcome)
+
+
+def _model_from_data(
+    data: dict[str, Any],
+    fields: dict[str, TypeAdapter[Any]],
+    readers: dict[str, _SectionReader],
+) -> ModelReport:
+    # fields that an older version did not write have their defaults
+    values: dict[str, Any] = {
+        name: adapter.validate_python(data[name])
+        for name, adapter in fields.items()
+        if name in data
     }
-    sections = tuple(
-        SectionOutcome(
-            name=name,
-            title=known[name].title,
-            outcome=outcome_adapter(known[name]).validate_python(outcome),
-        )
-        for name, outcome in data["sections"].items()
+    return ModelReport(
+        **values,
+        sections=tuple(
+            readers[name].read(name, outcome)
+            for name, outcome in data["sections"].items()
+            if name in readers  # a section that this version does not have
+        ),
     )
-    return ModelReport(**fields, sections=sections)
 
 
 def _model_to_data(model: ModelReport) -> dict[str, Any]:

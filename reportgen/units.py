@@ -73,6 +73,25 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
+def format_milliseconds(value: float) -> str:
+    """A time in milliseconds with three digits: `0.8 µs`, `250 µs`, `1.25 ms`, `1,204 ms`."""
+    if 0 < value < 1:
+        return f"{value * 1000:.0f} µs" if value >= 0.01 else f"{value * 1000:.1f} µs"
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{digits}f} ms"
+
+
+def format_in_unit(value: float | None, unit: str) -> str:
+    """A figure in the unit of its metric: "bytes", "ms", or anything else for a count."""
+    if value is None:
+        return "unknown"
+    if unit == "bytes":
+        return format_bytes(round(value))
+    if unit == "ms":
+        return format_milliseconds(value)
+    return format_count(value)
+
+
 def format_error(value: float | None) -> str:
     """A numerical error in scientific notation, `1.4e-06`; `not finite` for None."""
     if value is None:

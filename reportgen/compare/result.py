@@ -190,7 +190,6 @@ class GraphDiff:
         attributes: of the whole graph: the opset.
         nodes: every node that differs.
         pairs: ids of nodes that are counterparts.
-        svg: file of the drawing that shows both; "" if there is none.
     """
 
     name: str
@@ -198,7 +197,6 @@ class GraphDiff:
     attributes: tuple[FieldChange, ...] = ()
     nodes: tuple[NodeChange, ...] = ()
     pairs: tuple[PathPair, ...] = ()
-    svg: str = ""
 
 
 MetricVerdict = Literal["better", "worse", "changed", "noise"]

@@ -6,12 +6,21 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from reportgen.compare.data import comparison_to_json
+from reportgen.compare.result import Comparison
 from reportgen.errors import OutputError
 from reportgen.outcome import Done
 from reportgen.outputs.atomic_write import Staging, staging
 from reportgen.outputs.pdf import make_pdf
 from reportgen.outputs.stale_files import is_folder_name, stale_files
-from reportgen.render import OTHER_FILES, render_index, render_model, render_print, render_summary
+from reportgen.render import (
+    OTHER_FILES,
+    changes_of,
+    render_index,
+    render_model,
+    render_print,
+    render_summary,
+)
 from reportgen.report import ModelReport, Report
 from reportgen.sections import SECTIONS
 
@@ -21,6 +30,7 @@ FORMATS = ("html", "pdf", "json", "md")
 LIVE_SCRIPT = "live.js"
 """An open page polls this script to detect updates during `reportgen watch`."""
 
+_COMPARISON_JSON = "comparison.json"
 _REPORT_JSON = "report.json"  # the next build reads it to find stale files
 
 
@@ -31,6 +41,7 @@ def write_report(
     output: Path,
     formats: Collection[str] = FORMATS,
     *,
+    comparison: Comparison | None = None,
     live: str | None = None,
 ) -> tuple[Path, ...]:
     """Write `report` into the folder `output` and return the files written, `report.json` last.
@@ -46,6 +57,7 @@ def write_report(
         work: the folder with the files that sections wrote, in `models/<name>/`.
         output: the folder of the report; created if missing.
         formats: any of `FORMATS`.
+        comparison: with the baseline; None without one.
         live: a value that changes with each call, for pages that reload themselves when it
             changes; "" in the last call; None for pages that do not reload.
 
@@ -55,19 +67,25 @@ def write_report(
     _check_names(report.models)
     with staging(output) as stage:
         # report.json comes last: it lists files that are in place when it is.
-        _write_files(report, work, stage, formats, live)
+        _write_files(report, work, stage, formats, comparison, live)
         stage.write(_REPORT_JSON, json_text.encode())
         return stage.publish(stale=stale_files(output, keep_pdf=live is not None))
 
 
 def _write_files(
-    report: Report, work: Path, stage: Staging, formats: Collection[str], live: str | None
+    report: Report,
+    work: Path,
+    stage: Staging,
+    formats: Collection[str],
+    comparison: Comparison | None,
+    live: str | None,
 ) -> None:
+    changes = changes_of(comparison) if comparison else None
+    if comparison:
+        stage.write(_COMPARISON_JSON, comparison_to_json(comparison).encode())
     if "html" in formats:
-        others = [
-            file for file in OTHER_FILES if file == _REPORT_JSON or Path(file).suffix[1:] in formats
-        ]
-        stage.write("index.html", render_index(report, others).encode())
+        others = [file for file in OTHER_FILES if _is_written(file, formats, comparison)]
+        stage.write("index.html", render_index(report, others, changes).encode())
     for model in report.models:
         if "html" in formats:
             page = render_model(report, model, work, live=live or "")
@@ -79,9 +97,16 @@ def _write_files(
         for file in published_files(model):
             stage.add(work / "models" / model.name / file, f"models/{model.name}/{file}")
     if "md" in formats:
-        stage.write("summary.md", render_summary(report).encode())
+        stage.write("summary.md", render_summary(report, changes).encode())
     if "pdf" in formats:
-        stage.write("report.pdf", make_pdf(render_print(report, work), work))
+        on_paper = changes_of(comparison, on_paper=True) if comparison else None
+        stage.write("report.pdf", make_pdf(render_print(report, work, on_paper), work))
+
+
+def _is_written(file: str, formats: Collection[str], comparison: Comparison | None) -> bool:
+    if file == _COMPARISON_JSON:
+        return comparison is not None
+    return file == _REPORT_JSON or Path(file).suffix[1:] in formats
 
 
 def published_files(model: ModelReport) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
+from reportgen.compare.result import Comparison
 from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
+from reportgen.render.changes import Changes, changes_of
 from reportgen.render.environment import markdown_environment, of_model, page_environment
 from reportgen.render.fonts import font_faces
 from reportgen.render.overview import all_found, model_overview, overview
@@ -22,6 +24,10 @@ from reportgen.report import ModelReport, Report
 __all__ = [
     "OTHER_FILES",
     "SUMMARY_LIMIT",
+    "Changes",
+    "changes_of",
+    "render_comparison",
+    "render_comparison_text",
     "render_index",
     "render_model",
     "render_print",
@@ -32,21 +38,28 @@ __all__ = [
 SUMMARY_LIMIT = 65_536
 """The most characters that a comment on GitHub may have."""
 
-OTHER_FILES = ("report.pdf", "report.json", "summary.md")
+OTHER_FILES = ("report.pdf", "report.json", "comparison.json", "summary.md")
 """Files that may lie beside the first page."""
 
 _FONTS = "/* fonts */"
 _ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12  # of the layer tables: of all models, and of each
 _ROWS_IN_SUMMARY, _FINDINGS_IN_SUMMARY = 100, 300
+_LINES_IN_SUMMARY = 20  # of the changes of each model
 
 Bodies = dict[str, Markup]  # section -> its rendered result
 
 
-def render_index(report: Report, others: Sequence[str] = OTHER_FILES) -> str:
-    """The first page: all models side by side, with links to `others`, files beside it."""
+def render_index(
+    report: Report, others: Sequence[str] = OTHER_FILES, changes: Changes | None = None
+) -> str:
+    """The first page: what changed, all models side by side, and links to `others`."""
     environment = page_environment(on_paper=False)
     page = environment.get_template("index.html.j2").render(
-        report=report, overview=overview(report), found=all_found(report), others=others
+        report=report,
+        overview=overview(report),
+        found=all_found(report),
+        others=others,
+        changes=changes,
     )
     return _with_fonts(page)
 
@@ -68,7 +81,7 @@ def render_model(report: Report, model: ModelReport, folder: Path, *, live: str 
     return _with_fonts(page)
 
 
-def render_print(report: Report, folder: Path) -> str:
+def render_print(report: Report, folder: Path, changes: Changes | None = None) -> str:
     """Everything as one page for paper; `outputs` makes the PDF of it.
 
     Drawings are left as empty places whose ids name the tiles below `folder` to put there.
@@ -79,13 +92,14 @@ def render_print(report: Report, folder: Path) -> str:
         report=report,
         overview=overview(report),
         found=all_found(report),
+        changes=changes,
         bodies=[_bodies(environment, m, folder, rows_in_print=most) for m in report.models],
         seconds=[_seconds(report, model) for model in report.models],
     )
     return _with_fonts(page)
 
 
-def render_summary(report: Report) -> str:
+def render_summary(report: Report, changes: Changes | None = None) -> str:
     """Markdown for a comment on a pull request, at most `SUMMARY_LIMIT` characters long."""
     template = markdown_environment().get_template("summary.md.j2")
     found, seen = all_found(report), overview(report)
@@ -98,10 +112,27 @@ def render_summary(report: Report) -> str:
             found=found[:shown],
             hidden=len(found) - shown,
             rows=rows,
+            changes=changes,
+            lines=_LINES_IN_SUMMARY,
         )
         if len(text) <= SUMMARY_LIMIT:
             return text
         shown, rows = (shown * 3 // 4, rows) if shown else (0, rows * 3 // 4)
+
+
+def render_comparison(comparison: Comparison, changes: Changes) -> str:
+    """A page of its own that shows what changed."""
+    page = page_environment(on_paper=False).get_template("compare.html.j2")
+    return _with_fonts(
+        page.render(title=comparison.new.title, verdict=comparison.verdict, changes=changes)
+    )
+
+
+def render_comparison_text(changes: Changes) -> str:
+    """The same as Markdown."""
+    template = markdown_environment().get_template("changes.md.j2")
+    text = template.render(changes=changes, rows=_ROWS_IN_SUMMARY, lines=_LINES_IN_SUMMARY)
+    return f"{text.strip()}\n"
 
 
 def _bodies(

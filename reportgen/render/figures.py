@@ -8,8 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from reportgen.charts import Bar, bar_list
-from reportgen.metrics import Metric
-from reportgen.render.filters import metric_value
+from reportgen.metrics import Metric, format_metric
 from reportgen.render.overview import MetricTable, ModelOverview
 from reportgen.visible_text import visible
 
@@ -28,7 +27,7 @@ def side_by_side(models: Sequence[ModelOverview], column: Metric, number: int) -
         metric = model.metrics.get(column.key)
         if metric is not None and metric.value is not None:
             bars.append(
-                Bar(label=visible(model.name), value=metric.value, figure=metric_value(metric))
+                Bar(label=visible(model.name), value=metric.value, figure=format_metric(metric))
             )
     title = f"{column.label} of every model"
     return bar_list(title, bars, series=_SERIES[number % len(_SERIES)])

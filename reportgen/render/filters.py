@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from reportgen import units
-from reportgen.metrics import Metric
+from reportgen.metrics import format_in_full, format_metric
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a whole part of a dotted name
-_ROUNDED = 10_000  # counts from here on are shown rounded as well
 _FEW = 3  # so many inputs or outputs are listed one by one
 
 
@@ -97,40 +96,9 @@ def plural(number: int, word: str) -> str:
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
-def milliseconds(value: float) -> str:
-    """A time in milliseconds with three digits: `0.8 µs`, `250 µs`, `1.25 ms`, `1,204 ms`."""
-    if 0 < value < 1:
-        return f"{value * 1000:.0f} µs" if value >= 0.01 else f"{value * 1000:.1f} µs"
-    digits = 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:,.{digits}f} ms"
-
-
-def metric_value(metric: Metric) -> str:
-    """A metric as a table shows it: `25.6 M`, `≥ 25.6 M` for a lower bound."""
-    return metric.text or _bounded(in_unit(metric.value, metric.unit), metric)
-
-
-def metric_in_full(metric: Metric) -> str:
-    """All digits of a count that `metric_value` rounds; "" if there are no more of them."""
-    value = metric.value
-    if not metric.exact or metric.unit or value is None or value < _ROUNDED or value % 1:
-        return ""
-    return _bounded(units.format_integer(int(value)), metric)
-
-
-def _bounded(text: str, metric: Metric) -> str:
-    return f"≥ {text}" if metric.lower_bound and metric.value is not None else text
-
-
-def in_unit(value: float | None, unit: str) -> str:
-    """A figure in the unit of its metric."""
-    if value is None:
-        return "unknown"
-    if unit == "bytes":
-        return units.format_bytes(round(value))
-    if unit == "ms":
-        return milliseconds(value)
-    return units.format_count(value)
+def known_integer(value: int | None) -> str:
+    """All digits of `value`; "unknown" for None."""
+    return "unknown" if value is None else units.format_integer(value)
 
 
 def dimensions(shape: Sequence[int | str]) -> str:
@@ -151,10 +119,11 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "times": times,
     "ports": ports,
     "ratio": ratio,
-    "milliseconds": milliseconds,
-    "in_unit": in_unit,
-    "metric_in_full": metric_in_full,
-    "metric_value": metric_value,
+    "milliseconds": units.format_milliseconds,
+    "known_integer": known_integer,
+    "in_unit": units.format_in_unit,
+    "metric_in_full": format_in_full,
+    "metric_value": format_metric,
     "dimensions": dimensions,
     "shapes": shapes,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from reportgen.comparable import Comparable, LargestBatch
 from reportgen.metrics import Metric
 from reportgen.sections.memory.result import Fit, Memory
 from reportgen.units import format_count, format_integer
@@ -67,3 +68,27 @@ def batch_text(fit: Fit) -> str:
     if fit.first_batch_that_fails is None and fit.safe_batch == fit.largest_batch:
         return f"≥ {format_count(fit.safe_batch)}"
     return format_integer(fit.safe_batch)
+
+
+def comparable_of(result: Memory) -> Comparable:
+    """The largest batch of every step on every GPU."""
+    return Comparable(
+        fits=tuple(
+            LargestBatch(
+                gpu=fit.gpu,
+                mode=fit.mode,
+                precision=fit.precision,
+                setting=", ".join(_setting(fit)),
+                safe_batch=fit.safe_batch,
+                largest_batch=fit.largest_batch,
+            )
+            for fit in result.fits
+        )
+    )
+
+
+def _setting(fit: Fit) -> Iterator[str]:
+    if fit.mode == "train":
+        yield fit.optimizer
+    if fit.checkpointing:
+        yield "checkpointing"

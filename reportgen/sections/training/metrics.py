@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reportgen.comparable import Comparable, TrainingCurve
 from reportgen.metrics import Metric
 from reportgen.sections.training.headline import newest_run
 from reportgen.sections.training.result import Run, Scalar, Training
@@ -35,4 +36,17 @@ def _metric(tag: str, which: str, value: float | None, scalar: Scalar) -> Metric
         value=value,
         direction=scalar.direction,
         exact=False,  # two trainings of one model differ by their seeds
+    )
+
+
+def comparable_of(result: Training) -> Comparable:
+    """Every curve that has a direction, run by run, those of the newest run last."""
+    newest = newest_run(result.runs) if result.runs else None
+    return Comparable(
+        curves=tuple(
+            TrainingCurve(run=run.name, tag=tag, steps=scalar.steps, values=scalar.values)
+            for run in sorted(result.runs, key=lambda run: run is newest)
+            for tag, scalar in run.scalars.items()
+            if scalar.direction != "none"
+        )
     )

@@ -1,0 +1,222 @@
+"""A comparison arranged for templates: rows, lines and charts, in the order they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from reportgen.charts.curves import CurveLine, curve_plot
+from reportgen.charts.svg import bare
+from reportgen.compare.result import (
+    Comparison,
+    CostStep,
+    CurvePair,
+    FitChange,
+    GraphDiff,
+    MetricChange,
+    ModelComparison,
+    NotCompared,
+)
+from reportgen.compare.wording import (
+    EditLine,
+    checkpoint_sentence,
+    comparison_sentence,
+    edit_line,
+    model_sentence,
+    signed,
+    signed_percent,
+)
+from reportgen.findings import Finding
+from reportgen.units import format_bytes, format_in_unit
+
+_MOST_STEPS = 12  # of a change of cost; the rest is one row
+_MOST_CURVES = 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricRow:
+    """A metric before and after."""
+
+    label: str
+    old: str
+    new: str
+    change: str
+    verdict: str
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostRow:
+    """One block's part of a change of cost."""
+
+    place: str
+    reason: str
+    parameters: str
+    macs: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphChanges:
+    """What changed in one graph."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelChanges:
+    """What changed in one model, as a page shows it."""
+
+    name: str
+    href: str
+    status: str
+    sentence: str
+    headline: tuple[MetricRow, ...]
+    others: tuple[MetricRow, ...]  # metrics that the first page does not show
+    edits: tuple[EditLine, ...]
+    checkpoint: str
+    snippet: str
+    cost: tuple[CostRow, ...]
+    fits: tuple[FitChange, ...]
+    graphs: tuple[GraphChanges, ...]
+    new: tuple[Finding, ...]
+    fixed: tuple[Finding, ...]
+    curves: tuple[Markup, ...]
+    drawing: Markup  # both module graphs in one; "" if there is none
+    not_compared: tuple[NotCompared, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """A comparison as a page shows it."""
+
+    sentence: str
+    baseline: str
+    environment: tuple[str, ...]
+    models: tuple[ModelChanges, ...]
+
+    @property
+    def changed(self) -> tuple[ModelChanges, ...]:
+        """The models with something to show."""
+        return tuple(model for model in self.models if model.status != "unchanged")
+
+    def of(self, name: str) -> ModelChanges | None:
+        """The changes of one model; None if it was not compared."""
+        return next((model for model in self.models if model.name == name), None)
+
+
+def changes_of(
+    comparison: Comparison, drawings: Mapping[str, str] = MappingProxyType({}), *,
+    on_paper: bool = False,
+) -> Changes:  # fmt: skip
+    """`comparison` with everything sorted, cut and formatted.
+
+    `drawings` are SVG texts by the name of a model.
+    """
+    return Changes(
+        sentence=comparison_sentence(comparison.models),
+        baseline=", ".join(
+            filter(None, [comparison.old.title, comparison.old.commit, comparison.old.built])
+        ),
+        environment=tuple(
+            f"{each.field} {each.old} → {each.new}" for each in comparison.environment
+        ),
+        models=tuple(
+            _model(model, drawings.get(model.name, ""), on_paper) for model in comparison.models
+        ),
+    )
+
+
+def _model(model: ModelComparison, drawing: str, on_paper: bool) -> ModelChanges:
+    rows = [(change.headline, _metric_row(change)) for change in model.metrics]
+    return ModelChanges(
+        name=model.name,
+        href=f"models/{quote(model.name)}/index.html",
+        status=model.status,
+        sentence=model_sentence(model),
+        headline=tuple(row for headline, row in rows if headline),
+        others=tuple(row for headline, row in rows if not headline),
+        edits=tuple(map(edit_line, model.modules.edits)) if model.modules else (),
+        checkpoint=checkpoint_sentence(model.state_dict) if model.state_dict else "",
+        snippet="",
+        cost=tuple(_cost_rows(model.cost)),
+        fits=model.fits,
+        graphs=tuple(filter(None, map(_graph, model.graphs))),
+        new=model.findings.new,
+        fixed=model.findings.fixed,
+        curves=tuple(_curve(pair, on_paper) for pair in model.curves[:_MOST_CURVES]),
+        drawing=Markup(drawing),  # noqa: S704 - graphviz has escaped it
+        not_compared=model.not_compared,
+    )
+
+
+def _metric_row(change: MetricChange) -> MetricRow:
+    return MetricRow(
+        label=change.label,
+        old=change.old_text or "–",
+        new=change.new_text or "–",
+        change=_change(change),
+        verdict=change.verdict,
+        note=change.note,
+    )
+
+
+def _change(change: MetricChange) -> str:
+    if not change.difference:
+        return ""
+    size = (
+        f"{'+' if change.difference > 0 else '−'}{format_bytes(round(abs(change.difference)))}"
+        if change.unit == "bytes"
+        else signed(change.difference)
+        if change.unit != "ms"
+        else f"{'+' if change.difference > 0 else '−'}"
+        f"{format_in_unit(abs(change.difference), 'ms')}"
+    )
+    percent = signed_percent(change.percent)
+    return f"{percent} ({size})" if percent else size
+
+
+def _cost_rows(steps: tuple[CostStep, ...]) -> Iterator[CostRow]:
+    shown = steps if len(steps) <= _MOST_STEPS else steps[: _MOST_STEPS - 1]
+    for step in shown:
+        yield CostRow(
+            place=step.path or "(the model)",
+            reason=step.reason,
+            parameters=signed(step.parameters) if step.parameters else "",
+            macs=signed(step.macs) if step.macs else "",
+        )
+    rest = steps[len(shown) :]
+    if rest:
+        parameters, macs = sum(s.parameters for s in rest), sum(s.macs or 0 for s in rest)
+        yield CostRow(
+            place=f"{len(rest)} more",
+            reason="",
+            parameters=signed(parameters) if parameters else "",
+            macs=signed(macs) if macs else "",
+        )
+
+
+_GRAPH_TITLES = {"modules": "Module graph", "autograd": "Autograd graph", "onnx": "ONNX graph"}
+
+
+def _graph(graph: GraphDiff) -> GraphChanges | None:
+    lines = [
+        *(f"{each.field} {each.old} → {each.new}" for each in graph.attributes),
+        *(f"{each.name}: {each.old:,} → {each.new:,}" for each in graph.operators),
+    ]
+    if not lines:
+        return None
+    return GraphChanges(title=_GRAPH_TITLES.get(graph.name, graph.name), lines=tuple(lines))
+
+
+def _curve(pair: CurvePair, on_paper: bool) -> Markup:
+    lines = [
+        CurveLine(name="baseline", xs=pair.old.steps, values=pair.old.values, color=5),
+        CurveLine(name="this report", xs=pair.new.steps, values=pair.new.values, color=0),
+    ]
+    drawn = curve_plot(pair.new.tag, lines).svg
+    return bare(str(drawn)) if on_paper else drawn
