@@ -23,7 +23,7 @@ _MOST_FILES = 15
 FLOORS = [
     {"errors", "file_kind", "scratch", "units", "visible_text", "cuda_memory"},
     {"charts", "comparable", "metrics", "training_logs"},
-    {"findings", "manifest", "fonts"},
+    {"findings", "manifest", "fonts", "drawing"},
     {"outcome", "pytree", "error_text"},
     {"forward_failure", "known_failures"},
     {"example_inputs", "model_state", "sources", "onnx"},

@@ -16,6 +16,9 @@ from factories import make_study
 from torch import Tensor, nn
 
 from reportgen.context import ModelContext
+from reportgen.drawing.collapse import readable
+from reportgen.drawing.dot import LayoutError, graphviz
+from reportgen.drawing.graph import DrawnGraph, GraphNode
 from reportgen.errors import SectionError
 from reportgen.sections.graphs import SECTION, Graphs, analyze
 from reportgen.sections.graphs.autograd import (
@@ -23,9 +26,6 @@ from reportgen.sections.graphs.autograd import (
     full_autograd_graph,
     no_gradient,
 )
-from reportgen.sections.graphs.collapse import readable
-from reportgen.sections.graphs.dot import LayoutError, graphviz
-from reportgen.sections.graphs.graph import DrawnGraph, GraphNode
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model, onnx_graph
 from reportgen.sections.graphs.trace import trace_forward

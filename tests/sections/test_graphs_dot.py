@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reportgen.drawing.dot import Graphviz, LayoutError, capped, dot_text, graphviz, plain
+from reportgen.drawing.graph import DrawnGraph, Edge, GraphGroup, GraphNode, make_graph
+from reportgen.drawing.svg import SvgPicture, picture
 from reportgen.sections.graphs import draw
-from reportgen.sections.graphs.dot import Graphviz, LayoutError, capped, dot_text, graphviz, plain
 from reportgen.sections.graphs.draw import Drawer
-from reportgen.sections.graphs.graph import DrawnGraph, Edge, GraphGroup, GraphNode, make_graph
-from reportgen.sections.graphs.svg import SvgPicture, picture
 
 NASTY = [
     "<b>", "<<x>", "a\\", "\\N\\G", '"', "'", "a\0b", "\x1b[31m", "\u202eevil", "&amp;", "&#0;",

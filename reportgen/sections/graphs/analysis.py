@@ -6,13 +6,13 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reportgen.drawing.dot import graphviz
 from reportgen.error_text import one_line
 from reportgen.errors import SectionError
 from reportgen.forward_failure import explain_failure
 from reportgen.known_failures import known_failure
 from reportgen.model_state import preserve_model_state
 from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_graph, no_gradient
-from reportgen.sections.graphs.dot import graphviz
 from reportgen.sections.graphs.draw import Drawer, file_writer
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model

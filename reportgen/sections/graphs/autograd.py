@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
-from reportgen.errors import SectionError
-from reportgen.sections.graphs.graph import (
+from reportgen.drawing.graph import (
     DrawnGraph,
     Edge,
     GraphGroup,
@@ -14,6 +13,7 @@ from reportgen.sections.graphs.graph import (
     GraphNode,
     make_graph,
 )
+from reportgen.errors import SectionError
 from reportgen.sections.graphs.modules import parameters
 from reportgen.sections.graphs.trace import Call, Operation, Trace
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reportgen.sections.graphs.collapse import MAX_LONG_EDGES, readable, with_ports
-from reportgen.sections.graphs.dot import (
+from reportgen.drawing.collapse import MAX_LONG_EDGES, readable, with_ports
+from reportgen.drawing.dot import (
     LINE_POINTS,
     Deadline,
     Graphviz,
@@ -17,9 +17,9 @@ from reportgen.sections.graphs.dot import (
     LayoutError,
     dot_text,
 )
-from reportgen.sections.graphs.graph import DrawnGraph, GraphMember
+from reportgen.drawing.graph import DrawnGraph, GraphMember
+from reportgen.drawing.svg import SvgBox, SvgPicture, picture
 from reportgen.sections.graphs.result import Drawing, Tile, missing
-from reportgen.sections.graphs.svg import SvgBox, SvgPicture, picture
 
 BOXES = 60  # more boxes in one picture are unreadable
 SECONDS = 20.0  # for all layouts of one drawing

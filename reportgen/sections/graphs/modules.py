@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import count
 from typing import TYPE_CHECKING
 
-from reportgen.sections.graphs.collapse import drawn_through
-from reportgen.sections.graphs.graph import (
+from reportgen.drawing.collapse import drawn_through
+from reportgen.drawing.graph import (
     DrawnGraph,
     Edge,
     GraphGroup,

@@ -9,9 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from reportgen.onnx.export.weightless import is_weight
-from reportgen.onnx.model.origin import origin_of
-from reportgen.sections.graphs.graph import (
+from reportgen.drawing.graph import (
     DrawnGraph,
     Edge,
     GraphGroup,
@@ -20,6 +18,8 @@ from reportgen.sections.graphs.graph import (
     make_graph,
     reachable,
 )
+from reportgen.onnx.export.weightless import is_weight
+from reportgen.onnx.model.origin import origin_of
 
 # fmt: off
 _RELAYS = frozenset({

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from reportgen.drawing.graph import DrawnGraph, Edge, GraphGroup, GraphMember, GraphNode
 from reportgen.errors import SectionError
 from reportgen.fonts import write_font_configuration
-from reportgen.sections.graphs.graph import DrawnGraph, Edge, GraphGroup, GraphMember, GraphNode
 from reportgen.units import format_count
 
 # shipped with the report, so that text has the width that graphviz measured

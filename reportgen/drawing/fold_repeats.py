@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from reportgen.sections.graphs.graph import (
+from reportgen.drawing.graph import (
     DrawnGraph,
     Edge,
     GraphGroup,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from reportgen.sections.graphs import dot
-from reportgen.sections.graphs.graph import DrawnGraph
+from reportgen.drawing import dot
+from reportgen.drawing.graph import DrawnGraph
 
 _SVG = "http://www.w3.org/2000/svg"
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")

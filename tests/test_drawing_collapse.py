@@ -7,15 +7,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reportgen.sections.graphs.collapse import (
+from reportgen.drawing.collapse import (
     opened_within,
     readable,
     unwrapped,
     with_ports,
     without_minor,
 )
-from reportgen.sections.graphs.fold_repeats import folded
-from reportgen.sections.graphs.graph import (
+from reportgen.drawing.fold_repeats import folded
+from reportgen.drawing.graph import (
     DrawnGraph,
     Edge,
     GraphGroup,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from reportgen.sections.graphs.fold_repeats import StructureIndex, folded
-from reportgen.sections.graphs.graph import (
+from reportgen.drawing.fold_repeats import StructureIndex, folded
+from reportgen.drawing.graph import (
     DrawnGraph,
     Edge,
     GraphGroup,

@@ -1,0 +1,1 @@
+"""Graphs as drawings: simplified, laid out by graphviz, as SVG for a page."""
