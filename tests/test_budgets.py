@@ -223,3 +223,13 @@ def test_a_least_change_only_loosens_a_limit(
     alone = check_one(f"+{percent}%", metric, before=before)
     floor = check_one(f"+{least}", metric, before=before)
     assert both.passed == (alone.passed or floor.passed)
+
+
+def test_the_examples_of_the_documentation_are_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "budgets.md").read_text()
+    blocks = "".join(part.partition("```")[0] for part in page.split("```yaml\n")[1:])
+    head = "version: 1\ntitle: t\ntargets: [T4]\nmodels: [{name: a, source: 'torchvision:a'}]\n"
+    (tmp_path / "m.yaml").write_text(head + blocks)
+    (model,) = load_manifest(tmp_path / "m.yaml").models
+    assert len(model.budgets.limits()) == 7
+    assert [each.owner for each in model.waivers] == ["Kim", "Kim"]
