@@ -24,7 +24,17 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """A problem in one model; `ignored` is the reason in the manifest for accepting it."""
+    """A problem in one model.
+
+    Attributes:
+        code: of the rule.
+        severity: of the rule.
+        where: the place: a module path, a node or a file; "" for the whole model.
+        message: one sentence with the values.
+        advice: what to do.
+        ignored: the reason in the manifest for accepting it; None if it is not accepted.
+        note: that a waiver for it has expired; "" otherwise.
+    """
 
     code: str
     severity: Severity
@@ -32,6 +42,7 @@ class Finding:
     message: str
     advice: str
     ignored: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from reportgen.budgets import check_budgets
+from reportgen.budgets import Baseline, check_budgets
 from reportgen.compare.reports import compare_reports
 from reportgen.compare.result import Comparison
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, ModelError
-from reportgen.manifest import Manifest, ModelSpec
+from reportgen.findings import Finding
+from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done
 from reportgen.outputs import FORMATS, temporary_folder, write_report
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
@@ -53,6 +54,7 @@ def build(
     timings: bool = True,
     baseline: Report | None = None,
     progress: ProgressCallback | None = None,
+    today: date | None = None,
 ) -> Built:
     """Analyze the models of a manifest and write the report.
 
@@ -64,8 +66,10 @@ def build(
         formats: any of `FORMATS`.
         jobs: how many models to analyze in parallel; None for as many as CPUs and memory allow.
         timings: whether the report includes measured times.
-        baseline: the report to compare with; models that are not chosen are left out of it.
+        baseline: the report to compare with, which relative budgets refer to; models that are not
+            chosen are left out of it.
         progress: called when a section starts or ends.
+        today: the day on which waivers must not have expired; None for today, in UTC.
 
     Raises:
         ReportgenError: nothing was written; a previous report was not modified.
@@ -83,12 +87,20 @@ def build(
             progress=progress or (lambda *_: None),
         )
         _require_a_model(outcomes)
+        environment = describe_environment()
         report = Report(
             title=manifest.title,
-            environment=describe_environment(),
+            environment=environment,
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
             models=tuple(
-                judge_model(spec, each, complete=not sections, timings=timings)
+                judge_model(
+                    spec,
+                    each,
+                    complete=not sections,
+                    timings=timings,
+                    baseline=baseline_of(spec.name, baseline, environment),
+                    today=today,
+                )
                 for spec, each in zip(specs, outcomes, strict=True)
             ),
         )
@@ -173,18 +185,39 @@ def applicable_sections(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(s.name for s in SECTIONS if spec.source.kind != "none" or s.analyze_logs)
 
 
+def baseline_of(
+    name: str, baseline: Report | None, environment: Mapping[str, str]
+) -> Baseline | None:
+    """The metrics of the model `name` in `baseline`; None if it is not in it."""
+    if baseline is None:
+        return None
+    model = next((model for model in baseline.models if model.name == name), None)
+    if model is None:
+        return None
+    return Baseline(
+        metrics={metric.key: metric for metric in model.metrics},
+        same_machine=baseline.environment == environment,
+    )
+
+
 def judge_model(
-    spec: ModelSpec, outcomes: ModelOutcomes, *, complete: bool = True, timings: bool = True
+    spec: ModelSpec,
+    outcomes: ModelOutcomes,
+    *,
+    complete: bool = True,
+    timings: bool = True,
+    baseline: Baseline | None = None,
+    today: date | None = None,
 ) -> ModelReport:
     """The report of one model: section outcomes, findings, metrics, budgets and verdict.
 
-    It is not `complete` if sections were left out on request.
+    It is not `complete` if sections were left out on request. Waivers that expired before `today`
+    do not apply.
     """
+    today = today or datetime.now(UTC).date()
     complete = complete and spec.source.kind != "none"
     findings = tuple(
-        finding
-        if finding.code not in spec.ignore
-        else replace(finding, ignored=spec.ignore[finding.code])
+        accept_finding(finding, spec, today)
         for section, result in _done(outcomes)
         for rule in section.rules
         for finding in rule.findings(result)
@@ -192,7 +225,15 @@ def judge_model(
     metrics = tuple(
         metric for section, result in _done(outcomes) for metric in section.metrics(result)
     )
-    budgets = check_budgets(spec.budgets, metrics, complete=complete, timings=timings)
+    budgets = check_budgets(
+        spec.budgets,
+        metrics,
+        complete=complete,
+        timings=timings,
+        baseline=baseline,
+        waivers=spec.waivers,
+        today=today,
+    )
     return ModelReport(
         name=spec.name,
         source=spec.source.text,
@@ -213,6 +254,19 @@ def judge_model(
             if (sentence := section.headline(result))
         ),
     )
+
+
+def accept_finding(finding: Finding, spec: ModelSpec, today: date) -> Finding:
+    """`finding` with the reason for which the manifest accepts it, if it does."""
+    if finding.code in spec.ignore:
+        return replace(finding, ignored=spec.ignore[finding.code])
+    mine = tuple(each for each in spec.waivers if each.matches(finding.code, finding.where))
+    waiver = find_waiver(mine, today)
+    if waiver is None:
+        return finding
+    if waiver.applies(today):
+        return replace(finding, ignored=waiver.describe())
+    return replace(finding, note=waiver.describe_expired())
 
 
 def weights_file(spec: ModelSpec) -> str:

@@ -26,16 +26,55 @@ class Verdict(StrEnum):
     FAIL = "fail"
 
 
+BudgetLevel = Literal["warn", "fail"]
+BudgetState = Literal[
+    "within", "warning", "exceeded", "waived", "no value", "not proven", "not judged"
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetLimit:
+    """One level of a budget; `limit` is None if it depends on a baseline without a value."""
+
+    level: BudgetLevel
+    side: Literal["max", "min"]
+    limit: float | None
+    text: str  # as in the manifest: "+2% and 1M"
+    relative: bool = False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetCheck:
-    """One budget of the manifest and the metric that it limits; `value` is None if unknown."""
+    """One budget of the manifest and the metric that it limits.
+
+    Attributes:
+        name: its key in the manifest.
+        limit: the limit that decided, in the metric's unit; None if it is unknown.
+        value: the metric; None if it is unknown.
+        passed: False if it fails the model, None if it was not judged; True for a warning or a
+            waiver.
+        state: `no value`: the metric is unknown; `not proven`: only a lower bound is known.
+        unit: of both, as in `Metric`.
+        lower_bound: `value` is, as in `Metric`.
+        level: the level that is exceeded; "" for none. A waiver does not change it.
+        limits: every level, the worst first.
+        baseline: the metric in the baseline, for a limit relative to it; None if it is unknown.
+        waived: reason, owner and last day of the waiver that applies.
+        note: why it was not judged, or that a waiver has expired.
+    """
 
     name: str
-    limit: float
+    limit: float | None
     value: float | None
     passed: bool | None
-    unit: str = ""  # of both, as in `Metric`
-    lower_bound: bool = False  # `value` is, as in `Metric`
+    state: BudgetState
+    unit: str = ""
+    lower_bound: bool = False
+    level: BudgetLevel | Literal[""] = ""
+    limits: tuple[BudgetLimit, ...] = ()
+    baseline: float | None = None
+    waived: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,13 +199,15 @@ def judge(
     sections: Iterable[SectionOutcome], findings: Iterable[Finding], budgets: Iterable[BudgetCheck]
 ) -> Verdict:
     """Fail for a failed section, an error or a broken budget; warn for a warning; else pass."""
-    # What the manifest ignores has no influence, and neither has a budget whose metric is unknown.
+    # What the manifest accepts has no influence, and neither has a budget that was not judged.
     severities = {finding.severity for finding in findings if finding.ignored is None}
-    broken = any(budget.passed is False for budget in budgets)
+    checks = tuple(budgets)
+    broken = any(check.passed is False for check in checks)
+    near = any(check.passed and check.level and check.waived is None for check in checks)
     failed = any(isinstance(section.outcome, Failed) for section in sections)
     if failed or broken or Severity.ERROR in severities:
         return Verdict.FAIL
-    return Verdict.WARN if Severity.WARNING in severities else Verdict.PASS
+    return Verdict.WARN if near or Severity.WARNING in severities else Verdict.PASS
 
 
 FORMAT = 1

@@ -138,9 +138,13 @@ def test_the_example_of_the_contract_loads(folder: Path) -> None:
     assert [target.memory_bytes for target in manifest.targets] == [None, None, 24 * 2**30]
     assert manifest.training.optimizers == ("adamw",)
     assert manifest.training.checkpointing == (False, True)
-    assert (model.budgets.parameters, model.budgets.macs) == (30_000_000, 5_000_000_000)
-    assert model.budgets.peak_memory_bytes == {64: 12 * 2**30}
-    assert model.budgets.latency_ms == 40.0
+    limits = {name: budget.fail.absolute for name, budget in model.budgets.limits().items()}
+    assert limits == {
+        "parameters": 30_000_000,
+        "macs": 5_000_000_000,
+        "latency_ms": 40,
+        "peak_memory@64": 12 * 2**30,
+    }
     assert model.source.model_dump() == {
         "kind": "torchvision",
         "target": "vgg16",
@@ -230,10 +234,14 @@ def test_a_manifest_with_every_key_loads(folder: Path) -> None:
 
 def test_settings_of_a_model_override_shared_settings_key_by_key(folder: Path) -> None:
     model, other, *_ = load(folder, EVERYTHING).models
-    assert model.budgets.parameters is None
-    assert other.budgets.parameters == 1_500_000
-    assert model.budgets.flops == 2000
-    assert model.budgets.peak_memory_bytes == {1: 2**30, 2: 2**31}
+    absolute = {name: budget.fail.absolute for name, budget in model.budgets.limits().items()}
+    assert absolute == {
+        "flops": 2000,
+        "model_bytes": 100_000_000,
+        "peak_memory@1": 2**30,
+        "peak_memory@2": 2**31,
+    }
+    assert other.budgets.limits()["parameters"].fail.absolute == 1_500_000
     assert (model.limits.seconds, model.limits.memory_bytes) == (5, 8 * 2**30)
     assert model.training.optimizers == ("sgd", "none")
     assert model.training.checkpointing == (False,)
@@ -393,8 +401,8 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "unknown key without a near one": (
         GOOD + "xyz: 1\n",
-        "7: xyz: unknown key; known keys: version, title, targets, training, budgets, limits, "
-        "models",
+        "7: xyz: unknown key; known keys: version, title, targets, training, budgets, waivers, "
+        "limits, models",
     ),
     "the program's own key": (GOOD + "path: /x\n", "7: path: unknown key; known keys: "),
     "models empty": (
@@ -719,13 +727,64 @@ WRONG: dict[str, tuple[str, str]] = {
         GOOD + "training: {checkpointing: no}\n",
         "7: training.checkpointing: must be true or false, not 'no'",
     ),
+    "a percentage without a sign": (
+        GOOD + "budgets: {macs: 2%}\n",
+        "7: budgets.macs: expected a sign before the percentage, such as \"+2%\", got '2%'",
+    ),
+    "a relative limit of nothing": (
+        GOOD + "budgets: {macs: +lots}\n",
+        "7: budgets.macs: expected a change from the baseline, such as",
+    ),
+    "two least changes": (
+        GOOD + "budgets: {macs: +2% and 1M and 2M}\n",
+        "7: budgets.macs: expected one least change, such as",
+    ),
+    "a least change without a percentage": (
+        GOOD + "budgets: {macs: +1M and 2M}\n",
+        "7: budgets.macs: expected a change from the baseline, such as",
+    ),
+    "a level misspelled": (
+        GOOD + "budgets: {macs: {warn: 1, fial: 2}}\n",
+        "7: budgets.macs: unknown key 'fial'; write 30M",
+    ),
+    "a level of bytes for a count": (
+        GOOD + "budgets: {macs: {warn: 1 GiB}}\n",
+        "7: budgets.macs: warn: expected a count such as 30M, 5G or 12000, got '1 GiB'",
+    ),
+    "a minimum and a maximum": (
+        GOOD + "budgets: {onnx.bytes: {min: 1, max: 2}}\n",
+        "7: budgets.onnx.bytes: must set max or min, not both",
+    ),
+    "a waiver without a date": (
+        GOOD + "budgets: {macs: 1}\nwaivers: [{budget: macs, reason: r, owner: o}]\n",
+        "8: waivers[0].expires: is required",
+    ),
+    "a waiver until no day": (
+        GOOD + "budgets: {macs: 1}\n"
+        "waivers: [{budget: macs, reason: r, owner: o, expires: 2026-02-30}]\n",
+        "8: waivers[0].expires: '2026-02-30' is not a date: day",
+    ),
+    "a waiver until a number": (
+        GOOD + "budgets: {macs: 1}\n"
+        "waivers: [{budget: macs, reason: r, owner: o, expires: 20261231}]\n",
+        "8: waivers[0].expires: must be a date such as 2026-12-31, not 20261231",
+    ),
+    "a waiver of nothing": (
+        GOOD + "waivers: [{reason: r, owner: o, expires: 2026-12-31}]\n",
+        "7: waivers[0]: must name either a budget or a rule",
+    ),
+    "a waiver of another budget": (
+        GOOD + "budgets: {macs: 1}\n"
+        "waivers: [{budget: mac, reason: r, owner: o, expires: 2026-12-31}]\n",
+        "8: waivers[0].budget: no budget 'mac'; did you mean 'macs'?",
+    ),
     "budget without number": (
         GOOD + "budgets: {parameters: 30X}\n",
         "7: budgets.parameters: expected a count such as 30M, 5G or 12000, got '30X'",
     ),
     "budget of nothing": (
         GOOD + "budgets: {macs: 0}\n",
-        "7: budgets.macs: must be at least 1, not 0",
+        "7: budgets.macs: must be greater than 0, not 0; write {max: 0} for none at all",
     ),
     "peak memory without batch": (
         GOOD + 'budgets: {"peak_memory@": 1 GiB}\n',
@@ -910,7 +969,8 @@ DETECTED_BY_READER_ONLY = (
     *("names equal but for case", "names equal", "source without library", "source file absent"),
     *("source on the web", "source a folder", "weights absent", "logs absent", "an array absent"),
     *("a log in a list absent", "a glob without a match", "a range that ends first"),
-    "a mean without std",
+    *("a mean without std", "a waiver until no day", "a waiver of nothing"),
+    "a waiver of another budget",
     *(f"name of a device {name}" for name in ("con", "nul", "COM1", "Lpt9.v2", "a.")),
     *("dynamic dim unknown", "a dim misspelled", "a dim without size", "a dim without an input"),
     *("batch among dims", "two forms of input", "a keyword without name", "a keyword inside"),

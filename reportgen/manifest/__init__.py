@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from reportgen.manifest.budget import Bound, Budget, Side
 from reportgen.manifest.errors import KeyPath, Problem, manifest_error
 from reportgen.manifest.fields import Reading
 from reportgen.manifest.input_spec import (
@@ -35,9 +36,12 @@ from reportgen.manifest.values import (
     TrainingSetup,
     with_shared_settings,
 )
+from reportgen.manifest.waiver import Waiver, find_waiver
 from reportgen.manifest.yaml_reader import YamlDocument, read_yaml
 
 __all__ = [
+    "Bound",
+    "Budget",
     "Budgets",
     "Constant",
     "Dtype",
@@ -51,10 +55,13 @@ __all__ = [
     "OnnxOptions",
     "Optimizer",
     "Precision",
+    "Side",
     "Source",
     "Target",
     "Tolerance",
     "TrainingSetup",
+    "Waiver",
+    "find_waiver",
     "load_manifest",
     "manifest_schema",
     "parse_shape_argument",
@@ -70,8 +77,8 @@ def load_manifest(
 
     Args:
         path: the YAML file; paths in it are relative to its folder.
-        rule_codes: gives the codes that `ignore` may name; called only where it names some.
-            Without it any code may be ignored.
+        rule_codes: gives the codes that `ignore` and `waivers` may name; called only where they
+            name some. Without it any code is accepted.
 
     Raises:
         ManifestError: lists every problem, one per line, as `file:line: key: message`.

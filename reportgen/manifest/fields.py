@@ -38,6 +38,7 @@ from reportgen.units import parse_bytes
 
 # limited digits: Decimal would accept exponents and numbers of any length
 _COUNT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([kMGT]?)")
+_PLAIN_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 _COUNT_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _RESERVED = re.compile("con|prn|aux|nul|(com|lpt)[0-9¹²³]", re.IGNORECASE)
 _NAME = re.compile(r"\w[\w.-]{0,63}")
@@ -75,16 +76,6 @@ def reading_folder(info: ValidationInfo) -> Path | None:
     return info.context.folder if isinstance(info.context, Reading) else None
 
 
-def _count(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    match = _COUNT.fullmatch(value.strip())
-    if match is None:
-        raise ValueError(f"expected a count such as 30M, 5G or 12000, got {quote(value)}")
-    # Decimal, because 2.01M is 2009999 in floats
-    return int(Decimal(match[1]) * _COUNT_FACTORS[match[2]])
-
-
 def _bytes(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -96,12 +87,22 @@ def _bytes(value: object) -> object:
     raise ValueError(f"expected a size such as 24 GiB or 512 MB, got {quote(value)}")
 
 
-def _limit(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value.strip().endswith(("B", "b")):
-        return _bytes(value)
-    return _count(value)
+def parse_amount(text: str, unit: str) -> float:
+    """The amount of a budget: a size where `unit` is `bytes`, a count or both kinds otherwise.
+
+    Raises:
+        ValueError: invalid text, in words for the author of the manifest.
+    """
+    if unit == "bytes" or (unit == "any" and text.endswith(("B", "b"))):
+        return float(_bytes(text))  # type: ignore[arg-type]
+    if unit == "ms":
+        if not _PLAIN_NUMBER.fullmatch(text):
+            raise ValueError(f"expected a number of milliseconds such as 40, got {quote(text)}")
+        return float(text)
+    if (match := _COUNT.fullmatch(text)) is None:
+        raise ValueError(f"expected a count such as 30M, 5G or 12000, got {quote(text)}")
+    # Decimal, because 2.01M is 2009999 in floats
+    return float(Decimal(match[1]) * _COUNT_FACTORS[match[2]])
 
 
 def _one(value: object) -> object:
@@ -126,20 +127,6 @@ Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]  # the range of numpy
 PositiveNumber = Annotated[float, Strict(), Field(gt=0)]
 NotNegative = Annotated[float, Strict(), Field(ge=0)]
 Number = Annotated[int | float, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
-Count = Annotated[
-    int,
-    Strict(),
-    Field(ge=1, le=_MAX_INTEGER),
-    BeforeValidator(_count),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                _POSITIVE_INTEGER,
-                {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kMGT]?\s*$"},
-            ]
-        }
-    ),
-]
 Bytes = Annotated[
     int,
     Strict(),
@@ -150,24 +137,6 @@ Bytes = Annotated[
             "anyOf": [
                 _POSITIVE_INTEGER,
                 {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kKMGTP]?i?[bB]\s*$"},
-            ]
-        }
-    ),
-]
-
-
-Limit = Annotated[
-    float,
-    Field(gt=0),
-    BeforeValidator(_limit),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0},
-                {
-                    "type": "string",
-                    "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*([kMGT]|[kKMGTP]?i?[bB])?\s*$",
-                },
             ]
         }
     ),

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reportgen.manifest.errors import KeyPath, Problem, existing_prefix, nearest, one_line, quote
-from reportgen.manifest.values import PEAK_MEMORY, Document
+from reportgen.manifest.values import METRICS, PEAK_MEMORY, Document
 
 _LITERAL = re.compile(r"'([^']*)'")
 
@@ -57,6 +57,8 @@ def _manifest_path(loc: KeyPath) -> KeyPath:
     for part in loc:
         if path and path[-1] == PEAK_MEMORY and isinstance(part, int):
             path = (*path[:-1], f"{PEAK_MEMORY}{part}")
+        elif path and path[-1] == METRICS:
+            path = (*path[:-1], part)
         # pydantic's marker for an error in the key of a dict, not in its value
         elif part != "[key]":
             path = (*path, part)

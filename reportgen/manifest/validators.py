@@ -25,7 +25,7 @@ Found = tuple[KeyPath, str]
 
 def find_inconsistencies(data: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> list[Problem]:
     """Every contradiction in `data`."""
-    found = [*_targets(data), *_budgets_without_metric((), data, data)]
+    found = [*_targets(data), *_budgets_without_metric((), data, data), *_waivers((), data, data)]
     models: list[tuple[KeyPath, Any]] = [
         (("models", i), m) for i, m in enumerate(_list(data, "models"))
     ]
@@ -35,6 +35,7 @@ def find_inconsistencies(data: Mapping[str, Any], lines: Mapping[KeyPath, int]) 
         if isinstance(model, dict):
             found += _model(path, model, lines)
             found += _budgets_without_metric(path, model, data)
+            found += _waivers(path, model, data)
     return [Problem(message=text, path=path, line=line_of(path, lines)) for path, text in found]
 
 
@@ -43,14 +44,25 @@ def find_unknown_rules(
     lines: Mapping[KeyPath, int],
     rule_codes: Callable[[], Collection[str]],
 ) -> list[Problem]:
-    """Every code under `ignore` that no rule has; a typing error would ignore nothing."""
-    ignored: list[tuple[KeyPath, str]] = [
-        (("models", index, "ignore", code), code)
+    """Every code under `ignore` and `waivers` that no rule has: it would accept nothing."""
+    models: list[tuple[KeyPath, Mapping[str, Any]]] = [
+        (("models", index), model)
         for index, model in enumerate(_list(data, "models"))
-        if isinstance(model, dict) and isinstance(model.get("ignore"), dict)
+        if isinstance(model, dict)
+    ]
+    named: list[tuple[KeyPath, str]] = [
+        ((*path, "ignore", code), code)
+        for path, model in models
+        if isinstance(model.get("ignore"), dict)
         for code in model["ignore"]
     ]
-    known = rule_codes() if ignored else ()
+    named += [
+        ((*path, "waivers", index, "rule"), waiver["rule"])
+        for path, entry in [((), data), *models]
+        for index, waiver in enumerate(_list(entry, "waivers"))
+        if _has_text(waiver, "rule")
+    ]
+    known = rule_codes() if named else ()
     return [
         Problem(
             message=f"there is no rule {quote(code)}{did_you_mean(code, known)}; "
@@ -58,7 +70,7 @@ def find_unknown_rules(
             path=path,
             line=line_of(path, lines),
         )
-        for path, code in ignored
+        for path, code in named
         if code not in known
     ]
 
@@ -163,6 +175,18 @@ def _budgets_without_metric(
         elif key == "latency_ms" and entry.get("onnx") is False:
             message = "is measured on the ONNX file, which onnx: false turns off"
             yield (*path, "budgets", key), message
+
+
+def _waivers(path: KeyPath, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Found]:
+    """Report the waivers of `entry` for budgets that it does not have."""
+    entries = [entry, data] if path else [data, *_list(data, "models")]
+    budgets = [each.get("budgets") for each in entries if isinstance(each, dict)]
+    known = [str(key) for each in budgets if isinstance(each, dict) for key in each]
+    for index, waiver in enumerate(_list(entry, "waivers")):
+        if _has_text(waiver, "budget") and waiver["budget"] not in known:
+            name = waiver["budget"]
+            guess = did_you_mean(name, known) or "; use a key of budgets"
+            yield (*path, "waivers", index, "budget"), f"no budget {quote(name)}{guess}"
 
 
 def _dims(path: KeyPath, spec: object) -> Iterator[Found]:

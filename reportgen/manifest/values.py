@@ -12,13 +12,12 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, JsonValue, ValidationInfo, model_validator
 
+from reportgen.manifest.budget import AnyBudget, Budget, BytesBudget, CountBudget, TimeBudget
 from reportgen.manifest.fields import (
     Bytes,
-    Count,
     ExistingPath,
     Flag,
     Identifier,
-    Limit,
     Line,
     NotNegative,
     OneOrMany,
@@ -35,6 +34,7 @@ from reportgen.manifest.fields import (
 from reportgen.manifest.input_spec import InputSpec
 from reportgen.manifest.logs import LogOptions, Logs
 from reportgen.manifest.source import NO_SOURCE, Loss, Source
+from reportgen.manifest.waiver import Waiver
 
 Optimizer = Literal[
     "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "adafactor", "none"
@@ -102,27 +102,32 @@ class Limits(Value):
 
 
 class Budgets(Value):
-    """Upper limits of a model's figures; omitted or null ones are not checked."""
+    """Limits of a model's figures; omitted or null ones are not checked.
 
-    parameters: Count | None = None
+    A limit is absolute (30M), relative to the baseline ("+2%", "+2% and 1M"), or has levels:
+    {warn: 28M, fail: 30M}. It limits the side that is worse for its metric; {min: 0.9} and
+    {max: 3} choose one.
+    """
+
+    parameters: CountBudget | None = None
     """Maximum number of parameters, shared ones counted once: 30M."""
-    macs: Count | None = None
+    macs: CountBudget | None = None
     """Maximum MACs of one forward pass at the model's batch size: 5G."""
-    flops: Count | None = None
+    flops: CountBudget | None = None
     """Maximum FLOPs of one forward pass at the model's batch size (1 MAC = 2 FLOPs)."""
-    model_bytes: Bytes | None = None
+    model_bytes: BytesBudget | None = None
     """Maximum size of parameters and buffers: 100 MiB."""
-    latency_ms: PositiveNumber | None = None
+    latency_ms: TimeBudget | None = None
     """Maximum median latency of the ONNX file, in milliseconds."""
-    peak_memory_bytes: dict[int, Bytes | None] = Field(
+    peak_memory_bytes: dict[int, BytesBudget | None] = Field(
         default_factory=dict, validation_alias=PEAK_MEMORY
     )
     """Maximum peak memory by batch size, written as "peak_memory@64": 12 GiB."""
 
     unknown: Literal["fail", "allow"] = "fail"
     """What a budget does whose metric has no value: fail, or allow it."""
-    metrics: dict[str, Limit | None] = Field(default_factory=dict, validation_alias=METRICS)
-    """Maximum value of a metric, by its key: "onnx.bytes": 40 MiB."""
+    metrics: dict[str, AnyBudget | None] = Field(default_factory=dict, validation_alias=METRICS)
+    """Limit of a metric, by its key: "onnx.bytes": "+2%"."""
 
     @model_validator(mode="before")
     @classmethod
@@ -139,8 +144,8 @@ class Budgets(Value):
             rest[PEAK_MEMORY] = peaks
         return {**rest, METRICS: metrics} if metrics else rest
 
-    def limits(self) -> dict[str, float]:
-        """Every limit that is set, by its key in the manifest."""
+    def limits(self) -> dict[str, Budget]:
+        """Every budget that is set, by its key in the manifest."""
         peaks = sorted(self.peak_memory_bytes.items())
         named = {
             "parameters": self.parameters,
@@ -188,8 +193,8 @@ class ModelSpec(Value):
     """One model to analyze.
 
     Paths are absolute. `training`, `budgets` and `limits` may also be set for all models at the top
-    of the manifest; the model overrides them key by key. `load_manifest` stores the merged values
-    here.
+    of the manifest; the model overrides them key by key. `waivers` at the top are added to the
+    model's. `load_manifest` stores the merged values here.
     """
 
     name: SafeName
@@ -217,7 +222,9 @@ class ModelSpec(Value):
     ignore: dict[RuleCode, Reason] = Field(default_factory=dict)
     """Findings to accept, each with a reason."""
     budgets: Budgets = Budgets()
-    """Upper limits of this model's figures."""
+    """Limits of this model's figures."""
+    waivers: tuple[Waiver, ...] = ()
+    """Budgets and findings that are accepted until a date."""
     limits: Limits = Limits()
     """Time and memory limits of each section."""
     training: TrainingSetup = TrainingSetup()
@@ -248,7 +255,9 @@ class Document(Value):
     training: TrainingSetup = TrainingSetup()
     """The training step whose memory is estimated; any key may be overridden per model."""
     budgets: Budgets = Budgets()
-    """Upper limits for all models; any key may be overridden per model."""
+    """Limits for all models; any key may be overridden per model."""
+    waivers: tuple[Waiver, ...] = ()
+    """Budgets and findings of any model that are accepted until a date."""
     limits: Limits = Limits()
     """Time and memory limits of each section; any key may be overridden per model."""
     models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
@@ -282,5 +291,6 @@ def with_shared_settings(spec: ModelSpec, document: Document) -> ModelSpec:
             "training": overlay(document.training, spec.training),
             "budgets": overlay(document.budgets, spec.budgets),
             "limits": overlay(document.limits, spec.limits),
+            "waivers": document.waivers + spec.waivers,
         }
     )

@@ -194,24 +194,29 @@ def reasons(model: ModelReport) -> tuple[str, ...]:
     broken = [
         f"budget {budget.name} {_what_is_wrong(budget)}" for budget in broken_budgets(model.budgets)
     ]
+    near = [f"budget {check.name} warns" for check in warned_budgets(model.budgets)]
     counts = count(model.findings)
     found = [
         f"{number} {word}{'s' * (number != 1)}"
         for number, word in ((counts.errors, "error"), (counts.warnings, "warning"))
         if number
     ]
-    return (*failed, *broken, *found)
+    return (*failed, *broken, *near, *found)
 
 
 def _what_is_wrong(budget: BudgetCheck) -> str:
-    if budget.value is None:
-        return "has no value"
-    return "exceeded" if budget.value > budget.limit else "not proven by a lower bound"
+    words = {"no value": "has no value", "not proven": "not proven by a lower bound"}
+    return words.get(budget.state, "exceeded")
 
 
 def broken_budgets(budgets: Iterable[BudgetCheck]) -> tuple[BudgetCheck, ...]:
     """The budgets that are exceeded, or have no value and must have one."""
     return tuple(budget for budget in budgets if budget.passed is False)
+
+
+def warned_budgets(budgets: Iterable[BudgetCheck]) -> tuple[BudgetCheck, ...]:
+    """The budgets whose warn level is exceeded."""
+    return tuple(check for check in budgets if check.passed and check.level and not check.waived)
 
 
 def count(findings: Iterable[Finding]) -> Counts:

@@ -17,6 +17,8 @@ from reportgen.onnx.export import ExportAttempt
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.report import (
     BudgetCheck,
+    BudgetLimit,
+    BudgetState,
     Count,
     CrossCheck,
     ModelReport,
@@ -439,6 +441,18 @@ def full_report() -> Report:
     )
 
 
+def budget(
+    name: str, limit: float, value: float | None, state: BudgetState = "within", unit: str = ""
+) -> BudgetCheck:
+    """The check of one absolute limit."""
+    fails = state == "exceeded"
+    level = BudgetLimit(level="fail", side="max", limit=limit, text=str(limit))
+    return BudgetCheck(
+        name=name, limit=limit, value=value, unit=unit, state=state, limits=(level,),
+        passed=None if state == "not judged" else not fails, level="fail" if fails else "",
+    )  # fmt: skip
+
+
 @cache
 def small_report() -> Report:
     """Two models of a few layers: fast to lay out."""
@@ -457,7 +471,7 @@ def hostile_report() -> Report:
                   NO_LOGS),
         findings=(finding("LAY001", Severity.WARNING, long, HOSTILE, HOSTILE),
                   finding("LAY002", Severity.NOTE, "x", "y", "z", ignored=HOSTILE)),
-        budgets=(BudgetCheck(name="parameters", limit=1e6, value=None, passed=None),),
+        budgets=(budget("parameters", 1e6, None, "not judged"),),
     )  # fmt: skip
     return Report(title=HOSTILE, environment={"torch": HOSTILE}, timings=None, models=(bad,))
 
@@ -481,8 +495,8 @@ def _vgg16() -> ModelReport:
                     "batch 8 with AdamW in fp32 leaves 9.1 GiB of the card unused",
                     "A batch of 44 fits."),
         ),
-        budgets=(BudgetCheck(name="parameters", limit=140e6, value=138_357_544, passed=True),
-                 BudgetCheck(name="macs", limit=16e9, value=15_470_264_320, passed=True)),
+        budgets=(budget("parameters", 140e6, 138_357_544),
+                 budget("macs", 16e9, 15_470_264_320)),
     )  # fmt: skip
 
 
@@ -495,9 +509,8 @@ def _resnet50() -> ModelReport:
             graphs=graphs(nodes=60, tiles=4), onnx=onnx(error=7.2e-6),
             memory=memory(4 * root.parameters, 105_000_000),
         ),
-        budgets=(BudgetCheck(name="peak_memory@64", unit="bytes", limit=12 * GIB,
-                             value=9.4 * GIB, passed=True),
-                 BudgetCheck(name="latency_ms", unit="ms", limit=40, value=38.42, passed=True)),
+        budgets=(budget("peak_memory@64", 12 * GIB, 9.4 * GIB, unit="bytes"),
+                 budget("latency_ms", 40, 38.42, unit="ms")),
         cross_checks=checks(root.parameters, 32_713_474_048, merged=53_120),
     )  # fmt: skip
 
@@ -520,9 +533,8 @@ def _vit() -> ModelReport:
                     "parity is vacuous: the output does not vary with the input",
                     "Name trained weights in the manifest."),
         ),
-        budgets=(BudgetCheck(name="parameters", limit=30e6, value=86_567_656, passed=False),
-                 BudgetCheck(name="peak_memory@64", unit="bytes", limit=12 * GIB,
-                             value=None, passed=None)),
+        budgets=(budget("parameters", 30e6, 86_567_656, "exceeded"),
+                 budget("peak_memory@64", 12 * GIB, None, "not judged", unit="bytes")),
         cross_checks=checks(root.parameters, 17_563_828_224, more=1_572_864),
     )  # fmt: skip
 
