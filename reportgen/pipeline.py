@@ -14,6 +14,8 @@ from reportgen.budgets import check_budgets
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, ModelError
+from reportgen.evidence import evidence_of
+from reportgen.example_inputs import describe_inputs
 from reportgen.manifest import Manifest, ModelSpec
 from reportgen.outcome import Done
 from reportgen.outputs import FORMATS, temporary_folder, write_report
@@ -80,7 +82,13 @@ def build(
             environment=describe_environment(),
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
             models=tuple(
-                judge_model(spec, each, complete=not sections, timings=timings)
+                judge_model(
+                    spec,
+                    each,
+                    manifest=manifest.path.name,
+                    complete=not sections,
+                    timings=timings,
+                )
                 for spec, each in zip(specs, outcomes, strict=True)
             ),
         )
@@ -147,11 +155,16 @@ def applicable_sections(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def judge_model(
-    spec: ModelSpec, outcomes: ModelOutcomes, *, complete: bool = True, timings: bool = True
+    spec: ModelSpec,
+    outcomes: ModelOutcomes,
+    *,
+    manifest: str = "manifest.yaml",
+    complete: bool = True,
+    timings: bool = True,
 ) -> ModelReport:
     """The report of one model: section outcomes, findings, metrics, budgets and verdict.
 
-    It is not `complete` if sections were left out on request.
+    It is not `complete` if sections were left out on request. `manifest` is the file's name.
     """
     complete = complete and spec.source.kind != "none"
     findings = tuple(
@@ -180,6 +193,15 @@ def judge_model(
             count for section, result in _done(outcomes) for count in section.counts(result)
         ),
         metrics=metrics,
+        evidence=tuple(
+            evidence_of(
+                spec,
+                [(s.name, method) for s, result in _done(outcomes) for method in s.methods(result)],
+                manifest=manifest,
+                inputs=outcomes.inputs or describe_inputs(spec.inputs, spec.dims),
+                timings=timings,
+            )
+        ),
         headlines=tuple(
             Headline(section=section.title, sentence=sentence)
             for section, result in _done(outcomes)

@@ -34,6 +34,7 @@ FLOORS = [
     {"sections"},
     {"report"},
     {"cross_checks", "environment"},
+    {"evidence"},
     {"compare"},
     {"budgets"},
     {"render"},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reportgen.outcome import Skipped
 from reportgen.sections.memory.analysis import analyze, as_result, fit_of
-from reportgen.sections.memory.metrics import metrics_of
+from reportgen.sections.memory.metrics import methods_of, metrics_of
 from reportgen.sections.memory.page import FILTERS
 from reportgen.sections.memory.result import (
     BatchCurve,
@@ -64,5 +64,6 @@ SECTION = Section(
     analyze_file=analyze_file,
     rules=RULES,
     metrics=metrics_of,
+    methods=methods_of,
     filters=FILTERS,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reportgen.sections.section import Section
 from reportgen.sections.training.analysis import analyze
-from reportgen.sections.training.metrics import metrics_of
+from reportgen.sections.training.metrics import methods_of, metrics_of
 from reportgen.sections.training.page import FILTERS
 from reportgen.sections.training.result import Training
 from reportgen.sections.training.rules import RULES
@@ -31,6 +31,7 @@ SECTION = Section(
     uses_model=False,
     rules=RULES,
     metrics=metrics_of,
+    methods=methods_of,
     files=files_of,
     filters=FILTERS,
     headline=lambda result: result.headline,
