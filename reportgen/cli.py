@@ -252,7 +252,7 @@ def compare(
     ] = "md",
 ) -> None:
     """Print what changed between two reports."""
-    from reportgen.compare.data import comparison_to_json
+    from reportgen.compare.as_json import comparison_to_json
     from reportgen.compare.reports import compare_reports
     from reportgen.render import changes_of, render_comparison, render_comparison_text
 

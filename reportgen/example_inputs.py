@@ -70,6 +70,35 @@ def make_examples(spec: ModelSpec, batch: int, seed: int, *, device: str = "cpu"
     )
 
 
+def describe_inputs(inputs: Sequence[InputSpec], dims: Mapping[str, int]) -> str:
+    """The inputs in a line, as a manifest has them: `ids=batch,time:int64<99, time=16`."""
+    parts = [_describe(item) for item in inputs]
+    return ", ".join([*parts, *(f"{name}={size}" for name, size in dims.items())])
+
+
+def _describe(item: InputSpec) -> str:
+    name = f"{item.name}=" if item.name else ""
+    if item.items is not None:
+        each = " per sample" if item.per_sample else ""
+        return f"{name}[{', '.join(map(_describe, item.items))}]{each}"
+    if item.fields is not None:
+        parts = (f"{key}: {_describe(part)}" for key, part in item.fields.items())
+        return f"{name}{{{', '.join(parts)}}}"
+    if item.value is not None:
+        return f"{name}{item.value.value!r}"
+    if item.file is not None:
+        return f"{name}{item.file.name}"  # without its folder, which is about a machine
+    return f"{name}{','.join(map(str, item.shape or ()))}:{_describe_values(item)}"
+
+
+def _describe_values(item: InputSpec) -> str:
+    if item.values is not None:
+        return f"{item.dtype} {list(item.values)}"
+    low = "" if item.low is None else f"{item.low}≤"
+    high = "" if item.high is None else f"<{item.high}"
+    return f"{low}{item.dtype}{high}"
+
+
 def _to_device(value: Any, device: str) -> Any:
     import torch
     from torch.utils._pytree import tree_map_only

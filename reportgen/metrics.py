@@ -61,6 +61,48 @@ def _bounded(text: str, metric: Metric) -> str:
     return f"≥ {text}" if metric.lower_bound and metric.value is not None else text
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """How a section makes some of its metrics; `Evidence` adds what a section does not know.
+
+    Attributes:
+        keys: of the metrics.
+        text: the formula or procedure, a clause.
+        tools: the packages that apply it, as `pip` names them.
+        batch: samples in a call; None if no call is made, or calls of several sizes.
+        inputs: the files that are read, "" for none; None for the model's example inputs.
+    """
+
+    keys: tuple[str, ...]
+    text: str
+    tools: tuple[str, ...]
+    batch: int | None = None
+    inputs: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """How some metrics of one model were made, and how to make them again.
+
+    Attributes:
+        keys: of the metrics.
+        method: the formula or procedure, a clause.
+        tools: with their versions: "torch 2.15.0".
+        inputs: "x=batch,3,224,224:float32" as in a manifest, or the files read; "" for none.
+        batch: samples in a call; None if no call is made, or calls of several sizes.
+        seed: of random inputs and weights; None if the figures depend on neither.
+        command: makes the figures again in a report of their own, in the manifest's folder.
+    """
+
+    keys: tuple[str, ...]
+    method: str
+    tools: tuple[str, ...]
+    inputs: str
+    batch: int | None
+    seed: int | None
+    command: str
+
+
 COMPARISON = "Comparison"
 """Heading of the first page's main table; its metrics also head the page of each model."""
 

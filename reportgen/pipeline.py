@@ -16,6 +16,8 @@ from reportgen.compare.result import Comparison
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, ModelError
+from reportgen.evidence import evidence_of
+from reportgen.example_inputs import describe_inputs
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done
@@ -96,6 +98,7 @@ def build(
                 judge_model(
                     spec,
                     each,
+                    manifest=manifest.path.name,
                     complete=not sections,
                     timings=timings,
                     baseline=baseline_of(spec.name, baseline, environment),
@@ -204,6 +207,7 @@ def judge_model(
     spec: ModelSpec,
     outcomes: ModelOutcomes,
     *,
+    manifest: str = "manifest.yaml",
     complete: bool = True,
     timings: bool = True,
     baseline: Baseline | None = None,
@@ -211,8 +215,8 @@ def judge_model(
 ) -> ModelReport:
     """The report of one model: section outcomes, findings, metrics, budgets and verdict.
 
-    It is not `complete` if sections were left out on request. Waivers that expired before `today`
-    do not apply.
+    It is not `complete` if sections were left out on request. `manifest` is the file's name.
+    Waivers that expired before `today` do not apply.
     """
     today = today or datetime.now(UTC).date()
     complete = complete and spec.source.kind != "none"
@@ -248,6 +252,15 @@ def judge_model(
             count for section, result in _done(outcomes) for count in section.counts(result)
         ),
         metrics=metrics,
+        evidence=tuple(
+            evidence_of(
+                spec,
+                [(s.name, method) for s, result in _done(outcomes) for method in s.methods(result)],
+                manifest=manifest,
+                inputs=outcomes.inputs or describe_inputs(spec.inputs, spec.dims),
+                timings=timings,
+            )
+        ),
         headlines=tuple(
             Headline(section=section.title, sentence=sentence)
             for section, result in _done(outcomes)

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic_core import to_jsonable_python
 
 from reportgen.findings import Finding, Severity
-from reportgen.metrics import Metric
+from reportgen.metrics import Evidence, Metric
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.sections.section import AnySection, outcome_adapter
 
@@ -127,6 +127,7 @@ class ModelReport:
     sections: tuple[SectionOutcome, ...]
     cross_checks: tuple[CrossCheck, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    evidence: tuple[Evidence, ...] = ()  # how the metrics were made
     headlines: tuple[Headline, ...] = ()
 
 

@@ -164,7 +164,9 @@ class _Watched:
         others = [c for c in before.sections if c.name not in _NAMES] if before else []
         fresh = [self._section(section, self._contexts[spec.name]) for section in _SECTIONS]
         outcomes = ModelOutcomes(name=spec.name, sections=(*others, *fresh), seconds={})
-        self._models[spec.name] = judge_model(spec, outcomes, complete=False)
+        self._models[spec.name] = judge_model(
+            spec, outcomes, manifest=self.manifest.path.name, complete=False
+        )
         self._report_findings(self._models[spec.name])
 
     def _section(self, section: AnySection, context: Context) -> SectionOutcome:

@@ -33,7 +33,7 @@ FLOORS = [
     {"context"},
     {"sections"},
     {"report"},
-    {"budgets", "cross_checks", "environment"},
+    {"budgets", "cross_checks", "environment", "evidence"},
     {"compare"},
     {"render"},
     {"outputs"},

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from reportgen.compare.data import comparison_to_json
+from reportgen.compare.as_json import comparison_to_json
 from reportgen.compare.result import Comparison
 from reportgen.errors import OutputError
 from reportgen.outcome import Done

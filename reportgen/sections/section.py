@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from reportgen.comparable import Comparable
 from reportgen.context import Context, ModelContext, OnnxFileContext
 from reportgen.findings import Rule
-from reportgen.metrics import FigureCount, Metric
+from reportgen.metrics import FigureCount, Method, Metric
 from reportgen.outcome import Done, Failed, Skipped
 
 R = TypeVar("R")
@@ -44,6 +44,7 @@ class Section(Generic[R]):
             needs a model.
         uses_model: whether the model's state must be preserved around `analyze`.
         metrics: figures for budgets, the first page, comparisons and `publish`.
+        methods: how the metrics were made; each key is in exactly one of them.
         counts: figures counted independently, for cross-checks between sections.
         comparable: modules, graphs, fits and curves, for comparisons of two reports.
         files: the files of a result, relative to the model's folder.
@@ -60,6 +61,7 @@ class Section(Generic[R]):
     analyze_logs: Callable[[Context], R | Skipped] | None = None
     uses_model: bool = True
     metrics: Callable[[R], tuple[Metric, ...]] = _none
+    methods: Callable[[R], tuple[Method, ...]] = _none
     counts: Callable[[R], tuple[FigureCount, ...]] = _none
     comparable: Callable[[R], Comparable] = _nothing_comparable
     files: Callable[[R], Iterable[str]] = _none

@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.error_text import is_out_of_memory, one_line, user_frame
 from reportgen.errors import ModelError, ReportgenError, SectionError
+from reportgen.example_inputs import describe_inputs
 from reportgen.known_failures import failure_hint, failure_text
 from reportgen.outcome import Done, Failed, Skipped, as_failed
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection, outcome_adapter
 from reportgen.units import format_bytes
-from reportgen.visible_text import visible
+from reportgen.visible_text import cut, visible
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import exit_with_parent, limit_memory
 
 if TYPE_CHECKING:
     from reportgen.context import ModelContext
 
+_LONGEST_INPUTS = 1000  # characters; a pipe takes 4,096 bytes in one piece
 _DESCRIPTOR = 200  # the lowest for messages; shells and batch systems use those below 10
 
 
@@ -100,6 +102,8 @@ def analyze(job: Job, reporter: Reporter) -> None:
         raise ModelError(
             f"while loading the model, {failure_text(error)}", hint=failure_hint(error, "")
         ) from error
+    inputs = describe_inputs(context.spec.inputs, context.spec.dims)
+    reporter.send(Message(kind="loaded", message=cut(visible(inputs), _LONGEST_INPUTS)))
     job.outcomes.mkdir(parents=True, exist_ok=True)
     with _preserve_state(context):
         for section in SECTIONS:

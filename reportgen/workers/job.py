@@ -55,12 +55,16 @@ ProgressCallback = Callable[[str, str, SectionEvent, float], None]
 
 
 class Message(BaseModel):
-    """One line from the child: a section begins or ends, or the model cannot be loaded."""
+    """One line from the child: the model is loaded or cannot be, or a section begins or ends.
+
+    Attributes:
+        message: of a loaded model its example inputs; else why it cannot be loaded.
+    """
 
     model_config = ConfigDict(frozen=True)
     START: ClassVar = b'{"kind":"'  # of every line
 
-    kind: Literal["begin", "end", "model_error"]
+    kind: Literal["loaded", "model_error", "begin", "end"]
     section: str = ""
     seconds: float = 0.0
     message: str = ""

@@ -37,13 +37,15 @@ _CHILD = (
 class ModelOutcomes:
     """The outcomes of one model in section order, and the seconds of each section.
 
-    `load_error` says why the model could not be loaded; None if it was.
+    `load_error` says why the model could not be loaded; None if it was. `inputs` describes the
+    example inputs, also those that the manifest left out; "" if nothing was loaded.
     """
 
     name: str
     sections: tuple[SectionOutcome, ...]
     seconds: dict[str, float]
     load_error: Failed | None = None
+    inputs: str = ""
 
 
 def analyze_all(
@@ -101,6 +103,7 @@ class _ModelRun:
     since: float = 0.0
     finished: bool = False
     load_error: Failed | None = None
+    inputs: str = ""
     _child: subprocess.Popen[bytes] | None = None
     _events: int = -1
     _unread: bytes = b""
@@ -182,6 +185,7 @@ class _ModelRun:
             sections=tuple(sections),
             seconds=self.seconds,
             load_error=self.load_error,
+            inputs=self.inputs,
         )
 
     def _read(self) -> None:
@@ -198,7 +202,9 @@ class _ModelRun:
     def _handle(self, message: Message) -> None:
         if message.section not in (_LOADING, *self.job.sections):
             return
-        if message.kind == "model_error":
+        if message.kind == "loaded":
+            self.inputs = message.message
+        elif message.kind == "model_error":
             self.load_error = Failed(error=message.message, hint=message.hint)
         elif message.kind == "begin":
             self.section, self.since = message.section, time.monotonic()

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from reportgen.findings import Finding, Severity
-from reportgen.metrics import Metric
+from reportgen.metrics import Evidence, Metric
 from reportgen.onnx.export import ExportAttempt
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.report import (
@@ -372,7 +372,8 @@ def model(name: str, verdict: Verdict, *, sections: tuple[SectionOutcome, ...], 
     return ModelReport(name=name, source=source or f"torchvision:{name}", comment=comment, seed=0,
                        weights=weights, verdict=verdict, budgets=budgets, findings=findings,
                        sections=sections, cross_checks=cross_checks,
-                       metrics=metrics_of(sections))  # fmt: skip
+                       metrics=metrics_of(sections),
+                       evidence=evidence_of(name, sections))  # fmt: skip
 
 
 def metrics_of(sections: tuple[SectionOutcome, ...]) -> tuple[Metric, ...]:
@@ -383,6 +384,25 @@ def metrics_of(sections: tuple[SectionOutcome, ...]) -> tuple[Metric, ...]:
         for section in sections
         if isinstance(section.outcome, Done)
         for metric in by_name[section.name].metrics(section.outcome.result)
+    )
+
+
+def evidence_of(name: str, sections: tuple[SectionOutcome, ...]) -> tuple[Evidence, ...]:
+    """How the metrics were made, as a build of models.yaml would say it."""
+    by_name = {section.name: section for section in SECTIONS}
+    return tuple(
+        Evidence(
+            keys=method.keys,
+            method=method.text,
+            tools=tuple(f"{tool} 2.15.0" for tool in method.tools),
+            inputs="x=batch,3,224,224:float32" if method.inputs is None else method.inputs,
+            batch=method.batch,
+            seed=0 if method.inputs is None else None,
+            command=f"reportgen build models.yaml --model {name} --section {section.name}",
+        )
+        for section in sections
+        if isinstance(section.outcome, Done)
+        for method in by_name[section.name].methods(section.outcome.result)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reportgen.sections.layers.metrics import counts_of, files_of, metrics_of
+from reportgen.sections.layers.metrics import counts_of, files_of, methods_of, metrics_of
 from reportgen.sections.layers.page import FILTERS
 from reportgen.sections.layers.result import (
     ExecutedVia,
@@ -77,6 +77,7 @@ SECTION = Section(
     analyze_file=analyze_file,
     rules=RULES,
     metrics=metrics_of,
+    methods=methods_of,
     counts=counts_of,
     files=files_of,
     filters=FILTERS,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reportgen.metrics import COMPARISON, FigureCount, Metric
+from reportgen.metrics import COMPARISON, FigureCount, Method, Metric
 from reportgen.sections.layers.result import Layers
 
 _ROWS = "rows of the layer table"
+_TENSORS = {"fake": "fake tensors", "real": "real tensors"}
 
 
 def metrics_of(result: Layers) -> tuple[Metric, ...]:
@@ -70,6 +71,38 @@ def metrics_of(result: Layers) -> tuple[Metric, ...]:
             value=result.flops if is_known else None,
             lower_bound=result.lower_bound,
             direction="lower",
+        ),
+    )
+
+
+def methods_of(result: Layers) -> tuple[Method, ...]:
+    """Elements and bytes of tensors, and operators by their formulas."""
+    in_file = result.method == "file"
+    tool = "onnx" if in_file else "torch"
+    what = "initializers of the file" if in_file else "distinct tensors of model.parameters()"
+    calls = (
+        "all nodes of the file, with inferred shapes"
+        if in_file
+        else f"all operators of one forward pass on {_TENSORS[result.method]}"
+    )
+    return (
+        Method(
+            keys=("layers.parameters", "layers.trainable_parameters"),
+            text=f"sum of the elements of the {what}",
+            tools=(tool,),
+            inputs="",
+        ),
+        Method(
+            keys=("layers.parameter_bytes", "layers.model_bytes"),
+            text=f"bytes of the {what}; weights and buffers: those of all buffers are added",
+            tools=(tool,),
+            inputs="",
+        ),
+        Method(
+            keys=("layers.macs_per_sample", "layers.macs", "layers.flops"),
+            text=f"multiply-adds of {calls}, each by its formula; 1 MAC = 2 FLOPs",
+            tools=(tool,),
+            batch=result.batch,
         ),
     )
 

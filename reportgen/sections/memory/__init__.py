@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reportgen.outcome import Skipped
 from reportgen.sections.memory.analysis import analyze, as_result, fit_of
-from reportgen.sections.memory.metrics import comparable_of, metrics_of
+from reportgen.sections.memory.metrics import comparable_of, methods_of, metrics_of
 from reportgen.sections.memory.page import FILTERS
 from reportgen.sections.memory.result import (
     BatchCurve,
@@ -65,5 +65,6 @@ SECTION = Section(
     rules=RULES,
     metrics=metrics_of,
     comparable=comparable_of,
+    methods=methods_of,
     filters=FILTERS,
 )

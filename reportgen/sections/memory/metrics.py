@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reportgen.comparable import Comparable, LargestBatch
-from reportgen.metrics import Metric
+from reportgen.metrics import Method, Metric
 from reportgen.sections.memory.result import Fit, Memory
 from reportgen.units import format_count, format_integer
 
 _TABLES = {"train": "Safe training batch", "inference": "Safe inference batch"}
+_PEAK = (
+    "{how}, its allocations replayed through a model of PyTorch's caching allocator, plus CUDA "
+    "context and libraries; the largest peak of the estimated steps"
+)
+_HOW = {
+    True: "one step on the CPU at a small batch, scaled up",
+    False: "one step on fake tensors with the kernels of a CUDA device",
+}
+_SEARCH = (
+    "bisection over the batch size: the largest one for which the upper end of the estimated range "
+    "is at most the usable memory of the GPU"
+)
 _DEFINITION = (
     "the largest batch for which even the upper end of the estimated range, context and libraries "
     "included, fits the memory that the GPU leaves to a program, without checkpointing; “≥” where "
@@ -23,11 +35,36 @@ def metrics_of(result: Memory) -> tuple[Metric, ...]:
     return (*_peaks(result), *map(_safe_batch, fits))
 
 
+def methods_of(result: Memory) -> tuple[Method, ...]:
+    """The replay of a step, and the search for a batch."""
+    on_cpu = any(estimate.method == "cpu run" for estimate in result.estimates)
+    peaks = tuple(
+        Method(
+            keys=(_peak_key(batch),),
+            text=_PEAK.format(how=_HOW[on_cpu]),
+            tools=("reportgen", "torch"),
+            batch=batch,
+        )
+        for batch in _batches(result)
+    )
+    searched = tuple(m.key for m in metrics_of(result) if m.unit == "batch")
+    search = Method(keys=searched, text=_SEARCH, tools=("reportgen", "torch"))
+    return (*peaks, search) if searched else peaks
+
+
+def _batches(result: Memory) -> list[int]:
+    return sorted({estimate.batch for estimate in result.estimates})
+
+
+def _peak_key(batch: int) -> str:
+    return f"memory.peak_memory@{batch}"
+
+
 def _peaks(result: Memory) -> Iterator[Metric]:
-    for batch in sorted({estimate.batch for estimate in result.estimates}):
+    for batch in _batches(result):
         peaks = [e.peak_device_bytes for e in result.estimates if e.batch == batch]
         yield Metric(
-            key=f"memory.peak_memory@{batch}",
+            key=_peak_key(batch),
             label=f"Peak memory at batch {batch:,}",
             value=max(peaks),
             unit="bytes",

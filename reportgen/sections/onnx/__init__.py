@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reportgen.outcome import Skipped
-from reportgen.sections.onnx.metrics import counts_of, files_of, metrics_of
+from reportgen.sections.onnx.metrics import counts_of, files_of, methods_of, metrics_of
 from reportgen.sections.onnx.page import FILTERS
 from reportgen.sections.onnx.result import OnnxResult
 from reportgen.sections.onnx.rules import RULES
@@ -45,6 +45,7 @@ SECTION = Section(
     analyze_file=analyze_file,
     rules=RULES,
     metrics=metrics_of,
+    methods=methods_of,
     counts=counts_of,
     files=files_of,
     filters=FILTERS,

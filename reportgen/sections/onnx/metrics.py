@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from reportgen.metrics import COMPARISON, FigureCount, Metric
+from reportgen.metrics import COMPARISON, FigureCount, Method, Metric
 from reportgen.sections.onnx.file_result import NodeCost
 from reportgen.sections.onnx.parity_result import Parity
 from reportgen.sections.onnx.result import OnnxResult, StoredParameters
@@ -45,6 +45,34 @@ def metrics_of(result: OnnxResult) -> tuple[Metric, ...]:
             unit="ms",
             direction="lower",
             exact=False,
+        ),
+    )
+
+
+def methods_of(result: OnnxResult) -> tuple[Method, ...]:
+    """The export, the comparison of outputs, and the runs that were timed."""
+    compared = result.parity.compared
+    latency = result.performance.latency_ms if result.performance else None
+    timed = f" {latency.runs} runs on {latency.threads} threads" if latency else " runs"
+    return (
+        Method(
+            keys=("onnx.bytes", "onnx.nodes"),
+            text="size on disk, external data included, and all operators of the graph, subgraphs "
+            "and functions included",
+            tools=("torch", "onnx"),
+            inputs=None if result.export.strategy else "",
+        ),
+        Method(
+            keys=("onnx.parity",),
+            text="holds if |file − y| ≤ absolute + relative tolerance × |y| for every element y of "
+            "PyTorch's outputs" + (f", {compared}" if compared else ""),
+            tools=("onnxruntime", "torch"),
+        ),
+        Method(
+            keys=("onnx.latency_ms",),
+            text=f"median of{timed} after a warm-up run, on the CPU",
+            tools=("onnxruntime",),
+            batch=latency.batch if latency else None,
         ),
     )
 

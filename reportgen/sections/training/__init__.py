@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reportgen.sections.section import Section
 from reportgen.sections.training.analysis import analyze
-from reportgen.sections.training.metrics import comparable_of, metrics_of
+from reportgen.sections.training.metrics import comparable_of, methods_of, metrics_of
 from reportgen.sections.training.page import FILTERS
 from reportgen.sections.training.result import Training
 from reportgen.sections.training.rules import RULES
@@ -32,6 +32,7 @@ SECTION = Section(
     rules=RULES,
     metrics=metrics_of,
     comparable=comparable_of,
+    methods=methods_of,
     files=files_of,
     filters=FILTERS,
     headline=lambda result: result.headline,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reportgen.comparable import Comparable, TrainingCurve
-from reportgen.metrics import Metric
+from reportgen.metrics import Method, Metric
 from reportgen.sections.training.headline import newest_run
 from reportgen.sections.training.result import Run, Scalar, Training
 
@@ -17,6 +17,20 @@ def metrics_of(result: Training) -> tuple[Metric, ...]:
     if not result.runs:
         return ()
     return tuple(_metrics(newest_run(result.runs)))[:_MOST]
+
+
+def methods_of(result: Training) -> tuple[Method, ...]:
+    """The logged points of the newest run."""
+    keys = tuple(metric.key for metric in metrics_of(result))
+    if not keys:
+        return ()
+    method = Method(
+        keys=keys,
+        text="the best and the last of all values logged by the newest run that has a verdict",
+        tools=("reportgen",),
+        inputs=newest_run(result.runs).source,
+    )
+    return (method,)
 
 
 def _metrics(run: Run) -> Iterator[Metric]:

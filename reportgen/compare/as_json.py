@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from reportgen import __version__
 from reportgen.compare.result import Comparison, ModelComparison
 
 COMPARISON_FORMAT = 1
@@ -18,7 +17,7 @@ def comparison_to_data(comparison: Comparison) -> dict[str, Any]:
     """JSON-ready data; a part that cannot be compared is null."""
     data: dict[str, Any] = to_jsonable_python(comparison)
     data["models"] = [_model_data(model) for model in comparison.models]
-    return {"format": COMPARISON_FORMAT, "reportgen": __version__, **data}
+    return {"format": COMPARISON_FORMAT, "generator": "reportgen", **data}
 
 
 def comparison_to_json(comparison: Comparison) -> str:
