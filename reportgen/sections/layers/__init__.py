@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reportgen.sections.layers.metrics import counts_of, files_of, metrics_of
+from reportgen.sections.layers.metrics import comparable_of, counts_of, files_of, metrics_of
 from reportgen.sections.layers.page import FILTERS
 from reportgen.sections.layers.result import (
     ExecutedVia,
@@ -78,6 +78,7 @@ SECTION = Section(
     rules=RULES,
     metrics=metrics_of,
     counts=counts_of,
+    comparable=comparable_of,
     files=files_of,
     filters=FILTERS,
 )
