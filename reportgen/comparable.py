@@ -44,7 +44,8 @@ class ModuleRecord:
     Attributes:
         path: "" is the model itself.
         type: the class name.
-        attributes: constructor arguments that affect the result: `{"stride": [2, 2], "eps": 1e-5}`.
+        attributes: constructor arguments that affect the result: `{"stride": [2, 2], "eps": 1e-5}`;
+            those that the constructor computed from them come last, None is left out.
         tensors: what it registers itself.
         parameters: elements of its own parameters.
         macs: of one forward pass, without those of its children; None if unknown.

@@ -24,7 +24,7 @@ FLOORS = [
     {"errors", "file_kind", "scratch", "units", "visible_text", "cuda_memory"},
     {"charts", "comparable", "metrics", "training_logs"},
     {"findings", "manifest", "fonts", "drawing"},
-    {"outcome", "pytree", "error_text"},
+    {"outcome", "pytree", "error_text", "code_location"},
     {"forward_failure", "known_failures"},
     {"example_inputs", "model_state", "sources", "onnx"},
     {"tracing"},

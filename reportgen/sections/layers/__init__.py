@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reportgen.sections.layers.metrics import counts_of, files_of, methods_of, metrics_of
+from reportgen.sections.layers.metrics import (
+    comparable_of,
+    counts_of,
+    files_of,
+    methods_of,
+    metrics_of,
+)
 from reportgen.sections.layers.page import FILTERS
 from reportgen.sections.layers.result import (
     ExecutedVia,
@@ -79,6 +85,7 @@ SECTION = Section(
     metrics=metrics_of,
     methods=methods_of,
     counts=counts_of,
+    comparable=comparable_of,
     files=files_of,
     filters=FILTERS,
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn.parameter import is_lazy
 
+from reportgen.code_location import source_root
 from reportgen.errors import SectionError
 from reportgen.fake_model import Arguments, materialize_lazy, run_once_on_copy
 from reportgen.known_failures import failure_hint
@@ -128,13 +129,15 @@ class LayersAnalysis:
         return sum(map(tensor_bytes, self._inputs(batch).tensors().values()))
 
     def _figures(self, measured: Measured) -> Layers:
-        trace, weights = measured.trace, weigh(self._model)
+        trace, weights, spec = measured.trace, weigh(self._model), self._context.spec
         both = measured.both if isinstance(measured.both, ForwardBackward) else None
         layers = build_layers(
             self._model,
             trace,
             both.flops if both else None,
-            count_zeros=self._context.spec.weights is not None,
+            count_zeros=spec.weights is not None,
+            with_digests=spec.weights is not None or spec.source.kind == "pt2",
+            root=source_root(spec.source),
         )
         unused = find_unused_parameters(self._model, trace)
         flops = sum(trace.flops.values())

@@ -1,9 +1,10 @@
-"""Metrics and cross-checked counts of the layers section."""
+"""What others use of the layers section: metrics, cross-checked counts, module records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reportgen.comparable import Comparable, ModuleRecord
 from reportgen.metrics import COMPARISON, FigureCount, Method, Metric
 from reportgen.sections.layers.result import Layers
 
@@ -131,6 +132,29 @@ def _counts(result: Layers) -> Iterator[FigureCount]:
         by_module={layer.path: layer.macs for layer in result.layers},
     )
     yield FigureCount(figure="macs", by=_ROWS, value=result.macs_of_rows)
+
+
+def comparable_of(result: Layers) -> Comparable:
+    """The modules; none for an ONNX file, and none of a report that does not have their records."""
+    if result.method == "file" or not all(layer.class_name for layer in result.layers):
+        return Comparable()
+    return Comparable(
+        modules=tuple(
+            ModuleRecord(
+                path=layer.path,
+                type=layer.class_name,
+                attributes=layer.attributes,
+                tensors=layer.tensors,
+                parameters=layer.own_parameters,
+                # after a failure they are those of the layers before
+                macs=layer.own_macs if result.failure is None else None,
+                shared_with=layer.shared_with or "",
+                source=layer.source,
+                call=layer.call,
+            )
+            for layer in result.layers
+        )
+    )
 
 
 def files_of(result: Layers) -> tuple[str, ...]:

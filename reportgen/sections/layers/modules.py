@@ -266,20 +266,20 @@ def describe(module: nn.Module) -> str:
     Common layers of torch.nn show their main arguments; other modules show their `extra_repr`,
     cut if it is too long.
     """
-    name, parametrized = _class_name(module)
+    name = class_of(module).__name__
     arguments = ", ".join(_arguments(module)) or _extra_repr(module)
     text = f"{name}({arguments})" if arguments else name
-    text = f"{text} {parametrized}".rstrip()
+    text = text if class_of(module) is type(module) else f"{text} parametrized"
     return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 1].rstrip(' ,')}…"
 
 
-def _class_name(module: nn.Module) -> tuple[str, str]:
-    """The class name, and "parametrized" for a parametrized module (`weight_norm`)."""
+def class_of(module: nn.Module) -> type:
+    """The class of a module, without the subclass that a parametrization (`weight_norm`) makes."""
     kind = type(module)
     # torch replaces the class of a parametrized module by a subclass: `ParametrizedLinear`
     if "parametrizations" in module._modules and kind.__name__.startswith("Parametrized"):
-        return kind.__bases__[0].__name__, "parametrized"
-    return kind.__name__, ""
+        return kind.__bases__[0]
+    return kind
 
 
 def _arguments(module: nn.Module) -> list[str]:
@@ -296,7 +296,7 @@ def kernel_of(module: nn.Module) -> tuple[int, ...]:
     """The kernel of a convolution or a pooling, a size per dimension; empty for other layers."""
     size = getattr(module, "kernel_size", None)
     if isinstance(size, int) and not isinstance(size, bool):
-        return (size,) * _dimensions(module)
+        return (size,) * spatial_dimensions(module)
     sizes = tuple(size) if isinstance(size, list | tuple) else ()
     return sizes if all(isinstance(item, int) for item in sizes) else ()
 
@@ -307,7 +307,8 @@ def groups_of(module: nn.Module) -> int | None:
     return groups if isinstance(groups, int) and kernel_of(module) else None
 
 
-def _dimensions(module: nn.Module) -> int:
+def spatial_dimensions(module: nn.Module) -> int:
+    """2 for `Conv2d`; 1 for a class without a digit in its name."""
     # from the class name: a pooling layer, unlike a convolution, keeps a single number as given
     digits = re.findall(r"([123])d", type(module).__name__)
     return int(digits[-1]) if digits else 1

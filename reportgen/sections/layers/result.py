@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import JsonValue
+
+from reportgen.comparable import StateTensor
+
 Shape = tuple[int, ...]
 """Sizes; -1 is a ragged dimension of a nested tensor."""
 
@@ -56,6 +60,11 @@ class Layer:
     masked_parameters: int = 0  # of its own parameters, those that a pruning mask removes
     zero_share: float | None = None  # of its own parameters; None: the weights are random
     lower_bound: bool = False  # the MACs are: some operator of the subtree could not be counted
+    class_name: str = ""  # "Conv2d"; "" in reports of older versions
+    attributes: dict[str, JsonValue] = field(default_factory=dict)  # see `ModuleRecord`
+    tensors: tuple[StateTensor, ...] = ()  # its own parameters and buffers
+    source: str = ""  # where its class is defined: "torchvision/models/resnet.py:59"
+    call: str = ""  # where it was called first: "net.py:31"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

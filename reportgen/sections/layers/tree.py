@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from reportgen.code_location import SourceRoot, code_location
 from reportgen.pytree import modules_of
 from reportgen.sections.layers.modules import (
     ModuleNode,
@@ -26,6 +27,7 @@ from reportgen.sections.layers.modules import (
     walk,
 )
 from reportgen.sections.layers.pruning import count_masked, zero_share
+from reportgen.sections.layers.records import module_records
 from reportgen.sections.layers.result import ExecutedVia, Layer
 from reportgen.sections.layers.tracing.forward import ForwardTrace
 from reportgen.sections.layers.tracing.module_tracker import FailedCall, LayerCall
@@ -136,11 +138,14 @@ def build_layers(
     both_flops: Mapping[str, int] | None = None,
     *,
     count_zeros: bool = False,
+    with_digests: bool = False,
+    root: SourceRoot | None = None,
 ) -> tuple[Layer, ...]:
     """One row for each path, depth first in order of registration.
 
-    `both_flops` are FLOPs of forward and backward pass by path; None if unknown. Zeros are
-    counted on request, since those of random weights mean nothing.
+    `both_flops` are FLOPs of forward and backward pass by path; None if unknown. Zeros are counted
+    and values hashed on request, since those of random weights mean nothing.
+    `root` is the folder that paths of the user's files start from.
     """
     nodes = walk(model)
     complete = trace.failed is None
@@ -152,7 +157,8 @@ def build_layers(
         calls.setdefault(call.path, []).append(call)
     first_path: dict[int, str] = {}
     rows: list[Layer] = []
-    for index, node in enumerate(nodes):
+    records = module_records(model, with_digests=with_digests, root=root)
+    for index, (node, record) in enumerate(zip(nodes, records, strict=True)):
         subtree = nodes[index : _end_of_subtree(nodes, index)]
         held = _unique(parameters_by_name(subtree).values())
         quantized = _numbers(_quantized(subtree))
@@ -191,6 +197,13 @@ def build_layers(
                 groups=groups_of(node.module),
                 masked_parameters=count_masked([node.module]),
                 zero_share=zero_share(node.module) if count_zeros else None,
+                class_name=record.type,
+                attributes=dict(record.attributes),
+                tensors=record.tensors,
+                source=record.source,
+                call=code_location(*trace.called_at[node.path], root)
+                if node.path in trace.called_at
+                else "",
             )
         )
     return tuple(rows)

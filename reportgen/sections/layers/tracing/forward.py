@@ -54,6 +54,7 @@ class ForwardTrace:
     to_numpy: tuple[str, ...]  # paths of modules that convert tensors to NumPy arrays
     failed: FailedCall | None  # the innermost call that raised; None if the pass succeeded
     seen: dict[str, FirstRead]  # by path: the first operator that read a module's own parameters
+    called_at: dict[str, tuple[str, int]]  # file and line of the first call, by path
 
     @property
     def operator_bytes(self) -> int:
@@ -108,6 +109,7 @@ def trace_up_to_failure(
         work=counter.work,
         choices=counter.choices,
         seen=counter.seen,
+        called_at=dict(tracker.called_at),
         first_read=counter.first_read,
         added=tuple(
             f"{name} ({parameter.numel():,})"

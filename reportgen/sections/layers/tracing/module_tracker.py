@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,6 +30,9 @@ from reportgen.sections.layers.modules import (
 from reportgen.sections.layers.result import Shape, Unregistered
 from reportgen.sections.layers.tracing.op_counter import OpCounter
 from reportgen.tracing.tensors import dtype_name, shape_of, storage_of, tensor_bytes
+
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+_PACKAGE = f"{Path(__file__).parents[3]}{os.sep}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +84,7 @@ class ModuleTracker:
         self._known = {id(module) for item in hidden(model) for module in _modules_of(item)}
         self._announced: set[int] = set()  # called by `module(...)`, forward not yet entered
         self._count: Counter[str] = Counter()
+        self.called_at: dict[str, tuple[str, int]] = {}  # file and line of the first call
 
     @property
     def _running(self) -> list[str]:
@@ -210,6 +216,7 @@ class ModuleTracker:
             self._announced.discard(id(module))
             inputs = shapes_of(_named(args, kwargs))
             path = self._enter(module)
+            self._note_caller(path, module)
             try:
                 with self._counting():
                     output = forward(*args, **kwargs)
@@ -222,6 +229,21 @@ class ModuleTracker:
             return output
 
         return tracked
+
+    def _note_caller(self, path: str, module: nn.Module) -> None:
+        """The innermost line outside torch that led to the first call of `path`."""
+        if path in self.called_at:
+            return
+        frame: FrameType | None = sys._getframe(2)  # 2: without `_note_caller` and `tracked`
+        while frame is not None:
+            file = frame.f_code.co_filename
+            # `__call__` of the module itself, if its class has its own
+            inside = file == __file__ or file.startswith(_TORCH)
+            if not inside and frame.f_locals.get("self") is not module:
+                if not file.startswith(_PACKAGE):  # else the model itself is called
+                    self.called_at[path] = file, frame.f_lineno
+                return
+            frame = frame.f_back
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
