@@ -215,6 +215,9 @@ FORMAT = 1
 """Version of report.json. 1: the first."""
 
 
+_SHORT_LINE = 100  # characters of a value that stands on one line
+
+
 def report_to_data(report: Report) -> dict[str, Any]:
     """The report as JSON-ready data; numbers are finite or null."""
     return {
@@ -233,7 +236,29 @@ def report_to_json(report: Report) -> str:
     Raises:
         ValueError: a result contains NaN or an infinity, which is a bug of its section.
     """
-    return json.dumps(report_to_data(report), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    return _indented(report_to_data(report), "\n") + "\n"
+
+
+def _indented(value: Any, line: str) -> str:
+    """JSON on few lines: short values and lists of plain values on one, which halves the file."""
+    inner = f"{line} "
+    if isinstance(value, dict) and value:
+        entries = [f"{_plain(str(key))}: {_indented(each, inner)}" for key, each in value.items()]
+        return _joined("{}", entries, line)
+    if isinstance(value, list) and any(isinstance(each, list | dict) for each in value):
+        return _joined("[]", [_indented(each, inner) for each in value], line)
+    return _plain(value)
+
+
+def _joined(brackets: str, entries: list[str], line: str) -> str:
+    short = sum(map(len, entries)) + 2 * len(entries) <= _SHORT_LINE
+    if short and not any("\n" in entry for entry in entries):
+        return f"{brackets[0]}{', '.join(entries)}{brackets[1]}"
+    return f"{brackets[0]}{line} {f',{line} '.join(entries)}{line}{brackets[1]}"
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def report_from_json(text: str | bytes, sections: Iterable[AnySection]) -> Report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reportgen.sections.graphs.analysis import analyze, analyze_file
-from reportgen.sections.graphs.result import Drawing, Graphs, Tile, files_of
+from reportgen.sections.graphs.result import Drawing, Graphs, Tile, comparable_of, files_of
 from reportgen.sections.section import Section
 
 __all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze"]
@@ -21,6 +21,7 @@ SECTION = Section(
     analyze=analyze,
     analyze_file=analyze_file,
     rules=(),
+    comparable=comparable_of,
     files=files_of,
     filters={"sentence_case": sentence_case},
 )

@@ -13,6 +13,10 @@ from reportgen.forward_failure import explain_failure
 from reportgen.known_failures import known_failure
 from reportgen.model_state import preserve_model_state
 from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_graph, no_gradient
+from reportgen.sections.graphs.complete.autograd import complete_autograd_graph
+from reportgen.sections.graphs.complete.modules import complete_module_graph
+from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
+from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph
 from reportgen.sections.graphs.draw import Drawer, file_writer
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model
@@ -42,8 +46,10 @@ def analyze(context: ModelContext) -> Graphs:
             _require_consumed_output(traced.trace)
             modules = _modules(drawer, traced)
             autograd = _autograd(drawer, traced)
+            complete = _complete(traced)
         del traced  # frees the autograd graph before the export
-        return Graphs(modules=modules, autograd=autograd, onnx=_onnx(drawer, context))
+        onnx, stored = _onnx(drawer, context)
+        return Graphs(modules=modules, autograd=autograd, onnx=onnx, complete=complete + stored)
 
 
 def analyze_file(context: OnnxFileContext) -> Graphs:
@@ -55,8 +61,8 @@ def analyze_file(context: OnnxFileContext) -> Graphs:
     absent = missing("the source is an ONNX file without a PyTorch module")
     with graphviz() as programs:
         drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
-        drawing = _drawn(drawer, context.onnx_proto(context.file.path))
-    return Graphs(modules=absent, autograd=absent, onnx=drawing)
+        onnx, stored = _drawn(drawer, context.onnx_proto(context.file.path))
+    return Graphs(modules=absent, autograd=absent, onnx=onnx, complete=stored)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -171,13 +177,20 @@ def _without_gradient(trace: Trace) -> str:
     return f"no gradient reaches {', '.join(names[:_SHOWN_NAMES])}{more}"
 
 
-def _onnx(drawer: Drawer, context: ModelContext) -> Drawing:
+def _complete(traced: _TracedModel) -> tuple[StoredGraph, ...]:
+    modules = complete_module_graph(traced.trace)
+    autograd = () if traced.gradient_error else (complete_autograd_graph(traced.trace),)
+    return tuple(pack_graph(graph) for graph in (modules, *autograd) if graph.nodes)
+
+
+def _onnx(drawer: Drawer, context: ModelContext) -> tuple[Drawing, tuple[StoredGraph, ...]]:
     try:
         file = context.onnx_file()
     except SectionError as error:
-        return missing(error.error)
+        return missing(error.error), ()
     return _drawn(drawer, context.onnx_proto(file.path))
 
 
-def _drawn(drawer: Drawer, proto: Any) -> Drawing:
-    return drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph")
+def _drawn(drawer: Drawer, proto: Any) -> tuple[Drawing, tuple[StoredGraph, ...]]:
+    drawing = drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph")
+    return drawing, (pack_graph(complete_onnx_graph(proto)),)

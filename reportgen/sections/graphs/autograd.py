@@ -53,7 +53,7 @@ def autograd_graph(trace: Trace) -> DrawnGraph:
 
 def no_gradient(trace: Trace) -> list[str]:
     """Names of parameters that require a gradient but that no output depends on."""
-    reached = {id(getattr(function, "variable", None)) for function in _needed_functions(trace)}
+    reached = {id(getattr(function, "variable", None)) for function in needed_functions(trace)}
     return [name for key, name in trace.names.items() if key not in reached]
 
 
@@ -64,7 +64,7 @@ class _AutogradReader:
         self._keys = count(1)
         self._edges: set[Edge] = set()
         self._boxes: dict[Function, int] = {}
-        self._needed = _needed_functions(trace)
+        self._needed = needed_functions(trace)
         self._order = list(self._needed)
 
     def graph(self) -> DrawnGraph:
@@ -161,7 +161,7 @@ class _AutogradReader:
         return drawn
 
 
-def _needed_functions(trace: Trace) -> dict[Function, None]:
+def needed_functions(trace: Trace) -> dict[Function, None]:
     """Every autograd node that the outputs depend on, in forward order."""
     found: dict[Function, None] = {}
     waiting: list[tuple[Function, bool]] = [

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reportgen.comparable import Comparable
+from reportgen.sections.graphs.complete.stored import StoredGraph, unpack_graph
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
@@ -30,11 +33,12 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Graphs:
-    """The drawings of one model."""
+    """The drawings of one model, and its complete graphs as data, those that exist."""
 
     modules: Drawing
     autograd: Drawing
     onnx: Drawing
+    complete: tuple[StoredGraph, ...] = ()
 
 
 def missing(reason: str) -> Drawing:
@@ -56,3 +60,8 @@ def files_of(result: Graphs) -> tuple[str, ...]:
     """The files of the drawings."""
     drawings = (result.modules, result.autograd, result.onnx)
     return tuple(drawing.svg for drawing in drawings if drawing.svg is not None)
+
+
+def comparable_of(result: Graphs) -> Comparable:
+    """The complete graphs."""
+    return Comparable(graphs=tuple(map(unpack_graph, result.complete)))

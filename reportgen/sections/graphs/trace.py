@@ -7,7 +7,10 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import JsonValue
+
 from reportgen.pytree import named_tensors
+from reportgen.sections.graphs.call_arguments import plain_arguments
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +38,7 @@ class Operation:
     """One torch function as it was called.
 
     `functions` are the autograd nodes that it created; `indices` is true if it returned only
-    integers and booleans, as computations of masks and positions do.
+    integers and booleans, as computations of masks and positions do; `arguments` are not tensors.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Operation:
     shapes: list[Shape]
     functions: list[Function] = field(default_factory=list)
     indices: bool = False
+    arguments: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -238,7 +242,9 @@ class _Tracer:
             self._add(Operation("unseen" if unseen else "identity", call,
                                 self._sources(inputs), call.shapes), tensors)  # fmt: skip
 
-    def record(self, function: Any, args: object, kwargs: object, result: object) -> None:
+    def record(
+        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
+    ) -> None:
         if self._paused or not self._stack:
             return
         name = _name(function)
@@ -252,7 +258,9 @@ class _Tracer:
         if fresh:
             sources = self._sources(given)
             shapes = [tuple(tensor.shape) for tensor in fresh]
-            self._add(Operation(name, self._stack[-1], sources, shapes), fresh, changed=changed)
+            operation = Operation(name, self._stack[-1], sources, shapes)
+            operation.arguments = plain_arguments(args, kwargs)
+            self._add(operation, fresh, changed=changed)
 
     def _add(self, operation: Operation, made: list[Tensor], *, changed: bool = False) -> None:
         operation.call.members.append(operation)
