@@ -16,7 +16,7 @@ from reportgen.environment import describe_environment
 from reportgen.errors import ManifestError, ModelError
 from reportgen.manifest import Manifest, ModelSpec
 from reportgen.outcome import Done
-from reportgen.outputs import FORMATS, temporary_folder, write_report
+from reportgen.outputs import DEFAULT_FORMATS, temporary_folder, write_report
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection
@@ -42,7 +42,7 @@ def build(
     output: Path | None = None,
     models: tuple[str, ...] = (),
     sections: tuple[str, ...] = (),
-    formats: tuple[str, ...] = FORMATS,
+    formats: tuple[str, ...] = DEFAULT_FORMATS,
     jobs: int | None = None,
     timings: bool = True,
     progress: ProgressCallback | None = None,
@@ -54,7 +54,7 @@ def build(
         output: folder of the report; None for `reports/<manifest name>` in the current folder.
         models: names of the models to analyze; empty for all.
         sections: names of the sections to build; empty for all.
-        formats: any of `FORMATS`.
+        formats: any of `outputs.FORMATS`.
         jobs: how many models to analyze in parallel; None for as many as CPUs and memory allow.
         timings: whether the report includes measured times.
         progress: called when a section starts or ends.
@@ -77,10 +77,17 @@ def build(
         _require_a_model(outcomes)
         report = Report(
             title=manifest.title,
+            manifest=path_in_repository(manifest.path),
             environment=describe_environment(),
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
             models=tuple(
-                judge_model(spec, each, complete=not sections, timings=timings)
+                judge_model(
+                    spec,
+                    each,
+                    complete=not sections,
+                    timings=timings,
+                    line=manifest.lines.get(spec.name, 1),
+                )
                 for spec, each in zip(specs, outcomes, strict=True)
             ),
         )
@@ -147,11 +154,17 @@ def applicable_sections(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def judge_model(
-    spec: ModelSpec, outcomes: ModelOutcomes, *, complete: bool = True, timings: bool = True
+    spec: ModelSpec,
+    outcomes: ModelOutcomes,
+    *,
+    complete: bool = True,
+    timings: bool = True,
+    line: int = 1,
 ) -> ModelReport:
     """The report of one model: section outcomes, findings, metrics, budgets and verdict.
 
-    It is not `complete` if sections were left out on request.
+    It is not `complete` if sections were left out on request. `line` is that of the manifest on
+    which the model's entry begins.
     """
     complete = complete and spec.source.kind != "none"
     findings = tuple(
@@ -185,7 +198,18 @@ def judge_model(
             for section, result in _done(outcomes)
             if (sentence := section.headline(result))
         ),
+        line=line,
     )
+
+
+def path_in_repository(path: Path) -> str:
+    """The absolute `path` from the root of its repository, or from the current folder without one.
+
+    Only the file name if it is outside both: no report contains a folder of this machine.
+    """
+    roots = [folder for folder in path.parents if (folder / ".git").exists()]
+    root = roots[0] if roots else Path.cwd()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def weights_file(spec: ModelSpec) -> str:

@@ -89,6 +89,7 @@ class ModelReport:
     cross_checks: tuple[CrossCheck, ...] = ()
     metrics: tuple[Metric, ...] = ()
     headlines: tuple[Headline, ...] = ()
+    line: int = 1  # of the manifest, on which the model's entry begins
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,12 +107,16 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """One build of one manifest."""
+    """One build of one manifest.
+
+    `manifest` is its path from the root of the repository, or from the current folder outside one.
+    """
 
     title: str
     environment: dict[str, str]
     timings: Timings | None
     models: tuple[ModelReport, ...]
+    manifest: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -178,6 +183,7 @@ def report_to_data(report: Report) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "title": report.title,
+        "manifest": report.manifest,
         "verdict": report.verdict.value,
         "environment": report.environment,
         "timings": to_jsonable_python(report.timings) if report.timings else {},
@@ -207,6 +213,7 @@ def report_from_json(text: str | bytes, sections: Iterable[AnySection]) -> Repor
     try:
         return Report(
             title=data["title"],
+            manifest=data.get("manifest", ""),
             environment=data["environment"],
             timings=TypeAdapter(Timings).validate_python(data["timings"])
             if data["timings"]
@@ -262,6 +269,7 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
         __config__=strict,
         format=(Literal[1], ...),
         title=(str, ...),
+        manifest=(str, ...),
         verdict=(Verdict, ...),
         environment=(dict[str, str], ...),
         timings=(Timings | nothing, ...),

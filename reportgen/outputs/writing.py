@@ -12,11 +12,17 @@ from reportgen.outputs.atomic_write import Staging, staging
 from reportgen.outputs.pdf import make_pdf
 from reportgen.outputs.stale_files import is_folder_name, stale_files
 from reportgen.render import OTHER_FILES, render_index, render_model, render_print, render_summary
+from reportgen.render.junit import render_junit
+from reportgen.render.problems import repository_root
+from reportgen.render.sarif import render_sarif
 from reportgen.report import ModelReport, Report
 from reportgen.sections import SECTIONS
 
-FORMATS = ("html", "pdf", "json", "md")
+FORMATS = ("html", "pdf", "json", "md", "sarif", "junit")
 """Output formats; `report.json` is always written."""
+
+DEFAULT_FORMATS = ("html", "pdf", "json", "md")
+"""Those that a build writes without `--format`."""
 
 LIVE_SCRIPT = "live.js"
 """An open page polls this script to detect updates during `reportgen watch`."""
@@ -29,7 +35,7 @@ def write_report(
     json_text: str,
     work: Path,
     output: Path,
-    formats: Collection[str] = FORMATS,
+    formats: Collection[str] = DEFAULT_FORMATS,
     *,
     live: str | None = None,
 ) -> tuple[Path, ...]:
@@ -80,6 +86,10 @@ def _write_files(
             stage.add(work / "models" / model.name / file, f"models/{model.name}/{file}")
     if "md" in formats:
         stage.write("summary.md", render_summary(report).encode())
+    if "sarif" in formats:
+        stage.write("report.sarif", render_sarif(report, repository_root(report)).encode())
+    if "junit" in formats:
+        stage.write("report.junit.xml", render_junit(report))
     if "pdf" in formats:
         stage.write("report.pdf", make_pdf(render_print(report, work), work))
 
