@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+SARIF_TOOL := @microsoft/sarif-multitool-linux@5.7.0
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # overrides machine-wide constraints; pip before 25.3 applies it to isolated builds as well
@@ -43,6 +44,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | system
 
 $(VENV)/.installed-test: $(VENV)/.installed | system-test
 	$(BIN)/pip install --quiet --editable '.[test]'
+	@# without npm, the test that needs it is skipped
+	! command -v npm >/dev/null || npm install --silent --ignore-scripts --prefix $(VENV)/npm $(SARIF_TOOL)
 	@touch $@
 
 # System libraries that pip cannot install; installed ones are skipped.

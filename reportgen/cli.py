@@ -69,7 +69,10 @@ def build(
         list[str] | None, typer.Option(metavar="NAME", help="Build only this section; repeatable.")
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", metavar="LIST", help="Comma-separated: html, pdf, json, md.")
+        str,
+        typer.Option(
+            "--format", metavar="LIST", help="Comma-separated: html, pdf, json, md, sarif, junit."
+        ),
     ] = "html,pdf,json,md",
     jobs: Annotated[
         int | None,

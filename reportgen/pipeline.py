@@ -21,7 +21,7 @@ from reportgen.example_inputs import describe_inputs
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done
-from reportgen.outputs import FORMATS, temporary_folder, write_report
+from reportgen.outputs import DEFAULT_FORMATS, temporary_folder, write_report
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection
@@ -51,7 +51,7 @@ def build(
     output: Path | None = None,
     models: tuple[str, ...] = (),
     sections: tuple[str, ...] = (),
-    formats: tuple[str, ...] = FORMATS,
+    formats: tuple[str, ...] = DEFAULT_FORMATS,
     jobs: int | None = None,
     timings: bool = True,
     baseline: Report | None = None,
@@ -65,7 +65,7 @@ def build(
         output: folder of the report; None for `reports/<manifest name>` in the current folder.
         models: names of the models to analyze; empty for all.
         sections: names of the sections to build; empty for all.
-        formats: any of `FORMATS`.
+        formats: any of `outputs.FORMATS`.
         jobs: how many models to analyze in parallel; None for as many as CPUs and memory allow.
         timings: whether the report includes measured times.
         baseline: the report to compare with, which relative budgets refer to; models that are not
@@ -92,6 +92,7 @@ def build(
         environment = describe_environment()
         report = Report(
             title=manifest.title,
+            manifest=path_in_repository(manifest.path),
             environment=environment,
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
             models=tuple(
@@ -99,6 +100,7 @@ def build(
                     spec,
                     each,
                     manifest=manifest.path.name,
+                    line=manifest.lines.get(spec.name, 1),
                     complete=not sections,
                     timings=timings,
                     baseline=baseline_of(spec.name, baseline, environment),
@@ -208,6 +210,7 @@ def judge_model(
     outcomes: ModelOutcomes,
     *,
     manifest: str = "manifest.yaml",
+    line: int = 1,
     complete: bool = True,
     timings: bool = True,
     baseline: Baseline | None = None,
@@ -215,8 +218,9 @@ def judge_model(
 ) -> ModelReport:
     """The report of one model: section outcomes, findings, metrics, budgets and verdict.
 
-    It is not `complete` if sections were left out on request. `manifest` is the file's name.
-    Waivers that expired before `today` do not apply.
+    `manifest` is the file's name, `line` the one on which the model's entry begins. It is not
+    `complete` if sections were left out on request. Waivers that expired before `today` do not
+    apply.
     """
     today = today or datetime.now(UTC).date()
     complete = complete and spec.source.kind != "none"
@@ -266,6 +270,7 @@ def judge_model(
             for section, result in _done(outcomes)
             if (sentence := section.headline(result))
         ),
+        line=line,
     )
 
 
@@ -280,6 +285,16 @@ def accept_finding(finding: Finding, spec: ModelSpec, today: date) -> Finding:
     if waiver.applies(today):
         return replace(finding, ignored=waiver.describe())
     return replace(finding, note=waiver.describe_expired())
+
+
+def path_in_repository(path: Path) -> str:
+    """The absolute `path` from the root of its repository, or from the current folder without one.
+
+    Only the file name if it is outside both: no report contains a folder of this machine.
+    """
+    roots = [folder for folder in path.parents if (folder / ".git").exists()]
+    root = roots[0] if roots else Path.cwd()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def weights_file(spec: ModelSpec) -> str:

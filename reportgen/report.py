@@ -129,6 +129,7 @@ class ModelReport:
     metrics: tuple[Metric, ...] = ()
     evidence: tuple[Evidence, ...] = ()  # how the metrics were made
     headlines: tuple[Headline, ...] = ()
+    line: int = 1  # of the manifest, on which the model's entry begins
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,12 +147,16 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """One build of one manifest."""
+    """One build of one manifest.
+
+    `manifest` is its path from the root of the repository, or from the current folder outside one.
+    """
 
     title: str
     environment: dict[str, str]
     timings: Timings | None
     models: tuple[ModelReport, ...]
+    manifest: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -223,6 +228,7 @@ def report_to_data(report: Report) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "title": report.title,
+        "manifest": report.manifest,
         "verdict": report.verdict.value,
         "environment": report.environment,
         "timings": to_jsonable_python(report.timings) if report.timings else {},
@@ -282,6 +288,7 @@ def report_from_json(text: str | bytes, sections: Iterable[AnySection]) -> Repor
     try:
         return Report(
             title=data["title"],
+            manifest=data.get("manifest", ""),
             environment=data["environment"],
             timings=TypeAdapter(Timings).validate_python(data["timings"])
             if data["timings"]
@@ -359,6 +366,7 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
         __config__=strict,
         format=(Literal[1], ...),
         title=(str, ...),
+        manifest=(str, ...),
         verdict=(Verdict, ...),
         environment=(dict[str, str], ...),
         timings=(Timings | nothing, ...),

@@ -25,7 +25,7 @@ from reportgen.manifest import Manifest, ModelSpec
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped, as_failed
 from reportgen.outputs import link_or_copy, temporary_folder, write_report
 from reportgen.outputs.writing import published_files
-from reportgen.pipeline import choose_models, judge_model
+from reportgen.pipeline import choose_models, judge_model, path_in_repository
 from reportgen.report import ModelReport, Report, report_from_json, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection
@@ -165,7 +165,11 @@ class _Watched:
         fresh = [self._section(section, self._contexts[spec.name]) for section in _SECTIONS]
         outcomes = ModelOutcomes(name=spec.name, sections=(*others, *fresh), seconds={})
         self._models[spec.name] = judge_model(
-            spec, outcomes, manifest=self.manifest.path.name, complete=False
+            spec,
+            outcomes,
+            manifest=self.manifest.path.name,
+            line=self.manifest.lines.get(spec.name, 1),
+            complete=False,
         )
         self._report_findings(self._models[spec.name])
 
@@ -200,6 +204,7 @@ class _Watched:
         ordered = [spec.name for spec in self.manifest.models if spec.name in self._models]
         report = Report(
             title=self.manifest.title,
+            manifest=path_in_repository(self.manifest.path),
             environment=self._environment,
             timings=None,  # those of the last build are not about this report
             models=tuple(self._models[name] for name in ordered),

@@ -1117,3 +1117,14 @@ def test_a_budget_that_nothing_can_judge_is_an_error(tmp_path: Path, lines: str,
     path.write_text(GOOD + lines)
     with pytest.raises(ManifestError, match=key):
         load_manifest(path)
+
+
+def test_the_line_of_each_entry_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(
+        "version: 1\ntitle: Two\nmodels:\n  # first\n  - {name: a, source: a.onnx}\n"
+        "  - name: b\n    source: b.onnx\n"
+    )
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).touch()
+    assert load_manifest(file).lines == {"a": 5, "b": 6}

@@ -17,7 +17,7 @@ from torch import nn
 from reportgen import load_manifest
 from reportgen.findings import Finding, Severity
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
-from reportgen.pipeline import build, judge_model
+from reportgen.pipeline import build, judge_model, path_in_repository
 from reportgen.report import Verdict, judge, report_schema, worst
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection, outcome_adapter
@@ -209,3 +209,15 @@ def test_an_ignored_finding_has_its_reason_and_does_not_count(tmp_path: Path) ->
     excused = judge_model(make_spec("x=batch,4", ignore=reasons), examined)
     assert excused.verdict is Verdict.PASS
     assert {f.ignored for f in excused.findings if f.code in codes} == {"kept for later"}
+
+
+def test_the_path_of_a_manifest_names_no_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "project/models/m.yaml"
+    file.parent.mkdir(parents=True)
+    assert path_in_repository(file) == "project/models/m.yaml"
+    (tmp_path / "project/.git").touch()  # of a worktree it is a file
+    assert path_in_repository(file) == "models/m.yaml"
+    assert path_in_repository(tmp_path.parent / "other.yaml") == "other.yaml"

@@ -36,7 +36,7 @@ from reportgen.render import (
 )
 from reportgen.render.drawings import inline_svg
 from reportgen.render.environment import page_environment
-from reportgen.render.filters import milliseconds, ports, ratio
+from reportgen.render.filters import ports, ratio
 from reportgen.render.fonts import _woff2
 from reportgen.render.text import markdown, shortened
 from reportgen.report import ModelReport, Report, Verdict
@@ -46,6 +46,7 @@ from reportgen.sections.layers import Layer
 from reportgen.sections.layers.outline import outline, pruned, rows
 from reportgen.sections.layers.page import common_path
 from reportgen.sections.memory import Memory
+from reportgen.units import format_milliseconds
 from reportgen.visible_text import visible
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -449,7 +450,7 @@ def test_the_printed_table_is_cut_by_levels_to_its_limit() -> None:
     ],
 )
 def test_a_latency_is_never_rounded_to_nothing(value: float, text: str) -> None:
-    assert milliseconds(value) == text
+    assert format_milliseconds(value) == text
 
 
 def test_paths_that_differ_in_one_name_share_a_star() -> None:

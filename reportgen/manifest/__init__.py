@@ -95,7 +95,7 @@ def load_manifest(
         problems += _independent(find_unknown_rules(read.data, read.lines, rule_codes), reported)
     if document is None or problems:
         raise manifest_error(path, problems)
-    return _finish(document, path)
+    return _finish(document, path, read.lines)
 
 
 def _validate(read: YamlDocument, reading: Reading) -> tuple[Document | None, list[Problem]]:
@@ -115,8 +115,13 @@ def _independent(problems: Iterable[Problem], reported: set[KeyPath]) -> list[Pr
     ]
 
 
-def _finish(document: Document, path: Path) -> Manifest:
+def _finish(document: Document, path: Path, lines: dict[KeyPath, int]) -> Manifest:
+    places = {
+        spec.name: lines.get(("models", number), 1) for number, spec in enumerate(document.models)
+    }
     models = tuple(with_shared_settings(spec, document) for spec in document.models)
     values = {name: getattr(document, name) for name in Document.model_fields}
     # not validated again: the values are, and `path` has no place in a file
-    return Manifest.model_construct(**{**values, "models": models, "path": path.absolute()})
+    return Manifest.model_construct(
+        **{**values, "models": models, "path": path.absolute(), "lines": places}
+    )

@@ -269,9 +269,11 @@ class Manifest(Document):
 
     Attributes:
         path: the manifest's absolute path; not a key in the file.
+        lines: the line on which each model's entry begins, by name; not a key in the file.
     """
 
     path: Path
+    lines: dict[str, int] = Field(default_factory=dict)
 
 
 def overlay(base: V, own: V) -> V:

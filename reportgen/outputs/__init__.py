@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from reportgen.outputs.atomic_write import link_or_copy, temporary_folder
-from reportgen.outputs.writing import FORMATS, write_report
+from reportgen.outputs.writing import DEFAULT_FORMATS, FORMATS, write_report
 
-__all__ = ["FORMATS", "link_or_copy", "temporary_folder", "write_report"]
+__all__ = ["DEFAULT_FORMATS", "FORMATS", "link_or_copy", "temporary_folder", "write_report"]

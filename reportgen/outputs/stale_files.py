@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 _PAGE = "index.html"
-_REPORT_FILES = (_PAGE, "report.pdf", "summary.md", "comparison.json")
+_REPORT_FILES = (
+    _PAGE,
+    "report.pdf",
+    "summary.md",
+    "comparison.json",
+    "report.sarif",
+    "report.junit.xml",
+)
 # Fixed names: report.json may be damaged, and its paths must not delete files of the user.
 _MODEL_FILES = (_PAGE, "layers.csv", "summary.txt", "model.onnx", "model.onnx.data", "live.js")
 

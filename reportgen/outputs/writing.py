@@ -21,11 +21,17 @@ from reportgen.render import (
     render_print,
     render_summary,
 )
+from reportgen.render.junit import render_junit
+from reportgen.render.problems import repository_root
+from reportgen.render.sarif import render_sarif
 from reportgen.report import ModelReport, Report
 from reportgen.sections import SECTIONS
 
-FORMATS = ("html", "pdf", "json", "md")
+FORMATS = ("html", "pdf", "json", "md", "sarif", "junit")
 """Output formats; `report.json` is always written."""
+
+DEFAULT_FORMATS = ("html", "pdf", "json", "md")
+"""Those that a build writes without `--format`."""
 
 LIVE_SCRIPT = "live.js"
 """An open page polls this script to detect updates during `reportgen watch`."""
@@ -39,7 +45,7 @@ def write_report(
     json_text: str,
     work: Path,
     output: Path,
-    formats: Collection[str] = FORMATS,
+    formats: Collection[str] = DEFAULT_FORMATS,
     *,
     comparison: Comparison | None = None,
     live: str | None = None,
@@ -83,30 +89,38 @@ def _write_files(
     changes = changes_of(comparison) if comparison else None
     if comparison:
         stage.write(_COMPARISON_JSON, comparison_to_json(comparison).encode())
-    if "html" in formats:
-        others = [file for file in OTHER_FILES if _is_written(file, formats, comparison)]
-        stage.write("index.html", render_index(report, others, changes).encode())
     for model in report.models:
-        if "html" in formats:
-            page = render_model(report, model, work, live=live or "")
-            stage.write(f"models/{model.name}/index.html", page.encode())
-            if live is not None:
-                # A script and not JSON: a page opened from disk may load no other file.
-                text = f"reportgenLive({json.dumps(live)});\n"
-                stage.write(f"models/{model.name}/{LIVE_SCRIPT}", text.encode())
         for file in published_files(model):
             stage.add(work / "models" / model.name / file, f"models/{model.name}/{file}")
+    if "html" in formats:
+        others = [
+            file for file in OTHER_FILES if file == _REPORT_JSON or Path(file).suffix[1:] in formats
+        ]
+        if comparison:
+            others.append(_COMPARISON_JSON)
+        stage.write("index.html", render_index(report, others, changes).encode())
+        for model in report.models:
+            _write_model_page(report, model, work, stage, live)
     if "md" in formats:
         stage.write("summary.md", render_summary(report, changes).encode())
+    if "sarif" in formats:
+        stage.write("report.sarif", render_sarif(report, repository_root(report)).encode())
+    if "junit" in formats:
+        stage.write("report.junit.xml", render_junit(report))
     if "pdf" in formats:
         on_paper = changes_of(comparison, on_paper=True) if comparison else None
         stage.write("report.pdf", make_pdf(render_print(report, work, on_paper), work))
 
 
-def _is_written(file: str, formats: Collection[str], comparison: Comparison | None) -> bool:
-    if file == _COMPARISON_JSON:
-        return comparison is not None
-    return file == _REPORT_JSON or Path(file).suffix[1:] in formats
+def _write_model_page(
+    report: Report, model: ModelReport, work: Path, stage: Staging, live: str | None
+) -> None:
+    folder = f"models/{model.name}"
+    page = render_model(report, model, work, live=live or "")
+    stage.write(f"{folder}/index.html", page.encode())
+    if live is not None:
+        # A script and not JSON: a page opened from disk may load no other file.
+        stage.write(f"{folder}/{LIVE_SCRIPT}", f"reportgenLive({json.dumps(live)});\n".encode())
 
 
 def published_files(model: ModelReport) -> tuple[str, ...]:

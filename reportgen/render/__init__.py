@@ -38,7 +38,7 @@ __all__ = [
 SUMMARY_LIMIT = 65_536
 """The most characters that a comment on GitHub may have."""
 
-OTHER_FILES = ("report.pdf", "report.json", "comparison.json", "summary.md")
+OTHER_FILES = ("report.pdf", "report.json", "summary.md")
 """Files that may lie beside the first page."""
 
 _FONTS = "/* fonts */"
