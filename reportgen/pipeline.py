@@ -224,11 +224,16 @@ def judge_model(
     """
     today = today or datetime.now(UTC).date()
     complete = complete and spec.source.kind != "none"
+    sources = {
+        module.path: module.call or module.source
+        for section, result in _done(outcomes)
+        for module in section.comparable(result).modules
+    }
     findings = tuple(
         accept_finding(finding, spec, today)
         for section, result in _done(outcomes)
         for rule in section.rules
-        for finding in rule.findings(result)
+        for finding in rule.findings(result, sources)
     )
     metrics = tuple(
         metric for section, result in _done(outcomes) for metric in section.metrics(result)

@@ -23,14 +23,15 @@ def hits_of(result: Training, kind: str, sentence: Callable[[Diagnosis], str]) -
     for number, (message, together) in enumerate(places.items()):
         if number == _MOST_HITS:
             left = sum(map(len, list(places.values())[_MOST_HITS:]))
-            yield Hit(where=f"{left:,} more curves", message="see diagnoses in report.json")
+            message = "see diagnoses in report.json"
+            yield Hit(where=f"{left:,} more curves", message=message, key="more curves")
             return
-        yield Hit(where=_where(result, together), message=message)
+        first = place_of(result, together[0].run, together[0].tag)
+        yield Hit(where=_where(first, together), message=message, key=first)
 
 
-def _where(result: Training, found: Sequence[Diagnosis]) -> str:
+def _where(first: str, found: Sequence[Diagnosis]) -> str:
     """One place, or how many places share a sentence: hundreds of runs of one script may."""
-    first = place_of(result, found[0].run, found[0].tag)
     return first if len(found) == 1 else f"{first} and {len(found) - 1:,} more"
 
 
