@@ -14,9 +14,10 @@ from markupsafe import Markup
 
 from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
-from reportgen.render.environment import markdown_environment, of_model, page_environment
+from reportgen.render.environment import of_model, page_environment
 from reportgen.render.fonts import font_faces
 from reportgen.render.overview import all_found, model_overview, overview
+from reportgen.render.summary import SUMMARY_LIMIT, render_summary
 from reportgen.report import ModelReport, Report
 
 __all__ = [
@@ -29,15 +30,11 @@ __all__ = [
     "templates_dir",
 ]
 
-SUMMARY_LIMIT = 65_536
-"""The most characters that a comment on GitHub may have."""
-
 OTHER_FILES = ("report.pdf", "report.json", "summary.md")
 """Files that may lie beside the first page."""
 
 _FONTS = "/* fonts */"
 _ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12  # of the layer tables: of all models, and of each
-_ROWS_IN_SUMMARY, _FINDINGS_IN_SUMMARY = 100, 300
 
 Bodies = dict[str, Markup]  # section -> its rendered result
 
@@ -83,25 +80,6 @@ def render_print(report: Report, folder: Path) -> str:
         seconds=[_seconds(report, model) for model in report.models],
     )
     return _with_fonts(page)
-
-
-def render_summary(report: Report) -> str:
-    """Markdown for a comment on a pull request, at most `SUMMARY_LIMIT` characters long."""
-    template = markdown_environment().get_template("summary.md.j2")
-    found, seen = all_found(report), overview(report)
-    shown, rows = min(len(found), _FINDINGS_IN_SUMMARY), _ROWS_IN_SUMMARY
-    # Findings are dropped first, then rows; without both, the text is short enough.
-    while True:
-        text = template.render(
-            report=report,
-            overview=seen,
-            found=found[:shown],
-            hidden=len(found) - shown,
-            rows=rows,
-        )
-        if len(text) <= SUMMARY_LIMIT:
-            return text
-        shown, rows = (shown * 3 // 4, rows) if shown else (0, rows * 3 // 4)
 
 
 def _bodies(
