@@ -32,7 +32,7 @@ from reportgen.context import ModelContext
 from reportgen.errors import SectionError
 from reportgen.manifest import ModelSpec, Source
 from reportgen.model_state import preserve_model_state
-from reportgen.sections.layers import analyze
+from reportgen.sections.layers import Layers, analyze
 
 BILLION = 10**9
 VERSION = str(torch.__version__).partition("+")[0]
@@ -230,8 +230,15 @@ def check_case(case: Case, folder: Path) -> Line:
         wrong = (f"{type(err).__name__}: {str(err).splitlines()[:1]}",)
     else:
         parameters, macs = f"{found.parameters:,}", f"{found.macs:,}"
-        wrong = tuple(judge(case, found)) if case.refused is None else ("not refused",)
+        wrong = tuple(judge(case, found) if case.refused is None else _refusal(case, found))
     return Line(cells=(case.name, case.source or "–", parameters, macs), wrong=wrong)
+
+
+def _refusal(case: Case, found: Layers) -> Iterator[str]:
+    """What is wrong if the forward pass of `case` must fail, and its parameters are known."""
+    said = found.failure.message if found.failure else "nothing"
+    if case.refused is None or case.refused not in said:
+        yield f"not refused: {said}"
 
 
 # Both tables --------------------------------------------------------------------------------------

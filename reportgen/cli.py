@@ -257,7 +257,7 @@ def compare(
     """Print what changed between two reports."""
     from reportgen.compare.as_json import comparison_to_json
     from reportgen.compare.reports import compare_reports
-    from reportgen.render import changes_of, render_comparison, render_comparison_text
+    from reportgen.render import changes_of, render_changes, render_comparison
 
     comparison = compare_reports(_read_report(old), _read_report(new))
     if form == "json":
@@ -265,7 +265,7 @@ def compare(
     elif form == "html":
         _print(render_comparison(comparison, changes_of(comparison)), end="")
     else:
-        _print(render_comparison_text(changes_of(comparison)), end="")
+        _print(render_changes(changes_of(comparison)), end="")
 
 
 @app.command()

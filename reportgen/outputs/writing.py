@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from reportgen.compare.as_json import comparison_to_json
@@ -15,6 +15,7 @@ from reportgen.outputs.pdf import make_pdf
 from reportgen.outputs.stale_files import is_folder_name, stale_files
 from reportgen.render import (
     OTHER_FILES,
+    Changes,
     changes_of,
     render_index,
     render_model,
@@ -93,23 +94,36 @@ def _write_files(
         for file in published_files(model):
             stage.add(work / "models" / model.name / file, f"models/{model.name}/{file}")
     if "html" in formats:
-        others = [
-            file for file in OTHER_FILES if file == _REPORT_JSON or Path(file).suffix[1:] in formats
-        ]
-        if comparison:
-            others.append(_COMPARISON_JSON)
-        stage.write("index.html", render_index(report, others, changes).encode())
+        stage.write(
+            "index.html", render_index(report, _others(formats, comparison), changes).encode()
+        )
         for model in report.models:
             _write_model_page(report, model, work, stage, live)
-    if "md" in formats:
-        stage.write("summary.md", render_summary(report, changes).encode())
-    if "sarif" in formats:
-        stage.write("report.sarif", render_sarif(report, repository_root(report)).encode())
-    if "junit" in formats:
-        stage.write("report.junit.xml", render_junit(report))
+    for name, (file, render) in _SINGLE_FILES.items():
+        if name in formats:
+            stage.write(file, render(report, changes))
     if "pdf" in formats:
         on_paper = changes_of(comparison, on_paper=True) if comparison else None
         stage.write("report.pdf", make_pdf(render_print(report, work, on_paper), work))
+
+
+def _others(formats: Collection[str], comparison: Comparison | None) -> list[str]:
+    """The files that the first page links to."""
+    files = [
+        file for file in OTHER_FILES if file == _REPORT_JSON or Path(file).suffix[1:] in formats
+    ]
+    return [*files, _COMPARISON_JSON] if comparison else files
+
+
+# format -> the file, and its content
+_SINGLE_FILES: dict[str, tuple[str, Callable[[Report, Changes | None], bytes]]] = {
+    "md": ("summary.md", lambda report, changes: render_summary(report, changes).encode()),
+    "sarif": (
+        "report.sarif",
+        lambda report, _: render_sarif(report, repository_root(report)).encode(),
+    ),
+    "junit": ("report.junit.xml", lambda report, _: render_junit(report)),
+}
 
 
 def _write_model_page(

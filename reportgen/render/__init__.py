@@ -16,9 +16,10 @@ from reportgen.compare.result import Comparison
 from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
 from reportgen.render.changes import Changes, changes_of
-from reportgen.render.environment import markdown_environment, of_model, page_environment
+from reportgen.render.environment import of_model, page_environment
 from reportgen.render.fonts import font_faces
 from reportgen.render.overview import all_found, model_overview, overview
+from reportgen.render.summary import SUMMARY_LIMIT, render_changes, render_summary
 from reportgen.report import ModelReport, Report
 
 __all__ = [
@@ -26,8 +27,8 @@ __all__ = [
     "SUMMARY_LIMIT",
     "Changes",
     "changes_of",
+    "render_changes",
     "render_comparison",
-    "render_comparison_text",
     "render_index",
     "render_model",
     "render_print",
@@ -35,16 +36,11 @@ __all__ = [
     "templates_dir",
 ]
 
-SUMMARY_LIMIT = 65_536
-"""The most characters that a comment on GitHub may have."""
-
 OTHER_FILES = ("report.pdf", "report.json", "summary.md")
 """Files that may lie beside the first page."""
 
 _FONTS = "/* fonts */"
 _ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12  # of the layer tables: of all models, and of each
-_ROWS_IN_SUMMARY, _FINDINGS_IN_SUMMARY = 100, 300
-_LINES_IN_SUMMARY = 20  # of the changes of each model
 
 Bodies = dict[str, Markup]  # section -> its rendered result
 
@@ -99,40 +95,12 @@ def render_print(report: Report, folder: Path, changes: Changes | None = None) -
     return _with_fonts(page)
 
 
-def render_summary(report: Report, changes: Changes | None = None) -> str:
-    """Markdown for a comment on a pull request, at most `SUMMARY_LIMIT` characters long."""
-    template = markdown_environment().get_template("summary.md.j2")
-    found, seen = all_found(report), overview(report)
-    shown, rows = min(len(found), _FINDINGS_IN_SUMMARY), _ROWS_IN_SUMMARY
-    # Findings are dropped first, then rows; without both, the text is short enough.
-    while True:
-        text = template.render(
-            report=report,
-            overview=seen,
-            found=found[:shown],
-            hidden=len(found) - shown,
-            rows=rows,
-            changes=changes,
-            lines=_LINES_IN_SUMMARY,
-        )
-        if len(text) <= SUMMARY_LIMIT:
-            return text
-        shown, rows = (shown * 3 // 4, rows) if shown else (0, rows * 3 // 4)
-
-
 def render_comparison(comparison: Comparison, changes: Changes) -> str:
     """A page of its own that shows what changed."""
     page = page_environment(on_paper=False).get_template("compare.html.j2")
     return _with_fonts(
         page.render(title=comparison.new.title, verdict=comparison.verdict, changes=changes)
     )
-
-
-def render_comparison_text(changes: Changes) -> str:
-    """The same as Markdown."""
-    template = markdown_environment().get_template("changes.md.j2")
-    text = template.render(changes=changes, rows=_ROWS_IN_SUMMARY, lines=_LINES_IN_SUMMARY)
-    return f"{text.strip()}\n"
 
 
 def _bodies(

@@ -35,6 +35,12 @@ from reportgen.units import format_bytes, format_in_unit
 
 _MOST_STEPS = 12  # of a change of cost; the rest is one row
 _MOST_CURVES = 6
+VERDICT_WORDS = {
+    "better": "better",
+    "worse": "worse",
+    "changed": "changed",
+    "noise": "not judged",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -41,6 +41,7 @@ def markdown_environment() -> Environment:
     environment = _environment()
     environment.autoescape = False  # it escapes for HTML; `finalize` escapes for Markdown
     environment.finalize = _in_markdown
+    environment.filters["markup"] = Markup  # for what is made to be Markdown
     return environment
 
 
