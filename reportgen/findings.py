@@ -160,9 +160,7 @@ def rule(
             advice=advice,
             documentation=inspect.cleandoc(check.__doc__ or ""),
             check=check,
-            example=Example(bad=inspect.cleandoc(bad), good=inspect.cleandoc(good))
-            if bad
-            else None,
+            example=example,
         )
 
     return make
