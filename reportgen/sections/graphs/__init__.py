@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reportgen.sections.graphs.analysis import analyze, analyze_file
 from reportgen.sections.graphs.result import Drawing, Graphs, Tile, comparable_of, files_of
+from reportgen.sections.graphs.rules import RULES
 from reportgen.sections.section import Section
 
 __all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze"]
@@ -20,7 +21,7 @@ SECTION = Section(
     result=Graphs,
     analyze=analyze,
     analyze_file=analyze_file,
-    rules=(),
+    rules=RULES,
     comparable=comparable_of,
     files=files_of,
     filters={"sentence_case": sentence_case},

@@ -21,6 +21,7 @@ from reportgen.sections.graphs.draw import Drawer, file_writer
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model
 from reportgen.sections.graphs.result import Drawing, Graphs, missing
+from reportgen.sections.graphs.roles import roles_of
 from reportgen.sections.graphs.trace import NoBackwardError, Trace, trace_forward
 
 if TYPE_CHECKING:
@@ -46,10 +47,17 @@ def analyze(context: ModelContext) -> Graphs:
             _require_consumed_output(traced.trace)
             modules = _modules(drawer, traced)
             autograd = _autograd(drawer, traced)
-            complete = _complete(traced)
+            complete, roles = _complete(traced), roles_of(traced.trace)
         del traced  # frees the autograd graph before the export
         onnx, stored = _onnx(drawer, context)
-        return Graphs(modules=modules, autograd=autograd, onnx=onnx, complete=complete + stored)
+        return Graphs(
+            modules=modules,
+            autograd=autograd,
+            onnx=onnx,
+            complete=complete + stored,
+            roles=roles,
+            loss=context.spec.loss.text,
+        )
 
 
 def analyze_file(context: OnnxFileContext) -> Graphs:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from reportgen.comparable import Comparable
 from reportgen.sections.graphs.complete.stored import StoredGraph, unpack_graph
+from reportgen.sections.graphs.roles import ModuleRole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,8 @@ class Graphs:
     autograd: Drawing
     onnx: Drawing
     complete: tuple[StoredGraph, ...] = ()
+    roles: tuple[ModuleRole, ...] = ()  # of the modules of torch.nn that ran
+    loss: str = ""  # as in the manifest
 
 
 def missing(reason: str) -> Drawing:
