@@ -9,7 +9,7 @@ from urllib.parse import quote
 from reportgen.findings import Finding, Severity
 from reportgen.metrics import COMPARISON, Metric
 from reportgen.outcome import SectionOutcome
-from reportgen.report import BudgetCheck, Headline, ModelReport, Report, Verdict, failures
+from reportgen.report import BudgetCheck, Failure, Headline, ModelReport, Report, Verdict, failures
 
 _MOST_FIGURES = 4  # of a second table, on the page of a model
 
@@ -77,17 +77,31 @@ class MetricTable:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FailureRow:
+    """Sections of one model that failed for one reason."""
+
+    model: str
+    href: str
+    failure: Failure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
     """All models side by side."""
 
     verdict: Verdict
     sentence: str
     counts: Counts
-    failed_sections: int
+    failures: tuple[FailureRow, ...]
     exceeded_budgets: int
     models: tuple[ModelOverview, ...]
     sections: dict[str, str]  # name -> title of every section that some model has
     tables: tuple[MetricTable, ...]  # the comparison first
+
+    @property
+    def failed_sections(self) -> int:
+        """The number of failed sections of all models."""
+        return sum(len(row.failure.sections) for row in self.failures)
 
     @property
     def with_source(self) -> tuple[ModelOverview, ...]:
@@ -121,7 +135,11 @@ def overview(report: Report) -> Overview:
         verdict=report.verdict,
         sentence=verdict_sentence(report.models),
         counts=count(finding for model in report.models for finding in model.findings),
-        failed_sections=sum(len(f.sections) for m in report.models for f in failures(m)),
+        failures=tuple(
+            FailureRow(model=seen.name, href=seen.href, failure=failure)
+            for model, seen in zip(report.models, models, strict=True)
+            for failure in failures(model)
+        ),
         exceeded_budgets=sum(len(broken_budgets(m.budgets)) for m in report.models),
         models=models,
         sections={c.name: c.title for m in models for c in m.sections},

@@ -17,7 +17,7 @@ from reportgen.render.environment import markdown_environment
 from reportgen.render.filters import plural
 from reportgen.render.overview import Found, Overview, all_found, broken_budgets, overview
 from reportgen.render.problems import budget_message
-from reportgen.report import Failure, Report, failures
+from reportgen.report import Report
 
 SUMMARY_LIMIT = 65_536
 """The most characters that a comment on GitHub may have."""
@@ -73,12 +73,6 @@ class Part:
             else:
                 most = middle
         return self.render(fewest)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _FailureRow:
-    model: str
-    failure: Failure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +157,6 @@ def _fitted(parts: Sequence[Part], characters: int) -> list[str]:
 
 def _parts(report: Report, seen: Overview) -> tuple[Part, ...]:
     found = all_found(report)
-    failed = [_FailureRow(model=m.name, failure=f) for m in report.models for f in failures(m)]
     budgets = [
         _BudgetRow(model=model.name, message=budget_message(budget))
         for model in report.models
@@ -180,9 +173,9 @@ def _parts(report: Report, seen: Overview) -> tuple[Part, ...]:
         Part(template="models", rows=seen.with_source, context={"tables": seen.tables[:2]}),
         Part(
             template="failures",
-            rows=failed,
+            rows=seen.failures,
             counted="failed section",
-            number=sum(len(row.failure.sections) for row in failed),
+            number=seen.failed_sections,
         ),
         Part(template="budgets", rows=budgets, counted="exceeded budget"),
         _findings(found, Severity.ERROR),
