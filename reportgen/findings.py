@@ -73,8 +73,8 @@ class Hit:
 class Example:
     """Two small models: one that breaks a rule, and the same one corrected.
 
-    Both are Python code that assigns a module to `model`. It may assign `inputs`, as in a
-    manifest, and `options`, other keys of the manifest's entry for the model.
+    Both are Python code that assigns a module to `model` and its `inputs`, as in a manifest. It may
+    assign `options`, other keys of the manifest's entry, and write files to the path `folder`.
     """
 
     bad: str

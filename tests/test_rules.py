@@ -25,7 +25,7 @@ NAMES = {"torch": torch, "nn": nn, "F": functional, "Tensor": Tensor}
 
 def findings(section: AnySection, code: str, folder: Path) -> list[Finding]:
     """All findings of `section` in the model that the example `code` makes."""
-    values: dict[str, Any] = dict(NAMES)
+    values: dict[str, Any] = NAMES | {"folder": folder}
     torch.manual_seed(0)
     exec(code, values)
     options = {"batch": 4} | values.get("options", {})

@@ -21,6 +21,7 @@ from reportgen.sections.layers.result import (
     Layers,
     TorchinfoTotals,
 )
+from reportgen.sections.layers.stored_values import stored_values
 from reportgen.sections.layers.tables import (
     layers_csv,
     summary_text,
@@ -36,7 +37,7 @@ from reportgen.sections.layers.tree import (
     rows_parameters,
     weigh,
 )
-from reportgen.tracing.tensors import tensor_bytes
+from reportgen.tracing.tensors import dtype_name, tensor_bytes
 from reportgen.units import format_integer, format_share
 from reportgen.visible_text import visible
 
@@ -185,6 +186,8 @@ class LayersAnalysis:
             macs_of_rows=sum(layer.own_macs for layer in layers),
             masked_parameters=weights.masked,
             failure=_failure(measured),
+            stored_values=stored_values(self._context.model, spec),
+            input_dtypes={name: dtype_name(tensor) for name, tensor in inputs.items()},
             rooflines=rooflines(
                 self._context.targets if complete else (),
                 trace.work,

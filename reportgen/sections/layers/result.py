@@ -165,6 +165,35 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ConstantWeight:
+    """A weight matrix whose elements all have one value."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredValues:
+    """What is unusual about the values that the model stores.
+
+    Attributes:
+        non_finite: names of parameters with NaN or infinity.
+        constant: weight matrices of one value that is not zero.
+        copies: groups of names of equal parameters that are not tied.
+        trainable_buffers: names of buffers that require a gradient.
+        plain_tensors: attributes that are tensors, but neither parameters nor buffers.
+        pickled_weights: the file of the weights is a pickle.
+    """
+
+    non_finite: tuple[str, ...] = ()
+    constant: tuple[ConstantWeight, ...] = ()
+    copies: tuple[tuple[str, ...], ...] = ()
+    trainable_buffers: tuple[str, ...] = ()
+    plain_tensors: tuple[str, ...] = ()
+    pickled_weights: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Layers:
     """The modules of a model, and the cost of one forward pass of one batch."""
 
@@ -209,3 +238,5 @@ class Layers:
     masked_parameters: int = 0  # of `parameters`, those that pruning masks remove
     failure: Failure | None = None  # the pass failed: cost and shapes are those before
     lower_bound: bool = False  # `macs` and `flops` are, and 0 means unknown: see `uncounted`
+    stored_values: StoredValues = StoredValues()
+    input_dtypes: dict[str, str] = field(default_factory=dict)

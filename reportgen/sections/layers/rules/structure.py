@@ -1,4 +1,4 @@
-"""Findings of the layers section: documented, pure functions of the result."""
+"""Findings about the modules: which hold parameters, which run, which are counted."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def failing_forward(result: Layers) -> Iterator[Hit]:
         yield Hit(failure.module, f"the forward pass fails: {failure.message}; {failure.hint}")
 
 
-RULES = (
+STRUCTURE_RULES = (
     dominant_layer,
     unused_parameters,
     unregistered_parameters,
