@@ -13,6 +13,7 @@ from typing import Any
 from reportgen.budgets import check_budgets
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
+from reportgen.error_text import shown_text
 from reportgen.errors import ManifestError, ModelError
 from reportgen.manifest import Manifest, ModelSpec
 from reportgen.outcome import Done
@@ -168,7 +169,7 @@ def judge_model(
     budgets = check_budgets(spec.budgets, metrics, complete=complete, timings=timings)
     return ModelReport(
         name=spec.name,
-        source=spec.source.text,
+        source=shown_text(spec.source.text),
         comment=spec.comment or "",
         seed=spec.seed,
         weights=weights_file(spec),
