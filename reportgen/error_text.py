@@ -12,8 +12,8 @@ from reportgen.visible_text import visible
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
-# an absolute path, but no part of an address such as http://pytorch.org/docs
-_FOLDERS = re.compile(r"(?<![\w:/.])(?:/[^\s/:'\"]+)+/([^\s/:'\"]+)")
+# an absolute path or its URL, but no part of an address such as http://pytorch.org/docs
+_FOLDERS = re.compile(r"(?<![\w/.])(?:file://)?(?:/[^\s/:'\"]+)+/([^\s/:'\"]+)")
 _PACKAGE = str(Path(__file__).parent)
 # torch raises a RuntimeError, not a MemoryError, when its CPU allocator fails.
 _OUT_OF_MEMORY = (
@@ -42,11 +42,16 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 def shown_text(text: str, limit: int = 2000) -> str:
     """One line of an error, without folders and addresses of this machine, cut between words."""
     text = _ADDRESS.sub("", _COLOR.sub("", text))
-    text = visible(_FOLDERS.sub(r"\1", text))
+    text = visible(without_folders(text))
     if len(text) <= limit:
         return text
     cut = text[: limit - 2]
     return f"{cut.rpartition(' ')[0] or cut} …"
+
+
+def without_folders(text: str) -> str:
+    """`text` with the name alone of each absolute path."""
+    return _FOLDERS.sub(r"\1", text)
 
 
 def user_frame(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from reportgen.compare.reports import compare_reports
 from reportgen.compare.result import Comparison
 from reportgen.cross_checks import cross_check
 from reportgen.environment import describe_environment
+from reportgen.error_text import shown_text
 from reportgen.errors import ManifestError, ModelError
 from reportgen.evidence import evidence_of
 from reportgen.example_inputs import describe_inputs
@@ -249,7 +250,7 @@ def judge_model(
     )
     return ModelReport(
         name=spec.name,
-        source=spec.source.text,
+        source=shown_text(spec.source.text),
         comment=spec.comment or "",
         seed=spec.seed,
         weights=weights_file(spec),

@@ -14,6 +14,8 @@ from reportgen.error_text import one_line
         ("", "no message"),
         ("no signature for <M object at 0x7fb0a1b2c3d4>", "no signature for <M object>"),
         ("No such file: '/home/me/data/x.pth'", "No such file: 'x.pth'"),
+        ("data=file:///home/me/data, x", "data=data, x"),
+        ("transformers:/home/me/config.json", "transformers:config.json"),
         ("see http://pytorch.org/docs/stable", "see http://pytorch.org/docs/stable"),
         ("expected 2/3 or and/or", "expected 2/3 or and/or"),
         ("\x1b[31mred\x1b[0m \u202eback", "red \\u202eback"),

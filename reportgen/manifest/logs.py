@@ -39,7 +39,8 @@ class LogSource(Value):
 
     Attributes:
         path: absolute; globs (`*`, `?`, `[...]`) must match something when the manifest is read.
-        text: the path as written in the manifest; shown in reports, equal on every machine.
+        text: the path as written in the manifest, relative to its folder; shown in reports, equal
+            on every machine.
     """
 
     path: str
@@ -59,7 +60,11 @@ class LogSource(Value):
             return data
         if "text" in data:
             raise ValueError("unknown key 'text'; known keys: path, format")
-        return {**data, "path": _log_path(data["path"], folder), "text": data["path"]}
+        return {
+            **data,
+            "path": _log_path(data["path"], folder),
+            "text": _label(data["path"], folder),
+        }
 
     def matches(self) -> list[Path]:
         """The files and folders that match `path` now, sorted by name."""
@@ -83,6 +88,14 @@ def _log_path(text: object, folder: Path) -> str:
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{quote(text)} is a broken link")
     return str(existing_path(text, folder, folders=True))
+
+
+def _label(text: object, folder: Path) -> object:
+    """A path relative to the manifest's folder; only the name of an absolute path elsewhere."""
+    if not isinstance(text, str) or not Path(text).is_absolute():
+        return text
+    path = Path(text)
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
 def _as_list(data: object, info: ValidationInfo) -> object:

@@ -21,7 +21,7 @@ from reportgen.sections.training.files import (
     spread,
 )
 from reportgen.sections.training.groups import Member, group_runs, mean_curve, summarize_group
-from reportgen.sections.training.records import resample, summarize_histograms
+from reportgen.sections.training.records import resample, summarize_histograms, without_host
 from reportgen.training_logs.log_run import UNKNOWN_TIME, LoggedHistogram, LoggedImage, Payload
 
 LOWER = MetricName(role="none", family="loss", direction="lower", kind="metric", trend=True)
@@ -218,3 +218,17 @@ def test_points_are_placed_by_epoch_time_or_order() -> None:
     assert place_points(epoch, "wall time", run)[1] == "step"
     stuck = curve([0, 0, 0], [1, 2, 3])
     assert place_points(stuck, "step", {})[0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("run/events.out.tfevents.17.my-host.lan.12.0", "run/events.out.tfevents.17.12.0"),
+        ("events.out.tfevents.17.host", "events.out.tfevents.17"),
+        ("events.out.tfevents.17.host.3.9.v2 is empty", "events.out.tfevents.17.3.9.v2 is empty"),
+        ("events.out.tfevents.17.v2", "events.out.tfevents.17.v2"),
+        ("metrics.csv", "metrics.csv"),
+    ],
+)
+def test_names_of_event_files_lose_the_host(text: str, expected: str) -> None:
+    assert without_host(text) == expected

@@ -12,6 +12,7 @@ from reportgen.cuda_memory.gpus import Gpu, find_gpu, user_gpu
 from reportgen.cuda_memory.library_workspaces import uncertainty
 from reportgen.cuda_memory.memory_trace import CATEGORIES
 from reportgen.cuda_memory.step import Step
+from reportgen.error_text import shown_text
 from reportgen.errors import SectionError
 from reportgen.known_failures import failure_hint, known_failure
 from reportgen.manifest import Loss, Target, TrainingSetup
@@ -61,9 +62,9 @@ def analyze(context: ModelContext) -> Memory | Skipped:
     # a dict drops repetitions and keeps the order
     notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
     curves = [_curve(estimator, gpus) for estimator in estimators]
-    missing = [f"no estimate of a training step: {error}" for error in step_errors]
+    missing = [f"no estimate of a training step: {shown_text(str(error))}" for error in step_errors]
     missing += [
-        f"no estimate at batch {batch:,} of a budget: {error}"
+        f"no estimate at batch {batch:,} of a budget: {shown_text(str(error))}"
         for batch, error in batch_errors.items()
     ]
     missing += [f"no batch curve: {err}" for err in curves if not isinstance(err, BatchCurve)]
@@ -77,7 +78,7 @@ def analyze(context: ModelContext) -> Memory | Skipped:
         top_modules=tuple(_top_module(share) for share in shown.top_modules[:_TOP_MODULES]),
         torchinfo_bytes=torchinfo_bytes(context),
         assumptions=(
-            f"the loss of a training step is {context.spec.loss.text}",
+            f"the loss of a training step is {shown_text(context.spec.loss.text)}",
             f"the range is {uncertainty():.0%} either way, for fragmentation and kernels that are "
             "not modeled, plus the spread of CUDA context, cuBLAS and cuDNN workspaces across GPUs "
             "and versions",

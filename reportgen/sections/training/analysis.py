@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -225,7 +225,7 @@ class _SectionBuilder:
             # Of an attempt that was abandoned, a finding would ask for work that is done already.
             diagnoses=tuple(d for run in self._runs if run.newest for d in run.diagnoses),
             files=tuple(_files(found)),
-            notes=tuple(dict.fromkeys((*self._notes, *drawn.notes)))[:_MOST_NOTES],
+            notes=_notes((*self._notes, *drawn.notes)),
         )
 
     def _plotted(self, run: AnalyzedRun) -> PlottedRun:
@@ -277,7 +277,7 @@ class _SectionBuilder:
             ),
             planned_steps=run.curves.planned_steps,
             not_shown=dict(sorted(log.not_shown.items())),
-            notes=tuple(dict.fromkeys((*log.notes, *problems, *unreadable)))[:_MOST_NOTES],
+            notes=_notes((*log.notes, *problems, *unreadable)),
         )
 
     def _scalars(self, run: AnalyzedRun, plot_of: dict[str, tuple[str, str]]) -> dict[str, Scalar]:
@@ -306,9 +306,15 @@ def _groups(runs: Sequence[AnalyzedRun]) -> tuple[RunGroup, ...]:
 
 def _damage(log: LogRun) -> tuple[DamagedStretch, ...]:
     return tuple(
-        DamagedStretch(file=d.file, offset=d.offset, bytes=d.size_bytes, reason=d.reason)
+        DamagedStretch(
+            file=records.without_host(d.file), offset=d.offset, bytes=d.size_bytes, reason=d.reason
+        )
         for d in log.damage[:_MOST_DAMAGE]
     )
+
+
+def _notes(notes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(records.without_host, notes)))[:_MOST_NOTES]
 
 
 def _files(found: Sequence[FoundRun]) -> Iterator[LogFileRead]:
@@ -316,7 +322,7 @@ def _files(found: Sequence[FoundRun]) -> Iterator[LogFileRead]:
     files = {file.path: (file, each) for each in found for file in each.run.files}
     for file, each in list(files.values())[:_MOST_FILES]:
         yield LogFileRead(
-            file=file.name,
+            file=records.without_host(file.name),
             format=file.format,
             bytes=file.size_bytes,
             read_bytes=file.read_bytes,

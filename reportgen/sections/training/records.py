@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 
+from reportgen.error_text import without_folders
 from reportgen.sections.training.curve import Floats, as_floats
 from reportgen.sections.training.files import spread
 from reportgen.sections.training.result import Histogram, PrCurve, Table, Text
@@ -25,6 +27,15 @@ MOST_HISTOGRAMS = 60
 MOST_CURVES = 24
 _MOST_TEXTS, _TEXTS_OF_A_TAG, _LONGEST_TEXT = 60, 3, 4_000
 _MOST_TABLES, _MOST_ROWS, _MOST_COLUMNS, _LONGEST_CELL = 20, 50, 12, 300
+
+
+# events.out.tfevents.SECONDS.HOST.PROCESS.NUMBER, or without process and number
+_HOST = re.compile(r"(tfevents\.[0-9]+)\.(?!v2\b)[\w.-]*?(?=(?:\.[0-9]+)*(?:\.v2)?(?![\w.-]))")
+
+
+def without_host(text: str) -> str:
+    """Names of event files without the host's: `events.out.tfevents.1700000000.12.0`."""
+    return _HOST.sub(r"\1", text)
 
 
 class _Tagged(Protocol):
@@ -103,10 +114,13 @@ def _short(value: float) -> float:
 def readable_settings(
     settings: Mapping[str, Hyperparameter],
 ) -> Iterator[tuple[str, Hyperparameter]]:
-    """Hyperparameters; NaN and infinities, which JSON cannot represent, as text."""
+    """Hyperparameters without folders of this machine; NaN and infinities as text, for JSON."""
     for name, value in settings.items():
-        finite = not isinstance(value, float) or math.isfinite(value)
-        yield name, value if finite else str(value)
+        if isinstance(value, str):
+            yield name, without_folders(value)
+        else:
+            finite = not isinstance(value, float) or math.isfinite(value)
+            yield name, value if finite else str(value)
 
 
 def last_texts(records: Sequence[LoggedText]) -> Iterator[Text]:
@@ -114,7 +128,7 @@ def last_texts(records: Sequence[LoggedText]) -> Iterator[Text]:
     for tag, texts in list(by_tag(records).items())[:_MOST_TEXTS]:
         for record in texts[-_TEXTS_OF_A_TAG:]:
             cut = len(record.text) > _LONGEST_TEXT
-            text = record.text[:_LONGEST_TEXT] + ("…" if cut else "")
+            text = without_folders(record.text[:_LONGEST_TEXT]) + ("…" if cut else "")
             yield Text(tag=tag, step=record.step, text=text, records=len(texts))
 
 
