@@ -60,6 +60,25 @@ def analyze(context: ModelContext) -> Graphs:
         )
 
 
+def analyze_structure(context: ModelContext) -> Graphs:
+    """The module graph as data and the roles of its modules: what the rules read, not drawn.
+
+    Raises:
+        SectionError: forward raises.
+    """
+    with preserve_model_state(context.model) as model:
+        traced = _traced(context, model)
+        undrawn = missing("not drawn")
+        return Graphs(
+            modules=undrawn,
+            autograd=undrawn,
+            onnx=undrawn,
+            complete=(pack_graph(complete_module_graph(traced.trace)),),
+            roles=roles_of(traced.trace),
+            loss=context.spec.loss.text,
+        )
+
+
 def analyze_file(context: OnnxFileContext) -> Graphs:
     """Draw the operators of an ONNX file; it has no module and no autograd graph.
 
