@@ -55,6 +55,7 @@ def build(
     jobs: int | None = None,
     timings: bool = True,
     baseline: Report | None = None,
+    brief_pdf: bool = False,
     progress: ProgressCallback | None = None,
     today: date | None = None,
 ) -> Built:
@@ -70,6 +71,7 @@ def build(
         timings: whether the report includes measured times.
         baseline: the report to compare with, which relative budgets refer to; models that are not
             chosen are left out of it.
+        brief_pdf: whether the PDF has two pages for each model instead of every section.
         progress: called when a section starts or ends.
         today: the day on which waivers must not have expired; None for today, in UTC.
 
@@ -121,6 +123,7 @@ def build(
             output,
             frozenset(formats),
             comparison=comparison,
+            brief_pdf=brief_pdf,
         )
     return Built(report=report, output=output, files=files, comparison=comparison)
 
