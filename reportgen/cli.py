@@ -91,6 +91,10 @@ def build(
     no_timings: Annotated[
         bool, typer.Option("--no-timings", help="Omit all measured times.")
     ] = False,
+    pdf: Annotated[
+        Literal["brief", "full"],
+        typer.Option(help="Every section, or two pages for each model to attach to a review."),
+    ] = "full",
     quiet: Annotated[bool, typer.Option("--quiet", help="No output on stderr.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout.")] = False,
 ) -> None:
@@ -113,6 +117,7 @@ def build(
             jobs=jobs,
             timings=not no_timings,
             baseline=old,
+            brief_pdf=pdf == "brief",
             progress=progress,
         )
     if as_json:

@@ -67,7 +67,7 @@ class Method:
 
     Attributes:
         keys: of the metrics.
-        text: the formula or procedure, a clause.
+        text: the formula or procedure, a sentence without its period.
         tools: the packages that apply it, as `pip` names them.
         batch: samples in a call; None if no call is made, or calls of several sizes.
         inputs: the files that are read, "" for none; None for the model's example inputs.
@@ -86,7 +86,7 @@ class Evidence:
 
     Attributes:
         keys: of the metrics.
-        method: the formula or procedure, a clause.
+        method: the formula or procedure, a sentence without its period.
         tools: with their versions: "torch 2.15.0".
         inputs: "x=batch,3,224,224:float32" as in a manifest, or the files read; "" for none.
         batch: samples in a call; None if no call is made, or calls of several sizes.

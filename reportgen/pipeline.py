@@ -56,6 +56,7 @@ def build(
     jobs: int | None = None,
     timings: bool = True,
     baseline: Report | None = None,
+    brief_pdf: bool = False,
     progress: ProgressCallback | None = None,
     today: date | None = None,
 ) -> Built:
@@ -71,6 +72,7 @@ def build(
         timings: whether the report includes measured times.
         baseline: the report to compare with, which relative budgets refer to; models that are not
             chosen are left out of it.
+        brief_pdf: whether the PDF has two pages for each model instead of every section.
         progress: called when a section starts or ends.
         today: the day on which waivers must not have expired; None for today, in UTC.
 
@@ -122,6 +124,7 @@ def build(
             output,
             frozenset(formats),
             comparison=comparison,
+            brief_pdf=brief_pdf,
         )
     return Built(report=report, output=output, files=files, comparison=comparison)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pikepdf
 import pytest
 
 from reportgen import cli
@@ -220,6 +221,22 @@ def test_build_writes_all_documented_files_and_prints_progress_on_stderr(manifes
     assert answer.stdout == (output / "report.json").read_text(encoding="utf-8")
     assert "tiny: layers done" in answer.stderr
     assert [p.name for p in (manifest.parent / "reports").iterdir()] == ["tiny"]
+
+
+@pytest.mark.slow
+def test_a_brief_pdf_has_no_chapter_of_a_section(manifest: Path) -> None:
+    options = ("--section", "layers", "--format", "pdf", "--quiet")
+    titles = {}
+    for kind in ("brief", "full"):
+        answer = run("build", manifest, *options, "--pdf", kind, folder=manifest.parent)
+        assert answer.returncode == 0, answer.stderr
+        with (
+            pikepdf.open(manifest.parent / "reports/tiny/report.pdf") as pdf,
+            pdf.open_outline() as outline,
+        ):
+            titles[kind] = [part.title for item in outline.root for part in item.children]
+    assert "Layers" in titles["full"]
+    assert "Layers" not in titles["brief"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pikepdf
@@ -527,10 +528,33 @@ def test_the_pdf_has_a_title_a_language_tags_and_bookmarks(pdf: bytes) -> None:
         "Findings",
         "tanh",
         "transformer",
+        "How each figure was made",
         "Time taken",
     ]
     assert (1, "Memory") in bookmarks
     assert (2, "Module graph") in bookmarks
+
+
+@pytest.mark.slow
+def test_a_brief_pdf_has_cover_comparison_and_at_most_two_pages_for_each_model(
+    work: Path, tmp_path: Path
+) -> None:
+    pdf = make_pdf(render_print(small_report(), work, brief=True), work)
+    pages = _text(pdf, tmp_path).split("\f")[:-1]
+    chapters = ["Comparison of all models", "tanh", "transformer"]
+    starts = [next(n for n, p in enumerate(pages) if p.lstrip().startswith(c)) for c in chapters]
+    assert starts[0] == 1
+    assert [b - a <= 2 for a, b in pairwise([*starts, len(pages)])] == [True, True, True]
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        bookmarks = _bookmarks(document)
+    assert [title for depth, title in bookmarks if depth == 0] == chapters
+    assert bookmarks[-4:] == [
+        (1, "ONNX"),
+        (1, "Findings"),
+        (1, "Largest batch that is safe"),
+        (1, "Module graph"),
+    ]
+    assert "block.2" in pages[-1]
 
 
 @pytest.mark.slow

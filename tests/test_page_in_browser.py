@@ -102,6 +102,30 @@ def test_every_link_leads_to_a_file_or_a_place_that_is_there(watched: _Watched, 
                 assert page.locator(f'[id="{address.fragment}"]').count() == 1, (name, link)
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_figure_says_how_it_was_made_on_hover_and_focus_without_scripts(
+    browser: Browser, site: Path, width: int
+) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, java_script_enabled=False
+    )
+    page = context.new_page()
+    page.goto((site / "full/models/resnet50/index.html").as_uri())
+    first, second = (page.locator("header .figure").nth(n) for n in (0, 1))
+    made = first.locator(".made")
+    assert not made.is_visible()
+    first.focus()
+    assert made.is_visible()
+    assert "model.parameters()" in made.inner_text()
+    box = made.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    second.hover()
+    assert second.locator(".made").is_visible()
+    context.close()
+
+
 def test_the_colors_of_a_page_follow_the_reader(browser: Browser, site: Path) -> None:
     shades = {}
     for scheme in ("light", "dark"):

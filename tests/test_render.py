@@ -24,6 +24,7 @@ from report_values import (
     work_folder,
 )
 
+from reportgen.findings import Severity
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.render import (
     render_index,
@@ -36,6 +37,7 @@ from reportgen.render.drawings import inline_svg
 from reportgen.render.environment import page_environment
 from reportgen.render.filters import ports, ratio
 from reportgen.render.fonts import _woff2
+from reportgen.render.how_made import how_made
 from reportgen.render.text import markdown, shortened
 from reportgen.report import ModelReport, Report, Verdict
 from reportgen.sections import SECTIONS
@@ -541,3 +543,51 @@ def test_rendering_needs_neither_torch_nor_weasyprint() -> None:
     code = "import sys, reportgen.render; print({'torch', 'weasyprint'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_appendix_names_each_method_once_and_the_models_it_was_used_for() -> None:
+    made = how_made(full_report().models)
+    methods = [(each.method, each.tools) for each in made.figures]
+    assert len(methods) == len(set(methods))
+    keys = {metric.key for model in full_report().models for metric in model.metrics}
+    assert set().union(*(each.keys for each in made.figures)) == keys
+    by_label = {each.labels[0]: each for each in made.figures}
+    assert by_label["Parameters"].models == ()  # of all models
+    assert by_label["ONNX file"].models == ("vgg16", "resnet50", "vit_b_16", "tanh")
+    assert "Safe training batch on T4, RTX 4090, A100-80GB, H200" in by_label
+    assert [each.name for each in made.models] == [each.name for each in full_report().models]
+
+
+def test_a_heading_of_the_comparison_leads_to_how_its_figures_were_made() -> None:
+    page = _Reader(render_index(full_report()))
+    places = {attributes.get("id") for _, attributes in page.elements}
+    links = [
+        attributes
+        for tag, attributes in page.elements
+        if tag == "a" and str(attributes.get("href")).startswith("#how-")
+    ]
+    assert len(links) > 8
+    assert {str(link["href"])[1:] for link in links} <= places
+    assert "Elements of the distinct tensors in model.parameters()" in {
+        link.get("title") for link in links
+    }
+
+
+def test_a_brief_pdf_cuts_long_lists_and_says_so(folder: Path) -> None:
+    one = _model("vgg16")
+    found = tuple(
+        replace(one.findings[0], where=f"layers.{number}", severity=Severity.WARNING)
+        for number in range(8)
+    )
+    report = replace(full_report(), models=(replace(one, findings=found),))
+    text = _Reader(render_print(report, folder, brief=True)).text
+    assert "layers.4" in text
+    assert "layers.5" not in text
+    assert "And 3 more findings: see the page of the model" in text
+    assert "How each figure was made" not in text
+
+
+def test_a_brief_pdf_shows_why_a_section_failed(folder: Path) -> None:
+    text = _Reader(render_print(small_report(), folder, brief=True)).text
+    assert "This section failed." in text
+    assert "transformer.py:41: if mask.any():" in text

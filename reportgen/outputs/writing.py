@@ -50,6 +50,7 @@ def write_report(
     *,
     comparison: Comparison | None = None,
     live: str | None = None,
+    brief_pdf: bool = False,
 ) -> tuple[Path, ...]:
     """Write `report` into the folder `output` and return the files written, `report.json` last.
 
@@ -67,6 +68,7 @@ def write_report(
         comparison: with the baseline; None without one.
         live: a value that changes with each call, for pages that reload themselves when it
             changes; "" in the last call; None for pages that do not reload.
+        brief_pdf: whether `report.pdf` has two pages for each model instead of every section.
 
     Raises:
         OutputError: the folder is not writable, the disk is full, or two model names collide.
@@ -74,7 +76,7 @@ def write_report(
     _check_names(report.models)
     with staging(output) as stage:
         # report.json comes last: it lists files that are in place when it is.
-        _write_files(report, work, stage, formats, comparison, live)
+        _write_files(report, work, stage, formats, comparison, live, brief_pdf)
         stage.write(_REPORT_JSON, json_text.encode())
         return stage.publish(stale=stale_files(output, keep_pdf=live is not None))
 
@@ -86,6 +88,7 @@ def _write_files(
     formats: Collection[str],
     comparison: Comparison | None,
     live: str | None,
+    brief_pdf: bool,
 ) -> None:
     changes = changes_of(comparison) if comparison else None
     if comparison:
@@ -104,7 +107,8 @@ def _write_files(
             stage.write(file, render(report, changes))
     if "pdf" in formats:
         on_paper = changes_of(comparison, on_paper=True) if comparison else None
-        stage.write("report.pdf", make_pdf(render_print(report, work, on_paper), work))
+        page = render_print(report, work, on_paper, brief=brief_pdf)
+        stage.write("report.pdf", make_pdf(page, work))
 
 
 def _others(formats: Collection[str], comparison: Comparison | None) -> list[str]:

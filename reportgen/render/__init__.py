@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -18,6 +19,7 @@ from reportgen.outcome import Done
 from reportgen.render.changes import Changes, changes_of
 from reportgen.render.environment import of_model, page_environment
 from reportgen.render.fonts import font_faces
+from reportgen.render.how_made import how_made
 from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.render.summary import SUMMARY_LIMIT, render_changes, render_summary
 from reportgen.report import ModelReport, Report
@@ -54,6 +56,7 @@ def render_index(
         report=report,
         overview=overview(report),
         found=all_found(report),
+        how=how_made(report.models),
         others=others,
         changes=changes,
     )
@@ -70,6 +73,7 @@ def render_model(report: Report, model: ModelReport, folder: Path, *, live: str 
         report=report,
         model=model,
         overview=model_overview(model),
+        how=how_made([model]),
         live=live,
         bodies=_bodies(environment, model, folder),
         seconds=_seconds(report, model),
@@ -77,10 +81,13 @@ def render_model(report: Report, model: ModelReport, folder: Path, *, live: str 
     return _with_fonts(page)
 
 
-def render_print(report: Report, folder: Path, changes: Changes | None = None) -> str:
-    """Everything as one page for paper; `outputs` makes the PDF of it.
+def render_print(
+    report: Report, folder: Path, changes: Changes | None = None, *, brief: bool = False
+) -> str:
+    """The report as one page for paper; `outputs` makes the PDF of it.
 
-    Drawings are left as empty places whose ids name the tiles below `folder` to put there.
+    Drawings are left as empty places whose ids name the tiles below `folder` to put there. A
+    `brief` one has the comparison and two pages for each model.
     """
     environment = page_environment(on_paper=True)
     most = max(_FEWEST_ROWS, _ROWS_IN_PRINT // max(1, len(report.models)))
@@ -89,7 +96,14 @@ def render_print(report: Report, folder: Path, changes: Changes | None = None) -
         overview=overview(report),
         found=all_found(report),
         changes=changes,
-        bodies=[_bodies(environment, m, folder, rows_in_print=most) for m in report.models],
+        how=how_made([] if brief else report.models),
+        brief=brief,
+        bodies=[
+            _brief_bodies(environment, model, folder)
+            if brief
+            else _bodies(environment, model, folder, rows_in_print=most)
+            for model in report.models
+        ],
         seconds=[_seconds(report, model) for model in report.models],
     )
     return _with_fonts(page)
@@ -111,14 +125,31 @@ def _bodies(
     # A new dictionary, as in `of_model`: the environment is cached for the next model.
     own.globals = {**environment.globals, "rows_in_print": rows_in_print}
     return {
-        section.name: Markup(  # noqa: S704 - its template has escaped it
-            own.get_template(f"sections/{section.name}.html.j2").render(
-                result=section.outcome.result
-            )
-        )
+        section.name: _body(own, f"{section.name}.html.j2", section.outcome.result)
         for section in model.sections
         if isinstance(section.outcome, Done)
     }
+
+
+def _brief_bodies(environment: Environment, model: ModelReport, folder: Path) -> Bodies:
+    """What sections show in a brief PDF: all that belongs in the text, then what fills a page.
+
+    A section adds a template `<name>_brief.html.j2` for the one, `<name>_brief_page.html.j2` for
+    the other; most have neither.
+    """
+    own = of_model(environment, folder, model.name)
+    known = set(own.list_templates())
+    return {
+        f"{section.name}{kind}": _body(own, f"{section.name}{kind}.html.j2", section.outcome.result)
+        for kind in ("_brief", "_brief_page")
+        for section in model.sections
+        if isinstance(section.outcome, Done) and f"sections/{section.name}{kind}.html.j2" in known
+    }
+
+
+def _body(environment: Environment, file: str, result: Any) -> Markup:
+    page = environment.get_template(f"sections/{file}").render(result=result)
+    return Markup(page)  # noqa: S704 - its template has escaped it
 
 
 def _seconds(report: Report, model: ModelReport) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from reportgen.findings import Finding, Severity
-from reportgen.metrics import COMPARISON, Metric
+from reportgen.metrics import COMPARISON, Evidence, Metric
 from reportgen.outcome import SectionOutcome
 from reportgen.report import BudgetCheck, Failure, Headline, ModelReport, Report, Verdict, failures
 
@@ -38,6 +38,7 @@ class ModelOverview:
     sections: tuple[SectionOutcome, ...]
     headlines: tuple[Headline, ...]
     metrics: dict[str, Metric]  # by key
+    evidence: dict[str, Evidence]  # by the key of the metric
 
     @property
     def figures(self) -> tuple[Metric, ...]:
@@ -160,6 +161,7 @@ def model_overview(model: ModelReport, number: int = 1) -> ModelOverview:
         sections=model.sections,
         headlines=model.headlines,
         metrics={metric.key: metric for metric in model.metrics},
+        evidence={key: made for made in model.evidence for key in made.keys},
     )
 
 

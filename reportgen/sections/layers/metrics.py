@@ -80,7 +80,7 @@ def methods_of(result: Layers) -> tuple[Method, ...]:
     """Elements and bytes of tensors, and operators by their formulas."""
     in_file = result.method == "file"
     tool = "onnx" if in_file else "torch"
-    what = "initializers of the file" if in_file else "distinct tensors of model.parameters()"
+    what = "initializers of the file" if in_file else "distinct tensors in model.parameters()"
     calls = (
         "all nodes of the file, with inferred shapes"
         if in_file
@@ -89,19 +89,19 @@ def methods_of(result: Layers) -> tuple[Method, ...]:
     return (
         Method(
             keys=("layers.parameters", "layers.trainable_parameters"),
-            text=f"sum of the elements of the {what}",
+            text=f"Elements of the {what}",
             tools=(tool,),
             inputs="",
         ),
         Method(
             keys=("layers.parameter_bytes", "layers.model_bytes"),
-            text=f"bytes of the {what}; weights and buffers: those of all buffers are added",
+            text=f"Bytes of the {what}; weights and buffers: plus the bytes of all buffers",
             tools=(tool,),
             inputs="",
         ),
         Method(
             keys=("layers.macs_per_sample", "layers.macs", "layers.flops"),
-            text=f"multiply-adds of {calls}, each by its formula; 1 MAC = 2 FLOPs",
+            text=f"Multiply-adds of {calls}, each by its formula; 1 MAC = 2 FLOPs",
             tools=(tool,),
             batch=result.batch,
         ),

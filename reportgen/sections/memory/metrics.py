@@ -15,11 +15,11 @@ _PEAK = (
     "context and libraries; the largest peak of the estimated steps"
 )
 _HOW = {
-    True: "one step on the CPU at a small batch, scaled up",
-    False: "one step on fake tensors with the kernels of a CUDA device",
+    True: "One step on the CPU at a small batch, scaled up",
+    False: "One step on fake tensors with the kernels of a CUDA device",
 }
 _SEARCH = (
-    "bisection over the batch size: the largest one for which the upper end of the estimated range "
+    "Bisection over the batch size: the largest one for which the upper end of the estimated range "
     "is at most the usable memory of the GPU"
 )
 _DEFINITION = (

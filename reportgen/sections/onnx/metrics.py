@@ -57,20 +57,20 @@ def methods_of(result: OnnxResult) -> tuple[Method, ...]:
     return (
         Method(
             keys=("onnx.bytes", "onnx.nodes"),
-            text="size on disk, external data included, and all operators of the graph, subgraphs "
-            "and functions included",
+            text="Size on disk with external data; number of operators, those of subgraphs and "
+            "functions included",
             tools=("torch", "onnx"),
             inputs=None if result.export.strategy else "",
         ),
         Method(
             keys=("onnx.parity",),
-            text="holds if |file − y| ≤ absolute + relative tolerance × |y| for every element y of "
+            text="Holds if |file − y| ≤ absolute + relative tolerance × |y| for every element y of "
             "PyTorch's outputs" + (f", {compared}" if compared else ""),
             tools=("onnxruntime", "torch"),
         ),
         Method(
             keys=("onnx.latency_ms",),
-            text=f"median of{timed} after a warm-up run, on the CPU",
+            text=f"Median of{timed} after a warm-up run, on the CPU",
             tools=("onnxruntime",),
             batch=latency.batch if latency else None,
         ),

@@ -26,7 +26,7 @@ def methods_of(result: Training) -> tuple[Method, ...]:
         return ()
     method = Method(
         keys=keys,
-        text="the best and the last of all values logged by the newest run that has a verdict",
+        text="The best and the last of all values logged by the newest run that has a verdict",
         tools=("reportgen",),
         inputs=newest_run(result.runs).source,
     )
