@@ -16,6 +16,7 @@ from reportgen.example_inputs import Examples, make_examples
 from reportgen.forward_failure import explain_failure
 from reportgen.manifest import ModelSpec
 from reportgen.outcome import Skipped
+from reportgen.sections.behavior.activations import constant_outputs
 from reportgen.sections.behavior.batch_independence import (
     BatchInputs,
     batch_axes,
@@ -215,6 +216,17 @@ class BehaviorAnalysis:
                 for a in first.evaluation.autocast
                 if a.device != "cpu"
             ),
+            random_weights=self._spec.weights is None and self._spec.source.kind != "pt2",
+            activations=trained.activations,
+            constant_outputs=constant_outputs(
+                tensors_of(self._examples), repeated.outputs, first.batch
+            ),
+            single_value_norms=tuple(
+                path
+                for path in self._untrainable(training)
+                if not isinstance(dict(self._model.named_modules()).get(path), nn.BatchNorm1d)
+            ),
+            backward_error=trained.backward_error,
         )
 
     def _batch_inputs(self) -> BatchInputs:

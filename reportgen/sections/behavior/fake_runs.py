@@ -33,7 +33,8 @@ from reportgen.sources.weightless import seed_everything
 from reportgen.tracing.autocast import AutocastRegion, recording_autocast
 from reportgen.tracing.leaf_gradients import gradients_of
 from reportgen.tracing.running_modules import RunningModules
-from reportgen.tracing.tensors import dtype_name, storage_of, tensor_bytes
+from reportgen.tracing.tensors import dtype_name, storage_of, tensor_bytes, version_of
+from reportgen.units import format_shape
 
 _NEEDS_VALUES = (
     DataDependentOutputException,
@@ -280,14 +281,25 @@ class SavedTensors:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Count tensors that autograd saves inside the context."""
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack):
             yield
 
-    def _pack(self, tensor: Tensor) -> Tensor:
+    def _pack(self, tensor: Tensor) -> tuple[Tensor, int]:
         storage = storage_of(tensor)
         with self._lock:
             if storage not in self._seen:
                 self._seen.add(storage)
                 self._alive.append(tensor)
                 self.bytes += tensor_bytes(tensor)
-        return tensor
+        return tensor, version_of(tensor)
+
+
+def _unpack(saved: tuple[Tensor, int]) -> Tensor:
+    # with hooks, autograd leaves this check to them
+    tensor, version = saved
+    if version_of(tensor) != version:
+        shape = format_shape(tuple(tensor.shape))
+        raise RuntimeError(
+            f"a tensor of shape {shape} that the backward pass needs was modified in place"
+        )
+    return tensor

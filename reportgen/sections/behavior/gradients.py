@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reportgen.example_inputs import Examples
 from reportgen.fake_model import set_mode
 from reportgen.pytree import named_tensors
+from reportgen.sections.behavior.activations import ActivationRecorder
 from reportgen.sections.behavior.fake_runs import (
     FailedPassError,
     PassOutcome,
@@ -18,7 +19,14 @@ from reportgen.sections.behavior.fake_runs import (
     SavedTensors,
 )
 from reportgen.sections.behavior.op_record import OpRecord
-from reportgen.sections.behavior.result import Probe, counted, listed, make_probe, not_run
+from reportgen.sections.behavior.result import (
+    Activations,
+    Probe,
+    counted,
+    listed,
+    make_probe,
+    not_run,
+)
 from reportgen.sections.behavior.runner import (
     NamedTensors,
     ProbeNotRunError,
@@ -27,6 +35,7 @@ from reportgen.sections.behavior.runner import (
     copied,
     describe_difference,
     is_finite,
+    tensors_of,
 )
 from reportgen.sections.behavior.state import changed_names, copy_buffers
 from reportgen.sources.weightless import seed_everything
@@ -47,12 +56,24 @@ class TrainingProbes:
         difference: how the outputs differ from evaluation mode, as text; None if unknown.
         changed_buffers: names; None if no training pass was run.
         saved_bytes: bytes that autograd saves for the backward pass; None if unknown.
+        activations: of the pass in training mode; None if none was run.
+        backward_error: why the backward pass of training mode failed; "" if it did not.
     """
 
     probes: tuple[Probe, ...]
     difference: str | None = None
     changed_buffers: tuple[str, ...] | None = None
     saved_bytes: int | None = None
+    activations: Activations | None = None
+    backward_error: str = ""
+
+
+class BackwardFailedError(ProbeNotRunError):
+    """The backward pass raised; `reason` gives the error."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the backward pass fails: {reason}")
 
 
 def probe_training(
@@ -94,9 +115,9 @@ def _probe_values(
         )
         saved = SavedTensors(model)
         before = copy_buffers(model)
-        outputs, read = _forward(runner, examples, saved, training=training)
+        outputs, read, activations = _forward(runner, examples, saved, training=training)
         changed = changed_names(copy_buffers(model), before)
-        probes = _probes(runner, outputs, read, training=training)
+        probes, backward_error = _probes(runner, outputs, read, training=training)
     finally:
         set_mode(model, training=False)
     if not training:
@@ -107,6 +128,8 @@ def _probe_values(
         difference=_difference(evaluated, outputs) if comparable and evaluated else None,
         changed_buffers=changed,
         saved_bytes=saved.bytes,
+        activations=activations,
+        backward_error=backward_error,
     )
 
 
@@ -127,11 +150,13 @@ def _probe_fake(
 
 def _probes(
     runner: ProbeRunner, outputs: NamedTensors, read: set[int], *, training: bool
-) -> tuple[Probe, ...]:
+) -> tuple[tuple[Probe, ...], str]:
+    """The probes, and the error of the backward pass."""
     try:
-        return _backward(runner, outputs, read, training=training)
+        return _backward(runner, outputs, read, training=training), ""
     except ProbeNotRunError as reason:
-        return _not_run(reason)
+        failed = reason.reason if isinstance(reason, BackwardFailedError) else ""
+        return _not_run(reason), failed
 
 
 def _not_run(reason: ProbeNotRunError) -> tuple[Probe, ...]:
@@ -155,19 +180,28 @@ def _difference(whole: NamedTensors, outputs: NamedTensors) -> str:
 
 def _forward(
     runner: ProbeRunner, examples: Examples, saved: SavedTensors, *, training: bool
-) -> tuple[NamedTensors, set[int]]:
-    """The outputs with their autograd graph, and the storages that operators read."""
+) -> tuple[NamedTensors, set[int], Activations]:
+    """The outputs with their autograd graph, the storages that operators read, and values."""
     set_mode(runner.model, training=training)
     seed_everything(runner.seed)
     running = RunningModules(runner.model)
     running.in_other_threads.append(saved.watching)
     record = OpRecord(running)
+    inputs = copied(examples)
+    activations = ActivationRecorder(runner.model, running)
+    watching = activations.recording(tensors_of(inputs))
     try:
-        with torch.enable_grad(), running.watching(), saved.watching(), record.recorder():
-            outputs = named_tensors(copied(examples).call(runner.model))
+        with (
+            torch.enable_grad(),
+            running.watching(),
+            saved.watching(),
+            record.recorder(),
+            watching,
+        ):
+            outputs = named_tensors(inputs.call(runner.model))
     except Exception as error:
         raise ProbePassError(error, running.path) from error
-    return outputs, record.read
+    return outputs, record.read, activations.result()
 
 
 def _backward(
@@ -210,8 +244,7 @@ def _gradients(
         total = torch.stack(terms).sum()
         found = gradients_of([total], [torch.ones_like(total)], list(parameters.values()))
     except Exception as error:
-        reason = FailedPassError(error, "").reason
-        raise ProbeNotRunError(f"the backward pass fails: {reason}") from error
+        raise BackwardFailedError(FailedPassError(error, "").reason) from error
     return dict(zip(parameters, found, strict=True))
 
 

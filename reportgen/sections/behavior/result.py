@@ -129,6 +129,30 @@ class Autocast:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LargeActivation:
+    """The first layer whose output is very large; both values to two digits."""
+
+    path: str
+    root_mean_square: float
+    of_inputs: float  # root mean square of the model's inputs, at least 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activations:
+    """What is unusual about the values inside a pass in training mode.
+
+    Attributes:
+        exploding: the first layer with parameters whose output is very large.
+        dead: paths of rectifiers that returned only zeros for inputs that were not zero.
+        saturated: paths of modules whose softmax gave nearly everything to one entry.
+    """
+
+    exploding: LargeActivation | None = None
+    dead: tuple[str, ...] = ()
+    saturated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Behavior:
     """Evaluation mode compared with training mode, and the result of every probe.
 
@@ -144,6 +168,12 @@ class Behavior:
         remarks: unusual settings of dropout and normalization, one sentence each.
         probes: in reading order.
         autocast: regions that have no effect on the CPU.
+        random_weights: the model is randomly initialized.
+        activations: what is unusual about the values inside; None if no real pass was run.
+        constant_outputs: names of all outputs, if none of them depends on the input.
+        single_value_norms: paths of batch norms of feature maps that get one value per channel
+            and sample.
+        backward_error: why the backward pass fails; "" if it does not or was not run.
     """
 
     batch: int
@@ -157,6 +187,11 @@ class Behavior:
     remarks: tuple[str, ...]
     probes: tuple[Probe, ...]
     autocast: tuple[Autocast, ...] = ()
+    random_weights: bool = False
+    activations: Activations | None = None
+    constant_outputs: tuple[str, ...] = ()
+    single_value_norms: tuple[str, ...] = ()
+    backward_error: str = ""
 
     def probe(self, name: str) -> Probe | None:
         """The probe called `name`; None if it does not apply to this model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reportgen.findings import Hit, Severity, rule
-from reportgen.sections.behavior.result import Behavior
+from reportgen.sections.behavior.result import Behavior, listed
 
 
 def _failed(result: Behavior, *names: str) -> Iterator[Hit]:
@@ -145,6 +145,223 @@ def autocast_for_another_device(result: Behavior) -> Iterator[Hit]:
         )
 
 
+@rule(
+    "BEH009",
+    Severity.WARNING,
+    advice="replace the in-place operation by one that returns a new tensor, or clone its input; "
+    "`torch.autograd.detect_anomaly` shows the line",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                y = torch.exp(self.layer(x))
+                y.mul_(2)  # exp's gradient needs the result as it was
+                return y
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return torch.exp(self.layer(x)) * 2
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+)
+def failing_backward(result: Behavior) -> Iterator[Hit]:
+    """The forward pass runs in training mode, but the backward pass raises an error.
+
+    The model cannot be trained as it is. The usual cause is an operation in place (`x += y`,
+    `x.mul_(2)`, `relu_`) on a tensor that autograd saved for the gradient. The others are an
+    operator without a derivative and a graph that was freed.
+    """
+    if result.backward_error:
+        yield Hit("", f"the backward pass fails: {result.backward_error}", key="backward")
+
+
+@rule(
+    "BEH010",
+    Severity.NOTE,
+    advice="train with a batch of 2 or more and drop_last=True, or use group norm there",
+    bad="""
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4),
+        )
+        inputs = ["x=batch,3,8,8"]
+    """,
+    good="""
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1),
+        )
+        inputs = ["x=batch,3,8,8"]
+    """,
+)
+def batch_norm_of_single_values(result: Behavior) -> Iterator[Hit]:
+    """A batch norm gets one value per channel and sample.
+
+    Its statistics are then those of the samples of the batch alone: training at batch 1 raises an
+    error, also for the last, incomplete batch of an epoch, and small batches are noisy. Typical
+    places are behind global pooling. BatchNorm1d is not reported, because vectors have no more.
+    """
+    places = result.single_value_norms
+    if places:
+        yield Hit(
+            places[0], f"one value per channel and sample in {listed(places, 3)}", key="norms"
+        )
+
+
+@rule(
+    "BEH011",
+    Severity.WARNING,
+    advice="look for a layer whose weights are zero, an activation that saturates, or a tensor "
+    "that is created instead of computed",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return torch.softmax(self.layer(x).mean(1, keepdim=True), dim=1)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return torch.sigmoid(self.layer(x).mean(1, keepdim=True))
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+)
+def constant_output(result: Behavior) -> Iterator[Hit]:
+    """No output depends on the input.
+
+    Two different samples give exactly the same outputs. A softmax over a single value is always 1,
+    and it then has no gradient. Outputs of zeros are not reported, because heads may begin at zero;
+    if a ReLU returns zeros only, `dead-activations` is reported instead.
+    """
+    names = [name or "the output" for name in result.constant_outputs]
+    is_dead = result.activations is not None and result.activations.dead
+    if names and not is_dead:
+        yield Hit(
+            result.constant_outputs[0], f"{listed(names, 3)}: equal for two different samples"
+        )
+
+
+@rule(
+    "BEH012",
+    Severity.WARNING,
+    advice="scale the initialization with the number of inputs (nn.init.kaiming_normal_), or "
+    "normalize",
+    bad="""
+        model = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 4))
+        nn.init.normal_(model[0].weight, std=1000.0)
+        inputs = ["x=batch,256"]
+    """,
+    good="""
+        model = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 4))
+        nn.init.kaiming_normal_(model[0].weight)
+        inputs = ["x=batch,256"]
+    """,
+)
+def exploding_activations(result: Behavior) -> Iterator[Hit]:
+    """Activations of the randomly initialized model are very large.
+
+    The root mean square of a layer's output exceeds 10,000, and a thousand times that of the
+    inputs, in training mode. float16 overflows at 65,504; gradients are of the same order, so that
+    the first optimizer steps destroy the weights. Only models with random weights are checked.
+    """
+    found = result.activations.exploding if result.activations else None
+    if found is not None and result.random_weights:
+        yield Hit(
+            found.path,
+            f"the output has a root mean square of {found.root_mean_square:,g} for inputs of "
+            f"{found.of_inputs:g}",
+        )
+
+
+@rule(
+    "BEH013",
+    Severity.WARNING,
+    advice="divide the scores by the square root of the head size before the softmax",
+    bad="""
+        class Attention(nn.Module):
+            def forward(self, x):
+                scores = x @ x.transpose(1, 2)
+                return torch.softmax(scores, dim=-1) @ x
+
+        model = nn.Sequential(nn.Linear(256, 256), nn.LayerNorm(256), Attention())
+        inputs = ["x=batch,16,256"]
+    """,
+    good="""
+        class Attention(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.query, self.key = nn.Linear(256, 256), nn.Linear(256, 256)
+
+            def forward(self, x):
+                scores = self.query(x) @ self.key(x).transpose(1, 2) / 16
+                return torch.softmax(scores, dim=-1) @ x
+
+        model = nn.Sequential(nn.Linear(256, 256), nn.LayerNorm(256), Attention())
+        inputs = ["x=batch,16,256"]
+    """,
+)
+def saturated_softmax(result: Behavior) -> Iterator[Hit]:
+    """A softmax of the randomly initialized model gives nearly everything to one entry.
+
+    In more than half of its rows the largest entry exceeds 0.999. The gradient of a saturated
+    softmax is nearly zero, so that what feeds it hardly learns. Attention without the scale
+    1/sqrt(d) is the usual cause. Rows of fewer than 4 entries and trained weights are not checked.
+    """
+    places = result.activations.saturated if result.activations else ()
+    if places and result.random_weights:
+        yield Hit(places[0], f"the softmax is saturated in {listed(places, 3)}", key="softmax")
+
+
+@rule(
+    "BEH014",
+    Severity.WARNING,
+    advice="check bias and initialization of the layer before it, or use leaky ReLU",
+    bad="""
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+        nn.init.constant_(model[0].bias, -100.0)
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+        nn.init.zeros_(model[0].bias)
+        inputs = ["x=batch,8"]
+    """,
+)
+def dead_activations(result: Behavior) -> Iterator[Hit]:
+    """A ReLU returns zeros only.
+
+    Nothing behind it depends on the input, and no gradient passes it. Reported if every element of
+    its output is zero in a pass in training mode, while its input is not.
+    """
+    places = result.activations.dead if result.activations else ()
+    if places:
+        yield Hit(places[0], f"only zeros leave {listed(places, 3)}", key="rectifiers")
+
+
 RULES = (
     non_deterministic_evaluation,
     batch_dependent_results,
@@ -154,4 +371,10 @@ RULES = (
     inputs_modified_in_place,
     non_finite_gradients,
     autocast_for_another_device,
+    failing_backward,
+    batch_norm_of_single_values,
+    constant_output,
+    exploding_activations,
+    saturated_softmax,
+    dead_activations,
 )
