@@ -52,6 +52,7 @@ OutputFolder = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of the report [reports/<manifest name>]."),
 ]
+ReportFolder = Annotated[Path, typer.Argument(metavar="REPORT_DIR", help="Folder of a report.")]
 FailOn = Literal["error", "warning", "never"]
 
 _PRECISIONS = "fp32, tf32, amp-bf16, amp-fp16, bf16 or fp16."
@@ -320,6 +321,43 @@ def publish(
         published = publish_to_tensorboard(report_dir, tensorboard)
     for line in published.lines():
         _print_stderr(line)
+
+
+@app.command()
+def annotate(report_dir: ReportFolder) -> None:
+    """Print a report's problems as GitHub annotations; append it to the job summary."""
+    from reportgen.review.steps import annotate_folder
+
+    for line in annotate_folder(report_dir, os.environ):
+        _print(line)
+
+
+@app.command()
+def comment(
+    report_dir: ReportFolder,
+    repository: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Repository [GITHUB_REPOSITORY].")
+    ] = "",
+    pull_request: Annotated[
+        int | None, typer.Option(metavar="N", help="Pull request [that of the run].")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="REPORT", help="Compare with this report.")
+    ] = None,
+    link: Annotated[str, typer.Option(metavar="URL", help="Where the whole report is.")] = "",
+    author: Annotated[
+        str, typer.Option(metavar="LOGIN", help="Whose comments are edited: the token's user.")
+    ] = "github-actions[bot]",
+) -> None:
+    """Post the report as one comment on a pull request, or edit it; needs GITHUB_TOKEN."""
+    from reportgen.review.event import connect, read_event
+    from reportgen.review.steps import comment_on
+
+    number = pull_request or read_event(os.environ).pull_request
+    if number is None:
+        raise ReportgenError("comment requires --pull-request N outside a pull request's run")
+    github = connect(os.environ, repository)
+    _print_stderr(comment_on(github, number, report_dir, baseline, link, author))
 
 
 @app.command()

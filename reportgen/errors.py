@@ -42,6 +42,10 @@ class BaselineError(ReportgenError):
     """The report to compare with cannot be read."""
 
 
+class ReviewError(ReportgenError):
+    """GitHub cannot be reached or refuses, or a repository has no history to compare with."""
+
+
 class PublishError(ReportgenError):
     """A report cannot be published: it cannot be read, or the destination fails."""
 

@@ -39,7 +39,7 @@ FLOORS = [
     {"outputs"},
     {"workers"},
     {"pipeline"},
-    {"watching", "publish"},
+    {"watching", "publish", "review"},
     {"progress"},
     {"cli", "__init__", "__main__"},
 ]

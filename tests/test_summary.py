@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from lxml import html
 from report_values import HOSTILE, finding, full_report, hostile_report, model
 
+from reportgen.compare.result import (
+    Comparison,
+    Edit,
+    MetricChange,
+    ModelComparison,
+    ModulesDiff,
+    SideLabel,
+)
 from reportgen.findings import Finding, Severity
 from reportgen.outcome import Done, Failed, SectionOutcome
-from reportgen.render.summary import SUMMARY_LIMIT, Part, marker, render_summary
+from reportgen.render.changes import changes_of
+from reportgen.render.summary import SUMMARY_LIMIT, marker, render_changes, render_summary
 from reportgen.report import BudgetCheck, ModelReport, Report, judge
 
 cmarkgfm = pytest.importorskip("cmarkgfm")
@@ -56,13 +65,21 @@ def number_of(rows: list[str]) -> int:
     return len(rows) - 1 + int(hidden[1].replace(",", "")) if hidden else len(rows)
 
 
+STATES: list[Any] = [
+    {"passed": False, "state": "exceeded", "level": "fail"},
+    {"passed": True, "state": "warning", "level": "warn"},
+    {"passed": True, "state": "waived", "level": "fail", "waived": "until | May"},
+]
+
+
 def make_model(name: str, findings: list[Finding], budgets: int, failed: list[str]) -> ModelReport:
     sections = tuple(
         SectionOutcome(name=n, title=n, outcome=Failed(error=n) if n in failed else Done(result=0))
         for n in ("one", "two", "three")
     )
     checks = tuple(
-        BudgetCheck(name=f"b{number}", limit=1, value=2, passed=False) for number in range(budgets)
+        BudgetCheck(name=f"b{n}", limit=1, value=2, **STATES[n % len(STATES)])
+        for n in range(budgets)
     )
     return replace(
         model(name, judge(sections, findings, checks), sections=()),
@@ -91,9 +108,10 @@ def test_the_headline_counts_the_rows_below_it(report: Report) -> None:
     headline = counts_in_headline(page)
     expected = {
         word: number_of(rows_under(page, rf"([\d,]+ )?{word}s?"))
-        for word in (*SEVERITIES, "ignored finding")
+        for word in (*SEVERITIES, "ignored finding", "waived budget")
     }
-    expected["exceeded budget"] = number_of(rows_under(page, "Exceeded budgets"))
+    for word in ("exceeded budget", "budget warning"):
+        expected[word] = number_of(rows_under(page, f"{word}s"))
     # sections that fail for one reason share a row; here each has a reason of its own
     expected["failed section"] = number_of(rows_under(page, "Failed sections"))
     assert headline == {word: number for word, number in expected.items() if number}
@@ -156,15 +174,7 @@ def test_parts_that_are_all_too_long_share_the_room_equally() -> None:
     for word in SEVERITIES:
         assert number_of(rows_under(page, rf"[\d,]+ {word}s")) == 300 * 50
         assert len(rows_under(page, rf"[\d,]+ {word}s")) > 10
-    assert number_of(rows_under(page, "Exceeded budgets")) == 900 * 50
-
-
-def test_a_part_of_a_comparison_follows_the_headline_and_counts_in_it() -> None:
-    rows: list[Any] = [{"model": name, "message": "x"} for name in ("a", "b")]
-    part = Part(template="budgets", rows=rows, counted="changed metric")
-    text = render_summary(_noisy(0), [part])
-    assert text.index("**a**") < text.index("| Model |")
-    assert "2 changed metrics, 3 failed sections" in text
+    assert number_of(rows_under(page, "Exceeded budgets")) == 300 * 50
 
 
 def test_the_first_line_names_the_manifest_and_cannot_be_left_early() -> None:
@@ -172,3 +182,49 @@ def test_the_first_line_names_the_manifest_and_cannot_be_left_early() -> None:
     assert marker("--><script>").count(">") == 1
     report = replace(full_report(), manifest="models/m.yaml")
     assert render_summary(report).startswith("<!-- reportgen manifest=models/m.yaml -->\n## ")
+
+
+def _comparison(metrics: int, edits: int, models: int = 1) -> Comparison:
+    changed = ModelComparison(
+        name="net",
+        status="changed",
+        metrics=tuple(
+            MetricChange(key=f"layers.m{n}", label=f"Metric {n}", unit="", old=1, new=2,
+                         difference=1, percent=100, verdict="worse", headline=True,
+                         old_text="1", new_text="2")
+            for n in range(metrics)
+        ),
+        modules=ModulesDiff(edits=(Edit(kind="added", new="layer.x", type="Conv2d"),) * edits),
+    )  # fmt: skip
+    side = SideLabel(title="base")
+    return Comparison(old=side, new=side, verdict="pass", models=(changed,) * models)
+
+
+def test_what_changed_comes_first_with_details_folded() -> None:
+    page = rendered(render_summary(_noisy(0), changes_of(_comparison(2, 3))))
+    first = page.xpath("./table")[0]
+    rows = [[cell.text_content() for cell in row] for row in first.iter("tr")]
+    assert rows[0][:5] == ["Model", "Metric", "Baseline", "Now", "Change"]
+    assert [row[1] for row in rows[1:]] == ["Metric 0", "Metric 1"]
+    assert len(page.xpath("./details")[0].xpath("./ul/li")) == 3
+    headings = [h.text_content() for h in page.xpath("./h3")]
+    assert headings[:2] == ["What changed", "All models"]
+
+
+def test_a_huge_comparison_leaves_room_for_the_rest_and_the_rest_for_it() -> None:
+    text = render_summary(_noisy(4000), changes_of(_comparison(3, 300, models=400)))
+    assert len(text) <= SUMMARY_LIMIT
+    page = rendered(text)
+    rows = page.xpath("./table")[0].xpath("./tbody/tr")
+    assert len(rows) > 100
+    [more] = [p for p in page.xpath("./p") if "more rows" in p.text_content()]
+    assert more.text_content() == f"And {1200 - len(rows)} more rows: see the report."
+    assert len(rows_under(page, "Exceeded budgets")) == 3
+    assert number_of(rows_under(page, "12,000 notes")) == 12_000
+    alone = render_changes(changes_of(_comparison(3, 300, models=400)))
+    assert SUMMARY_LIMIT - 4000 < len(alone) <= SUMMARY_LIMIT
+
+
+def test_a_comparison_without_changes_says_so() -> None:
+    text = render_summary(_noisy(0), changes_of(replace(_comparison(0, 0), models=())))
+    assert "\n\n**Nothing changed.** Compared with base." in text

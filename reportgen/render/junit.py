@@ -68,9 +68,11 @@ def _cases(report: Report, model: ModelReport) -> Iterator[_Case]:
     for budget in model.budgets:
         name = f"budget {budget.name}"
         if budget.passed is None:
-            yield _Case(name=name, state="skipped", message="its metric is unknown")
+            yield _Case(name=name, state="skipped", message=budget.note or "not judged")
+        elif budget.waived is not None:
+            yield _Case(name=name, state="skipped", message=f"waived: {budget.waived}")
         elif budget.passed:
-            yield _Case(name=name)
+            yield _Case(name=name, output=budget_message(budget) if budget.level else "")
         else:
             yield _Case(name=name, state="failure", message=budget_message(budget))
     by_rule: dict[str, list[Finding]] = {}

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 
 from reportgen import units
 from reportgen.findings import Finding, Severity
-from reportgen.render.overview import broken_budgets
 from reportgen.report import BudgetCheck, ModelReport, Report, failures
 
 SECTION_FAILED = "section-failed"
@@ -24,12 +23,12 @@ class Problem:
 
     Attributes:
         code: of the rule, or `SECTION_FAILED` or `BUDGET_EXCEEDED`.
-        severity: of the rule; an error for the other two.
+        severity: of the rule; an error for a failed section; of the level that is exceeded.
         model: the model's name.
         where: the module, tensor, section or budget.
         message: what is wrong, with the values.
         advice: what to do; "" if it is unknown.
-        ignored: the reason in the manifest for accepting it.
+        ignored: the reason in the manifest for accepting it, or the waiver.
         file: from the root of the repository, with slashes.
         line: at least 1.
         fingerprint: equal in later reports, whatever the wording and the line; unique in a report.
@@ -78,13 +77,19 @@ def manifest_file(report: Report) -> str:
 
 def budget_message(budget: BudgetCheck) -> str:
     """`budget`, its limit and its value in a sentence."""
-    limit = "unknown" if budget.limit is None else _in_full(budget.limit, budget.unit)
     if budget.value is None:
-        return f"budget {budget.name} is {limit}, but the metric has no value"
+        return f"the metric of budget {budget.name} has no value"
     value = _in_full(budget.value, budget.unit)
+    if budget.limit is None:
+        return f"budget {budget.name} has no limit to compare {value} with"
+    limit = _in_full(budget.limit, budget.unit)
+    decided = next((each for each in budget.limits if each.limit == budget.limit), None)
+    side = "at least" if decided and decided.side == "min" else "at most"
+    relative = f" ({decided.text} of the baseline)" if decided and decided.relative else ""
+    allowed = f"budget {budget.name} allows {side} {limit}{relative}"
     if budget.state == "not proven":
-        return f"budget {budget.name} is {limit}; {value} is a lower bound and does not prove it"
-    return f"budget {budget.name} is exceeded: {value}, the limit is {limit}"
+        return f"{allowed}; {value} is a lower bound and does not prove it"
+    return f"{allowed}, but the value is {value}"
 
 
 def _in_full(value: float, unit: str) -> str:
@@ -101,10 +106,21 @@ def _of_model(report: Report, model: ModelReport, root: Path) -> Iterator[Proble
             hint = failure.failed.hint
             text = f"{section.title} failed: {failure.failed.error}"
             yield _at_entry(report, model, SECTION_FAILED, section.name, text, hint)
-    for budget in broken_budgets(model.budgets):
-        yield _at_entry(
-            report, model, BUDGET_EXCEEDED, budget.name, budget_message(budget), _BUDGET_ADVICE
-        )
+    for budget in model.budgets:
+        if budget.level:
+            severity = Severity.ERROR if budget.level == "fail" else Severity.WARNING
+            yield replace(
+                _at_entry(
+                    report,
+                    model,
+                    BUDGET_EXCEEDED,
+                    budget.name,
+                    budget_message(budget),
+                    _BUDGET_ADVICE,
+                ),
+                severity=severity,
+                ignored=budget.waived,
+            )
     for finding in model.findings:
         file, line = _source(finding, report, root) or (manifest_file(report), model.line)
         yield Problem(
@@ -117,8 +133,10 @@ def _of_model(report: Report, model: ModelReport, root: Path) -> Iterator[Proble
             ignored=finding.ignored,
             file=file,
             line=max(1, line),
-            fingerprint=getattr(finding, "fingerprint", "")
-            or _fingerprint(finding.code, model.name, finding.where),
+            # The finding's own does not depend on the model.
+            fingerprint=_fingerprint(model.name, finding.fingerprint)
+            if finding.fingerprint
+            else _fingerprint(finding.code, model.name, finding.where),
         )
 
 
@@ -148,7 +166,7 @@ def _fingerprint(*parts: str) -> str:
 
 def _source(finding: Finding, report: Report, root: Path) -> tuple[str, int] | None:
     """File and line of the module that `finding` is about; None if it is not in the repository."""
-    file, _, line = str(getattr(finding, "source", "") or "").rpartition(":")
+    file, _, line = finding.source.rpartition(":")
     if not file or not line.isdigit():
         return None
     for folder in (PurePosixPath(report.manifest).parent, PurePosixPath()):

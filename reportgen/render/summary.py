@@ -6,7 +6,7 @@ stay whole; the headline counts the rows of all parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -15,17 +15,15 @@ from reportgen.findings import Severity
 from reportgen.render.changes import VERDICT_WORDS, Changes, MetricRow, ModelChanges
 from reportgen.render.environment import markdown_environment
 from reportgen.render.filters import plural
-from reportgen.render.overview import Found, Overview, all_found, broken_budgets, overview
+from reportgen.render.overview import Found, Overview, all_found, overview, warned_budgets
 from reportgen.render.problems import budget_message
-from reportgen.report import Report
+from reportgen.report import BudgetCheck, Report
 
 SUMMARY_LIMIT = 65_536
 """The most characters that a comment on GitHub may have."""
 
 _FOOTER = 536  # kept free, for a link to the whole report
 _MOST_ROWS = 500  # of one part; a row has at least 100 characters where there are so many
-
-
 _LINES_OF_A_MODEL = 20  # structural changes, findings and safe batches, each
 _MARKS = {"better": "🟢", "worse": "🔴", "changed": "⚪", "noise": "⚪"}
 
@@ -79,6 +77,7 @@ class Part:
 class _BudgetRow:
     model: str
     message: str
+    waived: str | None
 
 
 def marker(manifest: str) -> str:
@@ -90,7 +89,8 @@ def render_summary(report: Report, changes: Changes | None = None) -> str:
     """Markdown for a pull request, shorter than `SUMMARY_LIMIT`; what changed comes first."""
     seen = overview(report)
     of_changes = _change_parts(changes) if changes else ()
-    parts = [part for part in (*of_changes, *_parts(report, seen)) if part.rows]
+    heading = "All models" if changes else ""
+    parts = [part for part in (*of_changes, *_parts(report, seen, heading)) if part.rows]
     head = (
         markdown_environment()
         .get_template("summary.md.j2")
@@ -155,13 +155,8 @@ def _fitted(parts: Sequence[Part], characters: int) -> list[str]:
     return texts
 
 
-def _parts(report: Report, seen: Overview) -> tuple[Part, ...]:
+def _parts(report: Report, seen: Overview, heading: str) -> tuple[Part, ...]:
     found = all_found(report)
-    budgets = [
-        _BudgetRow(model=model.name, message=budget_message(budget))
-        for model in report.models
-        for budget in broken_budgets(model.budgets)
-    ]
     ignored = [
         Found(model=model.name, href="", finding=finding)
         for model in report.models
@@ -169,21 +164,34 @@ def _parts(report: Report, seen: Overview) -> tuple[Part, ...]:
         if finding.ignored is not None
     ]
     headlines = [(model, line) for model in seen.models for line in model.headlines]
+    tables = {"tables": seen.tables[:2], "heading": heading}
     return (
-        Part(template="models", rows=seen.with_source, context={"tables": seen.tables[:2]}),
+        Part(template="models", rows=seen.with_source, context=tables),
         Part(
             template="failures",
             rows=seen.failures,
             counted="failed section",
             number=seen.failed_sections,
         ),
-        Part(template="budgets", rows=budgets, counted="exceeded budget"),
+        _budgets(report, "exceeded budget", lambda check: check.passed is False),
+        _budgets(report, "budget warning", lambda check: bool(warned_budgets([check]))),
+        _budgets(report, "waived budget", lambda check: check.waived is not None),
         _findings(found, Severity.ERROR),
         _findings(found, Severity.WARNING),
         _findings(found, Severity.NOTE),
         Part(template="ignored", rows=ignored, counted="ignored finding"),
         Part(template="training", rows=headlines),
     )
+
+
+def _budgets(report: Report, kind: str, has: Callable[[BudgetCheck], bool]) -> Part:
+    rows = [
+        _BudgetRow(model=model.name, message=budget_message(check), waived=check.waived)
+        for model in report.models
+        for check in model.budgets
+        if has(check)
+    ]
+    return Part(template="budgets", rows=rows, counted=kind, context={"kind": kind})
 
 
 def _findings(found: Sequence[Found], severity: Severity) -> Part:
