@@ -585,6 +585,7 @@ def test_a_brief_pdf_cuts_long_lists_and_says_so(folder: Path) -> None:
     assert "layers.5" not in text
     assert "And 3 more findings: see the page of the model" in text
     assert "How each figure was made" not in text
+    assert "Comparison of all models" not in text  # of one there is none
 
 
 def test_a_brief_pdf_shows_why_a_section_failed(folder: Path) -> None:
