@@ -56,7 +56,7 @@ def _change(old: Metric | None, new: Metric | None, tools: str, only_tools: bool
     texts = _texts(old, new)
     return MetricChange(
         key=metric.key,
-        label=metric.label,
+        label=_label(metric),
         unit=metric.unit,
         old=before,
         new=after,
@@ -69,6 +69,11 @@ def _change(old: Metric | None, new: Metric | None, tools: str, only_tools: bool
         old_text=texts[0],
         new_text=texts[1],
     )
+
+
+def _label(metric: Metric) -> str:
+    """The label with its table where the table gives it its meaning: "Safe training batch: T4"."""
+    return metric.label if metric.table in ("", COMPARISON) else f"{metric.table}: {metric.label}"
 
 
 def _texts(old: Metric | None, new: Metric | None) -> tuple[str, str]:

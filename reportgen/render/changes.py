@@ -126,7 +126,7 @@ def changes_of(
     return Changes(
         sentence=comparison_sentence(comparison.models),
         baseline=", ".join(
-            filter(None, [comparison.old.title, comparison.old.commit, comparison.old.built])
+            filter(None, [comparison.old.title, comparison.old.commit, _time(comparison.old.built)])
         ),
         environment=tuple(
             f"{each.field} {each.old} → {each.new}" for each in comparison.environment
@@ -137,8 +137,15 @@ def changes_of(
     )
 
 
+def _time(built: str) -> str:
+    """`2026-11-27 03:15 UTC`."""
+    return f"{built[:10]} {built[11:16]} UTC" if built else ""
+
+
 def _model(model: ModelComparison, drawing: str, on_paper: bool) -> ModelChanges:
-    rows = [(change.headline, _metric_row(change)) for change in model.metrics]
+    # the table of safe batches has these, for every step and not only the plainest one
+    shown = [change for change in model.metrics if change.unit != "batch" or not model.fits]
+    rows = [(change.headline, _metric_row(change)) for change in shown]
     return ModelChanges(
         name=model.name,
         href=f"models/{quote(model.name)}/index.html",
