@@ -23,6 +23,14 @@ from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done
 from reportgen.outputs import DEFAULT_FORMATS, temporary_folder, write_report
+from reportgen.provenance import (
+    commit_of,
+    describe_machine,
+    input_files,
+    library_of,
+    manifest_files,
+    repository_of,
+)
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection
@@ -85,6 +93,8 @@ def build(
     parallel = min(jobs or default_jobs(), len(specs))
     output = output or Path("reports") / manifest.path.stem
     # Beside the output, so that large files are linked into it and not copied.
+    folder = manifest.path.parent
+    root = repository_of(folder)
     with temporary_folder(output) as work:
         outcomes = analyze_all(
             [make_job(manifest, spec, work, parallel, timings, sections) for spec in specs],
@@ -99,18 +109,24 @@ def build(
             environment=environment,
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
             models=tuple(
-                judge_model(
-                    spec,
-                    each,
-                    manifest=manifest.path.name,
-                    line=manifest.lines.get(spec.name, 1),
-                    complete=not sections,
-                    timings=timings,
-                    baseline=baseline_of(spec.name, baseline, environment),
-                    today=today,
+                replace(
+                    judge_model(
+                        spec,
+                        each,
+                        manifest=manifest.path.name,
+                        line=manifest.lines.get(spec.name, 1),
+                        complete=not sections,
+                        timings=timings,
+                        baseline=baseline_of(spec.name, baseline, environment),
+                        today=today,
+                    ),
+                    library=library_of(spec),
+                    files=input_files(spec, each.code, folder, root),
                 )
                 for spec, each in zip(specs, outcomes, strict=True)
             ),
+            files=manifest_files(manifest.path),
+            commit=commit_of(folder),
         )
         comparison = (
             compare_reports(_only(baseline, {spec.name for spec in specs}, models), report)
@@ -329,4 +345,5 @@ def make_timings(outcomes: tuple[ModelOutcomes, ...], total_seconds: float) -> T
             model.name: {name: round(seconds, 3) for name, seconds in model.seconds.items()}
             for model in outcomes
         },
+        machine=describe_machine(machine_memory()),
     )

@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 from reportgen.findings import Finding, Severity
 from reportgen.metrics import Evidence, Metric
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
+from reportgen.provenance import Commit, InputFile, Machine
 from reportgen.sections.section import AnySection, outcome_adapter
 
 
@@ -130,6 +131,8 @@ class ModelReport:
     evidence: tuple[Evidence, ...] = ()  # how the metrics were made
     headlines: tuple[Headline, ...] = ()
     line: int = 1  # of the manifest, on which the model's entry begins
+    library: str = ""  # that defines the model: "torchvision 0.29.2"; "" for the user's own code
+    files: tuple[InputFile, ...] = ()  # that the model was made from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +146,7 @@ class Timings:
     total_seconds: float
     section_seconds: dict[str, dict[str, float]]  # model -> section -> seconds
     measured: Literal[True] = True
+    machine: Machine | None = None  # None in reports of older versions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +154,7 @@ class Report:
     """One build of one manifest.
 
     `manifest` is its path from the root of the repository, or from the current folder outside one.
+    `files` has its hash; those of a model's files stand in its report.
     """
 
     title: str
@@ -157,6 +162,8 @@ class Report:
     timings: Timings | None
     models: tuple[ModelReport, ...]
     manifest: str = ""
+    files: tuple[InputFile, ...] = ()
+    commit: Commit | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -232,6 +239,8 @@ def report_to_data(report: Report) -> dict[str, Any]:
         "verdict": report.verdict.value,
         "environment": report.environment,
         "timings": to_jsonable_python(report.timings) if report.timings else {},
+        "files": to_jsonable_python(report.files),
+        "commit": to_jsonable_python(report.commit),
         "models": [_model_to_data(model) for model in report.models],
     }
 
@@ -294,6 +303,9 @@ def report_from_json(text: str | bytes, sections: Iterable[AnySection]) -> Repor
             if data["timings"]
             else None,
             models=tuple(_model_from_data(model, fields, readers) for model in data["models"]),
+            # absent in reports of older versions
+            files=TypeAdapter(tuple[InputFile, ...]).validate_python(data.get("files", ())),
+            commit=TypeAdapter(Commit | None).validate_python(data.get("commit")),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a complete report: {error}") from error
@@ -371,6 +383,8 @@ def report_schema(sections: Iterable[AnySection]) -> dict[str, Any]:
         environment=(dict[str, str], ...),
         timings=(Timings | nothing, ...),
         models=(tuple[model, ...], ...),
+        files=(tuple[InputFile, ...], ...),
+        commit=(Commit | None, ...),
     )
     schema: dict[str, Any] = document.model_json_schema(mode="serialization")
     del schema["$defs"]["Sections"]["required"]  # `build --section` writes some of them

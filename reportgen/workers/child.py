@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from reportgen.known_failures import failure_hint, failure_text
 from reportgen.outcome import Done, Failed, Skipped, as_failed
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection, outcome_adapter
+from reportgen.sources.imported_code import imported_code
 from reportgen.units import format_bytes
 from reportgen.visible_text import cut, visible
 from reportgen.workers.job import Job, Message
@@ -105,6 +107,8 @@ def analyze(job: Job, reporter: Reporter) -> None:
     inputs = describe_inputs(context.spec.inputs, context.spec.dims)
     reporter.send(Message(kind="loaded", message=cut(visible(inputs), _LONGEST_INPUTS)))
     job.outcomes.mkdir(parents=True, exist_ok=True)
+    # the modules of the model's classes are imported by now, and few others
+    job.code_file.write_text(json.dumps([str(file) for file in imported_code()]), encoding="utf-8")
     with _preserve_state(context):
         for section in SECTIONS:
             if section.name in job.sections:

@@ -40,6 +40,11 @@ class Job(BaseModel):
         """The folder that has one file per finished section."""
         return self.folder / ".outcomes"
 
+    @property
+    def code_file(self) -> Path:
+        """Where the child lists the user's Python files that the model is made of, as JSON."""
+        return self.outcomes / ".code.json"
+
 
 class SectionEvent(StrEnum):
     """Start of a section, or its outcome."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import selectors
 import signal
@@ -38,7 +39,8 @@ class ModelOutcomes:
     """The outcomes of one model in section order, and the seconds of each section.
 
     `load_error` says why the model could not be loaded; None if it was. `inputs` describes the
-    example inputs, also those that the manifest left out; "" if nothing was loaded.
+    example inputs, also those that the manifest left out; "" if nothing was loaded. `code` are the
+    user's Python files that were imported for the model.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ModelOutcomes:
     seconds: dict[str, float]
     load_error: Failed | None = None
     inputs: str = ""
+    code: tuple[Path, ...] = ()
 
 
 def analyze_all(
@@ -186,7 +189,13 @@ class _ModelRun:
             seconds=self.seconds,
             load_error=self.load_error,
             inputs=self.inputs,
+            code=self._code(),
         )
+
+    def _code(self) -> tuple[Path, ...]:
+        with contextlib.suppress(OSError, ValueError):
+            return tuple(map(Path, json.loads(self.job.code_file.read_bytes())))
+        return ()  # the model could not be loaded
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
