@@ -73,8 +73,9 @@ class Hit:
 class Example:
     """Two small models: one that breaks a rule, and the same one corrected.
 
-    Both are Python code that assigns a module to `model` and its `inputs`, as in a manifest. It may
-    assign `options`, other keys of the manifest's entry, and write files to the path `folder`.
+    Both are Python code that assigns a module to `model` and its `inputs`, as in a manifest, or an
+    `onnx.ModelProto` to `model`. It may assign `options`, other keys of the manifest's entry, and
+    write files to the path `folder`.
     """
 
     bad: str

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+import report_values
 import torch
 from factories import make_study
 from torch import Tensor, nn
@@ -17,10 +21,12 @@ from reportgen.manifest import Loss
 from reportgen.model_state import preserve_model_state
 from reportgen.outcome import Skipped
 from reportgen.sections import SECTIONS
+from reportgen.sections.onnx.inspection.analysis import inspect_file
+from reportgen.sections.onnx.result import OnnxResult
 from reportgen.sections.section import AnySection
 
 RULES = [(section, rule) for section in SECTIONS for rule in section.rules if rule.example]
-NAMES = {"torch": torch, "nn": nn, "F": functional, "Tensor": Tensor}
+NAMES = {"torch": torch, "nn": nn, "F": functional, "Tensor": Tensor, "onnx": onnx, "np": np}
 
 
 def findings(section: AnySection, code: str, folder: Path) -> list[Finding]:
@@ -28,6 +34,25 @@ def findings(section: AnySection, code: str, folder: Path) -> list[Finding]:
     values: dict[str, Any] = NAMES | {"folder": folder}
     torch.manual_seed(0)
     exec(code, values)
+    result = (
+        analyzed_file(values["model"], folder)
+        if isinstance(values["model"], onnx.ModelProto)
+        else analyzed_module(section, values, folder)
+    )
+    return [found for rule in section.rules for found in rule.findings(result)]
+
+
+def analyzed_file(model: onnx.ModelProto, folder: Path) -> OnnxResult:
+    """A faultless result, but for the contents of the file `model`."""
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    clean = report_values.onnx()
+    file = inspect_file(model, path)
+    return replace(clean, file=file, export=replace(clean.export, requested_opset=file.opset))
+
+
+def analyzed_module(section: AnySection, values: dict[str, Any], folder: Path) -> Any:
+    """The result of `section` for `values["model"]`."""
     options = {"batch": 4} | values.get("options", {})
     if "loss" in options:
         options["loss"] = Loss(kind=options["loss"], text=options["loss"])
@@ -35,7 +60,7 @@ def findings(section: AnySection, code: str, folder: Path) -> list[Finding]:
     with preserve_model_state(context.model):
         result = section.analyze(context)
     assert not isinstance(result, Skipped), result
-    return [found for rule in section.rules for found in rule.findings(result)]
+    return result
 
 
 @pytest.mark.parametrize(

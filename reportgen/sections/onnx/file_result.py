@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -268,6 +268,33 @@ class NodeCost:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NodeGroup:
+    """How many nodes have something in common, and the module of the first; "" if unknown."""
+
+    nodes: int = 0
+    module: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphPatterns:
+    """Nodes that are worth a look together.
+
+    Attributes:
+        cast_pairs: Cast nodes that read the result of a Cast which nothing else reads.
+        transpose_pairs: Transpose nodes that undo a Transpose whose result nothing else reads.
+        resize_modes: by interpolation, the coordinate transformations of Resize nodes.
+        double_nodes: nodes with a float64 result, if no input is float64.
+        local_paths: nodes whose metadata contain a path of the machine that exported them.
+    """
+
+    cast_pairs: NodeGroup = NodeGroup()
+    transpose_pairs: NodeGroup = NodeGroup()
+    resize_modes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    double_nodes: NodeGroup = NodeGroup()
+    local_paths: NodeGroup = NodeGroup()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileResult:
     """The contents of the file, and the runtimes and precisions that it suits.
 
@@ -316,3 +343,4 @@ class FileResult:
     external_file: str | None = None
     invalid: str = ""
     cost: NodeCost | None = None
+    patterns: GraphPatterns = GraphPatterns()

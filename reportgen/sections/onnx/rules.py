@@ -10,6 +10,7 @@ from reportgen.sections.onnx.result import OnnxResult
 from reportgen.sections.onnx.rules_export import EXPORT_RULES
 from reportgen.sections.onnx.rules_file import FILE_RULES
 from reportgen.sections.onnx.rules_parity import PARITY_RULES
+from reportgen.sections.onnx.rules_patterns import PATTERN_RULES
 from reportgen.units import format_error
 
 OLDEST_OPSET = 17  # the first with LayerNormalization
@@ -249,6 +250,7 @@ RULES = (
     *FILE_RULES,
     *PARITY_RULES,
     *EXPORT_RULES,
+    *PATTERN_RULES,
 )
 
 

@@ -31,6 +31,7 @@ from reportgen.sections.onnx.inspection.graph import (
 from reportgen.sections.onnx.inspection.int8 import assess_int8, measure_channel_ranges
 from reportgen.sections.onnx.inspection.inventory import make_inventory
 from reportgen.sections.onnx.inspection.optimized_graph import optimize
+from reportgen.sections.onnx.inspection.patterns import find_patterns
 from reportgen.sections.onnx.inspection.providers import check_providers, needs_library
 from reportgen.units import format_bytes
 from reportgen.visible_text import cut
@@ -108,6 +109,7 @@ def inspect_file(
         int8=assess_int8(channel_ranges, typed),
         fp16=assess_fp16(fp16_values, typed, sizes_of(inferred)),
         cost=count_macs(inferred) if count_macs else None,
+        patterns=find_patterns(model, typed),
     )
 
 
