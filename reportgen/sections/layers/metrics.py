@@ -81,6 +81,7 @@ def methods_of(result: Layers) -> tuple[Method, ...]:
     in_file = result.method == "file"
     tool = "onnx" if in_file else "torch"
     what = "initializers of the file" if in_file else "distinct tensors in model.parameters()"
+    logical = ", quantized weights by their logical number" if result.quantized_parameters else ""
     calls = (
         "all nodes of the file, with inferred shapes"
         if in_file
@@ -89,7 +90,7 @@ def methods_of(result: Layers) -> tuple[Method, ...]:
     return (
         Method(
             keys=("layers.parameters", "layers.trainable_parameters"),
-            text=f"Elements of the {what}",
+            text=f"Elements of the {what}{logical}; trainable: those that require a gradient",
             tools=(tool,),
             inputs="",
         ),

@@ -51,7 +51,7 @@ def metrics_of(result: OnnxResult) -> tuple[Metric, ...]:
 
 def methods_of(result: OnnxResult) -> tuple[Method, ...]:
     """The export, the comparison of outputs, and the runs that were timed."""
-    compared = result.parity.compared
+    exported, compared = bool(result.export.strategy), result.parity.compared
     latency = result.performance.latency_ms if result.performance else None
     timed = f" {latency.runs} runs on {latency.threads} threads" if latency else " runs"
     return (
@@ -59,8 +59,8 @@ def methods_of(result: OnnxResult) -> tuple[Method, ...]:
             keys=("onnx.bytes", "onnx.nodes"),
             text="Size on disk with external data; number of operators, those of subgraphs and "
             "functions included",
-            tools=("torch", "onnx"),
-            inputs=None if result.export.strategy else "",
+            tools=("torch", "onnx") if exported else ("onnx",),
+            inputs=None if exported else "",
         ),
         Method(
             keys=("onnx.parity",),
