@@ -58,6 +58,7 @@ def compare_reports(old: Report, new: Report) -> Comparison:
 def compare_models(old: ModelReport, new: ModelReport, *, tools: str = "") -> ModelComparison:
     """What changed in one model; `tools` names the versions and the machine that differ."""
     missing = tuple(_not_compared(old, new))
+    files = tuple(_files(old, new))
     both = _done(old) & _done(new)
     before, after = _comparable(old, both), _comparable(new, both)
     modules: ModulesDiff | None = None
@@ -66,7 +67,7 @@ def compare_models(old: ModelReport, new: ModelReport, *, tools: str = "") -> Mo
         _metrics(old, both),
         _metrics(new, both),
         tools=tools,
-        only_tools=_same_model(old, new, modules),
+        only_tools=_same_model(old, new, modules) and not files,
     )
     findings = diff_findings(old.findings, new.findings, _paths(modules))
     fits, curves = _fits(before.fits, after.fits), _curves(before.curves, after.curves)
@@ -74,6 +75,7 @@ def compare_models(old: ModelReport, new: ModelReport, *, tools: str = "") -> Mo
         any(change.verdict != "noise" for change in metrics)
         or (modules is not None and modules.edits)
         or any(graph.nodes or graph.attributes for graph in graphs)
+        or files
         or findings.new
         or findings.fixed
         or fits
@@ -88,13 +90,16 @@ def compare_models(old: ModelReport, new: ModelReport, *, tools: str = "") -> Mo
         findings=findings,
         fits=fits,
         curves=curves,
+        files=files,
         not_compared=missing,
     )
 
 
 def _label(report: Report) -> SideLabel:
+    commit = report.commit
     return SideLabel(
         title=report.title,
+        commit=f"{commit.id[:10]}{' with changes' if commit.modified else ''}" if commit else "",
         built=report.timings.built if report.timings else "",
     )
 
@@ -104,6 +109,21 @@ def _environment(old: Report, new: Report) -> Iterator[FieldChange]:
         before, after = old.environment.get(name, "none"), new.environment.get(name, "none")
         if before != after:
             yield FieldChange(path="", field=name, old=before, new=after)
+    machines = [report.timings.machine if report.timings else None for report in (old, new)]
+    if machines[0] and machines[1] and machines[0] != machines[1]:
+        texts = [f"{m.cpu} with {m.cores} cores" for m in machines if m]
+        yield FieldChange(path="", field="machine", old=texts[0], new=texts[1])
+
+
+def _files(old: ModelReport, new: ModelReport) -> Iterator[FieldChange]:
+    """Code, weights, data and logs whose content differs, by their first hexadecimal digits."""
+    before = {(each.role, each.name): each.sha256 for each in old.files}
+    after = {(each.role, each.name): each.sha256 for each in new.files}
+    for key in {**before, **after}:
+        hashes = before.get(key, ""), after.get(key, "")
+        if hashes[0] != hashes[1]:
+            role, name = key
+            yield FieldChange(path=name, field=role, old=hashes[0][:12], new=hashes[1][:12])
 
 
 def _done(model: ModelReport) -> set[str]:

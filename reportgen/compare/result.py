@@ -298,6 +298,7 @@ class ModelComparison:
     findings: FindingsDiff = FindingsDiff()
     fits: tuple[FitChange, ...] = ()
     curves: tuple[CurvePair, ...] = ()
+    files: tuple[FieldChange, ...] = ()  # code, weights, data and logs with another hash
     not_compared: tuple[NotCompared, ...] = ()
 
 

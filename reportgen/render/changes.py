@@ -15,6 +15,7 @@ from reportgen.compare.result import (
     Comparison,
     CostStep,
     CurvePair,
+    FieldChange,
     FitChange,
     GraphDiff,
     MetricChange,
@@ -93,6 +94,7 @@ class ModelChanges:
     fixed: tuple[Finding, ...]
     curves: tuple[Markup, ...]
     drawing: Markup  # both module graphs in one; "" if there is none
+    files: tuple[str, ...]
     not_compared: tuple[NotCompared, ...]
 
 
@@ -163,8 +165,13 @@ def _model(model: ModelComparison, drawing: str, on_paper: bool) -> ModelChanges
         fixed=model.findings.fixed,
         curves=tuple(_curve(pair, on_paper) for pair in model.curves[:_MOST_CURVES]),
         drawing=Markup(drawing),  # noqa: S704 - graphviz has escaped it
+        files=tuple(f"{each.field} {each.path}{_presence(each)}" for each in model.files),
         not_compared=model.not_compared,
     )
+
+
+def _presence(change: FieldChange) -> str:
+    return "" if change.old and change.new else " (new)" if change.new else " (gone)"
 
 
 def _metric_row(change: MetricChange) -> MetricRow:

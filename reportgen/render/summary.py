@@ -124,7 +124,7 @@ class _ChangeRow:
 
 
 def _change_parts(changes: Changes) -> tuple[Part, ...]:
-    details = [m for m in changes.changed if m.edits or m.new or m.fixed or m.fits]
+    details = [m for m in changes.changed if m.edits or m.new or m.fixed or m.fits or m.files]
     return (
         Part(
             template="changes",
