@@ -45,7 +45,8 @@ class ModuleRecord:
         path: "" is the model itself.
         type: the class name.
         attributes: constructor arguments that affect the result: `{"stride": [2, 2], "eps": 1e-5}`;
-            those that the constructor computed from them come last, None is left out.
+            None is left out.
+        computed: those of the attributes that are no constructor arguments.
         tensors: what it registers itself.
         parameters: elements of its own parameters.
         macs: of one forward pass, without those of its children; None if unknown.
@@ -57,6 +58,7 @@ class ModuleRecord:
     path: str
     type: str
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
+    computed: tuple[str, ...] = ()
     tensors: tuple[StateTensor, ...] = ()
     parameters: int = 0
     macs: int | None = None

@@ -86,6 +86,14 @@ class FieldChange:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PathGroup:
+    """One module that became several, or several that became one, in the order of their rows."""
+
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModulesDiff:
     """What changed in the tree of modules.
 
@@ -96,6 +104,7 @@ class ModulesDiff:
         moved: every module whose path differs and whose counterpart is known.
         changed: every attribute, shape or dtype that differs.
         pairs: old path -> new path of all modules that have a counterpart.
+        regrouped: modules whose weights were split or merged.
     """
 
     edits: tuple[Edit, ...] = ()
@@ -104,6 +113,7 @@ class ModulesDiff:
     moved: tuple[PathPair, ...] = ()
     changed: tuple[FieldChange, ...] = ()
     pairs: tuple[PathPair, ...] = ()
+    regrouped: tuple[PathGroup, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

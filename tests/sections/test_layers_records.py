@@ -105,6 +105,8 @@ class Custom(nn.Module):
 def test_plain_attributes_of_a_users_class_are_recorded_constructor_arguments_first() -> None:
     found = attributes_of(Custom(4))
     assert list(found)[:2] == ["width", "act"]
+    [record] = module_records(Custom(4))
+    assert set(found) - set(record.computed) == {"width", "act"}
     assert found["long"] == attributes_of(Custom(4))["long"]
     assert str(found.pop("long")).startswith("100 values, hash ")
     assert found == {

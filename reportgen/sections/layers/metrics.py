@@ -145,6 +145,7 @@ def comparable_of(result: Layers) -> Comparable:
                 path=layer.path,
                 type=layer.class_name,
                 attributes=layer.attributes,
+                computed=layer.computed,
                 tensors=layer.tensors,
                 parameters=layer.own_parameters,
                 # after a failure they are those of the layers before

@@ -55,11 +55,14 @@ def module_records(
     for node in walk(model):
         first = paths.setdefault(id(node.module), node.path)
         own = list(_own_tensors(node, keys, digests if with_digests else None))
+        attributes = attributes_of(node.module)
+        arguments = _argument_names(class_of(node.module))
         records.append(
             ModuleRecord(
                 path=node.path,
                 type=class_name(node.module),
-                attributes=attributes_of(node.module),
+                attributes=attributes,
+                computed=tuple(name for name in attributes if name not in arguments),
                 tensors=tuple(own),
                 parameters=_count_parameters(node.path, own),
                 shared_with="" if first == node.path else first,
@@ -137,7 +140,7 @@ def attributes_of(module: nn.Module) -> dict[str, JsonValue]:
     if isinstance(module, torch.jit.ScriptModule):  # its constructor is not the user's
         return {}
     kind = class_of(module)
-    names = [*_constructor_arguments(kind), *sorted(getattr(kind, "__constants__", ()))]
+    names = list(_argument_names(kind))
     if not kind.__module__.startswith("torch."):
         names += sorted(name for name, value in vars(module).items() if _is_public(name, value))
     registered = {*module._parameters, *module._buffers, *module._modules}
@@ -160,11 +163,12 @@ def _is_public(name: str, value: object) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _constructor_arguments(kind: type) -> tuple[str, ...]:
+def _argument_names(kind: type) -> tuple[str, ...]:
+    constants = sorted(getattr(kind, "__constants__", ()))
     try:
-        return tuple(inspect.signature(kind).parameters)
+        return (*inspect.signature(kind).parameters, *constants)
     except (TypeError, ValueError):  # a constructor written in C, or a broken signature
-        return ()
+        return tuple(constants)
 
 
 _ABSENT = object()

@@ -62,6 +62,7 @@ class Layer:
     lower_bound: bool = False  # the MACs are: some operator of the subtree could not be counted
     class_name: str = ""  # "Conv2d"; "" in reports of older versions
     attributes: dict[str, JsonValue] = field(default_factory=dict)  # see `ModuleRecord`
+    computed: tuple[str, ...] = ()  # attributes that are no constructor arguments
     tensors: tuple[StateTensor, ...] = ()  # its own parameters and buffers
     source: str = ""  # where its class is defined: "torchvision/models/resnet.py:59"
     call: str = ""  # where it was called first: "net.py:31"

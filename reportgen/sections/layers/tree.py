@@ -199,6 +199,7 @@ def build_layers(
                 zero_share=zero_share(node.module) if count_zeros else None,
                 class_name=record.type,
                 attributes=dict(record.attributes),
+                computed=record.computed,
                 tensors=record.tensors,
                 source=record.source,
                 call=code_location(*trace.called_at[node.path], root)
