@@ -365,19 +365,23 @@ def rules(
     code: Annotated[
         str | None, typer.Argument(metavar="[CODE]", help="Code of a rule: LAY001.")
     ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/rules.md, which explains all rules.")
+    ] = False,
 ) -> None:
     """List all rules, or explain one."""
-    from reportgen.sections import SECTIONS
+    from reportgen.rule_docs import all_rules, rule_text, rules_markdown
 
-    known = {rule.code: rule for section in SECTIONS for rule in section.rules}
-    if code is None:
+    known = all_rules()
+    if markdown:
+        _print(rules_markdown(), end="")
+    elif code is None:
         for rule in known.values():
             _print(f"{rule.code}  {rule.severity.value:<8}{rule.name}")
     elif (found := known.get(code.upper())) is None:
         raise ReportgenError(f"unknown rule {code!r}", hint=f"use one of {', '.join(known)}")
     else:
-        _print(f"{found.code} {found.name} ({found.severity.value})\n")
-        _print(f"{found.documentation}\n\nAdvice: {found.advice}")
+        _print(rule_text(found))
 
 
 @app.command()

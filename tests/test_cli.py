@@ -204,7 +204,7 @@ def test_rules_explains_every_rule(
         status, page, _ = in_process(monkeypatch, capsys, "rules", code.lower())
         assert status == 0
         assert page.startswith(code)
-        assert "Advice:" in page
+        assert "How to fix it:" in page
 
 
 @pytest.mark.slow

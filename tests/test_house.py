@@ -33,7 +33,7 @@ FLOORS = [
     {"context"},
     {"sections"},
     {"report"},
-    {"budgets", "cross_checks", "environment", "evidence"},
+    {"budgets", "cross_checks", "rule_docs", "environment", "evidence"},
     {"compare"},
     {"render"},
     {"outputs"},

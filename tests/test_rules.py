@@ -20,6 +20,7 @@ from reportgen.findings import Finding, Rule, fingerprint, source_of
 from reportgen.manifest import Loss
 from reportgen.model_state import preserve_model_state
 from reportgen.outcome import Skipped
+from reportgen.rule_docs import all_rules, rule_text, rules_markdown
 from reportgen.sections import SECTIONS
 from reportgen.sections.onnx.inspection.analysis import inspect_file
 from reportgen.sections.onnx.result import OnnxResult
@@ -89,3 +90,20 @@ def test_the_source_is_that_of_the_module_or_of_the_parameters_module() -> None:
     assert source_of("", sources) == "net.py:3"
     assert source_of("T4", sources) == ""
     assert source_of("blocks.1.weight", sources) == ""
+
+
+def test_the_page_of_all_rules_is_up_to_date() -> None:
+    page = Path(__file__).parents[1] / "docs" / "rules.md"
+    text = "run: reportgen rules --markdown > docs/rules.md"
+    assert page.read_text(encoding="utf-8") == rules_markdown(), text
+
+
+def test_every_rule_has_its_parts_in_text_and_page() -> None:
+    page = rules_markdown()
+    for code, rule in all_rules().items():
+        assert f'<a id="{code}"></a>' in page
+        assert rule.what.endswith("."), code
+        assert not rule.advice.endswith("."), code
+        text = rule_text(rule)
+        assert rule.advice in text
+        assert ("Bad:" in text) == (rule.example is not None)
