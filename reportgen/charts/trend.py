@@ -53,7 +53,7 @@ def trend(
 ) -> Markup:  # fmt: skip
     """`lines` over `days` days from `first`, 240 × 86 pixels; `figure` formats a value.
 
-    The vertical range is that of the values; the greatest and the least one are written.
+    The vertical range is that of the values; it is written above them.
     """
     values = np.concatenate([line.values for line in lines] or [np.array([np.nan])])
     if not np.isfinite(values).any():
@@ -78,9 +78,8 @@ def _labels(
     low: float, high: float, first: date, days: float, figure: Callable[[float], str]
 ) -> list[str]:
     last, least, most = first + timedelta(days=days), figure(low), figure(high)
-    starts = words(_LEFT, _BOTTOM + 14, f"{first:%Y-%m-%d}") + words(_LEFT, _TOP - 6, most)
-    if least != most:
-        starts += words(_LEFT, _BOTTOM - 3, least)
+    span = most if least == most else f"{least} to {most}"
+    starts = words(_LEFT, _BOTTOM + 14, f"{first:%Y-%m-%d}") + words(_LEFT, _TOP - 6, span)
     ends = words(_RIGHT, _BOTTOM + 14, f"{last:%Y-%m-%d}")
     return [text_group(starts, size=9), text_group(ends, size=9, anchor="end")]
 

@@ -133,8 +133,6 @@ def _change_line(noted: NotedChange, *, urgent: bool) -> str:
         f"commits {commits}" if (commits := commit_range(change)) else "",
         f"cause: {change.cause}",
         "" if change.confirmed else "possible, not confirmed",
-        f"acknowledged: {acknowledgment_text(noted.acknowledgment)}"
-        if noted.acknowledgment
-        else "",
+        f"acknowledged: {acknowledgment_text(note)}" if note else "",
     ]
     return ("! " if urgent else "  ") + "; ".join(filter(None, words))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,7 @@ _MOST_OLDER_ROWS = 150
 _MOST_PARTS = 3  # figures of a row; the others are counted and listed when it is opened
 _MOST_DRIFTS = 20
 _LEAST_DRIFT = 0.001
+_MOST_UNFOLDED = 12  # models
 _KINDS = ("confirmed", "possible", "over")  # in reading order
 
 
@@ -78,12 +80,17 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelPart:
-    """One model: its verdict in the last night, "" if that lacks it, and its charts."""
+    """One model: its verdict in the last night, "" if that lacks it, and its charts.
+
+    `changes` are those of the last 30 days; without any it is folded among many models.
+    """
 
     name: str
     anchor: str
     verdict: str
     href: str
+    changes: int
+    unfolded: bool
     charts: tuple[Chart, ...]
 
 
@@ -253,12 +260,16 @@ def _drift_effect(drift: Drift) -> str:
 def _model_parts(report: ReportHistory, places: Places) -> tuple[ModelPart, ...]:
     last, trends = report.timeline.last, model_trends(report)
     drifts = {(drift.model, drift.figure.key): drift for drift in report.drifts}
+    changes = Counter(row.model for row in change_rows(report.recent))
+    few = len(report.timeline.models) <= _MOST_UNFOLDED
     return tuple(
         ModelPart(
             name=model,
             anchor=f"{report.timeline.report}-{model}",
             verdict=last.models[model].verdict if model in last.models else "",
             href=_model_href(last, model, places) if model in last.models else "",
+            changes=changes[model],
+            unfolded=few or changes[model] > 0,
             charts=tuple(
                 Chart(
                     label=trend.figure.label,
