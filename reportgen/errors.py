@@ -50,6 +50,10 @@ class PublishError(ReportgenError):
     """A report cannot be published: it cannot be read, or the destination fails."""
 
 
+class HistoryError(ReportgenError):
+    """The history cannot be read or written, or a report cannot be added to it."""
+
+
 class WatchEnded(SystemExit):
     """Ctrl-C or SIGTERM ended `watch`, which has printed a message; `code` is the exit status."""
 

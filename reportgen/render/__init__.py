@@ -29,6 +29,7 @@ __all__ = [
     "SUMMARY_LIMIT",
     "Changes",
     "changes_of",
+    "page_text",
     "render_changes",
     "render_comparison",
     "render_index",
@@ -115,6 +116,11 @@ def render_comparison(comparison: Comparison, changes: Changes) -> str:
     return _with_fonts(
         page.render(title=comparison.new.title, verdict=comparison.verdict, changes=changes)
     )
+
+
+def page_text(template: str, **values: object) -> str:
+    """A page for the screen from a template of its own, with the fonts that it needs."""
+    return _with_fonts(page_environment(on_paper=False).get_template(template).render(**values))
 
 
 def _bodies(
