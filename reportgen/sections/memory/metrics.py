@@ -19,8 +19,8 @@ _HOW = {
     False: "One step on fake tensors with the kernels of a CUDA device",
 }
 _SEARCH = (
-    "Bisection over the batch size, the step replayed at the capacity of the GPU: the largest batch "
-    "for which the upper end of the estimated range fits the usable memory"
+    "Bisection over the batch size, the step replayed at the capacity of the GPU: the largest "
+    "batch for which the upper end of the estimated range fits the usable memory"
 )
 _DEFINITION = (
     "the largest batch for which even the upper end of the estimated range, context and libraries "
