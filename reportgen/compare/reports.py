@@ -9,6 +9,7 @@ from reportgen.comparable import Comparable, LargestBatch, TrainingCurve, joined
 from reportgen.compare.cost import cost_steps
 from reportgen.compare.findings import diff_findings
 from reportgen.compare.metrics import diff_metrics
+from reportgen.compare.modules import diff_modules
 from reportgen.compare.result import (
     Comparison,
     CostStep,
@@ -61,7 +62,9 @@ def compare_models(old: ModelReport, new: ModelReport, *, tools: str = "") -> Mo
     files = tuple(_files(old, new))
     both = _done(old) & _done(new)
     before, after = _comparable(old, both), _comparable(new, both)
-    modules: ModulesDiff | None = None
+    modules = (
+        diff_modules(before.modules, after.modules) if before.modules and after.modules else None
+    )
     graphs: tuple[GraphDiff, ...] = ()
     metrics = diff_metrics(
         _metrics(old, both),
