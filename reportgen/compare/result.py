@@ -179,7 +179,11 @@ class OperatorChange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeChange:
-    """A node of both graphs that differs, or of one alone (`old` or `new` is None)."""
+    """A node of both graphs that differs, or of one alone (`old` or `new` is None).
+
+    `follows` is the number of nodes of which only the shape differs, because of this one; they
+    are not listed.
+    """
 
     operator: str
     module: str  # path in the new model, else in the old one
@@ -188,6 +192,7 @@ class NodeChange:
     field: str = ""  # an attribute, or "shape"
     before: str = ""
     after: str = ""
+    follows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
