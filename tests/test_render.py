@@ -590,3 +590,14 @@ def test_a_brief_pdf_shows_why_a_section_failed(folder: Path) -> None:
     text = _Reader(render_print(small_report(), folder, brief=True)).text
     assert "This section failed." in text
     assert "transformer.py:41: if mask.any():" in text
+
+
+def test_a_finding_links_to_what_its_rule_means(folder: Path) -> None:
+    report = full_report()
+    model = next(each for each in report.models if each.findings)
+    code = model.findings[0].code
+    page = render_model(report, model, folder)
+    assert f'href="#rule-{code}"' in page
+    assert f'id="rule-{code}"' in page
+    href = f"models/{model.name}/index.html#rule-{code}"
+    assert f'href="{href}"' in render_index(report)

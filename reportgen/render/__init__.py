@@ -23,6 +23,7 @@ from reportgen.render.how_made import how_made
 from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.render.summary import SUMMARY_LIMIT, render_changes, render_summary
 from reportgen.report import ModelReport, Report
+from reportgen.rule_docs import rules_of
 
 __all__ = [
     "OTHER_FILES",
@@ -78,6 +79,7 @@ def render_model(report: Report, model: ModelReport, folder: Path, *, live: str 
         live=live,
         bodies=_bodies(environment, model, folder),
         seconds=_seconds(report, model),
+        rules=rules_of(finding.code for finding in model.findings),
     )
     return _with_fonts(page)
 

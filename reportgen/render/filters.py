@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from reportgen import units
 from reportgen.metrics import format_in_full, format_metric
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a whole part of a dotted name
+_CODE = re.compile("`([^`\\n]+)`")
 _FEW = 3  # so many inputs or outputs are listed one by one
 
 
@@ -101,6 +104,13 @@ def known_integer(value: int | None) -> str:
     return "unknown" if value is None else units.format_integer(value)
 
 
+def prose(text: str) -> Markup:
+    """Paragraphs of a docstring, with `code` in backticks."""
+    paragraphs = [part.replace("\n", " ") for part in text.split("\n\n") if part]
+    marked = (_CODE.sub(r"<code>\1</code>", str(escape(part))) for part in paragraphs)
+    return Markup("".join(f"<p>{part}</p>\n" for part in marked))  # noqa: S704 - escaped above
+
+
 def dimensions(shape: Sequence[int | str]) -> str:
     """A shape that may hold names: `batch × 3 × 224 × 224`."""
     return " × ".join(map(str, shape)) if shape else "scalar"
@@ -122,6 +132,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "milliseconds": units.format_milliseconds,
     "known_integer": known_integer,
     "in_unit": units.format_in_unit,
+    "prose": prose,
     "metric_in_full": format_in_full,
     "metric_value": format_metric,
     "dimensions": dimensions,
