@@ -8,6 +8,7 @@ from typing import Any
 from reportgen.comparable import Comparable, LargestBatch, TrainingCurve, joined
 from reportgen.compare.cost import cost_steps
 from reportgen.compare.findings import diff_findings
+from reportgen.compare.graphs import diff_graph
 from reportgen.compare.metrics import diff_metrics
 from reportgen.compare.modules import diff_modules
 from reportgen.compare.result import (
@@ -65,7 +66,7 @@ def compare_models(old: ModelReport, new: ModelReport, *, tools: str = "") -> Mo
     modules = (
         diff_modules(before.modules, after.modules) if before.modules and after.modules else None
     )
-    graphs: tuple[GraphDiff, ...] = ()
+    graphs = _graphs(before, after, modules)
     metrics = diff_metrics(
         _metrics(old, both),
         _metrics(new, both),
@@ -174,6 +175,15 @@ def _same_model(old: ModelReport, new: ModelReport, modules: ModulesDiff | None)
     """Whether source, seed, weights and structure are the same on both sides."""
     same_entry = (old.source, old.seed, old.weights) == (new.source, new.seed, new.weights)
     return same_entry and modules is not None and not modules.edits
+
+
+def _graphs(old: Comparable, new: Comparable, modules: ModulesDiff | None) -> tuple[GraphDiff, ...]:
+    before = {graph.name: graph for graph in old.graphs}
+    return tuple(
+        diff_graph(before[graph.name], graph, modules or ModulesDiff())
+        for graph in new.graphs
+        if graph.name in before
+    )
 
 
 def _cost(modules: ModulesDiff | None, metrics: tuple[MetricChange, ...]) -> tuple[CostStep, ...]:
