@@ -67,14 +67,6 @@ class CostRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GraphChanges:
-    """What changed in one graph."""
-
-    title: str
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelChanges:
     """What changed in one model, as a page shows it."""
 
@@ -89,7 +81,7 @@ class ModelChanges:
     snippet: str
     cost: tuple[CostRow, ...]
     fits: tuple[FitChange, ...]
-    graphs: tuple[GraphChanges, ...]
+    operators: tuple[str, ...]  # of the ONNX graph
     new: tuple[Finding, ...]
     fixed: tuple[Finding, ...]
     curves: tuple[Markup, ...]
@@ -160,7 +152,7 @@ def _model(model: ModelComparison, drawing: str, on_paper: bool) -> ModelChanges
         snippet="",
         cost=tuple(_cost_rows(model.cost)),
         fits=model.fits,
-        graphs=tuple(filter(None, map(_graph, model.graphs))),
+        operators=_operators(model.graphs),
         new=model.findings.new,
         fixed=model.findings.fixed,
         curves=tuple(_curve(pair, on_paper) for pair in model.curves[:_MOST_CURVES]),
@@ -220,17 +212,17 @@ def _cost_rows(steps: tuple[CostStep, ...]) -> Iterator[CostRow]:
         )
 
 
-_GRAPH_TITLES = {"modules": "Module graph", "autograd": "Autograd graph", "onnx": "ONNX graph"}
-
-
-def _graph(graph: GraphDiff) -> GraphChanges | None:
-    lines = [
-        *(f"{each.field} {each.old} → {each.new}" for each in graph.attributes),
-        *(f"{each.name}: {each.old:,} → {each.new:,}" for each in graph.operators),
-    ]
-    if not lines:
-        return None
-    return GraphChanges(title=_GRAPH_TITLES.get(graph.name, graph.name), lines=tuple(lines))
+def _operators(graphs: tuple[GraphDiff, ...]) -> tuple[str, ...]:
+    """Opset and operator counts of the ONNX graph; the edits say the same of the other graphs."""
+    return tuple(
+        line
+        for graph in graphs
+        if graph.name == "onnx"
+        for line in (
+            *(f"{each.field} {each.old} → {each.new}" for each in graph.attributes),
+            *(f"{each.name}: {each.old:,} → {each.new:,}" for each in graph.operators),
+        )
+    )
 
 
 def _curve(pair: CurvePair, on_paper: bool) -> Markup:
