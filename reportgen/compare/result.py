@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import JsonValue
@@ -130,10 +131,10 @@ class Conversion:
     """How tensors of an old checkpoint become tensors of the new model.
 
     `kind` split: `old[0]` is cut along `dim` into `new`, of `sizes`; merge: the reverse; reshape
-    and transpose: one tensor each.
+    to the shape `sizes`, transpose and copy (a tie): one tensor each.
     """
 
-    kind: Literal["split", "merge", "reshape", "transpose"]
+    kind: Literal["split", "merge", "reshape", "transpose", "copy"]
     old: tuple[str, ...]
     new: tuple[str, ...]
     dim: int = 0
@@ -154,7 +155,9 @@ class StateDictDiff:
         renamed: every key whose name differs and whose tensor is known to be the same.
         conversions: recipes beyond renaming.
         without_source: new keys that no old tensor can fill.
-        unused: old keys that the new model has no use for.
+        unused: old keys that the new model has no use for; they must be left out.
+        rename_map: old prefix -> new prefix, None to leave a key out; the longest prefix counts,
+            keys without one stay as they are.
     """
 
     loads: bool
@@ -166,6 +169,7 @@ class StateDictDiff:
     conversions: tuple[Conversion, ...] = ()
     without_source: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    rename_map: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

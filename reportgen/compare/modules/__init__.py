@@ -10,11 +10,13 @@ from reportgen.compare.modules.costs import edits_with_costs
 from reportgen.compare.modules.fields import attribute_differences, tensor_differences
 from reportgen.compare.modules.folding import fold
 from reportgen.compare.modules.matching import Matching, match
+from reportgen.compare.modules.snippet import load_snippet, rename_map_json
+from reportgen.compare.modules.state_dict import diff_state_dict
 from reportgen.compare.modules.structure import structure_edits
 from reportgen.compare.modules.tree import Node, Numbers, build_tree
 from reportgen.compare.result import FieldChange, ModulesDiff, PathGroup, PathPair
 
-__all__ = ["diff_modules"]
+__all__ = ["diff_modules", "diff_state_dict", "load_snippet", "rename_map_json"]
 
 
 def diff_modules(old: Sequence[ModuleRecord], new: Sequence[ModuleRecord]) -> ModulesDiff:
