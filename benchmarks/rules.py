@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -95,25 +95,38 @@ def findings_of(source: str, arguments: dict[str, Any], names: list[str]) -> dic
 
 def sweep(cache: Path, libraries: set[str], count: int, sections: str) -> None:
     """Analyze every model that the cache does not have, each in a process of its own."""
+    import torch  # noqa: F401 - imported once; the processes are forked
+
     done = {(line["name"], line["sections"]) for line in read(cache)}
     for name, source, arguments in sources(libraries, count):
-        if (name, sections) in done:
-            continue
-        command = [sys.executable, "-P", __file__, "--sections", sections,
-                   "--one", source, json.dumps(arguments)]  # fmt: skip
+        if (name, sections) not in done:
+            line = {"name": name, "sections": sections}
+            line |= in_child(source, arguments, sections.split(","))
+            with cache.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+
+def in_child(source: str, arguments: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The findings of one model, or why there are none."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def run() -> None:
         try:
-            run = subprocess.run(
-                command, capture_output=True, text=True, timeout=_SECONDS, check=False
-            )
-            text = run.stdout.rpartition("\n{")[2] or run.stdout
-            outcome = json.loads("{" + text.removeprefix("{")) if run.returncode == 0 else {}
-            reason = "" if outcome else run.stderr[-300:]
-        except subprocess.TimeoutExpired:
-            outcome, reason = {}, f"longer than {_SECONDS} s"
-        with cache.open("a", encoding="utf-8") as stream:
-            stream.write(
-                json.dumps({"name": name, "sections": sections, "failed": reason} | outcome) + "\n"
-            )
+            sender.send({"failed": ""} | findings_of(source, arguments, names))
+        except Exception as error:  # the model does not load
+            sender.send({"failed": f"{type(error).__name__}: {error}"[:300]})
+
+    child = context.Process(target=run, daemon=True)
+    child.start()
+    sender.close()
+    try:
+        return receiver.recv() if receiver.poll(_SECONDS) else {"failed": f"over {_SECONDS} s"}
+    except EOFError:
+        return {"failed": "the process ended, perhaps without memory"}
+    finally:
+        child.kill()
+        child.join()
 
 
 def read(cache: Path) -> list[dict[str, Any]]:
@@ -185,18 +198,12 @@ def table(lines: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", nargs=2, metavar=("SOURCE", "ARGUMENTS"))
     parser.add_argument("--cache", type=Path, default=Path("rules_cache.jsonl"))
     parser.add_argument("--count", type=int, default=60, help="models of timm and transformers")
     parser.add_argument("--libraries", default="torchvision,timm,transformers")
     parser.add_argument("--sections", default="layers,graphs,behavior")
     parser.add_argument("--write", action="store_true", help="write benchmarks/rules.md")
     options = parser.parse_args()
-    if options.one:
-        source, arguments = options.one
-        names = options.sections.split(",")
-        print("\n" + json.dumps(findings_of(source, json.loads(arguments), names)))
-        return
     sweep(options.cache, set(options.libraries.split(",")), options.count, options.sections)
     text = table(read(options.cache))
     print(text)
