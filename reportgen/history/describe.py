@@ -10,9 +10,9 @@ from reportgen.history.acknowledgments import Acknowledgment
 from reportgen.history.changes import Change
 from reportgen.history.drift import WINDOWS
 from reportgen.history.overview import History, NotedChange, ReportHistory
-from reportgen.render.filters import in_unit, plural
+from reportgen.render.filters import plural
+from reportgen.units import format_in_unit
 
-_COMMIT = 10  # hex digits that are shown
 _MINUTE = "%Y-%m-%d %H:%M UTC"
 
 
@@ -29,7 +29,7 @@ def minute(moment: datetime) -> str:
 def figure_text(value: float, unit: str) -> str:
     """A value in its unit; fractions without a unit keep four digits: `0.7123`."""
     if unit in ("bytes", "ms") or value == int(value) or abs(value) >= 10_000:
-        return in_unit(value, unit)
+        return format_in_unit(value, unit)
     return format_value(value)
 
 
@@ -70,8 +70,8 @@ def period(change: Change) -> str:
 
 
 def commit_range(change: Change) -> str:
-    """`abc1234567..def8901234`; "" if no commit is known."""
-    old, new = (commit[:_COMMIT] for commit in change.commits)
+    """`c0ffee123456..badcab123456`; "" if no commit is known."""
+    old, new = change.commits
     if not old or not new:
         return old or new
     return f"{old}..{new}" if old != new else f"{new}, unchanged"
