@@ -47,10 +47,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+history_app = typer.Typer(
+    help="The store of nights: DIR/history, and the page DIR/index.html over all of them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(history_app, name="history")
+
 ManifestPath = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A YAML manifest.")]
 OutputFolder = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Folder of the report [reports/<manifest name>]."),
+]
+HistoryFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the history [the folder above the report's]."),
+]
+HistoryRoot = Annotated[
+    Path, typer.Option("--history-dir", metavar="DIR", help="Folder of the history.")
 ]
 ReportFolder = Annotated[Path, typer.Argument(metavar="REPORT_DIR", help="Folder of a report.")]
 FailOn = Literal["error", "warning", "never"]
@@ -96,6 +110,10 @@ def build(
         Literal["brief", "full"],
         typer.Option(help="Every section, or two pages for each model to attach to a review."),
     ] = "full",
+    history: Annotated[
+        bool, typer.Option("--history", help="Add the report to the history, as history add does.")
+    ] = False,
+    history_dir: HistoryFolder = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No output on stderr.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout.")] = False,
 ) -> None:
@@ -106,6 +124,9 @@ def build(
     from reportgen.sections import SECTIONS
 
     loaded = _load_manifest(manifest)
+    folder = output or pipeline.default_output(loaded)
+    if history:
+        _check_history(folder, history_dir)
     old = _read_report(baseline) if baseline else None
     names = [spec.name for spec in pipeline.choose_models(loaded, tuple(model or ()))]
     with show_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress:
@@ -125,7 +146,10 @@ def build(
         _print(report_to_json(built.report), end="")
     if not quiet:
         _print_summary(built)
-    raise typer.Exit(_exit_status(built, fail_on))
+    status = _exit_status(built, fail_on)
+    if history and not _record_history(folder, history_dir):
+        status = 1
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -360,6 +384,90 @@ def comment(
     _print_stderr(comment_on(github, number, report_dir, baseline, link, author))
 
 
+@history_app.command("add")
+def history_add(report_dir: ReportFolder, history_dir: HistoryFolder = None) -> None:
+    """Add a report to the history.
+
+    Appends its metrics to DIR/history/nights, keeps a dated copy of the report in
+    DIR/history/reports (hard links; files above 16 MiB are left out), deletes old copies as `prune`
+    does, and writes DIR/index.html. Adding a report twice has no effect.
+    """
+    from datetime import UTC, datetime
+
+    from reportgen.history import record_night
+
+    root = history_dir or report_dir.resolve().parent
+    night = record_night(report_dir, root, datetime.now(UTC))
+    _print_stderr(f"added the night {night.time:%Y-%m-%d %H:%M UTC} of {night.report}")
+    _print_stderr(f"wrote {root / 'index.html'}")
+
+
+@history_app.command("show")
+def history_show(
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="Part of report/model/metric.")
+    ] = None,
+    history_dir: HistoryRoot = Path("reports"),
+) -> None:
+    """Print the changes of the last 30 days, or the drift and all changes of what KEY names.
+
+    The exit status is 1 if no night arrived for 36 hours, or if a confirmed change for the worse of
+    the last 30 days (marked with !) is neither acknowledged nor over.
+    """
+    from datetime import UTC, datetime
+
+    from reportgen.history import Places, load_history
+    from reportgen.history.describe import history_lines
+
+    found, now = load_history(Places(history_dir)), datetime.now(UTC)
+    if not found.reports:
+        raise ReportgenError(
+            f"no history in {history_dir}", hint="run `reportgen build MANIFEST --history` first"
+        )
+    for line in history_lines(found, key or "", now):
+        _print(_escape_control_characters(line))
+    raise typer.Exit(1 if found.needs_attention(now) else 0)
+
+
+@history_app.command("prune")
+def history_prune(history_dir: HistoryRoot = Path("reports")) -> None:
+    """Delete old copies of reports, and the oldest nights of a store above 64 MiB.
+
+    Of the copies of each report, all of the last 30 days are kept, the last one of each week for a
+    year, and the last one of each month before that.
+    """
+    from datetime import UTC, datetime
+
+    from reportgen.history import prune, write_index
+
+    pruned = prune(history_dir)
+    write_index(history_dir, datetime.now(UTC))
+    for name in (*pruned.copies, *pruned.nights):
+        _print_stderr(f"deleted {name}")
+
+
+@history_app.command("acknowledge")
+def history_acknowledge(
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="Part of report/model/metric, or with @DATE.")
+    ],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why it is accepted.")],
+    owner: Annotated[str, typer.Option(metavar="NAME", help="Who accepts it.")],
+    history_dir: HistoryRoot = Path("reports"),
+) -> None:
+    """Accept the changes until now that KEY names, as `show` prints it.
+
+    With the name of a report as KEY, also that no further night of it will arrive.
+    """
+    from datetime import UTC, datetime
+
+    from reportgen.history import acknowledge, write_index
+
+    now = datetime.now(UTC)
+    acknowledge(history_dir, key, reason=reason, owner=owner, now=now)
+    write_index(history_dir, now)
+
+
 @app.command()
 def rules(
     code: Annotated[
@@ -520,6 +628,23 @@ def _print_summary(built: Built) -> None:
             hint = f" ({failure.failed.hint})" if failure.failed.hint else ""
             _print_stderr(f"      {failure.titles} failed: {failure.failed.error}{hint}")
     _print_stderr(f"wrote {built.output}")
+
+
+def _check_history(report: Path, history_dir: Path | None) -> None:
+    """Check where the history will be written, before minutes of work are spent."""
+    from reportgen.history import require_own_root
+
+    require_own_root(history_dir or report.resolve().parent)
+
+
+def _record_history(report: Path, history_dir: Path | None) -> bool:
+    """Add the report to the history; False if that failed, since the report is there anyway."""
+    try:
+        history_add(report, history_dir)
+    except ReportgenError as error:
+        _print_error(error)
+        return False
+    return True
 
 
 def _print_stderr(line: str) -> None:

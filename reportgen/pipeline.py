@@ -91,7 +91,7 @@ def build(
     start = time.monotonic()  # the wall clock may be set while models are analyzed
     specs = choose_models(manifest, models)
     parallel = min(jobs or default_jobs(), len(specs))
-    output = output or Path("reports") / manifest.path.stem
+    output = output or default_output(manifest)
     # Beside the output, so that large files are linked into it and not copied.
     folder = manifest.path.parent
     root = repository_of(folder)
@@ -161,6 +161,11 @@ def _require_a_model(outcomes: tuple[ModelOutcomes, ...]) -> None:
         "\n".join(f"model {name!r}: {failed.error}" for name, failed in reasons),
         hint=reasons[0][1].hint if reasons else "",
     )
+
+
+def default_output(manifest: Manifest) -> Path:
+    """The folder of the report unless another one is given."""
+    return Path("reports") / manifest.path.stem
 
 
 def default_jobs() -> int:

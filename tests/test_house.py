@@ -39,7 +39,7 @@ FLOORS = [
     {"outputs"},
     {"workers"},
     {"pipeline"},
-    {"watching", "publish", "review"},
+    {"history", "watching", "publish", "review"},
     {"progress"},
     {"cli", "__init__", "__main__"},
 ]

@@ -34,7 +34,17 @@ from reportgen.history.overview import (
 )
 from reportgen.history.store import append_record, delete_unfinished, record_files
 
-__all__ = ["Pruned", "acknowledge", "add_night", "load_history", "prune", "write_index"]
+__all__ = [
+    "Places",
+    "Pruned",
+    "acknowledge",
+    "add_night",
+    "load_history",
+    "prune",
+    "record_night",
+    "require_own_root",
+    "write_index",
+]
 
 LARGEST_HISTORY_BYTES = 64 * 2**20
 """Beyond this the oldest nights are deleted: about six years of 50 models."""
@@ -48,6 +58,18 @@ class Pruned:
     nights: tuple[str, ...]
 
 
+def record_night(report: Path, root: Path, now: datetime) -> Night:
+    """Add the report in the folder `report`, prune, and write the page over all nights.
+
+    Raises:
+        HistoryError: see `add_night`.
+    """
+    night = add_night(report, root)
+    prune(root)
+    write_index(root, now)
+    return night
+
+
 def add_night(report: Path, root: Path) -> Night:
     """Add the report in the folder `report` to the history in `root`, with a dated copy.
 
@@ -59,7 +81,7 @@ def add_night(report: Path, root: Path) -> Night:
     """
     night = night_of_report(report)
     places = Places(root)
-    _require_own_root(places)
+    require_own_root(root)
     # The copy comes first, so that the night never names a copy that was not made.
     copy_report(report, places.reports / night.copy)
     append_record(places.nights, night.time, night_to_data(night))
@@ -107,7 +129,7 @@ def write_index(root: Path, now: datetime) -> Path:
     from reportgen.history.page import render_history  # templates are slow to load
 
     places = Places(root)
-    _require_own_root(places)
+    require_own_root(root)
     while True:
         before = record_files(places.nights)
         history = load_history(places)
@@ -157,8 +179,13 @@ def _delete_old_nights(places: Places, largest_bytes: int) -> list[str]:
     return deleted
 
 
-def _require_own_root(places: Places) -> None:
-    """Refuse a folder whose `index.html` is not ours to replace."""
+def require_own_root(root: Path) -> None:
+    """Check that the `index.html` of `root` is ours to replace.
+
+    Raises:
+        HistoryError: it is that of a report or of another program.
+    """
+    places = Places(root)
     hint = "choose the folder of the history with --history-dir"
     if (places.root / "report.json").is_file():
         raise HistoryError(f"{places.root} contains a report, whose index.html would be lost",

@@ -224,12 +224,13 @@ def find_cause(before: Night, after: Night, model: str) -> str:
 
 
 def _changed_hashes(before: ModelNight | None, after: ModelNight | None) -> list[str]:
-    if before is None or after is None:
+    """Roles of files that differ; none if a report of an older version has no hashes."""
+    if before is None or after is None or not before.hashes or not after.hashes:
         return []
     return [
-        name
-        for name in before.hashes
-        if name in after.hashes and before.hashes[name] != after.hashes[name]
+        role
+        for role in {**before.hashes, **after.hashes}
+        if before.hashes.get(role) != after.hashes.get(role)
     ]
 
 

@@ -13,7 +13,6 @@ from reportgen.history.overview import History, NotedChange, ReportHistory
 from reportgen.render.filters import plural
 from reportgen.units import format_in_unit
 
-_COMMIT = 10  # hex digits that are shown
 _MINUTE = "%Y-%m-%d %H:%M UTC"
 
 
@@ -71,8 +70,8 @@ def period(change: Change) -> str:
 
 
 def commit_range(change: Change) -> str:
-    """`abc1234567..def8901234`; "" if no commit is known."""
-    old, new = (commit[:_COMMIT] for commit in change.commits)
+    """`c0ffee123456..badcab123456`; "" if no commit is known."""
+    old, new = change.commits
     if not old or not new:
         return old or new
     return f"{old}..{new}" if old != new else f"{new}, unchanged"

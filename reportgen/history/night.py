@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,8 @@ from reportgen.metrics import COMPARISON
 
 FORMAT = 1
 """Version of the files of the store."""
+
+_COMMIT_DIGITS, _HASH_DIGITS = 12, 16  # enough to tell those of one repository apart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,9 +40,9 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelNight:
-    """One model: its verdict, its hashes (`code`, `weights`), and a value for each figure.
+    """One model: its verdict, a value for each figure, and hashes of the files it was made from.
 
-    A value is None if the night does not have it.
+    A value is None if the night does not have it. The hashes are by role: `code`, `weights`.
     """
 
     verdict: str
@@ -59,9 +61,9 @@ class Night:
         digest: hash of `report.json`.
         figures: in the order of the values of each model.
         models: by name.
-        commit: of the repository that the manifest is in; "" if unknown.
+        commit: abbreviated, `-dirty` after it if files were modified; "" if unknown.
         environment: versions by name.
-        machine: fingerprint of the machine that measured; "" if unknown.
+        machine: the CPU that measured; "" if unknown.
         manifest: hash of the manifest; "" if unknown.
         copy: folder name of the dated copy of the report; "" if there is none.
     """
@@ -109,14 +111,13 @@ def night_of_report(folder: Path) -> Night:
 
 
 def _night(report: str, data: Any, digest: str, changed: datetime) -> Night:
-    built = data.get("timings", {}).get("built")
+    timings = data.get("timings", {})
+    built = timings.get("built")
     time = datetime.fromisoformat(built).astimezone(UTC) if built else changed
     figures: dict[str, Figure] = {}
     for model in data["models"]:
         for metric in model["metrics"]:
             figures.setdefault(metric["key"], _figure(metric))
-    environment = dict(data["environment"])
-    origin = data.get("origin", {})
     return Night(
         report=report,
         title=data["title"],
@@ -124,10 +125,10 @@ def _night(report: str, data: Any, digest: str, changed: datetime) -> Night:
         digest=digest,
         figures=tuple(figures.values()),
         models={model["name"]: _model(model, tuple(figures)) for model in data["models"]},
-        commit=origin.get("commit", ""),
-        environment=environment,
-        machine=origin.get("machine", ""),
-        manifest=origin.get("manifest", ""),
+        commit=_commit(data.get("commit")),
+        environment=data["environment"],
+        machine=_machine(timings.get("machine")),
+        manifest=_hashes(data.get("files", ())).get("manifest", ""),
         copy=f"{stamp(time)}-{report}-{digest[:8]}",
     )
 
@@ -149,8 +150,30 @@ def _model(model: Mapping[str, Any], keys: tuple[str, ...]) -> ModelNight:
     return ModelNight(
         verdict=model["verdict"],
         values=tuple(values.get(key) for key in keys),
-        hashes=model.get("hashes", {}),
+        hashes=_hashes(model.get("files", ())),
     )
+
+
+def _commit(commit: Mapping[str, Any] | None) -> str:
+    if not commit:
+        return ""
+    return f"{commit['id'][:_COMMIT_DIGITS]}{'-dirty' if commit['modified'] else ''}"
+
+
+def _machine(machine: Mapping[str, Any] | None) -> str:
+    # Not its memory, which does not make it faster and differs between jobs on one machine.
+    return f"{machine['cpu']}, {machine['cores']} cores" if machine else ""
+
+
+def _hashes(files: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """One hash for each role that files have."""
+    by_role: dict[str, list[tuple[str, str]]] = {}
+    for file in files:
+        by_role.setdefault(file["role"], []).append((file["name"], file["sha256"]))
+    return {
+        role: hashlib.sha256(json.dumps(sorted(named)).encode()).hexdigest()[:_HASH_DIGITS]
+        for role, named in by_role.items()
+    }
 
 
 def night_to_data(night: Night) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class DriftRow:
     """One figure's drift as text, a share for each window."""
 
     model: str
+    anchor: str
     label: str
     last: str
     shares: tuple[str, ...]
@@ -109,6 +111,7 @@ class ReportPart:
     """The history of one report."""
 
     name: str
+    anchor: str
     title: str
     last: str
     deadline: str
@@ -166,6 +169,7 @@ def _report_part(report: ReportHistory, places: Places, now: datetime) -> Report
     accepted = report.silence_accepted
     return ReportPart(
         name=timeline.report,
+        anchor=_anchor(timeline.report),
         title=timeline.last.title,
         last=describe.minute(timeline.last.time),
         deadline=describe.minute(report.deadline),
@@ -182,6 +186,11 @@ def _report_part(report: ReportHistory, places: Places, now: datetime) -> Report
         months=_months(timeline.nights, places),
         nights=len(timeline.nights),
     )
+
+
+def _anchor(*names: str) -> str:
+    """An id for a part of the page: names may contain spaces, ids may not."""
+    return "-".join(re.sub(r"[^\w.-]", "_", name) for name in names)
 
 
 def _restless(report: ReportHistory) -> tuple[tuple[str, str], ...]:
@@ -237,6 +246,7 @@ def _drift_rows(drifts: Iterable[Drift]) -> tuple[DriftRow, ...]:
     return tuple(
         DriftRow(
             model=drift.model,
+            anchor=_anchor(drift.report, drift.model),
             label=drift.figure.label,
             last=describe.figure_text(drift.last, drift.figure.unit),
             shares=tuple(map(describe.share_text, drift.shares)),
@@ -265,7 +275,7 @@ def _model_parts(report: ReportHistory, places: Places) -> tuple[ModelPart, ...]
     return tuple(
         ModelPart(
             name=model,
-            anchor=f"{report.timeline.report}-{model}",
+            anchor=_anchor(report.timeline.report, model),
             verdict=last.models[model].verdict if model in last.models else "",
             href=_model_href(last, model, places) if model in last.models else "",
             changes=changes[model],
@@ -312,7 +322,7 @@ def _night_link(night: Night, places: Places) -> NightLink:
     verdicts = [model.verdict for model in night.models.values()]
     worst = next((verdict for verdict in ("fail", "warn") if verdict in verdicts), "pass")
     title = f"{describe.minute(night.time)}, {verdicts.count('fail')} of {len(verdicts)} failed"
-    commit = f", commit {night.commit[:10]}" if night.commit else ""
+    commit = f", commit {night.commit}" if night.commit else ""
     return NightLink(
         label=f"{night.time:%d}",
         title=title + commit,
