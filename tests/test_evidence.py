@@ -138,6 +138,7 @@ def test_the_command_of_every_section_makes_its_figures_again(tmp_path: Path) ->
     model = _build(whole, tmp_path)
     values = {metric["key"]: metric["value"] for metric in model["metrics"]}
     evidence = model["evidence"]
+    assert sorted(key for made in evidence for key in made["keys"]) == sorted(values)
     assert {made["inputs"] for made in evidence} == {"", "log.csv", "x=batch,8:float32"}
     assert {made["seed"] for made in evidence} == {None, 3}
     assert "memory.peak_memory@9" in values
