@@ -49,7 +49,7 @@ class ModuleRecord:
         computed: those of the attributes that are no constructor arguments.
         tensors: what it registers itself.
         parameters: elements of its own parameters.
-        macs: of one forward pass, without those of its children; None if unknown.
+        macs: of one forward pass, per sample, without those of its children; None if unknown.
         shared_with: the first path of the same instance; "" at that path.
         source: where the class is defined: `net.py:12`; "" if unknown.
         call: where it was called first: `net.py:31`; "" if unknown.

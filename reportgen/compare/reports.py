@@ -11,6 +11,7 @@ from reportgen.compare.findings import diff_findings
 from reportgen.compare.graphs import diff_graph
 from reportgen.compare.metrics import diff_metrics
 from reportgen.compare.modules import diff_modules
+from reportgen.compare.modules.state_dict import diff_state_dict
 from reportgen.compare.result import (
     Comparison,
     CostStep,
@@ -23,6 +24,7 @@ from reportgen.compare.result import (
     ModulesDiff,
     NotCompared,
     SideLabel,
+    StateDictDiff,
 )
 from reportgen.metrics import Metric
 from reportgen.outcome import Done, Skipped
@@ -89,6 +91,7 @@ def compare_models(old: ModelReport, new: ModelReport, *, tools: str = "") -> Mo
         status="changed" if changed else "unchanged",
         metrics=metrics,
         modules=modules,
+        state_dict=_state_dict(before, after, modules),
         graphs=graphs,
         cost=_cost(modules, metrics),
         findings=findings,
@@ -186,11 +189,17 @@ def _graphs(old: Comparable, new: Comparable, modules: ModulesDiff | None) -> tu
     )
 
 
+def _state_dict(
+    old: Comparable, new: Comparable, modules: ModulesDiff | None
+) -> StateDictDiff | None:
+    return None if modules is None else diff_state_dict(old.modules, new.modules, modules)
+
+
 def _cost(modules: ModulesDiff | None, metrics: tuple[MetricChange, ...]) -> tuple[CostStep, ...]:
     if modules is None:
         return ()
     by_name = {change.key.partition(".")[2]: change for change in reversed(metrics)}
-    parameters, macs = (by_name.get(name) for name in ("parameters", "macs"))
+    parameters, macs = (by_name.get(name) for name in ("parameters", "macs_per_sample"))
     return cost_steps(
         modules.edits,
         round(parameters.difference or 0) if parameters else 0,

@@ -94,7 +94,7 @@ def _cost(edit: Edit) -> Iterator[str]:
     if edit.parameters:
         yield f"{signed(edit.parameters)} parameters"
     if edit.macs:
-        yield f"{signed(edit.macs)} MACs"
+        yield f"{signed(edit.macs)} MACs per sample"
 
 
 def signed(value: float) -> str:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from reportgen.charts.curves import CurveLine, curve_plot
 from reportgen.charts.svg import bare
+from reportgen.compare.modules.snippet import load_snippet
 from reportgen.compare.result import (
     Comparison,
     CostStep,
@@ -21,6 +22,7 @@ from reportgen.compare.result import (
     MetricChange,
     ModelComparison,
     NotCompared,
+    StateDictDiff,
 )
 from reportgen.compare.wording import (
     EditLine,
@@ -149,7 +151,7 @@ def _model(model: ModelComparison, drawing: str, on_paper: bool) -> ModelChanges
         others=tuple(row for headline, row in rows if not headline),
         edits=tuple(map(edit_line, model.modules.edits)) if model.modules else (),
         checkpoint=checkpoint_sentence(model.state_dict) if model.state_dict else "",
-        snippet="",
+        snippet=_snippet(model.state_dict),
         cost=tuple(_cost_rows(model.cost)),
         fits=model.fits,
         operators=_operators(model.graphs),
@@ -190,6 +192,10 @@ def _change(change: MetricChange) -> str:
     )
     percent = signed_percent(change.percent)
     return f"{percent} ({size})" if percent else size
+
+
+def _snippet(diff: StateDictDiff | None) -> str:
+    return load_snippet(diff) if diff and diff.verdict in ("rename", "convert") else ""
 
 
 def _cost_rows(steps: tuple[CostStep, ...]) -> Iterator[CostRow]:

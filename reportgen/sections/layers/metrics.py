@@ -149,7 +149,7 @@ def comparable_of(result: Layers) -> Comparable:
                 tensors=layer.tensors,
                 parameters=layer.own_parameters,
                 # after a failure they are those of the layers before
-                macs=layer.own_macs if result.failure is None else None,
+                macs=layer.own_macs // result.batch if result.failure is None else None,
                 shared_with=layer.shared_with or "",
                 source=layer.source,
                 call=layer.call,
