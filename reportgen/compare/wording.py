@@ -116,16 +116,8 @@ def checkpoint_sentence(diff: StateDictDiff) -> str:
     """Whether a checkpoint of the old model loads into the new one."""
     if diff.verdict == "loads":
         return "A checkpoint of the baseline loads as it is."
-    renamed = f"{len(diff.renamed):,} renamed key{'s' * (len(diff.renamed) != 1)}"
-    if diff.verdict == "rename":
-        return f"A checkpoint of the baseline loads with {renamed}."
-    if diff.verdict == "convert":
-        kinds = ", ".join(dict.fromkeys(each.kind for each in diff.conversions))
-        return (
-            f"A checkpoint of the baseline loads after converting "
-            f"{_tensors(len(diff.conversions))} ({kinds})"
-            + (f" with {renamed}." if diff.renamed else ".")
-        )
+    if diff.verdict in ("rename", "convert"):
+        return f"A checkpoint of the baseline loads with {_joined(list(_steps(diff)))}."
     keys = diff.without_source or diff.unused
     named = ", ".join(keys[:_MOST_KEYS]) + (" and others" if len(keys) > _MOST_KEYS else "")
     why = "has no source for" if diff.without_source else "has no place for"
@@ -133,6 +125,21 @@ def checkpoint_sentence(diff: StateDictDiff) -> str:
         f"A checkpoint of the baseline does not load: the new model {why} "
         f"{_tensors(len(keys))} ({named})."
     )
+
+
+def _steps(diff: StateDictDiff) -> Iterator[str]:
+    """What must be done to an old checkpoint before it loads."""
+    if diff.renamed:
+        yield f"{len(diff.renamed):,} renamed key{'s' * (len(diff.renamed) != 1)}"
+    if diff.conversions:
+        kinds = ", ".join(dict.fromkeys(each.kind for each in diff.conversions))
+        yield f"{_tensors(len(diff.conversions))} converted ({kinds})"
+    if diff.unused:
+        yield f"{_tensors(len(diff.unused))} left out"
+
+
+def _joined(parts: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def _tensors(number: int) -> str:
