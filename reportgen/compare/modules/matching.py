@@ -207,6 +207,9 @@ def _inside(found: Matching, x: Node, y: Node) -> tuple[Node, Node] | None:
     """The pair of `x` and the part of `y` that it became, or the reverse."""
     if x.shape == y.shape:
         return None
+    fewest = min(len(x.children), len(y.children))
+    if x.type == y.type and fewest and shared_children(x, y) == fewest:
+        return None  # it is still there, and something was put into it
     inner_new, inner_old = contains_once(y, x), contains_once(x, y)
     if x.type != y.type:
         inner_new = inner_new or _like_part(y, x)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
@@ -62,11 +61,8 @@ def _likeness_inside(a: Node, b: Node) -> float:
 
 def shared_children(a: Node, b: Node) -> int:
     """How many children the two have in common, by name and class; indices by class only."""
-    left, right = (
-        Counter(("" if child.is_index else child.name, child.type) for child in node.children)
-        for node in (a, b)
-    )
-    return (left & right).total()
+    few, many = sorted((a.kinds, b.kinds), key=len)
+    return sum(min(number, many[kind]) for kind, number in few.items() if kind in many)
 
 
 def family(kind: str) -> str:

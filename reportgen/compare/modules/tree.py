@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -41,6 +42,8 @@ class Node:
         tensors: by name; a reparametrized weight under its plain name.
         wrappers: classes that wrap it, outermost first.
         hidden: records of its parametrizations.
+        kinds: name and class of its children; an index counts as no name.
+        size: number of modules in the subtree.
         shape: equal for subtrees that differ in names only.
         deep: equal for subtrees that also have the same names, indices left out.
         valued: equal for subtrees of one shape whose weights have equal values; 0 if unknown.
@@ -55,6 +58,7 @@ class Node:
     children: list[Node] = field(default_factory=list)
     wrappers: tuple[str, ...] = ()
     hidden: tuple[ModuleRecord, ...] = ()
+    kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
     size: int = 1
     shape: int = 0
     deep: int = 0
@@ -185,6 +189,7 @@ def _number(node: Node, numbers: Numbers) -> None:
     tensors = tuple(sorted((t.name, t.shape, t.kind) for t in node.tensors.values()))
     own = numbers.of((node.type, freeze(dict(node.attributes)), tensors))
     children = node.children
+    node.kinds.update(("" if child.is_index else child.name, child.type) for child in children)
     digests = tuple(sorted((t.name, t.digest) for t in node.tensors.values()))
     node.size = 1 + sum(child.size for child in children)
     node.shape = numbers.of(("shape", own, tuple(child.shape for child in children)))
