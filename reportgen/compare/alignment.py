@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -53,8 +53,7 @@ def _align(a: list[_Traits], b: list[_Traits]) -> list[Pair]:
     while end < min(len(a), len(b)) - start and a[-1 - end] == b[-1 - end]:
         end += 1
     inner_a, inner_b = a[start : len(a) - end], b[start : len(b) - end]
-    few = len(inner_a) * len(inner_b) <= _MOST_CELLS
-    found = _best(inner_a, inner_b) if few else _by_runs(inner_a, inner_b)
+    found = _by_runs(inner_a, inner_b)
     return [
         *((i, i) for i in range(start)),
         *((i + start, j + start) for i, j in found),
@@ -97,15 +96,26 @@ def _score(a: _Traits, b: _Traits) -> float:
     return 1.0 + 0.25 * (a.attributes == b.attributes) + 0.25 * (a.outputs == b.outputs)
 
 
-def _by_runs(a: list[_Traits], b: list[_Traits]) -> list[Pair]:
-    """Equal runs first, then what lies between two of them."""
-    blocks = SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks()
+def _by_runs(a: list[_Traits], b: list[_Traits], level: int = 0) -> list[Pair]:
+    """Runs of equal nodes first, then what lies between two of them."""
+    if len(a) * len(b) <= _MOST_CELLS:
+        return _best(a, b)
+    if level == len(_KEYS):
+        return []
+    key = _KEYS[level]
+    matcher = SequenceMatcher(None, list(map(key, a)), list(map(key, b)), autojunk=False)
     pairs: list[Pair] = []
     i = j = 0
-    for block in blocks:
-        between_a, between_b = a[i : block.a], b[j : block.b]
-        if len(between_a) * len(between_b) <= _MOST_CELLS:
-            pairs.extend((i + x, j + y) for x, y in _best(between_a, between_b))
+    for block in matcher.get_matching_blocks():
+        between = _by_runs(a[i : block.a], b[j : block.b], level + 1)
+        pairs.extend((i + x, j + y) for x, y in between)
         pairs.extend((block.a + k, block.b + k) for k in range(block.size))
         i, j = block.a + block.size, block.b + block.size
     return pairs
+
+
+_KEYS: tuple[Callable[[_Traits], Hashable], ...] = (
+    lambda node: node,
+    lambda node: (node.kind, node.operator, node.name, node.attributes),
+    lambda node: (node.kind, node.operator, node.name),
+)

@@ -35,12 +35,17 @@ def causes_of(
 
 def count_followers(causes: Mapping[int, int], silent: Collection[int]) -> Counter[int]:
     """How many of the nodes `silent` follow from each node that is not among them."""
+    roots: dict[int, int] = {}
     followers: Counter[int] = Counter()
     for node in silent:
-        seen = {node}
-        source = causes[node]
-        while source in silent and source not in seen:  # nodes that changed places form a cycle
-            seen.add(source)
+        way: list[int] = []
+        source = node
+        # nodes that changed places may form a cycle
+        while source in silent and source not in roots:
+            way.append(source)
+            roots[source] = source
             source = causes[source]
-        followers[source] += 1
+        root = roots.get(source, source)
+        roots.update(dict.fromkeys(way, root))
+        followers[root] += 1
     return followers

@@ -112,12 +112,11 @@ class _NodeChanges:
         """The differences that the modules' own comparison found; at the first call alone."""
         if after.id != after.module:
             return []
+        if before.operator != after.operator:  # which implies other attributes
+            return [("type", before.operator, after.operator)]
         known = self._module_fields.get(after.module, [])
         # a size implies the shapes of the weights: `out_features`, `weight.shape`
-        settings = [each for each in known if "." not in each[0]]
-        if before.operator != after.operator and not any(name == "type" for name, *_ in settings):
-            settings.insert(0, ("type", before.operator, after.operator))
-        return settings or known
+        return [each for each in known if "." not in each[0]] or known
 
     def _shape(self, j: int) -> Fields:
         before, after = self._before[j].outputs, self._new.nodes[j].outputs
