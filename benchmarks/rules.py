@@ -41,7 +41,14 @@ def sources(libraries: set[str], count: int) -> Iterator[tuple[str, str, dict[st
     if "torchvision" in libraries:
         from torchvision import models
 
+        # a member of every family first, so that a part of the sweep is a fair sample
+        seen: Counter[str] = Counter()
+        ranked = []
         for name in models.list_models():
+            family = models.get_model_builder(name).__module__
+            seen[family] += 1
+            ranked.append((seen[family], name))
+        for _, name in sorted(ranked):
             yield f"torchvision-{name}", f"torchvision:{name}", {}
     if libraries - {"torchvision"}:
         from zoo_draw import draw
