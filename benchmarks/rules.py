@@ -39,9 +39,7 @@ JUDGED: dict[str, tuple[str, ...]] = {}
 def sources(libraries: set[str], count: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, source and arguments of every model of the sweep."""
     if "torchvision" in libraries:
-        from torchvision import models
-
-        for name in models.list_models():
+        for name in torchvision_names():
             yield f"torchvision-{name}", f"torchvision:{name}", {}
     if libraries - {"torchvision"}:
         from zoo_draw import draw
@@ -49,6 +47,23 @@ def sources(libraries: set[str], count: int) -> Iterator[tuple[str, str, dict[st
         for drawn in draw(count, SEED)[0]:
             if drawn.source.partition(":")[0] in libraries:
                 yield drawn.name, drawn.source, drawn.arguments
+
+
+def torchvision_names() -> list[str]:
+    """All names, the cheapest model of every family first: a part of the sweep is a fair sample."""
+    from torchvision import models
+
+    cost = {
+        name: max(weights.meta.get("_ops", 0) for weights in models.get_model_weights(name))
+        for name in models.list_models()
+    }
+    rank: Counter[str] = Counter()
+    ranked = []
+    for name in sorted(cost, key=lambda each: (cost[each], each)):
+        family = models.get_model_builder(name).__module__
+        rank[family] += 1
+        ranked.append((rank[family], cost[name], name))
+    return [name for _, _, name in sorted(ranked)]
 
 
 def findings_of(source: str, arguments: dict[str, Any], names: list[str]) -> dict[str, Any]:

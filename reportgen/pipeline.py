@@ -218,15 +218,20 @@ def applicable_sections(spec: ModelSpec) -> tuple[str, ...]:
 def baseline_of(
     name: str, baseline: Report | None, environment: Mapping[str, str]
 ) -> Baseline | None:
-    """The metrics of the model `name` in `baseline`; None if it is not in it."""
+    """The metrics of the model `name` in `baseline`; None if it is not in it.
+
+    Measured metrics can be compared if this machine with this `environment` made the baseline.
+    """
     if baseline is None:
         return None
     model = next((model for model in baseline.models if model.name == name), None)
     if model is None:
         return None
+    machine = baseline.timings.machine if baseline.timings else None
+    is_this = machine == describe_machine(machine_memory())
     return Baseline(
         metrics={metric.key: metric for metric in model.metrics},
-        same_machine=baseline.environment == environment,
+        same_machine=is_this and baseline.environment == environment,
     )
 
 

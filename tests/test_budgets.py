@@ -14,8 +14,10 @@ from reportgen.budgets import Baseline, check_budgets
 from reportgen.findings import Finding, Severity
 from reportgen.manifest import Budgets, ModelSpec, Waiver, load_manifest
 from reportgen.metrics import Metric
-from reportgen.pipeline import accept_finding
-from reportgen.report import BudgetCheck, Verdict, judge
+from reportgen.pipeline import accept_finding, baseline_of
+from reportgen.provenance import describe_machine
+from reportgen.report import BudgetCheck, ModelReport, Report, Timings, Verdict, judge
+from reportgen.workers.limits import machine_memory
 
 TODAY = date(2026, 11, 27)
 MACS = Metric(key="layers.macs", label="MACs", value=5.0)
@@ -233,3 +235,36 @@ def test_the_examples_of_the_documentation_are_valid(tmp_path: Path) -> None:
     (model,) = load_manifest(tmp_path / "m.yaml").models
     assert len(model.budgets.limits()) == 7
     assert [each.owner for each in model.waivers] == ["Kim", "Kim"]
+
+
+def report_of(metric: Metric, *, cores: int = 0) -> Report:
+    """A report of one model, made on this machine or on one with other `cores`."""
+    machine = describe_machine(machine_memory())
+    timings = Timings(
+        built="2026-11-27T03:15:00+00:00",
+        total_seconds=1.0,
+        section_seconds={},
+        machine=replace(machine, cores=cores) if cores else machine,
+    )
+    model = ModelReport(
+        name="m", source="", comment="", seed=0, weights="", verdict=Verdict.PASS, budgets=(),
+        findings=(), sections=(), metrics=(metric,),
+    )  # fmt: skip
+    return Report(title="t", environment={"torch": "2"}, timings=timings, models=(model,))
+
+
+def test_the_baseline_of_a_model_is_in_the_old_report_by_name() -> None:
+    found = baseline_of("m", report_of(MACS), {"torch": "2"})
+    assert found is not None
+    assert (found.metrics, found.same_machine) == ({"layers.macs": MACS}, True)
+    assert baseline_of("other", report_of(MACS), {"torch": "2"}) is None
+    assert baseline_of("m", None, {}) is None
+
+
+def test_other_versions_or_another_machine_make_a_baseline_incomparable() -> None:
+    other = baseline_of("m", report_of(LATENCY), {"torch": "3"})
+    assert other is not None
+    assert not other.same_machine
+    elsewhere = baseline_of("m", report_of(LATENCY, cores=999), {"torch": "2"})
+    assert elsewhere is not None
+    assert not elsewhere.same_machine

@@ -22,6 +22,30 @@ def _failed(result: Behavior, *names: str) -> Iterator[Hit]:
     "BEH001",
     Severity.WARNING,
     advice="pass training=self.training to functional dropout, or draw the noise outside the model",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return F.dropout(self.layer(x), 0.5)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return F.dropout(self.layer(x), 0.5, training=self.training)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def non_deterministic_evaluation(result: Behavior) -> Iterator[Hit]:
     """Two evaluation passes over the same inputs give different outputs.
@@ -37,6 +61,30 @@ def non_deterministic_evaluation(result: Behavior) -> Iterator[Hit]:
     "BEH002",
     Severity.WARNING,
     advice="keep samples apart: reduce and normalize over every dim but the batch",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return torch.softmax(self.layer(x), dim=0)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return torch.softmax(self.layer(x), dim=1)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def batch_dependent_results(result: Behavior) -> Iterator[Hit]:
     """The output for a sample depends on the other samples of its batch, in evaluation mode.
@@ -52,6 +100,35 @@ def batch_dependent_results(result: Behavior) -> Iterator[Hit]:
     "BEH003",
     Severity.WARNING,
     advice="keep state out of the forward pass, or change it only `if self.training`",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+                self.register_buffer("calls", torch.zeros(1))
+
+            def forward(self, x):
+                self.calls += 1
+                return self.layer(x)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+                self.register_buffer("calls", torch.zeros(1))
+
+            def forward(self, x):
+                if self.training:
+                    self.calls += 1
+                return self.layer(x)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def stateful_evaluation(result: Behavior) -> Iterator[Hit]:
     """An evaluation pass changes parameters, buffers or attributes of the model.
@@ -67,6 +144,32 @@ def stateful_evaluation(result: Behavior) -> Iterator[Hit]:
     "BEH004",
     Severity.WARNING,
     advice="look for detach, no_grad, .data or a rounding between it and the output; or freeze it",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+                self.head = nn.Linear(8, 2)
+
+            def forward(self, x):
+                return self.head(self.layer(x).detach())
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+                self.head = nn.Linear(8, 2)
+
+            def forward(self, x):
+                return self.head(self.layer(x))
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def parameters_without_gradient(result: Behavior) -> Iterator[Hit]:
     """A trainable parameter is read by the forward pass, but gets no gradient.
@@ -83,6 +186,30 @@ def parameters_without_gradient(result: Behavior) -> Iterator[Hit]:
     "BEH005",
     Severity.WARNING,
     advice="guard logarithms, roots and divisions; or give the input's true range (low, high)",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return torch.log(self.layer(x))
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return torch.log(F.softplus(self.layer(x)) + 1e-6)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def non_finite_outputs(result: Behavior) -> Iterator[Hit]:
     """An output contains NaN or infinity for random inputs of the manifest's range.
@@ -97,6 +224,30 @@ def non_finite_outputs(result: Behavior) -> Iterator[Hit]:
     "BEH006",
     Severity.WARNING,
     advice="clone the input first, or use the operator that is not in place",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return self.layer(x.mul_(2))
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return self.layer(x * 2)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def inputs_modified_in_place(result: Behavior) -> Iterator[Hit]:
     """A forward pass writes into its own inputs.
@@ -111,6 +262,30 @@ def inputs_modified_in_place(result: Behavior) -> Iterator[Hit]:
     "BEH007",
     Severity.WARNING,
     advice="add a small epsilon under roots, norms and divisions, also where `where` hides them",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return torch.sqrt(self.layer(x) * 0) + self.layer(x)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return torch.sqrt(self.layer(x) * 0 + 1e-6) + self.layer(x)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def non_finite_gradients(result: Behavior) -> Iterator[Hit]:
     """The gradient of a parameter contains NaN or infinity in the first backward pass.
@@ -129,6 +304,31 @@ def non_finite_gradients(result: Behavior) -> Iterator[Hit]:
     Severity.NOTE,
     advice="compare outputs and parity on the device once; autocast around the call of the model "
     "instead of inside it would keep its precision the caller's choice",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                with torch.autocast("cuda", dtype=torch.float16):
+                    return self.layer(x)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(8, 8)
+
+            def forward(self, x):
+                return self.layer(x)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def autocast_for_another_device(result: Behavior) -> Iterator[Hit]:
     """The forward pass enters `torch.autocast` for a device that this analysis does not run on.

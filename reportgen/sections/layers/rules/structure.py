@@ -17,6 +17,20 @@ _SHOWN_NAMES = 5
     "LAY001",
     Severity.NOTE,
     advice="consider global pooling before it, a smaller head, or a low-rank factorization",
+    bad="""
+        model = nn.Sequential(
+            nn.Flatten(), nn.Linear(3072, 64), nn.ReLU(),
+            nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 4),
+        )
+        inputs = ["x=batch,3,32,32"]
+    """,
+    good="""
+        model = nn.Sequential(
+            nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 64), nn.ReLU(),
+            nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 4),
+        )
+        inputs = ["x=batch,3,32,32"]
+    """,
 )
 def dominant_layer(result: Layers) -> Iterator[Hit]:
     """One layer holds more than half of all parameters.
@@ -58,6 +72,30 @@ def _tied_with(result: Layers, path: str) -> list[str]:
     Severity.WARNING,
     advice="use them, delete them, or ignore this finding with a reason: they take space in "
     "checkpoints and in the optimizer state without effect",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body, self.extra = nn.Linear(8, 8), nn.Linear(8, 8)
+
+            def forward(self, x):
+                return self.body(x)
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body, self.extra = nn.Linear(8, 8), nn.Linear(8, 8)
+
+            def forward(self, x):
+                return self.extra(self.body(x))
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def unused_parameters(result: Layers) -> Iterator[Hit]:
     """No operator of the forward pass reads these parameters.
@@ -78,6 +116,34 @@ def unused_parameters(result: Layers) -> Iterator[Hit]:
     Severity.ERROR,
     advice="keep modules in nn.ModuleList or nn.ModuleDict and parameters in nn.ParameterList, "
     "or assign them as attributes of the module",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.blocks = [nn.Linear(8, 8)]
+
+            def forward(self, x):
+                for block in self.blocks:
+                    x = block(x)
+                return x
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.blocks = nn.ModuleList([nn.Linear(8, 8)])
+
+            def forward(self, x):
+                for block in self.blocks:
+                    x = block(x)
+                return x
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def unregistered_parameters(result: Layers) -> Iterator[Hit]:
     """Modules or parameters are in a plain Python list, dict or object, or outside the model.
@@ -128,6 +194,33 @@ def uncounted_operators(result: Layers) -> Iterator[Hit]:
     "LAY005",
     Severity.NOTE,
     advice="build the model without them for inference",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Linear(8, 8)
+                self.auxiliary = nn.Linear(8, 2)
+
+            def forward(self, x):
+                x = self.body(x)
+                return (x, self.auxiliary(x)) if self.training else x
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Linear(8, 8)
+
+            def forward(self, x):
+                x = self.body(x)
+                return x
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def train_only_parameters(result: Layers) -> Iterator[Hit]:
     """Parameters are used in training mode only, such as those of auxiliary heads.
@@ -143,6 +236,30 @@ def train_only_parameters(result: Layers) -> Iterator[Hit]:
     "LAY006",
     Severity.NOTE,
     advice="call the module, `module(x)` instead of `module.forward(x)`",
+    bad="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body, self.extra = nn.Linear(8, 8), nn.Linear(8, 8)
+
+            def forward(self, x):
+                return self.extra(self.body.forward(x))
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body, self.extra = nn.Linear(8, 8), nn.Linear(8, 8)
+
+            def forward(self, x):
+                return self.extra(self.body(x))
+
+        model = Net()
+        inputs = ["x=batch,8"]
+    """,
 )
 def bypassed_hooks(result: Layers) -> Iterator[Hit]:
     """`module.forward(x)` was called instead of `module(x)`.
@@ -160,6 +277,14 @@ def bypassed_hooks(result: Layers) -> Iterator[Hit]:
     "LAY007",
     Severity.WARNING,
     advice="convert them with `model.float()`, or ignore this finding with a reason",
+    bad="""
+        model = nn.Linear(8, 8).double()
+        inputs = ["x=batch,8:float64"]
+    """,
+    good="""
+        model = nn.Linear(8, 8)
+        inputs = ["x=batch,8"]
+    """,
 )
 def double_precision(result: Layers) -> Iterator[Hit]:
     """Parameters are float64 or complex128.
@@ -186,6 +311,32 @@ def double_precision(result: Layers) -> Iterator[Hit]:
     Severity.NOTE,
     advice="move them to the model's device yourself, and keep their weights where a restored "
     "model finds them",
+    bad="""
+        class Student(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Linear(8, 8)
+                self.teacher = (nn.Linear(8, 8).requires_grad_(False),)
+
+            def forward(self, x):
+                return self.body(x), self.teacher[0](x)
+
+        model = Student()
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        class Student(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Linear(8, 8)
+                self.teacher = nn.Linear(8, 8).requires_grad_(False)
+
+            def forward(self, x):
+                return self.body(x), self.teacher(x)
+
+        model = Student()
+        inputs = ["x=batch,8"]
+    """,
 )
 def hidden_parameters(result: Layers) -> Iterator[Hit]:
     """Parameters seem to be kept out of the model on purpose.
@@ -208,6 +359,14 @@ def hidden_parameters(result: Layers) -> Iterator[Hit]:
     "LAY009",
     Severity.ERROR,
     advice="run the model with the manifest's inputs by hand to see the full traceback",
+    bad="""
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(8, 4))
+        inputs = ["x=batch,8"]
+    """,
+    good="""
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        inputs = ["x=batch,8"]
+    """,
 )
 def failing_forward(result: Layers) -> Iterator[Hit]:
     """The forward pass fails with the inputs of the manifest.
