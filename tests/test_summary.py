@@ -30,7 +30,8 @@ cmarkgfm = pytest.importorskip("cmarkgfm")
 
 SEVERITIES = ("error", "warning", "note")
 TEXT = st.text(
-    alphabet=st.one_of(st.sampled_from("|`*_<>@#[]()!\n\\&-~$1. "), st.characters()), max_size=60
+    alphabet=st.one_of(st.sampled_from("|`*_<>@#[]()!\n\\&-~$1. "), st.characters(codec="utf-8")),
+    max_size=60,
 )
 
 
