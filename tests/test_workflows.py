@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from reportgen import cli
 from reportgen.review.steps import STEPS
 
 ROOT = Path(__file__).parents[1]
@@ -124,3 +126,20 @@ def test_the_hook_validates_every_manifest_that_it_is_given(tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stdout == "a.yaml: 1 model, no errors\n"
     assert done.stderr.startswith("b.yaml:1: version")
+
+
+def test_arguments_and_inputs_exist() -> None:
+    known = {
+        name
+        for command in get_command(cli.app).commands.values()  # type: ignore[attr-defined]
+        if command.name == "build"
+        for parameter in command.params
+        for name in parameter.opts
+    }
+    inputs = set(read(ACTION)["inputs"])
+    for file in WORKFLOWS:
+        for step in steps_of(file):
+            if step.get("uses") == "./":
+                assert set(step["with"]) <= inputs
+                words = step["with"].get("args", "").split()
+                assert {word for word in words if word.startswith("--")} <= known
