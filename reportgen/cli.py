@@ -153,10 +153,21 @@ def build(
 
 
 @app.command()
-def check(manifest: ManifestPath) -> None:
-    """Validate MANIFEST without loading its models."""
-    models = _load_manifest(manifest).models
-    _print(f"{manifest}: {len(models)} model{'s' * (len(models) != 1)}, no errors")
+def check(
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", help="YAML manifests.")],
+) -> None:
+    """Validate manifests without loading their models."""
+    failed: ManifestError | None = None
+    for manifest in manifests:
+        try:
+            models = _load_manifest(manifest).models
+        except ManifestError as error:
+            _print_error(error)
+            failed = error
+        else:
+            _print(f"{manifest}: {len(models)} model{'s' * (len(models) != 1)}, no errors")
+    if failed is not None:
+        raise typer.Exit(failed.status)
 
 
 @app.command()

@@ -30,7 +30,8 @@ cmarkgfm = pytest.importorskip("cmarkgfm")
 
 SEVERITIES = ("error", "warning", "note")
 TEXT = st.text(
-    alphabet=st.one_of(st.sampled_from("|`*_<>@#[]()!\n\\&-~$1. "), st.characters()), max_size=60
+    alphabet=st.one_of(st.sampled_from("|`*_<>@#[]()!\n\\&-~$1. "), st.characters(codec="utf-8")),
+    max_size=60,
 )
 
 
@@ -208,7 +209,18 @@ def test_what_changed_comes_first_with_details_folded() -> None:
     assert [row[1] for row in rows[1:]] == ["Metric 0", "Metric 1"]
     assert len(page.xpath("./details")[0].xpath("./ul/li")) == 3
     headings = [h.text_content() for h in page.xpath("./h3")]
-    assert headings[:2] == ["What changed", "All models"]
+    assert headings == ["What changed", "Failed sections", "Exceeded budgets", "Models"]
+
+
+def test_names_in_the_title_of_folded_details_are_text() -> None:
+    """There Markdown has no meaning, and a tag would be one."""
+    evil = "<b>x</b> a_b @octocat #1 & \n\n</summary>"
+    comparison = _comparison(1, 1)
+    named = replace(comparison, models=(replace(comparison.models[0], name=evil),))
+    page = rendered(render_summary(_noisy(0), changes_of(named)))
+    title = page.xpath("./details")[0].find("summary")
+    assert title.text.startswith("<b>x</b> a_b @\u200boctocat #\u200b1 & </summary>: Metric 0 +100")
+    assert page.xpath("//b") == []
 
 
 def test_a_huge_comparison_leaves_room_for_the_rest_and_the_rest_for_it() -> None:

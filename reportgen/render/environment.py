@@ -18,7 +18,7 @@ from reportgen.fonts import templates_dir
 from reportgen.render import figures, filters, overview
 from reportgen.render.drawings import Place, data_uri, inline_svg, place, plot_svg
 from reportgen.render.fonts import drawable
-from reportgen.render.text import drawn, markdown, shortened
+from reportgen.render.text import drawn, html_in_markdown, markdown, shortened
 from reportgen.report import failures
 from reportgen.sections import SECTIONS
 from reportgen.visible_text import visible
@@ -42,6 +42,7 @@ def markdown_environment() -> Environment:
     environment.autoescape = False  # it escapes for HTML; `finalize` escapes for Markdown
     environment.finalize = _in_markdown
     environment.filters["markup"] = Markup  # for what is made to be Markdown
+    environment.filters["in_html"] = lambda text: Markup(html_in_markdown(text))  # noqa: S704
     return environment
 
 

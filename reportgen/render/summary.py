@@ -89,8 +89,7 @@ def render_summary(report: Report, changes: Changes | None = None) -> str:
     """Markdown for a pull request, shorter than `SUMMARY_LIMIT`; what changed comes first."""
     seen = overview(report)
     of_changes = _change_parts(changes) if changes else ()
-    heading = "All models" if changes else ""
-    parts = [part for part in (*of_changes, *_parts(report, seen, heading)) if part.rows]
+    parts = [part for part in (*of_changes, *_parts(report, seen)) if part.rows]
     head = (
         markdown_environment()
         .get_template("summary.md.j2")
@@ -155,7 +154,7 @@ def _fitted(parts: Sequence[Part], characters: int) -> list[str]:
     return texts
 
 
-def _parts(report: Report, seen: Overview, heading: str) -> tuple[Part, ...]:
+def _parts(report: Report, seen: Overview) -> tuple[Part, ...]:
     found = all_found(report)
     ignored = [
         Found(model=model.name, href="", finding=finding)
@@ -164,9 +163,7 @@ def _parts(report: Report, seen: Overview, heading: str) -> tuple[Part, ...]:
         if finding.ignored is not None
     ]
     headlines = [(model, line) for model in seen.models for line in model.headlines]
-    tables = {"tables": seen.tables[:2], "heading": heading}
     return (
-        Part(template="models", rows=seen.with_source, context=tables),
         Part(
             template="failures",
             rows=seen.failures,
@@ -175,8 +172,9 @@ def _parts(report: Report, seen: Overview, heading: str) -> tuple[Part, ...]:
         ),
         _budgets(report, "exceeded budget", lambda check: check.passed is False),
         _budgets(report, "budget warning", lambda check: bool(warned_budgets([check]))),
-        _budgets(report, "waived budget", lambda check: check.waived is not None),
         _findings(found, Severity.ERROR),
+        Part(template="models", rows=seen.with_source, context={"tables": seen.tables[:2]}),
+        _budgets(report, "waived budget", lambda check: check.waived is not None),
         _findings(found, Severity.WARNING),
         _findings(found, Severity.NOTE),
         Part(template="ignored", rows=ignored, counted="ignored finding"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from reportgen.visible_text import visible
@@ -26,8 +27,21 @@ def markdown(text: str) -> str:
     A zero-width space follows `@` and `#` and breaks addresses, since GitHub looks for those
     after the Markdown is rendered, where no backslash is left.
     """
-    line = _MARKDOWN.sub(r"\\\g<0>", visible(_BREAKS.sub(" ", text)).strip())
-    line = line.replace("@", "@&#8203;").replace(r"\#", r"\#&#8203;")
+    line = _MARKDOWN.sub(r"\\\g<0>", _in_one_line(text))
+    return _without_links(line.replace(r"\#", r"\#&#8203;"))
+
+
+def html_in_markdown(text: str) -> str:
+    """The same within an HTML tag, such as `<summary>`, where Markdown has no meaning."""
+    return _without_links(html.escape(_in_one_line(text)).replace("#", "#&#8203;"))
+
+
+def _in_one_line(text: str) -> str:
+    return visible(_BREAKS.sub(" ", text)).strip()
+
+
+def _without_links(line: str) -> str:
+    line = line.replace("@", "@&#8203;")
     # GitHub links GH-12 to issue 12, and addresses even without a scheme.
     line = re.sub(r"(?i)\b(GH)-(?=\d)", r"\1&#8203;-", line)
     line = line.replace("://", "&#8203;://")

@@ -20,15 +20,13 @@ def merge_base(base: str, head: str, root: Path) -> str:
     return _git(root, "merge-base", base, head, check=False)
 
 
-def build_at(
-    commit: str, manifest: str, output: Path, arguments: Sequence[str], root: Path
-) -> None:
-    """Build the report of `manifest` as it was at `commit` into the folder `output`.
+def build_at(commit: str, manifest: str, file: Path, arguments: Sequence[str], root: Path) -> None:
+    """Write the `report.json` of `manifest` as it was at `commit` to `file`.
 
     Args:
         commit: fetched from `origin` if the clone does not have it.
         manifest: path from the root of the repository.
-        output: folder of the report; only `report.json` is written.
+        file: where it is written.
         arguments: more arguments of `reportgen build`.
         root: root of the repository.
 
@@ -41,7 +39,9 @@ def build_at(
         checkout = scratch / "base"
         _git(root, "worktree", "add", "--quiet", "--detach", str(checkout), commit)
         try:
-            _build(checkout, manifest, output, arguments)
+            _build(checkout, manifest, scratch / "report", arguments)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(scratch / "report" / "report.json", file)
         finally:
             _git(root, "worktree", "remove", "--force", str(checkout), check=False)
             shutil.rmtree(checkout, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What GitHub says about a run: the repository, the pull request and the two commits."""
+"""What GitHub or GitLab says about a run: the repository, the pull request and the two commits."""
 
 from __future__ import annotations
 
@@ -32,14 +32,17 @@ class Event:
 
 
 def read_event(environment: Mapping[str, str]) -> Event:
-    """The event in the file that `GITHUB_EVENT_PATH` names; without one, an event of no kind.
+    """The event in the file that `GITHUB_EVENT_PATH` names, or the merge request of GitLab.
 
     Raises:
         ReviewError: the file cannot be read.
     """
     path = environment.get("GITHUB_EVENT_PATH", "")
-    if not path:
-        return Event()
+    if not path:  # GitLab names the two commits itself
+        return Event(
+            base=environment.get("CI_MERGE_REQUEST_DIFF_BASE_SHA", ""),
+            head=environment.get("CI_COMMIT_SHA", ""),
+        )
     try:
         data: Any = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:

@@ -50,6 +50,7 @@ def find_baseline(environment: Environment) -> int:
         raise ReviewError(f"unknown baseline {mode!r}", hint=f"use one of {', '.join(_MODES)}")
     event, manifest = read_event(environment), _manifest(environment)
     target = _data(environment) / BASELINE
+    target.unlink(missing_ok=True)  # of an earlier job on the same machine
     if mode == "none" or not event.base or not event.head:
         _say("no baseline: not a pull request" if mode != "none" else "no baseline was asked for")
         return 0
@@ -60,11 +61,11 @@ def find_baseline(environment: Environment) -> int:
                 if found:
                     read_report(target)
             except ReportgenError as error:
+                target.unlink(missing_ok=True)
                 _say(f"no baseline from {_WORDS[name]}: {error.message}")
                 continue
             if found:
                 _say(f"baseline: the report of {found[:12]}, from {_WORDS[name]}")
-                _output(environment, baseline=str(target))
                 return 0
             _say(f"no baseline from {_WORDS[name]}")
     return 0
@@ -84,7 +85,7 @@ def _from_checkout(environment: Environment, event: Event, manifest: str, target
     root = _workspace(environment)
     # In a shallow clone the two commits have none in common; the base is close to it.
     commit = merge_base(event.base, event.head, root) or event.base
-    build_at(commit, manifest, target.parent, _arguments(environment), root)
+    build_at(commit, manifest, target, _arguments(environment), root)
     return commit
 
 
@@ -95,8 +96,7 @@ def build_report(environment: Environment) -> int:
     command = [sys.executable, "-P", "-m", "reportgen", "build", "--format", _FORMATS]
     command += ["--output", str(output), "--pdf", environment.get("REPORTGEN_PDF") or "brief"]
     command += ["--fail-on", environment.get("REPORTGEN_FAIL_ON") or "error"]
-    baseline = environment.get("REPORTGEN_BASELINE_FILE", "")
-    command += ["--baseline", baseline] if baseline else []
+    command += ["--baseline", str(data / BASELINE)] if (data / BASELINE).is_file() else []
     command += [*_arguments(environment), "--", manifest]
     without_token = {name: text for name, text in environment.items() if name != "GITHUB_TOKEN"}
     status = subprocess.run(
@@ -111,6 +111,7 @@ def build_report(environment: Environment) -> int:
             data=str(data),
             pages_name=artifact_name(_PAGES, manifest),
             data_name=artifact_name(DATA, manifest),
+            status=str(status),
         )
     return status
 
@@ -229,7 +230,8 @@ def _arguments(environment: Environment) -> list[str]:
 
 
 def _workspace(environment: Environment) -> Path:
-    return Path(environment.get("GITHUB_WORKSPACE") or Path.cwd())
+    named = environment.get("GITHUB_WORKSPACE") or environment.get("CI_PROJECT_DIR")
+    return Path(named or Path.cwd())
 
 
 def _data(environment: Environment) -> Path:
