@@ -405,9 +405,9 @@ def history_add(report_dir: ReportFolder, history_dir: HistoryFolder = None) -> 
     """
     from datetime import UTC, datetime
 
-    from reportgen.history import record_night
+    from reportgen.history import folder_above, record_night
 
-    root = history_dir or report_dir.resolve().parent
+    root = history_dir or folder_above(report_dir)
     night = record_night(report_dir, root, datetime.now(UTC))
     _print_stderr(f"added the night {night.time:%Y-%m-%d %H:%M UTC} of {night.report}")
     _print_stderr(f"wrote {root / 'index.html'}")
@@ -643,9 +643,9 @@ def _print_summary(built: Built) -> None:
 
 def _check_history(report: Path, history_dir: Path | None) -> None:
     """Check where the history will be written, before minutes of work are spent."""
-    from reportgen.history import require_own_root
+    from reportgen.history import folder_above, require_own_root
 
-    require_own_root(history_dir or report.resolve().parent)
+    require_own_root(history_dir or folder_above(report))
 
 
 def _record_history(report: Path, history_dir: Path | None) -> bool:

@@ -39,6 +39,7 @@ __all__ = [
     "Pruned",
     "acknowledge",
     "add_night",
+    "folder_above",
     "load_history",
     "prune",
     "record_night",
@@ -177,6 +178,11 @@ def _delete_old_nights(places: Places, largest_bytes: int) -> list[str]:
         file.unlink(missing_ok=True)
         deleted.append(file.name)
     return deleted
+
+
+def folder_above(report: Path) -> Path:
+    """The folder that contains the report's: that of its history unless another one is given."""
+    return report.parent if report.name not in ("", "..") else report.resolve().parent
 
 
 def require_own_root(root: Path) -> None:

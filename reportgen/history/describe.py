@@ -110,7 +110,7 @@ def _report_lines(report: ReportHistory, key: str, now: datetime) -> Iterator[st
     for noted in reversed([n for n in chosen if not n.change.reverts]):
         yield f"  {_change_line(noted, urgent=noted in urgent)}"
     if not key and not chosen:
-        yield "  no changes in the last 30 nights"
+        yield "  no changes in the last 30 days"
 
 
 def _figure_lines(report: ReportHistory, key: str) -> Iterator[str]:

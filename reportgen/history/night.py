@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime
@@ -196,12 +195,11 @@ def night_from_data(data: Any) -> Night:
         **data,
         "time": datetime.fromisoformat(data["time"]),
         "figures": tuple(Figure(**dict(zip(names, row, strict=True))) for row in data["figures"]),
-        "models": {name: ModelNight(**model) for name, model in data["models"].items()},
+        "models": {name: _model_from_data(model) for name, model in data["models"].items()},
     }
     del fields["format"]
     return Night(**fields)
 
 
-def is_number(value: float | None) -> bool:
-    """Whether a figure has a value that can be compared."""
-    return value is not None and math.isfinite(value)
+def _model_from_data(data: Mapping[str, Any]) -> ModelNight:
+    return ModelNight(**{**data, "values": tuple(data["values"])})

@@ -130,10 +130,15 @@ def _walk_back(start_of: NDArray[np.int64]) -> list[int]:
 
 
 def _is_confirmed(before: Floats, after: Floats) -> bool:
-    if min(len(before), len(after)) < FEWEST_NIGHTS:
-        return False
     old, new = float(np.median(before)), float(np.median(after))
-    return is_different(old, new) and abs(rank_z(before, after)) >= _LEAST_RANK_Z
+    # The last segment has five nights even if the level has shifted for four.
+    at_old = np.abs(before - old) < np.abs(before - new)
+    at_new = np.abs(after - new) < np.abs(after - old)
+    return (
+        min(at_old.sum(), at_new.sum()) >= FEWEST_NIGHTS
+        and is_different(old, new)
+        and abs(rank_z(before, after)) >= _LEAST_RANK_Z
+    )
 
 
 def is_different(old: float, new: float) -> bool:
