@@ -601,3 +601,9 @@ def test_a_finding_links_to_what_its_rule_means(folder: Path) -> None:
     assert f'id="rule-{code}"' in page
     href = f"models/{model.name}/index.html#rule-{code}"
     assert f'href="{href}"' in render_index(report)
+
+
+def test_style_sheets_of_paper_have_no_media_rule() -> None:
+    """WeasyPrint warns of widths in them, and its warnings are errors."""
+    sheets = [templates_dir() / name for name in ("report.css", "print.css")]
+    assert [file.name for file in sheets if "@media" in file.read_text(encoding="utf-8")] == []
