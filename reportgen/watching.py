@@ -75,12 +75,14 @@ def watch(
         watched = _Watched(
             manifest=manifest, specs=specs, output=output, work=work, print_line=print_line
         )
-        watched.start()
         try:
+            watched.start()
             while True:
                 watched.poll()
                 time.sleep(POLL_SECONDS)
         except (KeyboardInterrupt, SystemExit) as end:  # Ctrl-C, or SIGTERM
+            if not watched.stamp:  # no page was written that must no longer reload itself
+                raise
             watched.finish()
             status = end.code if isinstance(end, SystemExit) else _INTERRUPTED
             raise WatchEnded(status) from None

@@ -51,7 +51,8 @@ def draft_of_pair(kind: EditKind, a: Node, b: Node, **fields: Any) -> Draft:
 def source_of(node: Node) -> str:
     """The line where the user finds the module: its class, or the call of a class of torch."""
     record = node.record
-    return record.call or record.source if record.source.startswith("torch/") else record.source
+    # the code of torch itself is no place to look at; an empty call is unknown
+    return record.call if record.source.startswith("torch/") else record.source
 
 
 def position_of_removed(found: Matching, node: Node) -> float:
