@@ -238,6 +238,7 @@ def test_names_in_the_title_of_folded_details_are_text() -> None:
     assert page.xpath("//b") == []
 
 
+@pytest.mark.slow
 def test_a_huge_comparison_leaves_room_for_the_rest_and_the_rest_for_it() -> None:
     text = render_summary(_noisy(4000), changes_of(_comparison(3, 300, models=400)))
     assert len(text) <= SUMMARY_LIMIT
