@@ -212,6 +212,21 @@ def test_what_changed_comes_first_with_details_folded() -> None:
     assert headings == ["What changed", "Failed sections", "Exceeded budgets", "Models"]
 
 
+@given(st.lists(st.sampled_from(["added", "removed", "changed", "unchanged"]), max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_the_sentence_on_changes_counts_the_models_of_its_table(statuses: list[Any]) -> None:
+    side = SideLabel(title="base")
+    comparison = Comparison(
+        old=side, new=side, verdict="pass",
+        models=tuple(ModelComparison(name=f"m{n}", status=s) for n, s in enumerate(statuses)),
+    )  # fmt: skip
+    page = rendered(render_changes(changes_of(comparison)))
+    sentence = page.xpath("./p")[0].text_content().partition("Compared")[0]
+    numbers = [int(n) for n in re.findall(r"(\d+) (?=of|added|removed)", sentence)]
+    assert sum(numbers) == len(page.xpath("./table/tbody/tr"))
+    assert ("Nothing changed." in sentence) == (not numbers)
+
+
 def test_names_in_the_title_of_folded_details_are_text() -> None:
     """There Markdown has no meaning, and a tag would be one."""
     evil = "<b>x</b> a_b @octocat #1 & \n\n</summary>"
@@ -223,6 +238,7 @@ def test_names_in_the_title_of_folded_details_are_text() -> None:
     assert page.xpath("//b") == []
 
 
+@pytest.mark.slow
 def test_a_huge_comparison_leaves_room_for_the_rest_and_the_rest_for_it() -> None:
     text = render_summary(_noisy(4000), changes_of(_comparison(3, 300, models=400)))
     assert len(text) <= SUMMARY_LIMIT

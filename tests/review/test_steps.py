@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from report_values import finding, full_report, model
 
 from reportgen.errors import ReviewError
@@ -324,3 +326,36 @@ def test_a_base_that_cannot_be_built_is_said_and_left_out(
     assert STEPS["baseline"](unknown) == 0
     assert "no baseline from a second checkout: git fetch fails" in capsys.readouterr().out
     shutil.rmtree(work)
+
+
+@pytest.mark.slow
+def test_the_nightly_workflow_leaves_a_night_for_each_run(tmp_path: Path) -> None:
+    """What its steps run, with the inputs that it gives to the action."""
+    root = Path(__file__).parents[2]
+    text = (root / ".github/workflows/nightly.yml").read_text(encoding="utf-8")
+    steps = yaml.safe_load(text)["jobs"]["nightly"]["steps"]
+    [inputs] = [step["with"] for step in steps if step.get("uses") == "./"]
+    [show] = [step["run"] for step in steps if "history" in step.get("run", "")]
+    work = tmp_path / "work"
+    throw_away_repository(work)
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        "PYTHONPATH": str(root),
+        "GITHUB_WORKSPACE": str(work),
+        "RUNNER_TEMP": str(tmp_path / "temp"),
+        "REPORTGEN_MANIFEST": MANIFEST,
+        "REPORTGEN_BASELINE": inputs["baseline"],
+        "REPORTGEN_ARGS": f"{inputs['args']} --section layers --format html,json --quiet",
+    }
+    for width in (8, 16):
+        (work / "models/net.py").write_text(NET.format(width=width))
+        assert STEPS["baseline"](environment) == 0
+        assert STEPS["build"](environment) == 0
+        git(work, "commit", "--quiet", "--allow-empty", "-am", str(width))
+    shown = subprocess.run(
+        [sys.executable, *show.split()[1:]], cwd=work, env=environment, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "layers.parameters" in shown.stdout, shown.stderr
+    assert shown.returncode == 1  # a change for the worse that nobody has acknowledged
+    assert (work / "reports/index.html").is_file()
