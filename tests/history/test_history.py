@@ -268,6 +268,30 @@ def test_the_page_fits_and_raises_the_alarm_by_itself(
     context.close()
 
 
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "reportgen", "history", *arguments],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("above", [".", "reports"])
+def test_the_commands_find_the_history(tmp_path: Path, above: str) -> None:
+    built = datetime.now(UTC).replace(microsecond=0)
+    assert run(tmp_path, "show").returncode == 2
+    for hours, macs in ((20, 100), (1, 104)):
+        make_report(tmp_path / above / "vision", built - timedelta(hours=hours), macs)
+        assert run(tmp_path, "add", f"{above}/vision").returncode == 0
+    shown = run(tmp_path, "show")
+    assert (shown.returncode, shown.stdout.count("! vision/net/layers.macs@")) == (1, 1)
+    assert run(tmp_path, "acknowledge", "net", "--reason", "r", "--owner", "o").returncode == 0
+    assert run(tmp_path, "show", "layers.macs").returncode == 0
+    assert run(tmp_path, "prune").returncode == 0
+    assert (tmp_path / above / "index.html").is_file()
+
+
 def run_cron(line: str, project: Path) -> subprocess.CompletedProcess[str]:
     command = line.split(maxsplit=5)[5]
     environment = {**os.environ, "PROJECT": str(project), "PYTHONPATH": str(ROOT)}
@@ -293,7 +317,7 @@ def test_the_cron_example_builds_and_reports_what_needs_attention(tmp_path: Path
     (tmp_path / "net.py").write_text(
         "from torch import nn\n\ndef make():\n    return nn.Linear(4, 3)\n"
     )
-    assert run_cron(build, tmp_path).returncode == 0
+    assert run_cron(f"{build} --section layers --format html", tmp_path).returncode == 0
     mail = run_cron(check, tmp_path).stdout
     assert "! manifest/tiny/layers.parameters@" in mail
     assert "cause: code" in mail
