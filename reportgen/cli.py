@@ -64,7 +64,10 @@ HistoryFolder = Annotated[
     typer.Option(metavar="DIR", help="Folder of the history [the folder above the report's]."),
 ]
 HistoryRoot = Annotated[
-    Path, typer.Option("--history-dir", metavar="DIR", help="Folder of the history.")
+    Path | None,
+    typer.Option(
+        "--history-dir", metavar="DIR", help="Folder of the history [reports or current folder]."
+    ),
 ]
 ReportFolder = Annotated[Path, typer.Argument(metavar="REPORT_DIR", help="Folder of a report.")]
 FailOn = Literal["error", "warning", "never"]
@@ -418,7 +421,7 @@ def history_show(
     key: Annotated[
         str | None, typer.Argument(metavar="[KEY]", help="Part of report/model/metric.")
     ] = None,
-    history_dir: HistoryRoot = Path("reports"),
+    history_dir: HistoryRoot = None,
 ) -> None:
     """Print the changes of the last 30 days, or the drift and all changes of what KEY names.
 
@@ -430,18 +433,14 @@ def history_show(
     from reportgen.history import Places, load_history
     from reportgen.history.describe import history_lines
 
-    found, now = load_history(Places(history_dir)), datetime.now(UTC)
-    if not found.reports:
-        raise ReportgenError(
-            f"no history in {history_dir}", hint="run `reportgen build MANIFEST --history` first"
-        )
+    found, now = load_history(Places(_history_root(history_dir))), datetime.now(UTC)
     for line in history_lines(found, key or "", now):
         _print(_escape_control_characters(line))
     raise typer.Exit(1 if found.needs_attention(now) else 0)
 
 
 @history_app.command("prune")
-def history_prune(history_dir: HistoryRoot = Path("reports")) -> None:
+def history_prune(history_dir: HistoryRoot = None) -> None:
     """Delete old copies of reports, and the oldest nights of a store above 64 MiB.
 
     Of the copies of each report, all of the last 30 days are kept, the last one of each week for a
@@ -451,8 +450,9 @@ def history_prune(history_dir: HistoryRoot = Path("reports")) -> None:
 
     from reportgen.history import prune, write_index
 
-    pruned = prune(history_dir)
-    write_index(history_dir, datetime.now(UTC))
+    root = _history_root(history_dir)
+    pruned = prune(root)
+    write_index(root, datetime.now(UTC))
     for name in (*pruned.copies, *pruned.nights):
         _print_stderr(f"deleted {name}")
 
@@ -464,7 +464,7 @@ def history_acknowledge(
     ],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why it is accepted.")],
     owner: Annotated[str, typer.Option(metavar="NAME", help="Who accepts it.")],
-    history_dir: HistoryRoot = Path("reports"),
+    history_dir: HistoryRoot = None,
 ) -> None:
     """Accept the changes until now that KEY names, as `show` prints it.
 
@@ -474,9 +474,9 @@ def history_acknowledge(
 
     from reportgen.history import acknowledge, write_index
 
-    now = datetime.now(UTC)
-    acknowledge(history_dir, key, reason=reason, owner=owner, now=now)
-    write_index(history_dir, now)
+    root, now = _history_root(history_dir), datetime.now(UTC)
+    acknowledge(root, key, reason=reason, owner=owner, now=now)
+    write_index(root, now)
 
 
 @app.command()
@@ -639,6 +639,17 @@ def _print_summary(built: Built) -> None:
             hint = f" ({failure.failed.hint})" if failure.failed.hint else ""
             _print_stderr(f"      {failure.titles} failed: {failure.failed.error}{hint}")
     _print_stderr(f"wrote {built.output}")
+
+
+def _history_root(given: Path | None) -> Path:
+    """The folder with a history: `given`, `reports`, or the current one for `--output NAME`."""
+    for root in (given,) if given else (Path("reports"), Path()):
+        if (root / "history" / "nights").is_dir():
+            return root
+    raise ReportgenError(
+        f"no history in {given or 'reports'}",
+        hint="run `reportgen build MANIFEST --history` first, or name its folder by --history-dir",
+    )
 
 
 def _check_history(report: Path, history_dir: Path | None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from reportgen.history.night import Figure, ModelNight, Night
@@ -50,3 +52,22 @@ def nights_of(
     count = max(len(macs), len(latency))
     pairs = zip(macs or [None] * count, latency or [None] * count, strict=True)
     return [make_night(day, *pair, **fields) for day, pair in enumerate(pairs)]
+
+
+def make_report(folder: Path, built: datetime, macs: int, **fields: Any) -> Path:
+    """A report folder with the models `net` and a page, as far as the history reads it."""
+    page = folder / "models" / "net" / "index.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    metric = {"key": "layers.macs", "label": "MACs", "value": macs, "unit": "",
+              "direction": "lower", "exact": True, "table": "Comparison"}  # fmt: skip
+    data = {
+        "title": "Vision",
+        "environment": {"torch": "2.14"},
+        "timings": {"built": built.isoformat()},
+        "models": [{"name": "net", "verdict": "pass", "metrics": [metric]}],
+        **fields,
+    }
+    (folder / "report.json").write_text(json.dumps(data))
+    for file in (folder / "index.html", page):
+        file.write_text('<meta name="generator" content="reportgen">')
+    return folder
