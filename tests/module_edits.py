@@ -22,6 +22,7 @@ class Site:
     rng: random.Random
     used: list[str] = field(default_factory=list)  # paths whose subtrees were edited
     changes: set[Change] = field(default_factory=set)
+    taken: list[str] = field(default_factory=list)  # modules that left their place, as text
 
     def pick(self, wanted: Callable[[str, nn.Module], bool]) -> tuple[str, nn.Module] | None:
         """A random module outside of what was edited before."""
@@ -134,11 +135,14 @@ def rename(site: Site) -> bool:
     path, module = found
     parent = parent_path(path)
     _replace_child(site.parent(path), _last(path), {"another_name": module})
+    site.used.append(f"{parent}.another_name".lstrip("."))
     return site.use(parent or path, ("renamed", f"{parent}.another_name".lstrip("."), "", "", ""))
 
 
 def move(site: Site) -> bool:
-    found = site.pick(lambda p, m: _has_weights(m) and not _last(p).isdigit())
+    found = site.pick(
+        lambda p, m: _has_weights(m) and not _last(p).isdigit() and repr(m) not in site.taken
+    )
     if not found:
         return False
     path, module = found
@@ -149,6 +153,7 @@ def move(site: Site) -> bool:
     if not target:
         return False
     del site.parent(path)._modules[_last(path)]
+    site.taken.append(repr(module))
     target[1].add_module(_last(path), module)
     site.used.append(parent_path(path) or path)
     return site.use(target[0], ("moved", f"{target[0]}.{_last(path)}", "", "", ""))
@@ -283,10 +288,12 @@ def unused_layer(site: Site) -> bool:
 
 
 def removal(site: Site) -> bool:
-    found = site.pick(lambda p, m: not _last(p).isdigit())
+    # nobody can tell which of two equal modules was moved if both left their places
+    found = site.pick(lambda p, m: not _last(p).isdigit() and repr(m) not in site.taken)
     if not found:
         return False
     path = found[0]
+    site.taken.append(repr(found[1]))
     del site.parent(path)._modules[_last(path)]
     return site.use(parent_path(path) or path, ("removed", path, "", "", ""))
 

@@ -325,6 +325,24 @@ def test_a_model_of_itself_has_not_changed() -> None:
     assert len(found.pairs) == len(module_records(vit()))
 
 
+def test_of_equal_candidates_none_is_guessed_at() -> None:
+    def make(*names: str) -> nn.Module:
+        places = {"one": nn.Identity(), "two": nn.Tanh(), "three": nn.ReLU()}
+        model = nn.ModuleDict({name: nn.Sequential(each) for name, each in places.items()})
+        for name in names:
+            model[name].add_module("layer", nn.Linear(4, 4))
+        return model
+
+    one, two, three = compare(make("one", "two"), make("three")).edits
+    assert lines([one, two, three]) == [
+        ("removed", "one.layer", None, "", "", ""), ("removed", "two.layer", None, "", "", ""),
+        ("added", None, "three.layer", "", "", ""),
+    ]  # fmt: skip
+    assert (one.note, three.note) == ("", "equal to each of 2 removed ones")
+    [moved] = compare(make("one"), make("three")).edits
+    assert moved.kind == "moved"
+
+
 def test_the_lists_are_complete_where_the_lines_are_short() -> None:
     model = resnet()
     found = compare(resnet(), Backbone(model))

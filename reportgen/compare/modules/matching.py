@@ -109,16 +109,28 @@ def _exchanges(old: Node, new: Node) -> dict[Node, Node]:
     for x, y in changed:
         by_change.setdefault((_content(x), _content(y)), []).append((x, y))
     for x, y in sorted(changed, key=lambda each: -each[0].size):
-        mates = by_change.get((_content(y), _content(x)), [])
-        mates = [m for m in mates if not used & {m[0], m[1]} and _may_exchange(x, m[0])]
-        if used & {x, y} or len(mates) != 1:
+        free = [
+            [pair for pair in by_change.get(change, []) if not used & {*pair}]
+            for change in ((_content(y), _content(x)), (_content(x), _content(y)))
+        ]
+        mate = None if used & {x, y} else _only(free[0], x)
+        # of two that may be the other one, none is guessed at
+        if mate is None or _only(free[1], mate[0]) != (x, y):
             continue
-        [(other, other_new)] = mates
+        other, other_new = mate
         found[x], found[other] = other_new, y
         for node in (x, y, other, other_new):
             used.update(node.subtree())
             used.update(node.ancestors())
     return found
+
+
+def _only(pairs: list[tuple[Node, Node]], x: Node) -> tuple[Node, Node] | None:
+    """The only one of `pairs` with which `x` may have changed places, siblings first."""
+    siblings = [pair for pair in pairs if pair[0].parent is x.parent]
+    # two activations of one block may be exchanged, two of distant blocks are just two changes
+    candidates = siblings or (pairs if x.children or x.tensors else [])
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _content(node: Node) -> tuple[int, int]:
@@ -133,11 +145,6 @@ def _same_places(a: Node, b: Node) -> Iterator[tuple[Node, Node]]:
         # an index is another place if something was put in front of it
         if y is not None and (len(a.children) == len(b.children) or not x.is_index):
             yield from _same_places(x, y)
-
-
-def _may_exchange(x: Node, other: Node) -> bool:
-    # two activations of one block may be exchanged, two of distant blocks are just two changes
-    return bool(x.children or x.tensors) or x.parent is other.parent
 
 
 def _walk(found: Matching, a: Node, b: Node) -> None:

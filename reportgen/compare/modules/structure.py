@@ -152,8 +152,14 @@ def _regions(found: Matching) -> Iterator[Draft]:
                               modules=len(new.nodes))  # fmt: skip
         draft.old, draft.new = old.nodes, new.nodes
         yield draft
-    yield from _added(found, added)
-    yield from _removed(found, removed)
+    yield from _added(found, added, _equal_ones(removed, "removed"))
+    yield from _removed(found, removed, _equal_ones(added, "added"))
+
+
+def _equal_ones(regions: list[_Region], what: str) -> dict[int, str]:
+    """By shape, that several modules may be the counterpart: none is guessed at."""
+    numbers = Counter(each.top.shape for each in regions if each.top.tensors or each.top.children)
+    return {shape: f"equal to each of {n} {what} ones" for shape, n in numbers.items() if n > 1}
 
 
 def _replacements(
@@ -173,14 +179,15 @@ def _replacements(
     return pairs
 
 
-def _added(found: Matching, regions: list[_Region]) -> Iterator[Draft]:
+def _added(found: Matching, regions: list[_Region], equal: dict[int, str]) -> Iterator[Draft]:
     repeated: dict[tuple[Node, int], list[_Region]] = {}
     for region in regions:
         run = _run_of_equal(region.top, found.back)
         if run is not None:
             repeated.setdefault(run, []).append(region)
             continue
-        note = f"the same instance as {shared}" if (shared := region.top.record.shared_with) else ""
+        shared = region.top.record.shared_with
+        note = f"the same instance as {shared}" if shared else equal.get(region.top.shape, "")
         edit = Edit(
             kind="added",
             new=region.top.path,
@@ -196,7 +203,7 @@ def _added(found: Matching, regions: list[_Region]) -> Iterator[Draft]:
             yield _repeated(found.back[parent], parent, together, is_more=True)
 
 
-def _removed(found: Matching, regions: list[_Region]) -> Iterator[Draft]:
+def _removed(found: Matching, regions: list[_Region], equal: dict[int, str]) -> Iterator[Draft]:
     repeated: dict[tuple[Node, int], list[_Region]] = {}
     for region in regions:
         run = _run_of_equal(region.top, found.pairs)
@@ -208,6 +215,7 @@ def _removed(found: Matching, regions: list[_Region]) -> Iterator[Draft]:
             old=region.top.path,
             type=region.top.type,
             modules=len(region.nodes),
+            note=equal.get(region.top.shape, ""),
             source=source_of(region.top),
         )
         position = position_of_removed(found, region.top)
