@@ -6,9 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from reportgen.comparable import Graph
+from reportgen.comparable import Graph, OperatorNode
 from reportgen.compare.alignment import align_nodes
 from reportgen.compare.result import ModulesDiff
+
+ENDS = ("input", "output")
+"""Kinds of nodes that belong to the whole model, whatever it is wrapped in."""
 
 Key = tuple[str, ...]
 
@@ -78,6 +81,10 @@ def _parent(path: str) -> str:
     return path.rpartition(".")[0]
 
 
+def _key(node: OperatorNode, module_key: Callable[[str], Key]) -> Key:
+    return (node.kind,) if node.kind in ENDS else module_key(node.module)
+
+
 def _align_groups(
     old: Graph,
     new: Graph,
@@ -89,9 +96,9 @@ def _align_groups(
     before: dict[Key, list[int]] = defaultdict(list)
     after: dict[Key, list[int]] = defaultdict(list)
     for i in among_old:
-        before[old_key(old.nodes[i].module)].append(i)
+        before[_key(old.nodes[i], old_key)].append(i)
     for j in among_new:
-        after[new_key(new.nodes[j].module)].append(j)
+        after[_key(new.nodes[j], new_key)].append(j)
     return {
         here[i]: after[key][j]
         for key, here in before.items()

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from reportgen.comparable import Graph, OperatorNode
 from reportgen.compare.consequences import causes_of, count_followers
-from reportgen.compare.graph_pairs import pair_nodes
+from reportgen.compare.graph_pairs import ENDS, pair_nodes
 from reportgen.compare.result import (
     FieldChange,
     GraphDiff,
@@ -97,7 +97,7 @@ class _NodeChanges:
         before, after = self._before[j], self._new.nodes[j]
         if after.kind == "module":
             return self._of_module(before, after)
-        if after.kind in ("input", "output"):
+        if after.kind in ENDS:
             names = before.id.partition("/")[2], after.id.partition("/")[2]
             return [("name", *names)] if names[0] != names[1] else []
         found: Fields = []

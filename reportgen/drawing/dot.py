@@ -36,6 +36,17 @@ KINDS: dict[str, tuple[str, str]] = {  # kind -> fill, line
     "input": ("#fdf1d8", "#b98a2c"),
     "output": ("#e0f2d8", "#5d9a44"),
     "port": ("#f1e8fb", "#8e6bbd"),
+    "added": ("#e3f4e1", "#2c7a2c"),
+    "removed": ("#fdecea", "#b3261e"),
+    "changed": ("#fff3d6", "#9a6700"),
+    "moved": ("#e6eefb", "#3b6fb5"),
+    "unchanged": ("#f6f7f9", "#a9b1bd"),
+}
+_BORDERS = {  # a change is recognized without its color
+    "added": "penwidth=2.4",
+    "removed": 'style="rounded,filled,dashed" penwidth=1.6',
+    "changed": "peripheries=2",
+    "moved": "penwidth=1.6",
 }
 
 _LONGEST_TITLE = 44
@@ -96,7 +107,7 @@ def _box(node: GraphNode, prefix: str) -> str:
     label = f'{_bold(_title(node))}<BR ALIGN="LEFT"/>{space}{rows}'
     return (
         f'n{node.key} [id="{prefix}n{node.key}" class="{node.kind}" label=<{label}>'
-        f' fillcolor="{fill}" color="{line}"]'
+        f' fillcolor="{fill}" color="{line}" {_BORDERS.get(node.kind, "")}]'
     )
 
 

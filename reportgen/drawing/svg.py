@@ -23,6 +23,11 @@ _DARK: Mapping[str, tuple[str, str]] = {
     "input": ("#43351a", "#d9ab4d"),
     "output": ("#243d1c", "#85c46a"),
     "port": ("#352a4a", "#b596e2"),
+    "added": ("#1d3a20", "#7ed07e"),
+    "removed": ("#43211f", "#ff9a91"),
+    "changed": ("#42340f", "#e3b341"),
+    "moved": ("#22314c", "#7ba0dd"),
+    "unchanged": ("#23272f", "#5f6875"),
 }
 _DARK_TEXT, _DARK_FAINT, _DARK_EDGE = "#e8ebf0", "#aeb7c4", "#97a1b0"
 _DARK_GROUP_FILL, _DARK_GROUP_LINE = "#1a1e25", "#444d5b"
@@ -129,6 +134,8 @@ def _style(scope: str) -> str:
             f"{scope} .node.{kind} path{{fill:{_either(kind, fill, dark_fill)};"
             f"stroke:{_either(f'{kind}-line', line, dark_line)}}}"
         )
+    # of a double border the second frame, which would hide the first
+    rules.append(f"{scope} .node.changed path+path{{fill:none}}")
     return "".join(rules)
 
 
