@@ -160,6 +160,26 @@ def _by_model(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(models.values())
 
 
+def _sizes(lines: list[dict[str, Any]]) -> list[str]:
+    """How many models of which library each section was analyzed for, a line each."""
+    ran: dict[str, set[str]] = {}
+    for line in lines:
+        for section in line["sections"].split(","):
+            skipped = section in line.get("errors", {}) or (
+                section == "behavior" and line.get("parameters", 0) > _LARGEST
+            )
+            if not line["failed"] and not skipped:
+                ran.setdefault(section, set()).add(line["name"])
+    return [
+        f"- {section}: "
+        + ", ".join(
+            f"{number} of {library}"
+            for library, number in sorted(Counter(n.partition("-")[0] for n in names).items())
+        )
+        for section, names in ran.items()
+    ]
+
+
 def is_wrong(code: str, model: str, where: str) -> bool:
     """Whether the finding was judged wrong."""
     return any(re.search(pattern, f"{model} {where}") for pattern in JUDGED.get(code, ()))
@@ -181,8 +201,6 @@ def table(lines: list[dict[str, Any]]) -> str:
             if is_wrong(code, line["name"], where):
                 wrong[code] += 1
                 per_model[line["name"]] += 1
-    libraries = Counter(line["name"].partition("-")[0] for line in ran)
-    which = ", ".join(f"{number} of {library}" for library, number in sorted(libraries.items()))
     most = max(per_model.values(), default=0)
     rows = [
         f"| {rule.code} | {rule.name} | {rule.severity} | {models[rule.code]} | "
@@ -197,14 +215,29 @@ def table(lines: list[dict[str, Any]]) -> str:
             "",
             "Written by `python benchmarks/rules.py --write`.",
             "",
-            f"{len(ran)} models ({which}), randomly initialized; {len(failed)} more did "
-            "not load or took too long. Every finding was read; *wrong* are those that an expert "
+            f"{len(ran)} models, randomly initialized; {len(failed)} more did not load or took too "
+            "long. Sections that were analyzed:",
+            "",
+            *_sizes(lines),
+            "",
+            "Every finding was read; *wrong* are those that an expert "
             f"would not accept. Wrong findings per model: {wrong.total() / max(1, len(ran)):.3f} "
             f"on average, {most} at most.",
             "",
             "| rule | name | severity | models | findings | wrong |",
             "|---|---|---|---:|---:|---:|",
             *rows,
+            "",
+            "## Every finding",
+            "",
+            "| model | rule | place | message | judged |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {line['name']} | {code} | {where} | {message} | "
+                f"{'wrong' if is_wrong(code, line['name'], where) else 'right'} |"
+                for line in sorted(ran, key=lambda each: str(each["name"]))
+                for code, where, message in line["findings"]
+            ),
             "",
         ]
     )

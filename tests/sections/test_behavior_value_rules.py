@@ -75,6 +75,10 @@ RIGHT: dict[str, tuple[nn.Module, str]] = {
         Calls(lambda m, x: m.relu(x * 0) + m.layer(x), relu=nn.ReLU(), layer=nn.Linear(4, 4)),
         "x=batch,4",
     ),
+    "a layer inside vmap": (
+        Calls(lambda m, x: torch.func.vmap(m.layer)(x), layer=nn.Linear(4, 4)),
+        "x=batch,4",
+    ),
     "a softmax over two classes": (
         Calls(lambda m, x: torch.softmax(m.layer(x) * 1e3, dim=1), layer=nn.Linear(4, 2)),
         "x=batch,4",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -54,7 +54,8 @@ class ActivationRecorder:
 
     def _returned(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         path = self._paths.get(id(module))
-        if path is None:
+        # inside vmap tensors have no values of their own
+        if path is None or any(map(_is_wrapped, named_tensors(output).values())):
             return
         if isinstance(module, _RECTIFIERS) and isinstance(output, Tensor):
             self._note_rectifier(path, module, args, output)
@@ -96,9 +97,14 @@ class _SoftmaxMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._softmax.default and type(result) is Tensor:
+        plain = type(result) is Tensor and not _is_wrapped(result)
+        if func is torch.ops.aten._softmax.default and plain:
             self._note(result, args[1])
         return result
+
+
+def _is_wrapped(tensor: Tensor) -> bool:
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
 def _rms(tensor: Tensor) -> float:
@@ -114,26 +120,39 @@ def _rounded(value: float) -> float:
 
 
 def constant_outputs(
-    inputs: Sequence[Tensor], outputs: Mapping[str, Tensor] | None, batch: int
+    passes: Iterable[tuple[Sequence[Tensor], Mapping[str, Tensor] | None]], batch: int
 ) -> tuple[str, ...]:
-    """Names of the outputs that are equal for two samples, if those of all outputs are.
+    """Names of the outputs that are equal for all samples, if those of all outputs are.
 
     Outputs of zeros are left out: a head that begins at zero gives them until it is trained.
+
+    Args:
+        passes: inputs and outputs of passes with different inputs, run one by one as needed:
+            a saturated output may be equal for a few samples by chance.
+        batch: samples per pass.
     """
-    differ = any(
+    first: dict[str, Tensor] = {}
+    for inputs, outputs in passes:
+        found = {
+            name: tensor
+            for name, tensor in (outputs or {}).items()
+            if tensor.is_floating_point() and tensor.layout is torch.strided and tensor.numel()
+        }
+        first = first or {name: tensor[0] for name, tensor in found.items() if tensor.dim()}
+        constant = all(_is_constant(tensor, batch, first.get(n)) for n, tensor in found.items())
+        if not found or not constant or not _differ(inputs, batch):
+            return ()
+    return tuple(first) if any(bool(tensor.any()) for tensor in first.values()) else ()
+
+
+def _differ(inputs: Sequence[Tensor], batch: int) -> bool:
+    """Whether the samples of a batch differ in some input."""
+    return batch > 1 and any(
         tensor.dim() > 0 and tensor.shape[0] == batch and not torch.equal(tensor[0], tensor[1])
         for tensor in inputs
-        if batch > 1
     )
-    found = {
-        name: tensor
-        for name, tensor in (outputs or {}).items()
-        if tensor.is_floating_point() and tensor.layout is torch.strided and tensor.numel()
-    }
-    if not differ or not found or not all(_is_constant(t, batch) for t in found.values()):
-        return ()
-    return tuple(found) if any(bool(tensor.any()) for tensor in found.values()) else ()
 
 
-def _is_constant(tensor: Tensor, batch: int) -> bool:
-    return tensor.dim() > 0 and tensor.shape[0] == batch and torch.equal(tensor[0], tensor[1])
+def _is_constant(tensor: Tensor, batch: int, first: Tensor | None) -> bool:
+    is_batch = first is not None and tensor.dim() > 0 and tensor.shape[0] == batch
+    return is_batch and first is not None and all(torch.equal(row, first) for row in tensor)

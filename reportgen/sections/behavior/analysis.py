@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reportgen.context import ModelContext
 from reportgen.errors import SectionError
@@ -44,6 +44,7 @@ from reportgen.sections.behavior.fake_runs import (
 from reportgen.sections.behavior.gradients import probe_training
 from reportgen.sections.behavior.result import Autocast, Behavior, Probe
 from reportgen.sections.behavior.runner import (
+    NamedTensors,
     ProbeNotRunError,
     ProbeRunner,
     SampleCost,
@@ -60,6 +61,7 @@ from reportgen.sections.behavior.train_eval import (
 
 _BATCH = 2  # the smallest batch in which samples can influence each other
 _REAL_SIZES = 2  # of a dimension, tried in real passes
+_OTHER_PASSES = 4  # before an output counts as constant
 _OTHER_SEEDS = 8  # small integers or booleans may repeat with another seed
 _LARGEST_BATCH = 33
 """A larger manifest batch plus one is not tried: creating its inputs takes too long."""
@@ -218,9 +220,7 @@ class BehaviorAnalysis:
             ),
             random_weights=self._spec.weights is None and self._spec.source.kind != "pt2",
             activations=trained.activations,
-            constant_outputs=constant_outputs(
-                tensors_of(self._examples), repeated.outputs, first.batch
-            ),
+            constant_outputs=constant_outputs(self._passes(repeated.outputs), first.batch),
             single_value_norms=tuple(
                 path
                 for path in self._untrainable(training)
@@ -302,6 +302,20 @@ class BehaviorAnalysis:
             for size in _batches(self._context, self._first.batch)
         ]
         return batches_probe(self._first.batch, outcomes, self._untrainable(training))
+
+    def _passes(
+        self, outputs: NamedTensors | None
+    ) -> Iterator[tuple[list[Tensor], NamedTensors | None]]:
+        """Inputs and outputs of the pass that was run, then of passes with other seeds."""
+        yield tensors_of(self._examples), outputs
+        for more in range(1, 1 + _OTHER_PASSES):
+            examples = make_examples(self._spec, self._first.batch, self._spec.seed + more)
+            try:
+                self._runner.reserve(self._first.batch)
+                yield tensors_of(examples), self._runner.outputs(examples)
+            except ProbeNotRunError:
+                yield tensors_of(examples), None  # too expensive to tell
+                return
 
     def _untrainable(self, training: PassOutcome) -> list[str]:
         """Batch norms with one value per channel and sample; training them needs two samples."""

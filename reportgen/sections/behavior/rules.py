@@ -453,15 +453,16 @@ def batch_norm_of_single_values(result: Behavior) -> Iterator[Hit]:
 def constant_output(result: Behavior) -> Iterator[Hit]:
     """No output depends on the input.
 
-    Two different samples give exactly the same outputs. A softmax over a single value is always 1,
-    and it then has no gradient. Outputs of zeros are not reported, because heads may begin at zero;
-    if a ReLU returns zeros only, `dead-activations` is reported instead.
+    Different samples give exactly the same outputs, in several passes. A softmax over a single
+    value is always 1, and it then has no gradient. Outputs of zeros are not reported, because heads
+    may begin at zero; if a ReLU returns zeros only, `dead-activations` is reported instead.
     """
     names = [name or "the output" for name in result.constant_outputs]
     is_dead = result.activations is not None and result.activations.dead
     if names and not is_dead:
         yield Hit(
-            result.constant_outputs[0], f"{listed(names, 3)}: equal for two different samples"
+            result.constant_outputs[0],
+            f"{listed(names, 3)}: equal for all samples, whatever the input",
         )
 
 

@@ -66,9 +66,18 @@ def _constant_weights(model: nn.Module) -> Iterator[ConstantWeight]:
                 continue
             is_matrix = weight.dim() > 1 and sum(size > 1 for size in weight.shape) > 1
             if is_matrix and weight.requires_grad:
-                first = float(weight.detach().flatten()[0])
-                if first and bool((weight.detach() == first).all()):
-                    yield ConstantWeight(name=join(node.path, name), value=first)
+                value = _constant(weight.detach())
+                if value:
+                    yield ConstantWeight(name=join(node.path, name), value=value)
+
+
+def _constant(weight: Tensor) -> float | None:
+    """The value of all elements; None if they differ."""
+    ends = weight.flatten()[:_END]
+    # most weights differ at their beginning, and are not read further
+    if bool((ends != ends[0]).any()) or bool((weight != ends[0]).any()):
+        return None
+    return float(ends[0])
 
 
 def _copies(named: dict[str, Tensor]) -> Iterator[tuple[str, ...]]:

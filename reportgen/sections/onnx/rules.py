@@ -85,6 +85,22 @@ def static_dimension(onnx: OnnxResult) -> Iterator[Hit]:
     "ONX004",
     Severity.WARNING,
     advice=f"export with opset {OLDEST_OPSET} or later; the exporter's own choice is best",
+    bad='''
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["": 11]>
+            main (float[N,4] x) => (float[N,4] y) {
+                y = Relu (x)
+            }
+        """)
+    ''',
+    good='''
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["": 20]>
+            main (float[N,4] x) => (float[N,4] y) {
+                y = Relu (x)
+            }
+        """)
+    ''',
 )
 def old_opset(onnx: OnnxResult) -> Iterator[Hit]:
     """The file uses an operator set from before opset 17 (ONNX 1.12, June 2022).
@@ -137,6 +153,23 @@ def custom_operators(onnx: OnnxResult) -> Iterator[Hit]:
     "ONX007",
     Severity.WARNING,
     advice="remove dropout and sampling from forward, or draw outside and pass the result in",
+    bad='''
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["": 20]>
+            main (float[N,4] x) => (float[N,4] y) {
+                a = RandomNormalLike (x)
+                y = Add (x, a)
+            }
+        """)
+    ''',
+    good='''
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["": 20]>
+            main (float[N,4] x) => (float[N,4] y) {
+                y = Add (x, x)
+            }
+        """)
+    ''',
 )
 def random_operators(onnx: OnnxResult) -> Iterator[Hit]:
     """The file draws random numbers, so two runs on the same input differ."""

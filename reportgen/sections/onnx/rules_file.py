@@ -17,6 +17,28 @@ _FLUSHED = 0.01  # share of the stored values below which values that become zer
     "ONX014",
     Severity.WARNING,
     advice="remove them with onnxruntime's or onnxscript's optimizer before shipping the file",
+    bad='''
+        weight = np.arange(4096, dtype=np.float32)
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["": 20]>
+            main (float[N,4096] x) => (float[N,4096] y) {
+                y = Mul (x, a)
+            }
+        """)
+        for name in ("a", "left_over"):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(weight + len(name), name))
+    ''',
+    good='''
+        weight = np.arange(4096, dtype=np.float32)
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["": 20]>
+            main (float[N,4096] x) => (float[N,4096] y) {
+                y = Mul (x, a)
+            }
+        """)
+        for name in ("a",):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(weight + len(name), name))
+    ''',
 )
 def unused_initializers(onnx: OnnxResult) -> Iterator[Hit]:
     """The file stores tensors on which none of its outputs depends.
@@ -34,6 +56,30 @@ def unused_initializers(onnx: OnnxResult) -> Iterator[Hit]:
     "ONX015",
     Severity.WARNING,
     advice="tie the parameters in the model, so that the exporter stores them once",
+    bad='''
+        weight = np.arange(4096, dtype=np.float32)
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["": 20]>
+            main (float[N,4096] x) => (float[N,4096] y) {
+                z = Mul (x, a)
+                y = Add (z, b)
+            }
+        """)
+        for name in ("a", "b"):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(weight, name))
+    ''',
+    good='''
+        weight = np.arange(4096, dtype=np.float32)
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["": 20]>
+            main (float[N,4096] x) => (float[N,4096] y) {
+                z = Mul (x, a)
+                y = Add (z, a)
+            }
+        """)
+        for name in ("a",):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(weight, name))
+    ''',
 )
 def duplicate_initializers(onnx: OnnxResult) -> Iterator[Hit]:
     """The file stores the same tensor more than once, byte for byte.
