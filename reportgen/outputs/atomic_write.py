@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -174,7 +175,16 @@ def temporary_folder(output: Path) -> Iterator[Path]:
             raise _not_writable(parent, error) from error
         yield folder
     finally:
+        _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    """Delete `folder`; Ctrl-C or SIGTERM meanwhile takes effect afterwards."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
         shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager
@@ -196,7 +206,7 @@ def staging(output: Path) -> Iterator[Staging]:
         raise _as_output_error(error, output) from error
     finally:
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete(folder)
         for each in created:  # innermost first; folders with files stay
             with suppress(OSError):
                 each.rmdir()
