@@ -148,7 +148,7 @@ def move(site: Site) -> bool:
     path, module = found
     target = site.pick(
         lambda p, m: not _is_leaf(m) and not isinstance(m, nn.Sequential | nn.ModuleList)
-        and not _overlap(p, path) and _last(path) not in m._modules
+        and not _overlap(p, path) and not hasattr(m, _last(path))
     )  # fmt: skip
     if not target:
         return False

@@ -176,6 +176,11 @@ def old_weight_norm(model: Any) -> None:
     nn.utils.weight_norm(model.fc)
 
 
+def other_blocks(model: Any) -> None:
+    for block in model.layer2:
+        block.__class__ = type("OtherBlock", (type(block),), {})
+
+
 def sequential() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(),
@@ -227,6 +232,9 @@ def sequential() -> nn.Module:
         ]),
         (resnet, reordered, []),
         (resnet, other_class, [("type", "fc", "fc", "", "Linear", "OtherLinear")]),
+        (resnet, other_blocks, [
+            ("type", "layer2.0", "layer2.0", "", "BasicBlock", "OtherBlock"),
+        ]),
         (resnet, nn.DataParallel, [("wrapped", "", "module", "", "", "")]),
         (resnet, torch.compile, [("wrapped", "", "_orig_mod", "", "", "")]),
         (resnet, weight_norm, [

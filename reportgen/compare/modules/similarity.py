@@ -93,6 +93,8 @@ def _score(a: Node, b: Node) -> float:
         return alike + 1e-6 * (_content(a) + _content(b))
     if a.is_index and b.is_index and (contains_once(a, b) or contains_once(b, a)):
         return 0.6 + name
+    if a.children and a.kinds == b.kinds:  # another class with the same parts
+        return max(_SAME_FAMILY, likeness(a, b)) + name
     both_leaves = not a.children and not b.children
     if both_leaves and a.is_index and b.is_index and family(a.type) == family(b.type) != "":
         return _SAME_FAMILY + name
