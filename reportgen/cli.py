@@ -303,7 +303,7 @@ def compare(
     from reportgen.compare.reports import compare_reports
     from reportgen.render import changes_of, render_changes, render_comparison
 
-    comparison = compare_reports(_read_report(old), _read_report(new))
+    comparison = compare_reports(_read_report(old), _read_report(new), draw=form == "html")
     if form == "json":
         _print(comparison_to_json(comparison), end="")
     elif form == "html":

@@ -129,7 +129,9 @@ def build(
             commit=commit_of(folder),
         )
         comparison = (
-            compare_reports(_only(baseline, {spec.name for spec in specs}, models), report)
+            compare_reports(
+                _only(baseline, {spec.name for spec in specs}, models), report, draw=True
+            )
             if baseline
             else None
         )

@@ -10,6 +10,7 @@ from reportgen.compare.cost import cost_steps
 from reportgen.compare.findings import diff_findings
 from reportgen.compare.graphs import diff_graph
 from reportgen.compare.metrics import diff_metrics
+from reportgen.compare.module_drawing import draw_module_diff
 from reportgen.compare.modules import diff_modules
 from reportgen.compare.modules.state_dict import diff_state_dict
 from reportgen.compare.result import (
@@ -32,8 +33,11 @@ from reportgen.report import ModelReport, Report
 from reportgen.sections import SECTIONS
 
 
-def compare_reports(old: Report, new: Report) -> Comparison:
-    """What changed from `old`, the baseline, to `new`, the report that is judged."""
+def compare_reports(old: Report, new: Report, *, draw: bool = False) -> Comparison:
+    """What changed from `old`, the baseline, to `new`, the report that is judged.
+
+    `draw`: with a drawing of each model whose structure changed, which takes graphviz a second.
+    """
     environment = tuple(_environment(old, new))
     tools = ", ".join(f"{each.field} {each.old} → {each.new}" for each in environment)
     before = {model.name: model for model in old.models}
@@ -45,7 +49,7 @@ def compare_reports(old: Report, new: Report) -> Comparison:
         environment=environment,
         models=(
             *(
-                compare_models(before[model.name], model, tools=tools)
+                compare_models(before[model.name], model, tools=tools, draw=draw)
                 if model.name in before
                 else ModelComparison(name=model.name, status="added")
                 for model in new.models
@@ -59,7 +63,9 @@ def compare_reports(old: Report, new: Report) -> Comparison:
     )
 
 
-def compare_models(old: ModelReport, new: ModelReport, *, tools: str = "") -> ModelComparison:
+def compare_models(
+    old: ModelReport, new: ModelReport, *, tools: str = "", draw: bool = False
+) -> ModelComparison:
     """What changed in one model; `tools` names the versions and the machine that differ."""
     missing = tuple(_not_compared(old, new))
     files = tuple(_files(old, new))
@@ -98,8 +104,16 @@ def compare_models(old: ModelReport, new: ModelReport, *, tools: str = "") -> Mo
         fits=fits,
         curves=curves,
         files=files,
+        drawing=draw_module_diff(before, after, modules, name=f"changes-{_slug(new.name)}")
+        if draw and modules and modules.edits
+        else "",
         not_compared=missing,
     )
+
+
+def _slug(name: str) -> str:
+    """The name as a part of ids, unique on the page."""
+    return name.encode().hex()
 
 
 def _label(report: Report) -> SideLabel:

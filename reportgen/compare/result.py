@@ -318,6 +318,7 @@ class ModelComparison:
     fits: tuple[FitChange, ...] = ()
     curves: tuple[CurvePair, ...] = ()
     files: tuple[FieldChange, ...] = ()  # code, weights, data and logs with another hash
+    drawing: str = ""  # SVG of both module graphs in one; not in the JSON
     not_compared: tuple[NotCompared, ...] = ()
 
 

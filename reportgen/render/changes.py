@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -111,14 +110,8 @@ class Changes:
         return next((model for model in self.models if model.name == name), None)
 
 
-def changes_of(
-    comparison: Comparison, drawings: Mapping[str, str] = MappingProxyType({}), *,
-    on_paper: bool = False,
-) -> Changes:  # fmt: skip
-    """`comparison` with everything sorted, cut and formatted.
-
-    `drawings` are SVG texts by the name of a model.
-    """
+def changes_of(comparison: Comparison, *, on_paper: bool = False) -> Changes:
+    """`comparison` with everything sorted, cut and formatted."""
     return Changes(
         sentence=comparison_sentence(comparison.models),
         baseline=", ".join(
@@ -127,9 +120,7 @@ def changes_of(
         environment=tuple(
             f"{each.field} {each.old} → {each.new}" for each in comparison.environment
         ),
-        models=tuple(
-            _model(model, drawings.get(model.name, ""), on_paper) for model in comparison.models
-        ),
+        models=tuple(_model(model, on_paper) for model in comparison.models),
     )
 
 
@@ -138,7 +129,7 @@ def _time(built: str) -> str:
     return f"{built[:10]} {built[11:16]} UTC" if built else ""
 
 
-def _model(model: ModelComparison, drawing: str, on_paper: bool) -> ModelChanges:
+def _model(model: ModelComparison, on_paper: bool) -> ModelChanges:
     # the table of safe batches has these, for every step and not only the plainest one
     shown = [change for change in model.metrics if change.unit != "batch" or not model.fits]
     rows = [(change.headline, _metric_row(change)) for change in shown]
@@ -158,7 +149,7 @@ def _model(model: ModelComparison, drawing: str, on_paper: bool) -> ModelChanges
         new=model.findings.new,
         fixed=model.findings.fixed,
         curves=tuple(_curve(pair, on_paper) for pair in model.curves[:_MOST_CURVES]),
-        drawing=Markup(drawing),  # noqa: S704 - graphviz has escaped it
+        drawing=Markup(model.drawing),  # noqa: S704 - graphviz has escaped it
         files=tuple(f"{each.field} {each.path}{_presence(each)}" for each in model.files),
         not_compared=model.not_compared,
     )
