@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reportgen.drawing.dot import graphviz
-from reportgen.error_text import one_line
+from reportgen.error_text import one_line, shown_text
 from reportgen.errors import SectionError
 from reportgen.forward_failure import explain_failure
 from reportgen.known_failures import known_failure
@@ -56,7 +56,7 @@ def analyze(context: ModelContext) -> Graphs:
             onnx=onnx,
             complete=complete + stored,
             roles=roles,
-            loss=context.spec.loss.text,
+            loss=shown_text(context.spec.loss.text),
         )
 
 
@@ -75,7 +75,7 @@ def analyze_structure(context: ModelContext) -> Graphs:
             onnx=undrawn,
             complete=(pack_graph(complete_module_graph(traced.trace)),),
             roles=roles_of(traced.trace),
-            loss=context.spec.loss.text,
+            loss=shown_text(context.spec.loss.text),
         )
 
 
