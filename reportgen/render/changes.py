@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -37,6 +38,8 @@ from reportgen.units import format_bytes, format_in_unit
 
 _MOST_STEPS = 12  # of a change of cost; the rest is one row
 _MOST_CURVES = 6
+# WeasyPrint knows no variables in SVG; without the style, the colors of the attributes apply.
+_STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
 VERDICT_WORDS = {
     "better": "better",
     "worse": "worse",
@@ -149,7 +152,7 @@ def _model(model: ModelComparison, on_paper: bool) -> ModelChanges:
         new=model.findings.new,
         fixed=model.findings.fixed,
         curves=tuple(_curve(pair, on_paper) for pair in model.curves[:_MOST_CURVES]),
-        drawing=Markup(model.drawing),  # noqa: S704 - graphviz has escaped it
+        drawing=Markup(_STYLE.sub("", model.drawing) if on_paper else model.drawing),  # noqa: S704 - graphviz has escaped it
         files=tuple(f"{each.field} {each.path}{_presence(each)}" for each in model.files),
         not_compared=model.not_compared,
     )
