@@ -70,24 +70,32 @@ def _words(edit: Edit) -> str:
     match edit.kind:
         case "added" | "removed":
             return f"{edit.kind} {kind}{size}"
-        case "moved" | "renamed" | "exchanged":
-            return edit.kind
         case "shifted":
-            return "indices shifted"
-        case "wrapped":
-            return f"the whole old model is now a part of {kind}"
-        case "unwrapped":
-            return "a part of the old model is now the whole model"
+            return f"indices {pair}"
         case "type":
             return pair
         case "changed":
             return f"{edit.field} {pair}"
         case "repeated":
             return f"{pair} equal {kind} blocks"
+        case "wrapped" | "unwrapped" | "tied" | "untied":
+            return _relation(edit, kind)
         case "weights":
             return "other values of the weights"
         case _:
             return f"{edit.kind}: {pair}" if edit.before or edit.after else edit.kind
+
+
+def _relation(edit: Edit, kind: str) -> str:
+    """Where a module is now inside of, or which one it is the same as."""
+    if edit.kind == "wrapped":
+        return f"{'' if edit.old else 'the whole old model is '}now inside {kind}"
+    if edit.kind == "unwrapped":
+        return f"no longer inside {kind}"
+    what = edit.field or "the module"
+    if edit.kind == "tied":
+        return f"{what} is now the same as {edit.after}"
+    return f"{what} is no longer the same as {edit.before}"
 
 
 def _cost(edit: Edit) -> Iterator[str]:

@@ -19,6 +19,7 @@ from torch import nn
 from reportgen.comparable import ModuleRecord, StateTensor
 from reportgen.compare.modules import diff_modules
 from reportgen.compare.result import Edit, ModulesDiff
+from reportgen.compare.wording import edit_line
 from reportgen.sections.layers import SECTION, analyze
 from reportgen.sections.layers.records import module_records
 
@@ -266,6 +267,9 @@ def test_a_change_is_named_once(
          [("repeated", f"layer{n}", f"layer{n}", "", "2", str(m))
           for n, m in enumerate((3, 4, 6, 3), start=1)]),
         (vit, lambda: vit(depth=5), [("repeated", "blocks", "blocks", "", "3", "5")]),
+        (vit, lambda: vit(depth=5, num_heads=6),
+         [("repeated", "blocks", "blocks", "", "3", "5"),
+          ("changed", "blocks.0.attn", "blocks.0.attn", "num_heads", "3", "6")]),
         (vit, lambda: vit(num_heads=6),
          [("changed", "blocks.0.attn", "blocks.0.attn", "num_heads", "3", "6")]),
         (vit, lambda: vit(num_classes=10, drop_rate=0.1),
@@ -331,6 +335,23 @@ def test_a_model_of_itself_has_not_changed() -> None:
     found = compare(vit(), vit())
     assert found.edits == found.added == found.removed == found.moved == found.changed == ()
     assert len(found.pairs) == len(module_records(vit()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (Language(), Language(tied=True), "weight is now the same as embedding.weight"),
+        (Language(tied=True), Language(), "weight is no longer the same as embedding.weight"),
+        (Twice(shared=False), Twice(shared=True), "the module is now the same as first"),
+        (nn.Linear(2, 2), nn.DataParallel(nn.Linear(2, 2)),
+         "the whole old model is now inside DataParallel"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Tanh()),
+         nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Tanh()),
+         "now inside Sequential"),
+    ],
+)  # fmt: skip
+def test_edits_are_said_in_these_words(old: nn.Module, new: nn.Module, words: str) -> None:
+    assert words in [edit_line(edit).words for edit in compare(old, new).edits]
 
 
 def test_of_equal_candidates_none_is_guessed_at() -> None:

@@ -239,14 +239,15 @@ def _run(node: Node) -> list[Node]:
 
 
 def _run_of_equal(node: Node, paired: dict[Node, Node]) -> tuple[Node, int] | None:
-    """The first of the run of equal siblings, some of which have equal counterparts, and its shape.
+    """The first of the run of equal siblings, some of which have counterparts, and its shape.
 
     Of equal ones side by side nobody can tell which is new.
     """
     if not node.is_index or node.parent not in paired:
         return None
     run = _run(node)
-    if not any(each in paired and paired[each].shape == each.shape for each in run):
+    # the counterparts may all have changed alike
+    if not any(each in paired and paired[each].parent is paired[node.parent] for each in run):
         return None
     return run[0], node.shape
 
