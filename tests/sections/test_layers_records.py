@@ -296,8 +296,8 @@ def test_the_section_offers_what_a_report_holds(look: Examine) -> None:
     modules = SECTION.comparable(read).modules
     assert modules == SECTION.comparable(result).modules
     assert [(m.path, m.type, m.macs, m.parameters) for m in modules] == [
-        ("", "Sequential", 0, 0), ("0", "Linear", 64, 40), ("1", "ReLU", 0, 0),
-        ("2", "Linear", 32, 18),
+        ("", "Sequential", 0, 0), ("0", "Linear", 32, 40), ("1", "ReLU", 0, 0),
+        ("2", "Linear", 16, 18),
     ]  # fmt: skip
     without_calls = module_records(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))
     assert [m.attributes for m in modules] == [m.attributes for m in without_calls]
