@@ -27,11 +27,11 @@ _LOSS_OF_LOGITS = "cross_entropy"
     """,
 )
 def bias_before_norm(result: Graphs) -> Iterator[Hit]:
-    """A layer adds a bias, and the batch norm behind it subtracts it again.
+    """A layer adds a bias, and the batch or instance norm behind it subtracts it again.
 
-    Batch norm subtracts the mean of each channel, so a constant per channel cancels out: in
+    These norms subtract the mean of each channel, so a constant per channel cancels out: in
     training mode the bias gets no gradient but noise, and it takes memory and optimizer state.
-    Only layers whose output feeds nothing but one batch norm are reported, and only biases that
+    Only layers whose output feeds nothing but one such norm are reported, and only biases that
     are trained. Layer norm and group norm do not cancel a bias and are not reported.
     """
     flow = flow_of(result)
@@ -40,7 +40,7 @@ def bias_before_norm(result: Graphs) -> Iterator[Hit]:
         many = f"the biases of {len(places)} layers" if len(places) > 1 else "the bias"
         yield Hit(
             places[0],
-            f"batch norm cancels {many}: {_listed(places)}",
+            f"the norm behind it cancels {many}: {_listed(places)}",
             key="biases",
         )
 
