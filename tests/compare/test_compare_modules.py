@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -501,11 +500,9 @@ def records(blocks: int, *, width: int = 64, without_bias: int | None = None) ->
 
 
 @pytest.mark.parametrize("options", [{"without_bias": 333}, {"width": 128}])
-def test_two_thousand_modules_take_less_than_a_second(options: dict[str, int]) -> None:
+def test_a_change_of_two_thousand_modules_is_said_in_a_few_lines(options: dict[str, int]) -> None:
     old, new = records(670), records(670, **options)
-    start = time.process_time()
     edits = diff_modules(old, new).edits
-    assert time.process_time() - start < 1.5  # 0.3 to 0.6 s on an idle core
     assert len(edits) == (1 if "without_bias" in options else 4)
 
 
