@@ -149,7 +149,7 @@ def count_passes(model: Any, passes: Counter[str]) -> None:
 
 def profile(name: str) -> None:
     """Print wall-clock, processor time, peak memory and passes of each section of one model."""
-    os.environ.update(OFFLINE)
+    os.environ.update(OFFLINE | {"OMP_WAIT_POLICY": "passive"})  # as in a child process
     profiler = Profiler()
     from reportgen.manifest import load_manifest
     from reportgen.pipeline import choose_models, make_job
