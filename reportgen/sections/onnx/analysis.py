@@ -165,6 +165,7 @@ def _run(
         return compare_in_float32(context, parity.not_run), None
     if not context.timings:
         return parity, None
+    context.wait_for_quiet()
     return parity, _time_exported(context, file, runtime, proto)
 
 
