@@ -29,6 +29,8 @@ class Context:
         folder: where a section may write files that belong to this model's report.
         timings: whether to measure durations.
         source_notes: how the model was loaded, one sentence each.
+        wait_for_quiet: returns when no other section of the model runs; called before durations
+            are measured.
     """
 
     spec: ModelSpec
@@ -36,6 +38,7 @@ class Context:
     folder: Path
     timings: bool = True
     source_notes: tuple[str, ...] = ()
+    wait_for_quiet: Callable[[], object] = lambda: None
     _once: dict[str, Any] = field(default_factory=dict, repr=False)  # results, or their errors
 
     @property

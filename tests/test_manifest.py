@@ -53,7 +53,7 @@ title: "모델 보고서"
 targets: [T4, {name: RTX 4090}, {name: lab, memory: 25769803776}]
 training: {optimizer: [sgd, none], precisions: bf16, checkpointing: true}
 budgets: {parameters: 1.5M, flops: 2k, model_bytes: 100 MB, "peak_memory@1": 1 GiB}
-limits: {seconds: 90, memory: 8 GiB}
+limits: {seconds: 90, memory: 8 GiB, timing: 0.5}
 models:
   - name: 한글-모델.v2
     source: net.py:Outer.build
@@ -243,6 +243,7 @@ def test_settings_of_a_model_override_shared_settings_key_by_key(folder: Path) -
     }
     assert other.budgets.limits()["parameters"].fail.absolute == 1_500_000
     assert (model.limits.seconds, model.limits.memory_bytes) == (5, 8 * 2**30)
+    assert model.limits.timing == 0.5
     assert model.training.optimizers == ("sgd", "none")
     assert model.training.checkpointing == (False,)
 

@@ -9,8 +9,9 @@ with the batch is scaled in proportion and the rest kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 from .library_workspaces import Platform, request_bytes
 from .memory_trace import Allocation, MemoryTrace, Request
@@ -30,13 +31,19 @@ class BatchPolynomial:
 
     Library requests have polynomials of their own: each entry of `requests` is a rule, the
     coefficients of its numbers, and the indices of the allocations that make this request. The
-    polynomials hold for batches from `smallest` on.
+    polynomials hold for batches from `smallest` on. `live` has the coefficients of the bytes in
+    use after each event, library requests left out.
     """
 
     trace: MemoryTrace
     smallest: int
     sizes_by_batch: tuple[Coefficients, ...]
     requests: tuple[tuple[str, tuple[Coefficients, ...], tuple[int, ...]], ...]
+    live: Any = field(repr=False, compare=False)
+
+    def least_peak_bytes(self, batch: int) -> int:
+        """A lower bound of the allocated peak on any platform; takes no replay."""
+        return int((self.live @ (1, batch, batch * batch)).max(initial=0))
 
     def sizes(self, batch: int, platform: Platform) -> list[int]:
         """The bytes of every allocation at this batch on this platform."""
@@ -284,7 +291,19 @@ def _polynomial(
         smallest=1 if full.batch == FIRST_BATCHES[0] else full.batch,
         sizes_by_batch=tuple(sizes),
         requests=tuple((*key, tuple(indices)) for key, indices in requests.items()),
+        live=_live_bytes(full, sizes),
     )
+
+
+def _live_bytes(trace: MemoryTrace, sizes: list[Coefficients]) -> Any:
+    """The coefficients of the sum of the sizes in use after each event, one row per event."""
+    import numpy as np
+
+    by_allocation = np.array(sizes, dtype=np.int64).reshape(-1, 3)
+    events = np.array(trace.events, dtype=np.int64)
+    began = events >= 0
+    changes = by_allocation[np.where(began, events, ~events)]
+    return np.where(began[:, None], changes, -changes).cumsum(axis=0)
 
 
 def _numbers(allocation: Allocation) -> tuple[int, ...]:

@@ -99,6 +99,8 @@ class Limits(Value):
     """Wall-clock time of one section of one model."""
     memory_bytes: Bytes | None = Field(default=None, validation_alias="memory")
     """Memory of the process that analyzes a model; unlimited if omitted."""
+    timing: PositiveNumber = 2.0
+    """Seconds for measuring the ONNX file of a model: latency, batch sizes and profile together."""
 
 
 class Budgets(Value):

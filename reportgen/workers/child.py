@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +29,13 @@ from reportgen.units import format_bytes
 from reportgen.visible_text import cut, visible
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import exit_with_parent, limit_memory
+from reportgen.workers.side_process import SideProcess, can_fork
 
 if TYPE_CHECKING:
     from reportgen.context import ModelContext
 
 _LONGEST_INPUTS = 1000  # characters; a pipe takes 4,096 bytes in one piece
+_THREADS_FOR_TWO = 2  # with fewer, two processes would take the cores of other models
 _DESCRIPTOR = 200  # the lowest for messages; shells and batch systems use those below 10
 
 
@@ -109,13 +111,43 @@ def analyze(job: Job, reporter: Reporter) -> None:
     job.outcomes.mkdir(parents=True, exist_ok=True)
     # the modules of the model's classes are imported by now, and few others
     job.code_file.write_text(json.dumps([str(file) for file in imported_code()]), encoding="utf-8")
+    chosen = [section for section in SECTIONS if section.name in job.sections]
     with _preserve_state(context):
-        for section in SECTIONS:
-            if section.name in job.sections:
-                with reporter.section(section.name):
-                    outcome = outcome_of(section, context)
-                    reporter.exit_if_forked()  # a copy must not write the outcome as well
-                    save(job, section, outcome)
+        beside = section_beside(job, chosen, context)
+        if beside is None:
+            analyze_sections(job, chosen, context, reporter)
+            return
+        side = SideProcess(
+            lambda: save(job, beside, outcome_of(beside, context)), seconds=job.seconds
+        )
+        context = replace(context, wait_for_quiet=side.wait)
+        others = [section for section in chosen if section is not beside]
+        analyze_sections(job, others, context, reporter)
+        reporter.send(Message(kind="begin", section=beside.name))
+        seconds = side.wait()
+        if seconds is None:
+            analyze_sections(job, [beside], context, reporter)
+        else:
+            reporter.send(Message(kind="end", section=beside.name, seconds=seconds))
+
+
+def section_beside(job: Job, chosen: Sequence[AnySection], context: Any) -> AnySection | None:
+    """The section to analyze in a process beside the others; None if nothing is gained by it."""
+    if job.threads < _THREADS_FOR_TWO or not hasattr(context, "model") or not can_fork():
+        return None
+    users = [section for section in chosen if section.uses_model]
+    return next((s for s in users if s.shares_nothing), None) if len(users) > 1 else None
+
+
+def analyze_sections(
+    job: Job, chosen: Iterable[AnySection], context: Any, reporter: Reporter
+) -> None:
+    """Analyze and save these sections in order."""
+    for section in chosen:
+        with reporter.section(section.name):
+            outcome = outcome_of(section, context)
+            reporter.exit_if_forked()  # a copy must not write the outcome as well
+            save(job, section, outcome)
 
 
 def _preserve_state(context: Any) -> AbstractContextManager[Any]:

@@ -281,6 +281,9 @@ def _environment(job: Job, scratch: Path) -> dict[str, str]:
         "TMPDIR": str(scratch),
         "PYTHONUNBUFFERED": "1",  # keeps the last line before a crash, see `_last_output`
         "OMP_NUM_THREADS": str(job.threads),  # is read when torch is imported
+        # Threads that spin while they wait take cores from threads that compute: on a busy machine
+        # a forward pass takes ten times as long.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",

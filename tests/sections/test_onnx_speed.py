@@ -78,15 +78,15 @@ def test_one_sample_the_batch_and_twice_it_are_timed() -> None:
 
 
 def test_every_cell_is_a_latency_and_a_throughput_that_agree(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path,
 ) -> None:
-    monkeypatch.setattr("reportgen.sections.onnx.performance.latency._CELL_SECONDS", 0.02)
-    monkeypatch.setattr("reportgen.sections.onnx.performance.latency._PROFILE_SECONDS", 0.02)
     runtime = Runtime(path, threads=2)
     seconds = time_runs(runtime, feed(4), limit=0.02)
     low, median, high = (1e3 * percentile(seconds, share) for share in (0.1, 0.5, 0.9))
     latency = Latency(batch=4, runs=len(seconds), threads=2, median=median, p10=low, p90=high)
-    speed = measure_performance(path, onnx.load(path), feed, runtime, latency, dynamic=True)
+    speed = measure_performance(
+        path, onnx.load(path), feed, runtime, latency, dynamic=True, seconds=1.0
+    )
     assert [(p.batch, p.threads) for p in speed.points] == [
         (batch, threads) for batch in (1, 4, 8) for threads in (1, 2)
     ]
@@ -105,7 +105,7 @@ def test_every_cell_is_a_latency_and_a_throughput_that_agree(
 def test_a_run_that_does_not_fit_into_the_time_box_is_not_started(path: Path) -> None:
     slow = Latency(batch=4, runs=1, threads=1, median=9e6, p10=9e6, p90=9e6)
     speed = measure_performance(
-        path, onnx.load(path), feed, Runtime(path, threads=1), slow, dynamic=True
+        path, onnx.load(path), feed, Runtime(path, threads=1), slow, dynamic=True, seconds=2.0
     )
     assert [(p.batch, p.runs, p.median) for p in speed.points] == [
         (1, 0, None),
@@ -124,7 +124,7 @@ def test_a_fixed_batch_is_timed_and_profiled_at_that_alone(path: Path) -> None:
 
     known = Latency(batch=4, runs=1, threads=1, median=9e6, p10=9e6, p90=9e6)
     speed = measure_performance(
-        path, onnx.load(path), note, Runtime(path, threads=1), known, dynamic=False
+        path, onnx.load(path), note, Runtime(path, threads=1), known, dynamic=False, seconds=2.0
     )
     assert (asked, speed.profiled_batch) == ([4], 4)
 
@@ -134,9 +134,11 @@ def test_a_batch_that_cannot_run_has_no_latency(path: Path) -> None:
         return {"x": np.ones((batch, 1, 1), np.float32)}
 
     runtime = Runtime(path, threads=1)
-    assert measure_latency(runtime, nothing, 4) is None
+    assert measure_latency(runtime, nothing, 4, 0.1) is None
     known = Latency(batch=4, runs=1, threads=1, median=1.0, p10=1.0, p90=1.0)
-    speed = measure_performance(path, onnx.load(path), nothing, runtime, known, dynamic=False)
+    speed = measure_performance(
+        path, onnx.load(path), nothing, runtime, known, dynamic=False, seconds=0.1
+    )
     assert speed.profiled_batch is None
     assert speed.not_profiled.startswith("onnxruntime: ")
 

@@ -63,6 +63,7 @@ SECTION = Section(
     analyze=analyze,
     analyze_file=analyze_file,
     rules=RULES,
+    shares_nothing=True,
     metrics=metrics_of,
     comparable=comparable_of,
     methods=methods_of,

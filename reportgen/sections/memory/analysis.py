@@ -174,12 +174,12 @@ def loop_options(
     trained = next((each for each in estimators if each.step.trains), None)
     if trained is None:
         return
-    peak = trained.estimate(context.batch).peak_device_bytes
+    peak = trained.peak_device_bytes(context.batch)
     plain = Step()
     for key in loop_arguments(context.training):
         step = replace(trained.step, **{key: getattr(plain, key)})
         if step != trained.step:
-            without = make_estimator(step).estimate(context.batch).peak_device_bytes
+            without = make_estimator(step).peak_device_bytes(context.batch)
             value = getattr(context.training, key)
             name = key if value is True else f"{key}: {value}"
             yield LoopOption(option=name, added_bytes=peak - without)
@@ -249,17 +249,19 @@ def _curve(estimator: MemoryEstimator, gpus: tuple[Gpu, ...]) -> BatchCurve | Un
     # doubling reaches any size in few estimates, and the chart's axis is logarithmic
     limit = _CURVE_HEADROOM * max(gpu.usable_bytes for gpu in gpus)
     try:
-        points = [estimator.estimate(1)]
-        while points[-1].peak_device_bytes < limit and len(points) <= _CURVE_DOUBLINGS:
-            points.append(estimator.estimate(2 * points[-1].batch))
+        batch = 1
+        peaks = {batch: estimator.peak_device_bytes(batch)}
+        while peaks[batch] < limit and len(peaks) <= _CURVE_DOUBLINGS:
+            batch *= 2
+            peaks[batch] = estimator.peak_device_bytes(batch)
     except UntraceableModelError as error:
         return error
     return BatchCurve(
-        mode=points[0].mode,
-        precision=points[0].precision,
-        checkpointing=points[0].checkpointing,
-        batches=tuple(point.batch for point in points),
-        peak_device_bytes=tuple(point.peak_device_bytes for point in points),
+        mode=estimator.step.mode,
+        precision=estimator.step.precision,
+        checkpointing=estimator.step.checkpoints,
+        batches=tuple(peaks),
+        peak_device_bytes=tuple(peaks.values()),
     )
 
 

@@ -14,7 +14,11 @@ from reportgen.sections.onnx.inspection.analysis import inspect_file
 from reportgen.sections.onnx.parity.analysis import check_parity, compare_in_float32, not_compared
 from reportgen.sections.onnx.parity.case import call_tensors
 from reportgen.sections.onnx.parity_result import NO_MODULE, Parity, proven_dims
-from reportgen.sections.onnx.performance.latency import measure_latency, measure_performance
+from reportgen.sections.onnx.performance.latency import (
+    LATENCY_SHARE,
+    measure_latency,
+    measure_performance,
+)
 from reportgen.sections.onnx.result import ExportResult, OnnxResult, Performance
 from reportgen.sections.onnx.source_sizes import batch_failure
 from reportgen.sections.onnx.stored_parameters import find_parameters, modules_in_training
@@ -139,12 +143,21 @@ def _run_source(context: OnnxFileContext, proto: Any) -> _SourceRun:
 
 
 def _time_source(context: OnnxFileContext, proto: Any, runtime: Runtime) -> Performance | None:
-    latency = measure_latency(runtime, context.feed, context.batch) if context.timings else None
+    if not context.timings:
+        return None
+    seconds = context.spec.limits.timing
+    latency = measure_latency(runtime, context.feed, context.batch, seconds * LATENCY_SHARE)
     if latency is None:
         return None
     dynamic = any("batch" in item.named_dims() for item in context.spec.inputs)
     return measure_performance(
-        context.file.path, proto, context.feed, runtime, latency, dynamic=dynamic
+        context.file.path,
+        proto,
+        context.feed,
+        runtime,
+        latency,
+        dynamic=dynamic,
+        seconds=seconds,
     )
 
 
@@ -165,6 +178,7 @@ def _run(
         return compare_in_float32(context, parity.not_run), None
     if not context.timings:
         return parity, None
+    context.wait_for_quiet()
     return parity, _time_exported(context, file, runtime, proto)
 
 
@@ -175,9 +189,17 @@ def _time_exported(
         examples = make_examples(context.spec, batch, context.spec.seed)
         return runtime.feed(call_tensors(context, examples))
 
-    latency = measure_latency(runtime, make_feed, file.batch or context.batch)
+    seconds = context.spec.limits.timing
+    batch = file.batch or context.batch
+    latency = measure_latency(runtime, make_feed, batch, seconds * LATENCY_SHARE)
     if latency is None:
         return None
     return measure_performance(
-        file.path, proto, make_feed, runtime, latency, dynamic=file.batch is None
+        file.path,
+        proto,
+        make_feed,
+        runtime,
+        latency,
+        dynamic=file.batch is None,
+        seconds=seconds,
     )

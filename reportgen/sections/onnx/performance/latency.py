@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 MakeFeed = Callable[[int], "Feed"]
 """Inputs of the file for a batch size."""
 
-_SECONDS = 2.0
+LATENCY_SHARE = 0.4
+"""Share of a model's seconds for measuring that its latency takes."""
+_GRID_SHARE = 0.45
+_CELL_SHARE = 0.08  # of one batch size on one number of threads
+_PROFILE_SHARE = 0.15
 _MOST_RUNS = 200
 _FEWEST_RUNS = 3
-_CELL_SECONDS = 0.4
-_GRID_SECONDS = 2.5
-_PROFILE_SECONDS = 0.7
 _LARGER = 2  # times the manifest's batch
 
 
 def measure_latency(
-    runtime: Runtime, make_feed: MakeFeed, batch: int, limit: float = _SECONDS
+    runtime: Runtime, make_feed: MakeFeed, batch: int, limit: float
 ) -> Latency | None:
     """Median, 10th and 90th percentile at a batch size; None if it cannot run there.
 
@@ -49,7 +50,7 @@ def measure_latency(
     )
 
 
-def time_runs(runtime: Runtime, feed: Feed, limit: float = _SECONDS) -> list[float]:
+def time_runs(runtime: Runtime, feed: Feed, limit: float) -> list[float]:
     """Seconds of each run within `limit` seconds, after a warm-up run."""
     start = time.perf_counter()
     runtime.run(feed)  # onnxruntime allocates its memory in the first run
@@ -81,6 +82,7 @@ def measure_performance(
     known: Latency,
     *,
     dynamic: bool,
+    seconds: float,
 ) -> Performance:
     """Latency by batch size on one thread and on all, and a profile.
 
@@ -90,12 +92,14 @@ def measure_performance(
         runtime: the file with all threads.
         known: the latency already measured with it.
         dynamic: whether the file accepts other batch sizes than that of `known`.
+        seconds: for measuring the model, of which `known` took `LATENCY_SHARE`.
     """
     batches = batches_to_time(known.batch, dynamic=dynamic)
-    points = _measure_grid(path, make_feed, runtime, known, batches)
+    points = _measure_grid(path, make_feed, runtime, known, batches, seconds)
+    limit = seconds * _PROFILE_SHARE
     # a slow model is profiled on one sample, for which two runs fit into the time
-    batch = known.batch if known.median < 1e3 * _PROFILE_SECONDS / 2 or not dynamic else 1
-    profiled, reason = _profile(path, model, make_feed, runtime.threads, batch)
+    batch = known.batch if known.median < 1e3 * limit / 2 or not dynamic else 1
+    profiled, reason = _profile(path, model, make_feed, runtime.threads, batch, limit)
     return Performance(
         latency_ms=known,
         points=points,
@@ -112,9 +116,14 @@ def batches_to_time(batch: int, *, dynamic: bool) -> tuple[int, ...]:
 
 
 def _measure_grid(
-    path: Path, make_feed: MakeFeed, runtime: Runtime, known: Latency, batches: Iterable[int]
+    path: Path,
+    make_feed: MakeFeed,
+    runtime: Runtime,
+    known: Latency,
+    batches: Iterable[int],
+    limit: float,
 ) -> tuple[LatencyPoint, ...]:
-    end = time.perf_counter() + _GRID_SECONDS
+    end = time.perf_counter() + limit * _GRID_SHARE
     points = [_point_of(known)]
     sessions = _sessions(path, runtime)
     # seconds per sample: what does not fit into the time left is not started
@@ -125,7 +134,7 @@ def _measure_grid(
                 continue
             left = end - time.perf_counter()
             fits = 2 * expected[index] * batch < left  # a run to warm up, and one to measure
-            cell = min(left, _CELL_SECONDS)
+            cell = min(left, limit * _CELL_SHARE)
             latency = measure_latency(session, make_feed, batch, cell) if fits else None
             points.append(_point_of(latency) if latency else _unmeasured(batch, session.threads))
             if latency and latency.median:
@@ -162,13 +171,13 @@ def _unmeasured(batch: int, threads: int) -> LatencyPoint:
 
 
 def _profile(
-    path: Path, model: Any, make_feed: MakeFeed, threads: int, batch: int
+    path: Path, model: Any, make_feed: MakeFeed, threads: int, batch: int, limit: float
 ) -> tuple[Profile, str]:
     # profiling also writes the optimized file, to know what the fused kernels were
     if path.stat().st_size > LARGEST_BYTES:
         return Profile(operators=(), modules=()), "the file takes more than 1 GB"
     try:
-        found = profile(path, model, make_feed(batch), threads, _PROFILE_SECONDS)
+        found = profile(path, model, make_feed(batch), threads, limit)
     except OnnxRuntimeError as reason:
         return Profile(operators=(), modules=()), str(reason)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
