@@ -27,6 +27,7 @@ from reportgen.sections.section import AnySection, outcome_adapter
 from reportgen.sources.imported_code import imported_code
 from reportgen.units import format_bytes
 from reportgen.visible_text import cut, visible
+from reportgen.workers.inputs_read import Recorder, ignored_folders
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import exit_with_parent, limit_memory
 
@@ -73,8 +74,10 @@ def main() -> int:
     exit_with_parent(parent)  # before any import that takes seconds
     limit_memory(job.memory_bytes)
     reporter = Reporter(events)
+    recorder = Recorder(ignored=ignored_folders(job.folder))
+    recorder.start()  # before the import of torch, which looks for modules in the model's folder
     try:
-        analyze(job, reporter)
+        analyze(job, reporter, recorder)
     except ReportgenError as error:
         hint = _memory_hint(job) if is_out_of_memory(error) else error.hint
         text, hint = visible(error.message[:1500]), visible(hint[:500])
@@ -90,7 +93,7 @@ def _memory_hint(job: Job) -> str:
     )
 
 
-def analyze(job: Job, reporter: Reporter) -> None:
+def analyze(job: Job, reporter: Reporter, recorder: Recorder) -> None:
     """Load the model, then analyze and save every section of `job`.
 
     Raises:
@@ -109,12 +112,18 @@ def analyze(job: Job, reporter: Reporter) -> None:
     job.outcomes.mkdir(parents=True, exist_ok=True)
     # the modules of the model's classes are imported by now, and few others
     job.code_file.write_text(json.dumps([str(file) for file in imported_code()]), encoding="utf-8")
+    shared = recorder.take()
     with _preserve_state(context):
         for section in SECTIONS:
             if section.name in job.sections:
                 with reporter.section(section.name):
                     outcome = outcome_of(section, context)
                     reporter.exit_if_forked()  # a copy must not write the outcome as well
+                    read = recorder.take()
+                    if section.uses_model:
+                        # What an earlier section computed once for all, it read for all as well.
+                        read = shared = shared | read
+                    job.inputs_file(section.name).write_text(read.model_dump_json())
                     save(job, section, outcome)
 
 
@@ -259,7 +268,7 @@ def failed_with(error: BaseException) -> Failed:
 
 def save(job: Job, section: AnySection, outcome: Done[Any] | Skipped | Failed) -> None:
     """Write the outcome to `<section>.json`, completely or not at all."""
-    target = job.outcomes / f"{section.name}.json"
+    target = job.outcome_file(section.name)
     part = target.with_suffix(".part")
     part.write_bytes(outcome_adapter(section).dump_json(outcome))
     part.replace(target)

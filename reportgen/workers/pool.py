@@ -226,7 +226,7 @@ class _ModelRun:
         """The outcome that the child wrote; `Failed` if the file is missing or invalid."""
         adapter = outcome_adapter(next(s for s in SECTIONS if s.name == section))
         try:
-            return adapter.validate_json((self.job.outcomes / f"{section}.json").read_bytes())
+            return adapter.validate_json(self.job.outcome_file(section).read_bytes())
         except (OSError, ValidationError):
             return Failed(error="the section wrote no valid result", hint=self._last_output())
 
