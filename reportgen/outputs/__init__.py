@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from reportgen.outputs.atomic_write import link_or_copy, temporary_folder
+from reportgen.outputs.pdf import make_pdf
 from reportgen.outputs.writing import DEFAULT_FORMATS, FORMATS, write_report
 
-__all__ = ["DEFAULT_FORMATS", "FORMATS", "link_or_copy", "temporary_folder", "write_report"]
+__all__ = [
+    "DEFAULT_FORMATS",
+    "FORMATS",
+    "link_or_copy",
+    "make_pdf",
+    "temporary_folder",
+    "write_report",
+]

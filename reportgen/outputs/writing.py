@@ -28,6 +28,9 @@ from reportgen.render.sarif import render_sarif
 from reportgen.report import ModelReport, Report
 from reportgen.sections import SECTIONS
 
+MakePdf = Callable[[str, Path], bytes]
+"""Makes the PDF of a page and of the tiles in a folder."""
+
 FORMATS = ("html", "pdf", "json", "md", "sarif", "junit")
 """Output formats; `report.json` is always written."""
 
@@ -51,6 +54,7 @@ def write_report(
     comparison: Comparison | None = None,
     live: str | None = None,
     brief_pdf: bool = False,
+    make_pdf: MakePdf = make_pdf,
 ) -> tuple[Path, ...]:
     """Write `report` into the folder `output` and return the files written, `report.json` last.
 
@@ -69,6 +73,7 @@ def write_report(
         live: a value that changes with each call, for pages that reload themselves when it
             changes; "" in the last call; None for pages that do not reload.
         brief_pdf: whether `report.pdf` has two pages for each model instead of every section.
+        make_pdf: makes the PDF of a page and of the tiles in a folder.
 
     Raises:
         OutputError: the folder is not writable, the disk is full, or two model names collide.
@@ -76,7 +81,7 @@ def write_report(
     _check_names(report.models)
     with staging(output) as stage:
         # report.json comes last: it lists files that are in place when it is.
-        _write_files(report, work, stage, formats, comparison, live, brief_pdf)
+        _write_files(report, work, stage, formats, comparison, live, brief_pdf, make_pdf)
         stage.write(_REPORT_JSON, json_text.encode())
         return stage.publish(stale=stale_files(output, keep_pdf=live is not None))
 
@@ -89,6 +94,7 @@ def _write_files(
     comparison: Comparison | None,
     live: str | None,
     brief_pdf: bool,
+    make_pdf: MakePdf,
 ) -> None:
     changes = changes_of(comparison) if comparison else None
     if comparison:

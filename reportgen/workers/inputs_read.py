@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from reportgen.error_text import LIMIT_EVENT
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_STANDARD_LIBRARY = ("<frozen", sysconfig.get_paths()["stdlib"] + os.sep)
 _SYSTEM = ("/proc/", "/sys/", "/dev/")
 _NETWORK = frozenset({
     "socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request",
@@ -44,7 +45,8 @@ class InputsRead(BaseModel):
         searched: folders that were searched for modules.
         imported: last parts of the names of modules that were searched there.
         variables: environment variables that the model's own code read.
-        unknown: why there are other inputs, a clause each: "net.py uses the network".
+        unknown: why there are other inputs, a clause each: "it uses the network".
+        limits: which limits of this machine the result depends on: "time", "memory".
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,6 +57,7 @@ class InputsRead(BaseModel):
     imported: frozenset[str] = frozenset()
     variables: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
+    limits: frozenset[str] = frozenset()
 
     def __or__(self, other: InputsRead) -> InputsRead:
         return InputsRead(**{name: getattr(self, name) | getattr(other, name) for name in _FIELDS})
@@ -96,12 +99,14 @@ class Recorder:
             self._import(arguments[0], arguments[2])
         elif event in ("os.listdir", "os.scandir"):
             self._list(arguments[0], sys._getframe(1))
-        elif event in ("sqlite3.connect", "ctypes.dlopen"):
+        elif event == "sqlite3.connect" or (
+            event == "ctypes.dlopen" and os.sep in str(arguments[0])
+        ):
             self._add("files", arguments[0])
         elif event in _NETWORK:
             self._found["unknown"].add("it uses the network")
         elif event == LIMIT_EVENT:
-            self._found["unknown"].add(f"a limit on {arguments[0]} was reached")
+            self._found["limits"].add(arguments[0])
         elif event in _PROGRAMS and (file := self._own_file(sys._getframe(1))):
             self._found["unknown"].add(f"{file} starts another program")
 
@@ -122,10 +127,13 @@ class Recorder:
     def _list(self, folder: Any, frame: FrameType) -> None:
         file = frame.f_code.co_filename
         # importlib.metadata and pkgutil list every folder of sys.path to find distributions
-        imports = file.startswith("<frozen importlib") or (
+        if file.startswith("<frozen importlib") or (
             self._ignores(file) and ("importlib" in file or file.endswith("pkgutil.py"))
-        )
-        self._add("searched" if imports else "listed", "." if folder is None else folder)
+        ):
+            self._add("searched", "." if folder is None else folder)
+        # torch looks for CUDA libraries in every folder of sys.path
+        elif self._own_file(frame) or _is_ours(frame):
+            self._add("listed", "." if folder is None else folder)
 
     def _own_file(self, frame: FrameType | None) -> str:
         """The name of the innermost file of the model's own code on the stack; "" without one."""
@@ -138,6 +146,13 @@ class Recorder:
     def _is_own_code(self, code: CodeType) -> bool:
         file = code.co_filename
         return not file.startswith("<") and not self._ignores(_absolute(file))
+
+
+def _is_ours(frame: FrameType | None) -> bool:
+    """Whether the innermost frame outside the standard library is one of this package."""
+    while frame is not None and frame.f_code.co_filename.startswith(_STANDARD_LIBRARY):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 def _absolute(path: Any) -> str:
