@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from reportgen.example_inputs import describe_inputs
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done
-from reportgen.outputs import DEFAULT_FORMATS, make_pdf, temporary_folder, write_report
+from reportgen.outputs import DEFAULT_FORMATS, make_anew, temporary_folder, write_report
 from reportgen.provenance import (
     commit_of,
     describe_machine,
@@ -148,7 +147,7 @@ def build(
             frozenset(formats),
             comparison=comparison,
             brief_pdf=brief_pdf,
-            make_pdf=partial(cache.pdf, make=make_pdf) if cache else make_pdf,
+            reuse=cache.reuse if cache else make_anew,
         )
     if cache:
         cache.close()
@@ -390,5 +389,5 @@ def make_timings(outcomes: tuple[ModelOutcomes, ...], total_seconds: float) -> T
             for model in outcomes
         },
         machine=describe_machine(machine_memory()),
-        analyzed={model.name: model.analyzed for model in outcomes if model.analyzed},
+        analyzed={model.name: model.analyzed for model in outcomes},
     )

@@ -140,7 +140,8 @@ class Timings:
     """Measured times: of the analysis of all models, and of each section of each model.
 
     `built` is when, in UTC: `2026-11-27T03:15:00+00:00`. `analyzed` has such a time for every
-    section whose result is from the cache: its seconds and its measured figures are of then.
+    section: its seconds and its measured figures are of then, of an earlier build if it is from
+    the cache.
     """
 
     built: str
@@ -149,6 +150,11 @@ class Timings:
     measured: Literal[True] = True
     machine: Machine | None = None  # None in reports of older versions
     analyzed: dict[str, dict[str, str]] = field(default_factory=dict)  # model -> section -> when
+
+    @property
+    def sum_of_seconds(self) -> float:
+        """The seconds of all sections of all models, some of which ran in parallel."""
+        return sum(sum(seconds.values()) for seconds in self.section_seconds.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

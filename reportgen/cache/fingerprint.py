@@ -6,12 +6,13 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from reportgen.cache.digests import digest_of
 from reportgen.environment import graphviz_version
+from reportgen.fonts import templates_dir
 
 _PACKAGE = Path(__file__).parents[1]
 # Variables that torch, its libraries, onnxruntime, graphviz and Python read.
@@ -44,8 +45,17 @@ def describe_machine() -> list[object]:
 
 def code_digest() -> str:
     """The digest of every file of this package."""
-    files = sorted(path for path in _PACKAGE.rglob("*") if _is_code(path))
-    digests = [(str(path.relative_to(_PACKAGE)), digest_of(path.read_bytes())) for path in files]
+    return _folder_digest(_PACKAGE, (path for path in _PACKAGE.rglob("*") if _is_code(path)))
+
+
+def templates_digest() -> str:
+    """The digest of every template, style sheet, script and font of the pages."""
+    return _folder_digest(templates_dir(), templates_dir().rglob("*"))
+
+
+def _folder_digest(folder: Path, paths: Iterable[Path]) -> str:
+    files = sorted(path for path in paths if path.is_file())
+    digests = [(str(path.relative_to(folder)), digest_of(path.read_bytes())) for path in files]
     return digest_of(json.dumps(digests).encode())
 
 

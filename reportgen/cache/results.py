@@ -8,14 +8,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from reportgen.cache.digests import Digests, digest_of
-from reportgen.cache.fingerprint import describe_machine, describe_software
+from reportgen.cache.fingerprint import describe_machine, describe_software, templates_digest
 from reportgen.cache.inputs import Inputs, NotCacheableError, inputs_of
 from reportgen.cache.store import Record, Store
 from reportgen.error_text import says_out_of_memory
@@ -62,6 +61,7 @@ class ResultCache:
             inputs=inputs,
             code=code,
             analyzed=analyzed,
+            cached=frozenset(analyzed),
         )
 
     def restore_files(self, job: Job) -> None:
@@ -81,9 +81,7 @@ class ResultCache:
         """Store the sections of `job` that were analyzed in this build."""
         if outcomes.load_error is not None:
             return
-        fresh = {
-            each.name: each for each in outcomes.sections if each.name not in outcomes.analyzed
-        }
+        fresh = {each.name: each for each in outcomes.sections if each.name not in outcomes.cached}
         reasons = dict[str, None]()
         try:
             for section in _chosen(job):
@@ -96,19 +94,15 @@ class ResultCache:
             reasons[f"the cache cannot be written: {(error.strerror or str(error)).lower()}"] = None
         self.notes.extend(f"{job.spec.name} is not cached: {reason}" for reason in reasons)
 
-    def pdf(self, page: str, root: Path, make: Callable[[str, Path], bytes]) -> bytes:
-        """The PDF of `page` with the files in `root`: the stored one, or what `make` returns."""
-        tiles = {
-            str(path.relative_to(root)): self._digests.of_file(path)
-            for path in sorted(root.rglob("*.pdf"))
-        }
-        key = self._key(["pdf", digest_of(page.encode(errors="surrogatepass")), tiles])
+    def reuse(self, made_of: list[Any], make: Callable[[], bytes]) -> bytes:
+        """What `make` returns, or returned in an earlier build for an equal `made_of`."""
+        key = self._key(["page", templates_digest(), made_of])
         for path, record in self.store.records(key):
             content = self.store.read(record["objects"][0])
             if content is not None:
                 _touch(path)
                 return content
-        content = make(page, root)
+        content = make()
         with suppress(OSError), self.store.writing():
             self.store.add_record(key, {"objects": [self.store.add(content)]})
             self._once["stored"] = True
@@ -194,8 +188,8 @@ class ResultCache:
                 "outcome": digest,
                 "files": files,
                 "objects": [digest, *files.values()],
-                "seconds": outcomes.seconds.get(section.name, 0.0),
-                "analyzed": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": outcomes.seconds[section.name],
+                "analyzed": outcomes.analyzed[section.name],
                 "example_inputs": outcomes.inputs,
                 "code": list(map(str, outcomes.code)),
             }

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ class ModelOutcomes:
 
     `load_error` says why the model could not be loaded; None if it was. `inputs` describes the
     example inputs, also those that the manifest left out; "" if nothing was loaded. `code` are the
-    user's Python files that were imported for the model. `analyzed` is when an earlier build
-    analyzed a section whose result was known: `2026-11-27T03:15:00+00:00`.
+    user's Python files that were imported for the model. `analyzed` is when each
+    section ended, in UTC: `2026-11-27T03:15:00+00:00`. `cached` are those of an earlier build.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelOutcomes:
     inputs: str = ""
     code: tuple[Path, ...] = ()
     analyzed: dict[str, str] = field(default_factory=dict)
+    cached: frozenset[str] = frozenset()
 
 
 FinishedCallback = Callable[[Job, ModelOutcomes], None]
@@ -137,6 +139,7 @@ class _ModelRun:
     load_error: Failed | None = None
     inputs: str = ""
     analyzed: dict[str, str] = field(default_factory=dict)
+    cached: frozenset[str] = frozenset()
     code: tuple[Path, ...] = ()
     _child: subprocess.Popen[bytes] | None = None
     _events: int = -1
@@ -150,8 +153,10 @@ class _ModelRun:
         """Take over what an earlier build found; the run is finished if nothing remains."""
         self.seconds, self.inputs = dict(known.seconds), known.inputs
         self.analyzed, self.code = dict(known.analyzed), known.code
+        self.cached = known.cached
         for section in known.sections:
             self._record(section.name, section.outcome)
+        self.section = _LOADING
         self.finished = not self.remaining
 
     def launch(self) -> None:
@@ -230,6 +235,7 @@ class _ModelRun:
             inputs=self.inputs,
             code=self._code(),
             analyzed=self.analyzed,
+            cached=self.cached,
         )
 
     def _code(self) -> tuple[Path, ...]:
@@ -262,6 +268,7 @@ class _ModelRun:
             self._notify(SectionEvent.STARTED)
         else:
             self.seconds[message.section] = message.seconds
+            self.analyzed[message.section] = datetime.now(UTC).isoformat(timespec="seconds")
             self._record(message.section, self._load_outcome(message.section))
 
     def _load_outcome(self, section: str) -> Done[Any] | Skipped | Failed:
