@@ -23,8 +23,8 @@ from reportgen.render.how_made import how_made
 from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.render.summary import SUMMARY_LIMIT, render_changes, render_summary
 from reportgen.report import ModelReport, Report
-from reportgen.sections import SECTIONS
 from reportgen.rule_docs import rules_of
+from reportgen.sections import SECTIONS
 
 __all__ = [
     "OTHER_FILES",
