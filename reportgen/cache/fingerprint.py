@@ -45,7 +45,8 @@ def describe_machine() -> list[object]:
 
 def code_digest() -> str:
     """The digest of every file of this package."""
-    return _folder_digest(_PACKAGE, (path for path in _PACKAGE.rglob("*") if _is_code(path)))
+    files = (path for path in _PACKAGE.rglob("*") if "__pycache__" not in path.parts)
+    return _folder_digest(_PACKAGE, files)
 
 
 def templates_digest() -> str:
@@ -57,10 +58,6 @@ def _folder_digest(folder: Path, paths: Iterable[Path]) -> str:
     files = sorted(path for path in paths if path.is_file())
     digests = [(str(path.relative_to(folder)), digest_of(path.read_bytes())) for path in files]
     return digest_of(json.dumps(digests).encode())
-
-
-def _is_code(path: Path) -> bool:
-    return path.suffix in (".py", ".json") and "__pycache__" not in path.parts
 
 
 def installed_packages() -> dict[str, str]:

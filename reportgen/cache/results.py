@@ -25,6 +25,7 @@ from reportgen.workers import Job, ModelOutcomes
 from reportgen.workers.inputs_read import InputsRead
 
 _FORMAT = 1  # of keys and records
+_SHORTAGES = ("no space left", "disk quota", "too many open files", "temporarily unavailable")
 _WAITING = ".cached"  # in a model's folder, until the missing sections have been analyzed
 
 
@@ -82,17 +83,20 @@ class ResultCache:
         if outcomes.load_error is not None:
             return
         fresh = {each.name: each for each in outcomes.sections if each.name not in outcomes.cached}
-        reasons = dict[str, None]()
+        reasons: dict[str, list[str]] = {}
         try:
             for section in _chosen(job):
                 if section.name in fresh:
                     try:
                         self._save(job, section, fresh[section.name], outcomes)
                     except NotCacheableError as error:
-                        reasons[str(error)] = None
+                        reasons.setdefault(str(error), []).append(section.name)
         except OSError as error:
-            reasons[f"the cache cannot be written: {(error.strerror or str(error)).lower()}"] = None
-        self.notes.extend(f"{job.spec.name} is not cached: {reason}" for reason in reasons)
+            text = (error.strerror or str(error)).lower()
+            reasons[f"the cache cannot be written: {text}"] = []
+        for reason, sections in reasons.items():
+            what = f"{job.spec.name} ({', '.join(sections)})" if sections else job.spec.name
+            self.notes.append(f"{what} is not cached: {reason}")
 
     def reuse(self, made_of: list[Any], make: Callable[[], bytes]) -> bytes:
         """What `make` returns, or returned in an earlier build for an equal `made_of`."""
@@ -174,8 +178,9 @@ class ResultCache:
         if content is None:
             return
         read = InputsRead.model_validate_json(job.inputs_file(section.name).read_bytes())
-        if says_out_of_memory(content.decode(errors="replace")):
-            raise NotCacheableError("a limit on memory was reached")
+        text = content.decode(errors="replace")
+        if says_out_of_memory(text) or any(phrase in text.lower() for phrase in _SHORTAGES):
+            raise NotCacheableError("memory, disk space or file descriptors ran out")
         inputs = inputs_of(read, job.spec, self.started_ns, self._digests)
         with self.store.writing():
             digest = self.store.add(content)
