@@ -61,7 +61,7 @@ def _folder_digest(folder: Path, paths: Iterable[Path]) -> str:
 
 
 def installed_packages() -> dict[str, str]:
-    """`name-version` -> digest of its list of files, for every package that can be imported.
+    """`name-version` -> digest of its list of files, for every package but this one.
 
     The list has the hash of each file: a package that was built again has another one.
     """
@@ -71,7 +71,8 @@ def installed_packages() -> dict[str, str]:
 def _package_folders() -> Iterator[Path]:
     for place in sys.path:
         with suppress(OSError):
-            yield from sorted(Path(place).glob("*.dist-info"))
+            folders = Path(place).glob("*.dist-info")
+            yield from sorted(path for path in folders if not path.name.startswith("reportgen-"))
 
 
 def _digest(path: Path) -> str:

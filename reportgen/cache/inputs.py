@@ -31,7 +31,7 @@ class Inputs(BaseModel):
     Attributes:
         files: path -> digest; None if there was no such file.
         listed: folder -> digest of the names in it; None if there was no such folder.
-        searched: folder -> those of `imported` that are modules in it.
+        searched: folder -> its entries that are modules named in `imported`.
         imported: names of modules that were searched.
         variables: environment variable -> digest of its value; None if it was not set.
     """
@@ -56,12 +56,15 @@ class Inputs(BaseModel):
         )
 
 
-def inputs_of(read: InputsRead, spec: ModelSpec, started_ns: int, digests: Digests) -> Inputs:
+def inputs_of(
+    read: InputsRead, spec: ModelSpec, started_ns: int, digests: Digests, *, uses_model: bool
+) -> Inputs:
     """`read` by the child and what the manifest names, with the contents of now.
 
     Args:
         read: for one section.
         spec: the manifest's entry of the model.
+        uses_model: whether the section depends on more than logs.
         started_ns: when the build began, in nanoseconds; files must not have changed since.
         digests: of files.
 
@@ -73,7 +76,8 @@ def inputs_of(read: InputsRead, spec: ModelSpec, started_ns: int, digests: Diges
     if read.limits:
         raise NotCacheableError(f"a limit on {', '.join(sorted(read.limits))} was reached")
     declared = [each for path in spec.cache.depends or () for each in (path, *path.rglob("*"))]
-    files = {*read.files, *_files_of_manifest(spec), *(str(e) for e in declared if not e.is_dir())}
+    named = _files_of_manifest(spec) if uses_model else ()
+    files = {*read.files, *named, *(str(e) for e in declared if not e.is_dir())}
     listed = {*read.listed, *(str(each) for each in declared if each.is_dir())}
     if spec.cache.depends is None:
         unknown = [*sorted(read.unknown), *_influences(files)]
@@ -133,11 +137,11 @@ def _variable(name: str) -> str | None:
 
 
 def _modules(folder: str, names: frozenset[str]) -> tuple[str, ...]:
-    """Those of `names` that can be imported from `folder`: a new one may hide an older one."""
+    """The entries of `folder` for modules with these names: a new one may hide an older one."""
     with suppress(OSError):
         entries = os.scandir(folder)
         with entries:
-            return tuple(sorted({name for e in entries if (name := _module_name(e)) in names}))
+            return tuple(sorted(entry.name for entry in entries if _module_name(entry) in names))
     return ()
 
 

@@ -181,7 +181,9 @@ class ResultCache:
         text = content.decode(errors="replace")
         if says_out_of_memory(text) or any(phrase in text.lower() for phrase in _SHORTAGES):
             raise NotCacheableError("memory, disk space or file descriptors ran out")
-        inputs = inputs_of(read, job.spec, self.started_ns, self._digests)
+        inputs = inputs_of(
+            read, job.spec, self.started_ns, self._digests, uses_model=section.uses_model
+        )
         with self.store.writing():
             digest = self.store.add(content)
             files = {
