@@ -103,8 +103,8 @@ def build(
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit with 1 if a finding has this severity or a higher one.")
     ] = "error",
-    no_cache: Annotated[  # noqa: ARG001 - documented for scripts; there is no cache yet
-        bool, typer.Option("--no-cache", help="No effect: results are not cached yet.")
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Analyze everything again; store no results.")
     ] = False,
     no_timings: Annotated[
         bool, typer.Option("--no-timings", help="Omit all measured times.")
@@ -122,6 +122,7 @@ def build(
 ) -> None:
     """Analyze the models in MANIFEST and write the report."""
     from reportgen import pipeline
+    from reportgen.cache import cache_folder, open_cache
     from reportgen.progress import show_progress
     from reportgen.report import report_to_json
     from reportgen.sections import SECTIONS
@@ -132,6 +133,7 @@ def build(
         _check_history(folder, history_dir)
     old = _read_report(baseline) if baseline else None
     names = [spec.name for spec in pipeline.choose_models(loaded, tuple(model or ()))]
+    output = output or pipeline.default_output(loaded)
     with show_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress:
         built = pipeline.build(
             loaded,
@@ -144,6 +146,7 @@ def build(
             baseline=old,
             brief_pdf=pdf == "brief",
             progress=progress,
+            cache=None if no_cache else open_cache(cache_folder(output)),
         )
     if as_json:
         _print(report_to_json(built.report), end="")
@@ -550,7 +553,18 @@ def doctor() -> None:
         if not result.passed:
             _print(f"      {result.hint}")
             failed = True
+    _print(f"ok    {_describe_cache()}")
     raise typer.Exit(1 if failed else 0)
+
+
+def _describe_cache() -> str:
+    """Folder and size of the cache for reports in the default folder."""
+    from reportgen.cache import Store, cache_folder, size_limit
+    from reportgen.pipeline import DEFAULT_PARENT
+    from reportgen.units import format_bytes
+
+    store = Store(cache_folder(DEFAULT_PARENT / "manifest").absolute(), size_limit())
+    return f"cache: {format_bytes(store.size())} of {format_bytes(store.limit)} in {store.root}"
 
 
 @app.callback(invoke_without_command=True)
@@ -638,6 +652,8 @@ def _print_summary(built: Built) -> None:
         for failure in failures(model):
             hint = f" ({failure.failed.hint})" if failure.failed.hint else ""
             _print_stderr(f"      {failure.titles} failed: {failure.failed.error}{hint}")
+    for note in built.notes:
+        _print_stderr(f"note: {note}")
     _print_stderr(f"wrote {built.output}")
 
 

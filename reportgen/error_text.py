@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import sysconfig
 import traceback
 from pathlib import Path
@@ -24,13 +25,23 @@ _OUT_OF_MEMORY = (
 )
 
 
+LIMIT_EVENT = "reportgen.limit"
+"""The audit event of a limit on time or memory that was reached; its argument says which."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` or one of its causes is a failed allocation."""
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or any(phrase in text for phrase in _OUT_OF_MEMORY):
+    if isinstance(error, MemoryError) or says_out_of_memory(str(error)):
+        sys.audit(LIMIT_EVENT, "memory")  # the result depends on the machine: it is not cached
         return True
     cause = error.__cause__
     return cause is not None and is_out_of_memory(cause)
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether `text` quotes a failed allocation."""
+    lower = text.lower()
+    return any(phrase in lower for phrase in _OUT_OF_MEMORY)
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reportgen.budgets import Baseline, check_budgets
+from reportgen.cache import ResultCache
 from reportgen.compare.reports import compare_reports
 from reportgen.compare.result import Comparison
 from reportgen.cross_checks import cross_check
@@ -22,7 +23,7 @@ from reportgen.example_inputs import describe_inputs
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done
-from reportgen.outputs import DEFAULT_FORMATS, temporary_folder, write_report
+from reportgen.outputs import DEFAULT_FORMATS, make_anew, temporary_folder, write_report
 from reportgen.provenance import (
     commit_of,
     describe_machine,
@@ -37,6 +38,7 @@ from reportgen.sections.section import AnySection
 from reportgen.workers import Job, ModelOutcomes, ProgressCallback, analyze_all
 from reportgen.workers.limits import machine_memory
 
+DEFAULT_PARENT = Path("reports")
 _BYTES_PER_JOB = 6 * 2**30  # VGG-16, with half a gigabyte of weights, peaks at 2.5 GiB
 _SHARE_OF_MACHINE = 0.85  # of the machine's memory, the limit of all child processes together
 
@@ -45,13 +47,15 @@ _SHARE_OF_MACHINE = 0.85  # of the machine's memory, the limit of all child proc
 class Built:
     """A finished build: the report, its folder and all files written.
 
-    `comparison` is the one with the baseline, None without one.
+    `comparison` is the one with the baseline, None without one. `notes` says in sentences what
+    was not cached and why.
     """
 
     report: Report
     output: Path
     files: tuple[Path, ...]
     comparison: Comparison | None = None
+    notes: tuple[str, ...] = ()
 
 
 def build(
@@ -67,6 +71,7 @@ def build(
     brief_pdf: bool = False,
     progress: ProgressCallback | None = None,
     today: date | None = None,
+    cache: ResultCache | None = None,
 ) -> Built:
     """Analyze the models of a manifest and write the report.
 
@@ -83,6 +88,8 @@ def build(
         brief_pdf: whether the PDF has two pages for each model instead of every section.
         progress: called when a section starts or ends.
         today: the day on which waivers must not have expired; None for today, in UTC.
+        cache: from `cache.open_cache`; sections whose inputs did not change are not analyzed
+            again. None to analyze everything.
 
     Raises:
         ReportgenError: nothing was written; a previous report was not modified.
@@ -96,11 +103,8 @@ def build(
     folder = manifest.path.parent
     root = repository_of(folder)
     with temporary_folder(output) as work:
-        outcomes = analyze_all(
-            [make_job(manifest, spec, work, parallel, timings, sections) for spec in specs],
-            parallel=parallel,
-            progress=progress or (lambda *_: None),
-        )
+        jobs_to_do = [make_job(manifest, spec, work, parallel, timings, sections) for spec in specs]
+        outcomes = _outcomes(jobs_to_do, parallel, progress or (lambda *_: None), cache)
         _require_a_model(outcomes)
         environment = describe_environment()
         report = Report(
@@ -143,8 +147,40 @@ def build(
             frozenset(formats),
             comparison=comparison,
             brief_pdf=brief_pdf,
+            reuse=cache.reuse if cache else make_anew,
         )
-    return Built(report=report, output=output, files=files, comparison=comparison)
+    if cache:
+        cache.close()
+    return Built(
+        report=report,
+        output=output,
+        files=files,
+        comparison=comparison,
+        notes=tuple(cache.notes) if cache else (),
+    )
+
+
+def _outcomes(
+    jobs: list[Job], parallel: int, progress: ProgressCallback, cache: ResultCache | None
+) -> tuple[ModelOutcomes, ...]:
+    """The outcomes of `jobs`: from the cache, the others by analyzing."""
+    if cache is None:
+        return analyze_all(jobs, parallel=parallel, progress=progress)
+    outcomes = analyze_all(
+        jobs,
+        parallel=parallel,
+        progress=progress,
+        known={job.spec.name: cache.look_up(job) for job in jobs},
+        finished=cache.save,
+    )
+    for job in jobs:
+        cache.restore_files(job)
+    return outcomes
+
+
+def default_output(manifest: Manifest) -> Path:
+    """The folder of the report if none is given: `reports/<manifest name>`."""
+    return DEFAULT_PARENT / manifest.path.stem
 
 
 def _only(baseline: Report, names: set[str], chosen: tuple[str, ...]) -> Report:
@@ -163,11 +199,6 @@ def _require_a_model(outcomes: tuple[ModelOutcomes, ...]) -> None:
         "\n".join(f"model {name!r}: {failed.error}" for name, failed in reasons),
         hint=reasons[0][1].hint if reasons else "",
     )
-
-
-def default_output(manifest: Manifest) -> Path:
-    """The folder of the report unless another one is given."""
-    return Path("reports") / manifest.path.stem
 
 
 def default_jobs() -> int:
@@ -358,4 +389,5 @@ def make_timings(outcomes: tuple[ModelOutcomes, ...], total_seconds: float) -> T
             for model in outcomes
         },
         machine=describe_machine(machine_memory()),
+        analyzed={model.name: model.analyzed for model in outcomes},
     )

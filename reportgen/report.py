@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, get_type_hints
 
@@ -139,7 +139,9 @@ class ModelReport:
 class Timings:
     """Measured times: of the analysis of all models, and of each section of each model.
 
-    `built` is when, in UTC: `2026-11-27T03:15:00+00:00`.
+    `built` is when, in UTC: `2026-11-27T03:15:00+00:00`. `analyzed` has such a time for every
+    section: its seconds and its measured figures are of then, of an earlier build if it is from
+    the cache.
     """
 
     built: str
@@ -147,6 +149,12 @@ class Timings:
     section_seconds: dict[str, dict[str, float]]  # model -> section -> seconds
     measured: Literal[True] = True
     machine: Machine | None = None  # None in reports of older versions
+    analyzed: dict[str, dict[str, str]] = field(default_factory=dict)  # model -> section -> when
+
+    @property
+    def sum_of_seconds(self) -> float:
+        """The seconds of all sections of all models, some of which ran in parallel."""
+        return sum(sum(seconds.values()) for seconds in self.section_seconds.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

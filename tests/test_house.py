@@ -38,6 +38,7 @@ FLOORS = [
     {"render"},
     {"outputs"},
     {"workers"},
+    {"cache"},
     {"pipeline"},
     {"history", "watching", "publish", "review"},
     {"progress"},

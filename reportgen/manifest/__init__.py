@@ -24,6 +24,7 @@ from reportgen.manifest.source import Loss, Source, parse_source
 from reportgen.manifest.validators import find_inconsistencies, find_unknown_rules
 from reportgen.manifest.values import (
     Budgets,
+    CacheOptions,
     Document,
     Limits,
     Manifest,
@@ -43,6 +44,7 @@ __all__ = [
     "Bound",
     "Budget",
     "Budgets",
+    "CacheOptions",
     "Constant",
     "Dtype",
     "InputSpec",

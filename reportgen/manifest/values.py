@@ -49,6 +49,7 @@ _METRIC_KEY = re.compile(r"[a-z]\w*\.\S+")
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".index.json")
 _NOT_WEIGHTS = "; convert other files to a state dict first"
 V = TypeVar("V", bound=Value)
+Depends = Annotated[tuple[Annotated[Path, ExistingPath(folders=True)], ...], OneOrMany()]
 
 
 class Target(Value):
@@ -101,6 +102,16 @@ class Limits(Value):
     """Memory of the process that analyzes a model; unlimited if omitted."""
     timing: PositiveNumber = 2.0
     """Seconds for measuring the ONNX file of a model: latency, batch sizes and profile together."""
+
+
+class CacheOptions(Value):
+    """What the cache of results cannot find out by itself."""
+
+    never: Flag = False
+    """Whether to analyze the model in every build."""
+    depends: Depends | None = None
+    """Files and folders that results depend on, for code that reads them in a way Python cannot
+    see, the clock or the network; `[]` if that code has no influence."""
 
 
 class Budgets(Value):
@@ -231,6 +242,8 @@ class ModelSpec(Value):
     """Time and memory limits of each section."""
     training: TrainingSetup = TrainingSetup()
     """The training step whose memory is estimated."""
+    cache: CacheOptions = CacheOptions()
+    """What the cache of results cannot find out by itself."""
     seed: Seed = 0
     """Seed of the initialization and of random inputs."""
     comment: str | None = None

@@ -162,7 +162,7 @@ def temporary_folder(output: Path) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         parent = staging_parent(output)
-        for leftover in parent.glob(".reportgen-*"):
+        for leftover in parent.glob(".reportgen-[0-9]*-*"):
             if not process_exists(leftover.name.split("-")[1]):
                 shutil.rmtree(leftover, ignore_errors=True)
     except OSError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from reportgen.compare.as_json import comparison_to_json
 from reportgen.compare.result import Comparison
@@ -25,8 +27,17 @@ from reportgen.render import (
 from reportgen.render.junit import render_junit
 from reportgen.render.problems import repository_root
 from reportgen.render.sarif import render_sarif
-from reportgen.report import ModelReport, Report
+from reportgen.report import ModelReport, Report, report_to_data
 from reportgen.sections import SECTIONS
+
+Reuse = Callable[[list[Any], Callable[[], bytes]], bytes]
+"""Returns what the function makes, or what it made of an equal list in an earlier build."""
+
+
+def make_anew(_: list[Any], make: Callable[[], bytes]) -> bytes:
+    """The `Reuse` without a memory."""
+    return make()
+
 
 FORMATS = ("html", "pdf", "json", "md", "sarif", "junit")
 """Output formats; `report.json` is always written."""
@@ -37,6 +48,7 @@ DEFAULT_FORMATS = ("html", "pdf", "json", "md")
 LIVE_SCRIPT = "live.js"
 """An open page polls this script to detect updates during `reportgen watch`."""
 
+_IN_PAGES = (".svg", ".pdf", ".csv", ".txt", ".png", ".jpg", ".gif", ".webp")
 _COMPARISON_JSON = "comparison.json"
 _REPORT_JSON = "report.json"  # the next build reads it to find stale files
 
@@ -51,6 +63,7 @@ def write_report(
     comparison: Comparison | None = None,
     live: str | None = None,
     brief_pdf: bool = False,
+    reuse: Reuse = make_anew,
 ) -> tuple[Path, ...]:
     """Write `report` into the folder `output` and return the files written, `report.json` last.
 
@@ -69,6 +82,7 @@ def write_report(
         live: a value that changes with each call, for pages that reload themselves when it
             changes; "" in the last call; None for pages that do not reload.
         brief_pdf: whether `report.pdf` has two pages for each model instead of every section.
+        reuse: where pages and the PDF come from if nothing changed that they are made of.
 
     Raises:
         OutputError: the folder is not writable, the disk is full, or two model names collide.
@@ -76,7 +90,7 @@ def write_report(
     _check_names(report.models)
     with staging(output) as stage:
         # report.json comes last: it lists files that are in place when it is.
-        _write_files(report, work, stage, formats, comparison, live, brief_pdf)
+        _write_files(report, work, stage, formats, comparison, live, brief_pdf, reuse)
         stage.write(_REPORT_JSON, json_text.encode())
         return stage.publish(stale=stale_files(output, keep_pdf=live is not None))
 
@@ -89,6 +103,7 @@ def _write_files(
     comparison: Comparison | None,
     live: str | None,
     brief_pdf: bool,
+    reuse: Reuse,
 ) -> None:
     changes = changes_of(comparison) if comparison else None
     if comparison:
@@ -96,19 +111,54 @@ def _write_files(
     for model in report.models:
         for file in published_files(model):
             stage.add(work / "models" / model.name / file, f"models/{model.name}/{file}")
+    made_of = [] if reuse is make_anew else _made_of(report, work, comparison)
     if "html" in formats:
+        others = _others(formats, comparison)
         stage.write(
-            "index.html", render_index(report, _others(formats, comparison), changes).encode()
+            "index.html",
+            reuse(
+                [*made_of, "index.html", others],
+                lambda: render_index(report, others, changes).encode(),
+            ),
         )
         for model in report.models:
-            _write_model_page(report, model, work, stage, live)
+            _write_model_page(report, model, work, stage, live, made_of, reuse)
     for name, (file, render) in _SINGLE_FILES.items():
         if name in formats:
             stage.write(file, render(report, changes))
     if "pdf" in formats:
-        on_paper = changes_of(comparison, on_paper=True) if comparison else None
-        page = render_print(report, work, on_paper, brief=brief_pdf)
-        stage.write("report.pdf", make_pdf(page, work))
+        stage.write(
+            "report.pdf",
+            reuse(
+                [*made_of, "report.pdf", brief_pdf],
+                lambda: _make_pdf(report, work, comparison, brief_pdf),
+            ),
+        )
+
+
+def _make_pdf(report: Report, work: Path, comparison: Comparison | None, brief: bool) -> bytes:
+    on_paper = changes_of(comparison, on_paper=True) if comparison else None
+    return make_pdf(render_print(report, work, on_paper, brief=brief), work)
+
+
+def _made_of(report: Report, work: Path, comparison: Comparison | None) -> list[Any]:
+    """What pages are made of: the report, the comparison, and the files of sections.
+
+    No page shows when the report was built and how long that took; they are never the same twice.
+    """
+    data = report_to_data(report)
+    data["timings"].pop("built", None)
+    data["timings"].pop("total_seconds", None)
+    return [data, comparison_to_json(comparison) if comparison else "", _digests(work / "models")]
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The digest of each file that a page may contain, by its path below `folder`."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in _IN_PAGES and path.is_file()
+    }
 
 
 def _others(formats: Collection[str], comparison: Comparison | None) -> list[str]:
@@ -131,11 +181,20 @@ _SINGLE_FILES: dict[str, tuple[str, Callable[[Report, Changes | None], bytes]]] 
 
 
 def _write_model_page(
-    report: Report, model: ModelReport, work: Path, stage: Staging, live: str | None
+    report: Report,
+    model: ModelReport,
+    work: Path,
+    stage: Staging,
+    live: str | None,
+    made_of: list[Any],
+    reuse: Reuse,
 ) -> None:
     folder = f"models/{model.name}"
-    page = render_model(report, model, work, live=live or "")
-    stage.write(f"{folder}/index.html", page.encode())
+    page = reuse(
+        [*made_of, folder, live],
+        lambda: render_model(report, model, work, live=live or "").encode(),
+    )
+    stage.write(f"{folder}/index.html", page)
     if live is not None:
         # A script and not JSON: a page opened from disk may load no other file.
         stage.write(f"{folder}/{LIVE_SCRIPT}", f"reportgenLive({json.dumps(live)});\n".encode())

@@ -24,6 +24,7 @@ from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.render.summary import SUMMARY_LIMIT, render_changes, render_summary
 from reportgen.report import ModelReport, Report
 from reportgen.rule_docs import rules_of
+from reportgen.sections import SECTIONS
 
 __all__ = [
     "OTHER_FILES",
@@ -78,6 +79,8 @@ def render_model(report: Report, model: ModelReport, folder: Path, *, live: str 
         how=how_made([model]),
         live=live,
         bodies=_bodies(environment, model, folder),
+        analyzed=_analyzed(report, model),
+        measured=_measured(report, model),
         seconds=_seconds(report, model),
         rules=rules_of(finding.code for finding in model.findings),
     )
@@ -162,6 +165,18 @@ def _body(environment: Environment, file: str, result: Any) -> Markup:
 
 def _seconds(report: Report, model: ModelReport) -> dict[str, float]:
     return report.timings.section_seconds.get(model.name, {}) if report.timings else {}
+
+
+def _analyzed(report: Report, model: ModelReport) -> dict[str, str]:
+    """When each section was analyzed, by name."""
+    return report.timings.analyzed.get(model.name, {}) if report.timings else {}
+
+
+def _measured(report: Report, model: ModelReport) -> dict[str, str]:
+    """When durations that a section shows were measured, by the section's name."""
+    timed = {section.name for section in SECTIONS if "timings" in section.reads}
+    timed &= {metric.key.partition(".")[0] for metric in model.metrics if not metric.exact}
+    return {name: when for name, when in _analyzed(report, model).items() if name in timed}
 
 
 def _with_fonts(page: str) -> str:

@@ -34,6 +34,7 @@ from reportgen.compare.wording import (
     signed_percent,
 )
 from reportgen.findings import Finding
+from reportgen.render.filters import moment
 from reportgen.units import format_bytes, format_in_unit
 
 _MOST_STEPS = 12  # of a change of cost; the rest is one row
@@ -118,18 +119,15 @@ def changes_of(comparison: Comparison, *, on_paper: bool = False) -> Changes:
     return Changes(
         sentence=comparison_sentence(comparison.models),
         baseline=", ".join(
-            filter(None, [comparison.old.title, comparison.old.commit, _time(comparison.old.built)])
+            filter(
+                None, [comparison.old.title, comparison.old.commit, moment(comparison.old.built)]
+            )
         ),
         environment=tuple(
             f"{each.field} {each.old} → {each.new}" for each in comparison.environment
         ),
         models=tuple(_model(model, on_paper) for model in comparison.models),
     )
-
-
-def _time(built: str) -> str:
-    """`2026-11-27 03:15 UTC`."""
-    return f"{built[:10]} {built[11:16]} UTC" if built else ""
 
 
 def _model(model: ModelComparison, on_paper: bool) -> ModelChanges:

@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-import pikepdf
 from markupsafe import Markup
 
 from reportgen.charts.svg import bare, inline
@@ -92,6 +91,8 @@ def _page_shape(width: float, height: float) -> str:
 
 
 def _page_size(path: Path) -> tuple[float, float]:
+    import pikepdf  # as in `fonts`: not needed if all pages are in the cache
+
     with pikepdf.open(path) as pdf:
         left, bottom, right, top = (float(edge) for edge in pdf.pages[0].mediabox)
     return right - left, top - bottom

@@ -33,6 +33,17 @@ class Pivot:
     rows: tuple[PivotRow, ...]
 
 
+def moment(text: str) -> str:
+    """An ISO 8601 time in UTC for readers: `2026-11-27 03:15 UTC`; "" for ""."""
+    return f"{text[:10]} {text[11:16]} UTC" if text else ""
+
+
+def period(moments: Mapping[str, str]) -> str:
+    """From the first to the last of `moments`: `2026-11-26 23:58 UTC to 2026-11-27 00:01 UTC`."""
+    shown = sorted({moment(text) for text in moments.values()})
+    return " to ".join(dict.fromkeys((shown[0], shown[-1]))) if shown else "–"
+
+
 def most_frequent(counts: Mapping[str, int], most: int | None = None) -> list[tuple[str, int]]:
     """The pairs of `counts`, the greatest first, equal ones by name."""
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
@@ -122,6 +133,8 @@ def shapes(many: Sequence[tuple[int, ...]]) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
+    "moment": moment,
+    "period": period,
     "most_frequent": most_frequent,
     "pivot": pivot,
     "unlike": unlike,

@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fontTools import subset
-from fontTools.ttLib import TTFont
-
 # Kerning, marks and compositions; tnum and zero for columns of figures.
 _FEATURES = ["kern", "mark", "mkmk", "ccmp", "locl", "tnum", "zero"]
 _TAG = re.compile(r"<[^>]*>")
@@ -72,6 +69,8 @@ def drawable(folder: Path) -> frozenset[str]:
 
 @cache
 def _characters_of(path: Path) -> frozenset[str]:
+    from fontTools.ttLib import TTFont
+
     with TTFont(path, lazy=True) as font:
         return frozenset(map(chr, font.getBestCmap()))
 
@@ -91,6 +90,10 @@ def _font_face(folder: Path, face: Face, needed: frozenset[str]) -> str:
 @cache
 def _woff2(path: Path, present: frozenset[str]) -> bytes:
     """The glyphs of `present` out of the font at `path`; equal arguments give equal bytes."""
+    # Half a second that a build whose pages are all in the cache does not need.
+    from fontTools import subset
+    from fontTools.ttLib import TTFont
+
     logging.getLogger("fontTools.subset").setLevel(logging.ERROR)
     options = subset.Options()
     options.layout_features = _FEATURES

@@ -16,6 +16,9 @@ from reportgen.outcome import Done, Failed, Skipped
 
 R = TypeVar("R")
 
+LOADING = frozenset({"source", "arguments", "weights", "inputs", "dims", "batch", "seed"})
+"""The fields of `ModelSpec` that every section with a model depends on."""
+
 
 def _none(_: object) -> tuple[Any, ...]:
     return ()
@@ -50,6 +53,10 @@ class Section(Generic[R]):
         counts: figures counted independently, for cross-checks between sections.
         comparable: modules, graphs, fits and curves, for comparisons of two reports.
         files: the files of a result, relative to the model's folder.
+        print_files: further files that only the PDF is made of.
+        reads: what a result depends on besides files, versions and `LOADING`: fields of
+            `ModelSpec`, "onnx.opset" for a part of one; "targets"; "threads" if values are
+            computed; "timings" if durations are measured. The cache's key consists of these.
         headline: one sentence for the first page; "" for none.
         filters: functions that the section's template may call, by name.
     """
@@ -68,6 +75,8 @@ class Section(Generic[R]):
     counts: Callable[[R], tuple[FigureCount, ...]] = _none
     comparable: Callable[[R], Comparable] = _nothing_comparable
     files: Callable[[R], Iterable[str]] = _none
+    print_files: Callable[[R], Iterable[str]] = _none
+    reads: frozenset[str] = frozenset()
     headline: Callable[[R], str] = _no_headline
     filters: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 

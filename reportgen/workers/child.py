@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from reportgen.sections.section import AnySection, outcome_adapter
 from reportgen.sources.imported_code import imported_code
 from reportgen.units import format_bytes
 from reportgen.visible_text import cut, visible
+from reportgen.workers.inputs_read import InputsRead, Recorder, ignored_folders
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import exit_with_parent, limit_memory
 from reportgen.workers.side_process import SideProcess, can_fork
@@ -75,8 +76,10 @@ def main() -> int:
     exit_with_parent(parent)  # before any import that takes seconds
     limit_memory(job.memory_bytes)
     reporter = Reporter(events)
+    recorder = Recorder(ignored=ignored_folders(job.folder))
+    recorder.start()  # before the import of torch, which looks for modules in the model's folder
     try:
-        analyze(job, reporter)
+        analyze(job, reporter, recorder)
     except ReportgenError as error:
         hint = _memory_hint(job) if is_out_of_memory(error) else error.hint
         text, hint = visible(error.message[:1500]), visible(hint[:500])
@@ -92,7 +95,7 @@ def _memory_hint(job: Job) -> str:
     )
 
 
-def analyze(job: Job, reporter: Reporter) -> None:
+def analyze(job: Job, reporter: Reporter, recorder: Recorder) -> None:
     """Load the model, then analyze and save every section of `job`.
 
     Raises:
@@ -111,22 +114,20 @@ def analyze(job: Job, reporter: Reporter) -> None:
     job.outcomes.mkdir(parents=True, exist_ok=True)
     # the modules of the model's classes are imported by now, and few others
     job.code_file.write_text(json.dumps([str(file) for file in imported_code()]), encoding="utf-8")
+    sections = _Sections(job=job, context=context, recorder=recorder, shared=recorder.take())
     chosen = [section for section in SECTIONS if section.name in job.sections]
     with _preserve_state(context):
         beside = section_beside(job, chosen, context)
         if beside is None:
-            analyze_sections(job, chosen, context, reporter)
+            sections.analyze_all(chosen, reporter)
             return
-        side = SideProcess(
-            lambda: save(job, beside, outcome_of(beside, context)), seconds=job.seconds
-        )
-        context = replace(context, wait_for_quiet=side.wait)
-        others = [section for section in chosen if section is not beside]
-        analyze_sections(job, others, context, reporter)
+        side = SideProcess(lambda: sections.analyze(beside), seconds=job.seconds)
+        sections.context = replace(context, wait_for_quiet=side.wait)
+        sections.analyze_all([section for section in chosen if section is not beside], reporter)
         reporter.send(Message(kind="begin", section=beside.name))
         seconds = side.wait()
         if seconds is None:
-            analyze_sections(job, [beside], context, reporter)
+            sections.analyze_all([beside], reporter)
         else:
             reporter.send(Message(kind="end", section=beside.name, seconds=seconds))
 
@@ -139,15 +140,36 @@ def section_beside(job: Job, chosen: Sequence[AnySection], context: Any) -> AnyS
     return next((s for s in users if s.shares_nothing), None) if len(users) > 1 else None
 
 
-def analyze_sections(
-    job: Job, chosen: Iterable[AnySection], context: Any, reporter: Reporter
-) -> None:
-    """Analyze and save these sections in order."""
-    for section in chosen:
-        with reporter.section(section.name):
-            outcome = outcome_of(section, context)
+@dataclass(kw_only=True, slots=True)
+class _Sections:
+    """Analyzes sections, and saves each outcome with the files that it depends on.
+
+    Attributes:
+        shared: read while the model was loaded, and by the sections before.
+    """
+
+    job: Job
+    context: Any
+    recorder: Recorder
+    shared: InputsRead
+
+    def analyze_all(self, chosen: Iterable[AnySection], reporter: Reporter) -> None:
+        """Analyze and save these sections in order."""
+        for section in chosen:
+            with reporter.section(section.name):
+                self.analyze(section, reporter)
+
+    def analyze(self, section: AnySection, reporter: Reporter | None = None) -> None:
+        """Analyze and save `section`."""
+        outcome = outcome_of(section, self.context)
+        if reporter is not None:
             reporter.exit_if_forked()  # a copy must not write the outcome as well
-            save(job, section, outcome)
+        read = self.recorder.take()
+        if section.uses_model:
+            # What an earlier section computed once for all, it read for all as well.
+            read = self.shared = self.shared | read
+        self.job.inputs_file(section.name).write_text(read.model_dump_json())
+        save(self.job, section, outcome)
 
 
 def _preserve_state(context: Any) -> AbstractContextManager[Any]:
@@ -291,7 +313,7 @@ def failed_with(error: BaseException) -> Failed:
 
 def save(job: Job, section: AnySection, outcome: Done[Any] | Skipped | Failed) -> None:
     """Write the outcome to `<section>.json`, completely or not at all."""
-    target = job.outcomes / f"{section.name}.json"
+    target = job.outcome_file(section.name)
     part = target.with_suffix(".part")
     part.write_bytes(outcome_adapter(section).dump_json(outcome))
     part.replace(target)

@@ -37,13 +37,21 @@ class Job(BaseModel):
 
     @property
     def outcomes(self) -> Path:
-        """The folder that has one file per finished section."""
+        """The folder that has two files per finished section."""
         return self.folder / ".outcomes"
 
     @property
     def code_file(self) -> Path:
         """Where the child lists the user's Python files that the model is made of, as JSON."""
         return self.outcomes / ".code.json"
+
+    def outcome_file(self, section: str) -> Path:
+        """The outcome of `section` as JSON; written last."""
+        return self.outcomes / f"{section}.json"
+
+    def inputs_file(self, section: str) -> Path:
+        """What the child read for `section`, as `InputsRead` in JSON."""
+        return self.outcomes / f"{section}.inputs.json"
 
 
 class SectionEvent(StrEnum):

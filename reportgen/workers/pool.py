@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ class ModelOutcomes:
 
     `load_error` says why the model could not be loaded; None if it was. `inputs` describes the
     example inputs, also those that the manifest left out; "" if nothing was loaded. `code` are the
-    user's Python files that were imported for the model.
+    user's Python files that were imported for the model. `analyzed` is when each
+    section ended, in UTC: `2026-11-27T03:15:00+00:00`. `cached` are those of an earlier build.
     """
 
     name: str
@@ -49,27 +51,54 @@ class ModelOutcomes:
     load_error: Failed | None = None
     inputs: str = ""
     code: tuple[Path, ...] = ()
+    analyzed: dict[str, str] = field(default_factory=dict)
+    cached: frozenset[str] = frozenset()
+
+
+FinishedCallback = Callable[[Job, ModelOutcomes], None]
 
 
 def analyze_all(
-    jobs: Sequence[Job], *, parallel: int, progress: ProgressCallback
+    jobs: Sequence[Job],
+    *,
+    parallel: int,
+    progress: ProgressCallback,
+    known: Mapping[str, ModelOutcomes] | None = None,
+    finished: FinishedCallback | None = None,
 ) -> tuple[ModelOutcomes, ...]:
     """Analyze all jobs, at most `parallel` at once; the result is in the order of `jobs`.
 
     All children and their process groups are killed on return, on errors and on Ctrl-C.
+
+    Args:
+        jobs: one for each model.
+        parallel: how many children may run at once.
+        progress: called when a section starts or ends.
+        known: outcomes of earlier builds by model; no child starts for them.
+        finished: called when a model that needed a child is finished.
     """
     with scratch_folder() as scratch:
-        return _analyze_all(jobs, parallel, progress, scratch)
+        return _analyze_all(
+            jobs, parallel, progress, scratch, known or {}, finished or (lambda *_: None)
+        )
 
 
 def _analyze_all(
-    jobs: Sequence[Job], parallel: int, progress: ProgressCallback, scratch: Path
+    jobs: Sequence[Job],
+    parallel: int,
+    progress: ProgressCallback,
+    scratch: Path,
+    known: Mapping[str, ModelOutcomes],
+    finished: FinishedCallback,
 ) -> tuple[ModelOutcomes, ...]:
     start = time.monotonic()
     runs = tuple(
         _ModelRun(job=job, progress=progress, start=start, scratch=scratch) for job in jobs
     )
-    waiting, running = list(runs), list[_ModelRun]()
+    for run in runs:
+        if run.job.spec.name in known:
+            run.start_from(known[run.job.spec.name])
+    waiting, running = [run for run in runs if not run.finished], list[_ModelRun]()
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
@@ -78,6 +107,8 @@ def _analyze_all(
             _wait_for_messages(running)
             for run in running:
                 run.update()
+                if run.finished:
+                    finished(run.job, run.collected())
             running = [run for run in running if not run.finished]
     finally:  # also if one model cannot be loaded, and on Ctrl-C
         for run in runs:
@@ -107,6 +138,9 @@ class _ModelRun:
     finished: bool = False
     load_error: Failed | None = None
     inputs: str = ""
+    analyzed: dict[str, str] = field(default_factory=dict)
+    cached: frozenset[str] = frozenset()
+    code: tuple[Path, ...] = ()
     _child: subprocess.Popen[bytes] | None = None
     _events: int = -1
     _unread: bytes = b""
@@ -114,6 +148,16 @@ class _ModelRun:
     @property
     def remaining(self) -> tuple[str, ...]:
         return tuple(name for name in self.job.sections if name not in self.outcomes)
+
+    def start_from(self, known: ModelOutcomes) -> None:
+        """Take over what an earlier build found; the run is finished if nothing remains."""
+        self.seconds, self.inputs = dict(known.seconds), known.inputs
+        self.analyzed, self.code = dict(known.analyzed), known.code
+        self.cached = known.cached
+        for section in known.sections:
+            self._record(section.name, section.outcome)
+        self.section = _LOADING
+        self.finished = not self.remaining
 
     def launch(self) -> None:
         """Start a child for the remaining sections."""
@@ -190,12 +234,15 @@ class _ModelRun:
             load_error=self.load_error,
             inputs=self.inputs,
             code=self._code(),
+            analyzed=self.analyzed,
+            cached=self.cached,
         )
 
     def _code(self) -> tuple[Path, ...]:
         with contextlib.suppress(OSError, ValueError):
-            return tuple(map(Path, json.loads(self.job.code_file.read_bytes())))
-        return ()  # the model could not be loaded
+            found = tuple(map(Path, json.loads(self.job.code_file.read_bytes())))
+            return found or self.code  # those of an earlier build, if no model was loaded now
+        return self.code
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -212,7 +259,8 @@ class _ModelRun:
         if message.section not in (_LOADING, *self.job.sections):
             return
         if message.kind == "loaded":
-            self.inputs = message.message
+            # A child for logs alone loads no model: what was known about its inputs stays.
+            self.inputs = self.inputs or message.message
         elif message.kind == "model_error":
             self.load_error = Failed(error=message.message, hint=message.hint)
         elif message.kind == "begin":
@@ -220,13 +268,14 @@ class _ModelRun:
             self._notify(SectionEvent.STARTED)
         else:
             self.seconds[message.section] = message.seconds
+            self.analyzed[message.section] = datetime.now(UTC).isoformat(timespec="seconds")
             self._record(message.section, self._load_outcome(message.section))
 
     def _load_outcome(self, section: str) -> Done[Any] | Skipped | Failed:
         """The outcome that the child wrote; `Failed` if the file is missing or invalid."""
         adapter = outcome_adapter(next(s for s in SECTIONS if s.name == section))
         try:
-            return adapter.validate_json((self.job.outcomes / f"{section}.json").read_bytes())
+            return adapter.validate_json(self.job.outcome_file(section).read_bytes())
         except (OSError, ValidationError):
             return Failed(error="the section wrote no valid result", hint=self._last_output())
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from reportgen.sections.graphs.analysis import analyze, analyze_file
-from reportgen.sections.graphs.result import Drawing, Graphs, Tile, comparable_of, files_of
+from reportgen.sections.graphs.result import (
+    Drawing,
+    Graphs,
+    Tile,
+    comparable_of,
+    files_of,
+    print_files_of,
+)
 from reportgen.sections.graphs.rules import RULES
 from reportgen.sections.section import Section
 
@@ -24,5 +31,7 @@ SECTION = Section(
     rules=RULES,
     comparable=comparable_of,
     files=files_of,
+    print_files=print_files_of,
+    reads=frozenset({"name", "loss", "onnx.opset", "onnx.dynamic", "threads"}),
     filters={"sentence_case": sentence_case},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from reportgen.drawing.dot import (
 )
 from reportgen.drawing.graph import DrawnGraph, GraphMember
 from reportgen.drawing.svg import SvgBox, SvgPicture, picture
+from reportgen.error_text import LIMIT_EVENT
 from reportgen.sections.graphs.result import Drawing, Tile, missing
 
 BOXES = 60  # more boxes in one picture are unreadable
@@ -73,6 +75,7 @@ class Drawer:
         prefix, label = f"{name}-", f"{title} of {self.subject}"
         found = self._first(graph, prefix, label, deadline)
         if found is None:
+            sys.audit(LIMIT_EVENT, "time")  # a faster machine may draw it: not cached
             return missing(f"graphviz did not lay this graph out within {self.seconds:g} s")
         small, laid, shown = found
         total = graph.size if total is None else total

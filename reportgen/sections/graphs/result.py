@@ -61,8 +61,16 @@ def missing(reason: str) -> Drawing:
 
 def files_of(result: Graphs) -> tuple[str, ...]:
     """The files of the drawings."""
-    drawings = (result.modules, result.autograd, result.onnx)
-    return tuple(drawing.svg for drawing in drawings if drawing.svg is not None)
+    return tuple(drawing.svg for drawing in _drawings(result) if drawing.svg is not None)
+
+
+def print_files_of(result: Graphs) -> tuple[str, ...]:
+    """The printed pages of the drawings."""
+    return tuple(tile.pdf for drawing in _drawings(result) for tile in drawing.tiles)
+
+
+def _drawings(result: Graphs) -> tuple[Drawing, ...]:
+    return result.modules, result.autograd, result.onnx
 
 
 def comparable_of(result: Graphs) -> Comparable:

@@ -81,6 +81,7 @@ SECTION = Section(
     result=Layers,
     analyze=analyze,
     analyze_file=analyze_file,
+    reads=frozenset({"targets", "threads"}),
     rules=RULES,
     metrics=metrics_of,
     methods=methods_of,

@@ -62,6 +62,7 @@ SECTION = Section(
     result=Memory,
     analyze=analyze,
     analyze_file=analyze_file,
+    reads=frozenset({"targets", "training", "loss", "budgets.peak_memory_bytes"}),
     rules=RULES,
     shares_nothing=True,
     metrics=metrics_of,

@@ -43,6 +43,7 @@ SECTION = Section(
     result=OnnxResult,
     analyze=analyze,
     analyze_file=analyze_file,
+    reads=frozenset({"onnx", "threads", "timings"}),
     rules=RULES,
     metrics=metrics_of,
     methods=methods_of,

@@ -29,6 +29,7 @@ SECTION = Section(
     analyze_file=analyze,
     analyze_logs=analyze,
     uses_model=False,
+    reads=frozenset({"logs", "log_options"}),
     rules=RULES,
     metrics=metrics_of,
     comparable=comparable_of,

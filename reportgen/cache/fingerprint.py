@@ -1,0 +1,89 @@
+"""What all results depend on: reportgen's code, installed packages, the system, this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from reportgen.cache.digests import digest_of
+from reportgen.environment import graphviz_version
+from reportgen.fonts import templates_dir
+
+_PACKAGE = Path(__file__).parents[1]
+# Variables that torch, its libraries, onnxruntime, graphviz and Python read.
+_VARIABLES = (
+    "TORCH", "PYTORCH", "ATEN_", "CUDA", "CUBLAS", "CUDNN", "OMP_", "MKL_", "KMP_", "OPENBLAS",
+    "DNNL_", "ONEDNN_", "NUMEXPR", "ONNX", "ORT_", "HF_", "TRANSFORMERS_", "TIMM_", "GV", "LD_",
+    "DYLD_", "PYTHONPATH", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONUTF8",
+)  # fmt: skip
+_CPU_MODEL = "model name"
+
+
+def describe_software() -> dict[str, object]:
+    """Reportgen's code, Python, every installed package, graphviz, and variables for them."""
+    return {
+        "code": code_digest(),
+        "python": sys.version,
+        "system": [platform.system(), platform.machine()],
+        "packages": installed_packages(),
+        "graphviz": graphviz_version(),
+        "variables": {
+            name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)
+        },
+    }
+
+
+def describe_machine() -> list[object]:
+    """What durations depend on: the CPU, the number of cores, the kernel."""
+    return [_cpu_model(), os.cpu_count(), platform.release()]
+
+
+def code_digest() -> str:
+    """The digest of every file of this package."""
+    files = (path for path in _PACKAGE.rglob("*") if "__pycache__" not in path.parts)
+    return _folder_digest(_PACKAGE, files)
+
+
+def templates_digest() -> str:
+    """The digest of every template, style sheet, script and font of the pages."""
+    return _folder_digest(templates_dir(), templates_dir().rglob("*"))
+
+
+def _folder_digest(folder: Path, paths: Iterable[Path]) -> str:
+    files = sorted(path for path in paths if path.is_file())
+    digests = [(str(path.relative_to(folder)), digest_of(path.read_bytes())) for path in files]
+    return digest_of(json.dumps(digests).encode())
+
+
+def installed_packages() -> dict[str, str]:
+    """`name-version` -> digest of its list of files, for every package but this one.
+
+    The list has the hash of each file: a package that was built again has another one.
+    """
+    return {path.name: _digest(path / "RECORD") for path in _package_folders()}
+
+
+def _package_folders() -> Iterator[Path]:
+    for place in sys.path:
+        with suppress(OSError):
+            folders = Path(place).glob("*.dist-info")
+            yield from sorted(path for path in folders if not path.name.startswith("reportgen-"))
+
+
+def _digest(path: Path) -> str:
+    with suppress(OSError):
+        return digest_of(path.read_bytes())
+    return ""  # packages of the system have no such list
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(_CPU_MODEL):
+                return line.partition(":")[2].strip()
+    return platform.processor()
