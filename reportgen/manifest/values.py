@@ -243,7 +243,7 @@ class ModelSpec(Value):
     training: TrainingSetup = TrainingSetup()
     """The training step whose memory is estimated."""
     cache: CacheOptions = CacheOptions()
-    """What the cache of results cannot find out by itself."""
+    """Whether results may be taken from an earlier build, and what they depend on."""
     seed: Seed = 0
     """Seed of the initialization and of random inputs."""
     comment: str | None = None
