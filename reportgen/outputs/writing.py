@@ -149,16 +149,29 @@ def _made_of(report: Report, work: Path, comparison: Comparison | None) -> list[
     data = report_to_data(report)
     data["timings"].pop("built", None)
     data["timings"].pop("total_seconds", None)
-    return [data, comparison_to_json(comparison) if comparison else "", _digests(work / "models")]
+    return [data, comparison_to_json(comparison) if comparison else "", _digests(report, work)]
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    """The digest of each file that a page may contain, by its path below `folder`."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in _IN_PAGES and path.is_file()
-    }
+def _digests(report: Report, work: Path) -> list[str]:
+    """The digest of each file that a page may contain, in order."""
+    # Only what sections name: others may lie there after an analysis, and not after a look-up.
+    paths = [
+        work / "models" / model.name / file
+        for model in report.models
+        for file in (*published_files(model), *_print_files(model))
+        if Path(file).suffix in _IN_PAGES
+    ]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+def _print_files(model: ModelReport) -> tuple[str, ...]:
+    files_of = {section.name: section.print_files for section in SECTIONS}
+    return tuple(
+        file
+        for section in model.sections
+        if isinstance(section.outcome, Done)
+        for file in files_of[section.name](section.outcome.result)
+    )
 
 
 def _others(formats: Collection[str], comparison: Comparison | None) -> list[str]:
