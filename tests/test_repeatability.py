@@ -73,9 +73,10 @@ def test_a_model_has_the_same_report_twice_with_a_failed_model_in_between(
 
 
 def renamed(model: dict[str, Any], name: str) -> dict[str, Any]:
-    """The report of a model with its name replaced."""
+    """The report of a model with its name replaced, without its place in the manifest."""
     text = json.dumps(model).replace(f'"{name}"', '"NAME"').replace(f"models/{name}/", "models/N/")
-    scrubbed: dict[str, Any] = json.loads(text)
+    scrubbed: dict[str, Any] = json.loads(text.replace(f"--model {name} ", "--model NAME "))
+    del scrubbed["line"]
     return scrubbed
 
 

