@@ -21,10 +21,10 @@ report: $(VENV)/.installed ## install missing dependencies, build the sample rep
 	$(BIN)/reportgen build sample_models/manifest.yaml
 
 test: $(VENV)/.installed-test check ## the same setup, then linters, type checks and all tests
-	$(BIN)/pytest -n 2 --durations=10
+	$(BIN)/pytest -n 2 --dist loadfile --durations=10
 
 test-fast: $(VENV)/.installed-test ## fast tests only, two minutes
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 check: $(VENV)/.installed-test ## ruff and mypy --strict
 	$(BIN)/ruff check .
