@@ -95,7 +95,7 @@ def _judged(
         return in_words, ""
     if difference is None:
         return "changed", "unknown in the baseline" if old.value is None else "now unknown"
-    if not new.exact and new.unit:
+    if not new.exact and not new.quality:
         # one run on each side, perhaps on two machines: no ground for a verdict
         return "noise", f"measured once on each side{f'; {tools}' if tools else ''}"
     if only_tools and tools:

@@ -91,6 +91,7 @@ def compare_models(
         or findings.new
         or findings.fixed
         or fits
+        or curves
     )
     return ModelComparison(
         name=new.name,

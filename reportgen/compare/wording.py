@@ -183,6 +183,7 @@ def _parts(model: ModelComparison) -> Iterator[str]:
     if model.state_dict and model.state_dict.verdict == "cannot":
         yield "old checkpoints do not load"
     yield from _numbered(len(model.fits), "changed safe batch", "changed safe batches")
+    yield from _numbered(len(model.curves), "other training curve")
 
 
 def _difference(percent: float | None, text: str) -> str:

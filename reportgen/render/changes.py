@@ -72,6 +72,14 @@ class CostRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ComparedCurve:
+    """A training curve of both reports in one plot."""
+
+    tag: str
+    plot: Markup
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelChanges:
     """What changed in one model, as a page shows it."""
 
@@ -89,7 +97,7 @@ class ModelChanges:
     operators: tuple[str, ...]  # of the ONNX graph
     new: tuple[Finding, ...]
     fixed: tuple[Finding, ...]
-    curves: tuple[Markup, ...]
+    curves: tuple[ComparedCurve, ...]
     drawing: Markup  # both module graphs in one; "" if there is none
     files: tuple[str, ...]
     not_compared: tuple[NotCompared, ...]
@@ -223,10 +231,10 @@ def _operators(graphs: tuple[GraphDiff, ...]) -> tuple[str, ...]:
     )
 
 
-def _curve(pair: CurvePair, on_paper: bool) -> Markup:
+def _curve(pair: CurvePair, on_paper: bool) -> ComparedCurve:
     lines = [
         CurveLine(name="baseline", xs=pair.old.steps, values=pair.old.values, color=5),
         CurveLine(name="this report", xs=pair.new.steps, values=pair.new.values, color=0),
     ]
     drawn = curve_plot(pair.new.tag, lines).svg
-    return bare(str(drawn)) if on_paper else drawn
+    return ComparedCurve(tag=pair.new.tag, plot=bare(str(drawn)) if on_paper else drawn)

@@ -28,6 +28,7 @@ def metric(value: float | None, **other: Any) -> Metric:
         (metric(5), metric(None), "changed", None, None),
         (metric(100), metric(150, lower_bound=True), "changed", 50, 50),
         (metric(2.0, unit="ms", exact=False), metric(9.0, unit="ms", exact=False), "noise", 7, 350),
+        (metric(0.5, exact=False), metric(0.25, exact=False), "noise", -0.25, -50),
         (metric(-2.0), metric(-1.0), "worse", 1, 50),
     ],
 )
