@@ -23,7 +23,7 @@ from reportgen.example_inputs import describe_inputs
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done
-from reportgen.outputs import DEFAULT_FORMATS, make_anew, temporary_folder, write_report
+from reportgen.outputs import DEFAULT_FORMATS, make_again, temporary_folder, write_report
 from reportgen.provenance import (
     commit_of,
     describe_machine,
@@ -147,7 +147,7 @@ def build(
             frozenset(formats),
             comparison=comparison,
             brief_pdf=brief_pdf,
-            reuse=cache.reuse if cache else make_anew,
+            reuse=cache.reuse if cache else make_again,
         )
     if cache:
         cache.close()

@@ -1,4 +1,4 @@
-"""Changes of shape that follow from an earlier change, told from those that do not."""
+"""Changes of shape that follow from an earlier change, separated from those that do not."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reportgen.compare.result import Edit, EditKind, ModelComparison, StateDictDiff
@@ -105,9 +105,9 @@ def _cost(edit: Edit) -> Iterator[str]:
         yield f"{signed(edit.macs)} MACs per sample"
 
 
-def signed(value: float) -> str:
-    """`+1.2 M`, `−340`."""
-    return f"{'+' if value > 0 else '−'}{format_count(abs(value))}"
+def signed(value: float, form: Callable[[float], str] = format_count) -> str:
+    """`+1.2 M`, `−340`; `form` formats the size."""
+    return f"{'+' if value > 0 else '−'}{form(abs(value))}"
 
 
 def signed_percent(percent: float | None) -> str:

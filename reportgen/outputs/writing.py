@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ Reuse = Callable[[list[Any], Callable[[], bytes]], bytes]
 """Returns what the function makes, or what it made of an equal list in an earlier build."""
 
 
-def make_anew(_: list[Any], make: Callable[[], bytes]) -> bytes:
-    """The `Reuse` without a memory."""
+def make_again(_: list[Any], make: Callable[[], bytes]) -> bytes:
+    """The `Reuse` that reuses nothing."""
     return make()
 
 
@@ -63,7 +63,7 @@ def write_report(
     comparison: Comparison | None = None,
     live: str | None = None,
     brief_pdf: bool = False,
-    reuse: Reuse = make_anew,
+    reuse: Reuse = make_again,
 ) -> tuple[Path, ...]:
     """Write `report` into the folder `output` and return the files written, `report.json` last.
 
@@ -111,7 +111,7 @@ def _write_files(
     for model in report.models:
         for file in published_files(model):
             stage.add(work / "models" / model.name / file, f"models/{model.name}/{file}")
-    made_of = [] if reuse is make_anew else _made_of(report, work, comparison)
+    made_of = [] if reuse is make_again else _made_of(report, work, comparison)
     if "html" in formats:
         others = _others(formats, comparison)
         stage.write(
@@ -142,14 +142,17 @@ def _make_pdf(report: Report, work: Path, comparison: Comparison | None, brief: 
 
 
 def _made_of(report: Report, work: Path, comparison: Comparison | None) -> list[Any]:
-    """What pages are made of: the report, the comparison, and the files of sections.
+    """What pages are made of: the digest of the report, the comparison and the files of sections.
 
-    No page shows when the report was built and how long that took; they are never the same twice.
+    A digest, because the key of each page contains it. No page shows when the report was built
+    and how long that took; they are never the same twice.
     """
     data = report_to_data(report)
     data["timings"].pop("built", None)
     data["timings"].pop("total_seconds", None)
-    return [data, comparison_to_json(comparison) if comparison else "", _digests(report, work)]
+    compared = comparison_to_json(comparison) if comparison else ""
+    text = json.dumps([data, compared, _digests(report, work)])
+    return [hashlib.sha256(text.encode()).hexdigest()]
 
 
 def _digests(report: Report, work: Path) -> list[str]:
@@ -162,16 +165,6 @@ def _digests(report: Report, work: Path) -> list[str]:
         if Path(file).suffix in _IN_PAGES
     ]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-
-
-def _print_files(model: ModelReport) -> tuple[str, ...]:
-    files_of = {section.name: section.print_files for section in SECTIONS}
-    return tuple(
-        file
-        for section in model.sections
-        if isinstance(section.outcome, Done)
-        for file in files_of[section.name](section.outcome.result)
-    )
 
 
 def _others(formats: Collection[str], comparison: Comparison | None) -> list[str]:
@@ -215,12 +208,21 @@ def _write_model_page(
 
 def published_files(model: ModelReport) -> tuple[str, ...]:
     """Files that the sections of `model` wrote, relative to the folder of the model."""
-    files_of = {section.name: section.files for section in SECTIONS}
+    return _files_of(model, {section.name: section.files for section in SECTIONS})
+
+
+def _print_files(model: ModelReport) -> tuple[str, ...]:
+    return _files_of(model, {section.name: section.print_files for section in SECTIONS})
+
+
+def _files_of(
+    model: ModelReport, files: Mapping[str, Callable[[Any], Iterable[str]]]
+) -> tuple[str, ...]:
     return tuple(
         file
         for section in model.sections
         if isinstance(section.outcome, Done)
-        for file in files_of[section.name](section.outcome.result)
+        for file in files[section.name](section.outcome.result)
     )
 
 

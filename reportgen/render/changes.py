@@ -35,7 +35,7 @@ from reportgen.compare.wording import (
 )
 from reportgen.findings import Finding
 from reportgen.render.filters import moment
-from reportgen.units import format_bytes, format_in_unit
+from reportgen.units import format_in_unit
 
 _MOST_STEPS = 12  # of a change of cost; the rest is one row
 _MOST_CURVES = 6
@@ -117,10 +117,6 @@ class Changes:
         """The models with something to show."""
         return tuple(model for model in self.models if model.status != "unchanged")
 
-    def of(self, name: str) -> ModelChanges | None:
-        """The changes of one model; None if it was not compared."""
-        return next((model for model in self.models if model.name == name), None)
-
 
 def changes_of(comparison: Comparison, *, on_paper: bool = False) -> Changes:
     """`comparison` with everything sorted, cut and formatted."""
@@ -182,14 +178,7 @@ def _metric_row(change: MetricChange) -> MetricRow:
 def _change(change: MetricChange) -> str:
     if not change.difference:
         return ""
-    size = (
-        f"{'+' if change.difference > 0 else '−'}{format_bytes(round(abs(change.difference)))}"
-        if change.unit == "bytes"
-        else signed(change.difference)
-        if change.unit != "ms"
-        else f"{'+' if change.difference > 0 else '−'}"
-        f"{format_in_unit(abs(change.difference), 'ms')}"
-    )
+    size = signed(change.difference, lambda value: format_in_unit(value, change.unit))
     percent = signed_percent(change.percent)
     return f"{percent} ({size})" if percent else size
 
