@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,13 @@ from reportgen.error_text import shown_text
 from reportgen.errors import ManifestError, ModelError
 from reportgen.evidence import evidence_of
 from reportgen.example_inputs import describe_inputs
+from reportgen.executors import ClusterExecutor, Size, analyze_all
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done
 from reportgen.outputs import DEFAULT_FORMATS, make_again, temporary_folder, write_report
 from reportgen.provenance import (
+    Machine,
     commit_of,
     describe_machine,
     input_files,
@@ -35,7 +39,7 @@ from reportgen.provenance import (
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection
-from reportgen.workers import Job, ModelOutcomes, ProgressCallback, analyze_all
+from reportgen.workers import Job, ModelOutcomes, ProgressCallback
 from reportgen.workers.limits import machine_memory
 
 DEFAULT_PARENT = Path("reports")
@@ -72,6 +76,8 @@ def build(
     progress: ProgressCallback | None = None,
     today: date | None = None,
     cache: ResultCache | None = None,
+    executor: Executor | None = None,
+    shared: Path | None = None,
 ) -> Built:
     """Analyze the models of a manifest and write the report.
 
@@ -90,6 +96,11 @@ def build(
         today: the day on which waivers must not have expired; None for today, in UTC.
         cache: from `cache.open_cache`; sections whose inputs did not change are not analyzed
             again. None to analyze everything.
+        executor: where models are analyzed: any executor of `concurrent.futures`, whose workers
+            have the same software and the same files under the same paths; None for threads of
+            this process. Each model has child processes of its own in any case.
+        shared: a folder that the workers of `executor` see as well, for files above 64 MiB, which
+            are otherwise left out of the report.
 
     Raises:
         ReportgenError: nothing was written; a previous report was not modified.
@@ -98,13 +109,22 @@ def build(
     start = time.monotonic()  # the wall clock may be set while models are analyzed
     specs = choose_models(manifest, models)
     parallel = min(jobs or default_jobs(), len(specs))
+    share = executor.share() if isinstance(executor, ClusterExecutor) else share_of(parallel)
     output = output or default_output(manifest)
     # Beside the output, so that large files are linked into it and not copied.
     folder = manifest.path.parent
     root = repository_of(folder)
     with temporary_folder(output) as work:
-        jobs_to_do = [make_job(manifest, spec, work, parallel, timings, sections) for spec in specs]
-        outcomes = _outcomes(jobs_to_do, parallel, progress or (lambda *_: None), cache)
+        jobs_to_do = [make_job(manifest, spec, work, share, timings, sections) for spec in specs]
+        analyze = partial(
+            analyze_all,
+            parallel=parallel,
+            progress=progress or (lambda *_: None),
+            executor=executor,
+            shared=shared,
+            manifest=manifest.path,
+        )
+        outcomes = _outcomes(jobs_to_do, analyze, cache)
         _require_a_model(outcomes)
         environment = describe_environment()
         report = Report(
@@ -161,18 +181,15 @@ def build(
 
 
 def _outcomes(
-    jobs: list[Job], parallel: int, progress: ProgressCallback, cache: ResultCache | None
+    jobs: list[Job],
+    analyze: Callable[..., tuple[ModelOutcomes, ...]],
+    cache: ResultCache | None,
 ) -> tuple[ModelOutcomes, ...]:
     """The outcomes of `jobs`: from the cache, the others by analyzing."""
     if cache is None:
-        return analyze_all(jobs, parallel=parallel, progress=progress)
-    outcomes = analyze_all(
-        jobs,
-        parallel=parallel,
-        progress=progress,
-        known={job.spec.name: cache.look_up(job) for job in jobs},
-        finished=cache.save,
-    )
+        return analyze(jobs)
+    known = {job.spec.name: cache.look_up(job) for job in jobs}
+    outcomes = analyze(jobs, known=known, finished=cache.save)
     for job in jobs:
         cache.restore_files(job)
     return outcomes
@@ -218,17 +235,24 @@ def choose_models(manifest: Manifest, names: tuple[str, ...]) -> tuple[ModelSpec
     return tuple(spec for spec in manifest.models if not names or spec.name in names)
 
 
+def share_of(parallel: int) -> Size:
+    """What each of `parallel` models gets of this machine."""
+    # With more, memory could run out before any job reaches its limit.
+    return Size(
+        memory=int(machine_memory() * _SHARE_OF_MACHINE / parallel),
+        cores=max(1, (os.cpu_count() or 1) // parallel),
+    )
+
+
 def make_job(
     manifest: Manifest,
     spec: ModelSpec,
     work: Path,
-    parallel: int,
+    share: Size,
     timings: bool,
     sections: tuple[str, ...] = (),
 ) -> Job:
-    """The job of `spec`, with its share of the machine if `parallel` jobs run at once."""
-    # With more, memory could run out before any job reaches its limit.
-    fair_share = int(machine_memory() * _SHARE_OF_MACHINE / parallel)
+    """The job of `spec`, with its `share` of a machine where the manifest sets no limits."""
     return Job(
         spec=spec,
         targets=manifest.targets,
@@ -237,8 +261,8 @@ def make_job(
         ),
         folder=work / "models" / spec.name,
         seconds=spec.limits.seconds,
-        memory_bytes=spec.limits.memory_bytes or fair_share,
-        threads=max(1, (os.cpu_count() or 1) // parallel),
+        memory_bytes=spec.limits.memory_bytes or share.memory,
+        threads=spec.limits.cores or share.cores,
         timings=timings,
     )
 
@@ -339,6 +363,7 @@ def judge_model(
             if (sentence := section.headline(result))
         ),
         line=line,
+        left_out=outcomes.left_out,
     )
 
 
@@ -388,6 +413,13 @@ def make_timings(outcomes: tuple[ModelOutcomes, ...], total_seconds: float) -> T
             model.name: {name: round(seconds, 3) for name, seconds in model.seconds.items()}
             for model in outcomes
         },
-        machine=describe_machine(machine_memory()),
+        machine=_machine_of(outcomes),
         analyzed={model.name: model.analyzed for model in outcomes},
     )
+
+
+def _machine_of(outcomes: tuple[ModelOutcomes, ...]) -> Machine | None:
+    """The machine that measured the times; None if there were several."""
+    own = describe_machine(machine_memory())
+    machines = {each.machine or own for each in outcomes}
+    return machines.pop() if len(machines) == 1 else None

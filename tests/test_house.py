@@ -39,6 +39,7 @@ FLOORS = [
     {"outputs"},
     {"workers"},
     {"cache"},
+    {"executors"},
     {"pipeline"},
     {"history", "watching", "publish", "review"},
     {"progress"},

@@ -48,7 +48,9 @@ DEFAULT_FORMATS = ("html", "pdf", "json", "md")
 LIVE_SCRIPT = "live.js"
 """An open page polls this script to detect updates during `reportgen watch`."""
 
-_IN_PAGES = (".svg", ".pdf", ".csv", ".txt", ".png", ".jpg", ".gif", ".webp")
+IN_PAGES = (".svg", ".pdf", ".csv", ".txt", ".png", ".jpg", ".gif", ".webp")
+"""Suffixes of files that pages and the PDF may contain."""
+
 _COMPARISON_JSON = "comparison.json"
 _REPORT_JSON = "report.json"  # the next build reads it to find stale files
 
@@ -162,7 +164,7 @@ def _digests(report: Report, work: Path) -> list[str]:
         work / "models" / model.name / file
         for model in report.models
         for file in (*published_files(model), *_print_files(model))
-        if Path(file).suffix in _IN_PAGES
+        if Path(file).suffix in IN_PAGES
     ]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
@@ -218,11 +220,13 @@ def _print_files(model: ModelReport) -> tuple[str, ...]:
 def _files_of(
     model: ModelReport, files: Mapping[str, Callable[[Any], Iterable[str]]]
 ) -> tuple[str, ...]:
+    left_out = {each.name for each in model.left_out}
     return tuple(
         file
         for section in model.sections
         if isinstance(section.outcome, Done)
         for file in files[section.name](section.outcome.result)
+        if file not in left_out
     )
 
 
