@@ -1,4 +1,4 @@
-"""The answer of a worker: a tar of `answer.json` and the model's files."""
+"""The answer of a worker: a SHA-256, then a tar of `answer.json` and the model's files."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ LARGE = 64 * 2**20
 """Bytes; a larger file goes through the shared folder instead of the scheduler."""
 
 _ANSWER = "answer.json"
+_HASH_BYTES = 32
 
 
 class DamagedAnswerError(Exception):
@@ -113,8 +114,11 @@ def unpack(content: bytes, task: Task) -> Answer:
     Raises:
         DamagedAnswerError: nothing was written.
     """
+    sha256, tar_bytes = content[:_HASH_BYTES], content[_HASH_BYTES:]
+    if hashlib.sha256(tar_bytes).digest() != sha256:
+        raise DamagedAnswerError("not what the worker sent")
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        with tarfile.open(fileobj=io.BytesIO(tar_bytes)) as tar:
             contents = {member.name: _read(tar, member) for member in tar}
         answer = Answer.model_validate_json(contents.pop(_ANSWER))
     except (tarfile.TarError, KeyError, ValidationError) as error:
@@ -210,7 +214,7 @@ def _tar(answer: Answer, files: Mapping[str, Path]) -> bytes:
             header.size = path.stat().st_size
             with path.open("rb") as stream:
                 tar.addfile(header, stream)
-    return buffer.getvalue()
+    return hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue()
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

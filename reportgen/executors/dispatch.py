@@ -305,14 +305,8 @@ def _next(done: SimpleQueue[Future[bytes]], place: _Place) -> Future[bytes]:
 def _require_same(answer: Answer, task: Task) -> None:
     """Raise an `EnvironmentFault` if the worker has another software or other files."""
     if answer.software:
-        own = comparable_software()
-        names = sorted({*own, *answer.software})
-        name = next((n for n in names if own.get(n) != answer.software.get(n)), "software")
-        theirs, ours = answer.software.get(name) or "no", own.get(name) or "none"
         raise EnvironmentFault(
-            f"{answer.refused} has {name} {theirs}, this machine {ours}"
-            if name != CODE
-            else f"{answer.refused} has other code of reportgen than this machine",
+            f"{answer.refused} has {_difference(answer.software)}",
             hint="install the same versions of all packages on all machines",
         )
     if answer.refused:
@@ -323,6 +317,18 @@ def _require_same(answer: Answer, task: Task) -> None:
                 f"model {task.job.spec.name!r}: its worker has another {path}",
                 hint="use the same files on all machines",
             )
+
+
+def _difference(theirs: Mapping[str, str]) -> str:
+    """What is different on a worker: "torch 2.14.0, this machine has 2.15.0"."""
+    own = comparable_software()
+    # the versions first: they say more than a digest does
+    names = sorted({*own, *theirs}, key=lambda name: (name == CODE, name))
+    name = next((name for name in names if own.get(name) != theirs.get(name)), "")
+    if name in (CODE, ""):
+        return "other code of reportgen than this machine"
+    version = f"{name} {theirs[name]}" if name in theirs else f"no {name}"
+    return f"{version}, this machine has {own.get(name, 'none')}"
 
 
 def _too_large(job: Job, largest: Size | None) -> Failed | None:
