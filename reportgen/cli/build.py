@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,6 +39,14 @@ def build(
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Models analyzed in parallel [as many as CPUs and memory allow]."),
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="dask, dask://SCHEDULER_FILE or dask://HOST:PORT."),
+    ] = None,
+    shared_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder all workers see, for files above 64 MiB."),
     ] = None,
     baseline: Annotated[
         Path | None,
@@ -76,7 +87,12 @@ def build(
     old = read_report(baseline) if baseline else None
     names = [spec.name for spec in pipeline.choose_models(loaded, tuple(model or ()))]
     output = output or pipeline.default_output(loaded)
-    with show_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress:
+    if shared_folder and not executor:
+        raise ReportgenError("--shared-folder requires --executor")
+    with (
+        _open_executor(executor, jobs, len(names)) as opened,
+        show_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress,
+    ):
         built = pipeline.build(
             loaded,
             output=output,
@@ -89,6 +105,8 @@ def build(
             brief_pdf=pdf == "brief",
             progress=progress,
             cache=None if no_cache else open_cache(cache_folder(output)),
+            executor=opened,
+            shared=shared_folder,
         )
     if as_json:
         print_text(report_to_json(built.report), end="")
@@ -98,6 +116,19 @@ def build(
     if history and not _record_history(folder, history_dir):
         status = 1
     raise typer.Exit(status)
+
+
+@contextmanager
+def _open_executor(spec: str | None, jobs: int | None, models: int) -> Iterator[Executor | None]:
+    if spec is None:
+        yield None
+        return
+    from reportgen.executors.dask_cluster import open_dask
+    from reportgen.pipeline import default_jobs, share_of
+
+    parallel = min(jobs or default_jobs(), models)
+    with open_dask(spec, share_of(parallel), parallel) as executor:
+        yield executor
 
 
 def _formats(text: str) -> tuple[str, ...]:

@@ -193,6 +193,7 @@ def _workers(
             remote=Remote(
                 software=software_digest(comparable_software()),
                 files=_digests([manifest] if manifest else []),
+                folder=Path.cwd(),
                 cpu=json.dumps(describe_machine()),
                 started_ns=time.time_ns(),
                 shared=folder,

@@ -59,7 +59,7 @@ def examine(
         return refuse(task, worker, own)
     with scratch_folder() as folder:
         job = task.job.model_copy(update={"folder": folder / "models" / task.job.spec.name})
-        outcomes = analyze_model(job, notify, is_cancelled)
+        outcomes = analyze_model(job, notify, is_cancelled, task.remote.folder)
         _write_digests(job, task.remote)
         return pack(task, job, outcomes)
 
@@ -75,6 +75,8 @@ def _find_fault(remote: Remote) -> str:
                 return f"has another {path}"
         except OSError as error:
             return f"cannot read {path}: {error.strerror}"
+    if not remote.folder.is_dir():
+        return f"has no folder {remote.folder}"
     if remote.shared is not None and not remote.shared.is_dir():
         return f"cannot see the shared folder {remote.shared.parent}"
     return ""

@@ -15,6 +15,7 @@ class Remote(BaseModel):
     Attributes:
         software: `software_digest` of this machine.
         files: path -> SHA-256 of the manifest and the files that it names for this model.
+        folder: the current folder, from which a model's code may open files.
         cpu: `cache.fingerprint.describe_machine` of this machine, in JSON.
         started_ns: when the build began, in nanoseconds.
         shared: a folder for large files that all machines see; None without one.
@@ -24,6 +25,7 @@ class Remote(BaseModel):
 
     software: str
     files: dict[str, str] = {}
+    folder: Path
     cpu: str
     started_ns: int
     shared: Path | None = None

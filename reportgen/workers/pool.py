@@ -66,6 +66,7 @@ def analyze_model(
     job: Job,
     notify: SectionCallback = lambda *_: None,
     is_cancelled: Callable[[], bool] = lambda: False,
+    current_folder: Path | None = None,
 ) -> ModelOutcomes:
     """Analyze one model; its child and the child's process group are killed on return.
 
@@ -76,6 +77,7 @@ def analyze_model(
         job: the model, its sections and its limits.
         notify: called when a section starts or ends.
         is_cancelled: whether to stop; called several times per second.
+        current_folder: of the child; None for that of this process.
 
     Raises:
         CancelledError: `is_cancelled` returned True.
@@ -83,7 +85,7 @@ def analyze_model(
     if is_cancelled():
         raise CancelledError
     with scratch_folder() as scratch:
-        run = _ModelRun(job=job, notify=notify, scratch=scratch)
+        run = _ModelRun(job=job, notify=notify, scratch=scratch, current_folder=current_folder)
         try:
             run.launch()
             while not run.finished:
@@ -103,6 +105,7 @@ class _ModelRun:
     job: Job
     notify: SectionCallback
     scratch: Path  # for temporary files of the children, which may be killed
+    current_folder: Path | None = None
     outcomes: dict[str, Done[Any] | Skipped | Failed] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     section: str = _LOADING
@@ -130,6 +133,7 @@ class _ModelRun:
                 [*_CHILD, str(write_end), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=log,
+                cwd=self.current_folder,
                 stderr=log,
                 pass_fds=(write_end,),
                 start_new_session=True,  # a group of its own, for `stop`; Ctrl-C is ours alone

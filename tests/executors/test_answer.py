@@ -24,7 +24,7 @@ from reportgen.workers import ModelOutcomes
 
 
 def task_in(folder: Path, shared: Path | None = None) -> Task:
-    remote = Remote(software="", cpu="", started_ns=0, shared=shared)
+    remote = Remote(software="", folder=folder, cpu="", started_ns=0, shared=shared)
     return Task(id="t1", job=job(folder, "m"), remote=remote)
 
 
