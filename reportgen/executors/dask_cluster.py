@@ -53,7 +53,9 @@ def open_dask(spec: str, share: Size, parallel: int) -> Iterator[DaskExecutor]:
         raise EnvironmentFault(
             "--executor dask requires dask.distributed", hint="pip install 'reportgen[dask]'"
         ) from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # each loss is in the report
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # each loss is in the report
     with dask.config.set(_CONFIG):
         if spec == "dask":
             with (
@@ -91,11 +93,13 @@ def _connect(client: Any, place: str) -> Any:
 class DaskExecutor(ClusterExecutor):
     """The workers of a dask cluster: each thread of a worker analyzes one model at a time."""
 
+    lost: tuple[type[BaseException], ...]
+
     def __init__(self, client: Any) -> None:
         from distributed.client import ClosedClientError
         from distributed.scheduler import KilledWorker
 
-        self.lost: tuple[type[BaseException], ...] = (KilledWorker, ClosedClientError)
+        self.lost = (KilledWorker, ClosedClientError)
         self._client = client
         # Tasks are never equal: the same model may be analyzed twice.
         self._executor = client.get_executor(pure=False, retries=0)
@@ -130,13 +134,15 @@ class DaskExecutor(ClusterExecutor):
             EnvironmentFault: the connection to the scheduler is lost.
         """
         if time.monotonic() - self._counted > 1:
+            broken: tuple[type[BaseException], ...] = (*self.lost, OSError, TypeError, ValueError)
             try:
                 self._slots = sum(self._client.nthreads().values())
-            except (*self.lost, OSError, TypeError) as error:
-                raise EnvironmentFault(
-                    "the connection to the dask scheduler was lost",
-                    hint="start it and build again; finished models are in the cache",
-                ) from error
+            except broken as error:
+                if self._client.status == "closed":  # and not connecting again
+                    raise EnvironmentFault(
+                        "the connection to the dask scheduler was lost",
+                        hint="start it and build again; finished models are in the cache",
+                    ) from error
             self._counted = time.monotonic()
         return self._slots
 
