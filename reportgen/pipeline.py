@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 from reportgen.budgets import Baseline, check_budgets
 from reportgen.cache import ResultCache
+from reportgen.cache.fingerprint import comparable_software
 from reportgen.compare.reports import compare_reports
 from reportgen.compare.result import Comparison
 from reportgen.cross_checks import cross_check
@@ -25,7 +27,7 @@ from reportgen.example_inputs import describe_inputs
 from reportgen.executors import ClusterExecutor, Size, analyze_all
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
-from reportgen.outcome import Done
+from reportgen.outcome import Done, Failed
 from reportgen.outputs import DEFAULT_FORMATS, make_again, temporary_folder, write_report
 from reportgen.provenance import (
     Machine,
@@ -39,6 +41,7 @@ from reportgen.provenance import (
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection
+from reportgen.shards import Shard, ShardNote
 from reportgen.workers import Job, ModelOutcomes, ProgressCallback
 from reportgen.workers.limits import machine_memory
 
@@ -78,6 +81,7 @@ def build(
     cache: ResultCache | None = None,
     executor: Executor | None = None,
     shared: Path | None = None,
+    shard: Shard | None = None,
 ) -> Built:
     """Analyze the models of a manifest and write the report.
 
@@ -101,16 +105,19 @@ def build(
             this process. Each model has child processes of its own in any case.
         shared: a folder that the workers of `executor` see as well, for files above 64 MiB, which
             are otherwise left out of the report.
+        shard: the part of the models to analyze; `merging.merge` joins the reports of all parts.
 
     Raises:
         ReportgenError: nothing was written; a previous report was not modified.
         ModelError: no model could be loaded, and there are no training logs either.
     """
     start = time.monotonic()  # the wall clock may be set while models are analyzed
-    specs = choose_models(manifest, models)
-    parallel = min(jobs or default_jobs(), len(specs))
+    chosen = choose_models(manifest, models)
+    specs = tuple(spec for spec in chosen if shard is None or shard.holds(spec.name))
+    # Of all models, also for a shard: results depend on the number of threads.
+    parallel = min(jobs or default_jobs(), len(chosen))
     share = executor.share() if isinstance(executor, ClusterExecutor) else share_of(parallel)
-    output = output or default_output(manifest)
+    output = output or default_output(manifest, shard)
     # Beside the output, so that large files are linked into it and not copied.
     folder = manifest.path.parent
     root = repository_of(folder)
@@ -125,7 +132,9 @@ def build(
             manifest=manifest.path,
         )
         outcomes = _outcomes(jobs_to_do, analyze, cache)
-        _require_a_model(outcomes)
+        not_loaded = _not_loaded(outcomes)
+        if shard is None:
+            require_a_model(len(specs), not_loaded)
         environment = describe_environment()
         report = Report(
             title=manifest.title,
@@ -154,7 +163,11 @@ def build(
         )
         comparison = (
             compare_reports(
-                _only(baseline, {spec.name for spec in specs}, models), report, draw=True
+                only_models(baseline, {spec.name for spec in specs})
+                if models or shard
+                else baseline,
+                report,
+                draw=True,
             )
             if baseline
             else None
@@ -164,10 +177,24 @@ def build(
             report_to_json(report),
             work,
             output,
-            frozenset(formats),
+            frozenset(formats if specs else ()),  # a shard may have no model to show
             comparison=comparison,
             brief_pdf=brief_pdf,
             reuse=cache.reuse if cache else make_again,
+            shard=ShardNote(
+                index=shard.index,
+                count=shard.count,
+                models=tuple(spec.name for spec in chosen),
+                chosen=bool(models),
+                manifest=report.files[0].sha256 if report.files else "",
+                software=comparable_software(),
+                sections=sections,
+                timings=timings,
+                baseline=report_digest(baseline) if baseline else "",
+                not_loaded=not_loaded,
+            )
+            if shard
+            else None,
         )
     if cache:
         cache.close()
@@ -195,26 +222,38 @@ def _outcomes(
     return outcomes
 
 
-def default_output(manifest: Manifest) -> Path:
+def default_output(manifest: Manifest, shard: Shard | None = None) -> Path:
     """The folder of the report if none is given: `reports/<manifest name>`."""
-    return DEFAULT_PARENT / manifest.path.stem
+    name = manifest.path.stem
+    return DEFAULT_PARENT / (f"{name}-{shard.index}-of-{shard.count}" if shard else name)
 
 
-def _only(baseline: Report, names: set[str], chosen: tuple[str, ...]) -> Report:
-    """`baseline` without the models that were left out on request: they are not removed."""
-    if not chosen:
-        return baseline
-    return replace(baseline, models=tuple(m for m in baseline.models if m.name in names))
+def only_models(report: Report, names: set[str]) -> Report:
+    """`report` with these models only: what was left out on request has not been removed."""
+    return replace(report, models=tuple(m for m in report.models if m.name in names))
 
 
-def _require_a_model(outcomes: tuple[ModelOutcomes, ...]) -> None:
-    """Raise a `ModelError` with every reason if there is nothing to report."""
-    if any(each.load_error is None or any(_done(each)) for each in outcomes):
+def report_digest(report: Report) -> str:
+    """The SHA-256 of the content of a report."""
+    return hashlib.sha256(report_to_json(report).encode()).hexdigest()
+
+
+def _not_loaded(outcomes: tuple[ModelOutcomes, ...]) -> dict[str, Failed]:
+    """Why models could not be loaded of which nothing else is known either, such as logs."""
+    return {
+        each.name: each.load_error
+        for each in outcomes
+        if each.load_error is not None and not any(_done(each))
+    }
+
+
+def require_a_model(models: int, not_loaded: Mapping[str, Failed]) -> None:
+    """Raise a `ModelError` with every reason if none of so many models could be loaded."""
+    if len(not_loaded) < models:
         return
-    reasons = [(each.name, each.load_error) for each in outcomes if each.load_error]
     raise ModelError(
-        "\n".join(f"model {name!r}: {failed.error}" for name, failed in reasons),
-        hint=reasons[0][1].hint if reasons else "",
+        "\n".join(f"model {name!r}: {failed.error}" for name, failed in not_loaded.items()),
+        hint=next((failed.hint for failed in not_loaded.values()), ""),
     )
 
 

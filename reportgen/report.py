@@ -39,7 +39,7 @@ class BudgetLimit:
 
     level: BudgetLevel
     side: Literal["max", "min"]
-    limit: float | None
+    limit: int | float | None
     text: str  # as in the manifest: "+2% and 1M"
     relative: bool = False
 
@@ -65,15 +65,15 @@ class BudgetCheck:
     """
 
     name: str
-    limit: float | None
-    value: float | None
+    limit: int | float | None
+    value: int | float | None
     passed: bool | None
     state: BudgetState
     unit: str = ""
     lower_bound: bool = False
     level: BudgetLevel | Literal[""] = ""
     limits: tuple[BudgetLimit, ...] = ()
-    baseline: float | None = None
+    baseline: int | float | None = None
     waived: str | None = None
     note: str = ""
 
