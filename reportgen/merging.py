@@ -126,8 +126,9 @@ def _require_all_shards(notes: Mapping[Path, ShardNote]) -> None:
     count = next(iter(notes.values())).count
     missing = [str(index) for index in range(1, count + 1) if index not in found]
     if missing:
+        some = len(missing) > 1
         raise ReportgenError(
-            f"shard{'s' * (len(missing) > 1)} {', '.join(missing)} of {count} missing",
+            f"shard{'s' * some} {', '.join(missing)} of {count} {'are' if some else 'is'} missing",
             hint="name the folders of all shards",
         )
 

@@ -95,7 +95,14 @@ def analyze_all(
             new[job.folder] = _joined(known.get(found.name), found)
             if finished:
                 finished(job, new[job.folder])
-    return tuple(new.get(job.folder) or known[job.spec.name] for job in jobs)
+    return tuple(
+        new.get(job.folder) or known.get(job.spec.name) or _nothing_to_do(job) for job in jobs
+    )
+
+
+def _nothing_to_do(job: Job) -> ModelOutcomes:
+    """The outcomes of a model to which none of the requested sections applies."""
+    return ModelOutcomes(name=job.spec.name, sections=(), seconds={})
 
 
 _Notify = Callable[[str, str, SectionEvent], None]
