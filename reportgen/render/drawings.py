@@ -24,6 +24,9 @@ _TYPES = {
 TILE = "tile:"
 """An element's id that starts so is the place of a tile; the rest is its quoted file name."""
 
+SHEET = "sheet:"
+"""An element's id that starts so is the place of a chapter's page; the rest is `chapter-page`."""
+
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 _ELEMENTS = frozenset({
@@ -50,6 +53,14 @@ class Place:
     page: str  # "inline" within the text, or a page of its own: "portrait" | "landscape"
     width_points: float
     height_points: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """A page of a chapter in print, which is laid out by itself; `anchors` are ids on it."""
+
+    landscape: bool
+    anchors: tuple[str, ...]
 
 
 def inline_svg(path: Path, prefix: str) -> Markup:
