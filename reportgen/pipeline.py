@@ -1,10 +1,14 @@
-"""All steps of a build: Manifest -> analyze_all -> judge_model -> Report -> write_report."""
+"""All steps of a build: Manifest -> analyze_all -> judge_model -> Report -> write_report.
+
+The pages of a model are made while other models are analyzed.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,7 +27,14 @@ from reportgen.example_inputs import describe_inputs
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done
-from reportgen.outputs import DEFAULT_FORMATS, make_again, temporary_folder, write_report
+from reportgen.outputs import (
+    DEFAULT_FORMATS,
+    PageOptions,
+    make_again,
+    making_pages,
+    temporary_folder,
+    write_report,
+)
 from reportgen.provenance import (
     commit_of,
     describe_machine,
@@ -97,38 +108,65 @@ def build(
     """
     start = time.monotonic()  # the wall clock may be set while models are analyzed
     specs = choose_models(manifest, models)
-    parallel = min(jobs or default_jobs(), len(specs))
+    processes = jobs or default_jobs()
+    parallel = min(processes, len(specs))
     output = output or default_output(manifest)
     # Beside the output, so that large files are linked into it and not copied.
     folder = manifest.path.parent
     root = repository_of(folder)
-    with temporary_folder(output) as work:
+    environment = describe_environment()
+    found: dict[str, ModelReport] = {}
+    with ExitStack() as stack:
+        work = stack.enter_context(temporary_folder(output))
+        options = PageOptions(
+            work=work,
+            formats=frozenset(formats),
+            models=len(specs),
+            brief_pdf=brief_pdf,
+            reuse=cache.reuse if cache else make_again,
+        )
+        pages = stack.enter_context(making_pages(options, processes=processes))
         jobs_to_do = [make_job(manifest, spec, work, parallel, timings, sections) for spec in specs]
-        outcomes = _outcomes(jobs_to_do, parallel, progress or (lambda *_: None), cache)
+
+        def finish(job: Job, outcomes: ModelOutcomes) -> None:
+            """Start the pages of a model; they depend on no other."""
+            spec = job.spec
+            if cache:
+                cache.save(job, outcomes)
+                cache.restore_files(job)
+            judged = judge_model(
+                spec,
+                outcomes,
+                manifest=manifest.path.name,
+                line=manifest.lines.get(spec.name, 1),
+                complete=not sections,
+                timings=timings,
+                baseline=baseline_of(spec.name, baseline, environment),
+                today=today,
+            )
+            model = replace(
+                judged,
+                library=library_of(spec),
+                files=input_files(spec, outcomes.code, folder, root),
+            )
+            found[spec.name] = model
+            times = make_timings((outcomes,), 0.0) if timings else None
+            pages.start(manifest.title, model, specs.index(spec) + 1, times)
+
+        outcomes = analyze_all(
+            jobs_to_do,
+            parallel=parallel,
+            progress=progress or (lambda *_: None),
+            known={job.spec.name: cache.look_up(job) for job in jobs_to_do} if cache else None,
+            finished=finish,
+        )
         _require_a_model(outcomes)
-        environment = describe_environment()
         report = Report(
             title=manifest.title,
             manifest=path_in_repository(manifest.path),
             environment=environment,
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
-            models=tuple(
-                replace(
-                    judge_model(
-                        spec,
-                        each,
-                        manifest=manifest.path.name,
-                        line=manifest.lines.get(spec.name, 1),
-                        complete=not sections,
-                        timings=timings,
-                        baseline=baseline_of(spec.name, baseline, environment),
-                        today=today,
-                    ),
-                    library=library_of(spec),
-                    files=input_files(spec, each.code, folder, root),
-                )
-                for spec, each in zip(specs, outcomes, strict=True)
-            ),
+            models=tuple(found[spec.name] for spec in specs),
             files=manifest_files(manifest.path),
             commit=commit_of(folder),
         )
@@ -139,16 +177,7 @@ def build(
             if baseline
             else None
         )
-        files = write_report(
-            report,
-            report_to_json(report),
-            work,
-            output,
-            frozenset(formats),
-            comparison=comparison,
-            brief_pdf=brief_pdf,
-            reuse=cache.reuse if cache else make_again,
-        )
+        files = write_report(report, report_to_json(report), output, pages, comparison=comparison)
     if cache:
         cache.close()
     return Built(
@@ -158,24 +187,6 @@ def build(
         comparison=comparison,
         notes=tuple(cache.notes) if cache else (),
     )
-
-
-def _outcomes(
-    jobs: list[Job], parallel: int, progress: ProgressCallback, cache: ResultCache | None
-) -> tuple[ModelOutcomes, ...]:
-    """The outcomes of `jobs`: from the cache, the others by analyzing."""
-    if cache is None:
-        return analyze_all(jobs, parallel=parallel, progress=progress)
-    outcomes = analyze_all(
-        jobs,
-        parallel=parallel,
-        progress=progress,
-        known={job.spec.name: cache.look_up(job) for job in jobs},
-        finished=cache.save,
-    )
-    for job in jobs:
-        cache.restore_files(job)
-    return outcomes
 
 
 def default_output(manifest: Manifest) -> Path:

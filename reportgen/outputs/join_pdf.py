@@ -141,21 +141,26 @@ def _bookmarks(
     indices = _indices(source)
     with source.open_outline() as outline:
         for item in outline.root:
-            bookmark = _bookmark(item, indices, target, first)
-            yield first + indices[item.destination[0].objgen], bookmark
+            yield _page_of(item, indices, first), _bookmark(item, indices, target, first)
 
 
 def _bookmark(
     item: pikepdf.OutlineItem, indices: dict[tuple[int, int], int], target: pikepdf.Pdf, first: int
 ) -> pikepdf.OutlineItem:
-    page = first + indices[item.destination[0].objgen]
-    copy = pikepdf.OutlineItem(item.title, destination=_moved(item.destination, target, page))
+    destination = _moved(item.destination, target, _page_of(item, indices, first))
+    copy = pikepdf.OutlineItem(item.title, destination=destination)
     copy.is_closed = item.is_closed
     copy.children[:] = [_bookmark(child, indices, target, first) for child in item.children]
     return copy
 
 
-def _moved(destination: pikepdf.Object, pdf: pikepdf.Pdf, page: int) -> pikepdf.Array:
+def _page_of(item: pikepdf.OutlineItem, indices: dict[tuple[int, int], int], first: int) -> int:
+    destination: Any = item.destination  # WeasyPrint writes arrays
+    page, *_ = destination
+    return first + indices[page.objgen]
+
+
+def _moved(destination: Any, pdf: pikepdf.Pdf, page: int) -> pikepdf.Array:
     _, *view = destination
     return pikepdf.Array([pdf.pages[page].obj, *view])
 
@@ -177,7 +182,8 @@ def _draw_footer(page: pikepdf.Page, footer: pikepdf.Object, name: str) -> None:
 
 
 def _indices(pdf: pikepdf.Pdf) -> dict[tuple[int, int], int]:
-    return {page.objgen: index for index, page in enumerate(pdf.pages)}
+    """The index of each page, by the number of its object."""
+    return {page.obj.objgen: index for index, page in enumerate(pdf.pages)}
 
 
 def _is_landscape(page: pikepdf.Page) -> bool:
@@ -185,7 +191,7 @@ def _is_landscape(page: pikepdf.Page) -> bool:
     return right - left > top - bottom
 
 
-def _pairs(flat: pikepdf.Object) -> Iterator[tuple[pikepdf.Object, pikepdf.Object]]:
+def _pairs(flat: pikepdf.Object) -> Iterator[tuple[Any, Any]]:
     """Keys and values, as the trees of a PDF store them."""
     values = iter(flat)
     return zip(values, values, strict=True)

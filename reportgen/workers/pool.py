@@ -75,7 +75,8 @@ def analyze_all(
         parallel: how many children may run at once.
         progress: called when a section starts or ends.
         known: outcomes of earlier builds by model; no child starts for them.
-        finished: called when a model that needed a child is finished.
+        finished: called when a model is finished; first for those that need no child, while the
+            children of others run.
     """
     with scratch_folder() as scratch:
         return _analyze_all(
@@ -99,12 +100,17 @@ def _analyze_all(
         if run.job.spec.name in known:
             run.start_from(known[run.job.spec.name])
     waiting, running = [run for run in runs if not run.finished], list[_ModelRun]()
+    known_runs = [run for run in runs if run.finished]
     try:
-        while waiting or running:
+        while waiting or running or known_runs:
             while waiting and len(running) < parallel:
                 running.append(waiting.pop(0))
                 running[-1].launch()
-            _wait_for_messages(running)
+            if known_runs:
+                run = known_runs.pop(0)
+                finished(run.job, run.collected())
+            else:
+                _wait_for_messages(running)
             for run in running:
                 run.update()
                 if run.finished:
