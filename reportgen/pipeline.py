@@ -134,7 +134,7 @@ def build(
             if cache:
                 cache.save(job, outcomes)
                 cache.restore_files(job)
-            judged = judge_model(
+            found[spec.name] = model = judge_model(
                 spec,
                 outcomes,
                 manifest=manifest.path.name,
@@ -144,12 +144,6 @@ def build(
                 baseline=baseline_of(spec.name, baseline, environment),
                 today=today,
             )
-            model = replace(
-                judged,
-                library=library_of(spec),
-                files=input_files(spec, outcomes.code, folder, root),
-            )
-            found[spec.name] = model
             times = make_timings((outcomes,), 0.0) if timings else None
             pages.start(manifest.title, model, specs.index(spec) + 1, times)
 
@@ -166,7 +160,14 @@ def build(
             manifest=path_in_repository(manifest.path),
             environment=environment,
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
-            models=tuple(found[spec.name] for spec in specs),
+            models=tuple(
+                replace(
+                    found[spec.name],
+                    library=library_of(spec),
+                    files=input_files(spec, each.code, folder, root),
+                )
+                for spec, each in zip(specs, outcomes, strict=True)
+            ),
             files=manifest_files(manifest.path),
             commit=commit_of(folder),
         )
