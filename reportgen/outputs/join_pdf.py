@@ -178,7 +178,8 @@ def _draw_footer(page: pikepdf.Page, footer: pikepdf.Object, name: str) -> None:
     page.add_resource(footer, pikepdf.Name.XObject, pikepdf.Name(name))
     # WeasyPrint turns the y axis of a page upside down: q and Q keep that from the footer.
     page.contents_add(b"q", prepend=True)
-    page.contents_add(b"Q /Artifact BMC %s Do EMC" % name.encode())
+    page.contents_add(b"Q\n/Artifact BMC %s Do EMC" % name.encode())
+    page.contents_coalesce()  # three streams of a page take more bytes than one
 
 
 def _indices(pdf: pikepdf.Pdf) -> dict[tuple[int, int], int]:
