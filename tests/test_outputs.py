@@ -19,9 +19,9 @@ from report_values import full_report, small_report, work_folder, write_in
 from reportgen.errors import OutputError
 from reportgen.outcome import Failed
 from reportgen.outputs import FORMATS, atomic_write, model_pages, temporary_folder, writing
-from reportgen.outputs import pdf as pdf_module
-from reportgen.outputs.pdf import make_pdf
-from reportgen.outputs.weasyprint_process import layout
+from reportgen.pdf import process
+from reportgen.pdf.process import make_pdf
+from reportgen.pdf.weasyprint_process import layout
 from reportgen.report import Report
 
 FAST = frozenset({"html", "json", "md"})
@@ -368,7 +368,7 @@ def test_an_invalid_output_is_an_error_before_any_work(tmp_path: Path) -> None:
 def test_a_killed_pdf_layout_is_an_output_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pdf_module.sys, "executable", _script(tmp_path, "kill -9 $$"))
+    monkeypatch.setattr(process.sys, "executable", _script(tmp_path, "kill -9 $$"))
     with pytest.raises(OutputError, match="killed") as caught:
         make_pdf("<p>x</p>", tmp_path)
     assert "--format" in caught.value.hint

@@ -26,8 +26,8 @@ from report_values import (
 
 from reportgen.findings import Severity
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
+from reportgen.pdf.places import Sheet
 from reportgen.render import (
-    Sheet,
     render_chapter,
     render_index,
     render_model,

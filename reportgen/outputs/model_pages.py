@@ -12,9 +12,10 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from reportgen.outputs.pdf import make_pdf
 from reportgen.outputs.section_files import digest_of_report
-from reportgen.render import Sheet, render_chapter, render_model
+from reportgen.pdf.places import Sheet
+from reportgen.pdf.process import make_pdf
+from reportgen.render import render_chapter, render_model
 from reportgen.report import ModelReport, Report, Timings, report_of_model
 
 Reuse = Callable[[list[Any], Callable[[], bytes]], bytes]
@@ -117,10 +118,10 @@ def sheets_of(chapters: Sequence[bytes]) -> list[tuple[Sheet, ...]]:
     """The sheets that each of the PDF `chapters` needs in the frame."""
     import pikepdf  # not needed if the PDF is in the cache
 
-    from reportgen.outputs import join_pdf
+    from reportgen.pdf import join
 
     found = []
     for chapter in chapters:
         with pikepdf.open(io.BytesIO(chapter)) as pdf:
-            found.append(join_pdf.sheets_of(pdf))
+            found.append(join.sheets_of(pdf))
     return found

@@ -11,9 +11,9 @@ from reportgen.compare.result import Comparison
 from reportgen.errors import OutputError
 from reportgen.outputs.atomic_write import Staging, staging
 from reportgen.outputs.model_pages import ModelPages, make_again, sheets_of
-from reportgen.outputs.pdf import make_pdf
 from reportgen.outputs.section_files import digest_of_report, published_files
 from reportgen.outputs.stale_files import is_folder_name, stale_files
+from reportgen.pdf.process import make_pdf
 from reportgen.render import (
     OTHER_FILES,
     Changes,

@@ -16,8 +16,8 @@ from markupsafe import Markup
 from reportgen.compare.result import Comparison
 from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
+from reportgen.pdf.places import Sheet
 from reportgen.render.changes import Changes, changes_of
-from reportgen.render.drawings import Sheet
 from reportgen.render.environment import of_model, page_environment
 from reportgen.render.fonts import font_faces
 from reportgen.render.how_made import how_made
@@ -31,7 +31,6 @@ __all__ = [
     "OTHER_FILES",
     "SUMMARY_LIMIT",
     "Changes",
-    "Sheet",
     "changes_of",
     "page_text",
     "render_changes",

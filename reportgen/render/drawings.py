@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from reportgen.charts.svg import bare, inline
+from reportgen.pdf.places import TILE
 
 _TYPES = {
     ".png": "image/png",
@@ -20,12 +21,6 @@ _TYPES = {
     ".webp": "image/webp",
     ".svg": "image/svg+xml",
 }
-
-TILE = "tile:"
-"""An element's id that starts so is the place of a tile; the rest is its quoted file name."""
-
-SHEET = "sheet:"
-"""An element's id that starts so is the place of a chapter's page; the rest is `chapter-page`."""
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
@@ -53,14 +48,6 @@ class Place:
     page: str  # "inline" within the text, or a page of its own: "portrait" | "landscape"
     width_points: float
     height_points: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sheet:
-    """A page of a chapter in print, which is laid out by itself; `anchors` are ids on it."""
-
-    landscape: bool
-    anchors: tuple[str, ...]
 
 
 def inline_svg(path: Path, prefix: str) -> Markup:

@@ -123,7 +123,7 @@ def _on_screen(value: object) -> object:
 
 def _on_paper(value: object) -> object:
     # WeasyPrint warns of characters that no font has, in drawings as well, and its warnings are
-    # errors, see `outputs.weasyprint_process`.
+    # errors, see `pdf.weasyprint_process`.
     if not isinstance(value, str):
         return value
     known = drawable(templates_dir() / "fonts")

@@ -1,6 +1,6 @@
 """Make a PDF of a page for paper with WeasyPrint, in a child process with a time limit.
 
-The child is `reportgen.outputs.weasyprint_process`; it frees its memory when it ends.
+The child is `reportgen.pdf.weasyprint_process`; it frees its memory when it ends.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def make_pdf(
         for file, content in zip(files, chapters, strict=True):
             file.write_bytes(content)
         # -P: a `random.py` in the current folder would hide the standard library's
-        command = [sys.executable, "-P", "-m", "reportgen.outputs.weasyprint_process"]
+        command = [sys.executable, "-P", "-m", "reportgen.pdf.weasyprint_process"]
         command += [str(path) for path in (source, root, target, *files)]
         status, errors = _run(command, scratch, seconds, stopped or Event())
         if status == -signal.SIGKILL:  # Linux kills processes so when memory runs out

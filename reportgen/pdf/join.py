@@ -13,7 +13,7 @@ from typing import Any
 
 import pikepdf
 
-from reportgen.render.drawings import SHEET, TILE, Sheet
+from reportgen.pdf.places import SHEET, TILE, Sheet
 
 _OWN_NAMES = (SHEET, TILE)  # ids of places, which no link refers to
 

@@ -20,8 +20,8 @@ from report_values import full_report, small_report, work_folder, write_in
 
 from reportgen.errors import OutputError
 from reportgen.outputs import PageOptions, making_pages, model_pages, writing
-from reportgen.outputs import pdf as pdf_module
-from reportgen.outputs.weasyprint_process import layout
+from reportgen.pdf import process
+from reportgen.pdf.weasyprint_process import layout
 from reportgen.render import render_chapter, render_print
 from reportgen.report import Report
 
@@ -216,7 +216,7 @@ def _layout_script(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) ->
     script = folder / "python"
     script.write_text(f'#!/bin/sh\n{lines}\nexec {sys.executable} "$@"\n')
     script.chmod(0o755)
-    monkeypatch.setattr(pdf_module.sys, "executable", str(script))
+    monkeypatch.setattr(process.sys, "executable", str(script))
 
 
 @pytest.mark.parametrize(

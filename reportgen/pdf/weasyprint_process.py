@@ -1,4 +1,4 @@
-"""PDF layout: `python -m reportgen.outputs.weasyprint_process PAGE ROOT PDF [CHAPTER ...]`."""
+"""PDF layout: `python -m reportgen.pdf.weasyprint_process PAGE ROOT PDF [CHAPTER ...]`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pikepdf
 import weasyprint
 from weasyprint.urls import URLFetcher
 
-from reportgen.outputs.join_pdf import join
-from reportgen.render.drawings import SHEET, TILE
+from reportgen.pdf.join import join
+from reportgen.pdf.places import SHEET, TILE
 
 _POINTS_PER_PIXEL = 0.75  # CSS has 96 pixels per inch
 
