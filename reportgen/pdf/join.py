@@ -35,8 +35,8 @@ def join(frame: pikepdf.Pdf, chapters: Sequence[pikepdf.Pdf], first_sheets: Sequ
     `first_sheets` has the index of the first sheet of each chapter.
     """
     joined = _Joined.of_frame(frame, chapters, first_sheets)
-    for number, (chapter, first) in enumerate(zip(chapters, first_sheets, strict=True)):
-        joined.add(chapter, first, number)
+    for chapter, first in zip(chapters, first_sheets, strict=True):
+        joined.add(chapter, first)
     joined.write()
 
 
@@ -72,14 +72,14 @@ class _Joined:
             parents=[each for each in _parents(pdf) if each[0] not in sheets],
         )
 
-    def add(self, chapter: pikepdf.Pdf, first: int, number: int) -> None:
+    def add(self, chapter: pikepdf.Pdf, first: int) -> None:
         """Put the pages of `chapter` in the places of the sheets from `first` on."""
         key = self._next_key()
         for index, page in enumerate(chapter.pages):
-            footer = _footer(self.pdf, first + index)
+            sheet = self.pdf.pages[first + index]
             self.pdf.pages[first + index] = page
             placed = self.pdf.pages[first + index]
-            _draw_footer(placed, footer, f"/Footer{number}-{index}")
+            _draw_footer(sheet, placed)
             for each in (placed.obj, *placed.obj.get("/Annots", ())):
                 for name in ("/StructParents", "/StructParent"):
                     if name in each:
@@ -165,21 +165,28 @@ def _moved(destination: Any, pdf: pikepdf.Pdf, page: int) -> pikepdf.Array:
     return pikepdf.Array([pdf.pages[page].obj, *view])
 
 
-def _footer(pdf: pikepdf.Pdf, index: int) -> pikepdf.Object:
-    """The content of a sheet. It is no part of the text, so that its marks go."""
-    sheet = pdf.pages[index]
-    marks = {pikepdf.Operator(name) for name in ("BMC", "BDC", "EMC")}
-    drawn = [each for each in pikepdf.parse_content_stream(sheet) if each.operator not in marks]
-    sheet.obj.Contents = pdf.make_stream(pikepdf.unparse_content_stream(drawn))
-    return sheet.as_form_xobject()
-
-
-def _draw_footer(page: pikepdf.Page, footer: pikepdf.Object, name: str) -> None:
-    page.add_resource(footer, pikepdf.Name.XObject, pikepdf.Name(name))
+def _draw_footer(sheet: pikepdf.Page, page: pikepdf.Page) -> None:
+    """Draw the content of `sheet` on `page`. It is no part of the text, so that its marks go."""
+    for kind in ("/Font", "/ExtGState"):
+        for name, resource in sheet.resources[kind].items():
+            page.resources[kind][_of_footer(name)] = resource
+    footer: list[Any] = []
+    for each in pikepdf.parse_content_stream(sheet):
+        operator, operands = str(each.operator), list(each.operands)
+        if operator in ("Tf", "gs"):
+            operands[0] = _of_footer(str(operands[0]))
+        if operator not in ("BMC", "BDC", "EMC"):
+            footer.append((operands, each.operator))
     # WeasyPrint turns the y axis of a page upside down: q and Q keep that from the footer.
     page.contents_add(b"q", prepend=True)
-    page.contents_add(b"Q\n/Artifact BMC %s Do EMC" % name.encode())
+    drawn = pikepdf.unparse_content_stream(footer)
+    page.contents_add(b"Q\n/Artifact BMC\n%s\nEMC" % drawn)
     page.contents_coalesce()  # three streams of a page take more bytes than one
+
+
+def _of_footer(name: str) -> pikepdf.Name:
+    """The name of a resource of the frame, beside those of the chapter."""
+    return pikepdf.Name(f"/Footer{name[1:]}")
 
 
 def _indices(pdf: pikepdf.Pdf) -> dict[tuple[int, int], int]:
