@@ -15,9 +15,10 @@ import pytest
 from factories import make_spec, make_study
 from torch import nn
 
+from reportgen.executors import analyze_all
 from reportgen.manifest import Source
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
-from reportgen.workers import Job, ModelOutcomes, SectionEvent, analyze_all
+from reportgen.workers import Job, ModelOutcomes, SectionEvent
 from reportgen.workers.child import Reporter, with_lazy_layers_materialized
 from reportgen.workers.job import Message
 from reportgen.workers.limits import machine_memory

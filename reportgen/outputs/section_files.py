@@ -12,7 +12,8 @@ from reportgen.outcome import Done
 from reportgen.report import ModelReport, Report, report_to_data
 from reportgen.sections import SECTIONS
 
-_IN_PAGES = (".svg", ".pdf", ".csv", ".txt", ".png", ".jpg", ".gif", ".webp")
+IN_PAGES = (".svg", ".pdf", ".csv", ".txt", ".png", ".jpg", ".gif", ".webp")
+"""Suffixes of files that pages and the PDF may contain."""
 
 
 def digest_of_report(report: Report, work: Path, *others: str) -> str:
@@ -33,8 +34,8 @@ def _digests(report: Report, work: Path) -> list[str]:
     paths = [
         work / "models" / model.name / file
         for model in report.models
-        for file in (*published_files(model), *_print_files(model))
-        if Path(file).suffix in _IN_PAGES
+        for file in (*published_files(model), *print_files(model))
+        if Path(file).suffix in IN_PAGES
     ]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
@@ -44,16 +45,19 @@ def published_files(model: ModelReport) -> tuple[str, ...]:
     return _files_of(model, {section.name: section.files for section in SECTIONS})
 
 
-def _print_files(model: ModelReport) -> tuple[str, ...]:
+def print_files(model: ModelReport) -> tuple[str, ...]:
+    """Further files that only the PDF is made of."""
     return _files_of(model, {section.name: section.print_files for section in SECTIONS})
 
 
 def _files_of(
     model: ModelReport, files: Mapping[str, Callable[[Any], Iterable[str]]]
 ) -> tuple[str, ...]:
+    left_out = {each.name for each in model.left_out}
     return tuple(
         file
         for section in model.sections
         if isinstance(section.outcome, Done)
         for file in files[section.name](section.outcome.result)
+        if file not in left_out
     )

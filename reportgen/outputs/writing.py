@@ -11,7 +11,7 @@ from reportgen.compare.result import Comparison
 from reportgen.errors import OutputError
 from reportgen.outputs.atomic_write import Staging, staging
 from reportgen.outputs.model_pages import ModelPages, make_again, sheets_of
-from reportgen.outputs.section_files import digest_of_report, published_files
+from reportgen.outputs.section_files import digest_of_report, print_files, published_files
 from reportgen.outputs.stale_files import is_folder_name, stale_files
 from reportgen.pdf.process import make_pdf
 from reportgen.render import (
@@ -26,6 +26,7 @@ from reportgen.render.junit import render_junit
 from reportgen.render.problems import repository_root
 from reportgen.render.sarif import render_sarif
 from reportgen.report import ModelReport, Report
+from reportgen.shards import SHARD_FILE, ShardNote
 
 FORMATS = ("html", "pdf", "json", "md", "sarif", "junit")
 """Output formats; `report.json` is always written."""
@@ -47,6 +48,7 @@ def write_report(
     pages: ModelPages,
     *,
     comparison: Comparison | None = None,
+    shard: ShardNote | None = None,
 ) -> tuple[Path, ...]:
     """Write `report` into the folder `output` and return the files written, `report.json` last.
 
@@ -61,6 +63,7 @@ def write_report(
         output: the folder of the report; created if missing.
         pages: those of all models of `report`, started; its options say which files to write.
         comparison: with the baseline; None without one.
+        shard: of a shard, whose folder also has what the PDF of the merged report is made of.
 
     Raises:
         OutputError: the folder is not writable, the disk is full, or two model names collide.
@@ -70,6 +73,12 @@ def write_report(
     with staging(output) as stage:
         # report.json comes last: it lists files that are in place when it is.
         _write_files(report, stage, pages, comparison)
+        if shard:
+            stage.write(SHARD_FILE, shard.model_dump_json(indent=1).encode())
+            for model in report.models:
+                for file in print_files(model):
+                    folder = f"models/{model.name}"
+                    stage.add(pages.options.work / folder / file, f"{folder}/{file}")
         stage.write(_REPORT_JSON, json_text.encode())
         return stage.publish(stale=stale_files(output, keep_pdf=live is not None))
 
