@@ -35,7 +35,8 @@ class PageOptions:
         work: the folder with the files that sections wrote, in `models/<name>/`.
         formats: any of `FORMATS`.
         models: how many models the report has.
-        live: as in `write_report`.
+        live: a value that changes with each report, for pages that reload themselves when it
+            changes; "" in the last one; None for pages that do not reload.
         brief_pdf: whether the PDF has two pages for each model instead of every section.
         reuse: where pages and chapters come from if nothing changed that they are made of.
     """

@@ -69,7 +69,7 @@ def write_report(
         OutputError: the folder is not writable, the disk is full, or two model names collide.
     """
     _check_names(report.models)
-    live = pages.options.live
+    keep_pdf = pages.options.live is not None
     with staging(output) as stage:
         # report.json comes last: it lists files that are in place when it is.
         _write_files(report, stage, pages, comparison)
@@ -80,7 +80,7 @@ def write_report(
                     folder = f"models/{model.name}"
                     stage.add(pages.options.work / folder / file, f"{folder}/{file}")
         stage.write(_REPORT_JSON, json_text.encode())
-        return stage.publish(stale=stale_files(output, keep_pdf=live is not None))
+        return stage.publish(stale=stale_files(output, keep_pdf=keep_pdf))
 
 
 def _write_files(
