@@ -219,22 +219,19 @@ class _ModelRun:
         self._child = None
 
     def collected(self) -> ModelOutcomes:
-        """All outcomes, in section order."""
-        sections = [
-            SectionOutcome(
-                name=section.name, title=section.title, outcome=self.outcomes[section.name]
-            )
-            for section in SECTIONS
-            if section.name in self.outcomes
-        ]
+        """Everything in section order, no matter which section ended first."""
+        ended = [section for section in SECTIONS if section.name in self.outcomes]
         return ModelOutcomes(
             name=self.job.spec.name,
-            sections=tuple(sections),
-            seconds=self.seconds,
+            sections=tuple(
+                SectionOutcome(name=each.name, title=each.title, outcome=self.outcomes[each.name])
+                for each in ended
+            ),
+            seconds={s.name: self.seconds[s.name] for s in ended if s.name in self.seconds},
             load_error=self.load_error,
             inputs=self.inputs,
             code=self._code(),
-            analyzed=self.analyzed,
+            analyzed={s.name: self.analyzed[s.name] for s in ended if s.name in self.analyzed},
             cached=self.cached,
         )
 

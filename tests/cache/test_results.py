@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -222,12 +223,16 @@ def test_another_machine_is_a_miss_of_durations_only(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, output = tmp_path / "cache", tmp_path / "out"
-    build_in(project.manifest, output, cache, timings=True, formats=("json",), models=("other",))
+    options: dict[str, Any] = {"timings": True, "formats": ("html", "json"), "models": ("other",)}
+    build_in(project.manifest, output, cache, **options)
     timed = json.loads((output / "report.json").read_text())["timings"]
     job = job_of(project.manifest, tmp_path / "work", "other", parallel=1, timings=True)
     found = cache_in(cache).look_up(job)
     assert {section.name for section in found.sections} == ALL
     assert found.analyzed == timed["analyzed"]["other"]
+    stored = files_in(cache)
+    build_in(project.manifest, output, cache, **options)
+    assert files_in(cache) == stored  # no result and no page was made again
     monkeypatch.setattr(results, "describe_machine", lambda: ["other"])
     job = job_of(project.manifest, tmp_path / "again", "other", parallel=1, timings=True)
     assert ALL - {each.name for each in cache_in(cache).look_up(job).sections} == {"onnx"}
