@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from reportgen import build, load_manifest
-from reportgen.errors import ManifestError
-from reportgen.outcome import Done, Failed
+from reportgen.errors import ManifestError, ModelError
+from reportgen.outcome import Done, Failed, SectionOutcome
+from reportgen.pipeline import choose_models, judge_model, make_job
 from reportgen.report import ModelReport
+from reportgen.sections import SECTIONS
+from reportgen.workers import Job, ModelOutcomes
+from reportgen.workers.child import load_context, outcome_of
 
 FAULTS = Path(__file__).parent / "faults"
 
@@ -117,6 +121,13 @@ REFUSED = {
 }
 
 
+OF_THE_PROCESS = (  # the fault is what the model does to its process, or to other models
+    "reliability/events_pipe",
+    "reliability/model_error_discards_report",
+    "reliability/module_name_in_current_folder",
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_fault_is_reported_as_it_is(
@@ -124,17 +135,55 @@ def test_a_fault_is_reported_as_it_is(
 ) -> None:
     monkeypatch.chdir(FAULTS / case)  # where a user would stand
     sections, expected = CASES[case]
+    report = build_report if case in OF_THE_PROCESS else analyze_here
+    for model in report(tmp_path, tuple(expected), sections):
+        check(model, expected[model.name])
+
+
+def build_report(
+    folder: Path, models: tuple[str, ...], sections: tuple[str, ...]
+) -> tuple[ModelReport, ...]:
     built = build(
         load_manifest(Path("manifest.yaml")),
-        output=tmp_path / "out",
-        models=tuple(expected),
+        output=folder / "out",
+        models=models,
         sections=sections,
         formats=("json",),
         jobs=1,
         timings=False,
     )
-    for model in built.report.models:
-        check(model, expected[model.name])
+    return built.report.models
+
+
+def analyze_here(
+    folder: Path, models: tuple[str, ...], sections: tuple[str, ...]
+) -> tuple[ModelReport, ...]:
+    """As `build_report`, in this process: torch is imported once for all models."""
+    manifest = load_manifest(Path("manifest.yaml"))
+    return tuple(
+        judge_model(spec, outcomes_of(make_job(manifest, spec, folder, 2, False, sections)))
+        for spec in choose_models(manifest, models)
+    )
+
+
+def outcomes_of(job: Job) -> ModelOutcomes:
+    job.folder.mkdir(parents=True)
+    chosen = [section for section in SECTIONS if section.name in job.sections]
+    failed = None
+    try:
+        context = load_context(job)
+    except ModelError as error:
+        failed = Failed(error=error.message, hint=error.hint)
+    outcomes = [failed or outcome_of(section, context) for section in chosen]
+    return ModelOutcomes(
+        name=job.spec.name,
+        sections=tuple(
+            SectionOutcome(name=section.name, title=section.title, outcome=outcome)
+            for section, outcome in zip(chosen, outcomes, strict=True)
+        ),
+        seconds={},
+        load_error=failed,
+    )
 
 
 def check(model: ModelReport, expected: Expected) -> None:
