@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from cache.project import build_in, cache_in, files_in, job_of, write_project
@@ -20,6 +21,7 @@ from reportgen.cache import fingerprint, results
 from reportgen.manifest import ModelSpec, load_manifest
 from reportgen.manifest.values import OnnxOptions
 from reportgen.outcome import Done
+from reportgen.report import report_schema
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import LOADING
 from reportgen.workers import Job
@@ -158,7 +160,7 @@ KEYS: dict[str, tuple[str, str, set[str]]] = {
     "comment": ("batch: 2", "batch: 2\n    comment: another", set()),
     "budget": ("batch: 2", "batch: 2\n    budgets: {parameters: 1M}", set()),
     "limit": ("batch: 2", "batch: 2\n    limits: {seconds: 99}", set()),
-    "title": ("title: Cached", "title: Other", set()),
+    "title": ("title: 두 모델", "title: Other", set()),
     "never": ("batch: 2", "batch: 2\n    cache: {never: true}", ALL),
 }
 
@@ -241,21 +243,26 @@ def test_another_machine_is_a_miss_of_durations_only(
 def test_the_same_report_byte_for_byte_from_the_cache_and_without_one(
     project: Project, tmp_path: Path
 ) -> None:
-    """All from the cache, then one section of one model and all of another anew."""
+    """All from the cache; then one section of one model and all of another anew.
+
+    The build without a cache has a folder at another depth and analyzes one model after the other.
+    """
     build_in(project.manifest, tmp_path / "cached", project.cache)
     assert files_in(tmp_path / "cached") == files_in(project.report)
     log, source = project.folder / "runs/log.csv", project.folder / "other.py"
     with (
         changed(log, log.read_bytes() + b"30,0.01\n"),
-        changed(source, source.read_bytes().replace(b"(4, 3)", b"(4, 7)")),
+        changed(source, source.read_bytes().replace(b"(6, 5", b"(6, 7")),
     ):
         build_in(project.manifest, tmp_path / "mixed", project.cache)
-        build_in(project.manifest, tmp_path / "fresh", None)
+        build_in(project.manifest, tmp_path / "elsewhere" / "fresh", None, jobs=1)
         build_in(project.manifest, tmp_path / "again", project.cache)
-    fresh = files_in(tmp_path / "fresh")
+    fresh = files_in(tmp_path / "elsewhere" / "fresh")
     assert files_in(tmp_path / "mixed") == fresh
     assert files_in(tmp_path / "again") == fresh
     assert fresh != files_in(project.report)
+    assert str(tmp_path).encode() not in b"".join(fresh.values())
+    jsonschema.validate(json.loads(fresh["report.json"]), report_schema(SECTIONS))
 
 
 def test_two_builds_at_once_on_one_cache(project: Project, tmp_path: Path) -> None:
