@@ -18,7 +18,7 @@ from typing import Any
 import jsonschema
 import pikepdf
 import pytest
-from command_line import run_here
+from one_process import run_here
 
 from reportgen import cli
 from reportgen.progress import show_progress

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from one_process import build_here
 
 from reportgen import build, load_manifest
-from reportgen.errors import ManifestError, ModelError
-from reportgen.outcome import Done, Failed, SectionOutcome
-from reportgen.pipeline import choose_models, judge_model, make_job
+from reportgen.errors import ManifestError
+from reportgen.outcome import Done, Failed
 from reportgen.report import ModelReport
-from reportgen.sections import SECTIONS
-from reportgen.workers import Job, ModelOutcomes
-from reportgen.workers.child import load_context, outcome_of
 
 FAULTS = Path(__file__).parent / "faults"
 
@@ -135,55 +132,18 @@ def test_a_fault_is_reported_as_it_is(
 ) -> None:
     monkeypatch.chdir(FAULTS / case)  # where a user would stand
     sections, expected = CASES[case]
-    report = build_report if case in OF_THE_PROCESS else analyze_here
-    for model in report(tmp_path, tuple(expected), sections):
-        check(model, expected[model.name])
-
-
-def build_report(
-    folder: Path, models: tuple[str, ...], sections: tuple[str, ...]
-) -> tuple[ModelReport, ...]:
-    built = build(
+    make = build if case in OF_THE_PROCESS else build_here
+    built = make(
         load_manifest(Path("manifest.yaml")),
-        output=folder / "out",
-        models=models,
+        output=tmp_path / "out",
+        models=tuple(expected),
         sections=sections,
         formats=("json",),
         jobs=1,
         timings=False,
     )
-    return built.report.models
-
-
-def analyze_here(
-    folder: Path, models: tuple[str, ...], sections: tuple[str, ...]
-) -> tuple[ModelReport, ...]:
-    """As `build_report`, in this process: torch is imported once for all models."""
-    manifest = load_manifest(Path("manifest.yaml"))
-    return tuple(
-        judge_model(spec, outcomes_of(make_job(manifest, spec, folder, 2, False, sections)))
-        for spec in choose_models(manifest, models)
-    )
-
-
-def outcomes_of(job: Job) -> ModelOutcomes:
-    job.folder.mkdir(parents=True)
-    chosen = [section for section in SECTIONS if section.name in job.sections]
-    failed = None
-    try:
-        context = load_context(job)
-    except ModelError as error:
-        failed = Failed(error=error.message, hint=error.hint)
-    outcomes = [failed or outcome_of(section, context) for section in chosen]
-    return ModelOutcomes(
-        name=job.spec.name,
-        sections=tuple(
-            SectionOutcome(name=section.name, title=section.title, outcome=outcome)
-            for section, outcome in zip(chosen, outcomes, strict=True)
-        ),
-        seconds={},
-        load_error=failed,
-    )
+    for model in built.report.models:
+        check(model, expected[model.name])
 
 
 def check(model: ModelReport, expected: Expected) -> None:

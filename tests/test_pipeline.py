@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 from factories import make_spec, make_study
+from one_process import build_here
 from test_model_state import snapshot
 from torch import nn
 
 from reportgen import load_manifest
 from reportgen.findings import Finding, Severity
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
-from reportgen.pipeline import build, judge_model, path_in_repository
+from reportgen.pipeline import judge_model, path_in_repository
 from reportgen.report import Verdict, judge, worst
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection, outcome_adapter
@@ -72,7 +73,7 @@ def manifest(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_report_has_the_verdict_and_the_budgets_of_each_model(manifest: Path) -> None:
-    built = build(
+    built = build_here(
         load_manifest(manifest), output=manifest.parent / "out", sections=("layers",),
         formats=("json",), timings=False,
     )  # fmt: skip

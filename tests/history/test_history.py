@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import run_here
 from nights import FIRST, make_night, make_report, nights_of
+from one_process import run_here
 
 from reportgen.errors import HistoryError
 from reportgen.history import Places, acknowledge, add_night, load_history, prune, write_index

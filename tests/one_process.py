@@ -1,0 +1,97 @@
+"""Commands and builds without new processes: torch is imported once for all of them.
+
+For tests of what is reported. What a process does for others is tested with real ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from reportgen import cli, pipeline
+from reportgen.errors import ModelError
+from reportgen.manifest import Manifest
+from reportgen.outcome import Failed, SectionOutcome
+from reportgen.sections import SECTIONS
+from reportgen.workers import Job, ModelOutcomes
+from reportgen.workers.child import load_context, outcome_of
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # those that the command line handles
+
+
+def run_here(*arguments: Any, folder: Path) -> CompletedProcess[str]:
+    """What `reportgen ARGUMENTS` prints in `folder`, and its exit status.
+
+    An exception that the command line does not handle is raised here.
+    """
+    words = ["reportgen", *map(str, arguments)]
+    handlers = [signal.getsignal(number) for number in _SIGNALS]
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            patch.object(sys, "argv", words),
+        ):
+            cli.main()
+    except SystemExit as end:
+        return CompletedProcess(words, int(end.code or 0), out.getvalue(), err.getvalue())
+    finally:
+        for number, handler in zip(_SIGNALS, handlers, strict=True):
+            signal.signal(number, handler)
+    raise AssertionError("the command line always exits")
+
+
+def build_here(manifest: Manifest, **options: Any) -> pipeline.Built:
+    """`pipeline.build`, with its models analyzed in this process."""
+    with patch.object(pipeline, "analyze_all", analyze_here):
+        return pipeline.build(manifest, **options)
+
+
+def analyze_here(jobs: Sequence[Job], **_: Any) -> tuple[ModelOutcomes, ...]:
+    """`workers.analyze_all` without children."""
+    with _threads_restored():
+        return tuple(map(_outcomes_of, jobs))
+
+
+def _outcomes_of(job: Job) -> ModelOutcomes:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    chosen = [section for section in SECTIONS if section.name in job.sections]
+    failed = None
+    try:
+        context = load_context(job)
+    except ModelError as error:
+        failed = Failed(error=error.message, hint=error.hint)
+    return ModelOutcomes(
+        name=job.spec.name,
+        sections=tuple(
+            SectionOutcome(
+                name=section.name,
+                title=section.title,
+                outcome=failed or outcome_of(section, context),
+            )
+            for section in chosen
+        ),
+        seconds={},
+        load_error=failed,
+    )
+
+
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
