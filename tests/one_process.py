@@ -20,6 +20,7 @@ import torch
 
 from reportgen import cli, pipeline
 from reportgen.errors import ModelError
+from reportgen.example_inputs import describe_inputs
 from reportgen.manifest import Manifest
 from reportgen.outcome import Failed, SectionOutcome
 from reportgen.sections import SECTIONS
@@ -53,24 +54,34 @@ def run_here(*arguments: Any, folder: Path) -> CompletedProcess[str]:
     raise AssertionError("the command line always exits")
 
 
+@contextmanager
+def analyzed_here() -> Iterator[None]:
+    """Builds in this block analyze their models in this process, and none comes from the cache."""
+
+    def analyze_all(jobs: Sequence[Job], **_: Any) -> tuple[ModelOutcomes, ...]:
+        return tuple(map(_outcomes_of, jobs))
+
+    threads = torch.get_num_threads()
+    try:
+        with patch.object(pipeline, "analyze_all", analyze_all):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def build_here(manifest: Manifest, **options: Any) -> pipeline.Built:
     """`pipeline.build`, with its models analyzed in this process."""
-    with patch.object(pipeline, "analyze_all", analyze_here):
+    with analyzed_here():
         return pipeline.build(manifest, **options)
-
-
-def analyze_here(jobs: Sequence[Job], **_: Any) -> tuple[ModelOutcomes, ...]:
-    """`workers.analyze_all` without children."""
-    with _threads_restored():
-        return tuple(map(_outcomes_of, jobs))
 
 
 def _outcomes_of(job: Job) -> ModelOutcomes:
     job.folder.mkdir(parents=True, exist_ok=True)
     chosen = [section for section in SECTIONS if section.name in job.sections]
-    failed = None
+    failed, inputs = None, ""
     try:
         context = load_context(job)
+        inputs = describe_inputs(context.spec.inputs, context.spec.dims)
     except ModelError as error:
         failed = Failed(error=error.message, hint=error.hint)
     return ModelOutcomes(
@@ -85,13 +96,5 @@ def _outcomes_of(job: Job) -> ModelOutcomes:
         ),
         seconds={},
         load_error=failed,
+        inputs=inputs,
     )
-
-
-@contextmanager
-def _threads_restored() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
