@@ -252,7 +252,7 @@ def test_the_same_report_byte_for_byte_from_the_cache_and_without_one(
     log, source = project.folder / "runs/log.csv", project.folder / "other.py"
     with (
         changed(log, log.read_bytes() + b"30,0.01\n"),
-        changed(source, source.read_bytes().replace(b"(6, 5", b"(6, 7")),
+        changed(source, source.read_bytes().replace(b"(6, 5", b"(6, 11")),
     ):
         build_in(project.manifest, tmp_path / "mixed", project.cache)
         build_in(project.manifest, tmp_path / "elsewhere" / "fresh", None, jobs=1)
