@@ -14,7 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from reportgen.cache.digests import Digests, digest_of
-from reportgen.cache.fingerprint import describe_machine, describe_software, templates_digest
+from reportgen.cache.fingerprint import (
+    code_of_section,
+    describe_machine,
+    describe_software,
+    digest_code,
+    templates_digest,
+)
 from reportgen.cache.inputs import Inputs, NotCacheableError, inputs_of
 from reportgen.cache.store import Record, Store
 from reportgen.error_text import says_out_of_memory
@@ -100,7 +106,7 @@ class ResultCache:
 
     def reuse(self, made_of: list[Any], make: Callable[[], bytes]) -> bytes:
         """What `make` returns, or returned in an earlier build for an equal `made_of`."""
-        key = self._key(["page", templates_digest(), made_of])
+        key = self._key(["page", self._code, templates_digest(), made_of])
         for path, record in self.store.records(key):
             content = self.store.read(record["objects"][0])
             if content is not None:
@@ -123,6 +129,13 @@ class ResultCache:
         digests: Digests = self._once.setdefault("digests", Digests(self.store.digests))
         return digests
 
+    @property
+    def _code(self) -> dict[str, str]:
+        if "code" not in self._once:
+            self._once["code"] = digest_code()
+        code: dict[str, str] = self._once["code"]
+        return code
+
     def _key(self, parts: list[Any]) -> str:
         if "software" not in self._once:
             self._once["software"] = describe_software()
@@ -133,6 +146,7 @@ class ResultCache:
         reads = section.reads | (LOADING if section.uses_model else frozenset())
         values: dict[str, Any] = {
             "section": section.name,
+            "code": code_of_section(self._code, section.name),
             # what the manifest leaves out is not the same as its default, see `pool.launch`
             "spec": job.spec.model_dump(mode="json", include=_fields(reads), exclude_unset=True),
             "source kind": job.spec.source.kind,  # without a model, a section may read logs only

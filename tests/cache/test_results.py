@@ -15,6 +15,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from test_house import PACKAGE, module_name, own_imports
 
 from cache.project import build_in, cache_in, files_in, job_of, write_project
 from reportgen.cache import fingerprint, results
@@ -23,7 +24,7 @@ from reportgen.manifest.values import OnnxOptions
 from reportgen.outcome import Done
 from reportgen.report import report_schema
 from reportgen.sections import SECTIONS
-from reportgen.sections.section import LOADING
+from reportgen.sections.section import LOADING, AnySection
 from reportgen.workers import Job
 from reportgen.workers.child import load_context, outcome_of
 
@@ -186,13 +187,58 @@ def test_another_version_of_a_library_is_a_miss_of_everything(
     assert missed(project, tmp_path) == ALL
 
 
-def test_another_graphviz_and_other_code_are_misses(
+def test_another_graphviz_is_a_miss_of_everything(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("graphviz_version", "code_digest"):
-        with monkeypatch.context() as patch:
-            patch.setattr(fingerprint, name, lambda: "other")
-            assert missed(project, tmp_path / name) == ALL
+    monkeypatch.setattr(fingerprint, "graphviz_version", lambda: "other")
+    assert missed(project, tmp_path) == ALL
+
+
+@pytest.mark.parametrize(
+    ("file", "sections"),
+    [
+        ("context.py", ALL),
+        ("sections/section.py", ALL),
+        ("sections/onnx/rules_file.py", {"onnx"}),
+        ("sections/training/diagnosis/new.py", {"training"}),
+        ("render/figures.py", set()),
+        ("templates/base.html.j2", set()),  # part of the package in a wheel
+        ("cli.py", set()),
+    ],
+)
+def test_changed_code_is_a_miss_of_the_sections_that_import_it(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    sections: set[str],
+) -> None:
+    code = {**fingerprint.digest_code(), file: "other"}
+    monkeypatch.setattr(results, "digest_code", lambda: code)
+    assert missed(project, tmp_path) == sections
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """Module of this package -> the modules that it imports."""
+    return {module_name(file): own_imports(file) for file in PACKAGE.rglob("*.py")}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_the_key_of_a_section_has_every_module_that_its_analysis_imports(
+    graph: dict[str, set[str]], section: AnySection
+) -> None:
+    start = f"reportgen.sections.{section.name}"
+    waiting = {name for name in graph if name.startswith(start)} | {"reportgen.workers.child"}
+    reached = set[str]()
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        # The list of sections imports them all; one of them is analyzed.
+        if name not in ("reportgen", "reportgen.sections"):
+            waiting |= graph[name] - reached
+    keyed = fingerprint.code_of_section(fingerprint.digest_code(), section.name)
+    assert reached <= {module_name(PACKAGE / path) for path in keyed if path.endswith(".py")}
 
 
 def test_variables_are_inputs_if_torch_or_the_model_reads_them(
