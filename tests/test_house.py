@@ -25,6 +25,7 @@ FLOORS = [
     {"charts", "comparable", "metrics", "training_logs"},
     {"findings", "manifest", "fonts", "drawing", "provenance"},
     {"outcome", "pytree", "error_text", "code_location"},
+    {"shards"},
     {"forward_failure", "known_failures"},
     {"example_inputs", "model_state", "sources", "onnx"},
     {"tracing"},
@@ -39,8 +40,9 @@ FLOORS = [
     {"outputs"},
     {"workers"},
     {"cache"},
+    {"executors"},
     {"pipeline"},
-    {"history", "watching", "publish", "review"},
+    {"history", "merging", "watching", "publish", "review"},
     {"progress"},
     {"cli", "__init__", "__main__"},
 ]

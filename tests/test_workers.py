@@ -17,9 +17,10 @@ import pytest
 from factories import make_spec, make_study
 from torch import nn
 
+from reportgen.executors import analyze_all
 from reportgen.manifest import Source
 from reportgen.outcome import Done, Failed, Skipped
-from reportgen.workers import Job, ModelOutcomes, SectionEvent, analyze_all
+from reportgen.workers import Job, ModelOutcomes, SectionEvent
 from reportgen.workers.child import Reporter, with_lazy_layers_materialized
 from reportgen.workers.job import Message
 from reportgen.workers.limits import machine_memory
@@ -324,7 +325,7 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         import sys
         sys.path[:0] = {[str(Path(__file__).parent)]!r}
         from pathlib import Path
-        from reportgen.workers import analyze_all
+        from reportgen.executors import analyze_all
         from test_workers import job
         job = job(Path({str(tmp_path)!r}), "hang")
         analyze_all([job], parallel=1, progress=lambda *_: None)

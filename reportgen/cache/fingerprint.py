@@ -23,10 +23,13 @@ _VARIABLES = (
 )  # fmt: skip
 # Parts of this package that are imported by no section; "templates" is among them in a wheel.
 _AFTER_ANALYSIS = frozenset({
-    "cli", "compare", "history", "outputs", "progress", "publish", "render", "review", "templates",
-    "watching",
+    "cli", "compare", "history", "merging", "outputs", "progress", "publish", "render", "review",
+    "shards", "templates", "watching",
 })  # fmt: skip
 _CPU_MODEL = "model name"
+
+CODE = "reportgen's code"
+"""A key of `comparable_software`; its value is a digest."""
 
 
 def describe_software() -> dict[str, object]:
@@ -42,14 +45,38 @@ def describe_software() -> dict[str, object]:
     }
 
 
+def comparable_software() -> dict[str, str]:
+    """What must be the same on each machine that analyzes models of one build, with versions.
+
+    Not the digests of packages: they differ between environments in folders of other names.
+    """
+    packages = (path.name.removesuffix(".dist-info") for path in _package_folders())
+    return {
+        CODE: code_digest(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "graphviz": graphviz_version() or "",
+    } | {name: version for name, _, version in (each.partition("-") for each in packages)}
+
+
+def software_digest(software: dict[str, str]) -> str:
+    """The digest of `comparable_software`."""
+    return digest_of(json.dumps(software, sort_keys=True).encode())
+
+
 def describe_machine() -> list[object]:
     """What durations depend on: the CPU, the number of cores, the kernel."""
     return [_cpu_model(), os.cpu_count(), platform.release()]
 
 
-def digest_code() -> dict[str, str]:
+def code_digests() -> dict[str, str]:
     """Path -> digest of every file of this package."""
     return _digests(_PACKAGE, (f for f in _PACKAGE.rglob("*") if "__pycache__" not in f.parts))
+
+
+def code_digest() -> str:
+    """The digest of every file of this package."""
+    return digest_of(json.dumps(code_digests()).encode())
 
 
 def code_of_section(code: dict[str, str], section: str) -> dict[str, str]:

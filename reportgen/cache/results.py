@@ -15,18 +15,18 @@ from pydantic import ValidationError
 
 from reportgen.cache.digests import Digests, digest_of
 from reportgen.cache.fingerprint import (
+    code_digests,
     code_of_section,
     describe_machine,
     describe_software,
-    digest_code,
     templates_digest,
 )
 from reportgen.cache.inputs import Inputs, NotCacheableError, inputs_of
 from reportgen.cache.store import Record, Store
 from reportgen.error_text import says_out_of_memory
-from reportgen.outcome import Done, SectionOutcome
+from reportgen.outcome import SectionOutcome
 from reportgen.sections import SECTIONS
-from reportgen.sections.section import LOADING, AnySection, outcome_adapter
+from reportgen.sections.section import LOADING, AnySection, files_of, outcome_adapter
 from reportgen.workers import Job, ModelOutcomes
 from reportgen.workers.inputs_read import InputsRead
 
@@ -132,7 +132,7 @@ class ResultCache:
     @property
     def _code(self) -> dict[str, str]:
         if "code" not in self._once:
-            self._once["code"] = digest_code()
+            self._once["code"] = code_digests()
         code: dict[str, str] = self._once["code"]
         return code
 
@@ -198,11 +198,13 @@ class ResultCache:
         inputs = inputs_of(
             read, job.spec, self.started_ns, self._digests, uses_model=section.uses_model
         )
+        if outcomes.machine is not None and inputs != _inputs_of_worker(job, section):
+            raise NotCacheableError("its worker has other files, or another CPU")
         with self.store.writing():
             digest = self.store.add(content)
             files = {
                 file: self.store.add_file(job.folder / file, self._digests)
-                for file in _files_of(section, outcome)
+                for file in files_of(section, outcome)
             }
             record = {
                 "inputs": inputs.model_dump(mode="json"),
@@ -243,11 +245,10 @@ def _read_outcome(job: Job, section: AnySection, outcome: SectionOutcome) -> byt
     return None
 
 
-def _files_of(section: AnySection, outcome: SectionOutcome) -> tuple[str, ...]:
-    if not isinstance(outcome.outcome, Done):
-        return ()
-    result = outcome.outcome.result
-    return tuple(dict.fromkeys((*section.files(result), *section.print_files(result))))
+def _inputs_of_worker(job: Job, section: AnySection) -> Inputs | None:
+    with suppress(OSError, ValidationError):
+        return Inputs.model_validate_json(job.digests_file(section.name).read_bytes())
+    return None
 
 
 def _touch(path: Path) -> None:

@@ -98,7 +98,7 @@ class MemoryEstimator:
         gpu = gpu or self.gpu
         trace, sizes = self._sized(batch, gpu, self._platform(gpu))
         run = replay(trace, sizes, options=self._options)
-        return run.peak_reserved_bytes + context_bytes(_request_rules(trace), "nominal")
+        return run.peak_reserved_bytes + context_bytes(_request_rules(trace), "nominal", gpu)
 
     def fits(self, batch: int, gpu: Gpu | None = None) -> bool:
         """Whether this batch runs on the GPU with the safety margin left free."""
@@ -301,12 +301,12 @@ class MemoryEstimator:
         ]
         low, high = (peak.peak_reserved_bytes for peak in peaks)
         slope = max((high - low) / (many - few), 1)
-        capacity = gpu.usable_bytes - context_bytes(_request_rules(scaling.trace), "high")
+        capacity = gpu.usable_bytes - context_bytes(_request_rules(scaling.trace), "high", gpu)
         return int(few + (capacity - low) / slope)
 
     def _margin(self, gpu: Gpu) -> int:
         rules = _request_rules(self._events_at(self._largest_traced_batch(gpu), gpu))
-        return context_bytes(rules, "high") - context_bytes(rules, "nominal")
+        return context_bytes(rules, "high", gpu) - context_bytes(rules, "nominal", gpu)
 
     def _events_at(self, batch: int, gpu: Gpu) -> MemoryTrace:
         scaling = self._scaling(gpu)
@@ -332,7 +332,7 @@ class MemoryEstimator:
         ends: dict[str, Replay],
     ) -> Estimate:
         rules, slack = _request_rules(trace), uncertainty()
-        context = context_bytes(rules, "nominal")
+        context = context_bytes(rules, "nominal", gpu)
         # fragmentation is not monotone: less workspace may reserve more
         low = int(min(run.peak_reserved_bytes, ends["low"].peak_reserved_bytes) * (1 - slack))
         high = int(max(run.peak_reserved_bytes, ends["high"].peak_reserved_bytes) * (1 + slack))
@@ -347,8 +347,8 @@ class MemoryEstimator:
             peak_allocated_bytes=run.peak_allocated_bytes,
             peak_reserved_bytes=run.peak_reserved_bytes,
             peak_device_bytes=run.peak_reserved_bytes + context,
-            band_low_bytes=low + context_bytes(rules, "low"),
-            band_high_bytes=high + context_bytes(rules, "high"),
+            band_low_bytes=low + context_bytes(rules, "low", gpu),
+            band_high_bytes=high + context_bytes(rules, "high", gpu),
             reserved_band_low_bytes=low,
             reserved_band_high_bytes=high,
             context_bytes=context,
@@ -426,7 +426,7 @@ def find_boundary(fits: Callable[[int], bool], *, limit: int, guess: int = 1) ->
 def _capacity(trace: MemoryTrace, gpu: Gpu, slack: float) -> int:
     """What the allocator may reserve on `gpu` if `slack`, a share of it, is left free."""
     # the high context: a batch called fitting must also fit with the largest libraries
-    capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high")
+    capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high", gpu)
     return max(int(capacity / (1 + slack)), 0)
 
 

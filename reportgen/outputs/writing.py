@@ -29,6 +29,7 @@ from reportgen.render.problems import repository_root
 from reportgen.render.sarif import render_sarif
 from reportgen.report import ModelReport, Report, report_to_data
 from reportgen.sections import SECTIONS
+from reportgen.shards import SHARD_FILE, ShardNote
 
 Reuse = Callable[[list[Any], Callable[[], bytes]], bytes]
 """Returns what the function makes, or what it made of an equal list in an earlier build."""
@@ -48,7 +49,9 @@ DEFAULT_FORMATS = ("html", "pdf", "json", "md")
 LIVE_SCRIPT = "live.js"
 """An open page polls this script to detect updates during `reportgen watch`."""
 
-_IN_PAGES = (".svg", ".pdf", ".csv", ".txt", ".png", ".jpg", ".gif", ".webp")
+IN_PAGES = (".svg", ".pdf", ".csv", ".txt", ".png", ".jpg", ".gif", ".webp")
+"""Suffixes of files that pages and the PDF may contain."""
+
 _COMPARISON_JSON = "comparison.json"
 _REPORT_JSON = "report.json"  # the next build reads it to find stale files
 
@@ -64,6 +67,7 @@ def write_report(
     live: str | None = None,
     brief_pdf: bool = False,
     reuse: Reuse = make_again,
+    shard: ShardNote | None = None,
 ) -> tuple[Path, ...]:
     """Write `report` into the folder `output` and return the files written, `report.json` last.
 
@@ -83,6 +87,7 @@ def write_report(
             changes; "" in the last call; None for pages that do not reload.
         brief_pdf: whether `report.pdf` has two pages for each model instead of every section.
         reuse: where pages and the PDF come from if nothing changed that they are made of.
+        shard: of a shard, whose folder also has what the PDF of the merged report is made of.
 
     Raises:
         OutputError: the folder is not writable, the disk is full, or two model names collide.
@@ -91,6 +96,11 @@ def write_report(
     with staging(output) as stage:
         # report.json comes last: it lists files that are in place when it is.
         _write_files(report, work, stage, formats, comparison, live, brief_pdf, reuse)
+        if shard:
+            stage.write(SHARD_FILE, shard.model_dump_json(indent=1).encode())
+            for model in report.models:
+                for file in print_files(model):
+                    stage.add(work / "models" / model.name / file, f"models/{model.name}/{file}")
         stage.write(_REPORT_JSON, json_text.encode())
         return stage.publish(stale=stale_files(output, keep_pdf=live is not None))
 
@@ -161,8 +171,8 @@ def _digests(report: Report, work: Path) -> list[str]:
     paths = [
         work / "models" / model.name / file
         for model in report.models
-        for file in (*published_files(model), *_print_files(model))
-        if Path(file).suffix in _IN_PAGES
+        for file in (*published_files(model), *print_files(model))
+        if Path(file).suffix in IN_PAGES
     ]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
@@ -211,18 +221,21 @@ def published_files(model: ModelReport) -> tuple[str, ...]:
     return _files_of(model, {section.name: section.files for section in SECTIONS})
 
 
-def _print_files(model: ModelReport) -> tuple[str, ...]:
+def print_files(model: ModelReport) -> tuple[str, ...]:
+    """Further files that only the PDF is made of."""
     return _files_of(model, {section.name: section.print_files for section in SECTIONS})
 
 
 def _files_of(
     model: ModelReport, files: Mapping[str, Callable[[Any], Iterable[str]]]
 ) -> tuple[str, ...]:
+    left_out = {each.name for each in model.left_out}
     return tuple(
         file
         for section in model.sections
         if isinstance(section.outcome, Done)
         for file in files[section.name](section.outcome.result)
+        if file not in left_out
     )
 
 

@@ -134,7 +134,11 @@ def _bodies(
     """The sections of `model` that have a result, each rendered from that result alone."""
     own = of_model(environment, folder, model.name)
     # A new dictionary, as in `of_model`: the environment is cached for the next model.
-    own.globals = {**environment.globals, "rows_in_print": rows_in_print}
+    own.globals = {
+        **environment.globals,
+        "rows_in_print": rows_in_print,
+        "left_out": {file.name for file in model.left_out},
+    }
     return {
         section.name: _body(own, f"{section.name}.html.j2", section.outcome.result)
         for section in model.sections

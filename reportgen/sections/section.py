@@ -12,7 +12,7 @@ from reportgen.comparable import Comparable
 from reportgen.context import Context, ModelContext, OnnxFileContext
 from reportgen.findings import Rule
 from reportgen.metrics import FigureCount, Method, Metric
-from reportgen.outcome import Done, Failed, Skipped
+from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 
 R = TypeVar("R")
 
@@ -89,3 +89,11 @@ def outcome_adapter(section: AnySection) -> TypeAdapter[Done[Any] | Skipped | Fa
     # mypy cannot use a value as a type argument
     outcome: Any = Done[section.result] | Skipped | Failed  # type: ignore[name-defined]
     return TypeAdapter(outcome)
+
+
+def files_of(section: AnySection, outcome: SectionOutcome) -> tuple[str, ...]:
+    """The files of an outcome of `section`, those of the PDF included."""
+    if not isinstance(outcome.outcome, Done):
+        return ()
+    result = outcome.outcome.result
+    return tuple(dict.fromkeys((*section.files(result), *section.print_files(result))))

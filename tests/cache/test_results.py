@@ -213,8 +213,8 @@ def test_changed_code_is_a_miss_of_the_sections_that_import_it(
     file: str,
     sections: set[str],
 ) -> None:
-    code = {**fingerprint.digest_code(), file: "other"}
-    monkeypatch.setattr(results, "digest_code", lambda: code)
+    code = {**fingerprint.code_digests(), file: "other"}
+    monkeypatch.setattr(results, "code_digests", lambda: code)
     assert missed(project, tmp_path) == sections
 
 
@@ -237,7 +237,7 @@ def test_the_key_of_a_section_has_every_module_that_its_analysis_imports(
         # The list of sections imports them all; one of them is analyzed.
         if name not in ("reportgen", "reportgen.sections"):
             waiting |= graph[name] - reached
-    keyed = fingerprint.code_of_section(fingerprint.digest_code(), section.name)
+    keyed = fingerprint.code_of_section(fingerprint.code_digests(), section.name)
     assert reached <= {module_name(PACKAGE / path) for path in keyed if path.endswith(".py")}
 
 
