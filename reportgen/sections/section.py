@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -86,8 +87,14 @@ AnySection = Section[Any]
 
 def outcome_adapter(section: AnySection) -> TypeAdapter[Done[Any] | Skipped | Failed]:
     """Reads and writes the outcomes of `section` as JSON."""
+    result: object = section.result
+    return _adapter_of(result)
+
+
+@cache  # building one takes longer than reading many outcomes
+def _adapter_of(result: object) -> TypeAdapter[Done[Any] | Skipped | Failed]:
     # mypy cannot use a value as a type argument
-    outcome: Any = Done[section.result] | Skipped | Failed  # type: ignore[name-defined]
+    outcome: Any = Done[result] | Skipped | Failed  # type: ignore[valid-type]
     return TypeAdapter(outcome)
 
 
