@@ -9,7 +9,7 @@ import contextlib
 import io
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -58,8 +58,13 @@ def run_here(*arguments: Any, folder: Path) -> CompletedProcess[str]:
 def analyzed_here() -> Iterator[None]:
     """Builds in this block analyze their models in this process, and none comes from the cache."""
 
-    def analyze_all(jobs: Sequence[Job], **_: Any) -> tuple[ModelOutcomes, ...]:
-        return tuple(map(_outcomes_of, jobs))
+    def analyze_all(
+        jobs: Sequence[Job], *, finished: Callable[[Job, ModelOutcomes], None], **_: Any
+    ) -> tuple[ModelOutcomes, ...]:
+        outcomes = tuple(map(_outcomes_of, jobs))
+        for job, found in zip(jobs, outcomes, strict=True):
+            finished(job, found)
+        return outcomes
 
     threads = torch.get_num_threads()
     try:

@@ -87,7 +87,7 @@ def test_an_interrupted_build_is_continued_and_then_nothing_is_made_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "render_model", interrupt)
+        patch.setattr(writing, "render_index", interrupt)
         with pytest.raises(KeyboardInterrupt):
             build_in(manifest, folder / "out", folder / "cache", **options)
     build_in(manifest, folder / "out", folder / "cache", **options)
