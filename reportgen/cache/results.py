@@ -133,7 +133,7 @@ class ResultCache:
         reads = section.reads | (LOADING if section.uses_model else frozenset())
         values: dict[str, Any] = {
             "section": section.name,
-            # what the manifest leaves out is not the same as its default, see `pool.launch`
+            # what the manifest leaves out is not the same as its default, see `Task.to_json`
             "spec": job.spec.model_dump(mode="json", include=_fields(reads), exclude_unset=True),
             "source kind": job.spec.source.kind,  # without a model, a section may read logs only
         }
