@@ -9,8 +9,15 @@ from pathlib import Path, PurePosixPath
 from reportgen.compare.reading import read_report
 from reportgen.compare.reports import compare_reports
 from reportgen.errors import ReportgenError
-from reportgen.outputs import DEFAULT_FORMATS, link_or_copy, temporary_folder, write_report
-from reportgen.outputs.writing import print_files, published_files
+from reportgen.outputs import (
+    DEFAULT_FORMATS,
+    PageOptions,
+    link_or_copy,
+    making_pages,
+    temporary_folder,
+    write_report,
+)
+from reportgen.outputs.section_files import print_files, published_files
 from reportgen.pipeline import (
     DEFAULT_PARENT,
     Built,
@@ -72,15 +79,14 @@ def merge(
         for folder, each in reports.items():
             for model in each.models:
                 _link_files(model, folder, work)
-        files = write_report(
-            report,
-            report_to_json(report),
-            work,
-            output,
-            frozenset(formats),
-            comparison=comparison,
-            brief_pdf=brief_pdf,
+        options = PageOptions(
+            work=work, formats=frozenset(formats), models=len(report.models), brief_pdf=brief_pdf
         )
+        with making_pages(options) as pages:
+            pages.start_all(report)
+            files = write_report(
+                report, report_to_json(report), output, pages, comparison=comparison
+            )
     return Built(report=report, output=output, files=files, comparison=comparison)
 
 

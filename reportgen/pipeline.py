@@ -1,15 +1,18 @@
-"""All steps of a build: Manifest -> analyze_all -> judge_model -> Report -> write_report."""
+"""All steps of a build: Manifest -> analyze_all -> judge_model -> Report -> write_report.
+
+The pages of a model are made while other models are analyzed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,14 @@ from reportgen.executors import ClusterExecutor, Size, analyze_all
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done, Failed
-from reportgen.outputs import DEFAULT_FORMATS, make_again, temporary_folder, write_report
+from reportgen.outputs import (
+    DEFAULT_FORMATS,
+    PageOptions,
+    make_again,
+    making_pages,
+    temporary_folder,
+    write_report,
+)
 from reportgen.provenance import (
     Machine,
     commit_of,
@@ -121,21 +131,52 @@ def build(
     # Beside the output, so that large files are linked into it and not copied.
     folder = manifest.path.parent
     root = repository_of(folder)
-    with temporary_folder(output) as work:
+    environment = describe_environment()
+    judged: dict[str, ModelReport] = {}
+    with ExitStack() as stack:
+        work = stack.enter_context(temporary_folder(output))
+        options = PageOptions(
+            work=work,
+            formats=frozenset(formats if specs else ()),  # a shard may have no model to show
+            models=len(specs),
+            brief_pdf=brief_pdf,
+            reuse=cache.reuse if cache else make_again,
+        )
+        pages = stack.enter_context(making_pages(options, processes=jobs or default_jobs()))
         jobs_to_do = [make_job(manifest, spec, work, share, timings, sections) for spec in specs]
-        analyze = partial(
-            analyze_all,
+
+        def finish(job: Job, outcomes: ModelOutcomes) -> None:
+            """Start the pages of a model; they depend on no other."""
+            if cache:
+                cache.save(job, outcomes)
+                cache.restore_files(job)
+            spec = job.spec
+            judged[spec.name] = judge_model(
+                spec,
+                outcomes,
+                manifest=manifest.path.name,
+                line=manifest.lines.get(spec.name, 1),
+                complete=not sections,
+                timings=timings,
+                baseline=baseline_of(spec.name, baseline, environment),
+                today=today,
+            )
+            times = make_timings((outcomes,), 0.0) if timings else None
+            pages.start(manifest.title, judged[spec.name], specs.index(spec) + 1, times)
+
+        outcomes = analyze_all(
+            jobs_to_do,
             parallel=parallel,
             progress=progress or (lambda *_: None),
+            known={job.spec.name: cache.look_up(job) for job in jobs_to_do} if cache else None,
+            finished=finish,
             executor=executor,
             shared=shared,
             manifest=manifest.path,
         )
-        outcomes = _outcomes(jobs_to_do, analyze, cache)
         not_loaded = _not_loaded(outcomes)
         if shard is None:
             require_a_model(len(specs), not_loaded)
-        environment = describe_environment()
         report = Report(
             title=manifest.title,
             manifest=path_in_repository(manifest.path),
@@ -143,16 +184,7 @@ def build(
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
             models=tuple(
                 replace(
-                    judge_model(
-                        spec,
-                        each,
-                        manifest=manifest.path.name,
-                        line=manifest.lines.get(spec.name, 1),
-                        complete=not sections,
-                        timings=timings,
-                        baseline=baseline_of(spec.name, baseline, environment),
-                        today=today,
-                    ),
+                    judged[spec.name],
                     library=library_of(spec),
                     files=input_files(spec, each.code, folder, root),
                 )
@@ -175,12 +207,9 @@ def build(
         files = write_report(
             report,
             report_to_json(report),
-            work,
             output,
-            frozenset(formats if specs else ()),  # a shard may have no model to show
+            pages,
             comparison=comparison,
-            brief_pdf=brief_pdf,
-            reuse=cache.reuse if cache else make_again,
             shard=ShardNote(
                 index=shard.index,
                 count=shard.count,
@@ -205,21 +234,6 @@ def build(
         comparison=comparison,
         notes=tuple(cache.notes) if cache else (),
     )
-
-
-def _outcomes(
-    jobs: list[Job],
-    analyze: Callable[..., tuple[ModelOutcomes, ...]],
-    cache: ResultCache | None,
-) -> tuple[ModelOutcomes, ...]:
-    """The outcomes of `jobs`: from the cache, the others by analyzing."""
-    if cache is None:
-        return analyze(jobs)
-    known = {job.spec.name: cache.look_up(job) for job in jobs}
-    outcomes = analyze(jobs, known=known, finished=cache.save)
-    for job in jobs:
-        cache.restore_files(job)
-    return outcomes
 
 
 def default_output(manifest: Manifest, shard: Shard | None = None) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, get_type_hints
 
@@ -186,6 +186,18 @@ class Report:
     def verdict(self) -> Verdict:
         """The worst verdict of any model."""
         return worst(model.verdict for model in self.models)
+
+
+def report_of_model(title: str, model: ModelReport, timings: Timings | None) -> Report:
+    """A report of `model` alone, with no more than its page shows."""
+    if timings is not None:
+        seconds, analyzed = timings.section_seconds, timings.analyzed
+        timings = replace(
+            timings,
+            section_seconds={model.name: seconds.get(model.name, {})},
+            analyzed={model.name: analyzed.get(model.name, {})},
+        )
+    return Report(title=title, environment={}, timings=timings, models=(model,))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "reportgen"
 _MOST_FILES = 15
 FLOORS = [
     {"errors", "file_kind", "scratch", "units", "visible_text", "cuda_memory"},
-    {"charts", "comparable", "metrics", "training_logs"},
+    {"charts", "comparable", "metrics", "pdf", "training_logs"},
     {"findings", "manifest", "fonts", "drawing", "provenance"},
     {"outcome", "pytree", "error_text", "code_location"},
     {"shards"},

@@ -100,7 +100,9 @@ class ResultCache:
 
     def reuse(self, made_of: list[Any], make: Callable[[], bytes]) -> bytes:
         """What `make` returns, or returned in an earlier build for an equal `made_of`."""
-        key = self._key(["page", templates_digest(), made_of])
+        if "templates" not in self._once:
+            self._once["templates"] = templates_digest()
+        key = self._key(["page", self._once["templates"], made_of])
         for path, record in self.store.records(key):
             content = self.store.read(record["objects"][0])
             if content is not None:

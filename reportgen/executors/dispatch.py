@@ -53,7 +53,7 @@ def analyze_all(
         parallel: how many models may be analyzed at once, unless `executor` knows it.
         progress: called when a section starts or ends.
         known: outcomes of earlier builds by model; these sections are not analyzed.
-        finished: called when a model that had to be analyzed is finished.
+        finished: called when a model is finished: first for those of which all is known.
         executor: where to analyze them; None for threads of this process.
         shared: a folder that all workers of `executor` see, for files above 64 MiB.
         manifest: the file that all workers must have as well.
@@ -72,6 +72,12 @@ def analyze_all(
         if (remaining := _remaining(job, known.get(job.spec.name)))
     ]
     new = dict[Path, ModelOutcomes]()  # by the folder of the job
+    to_analyze = {job.folder for job in todo}
+    for job in jobs:
+        if job.folder not in to_analyze:
+            new[job.folder] = known.get(job.spec.name) or _nothing_to_do(job)
+            if finished:
+                finished(job, new[job.folder])
     with (
         (
             threads(parallel, len(todo), notify)
@@ -86,9 +92,7 @@ def analyze_all(
             new[job.folder] = _joined(known.get(found.name), found)
             if finished:
                 finished(job, new[job.folder])
-    return tuple(
-        new.get(job.folder) or known.get(job.spec.name) or _nothing_to_do(job) for job in jobs
-    )
+    return tuple(new[job.folder] for job in jobs)
 
 
 def _nothing_to_do(job: Job) -> ModelOutcomes:

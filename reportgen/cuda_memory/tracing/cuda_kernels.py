@@ -238,11 +238,6 @@ def _batch_norm_backward(args: Args) -> Any:
     return (_empty_like(x) if mask[0] else None, *gradients)
 
 
-def _threshold_backward(args: Args) -> Any:
-    # of two types, the result takes the promoted one: left to torch
-    return _empty_like(args[1]) if args[0].dtype is args[1].dtype else NotImplemented
-
-
 def _in_place(args: Args) -> Any:
     """The operand itself; scalars are computed, because optimizers read their step counts."""
     return args[0] if args[0].dim() else NotImplemented
@@ -252,15 +247,6 @@ def _in_place_list(args: Args) -> Any:
     # lists of scalars, an optimizer's step counts, are computed: see `_in_place`
     tensors = args[0]
     return None if tensors and tensors[0].dim() else NotImplemented
-
-
-def _new_list(args: Args) -> Any:
-    tensors = args[0]
-    return list(map(_empty_like, tensors)) if tensors and tensors[0].dim() else NotImplemented
-
-
-def _zeros(args: Args) -> Any:
-    return _empty_like(args[0]) if args[0].dim() else NotImplemented
 
 
 def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
@@ -279,7 +265,6 @@ _IN_PLACE_LISTS = (
     "_foreach_div_.Scalar _foreach_sqrt_ _foreach_neg_ _foreach_zero_ _foreach_sub_.Scalar "
     "_foreach_reciprocal_ _foreach_copy_ _foreach_maximum_.List"
 )
-_NEW_LISTS = "_foreach_sqrt _foreach_add.List _foreach_mul.Scalar _foreach_neg _foreach_sub.List"
 
 
 def _overloads(names: str) -> list[Any]:
@@ -296,9 +281,6 @@ def _overloads(names: str) -> list[Any]:
 FAKE_SHORTCUTS: dict[Any, Shortcut] = {
     aten.native_batch_norm.default: _batch_norm,
     aten.native_batch_norm_backward.default: _batch_norm_backward,
-    aten.threshold_backward.default: _threshold_backward,
-    aten.zeros_like.default: _zeros,
-    **dict.fromkeys(_overloads(_NEW_LISTS), _new_list),
     **dict.fromkeys(_overloads(_IN_PLACE), _in_place),
     **dict.fromkeys(_overloads(_IN_PLACE_LISTS), _in_place_list),
 }
