@@ -68,6 +68,19 @@ class ModuleRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NodeBody:
+    """The graph or function whose nodes run within another node.
+
+    Attributes:
+        owner: index of the node that runs it; -1 for a local function, which several nodes run.
+        name: of the attribute that holds it (`then_branch`), or `function NAME`.
+    """
+
+    owner: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorNode:
     """One node of a graph.
 
@@ -78,6 +91,7 @@ class OperatorNode:
         module: the path of the module that it belongs to.
         attributes: what distinguishes it from another node of the same operator.
         outputs: shape of each output: `batch×64×56×56`.
+        body: the graph within another node that it belongs to; None for the graph itself.
     """
 
     id: str
@@ -86,6 +100,7 @@ class OperatorNode:
     module: str = ""
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    body: NodeBody | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ _MOST_FILES = 15
 FLOORS = [
     {"errors", "file_kind", "scratch", "units", "visible_text", "cuda_memory"},
     {"charts", "comparable", "metrics", "training_logs"},
-    {"findings", "manifest", "fonts", "drawing", "provenance"},
+    {"findings", "manifest", "fonts", "drawing", "viewer", "provenance"},
     {"outcome", "pytree", "error_text", "code_location"},
     {"forward_failure", "known_failures"},
     {"example_inputs", "model_state", "sources", "onnx"},

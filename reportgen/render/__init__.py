@@ -19,6 +19,7 @@ from reportgen.outcome import Done
 from reportgen.render.changes import Changes, changes_of
 from reportgen.render.environment import of_model, page_environment
 from reportgen.render.fonts import font_faces
+from reportgen.render.graph_viewer import viewer_parts
 from reportgen.render.how_made import how_made
 from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.render.summary import SUMMARY_LIMIT, render_changes, render_summary
@@ -72,13 +73,15 @@ def render_model(report: Report, model: ModelReport, folder: Path, *, live: str 
     A page with `live` reloads itself when the `live.js` beside it has another value.
     """
     environment = page_environment(on_paper=False)
+    bodies = _bodies(environment, model, folder)
     page = environment.get_template("model.html.j2").render(
         report=report,
         model=model,
         overview=model_overview(model),
         how=how_made([model]),
         live=live,
-        bodies=_bodies(environment, model, folder),
+        bodies=bodies,
+        viewer=viewer_parts(model, bodies),
         analyzed=_analyzed(report, model),
         measured=_measured(report, model),
         seconds=_seconds(report, model),

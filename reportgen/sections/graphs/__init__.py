@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from reportgen.sections.graphs.analysis import analyze, analyze_file
+from reportgen.sections.graphs.complete.stored import unpack_graph
 from reportgen.sections.graphs.result import (
     Drawing,
     Graphs,
@@ -13,6 +16,7 @@ from reportgen.sections.graphs.result import (
 )
 from reportgen.sections.graphs.rules import RULES
 from reportgen.sections.section import Section
+from reportgen.viewer.page_data import data_block, graph_data
 
 __all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze"]
 
@@ -20,6 +24,12 @@ __all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze"]
 def sentence_case(text: str) -> str:
     """The text with an upper-case first letter; the rest is unchanged."""
     return text[:1].upper() + text[1:]
+
+
+def viewer_data(result: Graphs) -> Markup:
+    """The complete graphs and their layouts, for the scripts of the page."""
+    graphs = map(unpack_graph, result.complete)
+    return data_block("graph-data", graph_data(graphs, result.layouts))
 
 
 SECTION = Section(
@@ -33,5 +43,5 @@ SECTION = Section(
     files=files_of,
     print_files=print_files_of,
     reads=frozenset({"name", "loss", "onnx.opset", "onnx.dynamic", "threads"}),
-    filters={"sentence_case": sentence_case},
+    filters={"sentence_case": sentence_case, "viewer_data": viewer_data},
 )

@@ -16,13 +16,14 @@ from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_gra
 from reportgen.sections.graphs.complete.autograd import complete_autograd_graph
 from reportgen.sections.graphs.complete.modules import complete_module_graph
 from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
-from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph
+from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph, unpack_graph
 from reportgen.sections.graphs.draw import Drawer, file_writer
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model
 from reportgen.sections.graphs.result import Drawing, Graphs, missing
 from reportgen.sections.graphs.roles import roles_of
 from reportgen.sections.graphs.trace import NoBackwardError, Trace, trace_forward
+from reportgen.viewer.layout import GraphLayout, graph_layouts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +49,7 @@ def analyze(context: ModelContext) -> Graphs:
             modules = _modules(drawer, traced)
             autograd = _autograd(drawer, traced)
             complete, roles = _complete(traced), roles_of(traced.trace)
+            layouts = _layouts(complete)
         del traced  # frees the autograd graph before the export
         onnx, stored = _onnx(drawer, context)
         return Graphs(
@@ -55,6 +57,7 @@ def analyze(context: ModelContext) -> Graphs:
             autograd=autograd,
             onnx=onnx,
             complete=complete + stored,
+            layouts=layouts + _layouts(stored),
             roles=roles,
             loss=shown_text(context.spec.loss.text),
         )
@@ -89,7 +92,9 @@ def analyze_file(context: OnnxFileContext) -> Graphs:
     with graphviz() as programs:
         drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
         onnx, stored = _drawn(drawer, context.onnx_proto(context.file.path))
-    return Graphs(modules=absent, autograd=absent, onnx=onnx, complete=stored)
+    return Graphs(
+        modules=absent, autograd=absent, onnx=onnx, complete=stored, layouts=_layouts(stored)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -208,6 +213,10 @@ def _complete(traced: _TracedModel) -> tuple[StoredGraph, ...]:
     modules = complete_module_graph(traced.trace)
     autograd = () if traced.gradient_error else (complete_autograd_graph(traced.trace),)
     return tuple(pack_graph(graph) for graph in (modules, *autograd) if graph.nodes)
+
+
+def _layouts(complete: tuple[StoredGraph, ...]) -> tuple[GraphLayout, ...]:
+    return tuple(layout for graph in complete for layout in graph_layouts(unpack_graph(graph)))
 
 
 def _onnx(drawer: Drawer, context: ModelContext) -> tuple[Drawing, tuple[StoredGraph, ...]]:

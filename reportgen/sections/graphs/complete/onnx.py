@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from reportgen.comparable import Graph
+from reportgen.comparable import Graph, NodeBody
 from reportgen.onnx.export.weightless import is_weight
 from reportgen.onnx.model.origin import origin_of
 from reportgen.onnx.model.protos import STANDARD, dtype_name, operator_name, type_name
@@ -41,14 +41,15 @@ class _OnnxGraph:
         for value in graph.input:
             if value.name not in self._stored:
                 self._makers[value.name] = self._end("input", value.name)
-        self._nodes(graph.node, "")
+        self._nodes(graph.node, "", None)
         for value in graph.output:
             index = self._end("output", value.name)
             self._connect([value.name], index)
         for function in self._model.functions:
             # its values have names of their own
             self._makers = {}
-            self._nodes(function.node, f"function {function.name}/")
+            name = f"function {function.name}"
+            self._nodes(function.node, f"{name}/", NodeBody(owner=-1, name=name))
         return self._builder.graph(_opsets(self._model.opset_import))
 
     def _learn(self, graph: Any) -> None:
@@ -67,7 +68,7 @@ class _OnnxGraph:
     def _end(self, kind: str, name: str) -> int:
         return self._builder.add(f"{kind}/{name}", kind, kind, outputs=self._outputs([name]))
 
-    def _nodes(self, nodes: Iterable[Any], above: str) -> None:
+    def _nodes(self, nodes: Iterable[Any], above: str, body: NodeBody | None) -> None:
         for node in nodes:
             operator, module = operator_name(node), origin_of(node).module
             index = self._builder.add(
@@ -77,6 +78,7 @@ class _OnnxGraph:
                 module=module,
                 attributes=self._attributes(node),
                 outputs=self._outputs(node.output),
+                body=body,
             )
             self._connect(node.input, index)
             self._makers.update(dict.fromkeys(filter(None, node.output), index))
@@ -89,7 +91,8 @@ class _OnnxGraph:
                 self._learn(graph)
                 # what comes from outside is fed by the node that runs the graph
                 self._makers.update({value.name: index for value in graph.input})
-                self._nodes(graph.node, f"{above}/{attribute.name}/")
+                body = NodeBody(owner=index, name=str(attribute.name))
+                self._nodes(graph.node, f"{above}/{attribute.name}/", body)
 
     def _connect(self, names: Iterable[str], index: int) -> None:
         self._builder.connect((self._makers[n] for n in names if n in self._makers), index)

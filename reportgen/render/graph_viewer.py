@@ -1,0 +1,76 @@
+"""The graph viewer of a page: its scripts, and what the page adds to a section's graphs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from markupsafe import Markup
+
+from reportgen.comparable import joined
+from reportgen.fonts import templates_dir
+from reportgen.outcome import Done
+from reportgen.report import ModelReport
+from reportgen.sections import SECTIONS
+from reportgen.viewer.page_data import data_block, module_data
+
+# each uses what stands before it
+_SCRIPTS = (
+    "elements", "data", "compose", "colors", "scene", "view", "search", "paths", "tables",
+    "minimap", "export", "links", "keyboard", "card", "viewer", "main",
+)  # fmt: skip
+_COMMENT = re.compile(r"[ \t]*/\*\*.*?\*/|(?:^|[ \t])//[^\n]*$", re.DOTALL | re.MULTILINE)
+_INDENT = re.compile(r"^\s+|\s+$", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewerParts:
+    """What a page needs: the loader runs the script, whose hash the page's policy names."""
+
+    loader: Markup
+    script: str
+    blocks: Markup
+
+
+def viewer_parts(model: ModelReport, bodies: Mapping[str, Markup]) -> ViewerParts | None:
+    """The parts of a model's page; None if no section has graphs."""
+    if not any('id="graph-data"' in body for body in bodies.values()):
+        return None
+    script = viewer_script()
+    page = data_block("module-data", _page_data(model))
+    return ViewerParts(
+        loader=Markup((templates_dir() / "viewer/loader.js").read_text(encoding="utf-8")),  # noqa: S704 - our own
+        script=script,
+        blocks=data_block("viewer-script", script) + page,
+    )
+
+
+@cache
+def viewer_script() -> str:
+    """The scripts of the viewer as one, without comments."""
+    sources = (
+        (templates_dir() / f"viewer/{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS
+    )
+    text = "\n".join(_INDENT.sub("", _COMMENT.sub("", source)) for source in sources)
+    return f'(() => {{\n"use strict";\n{text}\n}})();\n'
+
+
+def _page_data(model: ModelReport) -> dict[str, Any]:
+    results = {s.name: s.outcome.result for s in model.sections if isinstance(s.outcome, Done)}
+    offered = joined(s.comparable(results[s.name]) for s in SECTIONS if s.name in results)
+    return {
+        "modules": module_data(offered.modules),
+        "findings": _findings(model),
+        "figures": {},
+    }
+
+
+def _findings(model: ModelReport) -> Iterable[dict[str, str]]:
+    return [
+        {"code": finding.code, "where": finding.where, "message": finding.message}
+        for finding in model.findings
+        if finding.where
+    ]

@@ -1,0 +1,187 @@
+// Everything that is known of the selected box, beside the drawing.
+
+class Card {
+  /**
+   * @param {HTMLElement} element
+   * @param {GraphViewer} viewer
+   */
+  constructor(element, viewer) {
+    this.element = element;
+    this.viewer = viewer;
+  }
+
+  show() {
+    const { selected } = this.viewer.state;
+    const key = Number(selected.slice(1));
+    const content = !selected ? this.#overview() : selected[0] === "n" ? this.#node(key) : this.#cluster(key);
+    this.element.replaceChildren(...content.filter(Boolean));
+    this.element.scrollTop = 0;
+  }
+
+  #overview() {
+    const { graph, figures } = this.viewer;
+    const count = (/** @type {string} */ kind) => graph.nodes.filter((node) => node.kind === kind);
+    const rows = [
+      ["Nodes", graph.nodes.length.toLocaleString("en")],
+      ["Edges", graph.producers.reduce((sum, each) => sum + each.length, 0).toLocaleString("en")],
+      ...Object.entries(graph.attributes).map(([name, value]) => [name, plain(value)]),
+    ];
+    const parts = [this.#heading(GRAPH_NAMES[/** @type {keyof GRAPH_NAMES} */ (graph.name)] ?? graph.name, "Click a box for its details"), this.#facts(rows)];
+    for (const kind of ["input", "output"]) {
+      const nodes = count(kind);
+      if (nodes.length) parts.push(...this.#list(kind === "input" ? "Inputs" : "Outputs", nodes.map((node) => node.index)));
+    }
+    for (const [key, figure] of figures.all) {
+      const heaviest = figure.values.map((value, node) => [value ?? 0, node]).sort((a, b) => b[0] - a[0]).slice(0, 5).filter(([value]) => value > 0);
+      parts.push(html("h4", {}, `Most ${figure.label === "MACs" ? figure.label : figure.label.toLowerCase()}`), html("ul", { class: "links" }, ...heaviest.map(([value, node]) => (
+        html("li", {}, this.#jump(node), html("span", { class: "figure-of" }, `${short(value, figure.unit)} · ${this.#share(value, figure.total)}`))))));
+    }
+    const { engine } = this.viewer.clusters;
+    if (engine !== "dot") parts.push(html("p", { class: "note" }, `${engine}.`));
+    return parts;
+  }
+
+  #node(/** @type {number} */ index) {
+    const { graph } = this.viewer;
+    const node = graph.nodes[index];
+    const facts = node.kind === "module" || graph.name === "onnx" ? graph.modules.get(node.module) : undefined;
+    const isModule = node.kind === "module";
+    const rows = [["Kind", node.kind === "operation" ? category(node) : node.kind]];
+    if (!isModule && node.module) rows.push(["Module", node.module]);
+    rows.push(...this.#figures([index]));
+    if (isModule && facts) rows.push(...this.#origin(facts));
+    return [
+      this.#heading(node.operator, node.id.replace(/^\//, "")),
+      this.#actions(index),
+      this.#facts(rows),
+      ...this.#attributes(isModule && facts ? { ...facts.attributes, ...node.attributes } : node.attributes),
+      ...this.#tensors(isModule ? facts : undefined),
+      ...this.#list("Reads", graph.producers[index]),
+      ...this.#outputs(node),
+      ...this.#list("Read by", graph.consumers[index]),
+      ...this.#elsewhere(node.module),
+    ];
+  }
+
+  #cluster(/** @type {number} */ cluster) {
+    const { graph, clusters } = this.viewer;
+    const path = clusters.ids[cluster].replace(/#\d+$/, "");
+    const facts = graph.modules.get(path);
+    const nodes = clusters.nodes(cluster);
+    const isOpen = this.viewer.open.has(cluster);
+    const rows = [["Nodes inside", nodes.length.toLocaleString("en")], ...this.#figures(nodes), ...(facts ? this.#origin(facts) : [])];
+    const button = (/** @type {string} */ text, /** @type {() => void} */ click) => html("button", { type: "button", click }, text);
+    const inside = new Set(nodes);
+    const entering = [...new Set(nodes.flatMap((node) => graph.producers[node].filter((each) => !inside.has(each))))];
+    const leaving = [...new Set(nodes.flatMap((node) => graph.consumers[node].filter((each) => !inside.has(each))))];
+    return [
+      this.#heading(facts?.type ?? clusters.names[cluster], path || "the model"),
+      html("p", { class: "actions" },
+        button(isOpen ? "Close" : "Open", () => this.viewer.toggle(cluster)),
+        button("Open all inside", () => this.viewer.openAll(cluster)),
+        button("Save as SVG", () => saveDrawing(this.viewer, "svg", cluster)),
+        button("PNG", () => saveDrawing(this.viewer, "png", cluster))),
+      this.#facts(rows),
+      ...this.#attributes(facts?.attributes ?? {}),
+      ...this.#tensors(facts),
+      ...this.#list("Reads", entering),
+      ...this.#list("Read by", leaving),
+      ...this.#elsewhere(path),
+    ];
+  }
+
+  #heading(/** @type {string} */ title, /** @type {string} */ path) {
+    return html("header", {}, html("h3", {}, visible(title)), html("p", { class: "path" }, html("bdi", {}, visible(path))),
+      html("button", { type: "button", class: "close", "aria-label": "Close the details", click: () => this.viewer.closeCard() }, "×"));
+  }
+
+  #actions(/** @type {number} */ index) {
+    const { viewer } = this;
+    const button = (/** @type {string} */ text, /** @type {() => void} */ click, /** @type {string} */ title) => html("button", { type: "button", click, title }, text);
+    const start = viewer.state.start;
+    return html("p", { class: "actions" },
+      button("Everything before", () => viewer.light(edgesAmong(viewer.graph, viewer.graph.reach(index, viewer.graph.producers))), "Color every edge that this node depends on"),
+      button("Everything after", () => viewer.light(edgesAmong(viewer.graph, viewer.graph.reach(index, viewer.graph.consumers))), "Color every edge that depends on this node"),
+      start >= 0 && start !== index
+        ? button(`Path from ${fitted(viewer.graph.place(start), 20, 1)}`, () => viewer.showPath(start, index), "Color every path between the two nodes")
+        : button("Path from here", () => viewer.startPath(index), "Then select the other end"));
+  }
+
+  #facts(/** @type {string[][]} */ rows) {
+    return html("dl", {}, ...rows.flatMap(([name, value]) => [html("dt", {}, visible(name)), html("dd", {}, html("bdi", {}, visible(value)))]));
+  }
+
+  #figures(/** @type {number[]} */ nodes) {
+    const rows = [];
+    for (const [key, figure] of this.viewer.figures.all) {
+      const value = this.viewer.figures.of(key, nodes);
+      if (value !== null && value > 0) rows.push([figure.label, `${short(value, figure.unit)} · ${this.#share(value, figure.total)} of all`]);
+    }
+    return rows;
+  }
+
+  #share(/** @type {number} */ value, /** @type {number} */ total) {
+    const percent = (100 * value) / total;
+    return `${percent >= 10 || percent === 0 ? percent.toFixed(0) : percent.toPrecision(2)} %`;
+  }
+
+  #origin(/** @type {ModuleFacts} */ facts) {
+    const rows = [];
+    if (facts.sharedWith) rows.push(["Same weights as", facts.sharedWith]);
+    if (facts.source) rows.push(["Defined at", facts.source]);
+    if (facts.call) rows.push(["Called at", facts.call]);
+    return rows;
+  }
+
+  #attributes(/** @type {Record<string, any>} */ attributes) {
+    const rows = Object.entries(attributes).filter(([, value]) => value !== null).map(([name, value]) => [/^\d+$/.test(name) ? `argument ${name}` : name, plain(value)]);
+    return rows.length ? [html("h4", {}, "Attributes"), this.#facts(rows)] : [];
+  }
+
+  #tensors(/** @type {ModuleFacts | undefined} */ facts) {
+    if (!facts?.tensors.length) return [];
+    return [html("h4", {}, "Parameters and buffers"), this.#facts(facts.tensors.map(([name, shape, dtype]) => [name, `${shape} ${dtype}`]))];
+  }
+
+  #outputs(/** @type {GraphNode} */ node) {
+    if (!node.outputs.some(Boolean)) return [];
+    const many = node.outputs.length > 1;
+    return [html("h4", {}, many ? "Outputs" : "Output"), this.#facts(node.outputs.map((shape, n) => [many ? String(n) : "shape", shape || "unknown"]))];
+  }
+
+  #list(/** @type {string} */ title, /** @type {number[]} */ nodes) {
+    const distinct = [...new Set(nodes)];
+    if (!distinct.length) return [];
+    const shown = distinct.slice(0, 40);
+    return [html("h4", {}, `${title} ${distinct.length > 1 ? distinct.length : ""}`), html("ul", { class: "links" },
+      ...shown.map((node) => html("li", {}, this.#jump(node), html("span", { class: "figure-of" }, visible(this.viewer.graph.nodes[node].outputs.join(", "))))),
+      distinct.length > shown.length && html("li", { class: "note" }, `and ${distinct.length - shown.length} more`))];
+  }
+
+  #jump(/** @type {number} */ node) {
+    const { operator } = this.viewer.graph.nodes[node];
+    const place = this.viewer.graph.place(node);
+    return html("button", { type: "button", class: "jump", click: () => this.viewer.select(`n${node}`, true) },
+      html("b", {}, visible(operator)), " ", html("bdi", {}, visible(place === operator ? "" : place)));
+  }
+
+  /** The same module in the other graphs, in the table of layers, and in the findings. */
+  #elsewhere(/** @type {string} */ module) {
+    if (!module) return [];
+    const found = [];
+    for (const { graph } of this.viewer.siblings()) {
+      if (graph.name === this.viewer.graph.name) continue;
+      const nodes = graph.nodes.filter((node) => node.module === module || node.module.startsWith(`${module}.`));
+      if (!nodes.length) continue;
+      const name = GRAPH_NAMES[/** @type {keyof GRAPH_NAMES} */ (graph.name)] ?? graph.name;
+      found.push(html("li", {}, html("button", { type: "button", class: "jump", click: () => this.viewer.showModule(graph.name, module) },
+        html("b", {}, name)), html("span", { class: "figure-of" }, `${nodes.length} node${nodes.length > 1 ? "s" : ""}`)));
+    }
+    const row = rowOf(module);
+    if (row) found.push(html("li", {}, html("button", { type: "button", class: "jump", click: () => goToRow(row) }, html("b", {}, "Table of layers"))));
+    for (const finding of this.viewer.findings.filter((each) => each.where === module)) {
+      found.push(html("li", { class: "finding-of" }, html("b", {}, finding.code), ` ${visible(finding.message)}`));
+    }
+    return found.length ? [html("h4", {}, "Elsewhere"), html("ul", { class: "links" }, ...found)] : [];
+  }
+}

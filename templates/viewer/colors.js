@@ -1,0 +1,64 @@
+// What the color of a box means: the kind of its operator, or one figure from white to full.
+
+/** @type {[string, RegExp][]} */
+const CATEGORIES = [
+  ["convolution", /conv/i],
+  ["matrix product", /linear|gemm|matmul|addmm|bmm|attention|einsum|^mm|lstm|gru|rnn/i],
+  ["normalization", /norm/i],
+  ["activation", /relu|gelu|silu|sigmoid|tanh|softmax|swish|elu|erf|mish|softplus|clip|hardt/i],
+  ["pooling", /pool|reduce|mean|argmax|topk/i],
+  ["embedding", /embedding|gather|index/i],
+  ["shape", /reshape|view|flatten|transpose|permute|squeeze|concat|cat|split|slice|expand|pad|shape|chunk|^t$|tile|resize|upsample|getitem|unbind|select|stack|contiguous|cast|^to$|identity|clone/i],
+  ["quantization", /quant/i],
+  ["control flow", /^(if|loop|scan)$/i],
+];
+
+function category(/** @type {GraphNode} */ node) {
+  if (node.kind === "input" || node.kind === "output" || node.kind === "parameter" || node.kind === "constant") return node.kind;
+  const name = node.operator.split(".").pop() ?? "";
+  if (/quant/i.test(name)) return "quantization";
+  return CATEGORIES.find(([, pattern]) => pattern.test(name))?.[0] ?? "other";
+}
+
+const FIGURE_NAMES = {
+  parameters: ["Parameters", ""], macs: ["MACs", ""], bytes: ["Output bytes", "B"],
+};
+
+/** The figures of a graph's nodes, summed over clusters. */
+class Figures {
+  constructor(/** @type {Graph} */ graph, /** @type {Record<string, {label: string, unit: string, values: Record<string, number>}>} */ measured) {
+    this.graph = graph;
+    /** @type {Map<string, {label: string, unit: string, values: (number | null)[], total: number}>} */
+    this.all = new Map();
+    for (const [key, values] of Object.entries(graph.figures)) {
+      const [label, unit] = FIGURE_NAMES[/** @type {keyof FIGURE_NAMES} */ (key)] ?? [key, ""];
+      this.#add(key, label, unit, values);
+    }
+    for (const [key, { label, unit, values }] of Object.entries(measured)) {
+      const seen = new Set();
+      this.#add(key, label, unit, graph.nodes.map((node) => {
+        const known = values[node.module];
+        if (known === undefined || seen.has(node.module)) return null;
+        seen.add(node.module);
+        return known;
+      }));
+    }
+  }
+
+  #add(/** @type {string} */ key, /** @type {string} */ label, /** @type {string} */ unit, /** @type {(number | null)[]} */ values) {
+    const total = values.reduce((/** @type {number} */ sum, value) => sum + (value ?? 0), 0);
+    if (total > 0) this.all.set(key, { label, unit, values, total });
+  }
+
+  /** The figure of a node or the sum of a cluster; null if it is unknown. */
+  of(/** @type {string} */ key, /** @type {number[]} */ nodes) {
+    const figure = this.all.get(key);
+    if (!figure) return null;
+    let sum = null;
+    for (const node of nodes) {
+      const value = figure.values[node];
+      if (value !== null && value !== undefined) sum = (sum ?? 0) + value;
+    }
+    return sum;
+  }
+}
