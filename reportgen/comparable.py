@@ -112,12 +112,14 @@ class Graph:
         nodes: in execution order.
         edges: pairs of indexes into `nodes`, from producer to consumer.
         attributes: of the whole graph: `{"opset": 20}`.
+        figures: one of each node by name, such as `macs`; None where it is unknown.
     """
 
     name: str
     nodes: tuple[OperatorNode, ...]
     edges: tuple[tuple[int, int], ...]
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
+    figures: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,19 +13,21 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from reportgen.comparable import Graph, ModuleRecord
 from reportgen.compare.result import Comparison
 from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
 from reportgen.render.changes import Changes, changes_of
 from reportgen.render.environment import of_model, page_environment
 from reportgen.render.fonts import font_faces
-from reportgen.render.graph_viewer import viewer_parts
+from reportgen.render.graph_viewer import parts_of_graphs, viewer_parts
 from reportgen.render.how_made import how_made
 from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.render.summary import SUMMARY_LIMIT, render_changes, render_summary
 from reportgen.report import ModelReport, Report
 from reportgen.rule_docs import rules_of
 from reportgen.sections import SECTIONS
+from reportgen.viewer.layout import GraphLayout
 
 __all__ = [
     "OTHER_FILES",
@@ -35,6 +37,7 @@ __all__ = [
     "page_text",
     "render_changes",
     "render_comparison",
+    "render_graphs",
     "render_index",
     "render_model",
     "render_print",
@@ -124,6 +127,16 @@ def render_comparison(comparison: Comparison, changes: Changes) -> str:
     return _with_fonts(
         page.render(title=comparison.new.title, verdict=comparison.verdict, changes=changes)
     )
+
+
+def render_graphs(
+    title: str,
+    graphs: Sequence[Graph],
+    layouts: Sequence[GraphLayout],
+    modules: Sequence[ModuleRecord] = (),
+) -> str:
+    """A page that has nothing but the viewer of `graphs`, whose `layouts` may be two for each."""
+    return page_text("graph.html.j2", title=title, viewer=parts_of_graphs(graphs, layouts, modules))
 
 
 def page_text(template: str, **values: object) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from markupsafe import Markup
 
-from reportgen.comparable import joined
+from reportgen.comparable import Graph, ModuleRecord, joined
 from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
 from reportgen.report import ModelReport
 from reportgen.sections import SECTIONS
-from reportgen.viewer.page_data import data_block, module_data
+from reportgen.viewer.layout import GraphLayout
+from reportgen.viewer.page_data import data_block, graph_data, module_data
 
 # each uses what stands before it
 _SCRIPTS = (
-    "elements", "data", "compose", "colors", "scene", "view", "search", "paths", "tables",
+    "elements", "icons", "data", "compose", "colors", "scene", "view", "search", "paths", "tables",
     "minimap", "export", "links", "keyboard", "card", "viewer", "main",
 )  # fmt: skip
 _COMMENT = re.compile(r"[ \t]*/\*\*.*?\*/|(?:^|[ \t])//[^\n]*$", re.DOTALL | re.MULTILINE)
@@ -39,12 +40,25 @@ def viewer_parts(model: ModelReport, bodies: Mapping[str, Markup]) -> ViewerPart
     """The parts of a model's page; None if no section has graphs."""
     if not any('id="graph-data"' in body for body in bodies.values()):
         return None
+    return _parts(data_block("module-data", _page_data(model)))
+
+
+def parts_of_graphs(
+    graphs: Sequence[Graph], layouts: Sequence[GraphLayout], modules: Iterable[ModuleRecord]
+) -> ViewerParts:
+    """The parts of a page that has nothing but the viewer."""
+    page = {"modules": module_data(modules), "findings": [], "figures": {}}
+    blocks = data_block("graph-data", graph_data(graphs, layouts))
+    return _parts(blocks + data_block("module-data", page))
+
+
+def _parts(blocks: Markup) -> ViewerParts:
     script = viewer_script()
-    page = data_block("module-data", _page_data(model))
+    loader = (templates_dir() / "viewer/loader.js").read_text(encoding="utf-8")
     return ViewerParts(
-        loader=Markup((templates_dir() / "viewer/loader.js").read_text(encoding="utf-8")),  # noqa: S704 - our own
+        loader=Markup(loader),  # noqa: S704 - our own
         script=script,
-        blocks=data_block("viewer-script", script) + page,
+        blocks=data_block("viewer-script", script) + blocks,
     )
 
 

@@ -15,7 +15,8 @@ from reportgen.viewer.levels import Item, Level, levels_of, signature
 from reportgen.viewer.sketch import PORT, Sketch, lay_out
 
 SECONDS = 4.0  # for all clusters of one graph
-_NARROWEST, _NARROWEST_CLUSTER, _WIDEST = 56, 96, 184  # boxes, in points
+_NARROWEST, _NARROWEST_CLUSTER, _WIDEST = 56, 120, 184  # boxes, in points
+_ENDS = ("input", "output", "parameter")  # have a name and a shape
 _STEP = 8  # widths are multiples of it: boxes of equal widths share a layout
 _CHARACTER, _MARGIN = 6.4, 20  # widths in points
 _LONG, _MOST_LONG_EDGES = 12, 6  # an edge that spans more ranks; how many a reader can follow
@@ -127,7 +128,9 @@ def _width(graph: Graph, item: Item) -> int:
         return PORT
     longest = len(item.name)
     if item.kind == "node":
-        longest = max(longest, len(graph.nodes[item.key].operator))
+        node = graph.nodes[item.key]
+        second = ", ".join(node.outputs) if node.kind in _ENDS else node.operator
+        longest = max(longest, len(second))
     wanted = min(max(_MARGIN + longest * _CHARACTER, _NARROWEST), _WIDEST)
     if item.kind == "cluster":
         wanted = max(wanted, _NARROWEST_CLUSTER)

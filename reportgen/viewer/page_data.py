@@ -63,6 +63,7 @@ def _graph(graph: Graph, layouts: Iterable[GraphLayout]) -> dict[str, Any]:
         "descriptionOf": descriptions_of,
         "sources": [source for source, _ in graph.edges],
         "targets": [target for _, target in graph.edges],
+        "figures": dict(graph.figures),
         "layouts": [_layout(layout) for layout in layouts],
     }
 

@@ -6,12 +6,18 @@ const CATEGORIES = [
   ["matrix product", /linear|gemm|matmul|addmm|bmm|attention|einsum|^mm|lstm|gru|rnn/i],
   ["normalization", /norm/i],
   ["activation", /relu|gelu|silu|sigmoid|tanh|softmax|swish|elu|erf|mish|softplus|clip|hardt/i],
+  ["elementwise", /^_?i?(add|mul|sub|div|true_?div|rsub|pow|sqrt|rsqrt|neg|exp|log|abs|sum|min|max|where|less|greater|equal|and|or|not|masked_fill|sin|cos)/i],
   ["pooling", /pool|reduce|mean|argmax|topk/i],
   ["embedding", /embedding|gather|index/i],
   ["shape", /reshape|view|flatten|transpose|permute|squeeze|concat|cat|split|slice|expand|pad|shape|chunk|^t$|tile|resize|upsample|getitem|unbind|select|stack|contiguous|cast|^to$|identity|clone/i],
   ["quantization", /quant/i],
   ["control flow", /^(if|loop|scan)$/i],
 ];
+
+/** The CSS class of a category. */
+function kindClass(/** @type {string} */ name) {
+  return `k-${name.replace(" ", "-")}`;
+}
 
 function category(/** @type {GraphNode} */ node) {
   if (node.kind === "input" || node.kind === "output" || node.kind === "parameter" || node.kind === "constant") return node.kind;
@@ -30,7 +36,7 @@ class Figures {
     this.graph = graph;
     /** @type {Map<string, {label: string, unit: string, values: (number | null)[], total: number}>} */
     this.all = new Map();
-    for (const [key, values] of Object.entries(graph.figures)) {
+    for (const [key, values] of Object.entries({ ...this.#ofModules(), ...graph.figures })) {
       const [label, unit] = FIGURE_NAMES[/** @type {keyof FIGURE_NAMES} */ (key)] ?? [key, ""];
       this.#add(key, label, unit, values);
     }
@@ -43,6 +49,23 @@ class Figures {
         return known;
       }));
     }
+  }
+
+  /** Of the module graph: the own figures of each module, at its first node. */
+  #ofModules() {
+    const { graph } = this;
+    if (graph.name !== "modules") return { parameters: graph.nodes.map((node) => (node.kind === "parameter" ? elements(node.outputs[0] ?? "") : null)) };
+    const seen = new Set();
+    /** @type {Record<string, (number | null)[]>} */
+    const found = { parameters: [], macs: [] };
+    for (const node of graph.nodes) {
+      const facts = graph.modules.get(node.module);
+      const isFirst = (node.kind === "module" || node.kind === "operation") && facts && !facts.sharedWith && !seen.has(node.module);
+      if (isFirst) seen.add(node.module);
+      found.parameters.push(isFirst ? facts.parameters : null);
+      found.macs.push(isFirst ? facts.macs : null);
+    }
+    return found;
   }
 
   #add(/** @type {string} */ key, /** @type {string} */ label, /** @type {string} */ unit, /** @type {(number | null)[]} */ values) {
@@ -61,4 +84,10 @@ class Figures {
     }
     return sum;
   }
+}
+
+/** The product of the sizes in a shape as text; null if one is unknown. */
+function elements(/** @type {string} */ shape) {
+  const sizes = (shape.split(" ").pop() ?? "").split("×").map(Number);
+  return sizes.every(Number.isFinite) ? sizes.reduce((product, size) => product * size, 1) : null;
 }

@@ -48,7 +48,8 @@ class Composer {
     const along = (/** @type {Item} */ item) => (this.sideways ? item.width : item.height);
     const { rows, slots, lanes } = this.#slots(drawing, items.map(across));
     for (const row of rows) spread(row, (slot) => slot.place);
-    if (this.sideways || items.some((item) => item.inner)) straighten(rows);
+    // dot has placed the closed boxes, top down
+    straighten(rows, this.sideways || items.some((item) => item.inner) ? 2 : 0);
     const all = rows.flat();
     const least = Math.min(...all.map((slot) => slot.at - slot.size / 2), 0);
     const most = Math.max(...all.map((slot) => slot.at + slot.size / 2), 0);
@@ -222,10 +223,7 @@ function spread(/** @type {Slot[]} */ row, /** @type {(slot: Slot) => number} */
   /** @type {{sum: number, weight: number, from: number}[]} */ const pools = [];
   const offsets = [0];
   row.forEach((slot, n) => {
-    if (n > 0) {
-      const near = slot.item < 0 && row[n - 1].item < 0 ? 8 : NEAR;
-      offsets.push(offsets[n - 1] + (row[n - 1].size + slot.size) / 2 + near);
-    }
+    if (n > 0) offsets.push(offsets[n - 1] + distance(row[n - 1], slot));
     let pool = { sum: (wanted(slot) - offsets[n]) * slot.weight, weight: slot.weight, from: n };
     while (pools.length) {
       const before = pools[pools.length - 1];
@@ -241,11 +239,47 @@ function spread(/** @type {Slot[]} */ row, /** @type {(slot: Slot) => number} */
   });
 }
 
-/** Move slots towards the slots that they are connected to, rank by rank, down and up. */
-function straighten(/** @type {Slot[][]} */ rows) {
+/**
+ * Line up what is connected: boxes and lanes that follow each other alone form a line, and lines
+ * keep their distances.
+ */
+function straighten(/** @type {Slot[][]} */ rows, /** @type {number} */ sweeps) {
   const mean = (/** @type {Slot[]} */ slots) => slots.reduce((sum, slot) => sum + slot.at, 0) / slots.length;
-  for (let round = 0; round < 3; round += 1) {
+  for (let round = 0; round < sweeps; round += 1) {
     for (const row of rows) spread(row, (slot) => (slot.before.length ? mean(slot.before) : slot.at));
     for (const row of [...rows].reverse()) spread(row, (slot) => (slot.after.length ? mean(slot.after) : slot.at));
   }
+  /** @type {Map<Slot, {at: number, slots: Slot[]}>} */ const lines = new Map();
+  for (const row of rows) {
+    for (const slot of row) {
+      const [above] = slot.before;
+      const follows = slot.before.length === 1 && above.after.length === 1 && lines.has(above);
+      const line = follows ? lines.get(above) : { at: 0, slots: [] };
+      line?.slots.push(slot);
+      lines.set(slot, /** @type {{at: number, slots: Slot[]}} */ (line));
+    }
+  }
+  for (const line of lines.values()) line.at = mean(line.slots);
+  for (let round = 0; round < 30; round += 1) {
+    let most = 0;
+    for (const row of rows) {
+      for (let n = 1; n < row.length; n += 1) {
+        const [a, b] = [lines.get(row[n - 1]), lines.get(row[n])];
+        if (!a || !b) continue;
+        const lacking = distance(row[n - 1], row[n]) - (b.at - a.at);
+        if (lacking <= 0) continue;
+        const share = b.slots.length / (a.slots.length + b.slots.length); // a longer line moves less
+        a.at -= lacking * share;
+        b.at += lacking * (1 - share);
+        most = Math.max(most, lacking);
+      }
+    }
+    if (most < 0.5) break;
+  }
+  for (const row of rows) spread(row, (slot) => lines.get(slot)?.at ?? slot.at);
+}
+
+/** Least distance of two neighbors in a rank, from middle to middle. */
+function distance(/** @type {Slot} */ left, /** @type {Slot} */ right) {
+  return (left.size + right.size) / 2 + (left.item < 0 && right.item < 0 ? 8 : NEAR);
 }

@@ -111,8 +111,10 @@ class Graph {
 
   /** The node's place for a reader: its path, or its name in the graph. */
   place(/** @type {number} */ index) {
-    const node = this.nodes[index];
-    return node.kind === "module" ? node.id : node.id.replace(/^\//, "") || node.operator;
+    const { id, kind, operator } = this.nodes[index];
+    if (kind === "module") return id;
+    const name = ["input", "output", "parameter"].includes(kind) ? id.slice(id.indexOf("/") + 1) : id;
+    return name.replace(/^\//, "") || operator;
   }
 
   /** All nodes that can be reached from `start`, itself included. */

@@ -34,7 +34,7 @@ class Minimap {
     Object.assign(this.canvas.style, { width: `${width}px`, height: `${height}px` });
     this.canvas.width = width * ratio;
     this.canvas.height = height * ratio;
-    const context = this.canvas.getContext("2d");
+    const context = this.canvas.getContext("2d", { willReadFrequently: true });
     if (!context) return;
     context.scale(ratio, ratio);
     const style = getComputedStyle(this.canvas);
@@ -56,7 +56,7 @@ class Minimap {
 
   /** Move the frame around the part that is seen. */
   frame() {
-    const context = this.canvas.getContext("2d");
+    const context = this.canvas.getContext("2d", { willReadFrequently: true });
     if (!context || !this.picture || !this.composed) return;
     const area = this.view.area();
     const { width, height } = this.composed;

@@ -73,11 +73,14 @@ class Scene {
     });
     edges.append(path);
     if ((!this.style.shapes && !lit) || this.scale < SHAPES_FROM) return;
+    // inside an open cluster the value has its shape where it is made
+    const producer = composed.items[flow.producer];
+    if (producer.kind === "i" || producer.inner) return;
     const [start, next] = [flow.points[0], flow.points[1]];
     const text = flow.count > 1 ? `× ${flow.count}` : flow.first ? this.style.shape(flow.source) : "";
     if (!text) return;
     labels.append(svg("text", {
-      class: `shape${lit ? " lit" : ""}`,
+      class: `edge-shape${lit ? " lit" : ""}`,
       x: x + start.x + (this.sideways ? 5 : 5), y: y + (this.sideways ? start.y - 4 : (start.y + Math.max(start.y + 14, next.y)) / 2 + 4),
     }, fitted(text, 150, SMALL_LETTER)));
   }
@@ -87,6 +90,8 @@ class Scene {
     let path = `M${n(points[0].x + x)} ${n(points[0].y + y)}`;
     for (let each = 1; each < points.length; each += 1) {
       const [a, b] = [points[each - 1], points[each]];
+      // a segment without a length has no direction for the arrow
+      if (Math.abs(a.x - b.x) + Math.abs(a.y - b.y) < 0.5) continue;
       const [end, straight] = [`${n(b.x + x)} ${n(b.y + y)}`, Math.abs(this.sideways ? a.y - b.y : a.x - b.x) < 0.5];
       if (straight) path += `L${end}`;
       else if (this.sideways) {
@@ -143,7 +148,7 @@ class Scene {
     const id = item.kind + item.key;
     const { category: kind } = this.style.paint(item.kind, item.key);
     const mark = this.style.mark(item.kind, item.key);
-    return [base, kind.replace(" ", "-"), mark && `mark-${mark}`, id === this.style.selected && "selected",
+    return [base, kindClass(kind), mark && `mark-${mark}`, id === this.style.selected && "selected",
       this.style.found.has(id) && "found"].filter(Boolean).join(" ");
   }
 
@@ -152,7 +157,7 @@ class Scene {
     const { share } = this.style.paint(item.kind, item.key);
     const isCluster = item.kind === "c";
     const round = ["input", "output"].includes(this.style.paint(item.kind, item.key).category) ? 14 : 5;
-    const box = svg("g", { class: this.#classes(item, isCluster ? "box cluster" : "box"), "data-item": item.kind + item.key });
+    const box = svg("g", { class: this.#classes(item, isCluster ? "node-box cluster" : "node-box"), "data-item": item.kind + item.key });
     if (isCluster && this.scale > 0.2) box.append(svg("rect", { class: "behind", x: x + 3, y: y + 3, width: item.width, height, rx: round }));
     const body = svg("rect", { class: "body", x, y, width: item.width, height, rx: round });
     if (share !== null) body.style.setProperty("--share", `${Math.round(share * 100)}%`);

@@ -68,12 +68,15 @@ class View {
   }
 
   /** From the start of the flow, in a size that can be read. */
-  start(/** @type {number} */ width, /** @type {number} */ height, /** @type {boolean} */ sideways) {
+  start(/** @type {number} */ width, /** @type {number} */ height, /** @type {boolean} */ sideways, /** @type {number} */ middle) {
     this.fit(width, height);
     if (this.scale >= 0.7) return;
     this.scale = Math.max(0.7, Math.min(1, sideways ? this.height / (height + 24) : this.width / (width + 24)));
-    this.x = sideways ? -12 : width / 2 - this.width / this.scale / 2;
-    this.y = sideways ? height / 2 - this.height / this.scale / 2 : -12;
+    /** The first boxes are in the middle, but no margin is wider than needed. */
+    const place = (/** @type {number} */ room, /** @type {number} */ size) => (
+      size <= room ? size / 2 - room / 2 : Math.max(-12, Math.min(middle - room / 2, size + 12 - room)));
+    this.x = sideways ? -12 : place(this.width / this.scale, width);
+    this.y = sideways ? place(this.height / this.scale, height) : -12;
     this.apply();
   }
 

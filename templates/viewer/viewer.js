@@ -89,7 +89,7 @@ class GraphViewer {
 
   #build() {
     const button = (/** @type {string} */ text, /** @type {string} */ label, /** @type {() => void} */ click) => (
-      html("button", { type: "button", title: label, "aria-label": label, click }, text));
+      html("button", { type: "button", title: label, "aria-label": label, click }, icon(text) ?? text));
     this.tabs = html("div", { class: "tabs", role: "tablist", "aria-label": "Graphs" }, ...this.states.map(({ graph }) => (
       html("button", { type: "button", role: "tab", "data-graph": graph.name, click: () => this.use(graph.name) },
         GRAPH_NAMES[/** @type {keyof GRAPH_NAMES} */ (graph.name)] ?? graph.name, html("span", { class: "count" }, ` ${graph.nodes.length.toLocaleString("en")}`)))));
@@ -102,17 +102,16 @@ class GraphViewer {
     this.constants = /** @type {HTMLInputElement} */ (html("input", { type: "checkbox", change: () => this.showConstants(this.constants.checked) }));
     this.constantsLabel = html("label", {}, this.constants, html("span"));
     const shapes = /** @type {HTMLInputElement} */ (html("input", { type: "checkbox", checked: true, change: () => { this.shapes = shapes.checked; this.redraw(); } }));
-    this.direction = button("→", "Left to right", () => this.setSideways(!this.state.sideways));
-    this.fullButton = button("⛶", "Fill the window (F)", () => this.setFull(!document.body.classList.contains("viewer-full")));
+    this.direction = button("sideways", "Left to right", () => this.setSideways(!this.state.sideways));
+    this.fullButton = button("full", "Fill the window (F)", () => this.setFull(!document.body.classList.contains("viewer-full")));
     const tools = html("div", { class: "viewer-tools" },
-      this.tabs,
-      html("div", { class: "search", role: "search" }, this.searchField, this.searchCount,
-        button("↑", "Previous match", () => this.nextFound(-1)), button("↓", "Next match", () => this.nextFound(1))),
+      html("div", { class: "first" }, this.tabs, html("div", { class: "search", role: "search" }, this.searchField, this.searchCount,
+        button("previous", "Previous match", () => this.nextFound(-1)), button("next", "Next match", () => this.nextFound(1)))),
       html("label", { class: "color" }, html("span", {}, "Color "), this.colors),
       html("div", { class: "switches" }, html("label", {}, shapes, "Shapes"), this.constantsLabel),
       html("div", { class: "buttons" },
-        button("⊞", `Open all, up to ${MOST_BOXES} boxes`, () => this.openAll(0)), button("⊟", "Close all", () => this.closeAll()),
-        this.direction, button("−", "Zoom out", () => this.view.zoomBy(0.8)), button("+", "Zoom in", () => this.view.zoomBy(1.25)),
+        button("open all", `Open all, up to ${MOST_BOXES} boxes`, () => this.openAll(0)), button("close all", "Close all", () => this.closeAll()),
+        this.direction, button("minus", "Zoom out", () => this.view.zoomBy(0.8)), button("plus", "Zoom in", () => this.view.zoomBy(1.25)),
         button("Fit", "Fit the drawing into the window (0)", () => this.fit()),
         button("SVG", "Save the drawing as SVG", () => saveDrawing(this, "svg")),
         button("PNG", "Save the drawing as PNG", () => saveDrawing(this, "png")), this.fullButton));
@@ -127,7 +126,7 @@ class GraphViewer {
     this.cardButton = button("Details", "Show the details (C)", () => this.closeCard());
     this.cardButton.className = "show-card";
     this.root.replaceChildren(tools, html("div", { class: "stage" }, html("div", { class: "paper" },
-      this.canvas, this.legend, this.minimap.canvas, this.status, this.cardButton), this.cardElement));
+      this.canvas, this.minimap.canvas, this.status, this.cardButton), this.cardElement), this.legend);
     if (this.root.clientWidth < 700) this.root.classList.add("no-card");
   }
 
@@ -138,7 +137,10 @@ class GraphViewer {
   }
 
   say(/** @type {string} */ text) {
-    /** @type {HTMLElement} */ (this.status).textContent = text;
+    const status = /** @type {HTMLElement} */ (this.status);
+    status.textContent = text;
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => { status.textContent = ""; }, 6000);
   }
 
   // ---- which graph, and how it is drawn ------------------------------------------------------
@@ -213,8 +215,10 @@ class GraphViewer {
   #recompose() {
     const { sideways } = this.state;
     this.composer = new Composer(this.clusters, this.open, sideways);
-    /** @type {HTMLElement} */ (this.direction).textContent = sideways ? "↓" : "→";
-    /** @type {HTMLElement} */ (this.direction).title = sideways ? "Top down" : "Left to right";
+    const direction = /** @type {HTMLElement} */ (this.direction);
+    direction.replaceChildren(/** @type {SVGElement} */ (icon(sideways ? "down" : "sideways")));
+    direction.title = sideways ? "Top down" : "Left to right";
+    direction.setAttribute("aria-label", direction.title);
     this.#layoutChanged();
   }
 
@@ -226,7 +230,12 @@ class GraphViewer {
   }
 
   start() {
-    this.view.start(this.composed.width, this.composed.height, this.state.sideways);
+    const { items, width, height } = this.composed;
+    const { sideways } = this.state;
+    const least = Math.min(...items.map((item) => (sideways ? item.x : item.y)));
+    const first = items.filter((item) => (sideways ? item.x : item.y) < least + 1);
+    const middles = first.map((item) => (sideways ? item.y + item.height / 2 : item.x + item.width / 2));
+    this.view.start(width, height, sideways, middles.reduce((a, b) => a + b, 0) / Math.max(1, middles.length));
   }
 
   fit() {
@@ -439,7 +448,10 @@ class GraphViewer {
     if (kind === "c") {
       const type = this.graph.modules.get(this.clusters.ids[key].replace(/#\d+$/, ""))?.type ?? "";
       const parameters = this.figures.of("parameters", this.clusters.nodes(key));
-      return /** @type {[string, string]} */ ([this.clusters.names[key], [type, parameters ? short(parameters) : ""].filter(Boolean).join(" · ")]);
+      const name = this.clusters.names[key];
+      const isNumber = /^\d+$/.test(name) && type;
+      const details = [isNumber ? "" : type, parameters ? short(parameters) : ""].filter(Boolean).join(" · ");
+      return /** @type {[string, string]} */ ([isNumber ? `${type} ${name}` : name, details]);
     }
     const node = this.graph.nodes[key];
     const name = this.clusters.nodeNames.get(key) ?? node.name;
@@ -509,7 +521,7 @@ class GraphViewer {
     const seen = new Set(this.graph.nodes.filter((node) => this.clusters.homes.has(node.index)).map(category));
     const order = ["input", "output", "parameter", ...CATEGORIES.map(([name]) => name), "other", "constant"];
     /** @type {HTMLElement} */ (this.legend).replaceChildren(...order.filter((name) => seen.has(name)).map((name) => (
-      html("span", { class: `key ${name.replace(" ", "-")}` }, name))));
+      html("span", { class: `key ${kindClass(name)}` }, name))));
   }
 
   #click(/** @type {MouseEvent} */ event) {

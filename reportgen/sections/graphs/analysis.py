@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,8 @@ def analyze_file(context: OnnxFileContext) -> Graphs:
     absent = missing("the source is an ONNX file without a PyTorch module")
     with graphviz() as programs:
         drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
-        onnx, stored = _drawn(drawer, context.onnx_proto(context.file.path))
+        sizes = {**context.spec.dims, "batch": context.batch}
+        onnx, stored = _drawn(drawer, context.onnx_proto(context.file.path), sizes)
     return Graphs(
         modules=absent, autograd=absent, onnx=onnx, complete=stored, layouts=_layouts(stored)
     )
@@ -224,9 +226,12 @@ def _onnx(drawer: Drawer, context: ModelContext) -> tuple[Drawing, tuple[StoredG
         file = context.onnx_file()
     except SectionError as error:
         return missing(error.error), ()
-    return _drawn(drawer, context.onnx_proto(file.path))
+    batch = file.batch or context.batch
+    return _drawn(drawer, context.onnx_proto(file.path), {**context.spec.dims, "batch": batch})
 
 
-def _drawn(drawer: Drawer, proto: Any) -> tuple[Drawing, tuple[StoredGraph, ...]]:
+def _drawn(
+    drawer: Drawer, proto: Any, sizes: Mapping[str, int]
+) -> tuple[Drawing, tuple[StoredGraph, ...]]:
     drawing = drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph")
-    return drawing, (pack_graph(complete_onnx_graph(proto)),)
+    return drawing, (pack_graph(complete_onnx_graph(proto, sizes)),)

@@ -32,6 +32,7 @@ class StoredGraph:
         descriptions: of nodes.
         nodes: in execution order: id, index into `modules`, index into `descriptions`.
         edges: indexes into `nodes`, producer and consumer by turns: flat lists stand on one line.
+        figures: one of each node by name, such as `macs`; None where it is unknown.
         bodies: of nodes that another node runs: index, index of that node, name of the graph.
     """
 
@@ -42,6 +43,7 @@ class StoredGraph:
     nodes: tuple[tuple[str, int, int], ...]
     edges: tuple[int, ...]
     bodies: tuple[tuple[int, int, str], ...] = ()
+    figures: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 def pack_graph(graph: Graph) -> StoredGraph:
@@ -76,6 +78,7 @@ def pack_graph(graph: Graph) -> StoredGraph:
             for index, node in enumerate(graph.nodes)
             if node.body is not None
         ),
+        figures=graph.figures,
     )
 
 
@@ -90,6 +93,7 @@ def unpack_graph(stored: StoredGraph) -> Graph:
             for index, (id_, module, description) in enumerate(stored.nodes)
         ),
         edges=tuple(zip(stored.edges[::2], stored.edges[1::2], strict=True)),
+        figures=stored.figures,
     )
 
 
