@@ -15,6 +15,7 @@ const SMALL_LETTER = 5.3;
  * @property {(kind: string, key: number) => [string, string]} label title and second line
  * @property {(kind: string, key: number) => string} mark `added`, `removed`, `changed` or ""
  * @property {(source: number) => string} shape of the value of a node
+ * @property {(source: number) => string} valueName what a reader calls it
  * @property {string} selected the id of an item: `n12`
  * @property {Map<number, Set<number>> | null} lit the edges in color: readers by producing node
  * @property {Set<string>} found ids of items that a search found
@@ -131,9 +132,8 @@ class Scene {
   /** The names of values that come from far away, above their reader. */
   #names(/** @type {Element} */ group, /** @type {Item} */ item, /** @type {number} */ x, /** @type {number} */ y) {
     const sources = item.names;
-    const [title, name] = this.style.label("n", sources[0]);
     const more = sources.length > 1 ? ` +${sources.length - 1}` : "";
-    const text = fitted(`from ${name || title}${more}`, Math.max(item.width, 70), SMALL_LETTER);
+    const text = fitted(`from ${this.style.valueName(sources[0])}${more}`, Math.max(item.width, 70), SMALL_LETTER);
     const lit = sources.some((source) => this.style.lit?.has(source));
     const width = text.length * SMALL_LETTER + 10;
     const middle = item.inner?.ins.get(sources[0]);

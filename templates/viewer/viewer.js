@@ -267,7 +267,7 @@ class GraphViewer {
     this.#recompose();
     const all = this.clusters.ids.length;
     if (root === 0) {
-      this.fit();
+      this.start();
       this.say(this.open.size < all ? `${this.open.size} of ${all} clusters are open: more than ${MOST_BOXES} boxes would be unreadable` : "All clusters are open");
     }
     this.#refresh();
@@ -474,6 +474,7 @@ class GraphViewer {
     return {
       selected: this.state.selected, lit: this.lit, found: new Set(this.found), shapes: this.shapes,
       shape: (source) => this.shape(source),
+      valueName: (source) => clusters.nodeNames.get(source) || graph.nodes[source].operator,
       mark: (kind, key) => graph.marks[key] && kind === "n" ? graph.marks[key] : "",
       label: (kind, key) => {
         const id = kind + key;
