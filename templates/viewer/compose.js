@@ -3,6 +3,7 @@
 // after it move on, so that a reader finds everything where it was.
 
 const BOX = 36; // height of a box
+const LETTER = 6.1; // width of a letter of a title
 const HEADER = 26; // of an open cluster
 const STRIP = 17; // for the names of values that come from far away
 const SIDE = 14;
@@ -71,8 +72,8 @@ class Composer {
     const last = Math.max(0, ...bands.filter((band) => !band.onlyPorts).map((band) => band.end));
     const length = last + (this.sideways ? padding : isRoot ? 4 : 12);
     const breadth = most - least + (this.sideways ? header + (isRoot ? 4 : 12) : 2 * padding);
-    // a title needs some room
-    const width = Math.max(this.sideways ? length : breadth, isRoot ? 0 : 90);
+    const title = Math.min(200, this.clusters.names[cluster].length * LETTER + 48);
+    const width = Math.max(this.sideways ? length : breadth, isRoot ? 0 : title);
     const height = this.sideways ? breadth : length;
 
     items.forEach((item, place) => {

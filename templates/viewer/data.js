@@ -67,6 +67,11 @@ class Clusters {
     return this.children[cluster].flatMap((child, place) => (kinds[place] === "c" ? this.nodes(-child) : [child]));
   }
 
+  childClusters(/** @type {number} */ cluster) {
+    const { kinds } = this.drawing(cluster);
+    return this.children[cluster].flatMap((child, place) => (kinds[place] === "c" ? [-child] : []));
+  }
+
   /** Boxes that are seen when `open` are open. */
   boxes(/** @type {Set<number>} */ open, cluster = 0) {
     const { kinds } = this.drawing(cluster);

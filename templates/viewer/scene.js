@@ -4,8 +4,7 @@ const LABELS_FROM = 0.4; // pixels per point from which a box has its text
 const DETAILS_FROM = 0.62;
 const SHAPES_FROM = 0.8;
 const BLOCK_BELOW = 30; // pixels: a smaller open cluster is one block
-const LETTER = 6.1; // widths in points
-const SMALL_LETTER = 5.3;
+const SMALL_LETTER = 5.3; // its width
 
 /** @typedef {{left: number, top: number, right: number, bottom: number}} Area */
 

@@ -18,25 +18,28 @@ class GraphState {
   }
 }
 
-/** As many clusters as fit into `most` boxes, level by level. */
-function openUpTo(/** @type {Clusters} */ clusters, /** @type {number} */ most, root = 0) {
+/**
+ * The clusters to open within about `most` boxes, level by level: a whole level if it fits, else,
+ * unless `fill`, the first of each structure as an example of the others.
+ */
+function openUpTo(/** @type {Clusters} */ clusters, /** @type {number} */ most, root = 0, fill = false) {
   const open = new Set([root, 0]);
+  const shown = new Set();
   let count = clusters.boxes(open, root);
   let level = [root];
   while (level.length) {
-    const next = [];
-    for (const cluster of level) {
-      const { kinds } = clusters.drawing(cluster);
-      for (const [place, child] of clusters.children[cluster].entries()) {
-        if (kinds[place] !== "c") continue;
-        const more = clusters.children[-child].length;
-        if (count + more > most) continue;
-        open.add(-child);
-        count += more;
-        next.push(-child);
-      }
+    const below = level.flatMap((cluster) => clusters.childClusters(cluster));
+    const size = (/** @type {number} */ cluster) => clusters.children[cluster].length;
+    const fits = count + below.reduce((sum, cluster) => sum + size(cluster), 0) <= most;
+    level = [];
+    for (const cluster of below) {
+      const drawing = clusters.drawingOf[cluster];
+      if (count + size(cluster) > most || (!fits && !fill && shown.has(drawing))) continue;
+      open.add(cluster);
+      shown.add(drawing);
+      count += size(cluster);
+      level.push(cluster);
     }
-    level = next;
   }
   return open;
 }
@@ -261,7 +264,7 @@ class GraphViewer {
   }
 
   openAll(/** @type {number} */ root) {
-    const opened = openUpTo(this.clusters, MOST_BOXES, root);
+    const opened = openUpTo(this.clusters, MOST_BOXES, root, true);
     for (const cluster of opened) this.open.add(cluster);
     for (const cluster of this.clusters.chain(root)) this.open.add(cluster);
     this.#recompose();
