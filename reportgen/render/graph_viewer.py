@@ -58,7 +58,7 @@ def _parts(blocks: Markup) -> ViewerParts:
     return ViewerParts(
         loader=Markup(loader),  # noqa: S704 - our own
         script=script,
-        blocks=data_block("viewer-script", script) + blocks,
+        blocks=data_block("viewer-code", [["style", viewer_style()], ["script", script]]) + blocks,
     )
 
 
@@ -70,6 +70,13 @@ def viewer_script() -> str:
     )
     text = "\n".join(_INDENT.sub("", _COMMENT.sub("", source)) for source in sources)
     return f'(() => {{\n"use strict";\n{text}\n}})();\n'
+
+
+@cache
+def viewer_style() -> str:
+    """The style sheet of the viewer, without comments."""
+    text = (templates_dir() / "viewer.css").read_text(encoding="utf-8")
+    return re.sub(r"/\*.*?\*/\s*", "", text, flags=re.DOTALL)
 
 
 def _page_data(model: ModelReport) -> dict[str, Any]:

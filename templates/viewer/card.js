@@ -1,5 +1,7 @@
 // Everything that is known of the selected box, beside the drawing.
 
+const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
 class Card {
   /**
    * @param {HTMLElement} element
@@ -24,7 +26,7 @@ class Card {
     const rows = [
       ["Nodes", graph.nodes.length.toLocaleString("en")],
       ["Edges", graph.producers.reduce((sum, each) => sum + each.length, 0).toLocaleString("en")],
-      ...Object.entries(graph.attributes).map(([name, value]) => [name, plain(value)]),
+      ...Object.entries(Object.keys(graph.properties).length ? graph.properties : graph.attributes).map(([name, value]) => [name, plain(value)]),
     ];
     const parts = [this.#heading(GRAPH_NAMES[/** @type {keyof GRAPH_NAMES} */ (graph.name)] ?? graph.name, "Click a box for its details"), this.#facts(rows)];
     for (const kind of ["input", "output"]) {
@@ -56,7 +58,7 @@ class Card {
       this.#facts(rows),
       ...this.#attributes(isModule && facts ? { ...facts.attributes, ...node.attributes } : node.attributes),
       ...this.#tensors(isModule ? facts : undefined),
-      ...this.#list("Reads", graph.producers[index]),
+      ...(graph.inputNames[index]?.length ? this.#inputs(node) : this.#list("Reads", graph.producers[index])),
       ...this.#outputs(node),
       ...this.#list("Read by", graph.consumers[index]),
       ...this.#elsewhere(node.module),
@@ -134,7 +136,9 @@ class Card {
   }
 
   #attributes(/** @type {Record<string, any>} */ attributes) {
-    const rows = Object.entries(attributes).filter(([, value]) => value !== null).map(([name, value]) => [/^\d+$/.test(name) ? `argument ${name}` : name, plain(value)]);
+    // stored tensors are shown with the inputs
+    const isShown = (/** @type {[string, any]} */ [name, value]) => value !== null && !(this.viewer.graph.tensors.size && /^input \d+$/.test(name));
+    const rows = Object.entries(attributes).filter(isShown).map(([name, value]) => [/^\d+$/.test(name) ? `argument ${name}` : name, plain(value)]);
     return rows.length ? [html("h4", {}, "Attributes"), this.#facts(rows)] : [];
   }
 
@@ -145,8 +149,43 @@ class Card {
 
   #outputs(/** @type {GraphNode} */ node) {
     if (!node.outputs.some(Boolean)) return [];
+    const names = this.viewer.graph.outputNames[node.index] ?? [];
     const many = node.outputs.length > 1;
-    return [html("h4", {}, many ? "Outputs" : "Output"), this.#facts(node.outputs.map((shape, n) => [many ? String(n) : "shape", shape || "unknown"]))];
+    return [html("h4", {}, many ? "Outputs" : "Output"), this.#facts(node.outputs.map((shape, n) => [names[n] || (many ? String(n) : "shape"), shape || "unknown"]))];
+  }
+
+  /** The inputs of a node of a file, by the names of the standard: values and stored tensors. */
+  #inputs(/** @type {GraphNode} */ node) {
+    const { graph } = this.viewer;
+    const formal = graph.formalInputs[node.operator] ?? [];
+    const rows = graph.inputNames[node.index].map((name, place) => {
+      const title = formal[Math.min(place, formal.length - 1)] ?? String(place);
+      const tensor = graph.tensors.get(name);
+      const maker = graph.makers.get(name);
+      if (!name) return null;
+      return html("li", { class: "input-of" }, html("span", { class: "formal" }, visible(title)),
+        tensor ? this.#tensor(tensor) : maker !== undefined && maker !== node.index ? this.#jump(maker) : html("bdi", {}, visible(name)));
+    });
+    return [html("h4", {}, "Inputs"), html("ul", { class: "links" }, ...rows)];
+  }
+
+  #tensor(/** @type {StoredTensor} */ tensor) {
+    const parts = [html("b", {}, html("bdi", {}, visible(tensor.name))), ` ${tensor.dtype} ${tensor.shape} · ${short(tensor.bytes, "B")}`];
+    if (tensor.external) parts.push(` in ${visible(tensor.external)}`);
+    const found = html("div", { class: "tensor" }, ...parts);
+    if (!tensor.statistics.length) return found;
+    const [least, most, mean, deviation] = tensor.statistics.map((value) => String(Number(value.toPrecision(4))));
+    const bars = [...tensor.bins].map((digit, n) => {
+      const height = (22 * DIGITS.indexOf(digit)) / (DIGITS.length - 1);
+      return svg("rect", { x: n * 9, y: 23 - height, width: 8, height: height + 1 });
+    });
+    const text = `${least} to ${most}, mean ${mean}, deviation ${deviation}`;
+    if (tensor.shape !== "scalar" && tensor.statistics[0] !== tensor.statistics[1]) {
+      found.append(svg("svg", { class: "histogram", viewBox: `0 0 ${9 * tensor.bins.length} 24`, role: "img", "aria-label": `Histogram of ${tensor.name}: ${text}` }, ...bars));
+    }
+    const notes = [text, tensor.zeros ? `${(100 * tensor.zeros).toPrecision(2)} % zeros` : "", tensor.sampled ? "of a million of its elements" : ""];
+    found.append(html("div", { class: "figure-of" }, notes.filter(Boolean).join(", ")));
+    return found;
   }
 
   #list(/** @type {string} */ title, /** @type {number[]} */ nodes) {

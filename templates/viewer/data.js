@@ -7,6 +7,8 @@
  *   producers: number[], edges: number[][], named: number[]}} Drawing
  * @typedef {{path: string, type: string, parameters: number, macs: number | null, source: string,
  *   call: string, attributes: Record<string, any>, tensors: string[][], sharedWith: string}} ModuleFacts
+ * @typedef {{name: string, dtype: string, shape: string, bytes: number, external: string,
+ *   statistics: number[], zeros: number | null, bins: string, sampled: boolean}} StoredTensor
  */
 
 /** The clusters of a graph, the whole graph at 0, with or without its constants. */
@@ -108,8 +110,21 @@ class Graph {
     this.constants = this.nodes.length - this.layouts[0].homes.size;
     /** @type {Record<string, (number | null)[]>} */ this.figures = stored.figures ?? {};
     /** @type {string[]} */ this.marks = stored.marks ?? [];
+    const { file } = stored; // of an ONNX graph
+    /** @type {Record<string, string>} */ this.properties = file?.properties ?? {};
+    /** @type {string[][]} */ this.inputNames = file?.inputs ?? [];
+    /** @type {string[][]} */ this.outputNames = file?.outputs ?? [];
+    /** @type {Record<string, string[]>} */ this.formalInputs = file?.formal ?? {};
+    /** @type {Map<string, StoredTensor>} */
+    this.tensors = new Map((file?.tensors ?? []).map((/** @type {any[]} */ row) => {
+      const [name, dtype, shape, bytes, external, statistics, zeros, bins, sampled] = row;
+      return [name, { name, dtype, shape: shape.join("×") || "scalar", bytes, external, statistics, zeros, bins, sampled }];
+    }));
+    /** @type {Map<string, number>} */ this.makers = new Map();
+    this.outputNames.forEach((names, node) => names.forEach((name) => this.makers.set(name, node)));
     /** @type {string[]} */ this.texts = this.nodes.map((node) => [
       node.id, node.operator, node.name, modules.get(node.module)?.type ?? "", node.outputs.join(" "),
+      ...(this.inputNames[node.index] ?? []), ...(this.outputNames[node.index] ?? []),
       Object.entries(node.attributes).map(([name, value]) => `${name}=${plain(value)}`).join(" "),
     ].join(" ").toLowerCase());
   }

@@ -1,5 +1,5 @@
 "use strict";
-// Unpacks the data and the script of the graph viewer. The page's policy names the script's hash.
+// Unpacks the style and the script of the graph viewer. The page's policy names the script's hash.
 
 /** The value of a block that `data_block` of `reportgen/viewer/page_data.py` wrote. */
 async function readBlock(/** @type {string} */ id) {
@@ -13,9 +13,12 @@ async function readBlock(/** @type {string} */ id) {
 
 async function loadViewer() {
   if (typeof DecompressionStream === "undefined") return; // the pictures stay
-  const script = document.createElement("script");
-  script.textContent = await readBlock("viewer-script");
-  document.head.append(script);
+  const code = await readBlock("viewer-code");
+  for (const [name, text] of code) {
+    const element = document.createElement(name);
+    element.textContent = text;
+    document.head.append(element);
+  }
 }
 
 loadViewer();

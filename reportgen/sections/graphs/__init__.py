@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from markupsafe import Markup
 
 from reportgen.sections.graphs.analysis import analyze, analyze_file
+from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts
 from reportgen.sections.graphs.complete.stored import unpack_graph
 from reportgen.sections.graphs.result import (
     Drawing,
@@ -28,8 +31,28 @@ def sentence_case(text: str) -> str:
 
 def viewer_data(result: Graphs) -> Markup:
     """The complete graphs and their layouts, for the scripts of the page."""
-    graphs = map(unpack_graph, result.complete)
-    return data_block("graph-data", graph_data(graphs, result.layouts))
+    graphs = graph_data(map(unpack_graph, result.complete), result.layouts)
+    for graph in graphs:
+        if graph["name"] == "onnx" and result.onnx_facts is not None:
+            graph["file"] = _file_data(result.onnx_facts)
+    return data_block("graph-data", graphs)
+
+
+def _file_data(facts: OnnxFacts) -> dict[str, Any]:
+    """As `FileFacts` in `templates/viewer/data.js` has it."""
+    return {
+        "properties": facts.properties,
+        "tensors": [
+            [
+                *(each.name, each.dtype, each.shape, each.bytes, each.external),
+                *(each.statistics, each.zeros, each.bins, each.sampled),
+            ]
+            for each in facts.tensors
+        ],
+        "inputs": facts.inputs,
+        "outputs": facts.outputs,
+        "formal": facts.formal,
+    }
 
 
 SECTION = Section(

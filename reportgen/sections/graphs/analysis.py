@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reportgen.drawing.dot import graphviz
 from reportgen.error_text import one_line, shown_text
@@ -17,6 +18,7 @@ from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_gra
 from reportgen.sections.graphs.complete.autograd import complete_autograd_graph
 from reportgen.sections.graphs.complete.modules import complete_module_graph
 from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
+from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts, onnx_facts
 from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph, unpack_graph
 from reportgen.sections.graphs.draw import Drawer, file_writer
 from reportgen.sections.graphs.modules import module_graph
@@ -29,7 +31,7 @@ from reportgen.viewer.layout import GraphLayout, graph_layouts
 if TYPE_CHECKING:
     from torch import nn
 
-    from reportgen.context import ModelContext, OnnxFileContext
+    from reportgen.context import Context, ModelContext, OnnxFileContext
 
 _BATCH = 2  # with 1, `squeeze` would remove the batch dimension
 _FULL_AUTOGRAD_BOXES = 40  # a larger autograd graph has one box per module
@@ -52,13 +54,14 @@ def analyze(context: ModelContext) -> Graphs:
             complete, roles = _complete(traced), roles_of(traced.trace)
             layouts = _layouts(complete)
         del traced  # frees the autograd graph before the export
-        onnx, stored = _onnx(drawer, context)
+        file = _onnx(drawer, context)
         return Graphs(
             modules=modules,
             autograd=autograd,
-            onnx=onnx,
-            complete=complete + stored,
-            layouts=layouts + _layouts(stored),
+            onnx=file.drawing,
+            complete=complete + file.complete,
+            layouts=layouts + _layouts(file.complete),
+            onnx_facts=file.facts,
             roles=roles,
             loss=shown_text(context.spec.loss.text),
         )
@@ -93,9 +96,14 @@ def analyze_file(context: OnnxFileContext) -> Graphs:
     with graphviz() as programs:
         drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
         sizes = {**context.spec.dims, "batch": context.batch}
-        onnx, stored = _drawn(drawer, context.onnx_proto(context.file.path), sizes)
+        file = _drawn(drawer, context, context.file.path, sizes)
     return Graphs(
-        modules=absent, autograd=absent, onnx=onnx, complete=stored, layouts=_layouts(stored)
+        modules=absent,
+        autograd=absent,
+        onnx=file.drawing,
+        complete=file.complete,
+        layouts=_layouts(file.complete),
+        onnx_facts=file.facts,
     )
 
 
@@ -221,17 +229,28 @@ def _layouts(complete: tuple[StoredGraph, ...]) -> tuple[GraphLayout, ...]:
     return tuple(layout for graph in complete for layout in graph_layouts(unpack_graph(graph)))
 
 
-def _onnx(drawer: Drawer, context: ModelContext) -> tuple[Drawing, tuple[StoredGraph, ...]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _OnnxParts:
+    """What comes from the ONNX file."""
+
+    drawing: Drawing
+    complete: tuple[StoredGraph, ...] = ()
+    facts: OnnxFacts | None = None
+
+
+def _onnx(drawer: Drawer, context: ModelContext) -> _OnnxParts:
     try:
         file = context.onnx_file()
     except SectionError as error:
-        return missing(error.error), ()
-    batch = file.batch or context.batch
-    return _drawn(drawer, context.onnx_proto(file.path), {**context.spec.dims, "batch": batch})
+        return _OnnxParts(drawing=missing(error.error))
+    sizes = {**context.spec.dims, "batch": file.batch or context.batch}
+    return _drawn(drawer, context, file.path, sizes)
 
 
-def _drawn(
-    drawer: Drawer, proto: Any, sizes: Mapping[str, int]
-) -> tuple[Drawing, tuple[StoredGraph, ...]]:
-    drawing = drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph")
-    return drawing, (pack_graph(complete_onnx_graph(proto, sizes)),)
+def _drawn(drawer: Drawer, context: Context, path: Path, sizes: Mapping[str, int]) -> _OnnxParts:
+    proto = context.onnx_proto(path)
+    return _OnnxParts(
+        drawing=drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph"),
+        complete=(pack_graph(complete_onnx_graph(proto, sizes)),),
+        facts=onnx_facts(proto, path.parent),
+    )
