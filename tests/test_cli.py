@@ -19,6 +19,7 @@ import pikepdf
 import pytest
 
 from reportgen import cli
+from reportgen.cli.build import print_summary
 from reportgen.progress import show_progress
 from reportgen.workers import SectionEvent
 
@@ -280,7 +281,7 @@ def test_summary_prints_each_error_of_failed_sections_once(
         sections=tuple(SectionOutcome(name=name, title=name.title(), outcome=why) for name in "ab"),
     )  # fmt: skip
     report = Report(title="t", environment={}, timings=None, models=(model,))
-    cli._print_summary(Built(report=report, output=Path("out"), files=()))
+    print_summary(Built(report=report, output=Path("out"), files=()))
     assert capsys.readouterr().err.splitlines() == [
         "fail  net: 0 findings",
         "      every section failed: raised ValueError: \\x1b[31mred (see net.py)",
