@@ -40,7 +40,7 @@ FLOORS = [
     {"workers"},
     {"cache"},
     {"pipeline"},
-    {"history", "watching", "publish", "review"},
+    {"history", "watching", "publish", "review", "graph_files"},
     {"progress"},
     {"cli", "__init__", "__main__"},
 ]

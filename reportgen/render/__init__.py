@@ -134,9 +134,15 @@ def render_graphs(
     graphs: Sequence[Graph],
     layouts: Sequence[GraphLayout],
     modules: Sequence[ModuleRecord] = (),
+    *,
+    depth: int | None = None,
 ) -> str:
-    """A page that has nothing but the viewer of `graphs`, whose `layouts` may be two for each."""
-    return page_text("graph.html.j2", title=title, viewer=parts_of_graphs(graphs, layouts, modules))
+    """A page that has nothing but the viewer of `graphs`, whose `layouts` may be two for each.
+
+    Clusters nested deeper than `depth` are closed at first; None leaves that to the viewer.
+    """
+    viewer = parts_of_graphs(graphs, layouts, modules)
+    return page_text("graph.html.j2", title=title, viewer=viewer, depth=depth)
 
 
 def page_text(template: str, **values: object) -> str:

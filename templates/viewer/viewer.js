@@ -61,6 +61,7 @@ class GraphViewer {
     /** @type {string[]} */ this.found = [];
     this.foundAt = -1;
     /** @type {Map<string, {x: number, y: number, width: number, height: number}> | null} */ this.known = null;
+    if (root.dataset.depth !== undefined) this.#openToDepth(Number(root.dataset.depth));
     this.#build();
     this.state = this.states[0];
     listenToKeys(this);
@@ -86,6 +87,14 @@ class GraphViewer {
 
   siblings() {
     return this.states;
+  }
+
+  #openToDepth(/** @type {number} */ depth) {
+    for (const { graph, open } of this.states) {
+      graph.layouts.forEach((clusters, layout) => {
+        open[layout] = new Set([...clusters.ids.keys()].filter((cluster) => clusters.chain(cluster).length - 1 <= depth));
+      });
+    }
   }
 
   // ---- the tools -----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from reportgen.sections.graphs.analysis import analyze, analyze_file
+from reportgen.sections.graphs.analysis import analyze, analyze_file, complete_graphs
 from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts
 from reportgen.sections.graphs.complete.stored import unpack_graph
 from reportgen.sections.graphs.result import (
@@ -21,7 +21,7 @@ from reportgen.sections.graphs.rules import RULES
 from reportgen.sections.section import Section
 from reportgen.viewer.page_data import data_block, graph_data
 
-__all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze"]
+__all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze", "complete_graphs"]
 
 
 def sentence_case(text: str) -> str:

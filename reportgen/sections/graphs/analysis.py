@@ -31,6 +31,7 @@ from reportgen.viewer.layout import GraphLayout, graph_layouts
 if TYPE_CHECKING:
     from torch import nn
 
+    from reportgen.comparable import Graph
     from reportgen.context import Context, ModelContext, OnnxFileContext
 
 _BATCH = 2  # with 1, `squeeze` would remove the batch dimension
@@ -105,6 +106,28 @@ def analyze_file(context: OnnxFileContext) -> Graphs:
         layouts=_layouts(file.complete),
         onnx_facts=file.facts,
     )
+
+
+def complete_graphs(context: Context, kind: str) -> tuple[Graph, ...]:
+    """The complete graph of `kind`, and others that come with it: no drawing, no file.
+
+    Raises:
+        SectionError: forward raises, or the export fails.
+    """
+    from reportgen.context import ModelContext, OnnxFileContext
+
+    if isinstance(context, OnnxFileContext):
+        sizes = {**context.spec.dims, "batch": context.batch}
+        return (complete_onnx_graph(context.onnx_proto(context.file.path), sizes),)
+    assert isinstance(context, ModelContext)
+    if kind == "onnx":
+        path = context.onnx_file().path
+        sizes = {**context.spec.dims, "batch": context.batch}
+        return (complete_onnx_graph(context.onnx_proto(path), sizes),)
+    with preserve_model_state(context.model) as model:
+        traced = _traced(context, model)
+        _require_consumed_output(traced.trace)
+        return tuple(map(unpack_graph, _complete(traced)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
