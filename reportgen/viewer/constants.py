@@ -25,11 +25,10 @@ def constant_nodes(graph: Graph) -> frozenset[int]:
             if target not in reached and graph.nodes[target].operator not in _SHAPE_OF:
                 reached.add(target)
                 waiting.append(target)
-    return frozenset(
-        index
-        for index, node in enumerate(graph.nodes)
-        if index not in reached and node.kind in ("operation", "constant")
-    )
+    computed = [i for i, node in enumerate(graph.nodes) if node.kind in ("operation", "constant")]
+    hidden = frozenset(index for index in computed if index not in reached)
+    # a graph without inputs is all constant, and all that there is to see
+    return hidden if len(hidden) < len(computed) else frozenset()
 
 
 def _starts(node: OperatorNode) -> bool:
