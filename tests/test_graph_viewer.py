@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from reportgen.comparable import Graph, ModuleRecord, NodeBody, OperatorNode, StateTensor
-from reportgen.render import render_graphs
+from reportgen.comparable import (
+    Comparable,
+    Graph,
+    ModuleRecord,
+    NodeBody,
+    OperatorNode,
+    StateTensor,
+)
+from reportgen.compare.graphs import diff_graph
+from reportgen.compare.merged_view import merged_views
+from reportgen.compare.modules import diff_modules
+from reportgen.compare.result import Comparison, ModelComparison, SideLabel
+from reportgen.render import changes_of, render_comparison, render_graphs
 from reportgen.viewer.layout import graph_layouts
 
 pytestmark = pytest.mark.slow
@@ -353,3 +365,58 @@ def test_the_data_survives_packing(viewer: Page) -> None:
       .map(({ id, operator, kind, module, outputs }) => [id, operator, kind, module, outputs])""")
     expected = [[n.id, n.operator, n.kind, n.module, list(n.outputs)] for n in graph.nodes]
     assert json.dumps(stored) == json.dumps(expected)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page about two reports: a GELU became a ReLU, a layer came, a layer went."""
+    old, records = _modules()
+    changed = {5: "ReLU"}
+    nodes = [
+        replace(node, operator=changed.get(n, node.operator)) for n, node in enumerate(old.nodes)
+    ]
+    nodes[8] = replace(nodes[8], id="blocks.1.new", module="blocks.1.new", operator="Tanh")
+    new = replace(old, nodes=tuple(nodes))
+    types = {"blocks.0.act": "ReLU"}
+    after = [replace(each, type=types.get(each.path, each.type)) for each in records]
+    after = [
+        replace(each, path="blocks.1.new", type="Tanh") if each.path == "blocks.1.fc2" else each
+        for each in after
+    ]
+    sides = [
+        Comparable(modules=tuple(modules), graphs=(graph,))
+        for modules, graph in ((records, old), (after, new))
+    ]
+    modules = diff_modules(sides[0].modules, sides[1].modules)
+    views = merged_views(*sides, modules, (diff_graph(old, new, modules),))
+    comparison = Comparison(
+        old=SideLabel(title="old"),
+        new=SideLabel(title="new"),
+        verdict="pass",
+        models=(ModelComparison(name="net", status="changed", views=views),),
+    )
+    path = tmp_path_factory.mktemp("compared") / "changes.html"
+    path.write_text(render_comparison(comparison, changes_of(comparison)), encoding="utf-8")
+    return path
+
+
+def test_two_reports_are_one_graph_with_what_changed(
+    context: BrowserContext, compared: Path
+) -> None:
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.set_default_timeout(5000)
+    _open(page, compared)
+    marks = {
+        kind: page.locator(f".node-box.mark-{kind}").count()
+        for kind in ("added", "removed", "changed")
+    }
+    assert marks["changed"] >= 1
+    assert marks["added"] + marks["changed"] >= 2
+    card = _card(page)
+    assert "was GELU" in card
+    page.evaluate("window.graphViewer.closeAll()")
+    assert page.locator(".node-box.mark-inside").count() == 1  # seen at any expansion
+    assert complaints == []
+    page.close()

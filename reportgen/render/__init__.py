@@ -20,7 +20,7 @@ from reportgen.outcome import Done
 from reportgen.render.changes import Changes, changes_of
 from reportgen.render.environment import of_model, page_environment
 from reportgen.render.fonts import font_faces
-from reportgen.render.graph_viewer import parts_of_graphs, viewer_parts
+from reportgen.render.graph_viewer import parts_of_changes, parts_of_graphs, viewer_parts
 from reportgen.render.how_made import how_made
 from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.render.summary import SUMMARY_LIMIT, render_changes, render_summary
@@ -66,6 +66,7 @@ def render_index(
         how=how_made(report.models),
         others=others,
         changes=changes,
+        viewer=parts_of_changes(changes),
     )
     return _with_fonts(page)
 
@@ -125,7 +126,12 @@ def render_comparison(comparison: Comparison, changes: Changes) -> str:
     """A page of its own that shows what changed."""
     page = page_environment(on_paper=False).get_template("compare.html.j2")
     return _with_fonts(
-        page.render(title=comparison.new.title, verdict=comparison.verdict, changes=changes)
+        page.render(
+            title=comparison.new.title,
+            verdict=comparison.verdict,
+            changes=changes,
+            viewer=parts_of_changes(changes),
+        )
     )
 
 

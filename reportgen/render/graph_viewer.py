@@ -13,6 +13,7 @@ from markupsafe import Markup
 from reportgen.comparable import Graph, ModuleRecord, joined
 from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
+from reportgen.render.changes import Changes
 from reportgen.report import ModelReport
 from reportgen.sections import SECTIONS
 from reportgen.viewer.layout import GraphLayout
@@ -50,6 +51,20 @@ def parts_of_graphs(
     page = {"modules": module_data(modules), "findings": [], "figures": {}}
     blocks = data_block("graph-data", graph_data(graphs, layouts))
     return _parts(blocks + data_block("module-data", page))
+
+
+def parts_of_changes(changes: Changes | None) -> ViewerParts | None:
+    """The parts of a page about two reports; None if no graph changed."""
+    if changes is None or not changes.views:
+        return None
+    several = len({name for name, _ in changes.views}) > 1
+    data = []
+    for name, view in changes.views:
+        (graph,) = graph_data([view.graph], view.layouts)
+        graph |= {"marks": view.marks, "notes": view.notes}
+        data.append(graph | ({"name": f"{name}: {view.graph.name}"} if several else {}))
+    page: dict[str, Any] = {"modules": [], "findings": [], "figures": {}}
+    return _parts(data_block("graph-data", data) + data_block("module-data", page))
 
 
 def _parts(blocks: Markup) -> ViewerParts:

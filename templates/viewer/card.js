@@ -38,6 +38,7 @@ class Card {
       parts.push(html("h4", {}, `Most ${figure.label === "MACs" ? figure.label : figure.label.toLowerCase()}`), html("ul", { class: "links" }, ...heaviest.map(([value, node]) => (
         html("li", {}, this.#jump(node), html("span", { class: "figure-of" }, `${short(value, figure.unit)} · ${this.#share(value, figure.total)}`))))));
     }
+    parts.push(...this.#changes(graph.nodes.map((node) => node.index)));
     const { engine } = this.viewer.clusters;
     if (engine !== "dot") parts.push(html("p", { class: "note" }, `${engine}.`));
     return parts;
@@ -55,6 +56,7 @@ class Card {
     return [
       this.#heading(node.operator, node.id.replace(/^\//, "")),
       this.#actions(index),
+      ...this.#changes([index]),
       this.#facts(rows),
       ...this.#attributes(isModule && facts ? { ...facts.attributes, ...node.attributes } : node.attributes),
       ...this.#tensors(isModule ? facts : undefined),
@@ -84,12 +86,25 @@ class Card {
         button("Save as SVG", () => saveDrawing(this.viewer, "svg", cluster)),
         button("PNG", () => saveDrawing(this.viewer, "png", cluster))),
       this.#facts(rows),
+      ...this.#changes(nodes),
       ...this.#attributes(facts?.attributes ?? {}),
       ...this.#tensors(facts),
       ...this.#list("Reads", entering),
       ...this.#list("Read by", leaving),
       ...this.#elsewhere(path),
     ];
+  }
+
+  /** What changed between two reports, of some nodes. */
+  #changes(/** @type {number[]} */ nodes) {
+    const { marks, notes } = this.viewer.graph;
+    const changed = nodes.filter((node) => marks[node]);
+    if (!changed.length) return [];
+    const shown = changed.slice(0, 60);
+    return [html("h4", {}, `Changes ${changed.length > 1 ? changed.length : ""}`), html("ul", { class: "links" }, ...shown.map((node) => (
+      html("li", { class: "input-of" }, html("b", { class: `mark-key mark-${marks[node]}` }, SIGNS[marks[node]] + marks[node]), " ",
+        nodes.length > 1 ? this.#jump(node) : null, ...(notes[node] ?? []).map((note) => html("div", { class: "figure-of left" }, visible(note)))))),
+      changed.length > shown.length && html("li", { class: "note" }, `and ${changed.length - shown.length} more`))];
   }
 
   #heading(/** @type {string} */ title, /** @type {string} */ path) {

@@ -109,7 +109,8 @@ class Graph {
     });
     this.constants = this.nodes.length - this.layouts[0].homes.size;
     /** @type {Record<string, (number | null)[]>} */ this.figures = stored.figures ?? {};
-    /** @type {string[]} */ this.marks = stored.marks ?? [];
+    /** @type {string[]} */ this.marks = stored.marks ?? []; // of two reports in one graph
+    /** @type {string[][]} */ this.notes = stored.notes ?? [];
     const { file } = stored; // of an ONNX graph
     /** @type {Record<string, string>} */ this.properties = file?.properties ?? {};
     /** @type {string[][]} */ this.inputNames = file?.inputs ?? [];

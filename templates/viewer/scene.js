@@ -165,6 +165,11 @@ class Scene {
     if (!isCluster && share === null && round === 5) {
       box.append(svg("path", { class: "stripe", d: `M${x + 5} ${y}h-1a4 4 0 0 0 -4 4v${height - 8}a4 4 0 0 0 4 4h1z` }));
     }
+    const sign = SIGNS[this.style.mark(item.kind, item.key)];
+    if (sign && this.scale >= LABELS_FROM) {
+      box.append(svg("g", { class: "sign", transform: `translate(${x + item.width - 3} ${y + 2})` },
+        svg("circle", { r: 7 }), svg("text", { y: 3.6, "text-anchor": "middle" }, sign.trim())));
+    }
     if (this.scale >= LABELS_FROM) {
       const room = item.width - (isCluster ? 34 : 18);
       const both = detail && this.scale >= DETAILS_FROM;

@@ -2,6 +2,8 @@
 
 const MOST_BOXES = 1500; // that "Open all" shows
 const FIRST_BOXES = 36; // open at first
+/** @type {Record<string, string>} */
+const SIGNS = { added: "+ ", removed: "− ", changed: "Δ ", moved: "→ " }; // no color is needed
 const GRAPH_NAMES = { modules: "Module graph", autograd: "Autograd graph", onnx: "ONNX graph" };
 
 /** What is remembered of each graph. */
@@ -13,7 +15,8 @@ class GraphState {
     this.selected = "";
     this.start = -1; // of a path that waits for its end
     this.sideways = false;
-    /** @type {Set<number>[]} */ this.open = graph.layouts.map((clusters) => openUpTo(clusters, FIRST_BOXES));
+    /** @type {Set<number>[]} */
+    this.open = graph.layouts.map((clusters) => (graph.marks.length ? openMarked(graph, clusters, FIRST_BOXES * 2) : openUpTo(clusters, FIRST_BOXES)));
     /** @type {{x: number, y: number, scale: number} | null} */ this.view = null;
   }
 }
@@ -41,6 +44,21 @@ function openUpTo(/** @type {Clusters} */ clusters, /** @type {number} */ most, 
       level.push(cluster);
     }
   }
+  return open;
+}
+
+/** The clusters around what changed, as long as about `most` boxes are seen. */
+function openMarked(/** @type {Graph} */ graph, /** @type {Clusters} */ clusters, /** @type {number} */ most) {
+  const open = new Set([0]);
+  let count = clusters.boxes(open);
+  graph.marks.forEach((mark, node) => {
+    if (!mark) return;
+    const closed = clusters.chain(clusters.homes.get(node) ?? 0).filter((cluster) => !open.has(cluster));
+    const more = closed.reduce((sum, cluster) => sum + clusters.children[cluster].length, 0);
+    if (count + more > most) return;
+    count += more;
+    for (const cluster of closed) open.add(cluster);
+  });
   return open;
 }
 
@@ -462,7 +480,8 @@ class GraphViewer {
       const parameters = this.figures.of("parameters", this.clusters.nodes(key));
       const name = this.clusters.names[key];
       const isNumber = /^\d+$/.test(name) && type;
-      const details = [isNumber ? "" : type, parameters ? short(parameters) : ""].filter(Boolean).join(" · ");
+      const changes = this.graph.marks.length ? this.clusters.nodes(key).filter((node) => this.graph.marks[node]).length : 0;
+      const details = [changes ? `${changes} change${changes > 1 ? "s" : ""}` : "", isNumber ? "" : type, parameters ? short(parameters) : ""].filter(Boolean).join(" · ");
       return /** @type {[string, string]} */ ([isNumber ? `${type} ${name}` : name, details]);
     }
     const node = this.graph.nodes[key];
@@ -487,7 +506,7 @@ class GraphViewer {
       selected: this.state.selected, lit: this.lit, found: new Set(this.found), shapes: this.shapes,
       shape: (source) => this.shape(source),
       valueName: (source) => clusters.nodeNames.get(source) || graph.nodes[source].operator,
-      mark: (kind, key) => graph.marks[key] && kind === "n" ? graph.marks[key] : "",
+      mark: (kind, key) => (kind === "n" ? graph.marks[key] ?? "" : graph.marks.length && clusters.nodes(key).some((node) => graph.marks[node]) ? "inside" : ""),
       label: (kind, key) => {
         const id = kind + key;
         if (!labels.has(id)) labels.set(id, this.label(kind, key));
@@ -529,6 +548,12 @@ class GraphViewer {
     const figure = this.figures.all.get(this.colorBy);
     if (figure) {
       /** @type {HTMLElement} */ (this.legend).replaceChildren(html("span", {}, figure.label), html("span", { class: "scale" }), html("span", {}, "none to most"));
+      return;
+    }
+    if (this.graph.marks.length) {
+      const kinds = Object.entries(SIGNS).filter(([mark]) => this.graph.marks.includes(mark));
+      /** @type {HTMLElement} */ (this.legend).replaceChildren(...kinds.map(([mark, sign]) => (
+        html("span", { class: `mark-key mark-${mark}` }, `${sign}${mark} ${this.graph.marks.filter((each) => each === mark).length}`))));
       return;
     }
     const seen = new Set(this.graph.nodes.filter((node) => this.clusters.homes.has(node.index)).map(category));
