@@ -22,7 +22,7 @@ from reportgen.viewer.page_data import data_block, graph_data, module_data
 # each uses what stands before it
 _SCRIPTS = (
     "elements", "icons", "data", "compose", "colors", "scene", "view", "search", "paths", "tables",
-    "minimap", "export", "links", "keyboard", "card", "viewer", "main",
+    "minimap", "export", "links", "keyboard", "card", "tools", "state", "viewer", "main",
 )  # fmt: skip
 _COMMENT = re.compile(r"[ \t]*/\*\*.*?\*/|(?:^|[ \t])//[^\n]*$", re.DOTALL | re.MULTILINE)
 _INDENT = re.compile(r"^\s+|\s+$", re.MULTILINE)
@@ -91,7 +91,8 @@ def viewer_script() -> str:
 def viewer_style() -> str:
     """The style sheet of the viewer, without comments."""
     text = (templates_dir() / "viewer.css").read_text(encoding="utf-8")
-    return re.sub(r"/\*.*?\*/\s*", "", text, flags=re.DOTALL)
+    plain = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    return re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", plain)).strip()
 
 
 def _page_data(model: ModelReport) -> dict[str, Any]:

@@ -26,17 +26,46 @@ class Card {
     const rows = [
       ["Nodes", graph.nodes.length.toLocaleString("en")],
       ["Edges", graph.producers.reduce((sum, each) => sum + each.length, 0).toLocaleString("en")],
-      ...Object.entries(Object.keys(graph.properties).length ? graph.properties : graph.attributes).map(([name, value]) => [name, plain(value)]),
+      ...Object.entries(Object.keys(graph.properties).length ? graph.properties : graph.attributes).map(
+        ([name, value]) => [name, plain(value)],
+      ),
     ];
-    const parts = [this.#heading(GRAPH_NAMES[/** @type {keyof GRAPH_NAMES} */ (graph.name)] ?? graph.name, "Click a box for its details"), this.#facts(rows)];
+    const parts = [this.#heading(graphTitle(graph), "Click a box for its details"), this.#facts(rows)];
     for (const kind of ["input", "output"]) {
       const nodes = count(kind);
-      if (nodes.length) parts.push(...this.#list(kind === "input" ? "Inputs" : "Outputs", nodes.map((node) => node.index)));
+      if (nodes.length)
+        parts.push(
+          ...this.#list(
+            kind === "input" ? "Inputs" : "Outputs",
+            nodes.map((node) => node.index),
+          ),
+        );
     }
     for (const [key, figure] of figures.all) {
-      const heaviest = figure.values.map((value, node) => [value ?? 0, node]).sort((a, b) => b[0] - a[0]).slice(0, 5).filter(([value]) => value > 0);
-      parts.push(html("h4", {}, `Most ${figure.label === "MACs" ? figure.label : figure.label.toLowerCase()}`), html("ul", { class: "links" }, ...heaviest.map(([value, node]) => (
-        html("li", {}, this.#jump(node), html("span", { class: "figure-of" }, `${short(value, figure.unit)} · ${this.#share(value, figure.total)}`))))));
+      const heaviest = figure.values
+        .map((value, node) => [value ?? 0, node])
+        .sort((a, b) => b[0] - a[0])
+        .slice(0, 5)
+        .filter(([value]) => value > 0);
+      parts.push(
+        html("h4", {}, `Most ${figure.label === "MACs" ? figure.label : figure.label.toLowerCase()}`),
+        html(
+          "ul",
+          { class: "links" },
+          ...heaviest.map(([value, node]) =>
+            html(
+              "li",
+              {},
+              this.#jump(node),
+              html(
+                "span",
+                { class: "figure-of" },
+                `${short(value, figure.unit)} · ${this.#share(value, figure.total)}`,
+              ),
+            ),
+          ),
+        ),
+      );
     }
     parts.push(...this.#changes(graph.nodes.map((node) => node.index)));
     const { engine } = this.viewer.clusters;
@@ -73,18 +102,30 @@ class Card {
     const facts = graph.modules.get(path);
     const nodes = clusters.nodes(cluster);
     const isOpen = this.viewer.open.has(cluster);
-    const rows = [["Nodes inside", nodes.length.toLocaleString("en")], ...this.#figures(nodes), ...(facts ? this.#origin(facts) : [])];
-    const button = (/** @type {string} */ text, /** @type {() => void} */ click) => html("button", { type: "button", click }, text);
+    const rows = [
+      ["Nodes inside", nodes.length.toLocaleString("en")],
+      ...this.#figures(nodes),
+      ...(facts ? this.#origin(facts) : []),
+    ];
+    const button = (/** @type {string} */ text, /** @type {() => void} */ click) =>
+      html("button", { type: "button", click }, text);
     const inside = new Set(nodes);
-    const entering = [...new Set(nodes.flatMap((node) => graph.producers[node].filter((each) => !inside.has(each))))];
-    const leaving = [...new Set(nodes.flatMap((node) => graph.consumers[node].filter((each) => !inside.has(each))))];
+    const entering = [
+      ...new Set(nodes.flatMap((node) => graph.producers[node].filter((each) => !inside.has(each)))),
+    ];
+    const leaving = [
+      ...new Set(nodes.flatMap((node) => graph.consumers[node].filter((each) => !inside.has(each)))),
+    ];
     return [
       this.#heading(facts?.type ?? clusters.names[cluster], path || "the model"),
-      html("p", { class: "actions" },
+      html(
+        "p",
+        { class: "actions" },
         button(isOpen ? "Close" : "Open", () => this.viewer.toggle(cluster)),
         button("Open all inside", () => this.viewer.openAll(cluster)),
         button("Save as SVG", () => saveDrawing(this.viewer, "svg", cluster)),
-        button("PNG", () => saveDrawing(this.viewer, "png", cluster))),
+        button("PNG", () => saveDrawing(this.viewer, "png", cluster)),
+      ),
       this.#facts(rows),
       ...this.#changes(nodes),
       ...this.#attributes(facts?.attributes ?? {}),
@@ -101,38 +142,85 @@ class Card {
     const changed = nodes.filter((node) => marks[node]);
     if (!changed.length) return [];
     const shown = changed.slice(0, 60);
-    return [html("h4", {}, `Changes ${changed.length > 1 ? changed.length : ""}`), html("ul", { class: "links" }, ...shown.map((node) => (
-      html("li", { class: "input-of" }, html("b", { class: `mark-key mark-${marks[node]}` }, SIGNS[marks[node]] + marks[node]), " ",
-        nodes.length > 1 ? this.#jump(node) : null, ...(notes[node] ?? []).map((note) => html("div", { class: "figure-of left" }, visible(note)))))),
-      changed.length > shown.length && html("li", { class: "note" }, `and ${changed.length - shown.length} more`))];
+    return [
+      html("h4", {}, `Changes ${changed.length > 1 ? changed.length : ""}`),
+      html(
+        "ul",
+        { class: "links" },
+        ...shown.map((node) =>
+          html(
+            "li",
+            { class: "input-of" },
+            html("b", { class: `mark-key mark-${marks[node]}` }, SIGNS[marks[node]] + marks[node]),
+            " ",
+            nodes.length > 1 ? this.#jump(node) : null,
+            ...(notes[node] ?? []).map((note) => html("div", { class: "figure-of left" }, visible(note))),
+          ),
+        ),
+        changed.length > shown.length && html("li", { class: "note" }, `and ${changed.length - shown.length} more`),
+      ),
+    ];
   }
 
   #heading(/** @type {string} */ title, /** @type {string} */ path) {
-    return html("header", {}, html("h3", {}, visible(title)), html("p", { class: "path" }, html("bdi", {}, visible(path))),
-      html("button", { type: "button", class: "close", "aria-label": "Close the details", click: () => this.viewer.closeCard() }, "×"));
+    return html(
+      "header",
+      {},
+      html("h3", {}, visible(title)),
+      html("p", { class: "path" }, html("bdi", {}, visible(path))),
+      html(
+        "button",
+        { type: "button", class: "close", "aria-label": "Close the details", click: () => this.viewer.closeCard() },
+        "×",
+      ),
+    );
   }
 
   #actions(/** @type {number} */ index) {
     const { viewer } = this;
-    const button = (/** @type {string} */ text, /** @type {() => void} */ click, /** @type {string} */ title) => html("button", { type: "button", click, title }, text);
+    const button = (/** @type {string} */ text, /** @type {() => void} */ click, /** @type {string} */ title) =>
+      html("button", { type: "button", click, title }, text);
     const start = viewer.state.start;
-    return html("p", { class: "actions" },
-      button("Everything before", () => viewer.light(edgesAmong(viewer.graph, viewer.graph.reach(index, viewer.graph.producers))), "Color every edge that this node depends on"),
-      button("Everything after", () => viewer.light(edgesAmong(viewer.graph, viewer.graph.reach(index, viewer.graph.consumers))), "Color every edge that depends on this node"),
+    return html(
+      "p",
+      { class: "actions" },
+      button(
+        "Everything before",
+        () => viewer.light(edgesAmong(viewer.graph, viewer.graph.reach(index, viewer.graph.producers))),
+        "Color every edge that this node depends on",
+      ),
+      button(
+        "Everything after",
+        () => viewer.light(edgesAmong(viewer.graph, viewer.graph.reach(index, viewer.graph.consumers))),
+        "Color every edge that depends on this node",
+      ),
       start >= 0 && start !== index
-        ? button(`Path from ${fitted(viewer.graph.place(start), 20, 1)}`, () => viewer.showPath(start, index), "Color every path between the two nodes")
-        : button("Path from here", () => viewer.startPath(index), "Then select the other end"));
+        ? button(
+            `Path from ${fitted(viewer.graph.place(start), 20, 1)}`,
+            () => viewer.showPath(start, index),
+            "Color every path between the two nodes",
+          )
+        : button("Path from here", () => viewer.startPath(index), "Then select the other end"),
+    );
   }
 
   #facts(/** @type {string[][]} */ rows) {
-    return html("dl", {}, ...rows.flatMap(([name, value]) => [html("dt", {}, visible(name)), html("dd", {}, html("bdi", {}, visible(value)))]));
+    return html(
+      "dl",
+      {},
+      ...rows.flatMap(([name, value]) => [
+        html("dt", {}, visible(name)),
+        html("dd", {}, html("bdi", {}, visible(value))),
+      ]),
+    );
   }
 
   #figures(/** @type {number[]} */ nodes) {
     const rows = [];
     for (const [key, figure] of this.viewer.figures.all) {
       const value = this.viewer.figures.of(key, nodes);
-      if (value !== null && value > 0) rows.push([figure.label, `${short(value, figure.unit)} · ${this.#share(value, figure.total)} of all`]);
+      if (value !== null && value > 0)
+        rows.push([figure.label, `${short(value, figure.unit)} · ${this.#share(value, figure.total)} of all`]);
     }
     return rows;
   }
@@ -152,21 +240,30 @@ class Card {
 
   #attributes(/** @type {Record<string, any>} */ attributes) {
     // stored tensors are shown with the inputs
-    const isShown = (/** @type {[string, any]} */ [name, value]) => value !== null && !(this.viewer.graph.tensors.size && /^input \d+$/.test(name));
-    const rows = Object.entries(attributes).filter(isShown).map(([name, value]) => [/^\d+$/.test(name) ? `argument ${name}` : name, plain(value)]);
+    const isShown = (/** @type {[string, any]} */ [name, value]) =>
+      value !== null && !(this.viewer.graph.tensors.size && /^input \d+$/.test(name));
+    const rows = Object.entries(attributes)
+      .filter(isShown)
+      .map(([name, value]) => [/^\d+$/.test(name) ? `argument ${name}` : name, plain(value)]);
     return rows.length ? [html("h4", {}, "Attributes"), this.#facts(rows)] : [];
   }
 
   #tensors(/** @type {ModuleFacts | undefined} */ facts) {
     if (!facts?.tensors.length) return [];
-    return [html("h4", {}, "Parameters and buffers"), this.#facts(facts.tensors.map(([name, shape, dtype]) => [name, `${shape} ${dtype}`]))];
+    return [
+      html("h4", {}, "Parameters and buffers"),
+      this.#facts(facts.tensors.map(([name, shape, dtype]) => [name, `${shape} ${dtype}`])),
+    ];
   }
 
   #outputs(/** @type {GraphNode} */ node) {
     if (!node.outputs.some(Boolean)) return [];
     const names = this.viewer.graph.outputNames[node.index] ?? [];
     const many = node.outputs.length > 1;
-    return [html("h4", {}, many ? "Outputs" : "Output"), this.#facts(node.outputs.map((shape, n) => [names[n] || (many ? String(n) : "shape"), shape || "unknown"]))];
+    return [
+      html("h4", {}, many ? "Outputs" : "Output"),
+      this.#facts(node.outputs.map((shape, n) => [names[n] || (many ? String(n) : "shape"), shape || "unknown"])),
+    ];
   }
 
   /** The inputs of a node of a file, by the names of the standard: values and stored tensors. */
@@ -178,14 +275,25 @@ class Card {
       const tensor = graph.tensors.get(name);
       const maker = graph.makers.get(name);
       if (!name) return null;
-      return html("li", { class: "input-of" }, html("span", { class: "formal" }, visible(title)),
-        tensor ? this.#tensor(tensor) : maker !== undefined && maker !== node.index ? this.#jump(maker) : html("bdi", {}, visible(name)));
+      return html(
+        "li",
+        { class: "input-of" },
+        html("span", { class: "formal" }, visible(title)),
+        tensor
+          ? this.#tensor(tensor)
+          : maker !== undefined && maker !== node.index
+            ? this.#jump(maker)
+            : html("bdi", {}, visible(name)),
+      );
     });
     return [html("h4", {}, "Inputs"), html("ul", { class: "links" }, ...rows)];
   }
 
   #tensor(/** @type {StoredTensor} */ tensor) {
-    const parts = [html("b", {}, html("bdi", {}, visible(tensor.name))), ` ${tensor.dtype} ${tensor.shape} · ${short(tensor.bytes, "B")}`];
+    const parts = [
+      html("b", {}, html("bdi", {}, visible(tensor.name))),
+      ` ${tensor.dtype} ${tensor.shape} · ${short(tensor.bytes, "B")}`,
+    ];
     if (tensor.external) parts.push(` in ${visible(tensor.external)}`);
     const found = html("div", { class: "tensor" }, ...parts);
     if (!tensor.statistics.length) return found;
@@ -196,9 +304,24 @@ class Card {
     });
     const text = `${least} to ${most}, mean ${mean}, deviation ${deviation}`;
     if (tensor.shape !== "scalar" && tensor.statistics[0] !== tensor.statistics[1]) {
-      found.append(svg("svg", { class: "histogram", viewBox: `0 0 ${9 * tensor.bins.length} 24`, role: "img", "aria-label": `Histogram of ${tensor.name}: ${text}` }, ...bars));
+      found.append(
+        svg(
+          "svg",
+          {
+            class: "histogram",
+            viewBox: `0 0 ${9 * tensor.bins.length} 24`,
+            role: "img",
+            "aria-label": `Histogram of ${tensor.name}: ${text}`,
+          },
+          ...bars,
+        ),
+      );
     }
-    const notes = [text, tensor.zeros ? `${(100 * tensor.zeros).toPrecision(2)} % zeros` : "", tensor.sampled ? "of a million of its elements" : ""];
+    const notes = [
+      text,
+      tensor.zeros ? `${(100 * tensor.zeros).toPrecision(2)} % zeros` : "",
+      tensor.sampled ? "of a million of its elements" : "",
+    ];
     found.append(html("div", { class: "figure-of" }, notes.filter(Boolean).join(", ")));
     return found;
   }
@@ -207,16 +330,35 @@ class Card {
     const distinct = [...new Set(nodes)];
     if (!distinct.length) return [];
     const shown = distinct.slice(0, 40);
-    return [html("h4", {}, `${title} ${distinct.length > 1 ? distinct.length : ""}`), html("ul", { class: "links" },
-      ...shown.map((node) => html("li", {}, this.#jump(node), html("span", { class: "figure-of" }, visible(this.viewer.graph.nodes[node].outputs.join(", "))))),
-      distinct.length > shown.length && html("li", { class: "note" }, `and ${distinct.length - shown.length} more`))];
+    return [
+      html("h4", {}, `${title} ${distinct.length > 1 ? distinct.length : ""}`),
+      html(
+        "ul",
+        { class: "links" },
+        ...shown.map((node) =>
+          html(
+            "li",
+            {},
+            this.#jump(node),
+            html("span", { class: "figure-of" }, visible(this.viewer.graph.nodes[node].outputs.join(", "))),
+          ),
+        ),
+        distinct.length > shown.length &&
+          html("li", { class: "note" }, `and ${distinct.length - shown.length} more`),
+      ),
+    ];
   }
 
   #jump(/** @type {number} */ node) {
     const { operator } = this.viewer.graph.nodes[node];
     const place = this.viewer.graph.place(node);
-    return html("button", { type: "button", class: "jump", click: () => this.viewer.select(`n${node}`, true) },
-      html("b", {}, visible(operator)), " ", html("bdi", {}, visible(place === operator ? "" : place)));
+    return html(
+      "button",
+      { type: "button", class: "jump", click: () => this.viewer.select(`n${node}`, true) },
+      html("b", {}, visible(operator)),
+      " ",
+      html("bdi", {}, visible(place === operator ? "" : place)),
+    );
   }
 
   /** The same module in the other graphs, in the table of layers, and in the findings. */
@@ -227,12 +369,33 @@ class Card {
       if (graph.name === this.viewer.graph.name) continue;
       const nodes = graph.nodes.filter((node) => node.module === module || node.module.startsWith(`${module}.`));
       if (!nodes.length) continue;
-      const name = GRAPH_NAMES[/** @type {keyof GRAPH_NAMES} */ (graph.name)] ?? graph.name;
-      found.push(html("li", {}, html("button", { type: "button", class: "jump", click: () => this.viewer.showModule(graph.name, module) },
-        html("b", {}, name)), html("span", { class: "figure-of" }, `${nodes.length} node${nodes.length > 1 ? "s" : ""}`)));
+      const name = graphTitle(graph);
+      found.push(
+        html(
+          "li",
+          {},
+          html(
+            "button",
+            { type: "button", class: "jump", click: () => this.viewer.showModule(graph.name, module) },
+            html("b", {}, name),
+          ),
+          html("span", { class: "figure-of" }, `${nodes.length} node${nodes.length > 1 ? "s" : ""}`),
+        ),
+      );
     }
     const row = rowOf(module);
-    if (row) found.push(html("li", {}, html("button", { type: "button", class: "jump", click: () => goToRow(row) }, html("b", {}, "Table of layers"))));
+    if (row)
+      found.push(
+        html(
+          "li",
+          {},
+          html(
+            "button",
+            { type: "button", class: "jump", click: () => goToRow(row) },
+            html("b", {}, "Table of layers"),
+          ),
+        ),
+      );
     for (const finding of this.viewer.findings.filter((each) => each.where === module)) {
       found.push(html("li", { class: "finding-of" }, html("b", {}, finding.code), ` ${visible(finding.message)}`));
     }

@@ -11,6 +11,7 @@ const NEAR = 16; // least distance of neighbors in a rank
 
 /**
  * @typedef {{x: number, y: number}} Point
+ * @typedef {{x: number, y: number, width: number, height: number}} Box
  * @typedef {{kind: string, key: number, x: number, y: number, width: number, height: number,
  *   inner: Composed | null, names: number[]}} Item
  * @typedef {{source: number, producer: number, reader: number, points: Point[], arrow: boolean,
@@ -86,8 +87,8 @@ class Composer {
       item.y = this.sideways ? middle - item.height / 2 : start;
     });
     const flows = this.#flows(cluster, drawing, items, bands, lanes, offset);
-    const ports = (/** @type {string} */ kind) => new Map(items.flatMap((item, place) => (
-      item.kind === kind ? [[item.key, slots[place].at + offset]] : [])));
+    const ports = (/** @type {string} */ kind) =>
+      new Map(items.flatMap((item, place) => (item.kind === kind ? [[item.key, slots[place].at + offset]] : [])));
     return { cluster, width, height, items, flows, ins: ports("i"), outs: ports("o") };
   }
 
@@ -98,11 +99,16 @@ class Composer {
     const ins = incoming[cluster].values();
     const outs = outgoing[cluster].values();
     const items = [...drawing.kinds].map((kind, place) => {
-      const key = kind === "i" ? ins.next().value : kind === "o" ? outs.next().value : keys[place];
+      const key = Number(kind === "i" ? ins.next().value : kind === "o" ? outs.next().value : keys[place]);
       const isBox = kind === "n" || kind === "c";
       const inner = kind === "c" && this.open.has(key) ? this.compose(key) : null;
       return /** @type {Item} */ ({
-        kind, key, x: 0, y: 0, inner, names: [],
+        kind,
+        key,
+        x: 0,
+        y: 0,
+        inner,
+        names: [],
         width: inner ? inner.width : drawing.widths[place],
         height: inner ? inner.height : isBox ? BOX : 0,
       });
@@ -119,7 +125,12 @@ class Composer {
     const factor = this.sideways ? 0.6 : 1;
     /** @type {Slot[][]} */
     const rows = Array.from({ length: Math.max(-1, ...drawing.ranks) + 1 }, () => []);
-    const make = (/** @type {number} */ rank, /** @type {number} */ place, /** @type {number} */ size, item = -1) => {
+    const make = (
+      /** @type {number} */ rank,
+      /** @type {number} */ place,
+      /** @type {number} */ size,
+      item = -1,
+    ) => {
       const slot = { place: place * factor, size, item, weight: item < 0 ? 4 : 1, at: 0, before: [], after: [] };
       rows[rank].push(slot);
       return slot;
@@ -148,9 +159,16 @@ class Composer {
   }
 
   /** @returns {Flow[]} */
-  #flows(/** @type {number} */ cluster, /** @type {Drawing} */ drawing, /** @type {Item[]} */ items,
-    /** @type {{start: number, end: number}[]} */ bands, /** @type {Slot[][]} */ lanes, /** @type {number} */ offset) {
-    const point = (/** @type {number} */ a, /** @type {number} */ c) => (this.sideways ? { x: a, y: c } : { x: c, y: a });
+  #flows(
+    /** @type {number} */ cluster,
+    /** @type {Drawing} */ drawing,
+    /** @type {Item[]} */ items,
+    /** @type {{start: number, end: number}[]} */ bands,
+    /** @type {Slot[][]} */ lanes,
+    /** @type {number} */ offset,
+  ) {
+    const point = (/** @type {number} */ a, /** @type {number} */ c) =>
+      this.sideways ? { x: a, y: c } : { x: c, y: a };
     const sources = this.clusters.valueSources[cluster];
     /** @type {Map<string, Flow>} */ const merged = new Map();
     /** @type {Map<number, Flow[]>} */ const arriving = new Map();
@@ -205,9 +223,11 @@ class Composer {
     const size = this.sideways ? BOX : item.width;
     const step = Math.min(14, (size * 0.7) / (group.length - 1));
     const before = (/** @type {Flow} */ flow) => flow.points[Math.max(0, flow.points.length - 3)][axis];
-    [...group].sort((a, b) => before(a) - before(b)).forEach((flow, n) => {
-      for (const end of flow.points.slice(-2)) end[axis] += (n - (group.length - 1) / 2) * step;
-    });
+    [...group]
+      .sort((a, b) => before(a) - before(b))
+      .forEach((flow, n) => {
+        for (const end of flow.points.slice(-2)) end[axis] += (n - (group.length - 1) / 2) * step;
+      });
   }
 }
 

@@ -15,8 +15,17 @@
 class Clusters {
   constructor(/** @type {any} */ stored) {
     /** @type {Drawing[]} */
-    this.drawings = stored.drawings.map((/** @type {any[]} */ [kinds, widths, ranks, places, producers, edges, named]) => (
-      { kinds, widths, ranks, places, producers, edges, named }));
+    this.drawings = stored.drawings.map(
+      (/** @type {any[]} */ [kinds, widths, ranks, places, producers, edges, named]) => ({
+        kinds,
+        widths,
+        ranks,
+        places,
+        producers,
+        edges,
+        named,
+      }),
+    );
     /** @type {boolean} */ this.complete = stored.complete;
     /** @type {string} */ this.engine = stored.engine;
     /** @type {string[]} */ this.ids = stored.clusterIds;
@@ -117,17 +126,33 @@ class Graph {
     /** @type {string[][]} */ this.outputNames = file?.outputs ?? [];
     /** @type {Record<string, string[]>} */ this.formalInputs = file?.formal ?? {};
     /** @type {Map<string, StoredTensor>} */
-    this.tensors = new Map((file?.tensors ?? []).map((/** @type {any[]} */ row) => {
-      const [name, dtype, shape, bytes, external, statistics, zeros, bins, sampled] = row;
-      return [name, { name, dtype, shape: shape.join("×") || "scalar", bytes, external, statistics, zeros, bins, sampled }];
-    }));
+    this.tensors = new Map(
+      (file?.tensors ?? []).map((/** @type {any[]} */ row) => {
+        const [name, dtype, shape, bytes, external, statistics, zeros, bins, sampled] = row;
+        return [
+          name,
+          { name, dtype, shape: shape.join("×") || "scalar", bytes, external, statistics, zeros, bins, sampled },
+        ];
+      }),
+    );
     /** @type {Map<string, number>} */ this.makers = new Map();
     this.outputNames.forEach((names, node) => names.forEach((name) => this.makers.set(name, node)));
-    /** @type {string[]} */ this.texts = this.nodes.map((node) => [
-      node.id, node.operator, node.name, modules.get(node.module)?.type ?? "", node.outputs.join(" "),
-      ...(this.inputNames[node.index] ?? []), ...(this.outputNames[node.index] ?? []),
-      Object.entries(node.attributes).map(([name, value]) => `${name}=${plain(value)}`).join(" "),
-    ].join(" ").toLowerCase());
+    /** @type {string[]} */ this.texts = this.nodes.map((node) =>
+      [
+        node.id,
+        node.operator,
+        node.name,
+        modules.get(node.module)?.type ?? "",
+        node.outputs.join(" "),
+        ...(this.inputNames[node.index] ?? []),
+        ...(this.outputNames[node.index] ?? []),
+        Object.entries(node.attributes)
+          .map(([name, value]) => `${name}=${plain(value)}`)
+          .join(" "),
+      ]
+        .join(" ")
+        .toLowerCase(),
+    );
   }
 
   /** The node's place for a reader: its path, or its name in the graph. */

@@ -4,20 +4,33 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /** @typedef {Record<string, string | number | boolean | null | undefined | ((event: any) => void)>} Attributes */
 
-function fill(/** @type {Element} */ element, /** @type {Attributes} */ attributes, /** @type {(Node | string | null | false)[]} */ children) {
+function fill(
+  /** @type {Element} */ element,
+  /** @type {Attributes} */ attributes,
+  /** @type {(Node | string | null | false)[]} */ children,
+) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name, value);
-    else if (value !== undefined && value !== null && value !== false) element.setAttribute(name, value === true ? "" : String(value));
+    else if (value !== undefined && value !== null && value !== false)
+      element.setAttribute(name, value === true ? "" : String(value));
   }
   for (const child of children) if (child || child === "") element.append(child);
   return element;
 }
 
-function html(/** @type {string} */ name, /** @type {Attributes} */ attributes = {}, /** @type {(Node | string | null | false)[]} */ ...children) {
+function html(
+  /** @type {string} */ name,
+  /** @type {Attributes} */ attributes = {},
+  /** @type {(Node | string | null | false)[]} */ ...children
+) {
   return /** @type {HTMLElement} */ (fill(document.createElement(name), attributes, children));
 }
 
-function svg(/** @type {string} */ name, /** @type {Attributes} */ attributes = {}, /** @type {(Node | string | null | false)[]} */ ...children) {
+function svg(
+  /** @type {string} */ name,
+  /** @type {Attributes} */ attributes = {},
+  /** @type {(Node | string | null | false)[]} */ ...children
+) {
   return /** @type {SVGElement} */ (fill(document.createElementNS(SVG, name), attributes, children));
 }
 

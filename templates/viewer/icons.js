@@ -15,5 +15,11 @@ const ICONS = {
 
 /** @returns {SVGElement | null} */
 function icon(/** @type {string} */ name) {
-  return name in ICONS ? svg("svg", { class: "icon", viewBox: "0 0 16 16", width: 15, height: 15, "aria-hidden": "true" }, svg("path", { d: ICONS[name] })) : null;
+  return name in ICONS
+    ? svg(
+        "svg",
+        { class: "icon", viewBox: "0 0 16 16", width: 15, height: 15, "aria-hidden": "true" },
+        svg("path", { d: ICONS[name] }),
+      )
+    : null;
 }

@@ -1,6 +1,9 @@
 // Everything by keyboard: move along the edges, open and close, zoom, search.
 
-const HELP = "Arrow keys follow the edges from box to box (Shift moves the view), Enter opens or closes, plus and minus zoom, 0 fits, slash searches, C closes the details, Escape deselects";
+const HELP =
+  "Arrow keys follow the edges from box to box (Shift moves the view), Enter opens or closes, " +
+  "plus and minus zoom, 0 fits, slash searches, N and P go through what was found, " +
+  "C closes the details, F fills the window, Escape deselects";
 
 /** @param {GraphViewer} viewer */
 function listenToKeys(viewer) {
@@ -21,7 +24,7 @@ function listenToKeys(viewer) {
     else if (event.key === "-") view.zoomBy(0.8);
     else if (event.key === "0") viewer.fit();
     else if (event.key === "Home") viewer.start();
-    else if (event.key === "/") viewer.searchField.focus();
+    else if (event.key === "/") viewer.tools.searchField.focus();
     else if (event.key === "n") viewer.nextFound(1);
     else if (event.key === "p") viewer.nextFound(-1);
     else if (event.key === "c") viewer.closeCard();

@@ -6,7 +6,11 @@ const LONGEST_LINK = 1800;
 function readLink(/** @type {string} */ hash) {
   if (!hash.startsWith("#graph=")) return null;
   const values = new URLSearchParams(hash.slice(1));
-  return { graph: values.get("graph") ?? "", node: values.get("node") ?? "", open: (values.get("open") ?? "").split(",").filter(Boolean) };
+  return {
+    graph: values.get("graph") ?? "",
+    node: values.get("node") ?? "",
+    open: (values.get("open") ?? "").split(",").filter(Boolean),
+  };
 }
 
 function makeLink(/** @type {string} */ graph, /** @type {string} */ node, /** @type {string[]} */ open = []) {

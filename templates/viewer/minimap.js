@@ -38,7 +38,12 @@ class Minimap {
     if (!context) return;
     context.scale(ratio, ratio);
     const style = getComputedStyle(this.canvas);
-    const draw = (/** @type {Composed} */ each, /** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ depth) => {
+    const draw = (
+      /** @type {Composed} */ each,
+      /** @type {number} */ x,
+      /** @type {number} */ y,
+      /** @type {number} */ depth,
+    ) => {
       for (const item of each.items) {
         if (isPort(item)) continue;
         const [w, h] = [item.width * this.scale, item.height * this.scale];

@@ -28,7 +28,10 @@ function edgesAmong(/** @type {Graph} */ graph, /** @type {Set<number>} */ nodes
 
 /** Nodes on some way from `start` to `end`, or from `end` to `start`; empty if there is none. */
 function nodesBetween(/** @type {Graph} */ graph, /** @type {number} */ start, /** @type {number} */ end) {
-  for (const [a, b] of [[start, end], [end, start]]) {
+  for (const [a, b] of [
+    [start, end],
+    [end, start],
+  ]) {
     const after = graph.reach(a, graph.consumers);
     if (!after.has(b)) continue;
     const before = graph.reach(b, graph.producers);

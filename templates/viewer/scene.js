@@ -26,6 +26,8 @@ class Scene {
     this.clusters = clusters;
     this.style = style;
     this.sideways = sideways;
+    /** @type {Area} */ this.area = { left: 0, top: 0, right: 0, bottom: 0 };
+    this.scale = 1; // pixels per point
   }
 
   /** Everything of `composed` that touches `area`, at `scale` pixels per point. */
@@ -37,12 +39,23 @@ class Scene {
     return group;
   }
 
-  #outside(/** @type {number} */ left, /** @type {number} */ top, /** @type {number} */ right, /** @type {number} */ bottom) {
-    const area = /** @type {Area} */ (this.area);
+  #outside(
+    /** @type {number} */ left,
+    /** @type {number} */ top,
+    /** @type {number} */ right,
+    /** @type {number} */ bottom,
+  ) {
+    const { area } = this;
     return right < area.left || left > area.right || bottom < area.top || top > area.bottom;
   }
 
-  #content(/** @type {Element} */ group, /** @type {Composed} */ composed, /** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ depth) {
+  #content(
+    /** @type {Element} */ group,
+    /** @type {Composed} */ composed,
+    /** @type {number} */ x,
+    /** @type {number} */ y,
+    /** @type {number} */ depth,
+  ) {
     const edges = svg("g", { class: "flows" });
     const labels = svg("g", { class: "shapes" });
     group.append(edges);
@@ -56,7 +69,14 @@ class Scene {
     group.append(labels);
   }
 
-  #flow(/** @type {Element} */ edges, /** @type {Element} */ labels, /** @type {Composed} */ composed, /** @type {Flow} */ flow, /** @type {number} */ x, /** @type {number} */ y) {
+  #flow(
+    /** @type {Element} */ edges,
+    /** @type {Element} */ labels,
+    /** @type {Composed} */ composed,
+    /** @type {Flow} */ flow,
+    /** @type {number} */ x,
+    /** @type {number} */ y,
+  ) {
     let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
     for (const point of flow.points) {
       left = Math.min(left, point.x);
@@ -67,7 +87,8 @@ class Scene {
     if (this.#outside(left + x - 30, top + y, right + x + 30, bottom + y)) return;
     const lit = this.#isLit(composed, flow);
     const path = svg("path", {
-      class: `flow${lit ? " lit" : ""}`, d: this.#path(flow.points, x, y),
+      class: `flow${lit ? " lit" : ""}`,
+      d: this.#path(flow.points, x, y),
       "marker-end": flow.arrow && this.scale > 0.25 ? `url(#${lit ? "arrow-lit" : "arrow"})` : null,
       "data-value": flow.source,
     });
@@ -79,10 +100,17 @@ class Scene {
     const [start, next] = [flow.points[0], flow.points[1]];
     const text = flow.count > 1 ? `× ${flow.count}` : flow.first ? this.style.shape(flow.source) : "";
     if (!text) return;
-    labels.append(svg("text", {
-      class: `edge-shape${lit ? " lit" : ""}`,
-      x: x + start.x + (this.sideways ? 5 : 5), y: y + (this.sideways ? start.y - 4 : (start.y + Math.max(start.y + 14, next.y)) / 2 + 4),
-    }, fitted(text, 150, SMALL_LETTER)));
+    labels.append(
+      svg(
+        "text",
+        {
+          class: `edge-shape${lit ? " lit" : ""}`,
+          x: x + start.x + (this.sideways ? 5 : 5),
+          y: y + (this.sideways ? start.y - 4 : (start.y + Math.max(start.y + 14, next.y)) / 2 + 4),
+        },
+        fitted(text, 150, SMALL_LETTER),
+      ),
+    );
   }
 
   #path(/** @type {Point[]} */ points, /** @type {number} */ x, /** @type {number} */ y) {
@@ -92,7 +120,10 @@ class Scene {
       const [a, b] = [points[each - 1], points[each]];
       // a segment without a length has no direction for the arrow
       if (Math.abs(a.x - b.x) + Math.abs(a.y - b.y) < 0.5) continue;
-      const [end, straight] = [`${n(b.x + x)} ${n(b.y + y)}`, Math.abs(this.sideways ? a.y - b.y : a.x - b.x) < 0.5];
+      const [end, straight] = [
+        `${n(b.x + x)} ${n(b.y + y)}`,
+        Math.abs(this.sideways ? a.y - b.y : a.x - b.x) < 0.5,
+      ];
       if (straight) path += `L${end}`;
       else if (this.sideways) {
         const middle = n((a.x + b.x) / 2 + x);
@@ -110,12 +141,25 @@ class Scene {
     if (!targets) return false;
     const { kind, key } = composed.items[flow.reader];
     for (const target of targets) {
-      if (kind === "n" ? key === target : kind === "c" ? this.clusters.holds(key, target) : !this.clusters.holds(composed.cluster, target)) return true;
+      if (
+        kind === "n"
+          ? key === target
+          : kind === "c"
+            ? this.clusters.holds(key, target)
+            : !this.clusters.holds(composed.cluster, target)
+      )
+        return true;
     }
     return false;
   }
 
-  #item(/** @type {Element} */ group, /** @type {Item} */ item, /** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ depth) {
+  #item(
+    /** @type {Element} */ group,
+    /** @type {Item} */ item,
+    /** @type {number} */ x,
+    /** @type {number} */ y,
+    /** @type {number} */ depth,
+  ) {
     const strip = item.names.length ? STRIP : 0;
     const [top, height] = [y + strip, item.height - strip];
     if (strip && this.scale >= LABELS_FROM) this.#names(group, item, x, y);
@@ -137,18 +181,34 @@ class Scene {
     const width = text.length * SMALL_LETTER + 10;
     const middle = item.inner?.ins.get(sources[0]);
     const left = middle === undefined || this.sideways ? x : Math.max(x, x + middle - width / 2);
-    group.append(svg("g", { class: `port${lit ? " lit" : ""}`, "data-jump": sources[0] },
-      svg("title", {}, `${sources.length > 1 ? `${sources.length} values` : "A value"} from far away; click to go there`),
-      svg("rect", { x: left, y: y + 1, width, height: STRIP - 4, rx: 6 }),
-      svg("text", { x: left + 5, y: y + 10.5 }, text)));
+    group.append(
+      svg(
+        "g",
+        { class: `port${lit ? " lit" : ""}`, "data-jump": sources[0] },
+        svg(
+          "title",
+          {},
+          `${sources.length > 1 ? `${sources.length} values` : "A value"} from far away; click to go there`,
+        ),
+        svg("rect", { x: left, y: y + 1, width, height: STRIP - 4, rx: 6 }),
+        svg("text", { x: left + 5, y: y + 10.5 }, text),
+      ),
+    );
   }
 
   #classes(/** @type {Item} */ item, /** @type {string} */ base) {
     const id = item.kind + item.key;
     const { category: kind } = this.style.paint(item.kind, item.key);
     const mark = this.style.mark(item.kind, item.key);
-    return [base, kindClass(kind), mark && `mark-${mark}`, id === this.style.selected && "selected",
-      this.style.found.has(id) && "found"].filter(Boolean).join(" ");
+    return [
+      base,
+      kindClass(kind),
+      mark && `mark-${mark}`,
+      id === this.style.selected && "selected",
+      this.style.found.has(id) && "found",
+    ]
+      .filter(Boolean)
+      .join(" ");
   }
 
   #box(/** @type {Item} */ item, /** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ height) {
@@ -156,34 +216,68 @@ class Scene {
     const { share } = this.style.paint(item.kind, item.key);
     const isCluster = item.kind === "c";
     const round = ["input", "output"].includes(this.style.paint(item.kind, item.key).category) ? 14 : 5;
-    const box = svg("g", { class: this.#classes(item, isCluster ? "node-box cluster" : "node-box"), "data-item": item.kind + item.key });
-    if (isCluster && this.scale > 0.2) box.append(svg("rect", { class: "behind", x: x + 3, y: y + 3, width: item.width, height, rx: round }));
+    const box = svg("g", {
+      class: this.#classes(item, isCluster ? "node-box cluster" : "node-box"),
+      "data-item": item.kind + item.key,
+    });
+    if (isCluster && this.scale > 0.2)
+      box.append(svg("rect", { class: "behind", x: x + 3, y: y + 3, width: item.width, height, rx: round }));
     const body = svg("rect", { class: "body", x, y, width: item.width, height, rx: round });
     if (share !== null) body.style.setProperty("--share", `${Math.round(share * 100)}%`);
     if (share !== null) body.classList.add("shaded");
     box.append(body);
     if (!isCluster && share === null && round === 5) {
-      box.append(svg("path", { class: "stripe", d: `M${x + 5} ${y}h-1a4 4 0 0 0 -4 4v${height - 8}a4 4 0 0 0 4 4h1z` }));
+      box.append(
+        svg("path", { class: "stripe", d: `M${x + 5} ${y}h-1a4 4 0 0 0 -4 4v${height - 8}a4 4 0 0 0 4 4h1z` }),
+      );
     }
     const sign = SIGNS[this.style.mark(item.kind, item.key)];
     if (sign && this.scale >= LABELS_FROM) {
-      box.append(svg("g", { class: "sign", transform: `translate(${x + item.width - 3} ${y + 2})` },
-        svg("circle", { r: 7 }), svg("text", { y: 3.6, "text-anchor": "middle" }, sign.trim())));
+      box.append(
+        svg(
+          "g",
+          { class: "sign", transform: `translate(${x + item.width - 3} ${y + 2})` },
+          svg("circle", { r: 7 }),
+          svg("text", { y: 3.6, "text-anchor": "middle" }, sign.trim()),
+        ),
+      );
     }
     if (this.scale >= LABELS_FROM) {
       const room = item.width - (isCluster ? 34 : 18);
       const both = detail && this.scale >= DETAILS_FROM;
-      box.append(svg("text", { class: "title", x: x + 11, y: y + (both ? 15.5 : 22) }, fitted(title, room, LETTER)));
-      if (both) box.append(svg("text", { class: "detail", x: x + 11, y: y + 28.5 }, fitted(detail, room + (isCluster ? 8 : 0), SMALL_LETTER)));
+      box.append(
+        svg("text", { class: "title", x: x + 11, y: y + (both ? 15.5 : 22) }, fitted(title, room, LETTER)),
+      );
+      if (both)
+        box.append(
+          svg(
+            "text",
+            { class: "detail", x: x + 11, y: y + 28.5 },
+            fitted(detail, room + (isCluster ? 8 : 0), SMALL_LETTER),
+          ),
+        );
       if (isCluster) box.append(this.#toggle(item, x + item.width - 15, y + height / 2, "M-4 0H4M0 -4V4", "Open"));
     }
     return box;
   }
 
-  #frame(/** @type {Item} */ item, /** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ height, /** @type {number} */ depth, /** @type {boolean} */ isBlock) {
+  #frame(
+    /** @type {Item} */ item,
+    /** @type {number} */ x,
+    /** @type {number} */ y,
+    /** @type {number} */ height,
+    /** @type {number} */ depth,
+    /** @type {boolean} */ isBlock,
+  ) {
     const [title, detail] = this.style.label("c", item.key);
-    const frame = svg("g", { class: this.#classes(item, `frame depth-${depth % 2}${isBlock ? " block" : ""}`), "data-item": `c${item.key}` },
-      svg("rect", { class: "body", x, y, width: item.width, height, rx: 7 }));
+    const frame = svg(
+      "g",
+      {
+        class: this.#classes(item, `frame depth-${depth % 2}${isBlock ? " block" : ""}`),
+        "data-item": `c${item.key}`,
+      },
+      svg("rect", { class: "body", x, y, width: item.width, height, rx: 7 }),
+    );
     if (isBlock) return frame;
     // far away, the name of a large cluster is as large as the screen needs
     const size = Math.min(Math.max(11, 11 / this.scale), item.width / 8, 60);
@@ -195,14 +289,31 @@ class Scene {
       if (both.length * LETTER < room) name.append(svg("tspan", { class: "detail", dx: 7 }, visible(detail)));
       frame.append(name, this.#toggle(item, x + item.width - 15, y + 13, "M-4 0H4", "Close"));
     } else if (size * this.scale >= 9) {
-      frame.append(svg("text", { class: "title far", x: x + 6, y: y + size, "font-size": size }, fitted(title, item.width - 12, letters)));
+      frame.append(
+        svg(
+          "text",
+          { class: "title far", x: x + 6, y: y + size, "font-size": size },
+          fitted(title, item.width - 12, letters),
+        ),
+      );
     }
     return frame;
   }
 
-  #toggle(/** @type {Item} */ item, /** @type {number} */ x, /** @type {number} */ y, /** @type {string} */ sign, /** @type {string} */ verb) {
-    return svg("g", { class: "toggle", "data-toggle": item.key, transform: `translate(${x} ${y})` },
+  #toggle(
+    /** @type {Item} */ item,
+    /** @type {number} */ x,
+    /** @type {number} */ y,
+    /** @type {string} */ sign,
+    /** @type {string} */ verb,
+  ) {
+    return svg(
+      "g",
+      { class: "toggle", "data-toggle": item.key, transform: `translate(${x} ${y})` },
       svg("title", {}, `${verb} ${this.style.label("c", item.key)[0]}`),
-      svg("circle", { r: 13, class: "touch" }), svg("circle", { r: 7.5 }), svg("path", { d: sign }));
+      svg("circle", { r: 13, class: "touch" }),
+      svg("circle", { r: 7.5 }),
+      svg("path", { d: sign }),
+    );
   }
 }

@@ -14,7 +14,11 @@ class Search {
 
   /** Ids of items, in execution order; clusters before the nodes inside. */
   find(/** @type {string} */ query) {
-    const words = query.toLowerCase().replace(/(\d)\s*[x*]\s*(?=\d)/g, "$1×").split(/\s+/).filter(Boolean);
+    const words = query
+      .toLowerCase()
+      .replace(/(\d)\s*[x*]\s*(?=\d)/g, "$1×")
+      .split(/\s+/)
+      .filter(Boolean);
     if (!words.length) return [];
     const matches = (/** @type {string} */ text) => words.every((word) => text.includes(word));
     /** @type {[number, string][]} */ const found = [];

@@ -22,6 +22,17 @@ function linkRows(/** @type {Map<string, string>} */ links) {
     const module = row.dataset.module ?? "";
     const link = links.get(module);
     if (!link) continue;
-    row.querySelector(".name, th, .where")?.append(html("a", { class: "to-graph", href: link, title: "Show in the graph", "aria-label": `Show ${module} in the graph` }, "⌖"));
+    row.querySelector(".name, th, .where")?.append(
+      html(
+        "a",
+        {
+          class: "to-graph",
+          href: link,
+          title: "Show in the graph",
+          "aria-label": `Show ${module} in the graph`,
+        },
+        "⌖",
+      ),
+    );
   }
 }

@@ -34,13 +34,18 @@ class View {
   area(margin = 0) {
     const [width, height] = [this.width / this.scale, this.height / this.scale];
     return {
-      left: this.x - margin * width, top: this.y - margin * height,
-      right: this.x + (1 + margin) * width, bottom: this.y + (1 + margin) * height,
+      left: this.x - margin * width,
+      top: this.y - margin * height,
+      right: this.x + (1 + margin) * width,
+      bottom: this.y + (1 + margin) * height,
     };
   }
 
   apply() {
-    this.element.setAttribute("viewBox", `${this.x} ${this.y} ${this.width / this.scale} ${this.height / this.scale}`);
+    this.element.setAttribute(
+      "viewBox",
+      `${this.x} ${this.y} ${this.width / this.scale} ${this.height / this.scale}`,
+    );
     this.changed();
   }
 
@@ -68,13 +73,18 @@ class View {
   }
 
   /** From the start of the flow, in a size that can be read. */
-  start(/** @type {number} */ width, /** @type {number} */ height, /** @type {boolean} */ sideways, /** @type {number} */ middle) {
+  start(
+    /** @type {number} */ width,
+    /** @type {number} */ height,
+    /** @type {boolean} */ sideways,
+    /** @type {number} */ middle,
+  ) {
     this.fit(width, height);
     if (this.scale >= 0.7) return;
     this.scale = Math.max(0.7, Math.min(1, sideways ? this.height / (height + 24) : this.width / (width + 24)));
     /** The first boxes are in the middle, but no margin is wider than needed. */
-    const place = (/** @type {number} */ room, /** @type {number} */ size) => (
-      size <= room ? size / 2 - room / 2 : Math.max(-12, Math.min(middle - room / 2, size + 12 - room)));
+    const place = (/** @type {number} */ room, /** @type {number} */ size) =>
+      size <= room ? size / 2 - room / 2 : Math.max(-12, Math.min(middle - room / 2, size + 12 - room));
     this.x = sideways ? -12 : place(this.width / this.scale, width);
     this.y = sideways ? place(this.height / this.scale, height) : -12;
     this.apply();
@@ -83,7 +93,11 @@ class View {
   /** Bring a box into the middle if it is not fully seen or too small. */
   reveal(/** @type {{x: number, y: number, width: number, height: number}} */ box, always = false) {
     const area = this.area(-0.08);
-    const seen = box.x >= area.left && box.x + box.width <= area.right && box.y >= area.top && box.y + Math.min(box.height, 200) <= area.bottom;
+    const seen =
+      box.x >= area.left &&
+      box.x + box.width <= area.right &&
+      box.y >= area.top &&
+      box.y + Math.min(box.height, 200) <= area.bottom;
     if (seen && this.scale >= LABELS_FROM && !always) return;
     this.scale = Math.max(this.scale, 0.8);
     this.x = box.x + box.width / 2 - this.width / this.scale / 2;
@@ -96,7 +110,11 @@ class View {
     event.preventDefault();
     const box = this.element.getBoundingClientRect();
     const speed = event.ctrlKey && Math.abs(event.deltaY) < 40 ? 0.01 : 0.0016; // a pinch on a touchpad is small
-    this.zoomBy(Math.exp(-Math.max(-300, Math.min(300, event.deltaY)) * speed), event.clientX - box.left, event.clientY - box.top);
+    this.zoomBy(
+      Math.exp(-Math.max(-300, Math.min(300, event.deltaY)) * speed),
+      event.clientX - box.left,
+      event.clientY - box.top,
+    );
   }
 
   #down(/** @type {PointerEvent} */ event) {
@@ -115,10 +133,14 @@ class View {
     this.pointers.set(event.pointerId, event);
     if (others.length) {
       const [other] = others;
-      const distance = (/** @type {PointerEvent} */ each) => Math.hypot(each.clientX - other.clientX, each.clientY - other.clientY);
+      const distance = (/** @type {PointerEvent} */ each) =>
+        Math.hypot(each.clientX - other.clientX, each.clientY - other.clientY);
       const box = this.element.getBoundingClientRect();
-      this.zoomBy(distance(event) / Math.max(1, distance(before)),
-        (event.clientX + other.clientX) / 2 - box.left, (event.clientY + other.clientY) / 2 - box.top);
+      this.zoomBy(
+        distance(event) / Math.max(1, distance(before)),
+        (event.clientX + other.clientX) / 2 - box.left,
+        (event.clientY + other.clientY) / 2 - box.top,
+      );
     }
     const share = others.length ? 2 : 1;
     this.panBy((before.clientX - event.clientX) / share, (before.clientY - event.clientY) / share);

@@ -1,66 +1,10 @@
 // The viewer: what is open, selected, found and colored, and the tools around the drawing.
 
 const MOST_BOXES = 1500; // that "Open all" shows
-const FIRST_BOXES = 36; // open at first
 /** @type {Record<string, string>} */
 const SIGNS = { added: "+ ", removed: "− ", changed: "Δ ", moved: "→ " }; // no color is needed
+/** @type {Record<string, string>} */
 const GRAPH_NAMES = { modules: "Module graph", autograd: "Autograd graph", onnx: "ONNX graph" };
-
-/** What is remembered of each graph. */
-class GraphState {
-  /** @param {Graph} graph */
-  constructor(graph) {
-    this.graph = graph;
-    this.layout = 0;
-    this.selected = "";
-    this.start = -1; // of a path that waits for its end
-    this.sideways = false;
-    /** @type {Set<number>[]} */
-    this.open = graph.layouts.map((clusters) => (graph.marks.length ? openMarked(graph, clusters, FIRST_BOXES * 2) : openUpTo(clusters, FIRST_BOXES)));
-    /** @type {{x: number, y: number, scale: number} | null} */ this.view = null;
-  }
-}
-
-/**
- * The clusters to open within about `most` boxes, level by level: a whole level if it fits, else,
- * unless `fill`, the first of each structure as an example of the others.
- */
-function openUpTo(/** @type {Clusters} */ clusters, /** @type {number} */ most, root = 0, fill = false) {
-  const open = new Set([root, 0]);
-  const shown = new Set();
-  let count = clusters.boxes(open, root);
-  let level = [root];
-  while (level.length) {
-    const below = level.flatMap((cluster) => clusters.childClusters(cluster));
-    const size = (/** @type {number} */ cluster) => clusters.children[cluster].length;
-    const fits = count + below.reduce((sum, cluster) => sum + size(cluster), 0) <= most;
-    level = [];
-    for (const cluster of below) {
-      const drawing = clusters.drawingOf[cluster];
-      if (count + size(cluster) > most || (!fits && !fill && shown.has(drawing))) continue;
-      open.add(cluster);
-      shown.add(drawing);
-      count += size(cluster);
-      level.push(cluster);
-    }
-  }
-  return open;
-}
-
-/** The clusters around what changed, as long as about `most` boxes are seen. */
-function openMarked(/** @type {Graph} */ graph, /** @type {Clusters} */ clusters, /** @type {number} */ most) {
-  const open = new Set([0]);
-  let count = clusters.boxes(open);
-  graph.marks.forEach((mark, node) => {
-    if (!mark) return;
-    const closed = clusters.chain(clusters.homes.get(node) ?? 0).filter((cluster) => !open.has(cluster));
-    const more = closed.reduce((sum, cluster) => sum + clusters.children[cluster].length, 0);
-    if (count + more > most) return;
-    count += more;
-    for (const cluster of closed) open.add(cluster);
-  });
-  return open;
-}
 
 class GraphViewer {
   /**
@@ -78,10 +22,20 @@ class GraphViewer {
     /** @type {Lit | null} */ this.lit = null;
     /** @type {string[]} */ this.found = [];
     this.foundAt = -1;
-    /** @type {Map<string, {x: number, y: number, width: number, height: number}> | null} */ this.known = null;
+    /** @type {Map<string, Box> | null} */ this.known = null;
+    /** @type {{area: Area, scale: number} | null} */ this.drawn = null;
+    /** @type {number | undefined} */ this.silence = undefined;
     if (root.dataset.depth !== undefined) this.#openToDepth(Number(root.dataset.depth));
-    this.#build();
     this.state = this.states[0];
+    this.tools = new Tools(this, root);
+    this.canvas = this.tools.canvas;
+    this.view = new View(this.canvas, () => this.#viewChanged());
+    this.minimap = new Minimap(this.tools.minimap, this.view);
+    this.card = new Card(this.tools.card, this);
+    this.composer = new Composer(this.clusters, this.open, false);
+    this.composed = this.composer.compose();
+    this.scene = new Scene(this.clusters, this.style(), false);
+    this.canvas.addEventListener("click", (event) => this.#click(event));
     listenToKeys(this);
     new ResizeObserver(() => this.view.apply()).observe(this.canvas);
     this.use(graphs[0].name);
@@ -110,67 +64,21 @@ class GraphViewer {
   #openToDepth(/** @type {number} */ depth) {
     for (const { graph, open } of this.states) {
       graph.layouts.forEach((clusters, layout) => {
-        open[layout] = new Set([...clusters.ids.keys()].filter((cluster) => clusters.chain(cluster).length - 1 <= depth));
+        const near = clusters.ids
+          .map((_, cluster) => cluster)
+          .filter((cluster) => clusters.chain(cluster).length - 1 <= depth);
+        open[layout] = new Set(near);
       });
     }
   }
 
-  // ---- the tools -----------------------------------------------------------------------------
-
-  #build() {
-    const button = (/** @type {string} */ text, /** @type {string} */ label, /** @type {() => void} */ click) => (
-      html("button", { type: "button", title: label, "aria-label": label, click }, icon(text) ?? text));
-    this.tabs = html("div", { class: "tabs", role: "tablist", "aria-label": "Graphs" }, ...this.states.map(({ graph }) => (
-      html("button", { type: "button", role: "tab", "data-graph": graph.name, click: () => this.use(graph.name) },
-        GRAPH_NAMES[/** @type {keyof GRAPH_NAMES} */ (graph.name)] ?? graph.name, html("span", { class: "count" }, ` ${graph.nodes.length.toLocaleString("en")}`)))));
-    this.searchField = /** @type {HTMLInputElement} */ (html("input", {
-      type: "search", placeholder: "Search name, type, shape", "aria-label": "Search the nodes of this graph", spellcheck: "false",
-      input: () => this.search(), keydown: (/** @type {KeyboardEvent} */ event) => this.#searchKey(event),
-    }));
-    this.searchCount = html("output", { class: "found-count", "aria-live": "polite" });
-    this.colors = /** @type {HTMLSelectElement} */ (html("select", { "aria-label": "Color by", change: () => this.setColor(this.colors.value) }));
-    this.constants = /** @type {HTMLInputElement} */ (html("input", { type: "checkbox", change: () => this.showConstants(this.constants.checked) }));
-    this.constantsLabel = html("label", {}, this.constants, html("span"));
-    const shapes = /** @type {HTMLInputElement} */ (html("input", { type: "checkbox", checked: true, change: () => { this.shapes = shapes.checked; this.redraw(); } }));
-    this.direction = button("sideways", "Left to right", () => this.setSideways(!this.state.sideways));
-    this.fullButton = button("full", "Fill the window (F)", () => this.setFull(!document.body.classList.contains("viewer-full")));
-    const tools = html("div", { class: "viewer-tools" },
-      html("div", { class: "first" }, this.tabs, html("div", { class: "search", role: "search" }, this.searchField, this.searchCount,
-        button("previous", "Previous match", () => this.nextFound(-1)), button("next", "Next match", () => this.nextFound(1)))),
-      html("label", { class: "color" }, html("span", {}, "Color "), this.colors),
-      html("div", { class: "switches" }, html("label", {}, shapes, "Shapes"), this.constantsLabel),
-      html("div", { class: "buttons" },
-        button("open all", `Open all, up to ${MOST_BOXES} boxes`, () => this.openAll(0)), button("close all", "Close all", () => this.closeAll()),
-        this.direction, button("minus", "Zoom out", () => this.view.zoomBy(0.8)), button("plus", "Zoom in", () => this.view.zoomBy(1.25)),
-        button("Fit", "Fit the drawing into the window (0)", () => this.fit()),
-        button("SVG", "Save the drawing as SVG", () => saveDrawing(this, "svg")),
-        button("PNG", "Save the drawing as PNG", () => saveDrawing(this, "png")), this.fullButton));
-    this.canvas = /** @type {SVGSVGElement} */ (svg("svg", { class: "drawing", tabindex: 0, role: "application", "aria-label": `Graph. ${HELP}` }));
-    this.view = new View(this.canvas, () => this.#viewChanged());
-    this.canvas.addEventListener("click", (event) => this.#click(/** @type {MouseEvent} */ (event)));
-    this.minimap = new Minimap(/** @type {HTMLCanvasElement} */ (html("canvas", { class: "minimap", "aria-hidden": "true" })), this.view);
-    this.legend = html("div", { class: "legend-of-colors" });
-    this.status = html("output", { class: "said", "aria-live": "polite" });
-    this.cardElement = html("aside", { class: "card", "aria-label": "Details" });
-    this.card = new Card(this.cardElement, this);
-    this.cardButton = button("Details", "Show the details (C)", () => this.closeCard());
-    this.cardButton.className = "show-card";
-    this.root.replaceChildren(tools, html("div", { class: "stage" }, html("div", { class: "paper" },
-      this.canvas, this.minimap.canvas, this.status, this.cardButton), this.cardElement), this.legend);
-    if (this.root.clientWidth < 700) this.root.classList.add("no-card");
-  }
-
-  arrows() {
-    const arrow = (/** @type {string} */ id) => svg("marker", { id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 6.5, markerHeight: 6.5, orient: "auto-start-reverse", markerUnits: "userSpaceOnUse" },
-      svg("path", { class: id, d: "M0 0.6L8 4L0 7.4z" }));
-    return svg("defs", {}, arrow("arrow"), arrow("arrow-lit"));
-  }
-
   say(/** @type {string} */ text) {
-    const status = /** @type {HTMLElement} */ (this.status);
+    const { status } = this.tools;
     status.textContent = text;
     clearTimeout(this.silence);
-    this.silence = setTimeout(() => { status.textContent = ""; }, 6000);
+    this.silence = setTimeout(() => {
+      status.textContent = "";
+    }, 6000);
   }
 
   // ---- which graph, and how it is drawn ------------------------------------------------------
@@ -181,18 +89,8 @@ class GraphViewer {
     if (this.state !== next) this.state.view = { x: this.view.x, y: this.view.y, scale: this.view.scale };
     this.state = next;
     this.lit = null;
-    for (const tab of /** @type {HTMLElement} */ (this.tabs).children) {
-      tab.setAttribute("aria-selected", String(/** @type {HTMLElement} */ (tab).dataset.graph === name));
-    }
-    const figures = [...this.figures.all].map(([key, { label }]) => html("option", { value: key }, label));
-    this.colors.replaceChildren(html("option", { value: "kind" }, "by kind"), ...figures);
     if (!this.figures.all.has(this.colorBy)) this.colorBy = "kind";
-    this.colors.value = this.colorBy;
-    /** @type {HTMLElement} */ (this.constantsLabel).hidden = this.graph.constants === 0;
-    this.constants.checked = this.graph.constants === 0 || this.clusters.complete;
-    const text = /** @type {HTMLElement} */ (this.constantsLabel?.querySelector("span"));
-    text.textContent = `${this.graph.constants} constants`;
-    text.title = "Constants and the arithmetic of shapes";
+    this.tools.showGraph(this.graph, this.figures, this.colorBy, this.clusters.complete);
     this.#recompose();
     if (next.view) Object.assign(this.view, next.view);
     else this.start();
@@ -209,8 +107,10 @@ class GraphViewer {
     const layout = shown ? this.graph.layouts.length - 1 : 0;
     if (layout === this.state.layout) return;
     this.state.layout = layout;
-    this.constants.checked = shown;
-    const opened = this.clusters.ids.map((_, cluster) => cluster).filter((cluster) => cluster === 0 || ids.has(this.clusters.ids[cluster]));
+    this.tools.constants.checked = shown;
+    const opened = this.clusters.ids
+      .map((_, cluster) => cluster)
+      .filter((cluster) => cluster === 0 || ids.has(this.clusters.ids[cluster]));
     this.state.open[layout] = new Set(opened);
     if (selected[0] === "c") {
       const same = this.clusters.byId.get(before.ids[Number(selected.slice(1))]);
@@ -227,9 +127,14 @@ class GraphViewer {
     this.start();
   }
 
+  showShapes(/** @type {boolean} */ shown) {
+    this.shapes = shown;
+    this.redraw();
+  }
+
   setColor(/** @type {string} */ key) {
     this.colorBy = key;
-    this.colors.value = key;
+    this.tools.colors.value = key;
     this.#legend();
     this.redraw();
   }
@@ -245,10 +150,7 @@ class GraphViewer {
   #recompose() {
     const { sideways } = this.state;
     this.composer = new Composer(this.clusters, this.open, sideways);
-    const direction = /** @type {HTMLElement} */ (this.direction);
-    direction.replaceChildren(/** @type {SVGElement} */ (icon(sideways ? "down" : "sideways")));
-    direction.title = sideways ? "Top down" : "Left to right";
-    direction.setAttribute("aria-label", direction.title);
+    this.tools.showDirection(sideways);
     this.#layoutChanged();
   }
 
@@ -298,7 +200,11 @@ class GraphViewer {
     const all = this.clusters.ids.length;
     if (root === 0) {
       this.start();
-      this.say(this.open.size < all ? `${this.open.size} of ${all} clusters are open: more than ${MOST_BOXES} boxes would be unreadable` : "All clusters are open");
+      this.say(
+        this.open.size < all
+          ? `${this.open.size} of ${all} clusters are open: more than ${MOST_BOXES} boxes would be unreadable`
+          : "All clusters are open",
+      );
     }
     this.#refresh();
   }
@@ -313,7 +219,8 @@ class GraphViewer {
 
   #reach(/** @type {string} */ id) {
     const key = Number(id.slice(1));
-    const around = id[0] === "n" ? this.clusters.chain(this.clusters.homes.get(key) ?? 0) : this.clusters.chain(key).slice(1);
+    const around =
+      id[0] === "n" ? this.clusters.chain(this.clusters.homes.get(key) ?? 0) : this.clusters.chain(key).slice(1);
     const closed = around.filter((cluster) => !this.open.has(cluster));
     for (const cluster of closed) this.open.add(cluster);
     if (closed.length) {
@@ -361,7 +268,7 @@ class GraphViewer {
       if (first) this.select(first, true);
       return;
     }
-    const middle = (/** @type {{x: number, y: number, width: number, height: number}} */ box) => [box.x + box.width / 2, box.y + box.height / 2];
+    const middle = (/** @type {Box} */ box) => [box.x + box.width / 2, box.y + box.height / 2];
     const [x, y] = middle(from);
     let best = "";
     let least = Infinity;
@@ -380,7 +287,7 @@ class GraphViewer {
     const { selected } = this.state;
     if (!selected) return;
     const key = Number(selected.slice(1));
-    const around = selected[0] === "n" ? this.clusters.homes.get(key) ?? 0 : this.clusters.parents[key];
+    const around = selected[0] === "n" ? (this.clusters.homes.get(key) ?? 0) : this.clusters.parents[key];
     if (around > 0) this.select(`c${around}`, true);
   }
 
@@ -420,31 +327,34 @@ class GraphViewer {
   itemOf(/** @type {string} */ module) {
     const cluster = this.clusters.byId.get(module);
     if (cluster) return `c${cluster}`;
-    const node = this.graph.byId.get(module) ?? this.graph.nodes.find((each) => each.module === module || each.module.startsWith(`${module}.`))?.index;
+    const node =
+      this.graph.byId.get(module) ??
+      this.graph.nodes.find((each) => each.module === module || each.module.startsWith(`${module}.`))?.index;
     return node === undefined ? "" : `n${node}`;
   }
 
   // ---- search --------------------------------------------------------------------------------
 
   search() {
-    this.found = new Search(this.graph, this.clusters).find(this.searchField.value);
+    this.found = new Search(this.graph, this.clusters).find(this.tools.searchField.value);
     this.foundAt = -1;
-    const text = this.searchField.value.trim();
-    /** @type {HTMLElement} */ (this.searchCount).textContent = text ? (this.found.length ? `${this.found.length} found` : "none") : "";
+    const text = this.tools.searchField.value.trim();
+    this.tools.searchCount.textContent = text ? (this.found.length ? `${this.found.length} found` : "none") : "";
     this.redraw();
   }
 
   nextFound(/** @type {number} */ step) {
     if (!this.found.length) return;
-    this.foundAt = (this.foundAt + step + this.found.length + (this.foundAt < 0 && step < 0 ? 1 : 0)) % this.found.length;
+    this.foundAt =
+      (this.foundAt + step + this.found.length + (this.foundAt < 0 && step < 0 ? 1 : 0)) % this.found.length;
     this.select(this.found[this.foundAt], true);
-    /** @type {HTMLElement} */ (this.searchCount).textContent = `${this.foundAt + 1} of ${this.found.length}`;
+    this.tools.searchCount.textContent = `${this.foundAt + 1} of ${this.found.length}`;
   }
 
-  #searchKey(/** @type {KeyboardEvent} */ event) {
+  searchKey(/** @type {KeyboardEvent} */ event) {
     if (event.key === "Enter") this.nextFound(event.shiftKey ? -1 : 1);
     else if (event.key === "Escape") {
-      this.searchField.value = "";
+      this.tools.searchField.value = "";
       this.search();
       this.canvas.focus({ preventScroll: true });
     } else return;
@@ -456,12 +366,17 @@ class GraphViewer {
   /** Where every drawn item is. */
   places() {
     if (this.known) return this.known;
-    /** @type {Map<string, {x: number, y: number, width: number, height: number}>} */ const known = new Map();
+    /** @type {Map<string, Box>} */ const known = new Map();
     const add = (/** @type {Composed} */ composed, /** @type {number} */ x, /** @type {number} */ y) => {
       for (const item of composed.items) {
         if (isPort(item)) continue;
         const strip = item.names.length ? STRIP : 0;
-        known.set(item.kind + item.key, { x: x + item.x, y: y + item.y + strip, width: item.width, height: item.height - strip });
+        known.set(item.kind + item.key, {
+          x: x + item.x,
+          y: y + item.y + strip,
+          width: item.width,
+          height: item.height - strip,
+        });
         if (item.inner) add(item.inner, x + item.x, y + item.y + strip);
       }
     };
@@ -480,13 +395,22 @@ class GraphViewer {
       const parameters = this.figures.of("parameters", this.clusters.nodes(key));
       const name = this.clusters.names[key];
       const isNumber = /^\d+$/.test(name) && type;
-      const changes = this.graph.marks.length ? this.clusters.nodes(key).filter((node) => this.graph.marks[node]).length : 0;
-      const details = [changes ? `${changes} change${changes > 1 ? "s" : ""}` : "", isNumber ? "" : type, parameters ? short(parameters) : ""].filter(Boolean).join(" · ");
+      const changes = this.graph.marks.length
+        ? this.clusters.nodes(key).filter((node) => this.graph.marks[node]).length
+        : 0;
+      const details = [
+        changes ? `${changes} change${changes > 1 ? "s" : ""}` : "",
+        isNumber ? "" : type,
+        parameters ? short(parameters) : "",
+      ]
+        .filter(Boolean)
+        .join(" · ");
       return /** @type {[string, string]} */ ([isNumber ? `${type} ${name}` : name, details]);
     }
     const node = this.graph.nodes[key];
     const name = this.clusters.nodeNames.get(key) ?? node.name;
-    if (["input", "output", "parameter"].includes(node.kind)) return /** @type {[string, string]} */ ([name || node.kind, this.shape(key) || node.kind]);
+    if (["input", "output", "parameter"].includes(node.kind))
+      return /** @type {[string, string]} */ ([name || node.kind, this.shape(key) || node.kind]);
     return /** @type {[string, string]} */ ([node.operator, name]);
   }
 
@@ -499,21 +423,44 @@ class GraphViewer {
     const { figures, colorBy, clusters, graph } = this;
     const figure = figures.all.get(colorBy);
     // the heaviest box that is seen has the full color
-    const seen = figure ? [...this.places().keys()].map((id) => figures.of(colorBy, id[0] === "n" ? [Number(id.slice(1))] : this.open.has(Number(id.slice(1))) ? [] : clusters.nodes(Number(id.slice(1)))) ?? 0) : [];
+    const seen = figure
+      ? [...this.places().keys()].map(
+          (id) =>
+            figures.of(
+              colorBy,
+              id[0] === "n"
+                ? [Number(id.slice(1))]
+                : this.open.has(Number(id.slice(1)))
+                  ? []
+                  : clusters.nodes(Number(id.slice(1))),
+            ) ?? 0,
+        )
+      : [];
     const most = seen.reduce((a, b) => Math.max(a, b), 0);
     const labels = new Map();
     return {
-      selected: this.state.selected, lit: this.lit, found: new Set(this.found), shapes: this.shapes,
+      selected: this.state.selected,
+      lit: this.lit,
+      found: new Set(this.found),
+      shapes: this.shapes,
       shape: (source) => this.shape(source),
       valueName: (source) => clusters.nodeNames.get(source) || graph.nodes[source].operator,
-      mark: (kind, key) => (kind === "n" ? graph.marks[key] ?? "" : graph.marks.length && clusters.nodes(key).some((node) => graph.marks[node]) ? "inside" : ""),
+      mark: (kind, key) =>
+        kind === "n"
+          ? (graph.marks[key] ?? "")
+          : graph.marks.length && clusters.nodes(key).some((node) => graph.marks[node])
+            ? "inside"
+            : "",
       label: (kind, key) => {
         const id = kind + key;
         if (!labels.has(id)) labels.set(id, this.label(kind, key));
         return labels.get(id);
       },
       paint: (kind, key) => {
-        const share = !figure || !most ? null : Math.sqrt((figures.of(colorBy, kind === "n" ? [key] : clusters.nodes(key)) ?? 0) / most);
+        const share =
+          !figure || !most
+            ? null
+            : Math.sqrt((figures.of(colorBy, kind === "n" ? [key] : clusters.nodes(key)) ?? 0) / most);
         return { category: kind === "n" ? category(graph.nodes[key]) : "group", share };
       },
     };
@@ -536,30 +483,51 @@ class GraphViewer {
     this.minimap.frame();
     const { drawn } = this;
     const near = (/** @type {number} */ a, /** @type {number} */ b) => a / b < 1.25 && b / a < 1.25;
-    if (drawn && near(drawn.scale, this.view.scale) && seen.left >= drawn.area.left && seen.right <= drawn.area.right
-      && seen.top >= drawn.area.top && seen.bottom <= drawn.area.bottom) return;
+    if (
+      drawn &&
+      near(drawn.scale, this.view.scale) &&
+      seen.left >= drawn.area.left &&
+      seen.right <= drawn.area.right &&
+      seen.top >= drawn.area.top &&
+      seen.bottom <= drawn.area.bottom
+    )
+      return;
     const area = this.view.area(0.35);
     if (!drawn) this.scene = new Scene(this.clusters, this.style(), this.state.sideways);
-    this.canvas.replaceChildren(this.arrows(), /** @type {Scene} */ (this.scene).draw(this.composed, area, this.view.scale));
+    this.canvas.replaceChildren(arrows(), this.scene.draw(this.composed, area, this.view.scale));
     this.drawn = { area, scale: this.view.scale };
   }
 
   #legend() {
     const figure = this.figures.all.get(this.colorBy);
     if (figure) {
-      /** @type {HTMLElement} */ (this.legend).replaceChildren(html("span", {}, figure.label), html("span", { class: "scale" }), html("span", {}, "none to most"));
+      this.tools.legend.replaceChildren(
+        html("span", {}, figure.label),
+        html("span", { class: "scale" }),
+        html("span", {}, "none to most"),
+      );
       return;
     }
     if (this.graph.marks.length) {
       const kinds = Object.entries(SIGNS).filter(([mark]) => this.graph.marks.includes(mark));
-      /** @type {HTMLElement} */ (this.legend).replaceChildren(...kinds.map(([mark, sign]) => (
-        html("span", { class: `mark-key mark-${mark}` }, `${sign}${mark} ${this.graph.marks.filter((each) => each === mark).length}`))));
+      this.tools.legend.replaceChildren(
+        ...kinds.map(([mark, sign]) =>
+          html(
+            "span",
+            { class: `mark-key mark-${mark}` },
+            `${sign}${mark} ${this.graph.marks.filter((each) => each === mark).length}`,
+          ),
+        ),
+      );
       return;
     }
     const seen = new Set(this.graph.nodes.filter((node) => this.clusters.homes.has(node.index)).map(category));
     const order = ["input", "output", "parameter", ...CATEGORIES.map(([name]) => name), "other", "constant"];
-    /** @type {HTMLElement} */ (this.legend).replaceChildren(...order.filter((name) => seen.has(name)).map((name) => (
-      html("span", { class: `key ${kindClass(name)}` }, name))));
+    this.tools.legend.replaceChildren(
+      ...order
+        .filter((name) => seen.has(name))
+        .map((name) => html("span", { class: `key ${kindClass(name)}` }, name)),
+    );
   }
 
   #click(/** @type {MouseEvent} */ event) {
@@ -589,7 +557,11 @@ class GraphViewer {
 
   #remember() {
     const { selected } = this.state;
-    const node = !selected ? "" : selected[0] === "n" ? this.graph.nodes[Number(selected.slice(1))].id : this.clusters.ids[Number(selected.slice(1))];
+    const node = !selected
+      ? ""
+      : selected[0] === "n"
+        ? this.graph.nodes[Number(selected.slice(1))].id
+        : this.clusters.ids[Number(selected.slice(1))];
     const open = [...this.open].filter((cluster) => cluster > 0).map((cluster) => this.clusters.ids[cluster]);
     history.replaceState(null, "", makeLink(this.graph.name, node, open));
   }
@@ -600,7 +572,10 @@ class GraphViewer {
     if (!link || !this.states.some(({ graph }) => graph.name === link.graph)) return false;
     this.use(link.graph);
     if (link.open.length) {
-      this.state.open[this.state.layout] = new Set([0, ...link.open.flatMap((id) => this.clusters.byId.get(id) ?? [])]);
+      this.state.open[this.state.layout] = new Set([
+        0,
+        ...link.open.flatMap((id) => this.clusters.byId.get(id) ?? []),
+      ]);
       this.#recompose();
     }
     const node = this.graph.byId.get(link.node);
