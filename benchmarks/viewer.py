@@ -30,7 +30,8 @@ from reportgen.viewer.layout import graph_layouts
 _BLOCK = (  # of a layer: path below it, operator
     *((f"attention.{part}", op) for part in ("query", "key", "value") for op in
       ("LayerNorm", "MatMul", "Add", "Reshape", "Transpose")),
-    *(("attention.scores", op) for op in ("MatMul", "Div", "Add", "Softmax", "MatMul", "Transpose")),
+    *(("attention.scores", op) for op in
+      ("MatMul", "Div", "Add", "Softmax", "MatMul", "Transpose")),
     *(("attention.output.dense", op) for op in ("Reshape", "MatMul", "Add")),
     *(("attention.output.norm", op) for op in
       ("Add", "ReduceMean", "Sub", "Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul", "Add")),
@@ -44,8 +45,11 @@ _BLOCK = (  # of a layer: path below it, operator
 
 def transformer(layers: int = 75) -> Graph:
     """67 operators in each layer, a residual connection in each, and a mask that all read."""
-    nodes = [OperatorNode(id=f"input/{name}", operator="input", kind="input", outputs=("batch×128×768",))
-             for name in ("tokens", "mask")]  # fmt: skip
+    shape = ("batch×128×768",)
+    nodes = [
+        OperatorNode(id=f"input/{name}", operator="input", kind="input", outputs=shape)
+        for name in ("tokens", "mask")
+    ]
     edges: list[tuple[int, int]] = []
     last = 0
     for layer in range(layers):
@@ -59,7 +63,7 @@ def transformer(layers: int = 75) -> Graph:
                     operator=operator,
                     kind="operation",
                     module=module,
-                    outputs=("batch×128×768",),
+                    outputs=shape,
                 )
             )
             edges.append((last, index))
@@ -150,8 +154,9 @@ def measure(page: Page, name: str, file: Path) -> None:
     boxes = page.evaluate(_OPEN_ALL)
     frames = page.evaluate(_PAN)
     found = page.evaluate(_SEARCH)
+    clusters, drawings = len(layouts[0].clusters), len(layouts[0].drawings)
     print(f"{name}: {len(graph.nodes):,} nodes, {len(graph.edges):,} edges, "
-          f"{len(layouts[0].clusters):,} clusters, {len(layouts[0].drawings)} drawings")  # fmt: skip
+          f"{clusters:,} clusters, {drawings} drawings")  # fmt: skip
     print(f"  layout {seconds:.2f} s ({layouts[0].engine}), page {len(text) / 1000:.0f} kB")
     print(f"  start {started:.0f} ms, open {_times(opened)}, pan {_times(frames)} a frame "
           f"({boxes:,} boxes open), search {_times(found)}")  # fmt: skip

@@ -123,6 +123,23 @@ class Graph:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ModuleFigure:
+    """One figure of some modules, by which a viewer may color them.
+
+    Attributes:
+        key: unique: `latency`.
+        label: as a reader sees it: "Latency, ten slowest modules".
+        unit: `s`, `B` or "".
+        values: by path; modules without one are unknown.
+    """
+
+    key: str
+    label: str
+    unit: str
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LargestBatch:
     """The largest batch that fits one GPU; None if no batch size fits or it is unknown."""
 
@@ -152,6 +169,7 @@ class Comparable:
     graphs: tuple[Graph, ...] = ()
     fits: tuple[LargestBatch, ...] = ()
     curves: tuple[TrainingCurve, ...] = ()
+    module_figures: tuple[ModuleFigure, ...] = ()
 
 
 def joined(parts: Iterable[Comparable]) -> Comparable:
@@ -162,4 +180,5 @@ def joined(parts: Iterable[Comparable]) -> Comparable:
         graphs=tuple(each for part in parts for each in part.graphs),
         fits=tuple(each for part in parts for each in part.fits),
         curves=tuple(each for part in parts for each in part.curves),
+        module_figures=tuple(each for part in parts for each in part.module_figures),
     )

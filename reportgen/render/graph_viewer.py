@@ -101,7 +101,10 @@ def _page_data(model: ModelReport) -> dict[str, Any]:
     return {
         "modules": module_data(offered.modules),
         "findings": _findings(model),
-        "figures": {},
+        "figures": {
+            figure.key: {"label": figure.label, "unit": figure.unit, "values": dict(figure.values)}
+            for figure in offered.module_figures
+        },
     }
 
 

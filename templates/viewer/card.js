@@ -41,46 +41,69 @@ class Card {
           ),
         );
     }
-    for (const [key, figure] of figures.all) {
-      const heaviest = figure.values
-        .map((value, node) => [value ?? 0, node])
-        .sort((a, b) => b[0] - a[0])
-        .slice(0, 5)
-        .filter(([value]) => value > 0);
-      parts.push(
-        html("h4", {}, `Most ${figure.label === "MACs" ? figure.label : figure.label.toLowerCase()}`),
-        html(
-          "ul",
-          { class: "links" },
-          ...heaviest.map(([value, node]) =>
-            html(
-              "li",
-              {},
-              this.#jump(node),
-              html(
-                "span",
-                { class: "figure-of" },
-                `${short(value, figure.unit)} · ${this.#share(value, figure.total)}`,
-              ),
-            ),
-          ),
-        ),
-      );
-    }
+    for (const figure of figures.all.values()) parts.push(...this.#heaviest(figure));
+    parts.push(...this.#findings(this.viewer.findings));
     parts.push(...this.#changes(graph.nodes.map((node) => node.index)));
     const { engine } = this.viewer.clusters;
     if (engine !== "dot") parts.push(html("p", { class: "note" }, `${engine}.`));
     return parts;
   }
 
+  /** The five nodes, or of a measured figure the modules, with the most. */
+  #heaviest(/** @type {Figure} */ figure) {
+    const nodes = figure.values.flatMap((value, node) => (value ? [{ value, link: () => this.#jump(node) }] : []));
+    const modules = Object.entries(figure.byModule).map(([module, value]) => ({
+      value,
+      link: () => this.#jumpToModule(module),
+    }));
+    const heaviest = (figure.total ? nodes : modules).sort((a, b) => b.value - a.value).slice(0, 5);
+    if (!heaviest.length) return [];
+    const share = (/** @type {number} */ value) => (figure.total ? ` · ${this.#share(value, figure.total)}` : "");
+    const name = figure.label === "MACs" ? figure.label : figure.label.toLowerCase();
+    return [
+      html("h4", {}, figure.total ? `Most ${name}` : figure.label),
+      html(
+        "ul",
+        { class: "links" },
+        ...heaviest.map(({ value, link }) =>
+          html("li", {}, link(), html("span", { class: "figure-of" }, short(value, figure.unit) + share(value))),
+        ),
+      ),
+    ];
+  }
+
+  /** Findings whose place is in this graph. */
+  #findings(/** @type {{code: string, where: string, message: string}[]} */ findings) {
+    const known = findings.filter(({ where }) => this.viewer.itemOf(where));
+    if (!known.length) return [];
+    const rows = known
+      .slice(0, 20)
+      .map(({ code, where, message }) =>
+        html(
+          "li",
+          { class: "finding-of" },
+          html("b", {}, code),
+          " ",
+          this.#jumpToModule(where),
+          html("div", {}, visible(message)),
+        ),
+      );
+    return [html("h4", {}, "Findings"), html("ul", { class: "links" }, ...rows)];
+  }
+
+  #jumpToModule(/** @type {string} */ module) {
+    const click = () => this.viewer.select(this.viewer.itemOf(module), true);
+    return html("button", { type: "button", class: "jump", click }, html("bdi", {}, visible(module)));
+  }
+
   #node(/** @type {number} */ index) {
-    const { graph } = this.viewer;
+    const { graph, figures } = this.viewer;
     const node = graph.nodes[index];
     const facts = node.kind === "module" || graph.name === "onnx" ? graph.modules.get(node.module) : undefined;
     const isModule = node.kind === "module";
     const rows = [["Kind", node.kind === "operation" ? category(node) : node.kind]];
     if (!isModule && node.module) rows.push(["Module", node.module]);
-    rows.push(...this.#figures([index]));
+    rows.push(...this.#figures((key) => figures.ofNode(key, index)));
     if (isModule && facts) rows.push(...this.#origin(facts));
     return [
       this.#heading(node.operator, node.id.replace(/^\//, "")),
@@ -97,14 +120,14 @@ class Card {
   }
 
   #cluster(/** @type {number} */ cluster) {
-    const { graph, clusters } = this.viewer;
+    const { graph, clusters, figures } = this.viewer;
     const path = clusters.ids[cluster].replace(/#\d+$/, "");
     const facts = graph.modules.get(path);
     const nodes = clusters.nodes(cluster);
     const isOpen = this.viewer.open.has(cluster);
     const rows = [
       ["Nodes inside", nodes.length.toLocaleString("en")],
-      ...this.#figures(nodes),
+      ...this.#figures((key) => figures.ofCluster(key, clusters, cluster)),
       ...(facts ? this.#origin(facts) : []),
     ];
     const button = (/** @type {string} */ text, /** @type {() => void} */ click) =>
@@ -215,12 +238,13 @@ class Card {
     );
   }
 
-  #figures(/** @type {number[]} */ nodes) {
+  #figures(/** @type {(key: string) => number | null} */ figureOf) {
     const rows = [];
     for (const [key, figure] of this.viewer.figures.all) {
-      const value = this.viewer.figures.of(key, nodes);
-      if (value !== null && value > 0)
-        rows.push([figure.label, `${short(value, figure.unit)} · ${this.#share(value, figure.total)} of all`]);
+      const value = figureOf(key);
+      if (!value) continue;
+      const share = figure.total ? ` · ${this.#share(value, figure.total)} of all` : "";
+      rows.push([figure.label, short(value, figure.unit) + share]);
     }
     return rows;
   }

@@ -44,33 +44,42 @@ const FIGURE_NAMES = {
   bytes: ["Output bytes", "B"],
 };
 
-/** The figures of a graph's nodes, summed over clusters. */
+/**
+ * @typedef {object} Figure
+ * @property {string} label
+ * @property {string} unit
+ * @property {(number | null)[]} values of the nodes
+ * @property {number} total of all nodes; 0 where values of some modules only are known
+ * @property {Record<string, number>} byModule values of modules that are clusters
+ */
+
+/** The figures of a graph's nodes and clusters. */
 class Figures {
   constructor(
     /** @type {Graph} */ graph,
     /** @type {Record<string, {label: string, unit: string, values: Record<string, number>}>} */ measured,
   ) {
     this.graph = graph;
-    /** @type {Map<string, {label: string, unit: string, values: (number | null)[], total: number}>} */
-    this.all = new Map();
+    /** @type {Map<string, Figure>} */ this.all = new Map();
     for (const [key, values] of Object.entries({ ...this.#ofModules(), ...graph.figures })) {
       const [label, unit] = FIGURE_NAMES[key] ?? [key, ""];
-      this.#add(key, label, unit, values);
+      const total = values.reduce((/** @type {number} */ sum, value) => sum + (value ?? 0), 0);
+      if (total > 0) this.all.set(key, { label, unit, values, total, byModule: {} });
     }
     for (const [key, { label, unit, values }] of Object.entries(measured)) {
-      const seen = new Set();
-      this.#add(
-        key,
-        label,
-        unit,
-        graph.nodes.map((node) => {
-          const known = values[node.module];
-          if (known === undefined || seen.has(node.module)) return null;
-          seen.add(node.module);
-          return known;
-        }),
-      );
+      this.all.set(key, { label, unit, values: this.#atNodes(values), total: 0, byModule: values });
     }
+  }
+
+  /** A module that is a cluster has its value there, another one at its first node. */
+  #atNodes(/** @type {Record<string, number>} */ values) {
+    const complete = this.graph.layouts[this.graph.layouts.length - 1];
+    const seen = new Set(complete.ids);
+    return this.graph.nodes.map(({ module }) => {
+      if (values[module] === undefined || seen.has(module)) return null;
+      seen.add(module);
+      return values[module];
+    });
   }
 
   /** Of the module graph: the own figures of each module, at its first node. */
@@ -97,22 +106,18 @@ class Figures {
     return found;
   }
 
-  #add(
-    /** @type {string} */ key,
-    /** @type {string} */ label,
-    /** @type {string} */ unit,
-    /** @type {(number | null)[]} */ values,
-  ) {
-    const total = values.reduce((/** @type {number} */ sum, value) => sum + (value ?? 0), 0);
-    if (total > 0) this.all.set(key, { label, unit, values, total });
+  /** The figure of a node; null if it is unknown. */
+  ofNode(/** @type {string} */ key, /** @type {number} */ node) {
+    return this.all.get(key)?.values[node] ?? null;
   }
 
-  /** The figure of a node or the sum of a cluster; null if it is unknown. */
-  of(/** @type {string} */ key, /** @type {number[]} */ nodes) {
+  /** The figure of a cluster, else the sum of what is inside; null if it is unknown. */
+  ofCluster(/** @type {string} */ key, /** @type {Clusters} */ clusters, /** @type {number} */ cluster) {
     const figure = this.all.get(key);
-    if (!figure) return null;
-    let sum = null;
-    for (const node of nodes) {
+    const own = figure?.byModule[clusters.ids[cluster].replace(/#\d+$/, "")];
+    if (!figure || own !== undefined) return own ?? null;
+    /** @type {number | null} */ let sum = null;
+    for (const node of clusters.nodes(cluster)) {
       const value = figure.values[node];
       if (value !== null && value !== undefined) sum = (sum ?? 0) + value;
     }

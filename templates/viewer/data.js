@@ -184,16 +184,20 @@ function plain(/** @type {any} */ value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/** `25.6 M` for 25557032. */
+/** `25.6 M` for 25557032, `1.5 ms` for 0.0015 with the unit s. */
 function short(/** @type {number} */ value, unit = "") {
   const steps = unit === "B" ? 1024 : 1000;
-  const names = unit === "B" ? ["B", "KiB", "MiB", "GiB", "TiB"] : ["", "K", "M", "G", "T", "P"];
-  let step = 0;
+  let names = unit === "B" ? ["B", "KiB", "MiB", "GiB", "TiB"] : ["", "K", "M", "G", "T", "P"];
   let size = value;
+  if (unit === "s") {
+    names = ["µs", "ms", "s"];
+    size = value * 1e6;
+  } else if (Math.abs(value) < 0.01 && value !== 0) return value.toExponential(1);
+  let step = 0;
   while (Math.abs(size) >= steps && step < names.length - 1) {
     size /= steps;
     step += 1;
   }
-  const digits = step === 0 && Number.isInteger(size) ? 0 : size >= 100 ? 0 : size >= 10 ? 1 : 2;
-  return `${size.toFixed(digits)} ${names[step]}${unit === "B" ? "" : unit}`.trim();
+  const digits = (step === 0 && Number.isInteger(size)) || size >= 100 ? 0 : size >= 10 ? 1 : 2;
+  return `${size.toFixed(digits)} ${names[step]}`.trim();
 }

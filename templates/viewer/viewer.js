@@ -385,6 +385,14 @@ class GraphViewer {
     return known;
   }
 
+  /** @returns {[string, number][]} nodes and closed clusters that are drawn */
+  boxes() {
+    const items = [...this.places().keys()].map(
+      (id) => /** @type {[string, number]} */ ([id[0], Number(id.slice(1))]),
+    );
+    return items.filter(([kind, key]) => kind === "n" || !this.open.has(key));
+  }
+
   placeOf(/** @type {string} */ id) {
     return this.places().get(id);
   }
@@ -392,7 +400,7 @@ class GraphViewer {
   label(/** @type {string} */ kind, /** @type {number} */ key) {
     if (kind === "c") {
       const type = this.graph.modules.get(this.clusters.ids[key].replace(/#\d+$/, ""))?.type ?? "";
-      const parameters = this.figures.of("parameters", this.clusters.nodes(key));
+      const parameters = this.figures.ofCluster("parameters", this.clusters, key);
       const name = this.clusters.names[key];
       const isNumber = /^\d+$/.test(name) && type;
       const changes = this.graph.marks.length
@@ -422,21 +430,10 @@ class GraphViewer {
   style() {
     const { figures, colorBy, clusters, graph } = this;
     const figure = figures.all.get(colorBy);
+    const value = (/** @type {string} */ kind, /** @type {number} */ key) =>
+      (kind === "n" ? figures.ofNode(colorBy, key) : figures.ofCluster(colorBy, clusters, key)) ?? 0;
     // the heaviest box that is seen has the full color
-    const seen = figure
-      ? [...this.places().keys()].map(
-          (id) =>
-            figures.of(
-              colorBy,
-              id[0] === "n"
-                ? [Number(id.slice(1))]
-                : this.open.has(Number(id.slice(1)))
-                  ? []
-                  : clusters.nodes(Number(id.slice(1))),
-            ) ?? 0,
-        )
-      : [];
-    const most = seen.reduce((a, b) => Math.max(a, b), 0);
+    const most = figure ? this.boxes().reduce((most, [kind, key]) => Math.max(most, value(kind, key)), 0) : 0;
     const labels = new Map();
     return {
       selected: this.state.selected,
@@ -457,10 +454,7 @@ class GraphViewer {
         return labels.get(id);
       },
       paint: (kind, key) => {
-        const share =
-          !figure || !most
-            ? null
-            : Math.sqrt((figures.of(colorBy, kind === "n" ? [key] : clusters.nodes(key)) ?? 0) / most);
+        const share = most ? Math.sqrt(value(kind, key) / most) : null;
         return { category: kind === "n" ? category(graph.nodes[key]) : "group", share };
       },
     };
