@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from reportgen.errors import OutputError, ReportgenError
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
 from reportgen.outcome import Skipped
 from reportgen.render import render_graphs
-from reportgen.sections.graphs import complete_graphs
+from reportgen.sections.graphs import complete_graphs, file_data
 from reportgen.sections.layers import SECTION as LAYERS
 from reportgen.viewer.drawn import drawn_graph, focused
 from reportgen.viewer.layout import graph_layouts
@@ -67,12 +68,19 @@ def write_graph(request: GraphRequest, output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="reportgen-graph-") as folder:
         context = _load(request, Path(folder))
         graph = _graph(context, request)
-        modules = _modules(context) if format_ == "html" else ()
+        is_page = format_ == "html"
+        modules = _modules(context) if is_page else ()
+        # a part has other nodes than the file
+        file = (
+            file_data(context) if is_page and graph.name == "onnx" and not request.focus else None
+        )
     if request.focus:
         graph = focused(graph, request.focus)
-    if format_ == "html":
+    if is_page:
         title = f"{request.source}: {graph.name} graph"
-        page = render_graphs(title, [graph], graph_layouts(graph), modules, depth=request.depth)
+        page = render_graphs(
+            title, [graph], graph_layouts(graph), modules, file=file, depth=request.depth
+        )
         _write(output, page.encode("utf-8"))
         return
     types = _types(context)
@@ -89,7 +97,8 @@ def _write(output: Path, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(output)  # whole or not at all
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise OutputError(
             f"cannot write {output}: {error.strerror}", hint="choose another file with --output"
         ) from error

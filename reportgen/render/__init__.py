@@ -6,7 +6,7 @@ package. The same report gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +141,15 @@ def render_graphs(
     layouts: Sequence[GraphLayout],
     modules: Sequence[ModuleRecord] = (),
     *,
+    file: Mapping[str, Any] | None = None,
     depth: int | None = None,
 ) -> str:
     """A page that has nothing but the viewer of `graphs`, whose `layouts` may be two for each.
 
-    Clusters nested deeper than `depth` are closed at first; None leaves that to the viewer.
+    `file` is what `sections.graphs.file_data` returns, for an ONNX graph. Clusters nested deeper
+    than `depth` are closed at first; None leaves that to the viewer.
     """
-    viewer = parts_of_graphs(graphs, layouts, modules)
+    viewer = parts_of_graphs(graphs, layouts, modules, file)
     return page_text("graph.html.j2", title=title, viewer=viewer, depth=depth)
 
 

@@ -45,11 +45,18 @@ def viewer_parts(model: ModelReport, bodies: Mapping[str, Markup]) -> ViewerPart
 
 
 def parts_of_graphs(
-    graphs: Sequence[Graph], layouts: Sequence[GraphLayout], modules: Iterable[ModuleRecord]
+    graphs: Sequence[Graph],
+    layouts: Sequence[GraphLayout],
+    modules: Iterable[ModuleRecord],
+    file: Mapping[str, Any] | None,
 ) -> ViewerParts:
     """The parts of a page that has nothing but the viewer."""
+    data = graph_data(graphs, layouts)
+    for graph in data:
+        if graph["name"] == "onnx" and file is not None:
+            graph["file"] = file
     page = {"modules": module_data(modules), "findings": [], "figures": {}}
-    blocks = data_block("graph-data", graph_data(graphs, layouts))
+    blocks = data_block("graph-data", data)
     return _parts(blocks + data_block("module-data", page))
 
 

@@ -6,7 +6,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from reportgen.sections.graphs.analysis import analyze, analyze_file, complete_graphs
+from reportgen.context import Context
+from reportgen.sections.graphs.analysis import (
+    analyze,
+    analyze_file,
+    complete_graphs,
+    facts_of_file,
+)
 from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts
 from reportgen.sections.graphs.complete.stored import unpack_graph
 from reportgen.sections.graphs.result import (
@@ -21,7 +27,7 @@ from reportgen.sections.graphs.rules import RULES
 from reportgen.sections.section import Section
 from reportgen.viewer.page_data import data_block, graph_data
 
-__all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze", "complete_graphs"]
+__all__ = ["SECTION", "Drawing", "Graphs", "Tile", "analyze", "complete_graphs", "file_data"]
 
 
 def sentence_case(text: str) -> str:
@@ -34,11 +40,16 @@ def viewer_data(result: Graphs) -> Markup:
     graphs = graph_data(map(unpack_graph, result.complete), result.layouts)
     for graph in graphs:
         if graph["name"] == "onnx" and result.onnx_facts is not None:
-            graph["file"] = _file_data(result.onnx_facts)
+            graph["file"] = _facts_data(result.onnx_facts)
     return data_block("graph-data", graphs)
 
 
-def _file_data(facts: OnnxFacts) -> dict[str, Any]:
+def file_data(context: Context) -> dict[str, Any]:
+    """What the viewer shows of the context's ONNX file besides its graph."""
+    return _facts_data(facts_of_file(context))
+
+
+def _facts_data(facts: OnnxFacts) -> dict[str, Any]:
     """As `FileFacts` in `templates/viewer/data.js` has it."""
     return {
         "properties": facts.properties,

@@ -116,18 +116,29 @@ def complete_graphs(context: Context, kind: str) -> tuple[Graph, ...]:
     """
     from reportgen.context import ModelContext, OnnxFileContext
 
-    if isinstance(context, OnnxFileContext):
+    if kind == "onnx" or isinstance(context, OnnxFileContext):
         sizes = {**context.spec.dims, "batch": context.batch}
-        return (complete_onnx_graph(context.onnx_proto(context.file.path), sizes),)
+        return (complete_onnx_graph(context.onnx_proto(_file_path(context)), sizes),)
     assert isinstance(context, ModelContext)
-    if kind == "onnx":
-        path = context.onnx_file().path
-        sizes = {**context.spec.dims, "batch": context.batch}
-        return (complete_onnx_graph(context.onnx_proto(path), sizes),)
     with preserve_model_state(context.model) as model:
         traced = _traced(context, model)
         _require_consumed_output(traced.trace)
         return tuple(map(unpack_graph, _complete(traced)))
+
+
+def facts_of_file(context: Context) -> OnnxFacts:
+    """What a reader wants to know of the context's ONNX file beyond its graph."""
+    path = _file_path(context)
+    return onnx_facts(context.onnx_proto(path), path.parent)
+
+
+def _file_path(context: Context) -> Path:
+    from reportgen.context import ModelContext, OnnxFileContext
+
+    if isinstance(context, OnnxFileContext):
+        return context.file.path
+    assert isinstance(context, ModelContext)
+    return context.onnx_file().path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
