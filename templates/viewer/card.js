@@ -115,8 +115,19 @@ class Card {
       ...(graph.inputNames[index]?.length ? this.#inputs(node) : this.#list("Reads", graph.producers[index])),
       ...this.#outputs(node),
       ...this.#list("Read by", graph.consumers[index]),
+      ...this.#body(node),
       ...this.#elsewhere(node.module),
     ];
+  }
+
+  /** The local function that a node of a file runs. */
+  #body(/** @type {GraphNode} */ node) {
+    const name = `function ${node.operator.split(".").pop()}`;
+    const cluster = this.viewer.clusters.byId.get(name);
+    if (!cluster) return [];
+    const click = () => this.viewer.select(`c${cluster}`, true);
+    const jump = html("button", { type: "button", class: "jump", click }, html("b", {}, visible(name)));
+    return [html("h4", {}, "Runs"), html("ul", { class: "links" }, html("li", {}, jump))];
   }
 
   #cluster(/** @type {number} */ cluster) {

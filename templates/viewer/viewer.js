@@ -431,9 +431,9 @@ class GraphViewer {
     const { figures, colorBy, clusters, graph } = this;
     const figure = figures.all.get(colorBy);
     const value = (/** @type {string} */ kind, /** @type {number} */ key) =>
-      (kind === "n" ? figures.ofNode(colorBy, key) : figures.ofCluster(colorBy, clusters, key)) ?? 0;
+      kind === "n" ? figures.ofNode(colorBy, key) : figures.ofCluster(colorBy, clusters, key);
     // the heaviest box that is seen has the full color
-    const most = figure ? this.boxes().reduce((most, [kind, key]) => Math.max(most, value(kind, key)), 0) : 0;
+    const most = figure ? this.boxes().reduce((most, [kind, key]) => Math.max(most, value(kind, key) ?? 0), 0) : 0;
     const labels = new Map();
     return {
       selected: this.state.selected,
@@ -454,7 +454,8 @@ class GraphViewer {
         return labels.get(id);
       },
       paint: (kind, key) => {
-        const share = most ? Math.sqrt(value(kind, key) / most) : null;
+        const known = most ? value(kind, key) : null; // unknown is not zero
+        const share = known === null ? null : Math.sqrt(known / most);
         return { category: kind === "n" ? category(graph.nodes[key]) : "group", share };
       },
     };
