@@ -153,7 +153,7 @@ def profile(name: str) -> None:
     os.environ.update(OFFLINE | {"OMP_WAIT_POLICY": "passive"})  # as in a child process
     profiler = Profiler()
     from reportgen.manifest import load_manifest
-    from reportgen.pipeline import choose_models, make_job
+    from reportgen.pipeline import choose_models, make_job, share_of
     from reportgen.workers import child
     from reportgen.workers.inputs_read import Recorder, ignored_folders
 
@@ -172,7 +172,7 @@ def profile(name: str) -> None:
     child.section_beside = lambda *_: None  # one after the other, so that each is measured alone
     start, processor = time.perf_counter(), own_seconds()
     with tempfile.TemporaryDirectory() as folder:
-        job = make_job(manifest, spec, Path(folder), parallel=1, timings=True)
+        job = make_job(manifest, spec, Path(folder), share_of(1), timings=True)
         recorder = Recorder(ignored=ignored_folders(job.folder))
         recorder.start()
         child.analyze(job, profiler, recorder)  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ def findings_of(source: str, arguments: dict[str, Any], names: list[str]) -> dic
     """Analyze sections of one model in this process; its findings, and the errors of sections."""
     from reportgen.manifest import load_manifest
     from reportgen.model_state import preserve_model_state
-    from reportgen.pipeline import make_job
+    from reportgen.pipeline import make_job, share_of
     from reportgen.sections import behavior, graphs, layers
     from reportgen.sections.graphs.analysis import analyze_structure
     from reportgen.workers.child import load_context
@@ -84,7 +84,9 @@ def findings_of(source: str, arguments: dict[str, Any], names: list[str]) -> dic
         entry = {"name": "m", "source": source, "arguments": arguments}
         manifest.write_text(json.dumps({"version": 1, "title": "t", "models": [entry]}))
         loaded = load_manifest(manifest)
-        context = load_context(make_job(loaded, loaded.models[0], Path(folder), 1, timings=False))
+        context = load_context(
+            make_job(loaded, loaded.models[0], Path(folder), share_of(1), timings=False)
+        )
         parameters = sum(p.numel() for p in context.model.parameters())
         steps = [
             (layers.SECTION, layers.analyze),

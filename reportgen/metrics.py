@@ -32,7 +32,7 @@ class Metric:
 
     key: str
     label: str
-    value: float | None
+    value: int | float | None  # JSON keeps the difference
     unit: str = ""
     direction: Literal["lower", "higher", "none"] = "none"
     exact: bool = True

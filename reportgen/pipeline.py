@@ -1,10 +1,16 @@
-"""All steps of a build: Manifest -> analyze_all -> judge_model -> Report -> write_report."""
+"""All steps of a build: Manifest -> analyze_all -> judge_model -> Report -> write_report.
+
+The pages of a model are made while other models are analyzed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,6 +18,7 @@ from typing import Any
 
 from reportgen.budgets import Baseline, check_budgets
 from reportgen.cache import ResultCache
+from reportgen.cache.fingerprint import comparable_software
 from reportgen.compare.reports import compare_reports
 from reportgen.compare.result import Comparison
 from reportgen.cross_checks import cross_check
@@ -20,11 +27,20 @@ from reportgen.error_text import shown_text
 from reportgen.errors import ManifestError, ModelError
 from reportgen.evidence import evidence_of
 from reportgen.example_inputs import describe_inputs
+from reportgen.executors import ClusterExecutor, Size, analyze_all
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
-from reportgen.outcome import Done
-from reportgen.outputs import DEFAULT_FORMATS, make_again, temporary_folder, write_report
+from reportgen.outcome import Done, Failed
+from reportgen.outputs import (
+    DEFAULT_FORMATS,
+    PageOptions,
+    make_again,
+    making_pages,
+    temporary_folder,
+    write_report,
+)
 from reportgen.provenance import (
+    Machine,
     commit_of,
     describe_machine,
     input_files,
@@ -35,7 +51,8 @@ from reportgen.provenance import (
 from reportgen.report import Headline, ModelReport, Report, Timings, judge, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import AnySection
-from reportgen.workers import Job, ModelOutcomes, ProgressCallback, analyze_all
+from reportgen.shards import Shard, ShardNote
+from reportgen.workers import Job, ModelOutcomes, ProgressCallback
 from reportgen.workers.limits import machine_memory
 
 DEFAULT_PARENT = Path("reports")
@@ -72,6 +89,9 @@ def build(
     progress: ProgressCallback | None = None,
     today: date | None = None,
     cache: ResultCache | None = None,
+    executor: Executor | None = None,
+    shared: Path | None = None,
+    shard: Shard | None = None,
 ) -> Built:
     """Analyze the models of a manifest and write the report.
 
@@ -90,23 +110,73 @@ def build(
         today: the day on which waivers must not have expired; None for today, in UTC.
         cache: from `cache.open_cache`; sections whose inputs did not change are not analyzed
             again. None to analyze everything.
+        executor: where models are analyzed: any executor of `concurrent.futures`, whose workers
+            have the same software and the same files under the same paths; None for threads of
+            this process. Each model has child processes of its own in any case.
+        shared: a folder that the workers of `executor` see as well, for files above 64 MiB, which
+            are otherwise left out of the report.
+        shard: the part of the models to analyze; `merging.merge` joins the reports of all parts.
 
     Raises:
         ReportgenError: nothing was written; a previous report was not modified.
         ModelError: no model could be loaded, and there are no training logs either.
     """
     start = time.monotonic()  # the wall clock may be set while models are analyzed
-    specs = choose_models(manifest, models)
-    parallel = min(jobs or default_jobs(), len(specs))
-    output = output or default_output(manifest)
+    chosen = choose_models(manifest, models)
+    specs = tuple(spec for spec in chosen if shard is None or shard.holds(spec.name))
+    # Of all models, also for a shard: results depend on the number of threads.
+    parallel = min(jobs or default_jobs(), len(chosen))
+    share = executor.share() if isinstance(executor, ClusterExecutor) else share_of(parallel)
+    output = output or default_output(manifest, shard)
     # Beside the output, so that large files are linked into it and not copied.
     folder = manifest.path.parent
     root = repository_of(folder)
-    with temporary_folder(output) as work:
-        jobs_to_do = [make_job(manifest, spec, work, parallel, timings, sections) for spec in specs]
-        outcomes = _outcomes(jobs_to_do, parallel, progress or (lambda *_: None), cache)
-        _require_a_model(outcomes)
-        environment = describe_environment()
+    environment = describe_environment()
+    judged: dict[str, ModelReport] = {}
+    with ExitStack() as stack:
+        work = stack.enter_context(temporary_folder(output))
+        options = PageOptions(
+            work=work,
+            formats=frozenset(formats if specs else ()),  # a shard may have no model to show
+            models=len(specs),
+            brief_pdf=brief_pdf,
+            reuse=cache.reuse if cache else make_again,
+        )
+        pages = stack.enter_context(making_pages(options, processes=jobs or default_jobs()))
+        jobs_to_do = [make_job(manifest, spec, work, share, timings, sections) for spec in specs]
+
+        def finish(job: Job, outcomes: ModelOutcomes) -> None:
+            """Start the pages of a model; they depend on no other."""
+            if cache:
+                cache.save(job, outcomes)
+                cache.restore_files(job)
+            spec = job.spec
+            judged[spec.name] = judge_model(
+                spec,
+                outcomes,
+                manifest=manifest.path.name,
+                line=manifest.lines.get(spec.name, 1),
+                complete=not sections,
+                timings=timings,
+                baseline=baseline_of(spec.name, baseline, environment),
+                today=today,
+            )
+            times = make_timings((outcomes,), 0.0) if timings else None
+            pages.start(manifest.title, judged[spec.name], specs.index(spec) + 1, times)
+
+        outcomes = analyze_all(
+            jobs_to_do,
+            parallel=parallel,
+            progress=progress or (lambda *_: None),
+            known={job.spec.name: cache.look_up(job) for job in jobs_to_do} if cache else None,
+            finished=finish,
+            executor=executor,
+            shared=shared,
+            manifest=manifest.path,
+        )
+        not_loaded = _not_loaded(outcomes)
+        if shard is None:
+            require_a_model(len(specs), not_loaded)
         report = Report(
             title=manifest.title,
             manifest=path_in_repository(manifest.path),
@@ -114,16 +184,7 @@ def build(
             timings=make_timings(outcomes, time.monotonic() - start) if timings else None,
             models=tuple(
                 replace(
-                    judge_model(
-                        spec,
-                        each,
-                        manifest=manifest.path.name,
-                        line=manifest.lines.get(spec.name, 1),
-                        complete=not sections,
-                        timings=timings,
-                        baseline=baseline_of(spec.name, baseline, environment),
-                        today=today,
-                    ),
+                    judged[spec.name],
                     library=library_of(spec),
                     files=input_files(spec, each.code, folder, root),
                 )
@@ -134,7 +195,11 @@ def build(
         )
         comparison = (
             compare_reports(
-                _only(baseline, {spec.name for spec in specs}, models), report, draw=True
+                only_models(baseline, {spec.name for spec in specs})
+                if models or shard
+                else baseline,
+                report,
+                draw=True,
             )
             if baseline
             else None
@@ -142,12 +207,23 @@ def build(
         files = write_report(
             report,
             report_to_json(report),
-            work,
             output,
-            frozenset(formats),
+            pages,
             comparison=comparison,
-            brief_pdf=brief_pdf,
-            reuse=cache.reuse if cache else make_again,
+            shard=ShardNote(
+                index=shard.index,
+                count=shard.count,
+                models=tuple(spec.name for spec in chosen),
+                chosen=bool(models),
+                manifest=report.files[0].sha256 if report.files else "",
+                software=comparable_software(),
+                sections=sections,
+                timings=timings,
+                baseline=report_digest(baseline) if baseline else "",
+                not_loaded=not_loaded,
+            )
+            if shard
+            else None,
         )
     if cache:
         cache.close()
@@ -160,44 +236,38 @@ def build(
     )
 
 
-def _outcomes(
-    jobs: list[Job], parallel: int, progress: ProgressCallback, cache: ResultCache | None
-) -> tuple[ModelOutcomes, ...]:
-    """The outcomes of `jobs`: from the cache, the others by analyzing."""
-    if cache is None:
-        return analyze_all(jobs, parallel=parallel, progress=progress)
-    outcomes = analyze_all(
-        jobs,
-        parallel=parallel,
-        progress=progress,
-        known={job.spec.name: cache.look_up(job) for job in jobs},
-        finished=cache.save,
-    )
-    for job in jobs:
-        cache.restore_files(job)
-    return outcomes
-
-
-def default_output(manifest: Manifest) -> Path:
+def default_output(manifest: Manifest, shard: Shard | None = None) -> Path:
     """The folder of the report if none is given: `reports/<manifest name>`."""
-    return DEFAULT_PARENT / manifest.path.stem
+    name = manifest.path.stem
+    return DEFAULT_PARENT / (f"{name}-{shard.index}-of-{shard.count}" if shard else name)
 
 
-def _only(baseline: Report, names: set[str], chosen: tuple[str, ...]) -> Report:
-    """`baseline` without the models that were left out on request: they are not removed."""
-    if not chosen:
-        return baseline
-    return replace(baseline, models=tuple(m for m in baseline.models if m.name in names))
+def only_models(report: Report, names: set[str]) -> Report:
+    """`report` with these models only: what was left out on request has not been removed."""
+    return replace(report, models=tuple(m for m in report.models if m.name in names))
 
 
-def _require_a_model(outcomes: tuple[ModelOutcomes, ...]) -> None:
-    """Raise a `ModelError` with every reason if there is nothing to report."""
-    if any(each.load_error is None or any(_done(each)) for each in outcomes):
+def report_digest(report: Report) -> str:
+    """The SHA-256 of the content of a report."""
+    return hashlib.sha256(report_to_json(report).encode()).hexdigest()
+
+
+def _not_loaded(outcomes: tuple[ModelOutcomes, ...]) -> dict[str, Failed]:
+    """Why models could not be loaded of which nothing else is known either, such as logs."""
+    return {
+        each.name: each.load_error
+        for each in outcomes
+        if each.load_error is not None and not any(_done(each))
+    }
+
+
+def require_a_model(models: int, not_loaded: Mapping[str, Failed]) -> None:
+    """Raise a `ModelError` with every reason if none of so many models could be loaded."""
+    if len(not_loaded) < models:
         return
-    reasons = [(each.name, each.load_error) for each in outcomes if each.load_error]
     raise ModelError(
-        "\n".join(f"model {name!r}: {failed.error}" for name, failed in reasons),
-        hint=reasons[0][1].hint if reasons else "",
+        "\n".join(f"model {name!r}: {failed.error}" for name, failed in not_loaded.items()),
+        hint=next((failed.hint for failed in not_loaded.values()), ""),
     )
 
 
@@ -218,17 +288,24 @@ def choose_models(manifest: Manifest, names: tuple[str, ...]) -> tuple[ModelSpec
     return tuple(spec for spec in manifest.models if not names or spec.name in names)
 
 
+def share_of(parallel: int) -> Size:
+    """What each of `parallel` models gets of this machine."""
+    # With more, memory could run out before any job reaches its limit.
+    return Size(
+        memory=int(machine_memory() * _SHARE_OF_MACHINE / parallel),
+        cores=max(1, (os.cpu_count() or 1) // parallel),
+    )
+
+
 def make_job(
     manifest: Manifest,
     spec: ModelSpec,
     work: Path,
-    parallel: int,
+    share: Size,
     timings: bool,
     sections: tuple[str, ...] = (),
 ) -> Job:
-    """The job of `spec`, with its share of the machine if `parallel` jobs run at once."""
-    # With more, memory could run out before any job reaches its limit.
-    fair_share = int(machine_memory() * _SHARE_OF_MACHINE / parallel)
+    """The job of `spec`, with its `share` of a machine where the manifest sets no limits."""
     return Job(
         spec=spec,
         targets=manifest.targets,
@@ -237,8 +314,8 @@ def make_job(
         ),
         folder=work / "models" / spec.name,
         seconds=spec.limits.seconds,
-        memory_bytes=spec.limits.memory_bytes or fair_share,
-        threads=max(1, (os.cpu_count() or 1) // parallel),
+        memory_bytes=spec.limits.memory_bytes or share.memory,
+        threads=spec.limits.cores or share.cores,
         timings=timings,
     )
 
@@ -339,6 +416,7 @@ def judge_model(
             if (sentence := section.headline(result))
         ),
         line=line,
+        left_out=outcomes.left_out,
     )
 
 
@@ -388,6 +466,13 @@ def make_timings(outcomes: tuple[ModelOutcomes, ...], total_seconds: float) -> T
             model.name: {name: round(seconds, 3) for name, seconds in model.seconds.items()}
             for model in outcomes
         },
-        machine=describe_machine(machine_memory()),
+        machine=_machine_of(outcomes),
         analyzed={model.name: model.analyzed for model in outcomes},
     )
+
+
+def _machine_of(outcomes: tuple[ModelOutcomes, ...]) -> Machine | None:
+    """The machine that measured the times; None if there were several."""
+    own = describe_machine(machine_memory())
+    machines = {each.machine or own for each in outcomes}
+    return machines.pop() if len(machines) == 1 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, get_type_hints
 
@@ -39,7 +39,7 @@ class BudgetLimit:
 
     level: BudgetLevel
     side: Literal["max", "min"]
-    limit: float | None
+    limit: int | float | None
     text: str  # as in the manifest: "+2% and 1M"
     relative: bool = False
 
@@ -65,15 +65,15 @@ class BudgetCheck:
     """
 
     name: str
-    limit: float | None
-    value: float | None
+    limit: int | float | None
+    value: int | float | None
     passed: bool | None
     state: BudgetState
     unit: str = ""
     lower_bound: bool = False
     level: BudgetLevel | Literal[""] = ""
     limits: tuple[BudgetLimit, ...] = ()
-    baseline: float | None = None
+    baseline: int | float | None = None
     waived: str | None = None
     note: str = ""
 
@@ -114,6 +114,14 @@ class Headline:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """A file that is too large to be sent by the worker that wrote it."""
+
+    name: str  # relative to the model's folder
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelReport:
     """All results for one model."""
 
@@ -133,6 +141,7 @@ class ModelReport:
     line: int = 1  # of the manifest, on which the model's entry begins
     library: str = ""  # that defines the model: "torchvision 0.29.2"; "" for the user's own code
     files: tuple[InputFile, ...] = ()  # that the model was made from
+    left_out: tuple[LeftOut, ...] = ()  # of the files that its sections wrote
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,6 +186,18 @@ class Report:
     def verdict(self) -> Verdict:
         """The worst verdict of any model."""
         return worst(model.verdict for model in self.models)
+
+
+def report_of_model(title: str, model: ModelReport, timings: Timings | None) -> Report:
+    """A report of `model` alone, with no more than its page shows."""
+    if timings is not None:
+        seconds, analyzed = timings.section_seconds, timings.analyzed
+        timings = replace(
+            timings,
+            section_seconds={model.name: seconds.get(model.name, {})},
+            analyzed={model.name: analyzed.get(model.name, {})},
+        )
+    return Report(title=title, environment={}, timings=timings, models=(model,))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

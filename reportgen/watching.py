@@ -23,8 +23,14 @@ from reportgen.errors import ManifestError, SectionError, WatchEnded
 from reportgen.findings import Severity
 from reportgen.manifest import Manifest, ModelSpec
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped, as_failed
-from reportgen.outputs import link_or_copy, temporary_folder, write_report
-from reportgen.outputs.writing import published_files
+from reportgen.outputs import (
+    PageOptions,
+    link_or_copy,
+    making_pages,
+    temporary_folder,
+    write_report,
+)
+from reportgen.outputs.section_files import published_files
 from reportgen.pipeline import choose_models, judge_model, path_in_repository
 from reportgen.report import ModelReport, Report, report_from_json, report_to_json
 from reportgen.sections import SECTIONS
@@ -211,14 +217,15 @@ class _Watched:
             timings=None,  # those of the last build are not about this report
             models=tuple(self._models[name] for name in ordered),
         )
-        write_report(
-            report,
-            report_to_json(report),
-            self.work,
-            self.output,
-            _FORMATS,
+        options = PageOptions(
+            work=self.work,
+            formats=_FORMATS,
+            models=len(report.models),
             live=f"{os.getpid()}-{self.stamp}" if live else "",
         )
+        with making_pages(options) as pages:
+            pages.start_all(report)
+            write_report(report, report_to_json(report), self.output, pages)
 
 
 def _outcome(section: AnySection, context: Context) -> Outcome:

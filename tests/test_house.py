@@ -22,9 +22,10 @@ PACKAGE = ROOT / "reportgen"
 _MOST_FILES = 15
 FLOORS = [
     {"errors", "file_kind", "scratch", "units", "visible_text", "cuda_memory"},
-    {"charts", "comparable", "metrics", "training_logs"},
+    {"charts", "comparable", "metrics", "pdf", "training_logs"},
     {"findings", "manifest", "fonts", "drawing", "viewer", "provenance"},
     {"outcome", "pytree", "error_text", "code_location"},
+    {"shards"},
     {"forward_failure", "known_failures"},
     {"example_inputs", "model_state", "sources", "onnx"},
     {"tracing"},
@@ -39,8 +40,9 @@ FLOORS = [
     {"outputs"},
     {"workers"},
     {"cache"},
+    {"executors"},
     {"pipeline"},
-    {"history", "watching", "publish", "review", "graph_files"},
+    {"history", "merging", "watching", "publish", "review", "graph_files"},
     {"progress"},
     {"cli", "__init__", "__main__"},
 ]

@@ -10,19 +10,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pikepdf
 import pytest
-from report_values import full_report, small_report, work_folder
+from report_values import full_report, small_report, work_folder, write_in
 
 from reportgen.errors import OutputError
 from reportgen.outcome import Failed
-from reportgen.outputs import FORMATS, atomic_write, temporary_folder, write_report, writing
-from reportgen.outputs import pdf as pdf_module
-from reportgen.outputs.pdf import make_pdf
-from reportgen.outputs.weasyprint_process import layout
-from reportgen.render import render_print
-from reportgen.report import Report, report_to_json
+from reportgen.outputs import FORMATS, atomic_write, model_pages, temporary_folder, writing
+from reportgen.pdf import process
+from reportgen.pdf.process import make_pdf
+from reportgen.pdf.weasyprint_process import layout
+from reportgen.report import Report
 
 FAST = frozenset({"html", "json", "md"})
 Files = dict[str, bytes]
@@ -34,7 +34,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _write(report: Report, work: Path, output: Path) -> tuple[Path, ...]:
-    return write_report(report, report_to_json(report), work, output, FAST)
+    return write_in(output, report, work, FAST)
 
 
 def _files(folder: Path) -> Files:
@@ -102,33 +102,37 @@ def test_the_same_report_written_twice_gives_the_same_bytes(work: Path, tmp_path
 
 
 def test_only_requested_formats_are_written(work: Path, tmp_path: Path) -> None:
-    write_report(small_report(), "{}", work, tmp_path / "out", frozenset({"md"}))
+    write_in(tmp_path / "out", small_report(), work, {"md"})
     names = set(_files(tmp_path / "out"))
     assert {"summary.md", "report.json", "models/tanh/model.onnx"} <= names
     assert not {name for name in names if name.endswith((".html", ".pdf"))}
 
 
 def test_a_first_page_links_only_to_pages_that_were_written(work: Path, tmp_path: Path) -> None:
-    write_report(small_report(), "{}", work, tmp_path / "out", frozenset({"html"}))
+    write_in(tmp_path / "out", small_report(), work, {"html"})
     page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     assert 'href="report.json"' in page
     assert 'href="report.pdf"' not in page
     assert 'href="summary.md"' not in page
 
 
-@pytest.mark.parametrize("broken", ["render_index", "render_model", "render_summary"])
+@pytest.mark.parametrize(
+    ("module", "broken"),
+    [(writing, "render_index"), (model_pages, "render_model"), (writing, "render_summary")],
+)
 @pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt()])
 def test_a_failure_while_writing_keeps_the_previous_report(
     work: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
     broken: str,
     error: BaseException,
 ) -> None:
     output = tmp_path / "out"
     _write(small_report(), work, output)
     before = _files(output)
-    monkeypatch.setattr(writing, broken, _raiser(error))
+    monkeypatch.setattr(module, broken, _raiser(error))
     with pytest.raises(type(error)):
         _write(replace(small_report(), title="Other"), work, output)
     assert _files(output) == before
@@ -245,7 +249,7 @@ def test_pages_of_an_older_report_do_not_stay_beside_new_data(work: Path, tmp_pa
     _write(report, work, output)
     pages = {name for name in _files(output) if Path(name).name in ("index.html", "summary.md")}
     before = set(_files(output))
-    write_report(report, report_to_json(report), work, output, frozenset({"json"}))
+    write_in(output, report, work, {"json"})
     assert before - set(_files(output)) == pages
 
 
@@ -364,7 +368,7 @@ def test_an_invalid_output_is_an_error_before_any_work(tmp_path: Path) -> None:
 def test_a_killed_pdf_layout_is_an_output_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pdf_module.sys, "executable", _script(tmp_path, "kill -9 $$"))
+    monkeypatch.setattr(process.sys, "executable", _script(tmp_path, "kill -9 $$"))
     with pytest.raises(OutputError, match="killed") as caught:
         make_pdf("<p>x</p>", tmp_path)
     assert "--format" in caught.value.hint
@@ -491,7 +495,13 @@ def test_a_layout_warning_raises_runtime_error(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def pdf(work: Path) -> bytes:
-    return make_pdf(render_print(small_report(), work), work)
+    return _pdf_of(small_report(), work)
+
+
+def _pdf_of(report: Report, work: Path, *, brief: bool = False) -> bytes:
+    output = work.parent / "pdf"
+    write_in(output, report, work, {"pdf"}, brief_pdf=brief)
+    return (output / "report.pdf").read_bytes()
 
 
 def _bookmarks(pdf: pikepdf.Pdf) -> list[tuple[int, str]]:
@@ -539,7 +549,7 @@ def test_the_pdf_has_a_title_a_language_tags_and_bookmarks(pdf: bytes) -> None:
 def test_a_brief_pdf_has_cover_comparison_and_at_most_two_pages_for_each_model(
     work: Path, tmp_path: Path
 ) -> None:
-    pdf = make_pdf(render_print(small_report(), work, brief=True), work)
+    pdf = _pdf_of(small_report(), work, brief=True)
     pages = _text(pdf, tmp_path).split("\f")[:-1]
     chapters = ["Comparison of all models", "tanh", "transformer"]
     starts = [next(n for n, p in enumerate(pages) if p.lstrip().startswith(c)) for c in chapters]
@@ -602,13 +612,13 @@ def test_no_page_is_empty(pdf: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_same_report_gives_the_same_pdf(pdf: bytes, work: Path) -> None:
-    assert make_pdf(render_print(small_report(), work), work) == pdf
+    assert _pdf_of(small_report(), work) == pdf
 
 
 @pytest.mark.slow
 def test_all_four_formats_of_six_models_come_within_a_minute(work: Path, tmp_path: Path) -> None:
     report = full_report()
-    written = write_report(report, report_to_json(report), work, tmp_path / "out", FORMATS)
+    written = write_in(tmp_path / "out", report, work, FORMATS)
     assert {"report.pdf", "index.html", "summary.md", "report.json"} <= {
         path.name for path in written
     }

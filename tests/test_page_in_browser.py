@@ -8,10 +8,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 from playwright.sync_api import Browser, Page
-from report_values import full_report, hostile_report, work_folder
-
-from reportgen.outputs import write_report
-from reportgen.report import report_to_json
+from report_values import full_report, hostile_report, work_folder, write_in
 
 pytestmark = pytest.mark.slow
 PAGES = ["index.html", *(f"models/{each.name}/index.html" for each in full_report().models)]
@@ -23,7 +20,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("site")
     for name, report in (("full", full_report()), ("hostile", hostile_report())):
         work = work_folder(report, root / f"work-{name}")
-        write_report(report, report_to_json(report), work, root / name, FORMATS)
+        write_in(root / name, report, work, FORMATS)
     return root
 
 

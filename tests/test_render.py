@@ -26,7 +26,9 @@ from report_values import (
 
 from reportgen.findings import Severity
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
+from reportgen.pdf.places import Sheet
 from reportgen.render import (
+    render_chapter,
     render_index,
     render_model,
     render_print,
@@ -59,6 +61,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _model(name: str) -> ModelReport:
     return next(each for each in full_report().models if each.name == name)
+
+
+def _for_paper(report: Report, folder: Path, *, brief: bool = False) -> list[str]:
+    """The chapters of all models, one sheet each, then the rest of the report."""
+    models = len(report.models)
+    chapters = [
+        render_chapter(each, folder, number=number, models=models, brief=brief)
+        for number, each in enumerate(report.models, start=1)
+    ]
+    anchors = [re.findall(r'id="(model-[^"]*)"', chapter) for chapter in chapters]
+    sheets = [(Sheet(landscape=False, anchors=tuple(each)),) for each in anchors]
+    return [*chapters, render_print(report, sheets, brief=brief)]
+
+
+def _printed(report: Report, folder: Path, *, brief: bool = False) -> str:
+    return "".join(_for_paper(report, folder, brief=brief))
 
 
 def _page(name: str, folder: Path) -> str:
@@ -125,7 +143,7 @@ def test_the_same_report_gives_the_same_bytes(folder: Path) -> None:
     for each in report.models:
         assert render_model(report, each, folder) == render_model(report, each, folder)
     assert render_index(report) == render_index(report)
-    assert render_print(report, folder) == render_print(report, folder)
+    assert _printed(report, folder) == _printed(report, folder)
 
 
 def test_fonts_are_cut_to_the_same_bytes_every_time() -> None:
@@ -172,7 +190,7 @@ def test_hostile_text_stays_text_on_every_page(tmp_path: Path) -> None:
     for page in (
         render_index(report),
         render_model(report, report.models[0], tmp_path),
-        render_print(report, tmp_path),
+        _printed(report, tmp_path),
     ):
         reader = _Reader(page)
         tags = [tag for tag, _ in reader.elements]
@@ -187,7 +205,7 @@ def test_hostile_text_stays_text_on_every_page(tmp_path: Path) -> None:
 
 
 def test_paper_shows_what_no_font_of_ours_can_draw_by_its_number(tmp_path: Path) -> None:
-    page = render_print(hostile_report(), tmp_path)
+    page = _printed(hostile_report(), tmp_path)
     assert "🤖" not in page
     assert "\\u{1f916}" in page
     assert "한국어" in page
@@ -282,10 +300,10 @@ def test_a_drawing_that_paper_has_no_room_for_is_said_to_be_elsewhere(folder: Pa
 
     wide = replace(whole, sections=tuple(map(bare, whole.sections)))
     said = "Not printed: too large to be read on paper, or not laid out for it in time."
-    text = _Reader(render_print(replace(report, models=(wide,)), folder)).text
+    text = _Reader(_printed(replace(report, models=(wide,)), folder)).text
     assert text.count(said) == 1
     assert f"{said} graphs/autograd.svg of the model's folder shows it." in text
-    assert said not in _Reader(render_print(replace(report, models=(whole,)), folder)).text
+    assert said not in _Reader(_printed(replace(report, models=(whole,)), folder)).text
 
 
 def test_estimates_of_several_batches_are_told_apart(folder: Path) -> None:
@@ -343,7 +361,7 @@ def test_figures_of_a_clock_stand_in_labeled_blocks_and_go_away_without_timings(
     for page in (
         render_index(untimed),
         render_model(untimed, _model("transformer"), folder),
-        render_print(replace(untimed, models=(_model("transformer"),)), folder),
+        _printed(replace(untimed, models=(_model("transformer"),)), folder),
     ):
         assert "Measured on this machine" not in page
         assert "Time taken" not in page
@@ -359,7 +377,7 @@ def test_findings_come_worst_first_and_ignored_ones_with_their_reason(folder: Pa
 def test_a_report_without_models_has_pages_too(tmp_path: Path) -> None:
     empty = Report(title="Nothing", environment={}, timings=None, models=())
     assert "The report holds no model." in render_index(empty)
-    assert "The report holds no model." in render_print(empty, tmp_path)
+    assert "The report holds no model." in _printed(empty, tmp_path)
     assert "The report holds no model." in render_summary(empty)
 
 
@@ -379,7 +397,7 @@ def test_models_that_cannot_be_trained_are_compared_by_inference(folder: Path) -
     """A detector without targets has no training step."""
     models = tuple(map(_without_training, full_report().models))
     report = replace(full_report(), models=models)
-    pages = render_index(report), render_print(report, folder), render_summary(report)
+    pages = render_index(report), _printed(report, folder), render_summary(report)
     words = [_Reader(page).text for page in pages]
     assert all("safe inference batch" in text.lower() for text in words)
     assert "safe training batch" not in (words[0] + words[2]).lower()
@@ -487,13 +505,13 @@ def test_an_id_that_has_its_prefix_already_keeps_it(tmp_path: Path) -> None:
 
 
 def test_ids_on_a_page_are_unique(folder: Path) -> None:
-    for page in (_page("vit_b_16", folder), render_print(full_report(), folder)):
+    for page in (_page("vit_b_16", folder), *_for_paper(full_report(), folder)):
         ids = [attributes["id"] for _, attributes in _Reader(page).elements if "id" in attributes]
         assert len(ids) == len(set(ids))
 
 
 def test_links_to_places_on_a_page_have_a_place(folder: Path) -> None:
-    for page in (_page("vit_b_16", folder), render_print(full_report(), folder)):
+    for page in (_page("vit_b_16", folder), *_for_paper(full_report(), folder)):
         elements = _Reader(page).elements
         ids = {attributes.get("id") for _, attributes in elements}
         for _, attributes in elements:
@@ -578,7 +596,7 @@ def test_a_brief_pdf_cuts_long_lists_and_says_so(folder: Path) -> None:
         for number in range(8)
     )
     report = replace(full_report(), models=(replace(one, findings=found),))
-    text = _Reader(render_print(report, folder, brief=True)).text
+    text = _Reader(_printed(report, folder, brief=True)).text
     assert "layers.4" in text
     assert "layers.5" not in text
     assert "And 3 more findings: see the page of the model" in text
@@ -587,7 +605,7 @@ def test_a_brief_pdf_cuts_long_lists_and_says_so(folder: Path) -> None:
 
 
 def test_a_brief_pdf_shows_why_a_section_failed(folder: Path) -> None:
-    text = _Reader(render_print(small_report(), folder, brief=True)).text
+    text = _Reader(_printed(small_report(), folder, brief=True)).text
     assert "This section failed." in text
     assert "transformer.py:41: if mask.any():" in text
 

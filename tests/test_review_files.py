@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from report_values import finding, full_report, hostile_report, model
+from report_values import finding, full_report, hostile_report, model, write_in
 
 from reportgen.findings import Finding, Severity
 from reportgen.outcome import Failed, Skipped
@@ -280,14 +280,14 @@ def test_junitparser_reads_the_same_counts(tmp_path: Path) -> None:
 
 
 def test_both_files_are_written_on_request_only(tmp_path: Path) -> None:
-    from reportgen.outputs import DEFAULT_FORMATS, write_report
+    from reportgen.outputs import DEFAULT_FORMATS
 
     assert not {"sarif", "junit"} & set(DEFAULT_FORMATS)
     report = replace(full_report(), models=())
     out = tmp_path / "out"
-    write_report(report, '{"models": []}', tmp_path / "work", out, frozenset({"sarif", "junit"}))
+    write_in(out, report, tmp_path / "work", {"sarif", "junit"})
     names = sorted(path.name for path in out.iterdir())
     assert names == ["report.json", "report.junit.xml", "report.sarif"]
     shutil.rmtree(tmp_path / "work", ignore_errors=True)
-    write_report(report, '{"models": []}', tmp_path / "work", out, frozenset({"json"}))
+    write_in(out, report, tmp_path / "work", {"json"})
     assert [path.name for path in out.iterdir()] == ["report.json"]

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from reportgen.executors import analyze_all
 from reportgen.manifest import Source, Target
 from reportgen.outcome import Done, SectionOutcome
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import outcome_adapter
-from reportgen.workers import Job, SectionEvent, analyze_all
+from reportgen.workers import Job, SectionEvent
 from reportgen.workers.side_process import SideProcess
 from tests.factories import make_spec
 

@@ -15,9 +15,10 @@ import pytest
 from factories import make_spec, make_study
 from torch import nn
 
+from reportgen.executors import analyze_all
 from reportgen.manifest import Source
-from reportgen.outcome import Done, Failed, Skipped
-from reportgen.workers import Job, ModelOutcomes, SectionEvent, analyze_all
+from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
+from reportgen.workers import Job, ModelOutcomes, SectionEvent
 from reportgen.workers.child import Reporter, with_lazy_layers_materialized
 from reportgen.workers.job import Message
 from reportgen.workers.limits import machine_memory
@@ -277,6 +278,33 @@ def test_a_killed_child_leaves_no_temporary_files(
     (examined,) = analyze(job(tmp_path, "leave a temporary file"))
     assert "SIGKILL" in failure_of(examined).error
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_model_that_needs_no_child_is_finished_while_others_are_analyzed(tmp_path: Path) -> None:
+    analyzed, known = job(tmp_path, "behave"), job(tmp_path, "known")
+    order: list[tuple[str, set[str]]] = []
+    analyze_all(
+        [analyzed, known],
+        parallel=1,
+        progress=lambda name, section, event, _: order.append((name, {section, event})),
+        known={
+            "known": ModelOutcomes(
+                name="known",
+                sections=tuple(
+                    SectionOutcome(name=name, title=name, outcome=Skipped(reason="earlier"))
+                    for name in known.sections
+                ),
+                seconds={},
+            )
+        },
+        finished=lambda job, outcomes: order.append(
+            (outcomes.name, {section.name for section in outcomes.sections})
+        ),
+    )
+    finished = [name for name, what in order if what == set(known.sections)]
+    assert finished == ["known", "behave"]
+    assert order[2] == ("known", set(known.sections))  # after its two events of an earlier build
 
 
 @pytest.mark.slow

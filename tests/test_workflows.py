@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 ACTION = ROOT / "action.yml"
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 GITLAB = ROOT / "docs/examples/gitlab-ci.yml"
+MATRIX = ROOT / "docs/examples/matrix.yml"
+SLURM = ROOT / "docs/examples/slurm-array.sh"
 
 
 def tool(name: str) -> str:
@@ -59,7 +62,7 @@ def test_actionlint_finds_nothing() -> None:
 @pytest.mark.parametrize(
     ("schema", "files"),
     [
-        ("vendor.github-workflows", WORKFLOWS),
+        ("vendor.github-workflows", [*WORKFLOWS, MATRIX]),
         ("vendor.github-actions", [ACTION]),
         ("vendor.gitlab-ci", [GITLAB]),
     ],
@@ -85,7 +88,7 @@ def test_a_step_is_one_line_without_expressions(file: Path) -> None:
             assert line.split()[-1] in STEPS
 
 
-@pytest.mark.parametrize("file", [ACTION, *WORKFLOWS], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [ACTION, *WORKFLOWS, MATRIX], ids=lambda file: file.name)
 def test_actions_of_others_are_pinned_to_a_commit(file: Path) -> None:
     for step in steps_of(file):
         name, _, version = step.get("uses", "").partition("@")
@@ -126,6 +129,21 @@ def test_the_hook_validates_every_manifest_that_it_is_given(tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stdout == "a.yaml: 1 model, no errors\n"
     assert done.stderr.startswith("b.yaml:1: version")
+
+
+@pytest.mark.parametrize("file", [MATRIX, SLURM], ids=lambda file: file.name)
+def test_the_commands_of_an_example_exist(file: Path) -> None:
+    commands = get_command(cli.app).commands  # type: ignore[attr-defined]
+    found = re.findall(r"reportgen (build|merge) ([^\n]*)", file.read_text(encoding="utf-8"))
+    assert {name for name, _ in found} == {"build", "merge"}
+    for name, words in found:
+        options = {option for parameter in commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", words)) <= options
+
+
+def test_examples_have_no_syntax_errors() -> None:
+    assert run(tool("actionlint"), "-no-color", MATRIX).stdout == ""
+    assert run("sh", "-n", SLURM).returncode == 0
 
 
 def test_arguments_and_inputs_exist() -> None:

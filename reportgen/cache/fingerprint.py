@@ -23,6 +23,9 @@ _VARIABLES = (
 )  # fmt: skip
 _CPU_MODEL = "model name"
 
+CODE = "reportgen's code"
+"""A key of `comparable_software`; its value is a digest."""
+
 
 def describe_software() -> dict[str, object]:
     """Reportgen's code, Python, every installed package, graphviz, and variables for them."""
@@ -36,6 +39,25 @@ def describe_software() -> dict[str, object]:
             name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)
         },
     }
+
+
+def comparable_software() -> dict[str, str]:
+    """What must be the same on each machine that analyzes models of one build, with versions.
+
+    Not the digests of packages: they differ between environments in folders of other names.
+    """
+    packages = (path.name.removesuffix(".dist-info") for path in _package_folders())
+    return {
+        CODE: code_digest(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "graphviz": graphviz_version() or "",
+    } | {name: version for name, _, version in (each.partition("-") for each in packages)}
+
+
+def software_digest(software: dict[str, str]) -> str:
+    """The digest of `comparable_software`."""
+    return digest_of(json.dumps(software, sort_keys=True).encode())
 
 
 def describe_machine() -> list[object]:

@@ -18,9 +18,9 @@ from reportgen.cache.fingerprint import describe_machine, describe_software, tem
 from reportgen.cache.inputs import Inputs, NotCacheableError, inputs_of
 from reportgen.cache.store import Record, Store
 from reportgen.error_text import says_out_of_memory
-from reportgen.outcome import Done, SectionOutcome
+from reportgen.outcome import SectionOutcome
 from reportgen.sections import SECTIONS
-from reportgen.sections.section import LOADING, AnySection, outcome_adapter
+from reportgen.sections.section import LOADING, AnySection, files_of, outcome_adapter
 from reportgen.workers import Job, ModelOutcomes
 from reportgen.workers.inputs_read import InputsRead
 
@@ -100,7 +100,9 @@ class ResultCache:
 
     def reuse(self, made_of: list[Any], make: Callable[[], bytes]) -> bytes:
         """What `make` returns, or returned in an earlier build for an equal `made_of`."""
-        key = self._key(["page", templates_digest(), made_of])
+        if "templates" not in self._once:
+            self._once["templates"] = templates_digest()
+        key = self._key(["page", self._once["templates"], made_of])
         for path, record in self.store.records(key):
             content = self.store.read(record["objects"][0])
             if content is not None:
@@ -184,11 +186,13 @@ class ResultCache:
         inputs = inputs_of(
             read, job.spec, self.started_ns, self._digests, uses_model=section.uses_model
         )
+        if outcomes.machine is not None and inputs != _inputs_of_worker(job, section):
+            raise NotCacheableError("its worker has other files, or another CPU")
         with self.store.writing():
             digest = self.store.add(content)
             files = {
                 file: self.store.add_file(job.folder / file, self._digests)
-                for file in _files_of(section, outcome)
+                for file in files_of(section, outcome)
             }
             record = {
                 "inputs": inputs.model_dump(mode="json"),
@@ -229,11 +233,10 @@ def _read_outcome(job: Job, section: AnySection, outcome: SectionOutcome) -> byt
     return None
 
 
-def _files_of(section: AnySection, outcome: SectionOutcome) -> tuple[str, ...]:
-    if not isinstance(outcome.outcome, Done):
-        return ()
-    result = outcome.outcome.result
-    return tuple(dict.fromkeys((*section.files(result), *section.print_files(result))))
+def _inputs_of_worker(job: Job, section: AnySection) -> Inputs | None:
+    with suppress(OSError, ValidationError):
+        return Inputs.model_validate_json(job.digests_file(section.name).read_bytes())
+    return None
 
 
 def _touch(path: Path) -> None:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reportgen.cli.arguments import HistoryFolder, ManifestPath, OutputFolder, read_manifest
+from reportgen.cli.arguments import (
+    AsJson,
+    Baseline,
+    FailOn,
+    Formats,
+    HistoryFolder,
+    ManifestPath,
+    OutputFolder,
+    PdfContent,
+    Quiet,
+    parse_formats,
+    read_manifest,
+)
 from reportgen.cli.history import history_add
 from reportgen.cli.printing import print_error, print_stderr, print_text
 from reportgen.errors import ReportgenError
 
 if TYPE_CHECKING:
     from reportgen.pipeline import Built
-
-FailOn = Literal["error", "warning", "never"]
 
 
 def build(
@@ -27,39 +40,38 @@ def build(
     section: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Build only this section; repeatable.")
     ] = None,
-    formats: Annotated[
-        str,
-        typer.Option(
-            "--format", metavar="LIST", help="Comma-separated: html, pdf, json, md, sarif, junit."
-        ),
-    ] = "html,pdf,json,md",
+    formats: Formats = "html,pdf,json,md",
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Models analyzed in parallel [as many as CPUs and memory allow]."),
     ] = None,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(metavar="REPORT", help="Compare with an earlier report: file or folder."),
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="dask, dask://SCHEDULER_FILE or dask://HOST:PORT."),
     ] = None,
-    fail_on: Annotated[
-        FailOn, typer.Option(help="Exit with 1 if a finding has this severity or a higher one.")
-    ] = "error",
+    shared_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder all workers see, for files above 64 MiB."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Build the I-th of N parts, for reportgen merge."),
+    ] = None,
+    baseline: Baseline = None,
+    fail_on: FailOn = "error",
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Analyze everything again; store no results.")
     ] = False,
     no_timings: Annotated[
         bool, typer.Option("--no-timings", help="Omit all measured times.")
     ] = False,
-    pdf: Annotated[
-        Literal["brief", "full"],
-        typer.Option(help="Every section, or two pages for each model to attach to a review."),
-    ] = "full",
+    pdf: PdfContent = "full",
     history: Annotated[
         bool, typer.Option("--history", help="Add the report to the history, as history add does.")
     ] = False,
     history_dir: HistoryFolder = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No output on stderr.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print report.json on stdout.")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Analyze the models in MANIFEST and write the report."""
     from reportgen import pipeline
@@ -68,49 +80,64 @@ def build(
     from reportgen.progress import show_progress
     from reportgen.report import report_to_json
     from reportgen.sections import SECTIONS
+    from reportgen.shards import parse_shard
 
     loaded = read_manifest(manifest)
-    folder = output or pipeline.default_output(loaded)
+    part = parse_shard(shard) if shard else None
+    output = output or pipeline.default_output(loaded, part)
+    if shared_folder and not executor:
+        raise ReportgenError("--shared-folder requires --executor")
+    if history and shard:
+        raise ReportgenError(
+            "--history cannot be combined with --shard",
+            hint="add the merged report: reportgen history add DIR",
+        )
     if history:
-        _check_history(folder, history_dir)
+        _check_history(output, history_dir)
     old = read_report(baseline) if baseline else None
-    names = [spec.name for spec in pipeline.choose_models(loaded, tuple(model or ()))]
-    output = output or pipeline.default_output(loaded)
-    with show_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress:
+    chosen = pipeline.choose_models(loaded, tuple(model or ()))
+    names = [spec.name for spec in chosen if part is None or part.holds(spec.name)]
+    with (
+        _open_executor(executor, jobs, max(1, len(names))) as opened,
+        show_progress(names, [s.name for s in SECTIONS], quiet=quiet) as progress,
+    ):
         built = pipeline.build(
             loaded,
             output=output,
             models=tuple(model or ()),
             sections=_sections(section),
-            formats=_formats(formats),
+            formats=parse_formats(formats),
             jobs=jobs,
             timings=not no_timings,
             baseline=old,
             brief_pdf=pdf == "brief",
             progress=progress,
             cache=None if no_cache else open_cache(cache_folder(output)),
+            executor=opened,
+            shared=shared_folder,
+            shard=part,
         )
     if as_json:
         print_text(report_to_json(built.report), end="")
     if not quiet:
         print_summary(built)
-    status = _exit_status(built, fail_on)
-    if history and not _record_history(folder, history_dir):
+    status = exit_status(built, fail_on)
+    if history and not _record_history(output, history_dir):
         status = 1
     raise typer.Exit(status)
 
 
-def _formats(text: str) -> tuple[str, ...]:
-    from reportgen.outputs import FORMATS
+@contextmanager
+def _open_executor(spec: str | None, jobs: int | None, models: int) -> Iterator[Executor | None]:
+    if spec is None:
+        yield None
+        return
+    from reportgen.executors.dask_cluster import open_dask
+    from reportgen.pipeline import default_jobs, share_of
 
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    hint = f"use one or more of {', '.join(FORMATS)}"
-    for name in names:
-        if name not in FORMATS:
-            raise ReportgenError(f"unknown format {name!r}", hint=hint)
-    if not names:
-        raise ReportgenError("--format is empty", hint=hint)
-    return names
+    parallel = min(jobs or default_jobs(), models)
+    with open_dask(spec, share_of(parallel), parallel) as executor:
+        yield executor
 
 
 def _sections(names: list[str] | None) -> tuple[str, ...]:
@@ -155,7 +182,8 @@ def _record_history(report: Path, history_dir: Path | None) -> bool:
     return True
 
 
-def _exit_status(built: Built, fail_on: FailOn) -> int:
+def exit_status(built: Built, fail_on: str) -> int:
+    """The exit status of a written report: 1 for what `--fail-on` and budgets reject, else 0."""
     from reportgen.findings import Severity
     from reportgen.outcome import Failed
 

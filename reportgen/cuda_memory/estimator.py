@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SEARCH_LIMIT = 1 << 20  # far beyond any batch in use; it ends the search of a tiny model
 _LONGEST_LIST = 32
+_USUAL_BOUND_SHARE = 0.98
 
 
 class MemoryEstimator:
@@ -65,6 +66,8 @@ class MemoryEstimator:
         self._tracers: dict[bool, StepTracer] = {}  # by generation: True for Ampere and later
         self._scalings: dict[StepTracer, BatchPolynomial | ScaledTrace | None] = {}
         self._traces: dict[tuple[bool, int], MemoryTrace] = {}
+        # the largest batch over what the tensors alone allow: about the same on every GPU
+        self._bound_share = _USUAL_BOUND_SHARE
 
     def estimate(self, batch: int, gpu: Gpu | None = None) -> Estimate:
         """The memory of the step at this batch.
@@ -98,7 +101,7 @@ class MemoryEstimator:
         gpu = gpu or self.gpu
         trace, sizes = self._sized(batch, gpu, self._platform(gpu))
         run = replay(trace, sizes, options=self._options)
-        return run.peak_reserved_bytes + context_bytes(_request_rules(trace), "nominal")
+        return run.peak_reserved_bytes + context_bytes(_request_rules(trace), "nominal", gpu)
 
     def fits(self, batch: int, gpu: Gpu | None = None) -> bool:
         """Whether this batch runs on the GPU with the safety margin left free."""
@@ -123,13 +126,15 @@ class MemoryEstimator:
                 return False
             return runs[batch].failed_position is None
 
-        boundary = find_boundary(fits, limit=SEARCH_LIMIT, guess=self._guess(gpu))
+        bound = self._upper_bound(gpu)
+        boundary = find_boundary(fits, limit=SEARCH_LIMIT, guess=int(bound * self._bound_share))
         failed = boundary.first_failing
         if failed is not None and self._surely_exceeds(failed, gpu):
             runs[failed] = self._run_at_capacity(failed, gpu)
         safe = 0
         if boundary.largest:
-            guess = int(boundary.largest * (1 - 2 * uncertainty()))
+            self._bound_share = boundary.largest / max(bound, 1)
+            guess = int(self._upper_bound(gpu, uncertainty()) * self._bound_share)
             safe = find_boundary(
                 partial(self._fits_safely, gpu=gpu), limit=boundary.largest, guess=guess
             ).largest
@@ -288,25 +293,31 @@ class MemoryEstimator:
             return False
         return run.failed_position is None
 
-    def _guess(self, gpu: Gpu) -> int:
-        """Where the line through the peaks of two batches meets the capacity."""
-        platform = self._platform(gpu)
+    def _upper_bound(self, gpu: Gpu, slack: float = 0.0) -> int:
+        """The largest batch whose tensors alone fit, or a guess where no polynomial tells."""
         scaling = self._scaling(gpu)
         if scaling is None:
             return self._largest_traced_batch(gpu)
+        if not isinstance(scaling, BatchPolynomial):
+            return self._reserved_bound(scaling, gpu)
+        return scaling.largest_batch_within(_capacity(scaling.trace, gpu, slack), SEARCH_LIMIT)
+
+    def _reserved_bound(self, scaling: ScaledTrace, gpu: Gpu) -> int:
+        """Where the line through the peaks of two batches meets the capacity."""
+        platform = self._platform(gpu)
         few, many = 8, 64  # apart, because each peak is rounded up to whole segments
-        peaks = [
-            replay(scaling.trace, scaling.sizes(batch, platform), options=self._options)
+        low, high = (
+            replay(
+                scaling.trace, scaling.sizes(batch, platform), options=self._options
+            ).peak_reserved_bytes
             for batch in (few, many)
-        ]
-        low, high = (peak.peak_reserved_bytes for peak in peaks)
+        )
         slope = max((high - low) / (many - few), 1)
-        capacity = gpu.usable_bytes - context_bytes(_request_rules(scaling.trace), "high")
-        return int(few + (capacity - low) / slope)
+        return int(few + (_capacity(scaling.trace, gpu, 0.0) - low) / slope)
 
     def _margin(self, gpu: Gpu) -> int:
         rules = _request_rules(self._events_at(self._largest_traced_batch(gpu), gpu))
-        return context_bytes(rules, "high") - context_bytes(rules, "nominal")
+        return context_bytes(rules, "high", gpu) - context_bytes(rules, "nominal", gpu)
 
     def _events_at(self, batch: int, gpu: Gpu) -> MemoryTrace:
         scaling = self._scaling(gpu)
@@ -332,7 +343,7 @@ class MemoryEstimator:
         ends: dict[str, Replay],
     ) -> Estimate:
         rules, slack = _request_rules(trace), uncertainty()
-        context = context_bytes(rules, "nominal")
+        context = context_bytes(rules, "nominal", gpu)
         # fragmentation is not monotone: less workspace may reserve more
         low = int(min(run.peak_reserved_bytes, ends["low"].peak_reserved_bytes) * (1 - slack))
         high = int(max(run.peak_reserved_bytes, ends["high"].peak_reserved_bytes) * (1 + slack))
@@ -347,8 +358,8 @@ class MemoryEstimator:
             peak_allocated_bytes=run.peak_allocated_bytes,
             peak_reserved_bytes=run.peak_reserved_bytes,
             peak_device_bytes=run.peak_reserved_bytes + context,
-            band_low_bytes=low + context_bytes(rules, "low"),
-            band_high_bytes=high + context_bytes(rules, "high"),
+            band_low_bytes=low + context_bytes(rules, "low", gpu),
+            band_high_bytes=high + context_bytes(rules, "high", gpu),
             reserved_band_low_bytes=low,
             reserved_band_high_bytes=high,
             context_bytes=context,
@@ -426,7 +437,7 @@ def find_boundary(fits: Callable[[int], bool], *, limit: int, guess: int = 1) ->
 def _capacity(trace: MemoryTrace, gpu: Gpu, slack: float) -> int:
     """What the allocator may reserve on `gpu` if `slack`, a share of it, is left free."""
     # the high context: a batch called fitting must also fit with the largest libraries
-    capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high")
+    capacity = gpu.usable_bytes - context_bytes(_request_rules(trace), "high", gpu)
     return max(int(capacity / (1 + slack)), 0)
 
 

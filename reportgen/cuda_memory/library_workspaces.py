@@ -7,6 +7,7 @@ The version of torch is read from its metadata, without importing it.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +19,13 @@ from .cudnn import FORWARD, WEIGHT_GRADIENT, Convolution, cudnn_workspace_bytes
 from .gpus import Gpu, find_gpu
 from .memory_trace import Request
 
+# of Reduce.cuh: threads of a block, and terms that one thread adds at least and at most
+_REDUCTION_THREADS, _FEWEST_TERMS, _MOST_TERMS = 512, 16, 256
+_WARP = 32
 _PARTIAL_SUMS_LIMIT = 10 << 20  # like the rest of `_copied_bytes`, after cuDNN 9.26's answers
-# the figures for pointwise convolutions were measured on torch 2.0 to 2.6
-_LAST_MEASURED_TORCH = (2, 8)
+# the figures without workspaces for pointwise convolutions were measured on torch 2.0 to 2.6
+_LAST_POINTWISE_FREE_TORCH = (2, 8)
+_COPIED_POSITIONS = 14 * 14  # of the largest image whose operands are copied
 
 Level = str  # one value of a range: "low", "nominal" or "high"
 
@@ -63,12 +68,13 @@ def request_bytes(request: Request, platform: Platform) -> int:
     return _RULES[request.rule](request.numbers, platform)
 
 
-def context_bytes(rules: frozenset[str], level: Level) -> int:
+def context_bytes(rules: frozenset[str], level: Level, gpu: Gpu | None = None) -> int:
     """The CUDA context and the loaded libraries, outside the allocator.
 
     `rules` are the rules of the trace's requests: they show which libraries were loaded.
     """
-    figures = library_figures()["context_bytes"]
+    hopper = gpu is not None and (gpu.compute_capability or (8, 0))[0] == 9
+    figures = library_figures()["hopper_context_bytes" if hopper else "context_bytes"]
     total = int(figures["base"][level])
     if "cublas" in rules:
         total += int(figures["cublas"][level])
@@ -107,18 +113,34 @@ def _cublaslt_kept(_numbers: tuple[int, ...], platform: Platform) -> int:
 def _convolution(numbers: tuple[int, ...], platform: Platform) -> int:
     """The workspace from cuDNN itself; without cuDNN, the operands that it would copy."""
     convolution = _convolution_of(numbers, platform)
-    if convolution.depthwise and convolution.element_bytes == 4:
-        return 0  # torch runs its own kernel: cuDNN's depthwise ones are for half precision
+    if convolution.depthwise:
+        return 0  # torch's own kernels, and cuDNN's in NHWC, took a few MiB at most on an H200
     figures = library_figures()["convolution_workspace"]
-    known = platform.torch_version <= _LAST_MEASURED_TORCH
-    family = "pointwise_measured" if known else "pointwise"
-    if convolution.pointwise and figures[family][platform.level] == 0:
-        return 0  # before cuDNN is loaded and queried in vain
+    if convolution.pointwise:
+        return _pointwise(convolution, platform)
     asked = cudnn_workspace_bytes(convolution, platform.gpu or find_gpu("A100-80GB"))
-    if not convolution.pointwise:
-        family = "asked" if asked is not None else _kernels(convolution.element_bytes, platform)
+    family = "asked" if asked is not None else _kernels(convolution.element_bytes, platform)
     size = _copied_bytes(convolution) if asked is None else asked
     return int(size * float(figures[family][platform.level]))
+
+
+def _pointwise(convolution: Convolution, platform: Platform) -> int:
+    """A matrix product, for which newer versions copy the operands of small images.
+
+    cuDNN's deviceless answers name twice as much for these as was measured.
+    """
+    figures = library_figures()["convolution_workspace"]
+    if platform.torch_version <= _LAST_POINTWISE_FREE_TORCH:
+        factor = float(figures["pointwise_measured"][platform.level])
+        if factor == 0:
+            return 0  # before cuDNN is loaded and queried in vain
+        asked = cudnn_workspace_bytes(convolution, platform.gpu or find_gpu("A100-80GB"))
+        return int((asked or 0) * factor)
+    if platform.channels_last or math.prod(convolution.x[2:]) > _COPIED_POSITIONS:
+        return 0
+    x, weight, y = convolution.operand_bytes
+    copied = x + y + (0 if convolution.kind == FORWARD else weight)
+    return int(copied * float(figures["pointwise"][platform.level]))
 
 
 def _copied_bytes(convolution: Convolution) -> int:
@@ -175,10 +197,52 @@ def _embedding_backward(numbers: tuple[int, ...], _platform: Platform) -> int:
     return 5 * index_bytes * indices + 4 * segments * width
 
 
+def _reduction(numbers: tuple[int, ...], platform: Platform) -> int:
+    """What blocks exchange that share the sums of one output: `setReduceConfig` of Reduce.cuh.
+
+    `numbers`: sums, terms of each, bytes of an accumulator. The sums lie side by side in memory.
+    """
+    sums, terms, element_bytes = numbers
+    vector = next(size for size in (4, 2, 1) if sums % size == 0)
+    most = _REDUCTION_THREADS // vector
+    width_limit, height_limit = (
+        min(_last_power_of_two(size), most) for size in (sums // vector, terms)
+    )
+    width = min(width_limit, _WARP)
+    height = min(height_limit, most // width)
+    width = min(width_limit, most // height)
+    grid = -(-(sums // vector) // width)
+    per_thread = -(-terms // height)
+    room = _multiprocessors(platform) * (_threads_per_multiprocessor(platform) // (width * height))
+    if terms < height * _FEWEST_TERMS or per_thread < _MOST_TERMS or grid > room:
+        return 0
+    blocks = max(
+        min(-(-room // grid), -(-per_thread // _FEWEST_TERMS)), -(-per_thread // _MOST_TERMS)
+    )
+    return element_bytes * sums * blocks * width * vector if blocks > 1 else 0
+
+
+def _last_power_of_two(number: int) -> int:
+    return 1 << (max(number, 1).bit_length() - 1)
+
+
+def _multiprocessors(platform: Platform) -> int:
+    gpu = platform.gpu or find_gpu("A100-80GB")
+    return gpu.multiprocessors or 80
+
+
+def _threads_per_multiprocessor(platform: Platform) -> int:
+    """Resident threads of a multiprocessor, from the CUDA programming guide's table."""
+    return {(7, 5): 1024, (8, 6): 1536, (8, 7): 1536, (8, 9): 1536, (12, 0): 1536}.get(
+        platform.capability, 2048
+    )
+
+
 _RULES: dict[str, Callable[[tuple[int, ...], Platform], int]] = {
     "cublas": _cublas,
     "cublaslt_call": _cublaslt_call,
     "cublaslt_kept": _cublaslt_kept,
     "convolution": _convolution,
     "embedding_backward": _embedding_backward,
+    "reduction": _reduction,
 }

@@ -123,6 +123,7 @@ _POSITIVE_INTEGER = {"type": "integer", "minimum": 1}
 Version = Annotated[Literal[1], BeforeValidator(_one)]
 Flag = Annotated[bool, Strict()]
 Positive = Annotated[int, Strict(), Field(ge=1, le=_MAX_INTEGER)]
+Cores = Annotated[int, Strict(), Field(ge=1, le=4096)]
 Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]  # the range of numpy.random.seed
 PositiveNumber = Annotated[float, Strict(), Field(gt=0)]
 NotNegative = Annotated[float, Strict(), Field(ge=0)]

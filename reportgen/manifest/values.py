@@ -15,6 +15,7 @@ from pydantic import Field, JsonValue, ValidationInfo, model_validator
 from reportgen.manifest.budget import AnyBudget, Budget, BytesBudget, CountBudget, TimeBudget
 from reportgen.manifest.fields import (
     Bytes,
+    Cores,
     ExistingPath,
     Flag,
     Identifier,
@@ -99,7 +100,9 @@ class Limits(Value):
     seconds: PositiveNumber = 600.0
     """Wall-clock time of one section of one model."""
     memory_bytes: Bytes | None = Field(default=None, validation_alias="memory")
-    """Memory of the process that analyzes a model; unlimited if omitted."""
+    """Memory of the process that analyzes a model; its share of the machine if omitted."""
+    cores: Cores | None = None
+    """Cores that analyze a model; its share of the machine if omitted."""
     timing: PositiveNumber = 2.0
     """Seconds for measuring the ONNX file of a model: latency, batch sizes and profile together."""
 

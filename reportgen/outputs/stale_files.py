@@ -14,9 +14,12 @@ _REPORT_FILES = (
     "comparison.json",
     "report.sarif",
     "report.junit.xml",
+    "shard.json",
 )
 # Fixed names: report.json may be damaged, and its paths must not delete files of the user.
 _MODEL_FILES = (_PAGE, "layers.csv", "summary.txt", "model.onnx", "model.onnx.data", "live.js")
+
+_DRAWINGS = (".svg", ".pdf")
 
 
 def stale_files(output: Path, *, keep_pdf: bool) -> tuple[str, ...]:
@@ -67,6 +70,7 @@ def _files_of(output: Path, name: str) -> list[str]:
     if home.is_symlink() or not home.is_dir():  # a symlink may lead to files of the user
         return []
     files = [home / file for file in _MODEL_FILES if (home / file).is_file()]
-    drawings = sorted((home / "graphs").glob("*.svg"))
+    # the printed ones are in the folder of a shard only
+    drawings = sorted(path for path in (home / "graphs").glob("*.*") if path.suffix in _DRAWINGS)
     training = [path for path in sorted((home / "training").rglob("*")) if path.is_file()]
     return [path.relative_to(output).as_posix() for path in (*files, *drawings, *training)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reportgen.provenance.files import InputFile, hash_file
 from reportgen.provenance.git import Commit, commit_of, repository_of
 from reportgen.provenance.machine import Machine, describe_machine
-from reportgen.provenance.model_files import input_files, library_of, manifest_files
+from reportgen.provenance.model_files import input_files, library_of, manifest_files, named_files
 
 __all__ = [
     "Commit",
@@ -17,5 +17,6 @@ __all__ = [
     "input_files",
     "library_of",
     "manifest_files",
+    "named_files",
     "repository_of",
 ]

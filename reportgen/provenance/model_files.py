@@ -55,6 +55,11 @@ def input_files(
     return tuple(found.values())
 
 
+def named_files(spec: ModelSpec) -> tuple[Path, ...]:
+    """The files that a manifest entry names, training logs excepted."""
+    return tuple(path for _, path in _named(spec, ()))
+
+
 def _named(spec: ModelSpec, code: Iterable[Path]) -> Iterator[tuple[Role, Path]]:
     # if loading failed, nothing is known to be imported but what the manifest names
     own = spec.source.target if spec.source.kind == "python" else None

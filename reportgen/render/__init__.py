@@ -17,6 +17,7 @@ from reportgen.comparable import Graph, ModuleRecord
 from reportgen.compare.result import Comparison
 from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
+from reportgen.pdf.places import Sheet
 from reportgen.render.changes import Changes, changes_of
 from reportgen.render.environment import of_model, page_environment
 from reportgen.render.fonts import font_faces
@@ -36,6 +37,7 @@ __all__ = [
     "changes_of",
     "page_text",
     "render_changes",
+    "render_chapter",
     "render_comparison",
     "render_graphs",
     "render_index",
@@ -94,16 +96,40 @@ def render_model(report: Report, model: ModelReport, folder: Path, *, live: str 
     return _with_fonts(page)
 
 
-def render_print(
-    report: Report, folder: Path, changes: Changes | None = None, *, brief: bool = False
+def render_chapter(
+    model: ModelReport, folder: Path, *, number: int, models: int, brief: bool = False
 ) -> str:
-    """The report as one page for paper; `outputs` makes the PDF of it.
+    """The chapter of a model for paper, the `number`th of a report of so many `models`.
 
     Drawings are left as empty places whose ids name the tiles below `folder` to put there. A
-    `brief` one has the comparison and two pages for each model.
+    `brief` chapter has two pages. Page numbers are those of `render_print`.
     """
     environment = page_environment(on_paper=True)
-    most = max(_FEWEST_ROWS, _ROWS_IN_PRINT // max(1, len(report.models)))
+    most = max(_FEWEST_ROWS, _ROWS_IN_PRINT // models)
+    page = environment.get_template("print_chapter.html.j2").render(
+        model=model,
+        seen=model_overview(model, number),
+        brief=brief,
+        sections=_brief_bodies(environment, model, folder)
+        if brief
+        else _bodies(environment, model, folder, rows_in_print=most),
+    )
+    return _with_fonts(page)
+
+
+def render_print(
+    report: Report,
+    chapters: Sequence[Sequence[Sheet]],
+    changes: Changes | None = None,
+    *,
+    brief: bool = False,
+) -> str:
+    """The report as one page for paper: all but the chapters of models, and their page numbers.
+
+    It has an empty sheet with a footer for each page of `chapters`, which are those of the models
+    in their order. `outputs` makes the PDF of it. A `brief` one has no contents or findings.
+    """
+    environment = page_environment(on_paper=True)
     page = environment.get_template("print.html.j2").render(
         report=report,
         overview=overview(report),
@@ -111,13 +137,7 @@ def render_print(
         changes=changes,
         how=how_made([] if brief else report.models),
         brief=brief,
-        bodies=[
-            _brief_bodies(environment, model, folder)
-            if brief
-            else _bodies(environment, model, folder, rows_in_print=most)
-            for model in report.models
-        ],
-        seconds=[_seconds(report, model) for model in report.models],
+        chapters=chapters,
     )
     return _with_fonts(page)
 
@@ -164,7 +184,11 @@ def _bodies(
     """The sections of `model` that have a result, each rendered from that result alone."""
     own = of_model(environment, folder, model.name)
     # A new dictionary, as in `of_model`: the environment is cached for the next model.
-    own.globals = {**environment.globals, "rows_in_print": rows_in_print}
+    own.globals = {
+        **environment.globals,
+        "rows_in_print": rows_in_print,
+        "left_out": {file.name for file in model.left_out},
+    }
     return {
         section.name: _body(own, f"{section.name}.html.j2", section.outcome.result)
         for section in model.sections

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from reportgen.charts.svg import bare, inline
+from reportgen.pdf.places import TILE
 
 _TYPES = {
     ".png": "image/png",
@@ -20,9 +21,6 @@ _TYPES = {
     ".webp": "image/webp",
     ".svg": "image/svg+xml",
 }
-
-TILE = "tile:"
-"""An element's id that starts so is the place of a tile; the rest is its quoted file name."""
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "{http://www.w3.org/1999/xlink}href"

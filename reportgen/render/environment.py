@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 
 from reportgen import units
@@ -24,6 +25,21 @@ from reportgen.sections import SECTIONS
 from reportgen.visible_text import visible
 
 Filters = dict[str, Callable[..., Any]]
+
+
+class _CompiledOnce(BytecodeCache):
+    """Compiled templates: each model has an environment of its own, see `of_model`."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Fill `bucket` with the code of its template, if it was compiled before."""
+        bucket.code = self._codes.get(bucket.key)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep the code in `bucket`."""
+        self._codes[bucket.key] = bucket.code
 
 
 @cache
@@ -69,6 +85,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         auto_reload=False,  # templates do not change while the program runs
+        bytecode_cache=_CompiledOnce(),
     )
     environment.filters.update(_filters())
     environment.globals["source_of"] = source_of
@@ -106,7 +123,7 @@ def _on_screen(value: object) -> object:
 
 def _on_paper(value: object) -> object:
     # WeasyPrint warns of characters that no font has, in drawings as well, and its warnings are
-    # errors, see `outputs.weasyprint_process`.
+    # errors, see `pdf.weasyprint_process`.
     if not isinstance(value, str):
         return value
     known = drawable(templates_dir() / "fonts")

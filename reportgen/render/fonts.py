@@ -13,11 +13,16 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 # Kerning, marks and compositions; tnum and zero for columns of figures.
 _FEATURES = ["kern", "mark", "mkmk", "ccmp", "locl", "tnum", "zero"]
 _TAG = re.compile(r"<[^>]*>")
-_ALWAYS = frozenset(map(chr, range(0x20, 0x7F))) | {"•"}  # list markers are in no text
+# ASCII, the list marker, which is in no text, and what templates and sections write: most pages
+# need no other character and share their fonts, each of which takes a third of a second to cut.
+_ALWAYS = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("•\xa0±²³µ·¹×÷Δσ–—“”…←→−√∞≤≥⚠")
+
+_CUTTING = Lock()  # two pages that need the same font at once would both cut it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +85,8 @@ def _font_face(folder: Path, face: Face, needed: frozenset[str]) -> str:
     if not present:
         return ""
     present |= {" "}  # a line breaker needs it in the font of the words around it
-    data = base64.b64encode(_woff2(folder / face.file, present)).decode("ascii")
+    with _CUTTING:
+        data = base64.b64encode(_woff2(folder / face.file, present)).decode("ascii")
     return (
         f"@font-face{{font-family:'{face.family}';font-weight:{face.weight};font-style:normal;"
         f"src:url(data:font/woff2;base64,{data}) format('woff2')}}"

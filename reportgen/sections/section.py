@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -12,7 +13,7 @@ from reportgen.comparable import Comparable
 from reportgen.context import Context, ModelContext, OnnxFileContext
 from reportgen.findings import Rule
 from reportgen.metrics import FigureCount, Method, Metric
-from reportgen.outcome import Done, Failed, Skipped
+from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 
 R = TypeVar("R")
 
@@ -86,6 +87,20 @@ AnySection = Section[Any]
 
 def outcome_adapter(section: AnySection) -> TypeAdapter[Done[Any] | Skipped | Failed]:
     """Reads and writes the outcomes of `section` as JSON."""
+    result: object = section.result
+    return _adapter_of(result)
+
+
+@cache  # building one takes longer than reading many outcomes
+def _adapter_of(result: object) -> TypeAdapter[Done[Any] | Skipped | Failed]:
     # mypy cannot use a value as a type argument
-    outcome: Any = Done[section.result] | Skipped | Failed  # type: ignore[name-defined]
+    outcome: Any = Done[result] | Skipped | Failed  # type: ignore[valid-type]
     return TypeAdapter(outcome)
+
+
+def files_of(section: AnySection, outcome: SectionOutcome) -> tuple[str, ...]:
+    """The files of an outcome of `section`, those of the PDF included."""
+    if not isinstance(outcome.outcome, Done):
+        return ()
+    result = outcome.outcome.result
+    return tuple(dict.fromkeys((*section.files(result), *section.print_files(result))))

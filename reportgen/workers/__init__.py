@@ -7,7 +7,14 @@ writes completely or not at all.
 
 from __future__ import annotations
 
-from reportgen.workers.job import Job, ProgressCallback, SectionEvent
-from reportgen.workers.pool import ModelOutcomes, analyze_all
+from reportgen.workers.job import Job, ProgressCallback, SectionCallback, SectionEvent
+from reportgen.workers.pool import ModelOutcomes, analyze_model
 
-__all__ = ["Job", "ModelOutcomes", "ProgressCallback", "SectionEvent", "analyze_all"]
+__all__ = [
+    "Job",
+    "ModelOutcomes",
+    "ProgressCallback",
+    "SectionCallback",
+    "SectionEvent",
+    "analyze_model",
+]

@@ -53,6 +53,10 @@ class Job(BaseModel):
         """What the child read for `section`, as `InputsRead` in JSON."""
         return self.outcomes / f"{section}.inputs.json"
 
+    def digests_file(self, section: str) -> Path:
+        """What `section` was made of, as `cache.inputs.Inputs` in JSON, of another machine."""
+        return self.outcomes / f"{section}.digests.json"
+
 
 class SectionEvent(StrEnum):
     """Start of a section, or its outcome."""
@@ -62,6 +66,9 @@ class SectionEvent(StrEnum):
     SKIPPED = "skipped"
     FAILED = "failed"
 
+
+SectionCallback = Callable[[str, SectionEvent], None]
+"""Called with a section and what happened to it."""
 
 ProgressCallback = Callable[[str, str, SectionEvent, float], None]
 """Called with model, section, event and seconds since the start of the build."""

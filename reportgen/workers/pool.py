@@ -1,16 +1,17 @@
-"""The parent process: start and stop children, enforce time limits, collect outcomes."""
+"""One model in child processes: start and stop them, enforce time limits, collect outcomes."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
+from reportgen.provenance import Machine
+from reportgen.report import LeftOut
 from reportgen.scratch import scratch_folder
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import outcome_adapter
 from reportgen.units import format_bytes, format_seconds
-from reportgen.workers.job import Job, Message, ProgressCallback, SectionEvent
+from reportgen.workers.job import Job, Message, SectionCallback, SectionEvent
 
 _POLL_SECONDS = 0.1
 _LOADING = ""  # the section before the first "begin" message
@@ -43,6 +46,8 @@ class ModelOutcomes:
     example inputs, also those that the manifest left out; "" if nothing was loaded. `code` are the
     user's Python files that were imported for the model. `analyzed` is when each
     section ended, in UTC: `2026-11-27T03:15:00+00:00`. `cached` are those of an earlier build.
+    `machine` analyzed it; None for this process and for results of earlier builds. `left_out` are
+    files that a worker did not send.
     """
 
     name: str
@@ -53,74 +58,44 @@ class ModelOutcomes:
     code: tuple[Path, ...] = ()
     analyzed: dict[str, str] = field(default_factory=dict)
     cached: frozenset[str] = frozenset()
+    machine: Machine | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
-FinishedCallback = Callable[[Job, ModelOutcomes], None]
+def analyze_model(
+    job: Job,
+    notify: SectionCallback = lambda *_: None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+    current_folder: Path | None = None,
+) -> ModelOutcomes:
+    """Analyze one model; its child and the child's process group are killed on return.
 
-
-def analyze_all(
-    jobs: Sequence[Job],
-    *,
-    parallel: int,
-    progress: ProgressCallback,
-    known: Mapping[str, ModelOutcomes] | None = None,
-    finished: FinishedCallback | None = None,
-) -> tuple[ModelOutcomes, ...]:
-    """Analyze all jobs, at most `parallel` at once; the result is in the order of `jobs`.
-
-    All children and their process groups are killed on return, on errors and on Ctrl-C.
+    The calling thread must live until then: Linux kills a child when the thread that started it
+    ends.
 
     Args:
-        jobs: one for each model.
-        parallel: how many children may run at once.
-        progress: called when a section starts or ends.
-        known: outcomes of earlier builds by model; no child starts for them.
-        finished: called when a model that needed a child is finished.
+        job: the model, its sections and its limits.
+        notify: called when a section starts or ends.
+        is_cancelled: whether to stop; called several times per second.
+        current_folder: of the child; None for that of this process.
+
+    Raises:
+        CancelledError: `is_cancelled` returned True.
     """
+    if is_cancelled():
+        raise CancelledError
     with scratch_folder() as scratch:
-        return _analyze_all(
-            jobs, parallel, progress, scratch, known or {}, finished or (lambda *_: None)
-        )
-
-
-def _analyze_all(
-    jobs: Sequence[Job],
-    parallel: int,
-    progress: ProgressCallback,
-    scratch: Path,
-    known: Mapping[str, ModelOutcomes],
-    finished: FinishedCallback,
-) -> tuple[ModelOutcomes, ...]:
-    start = time.monotonic()
-    runs = tuple(
-        _ModelRun(job=job, progress=progress, start=start, scratch=scratch) for job in jobs
-    )
-    for run in runs:
-        if run.job.spec.name in known:
-            run.start_from(known[run.job.spec.name])
-    waiting, running = [run for run in runs if not run.finished], list[_ModelRun]()
-    try:
-        while waiting or running:
-            while waiting and len(running) < parallel:
-                running.append(waiting.pop(0))
-                running[-1].launch()
-            _wait_for_messages(running)
-            for run in running:
+        run = _ModelRun(job=job, notify=notify, scratch=scratch, current_folder=current_folder)
+        try:
+            run.launch()
+            while not run.finished:
+                if is_cancelled():
+                    raise CancelledError
+                run.wait_for_messages()
                 run.update()
-                if run.finished:
-                    finished(run.job, run.collected())
-            running = [run for run in running if not run.finished]
-    finally:  # also if one model cannot be loaded, and on Ctrl-C
-        for run in runs:
+        finally:
             run.stop()
-    return tuple(run.collected() for run in runs)
-
-
-def _wait_for_messages(running: Iterable[_ModelRun]) -> None:
-    with selectors.DefaultSelector() as selector:
-        for run in running:
-            run.register(selector)
-        selector.select(_POLL_SECONDS)
+        return run.collected()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -128,9 +103,9 @@ class _ModelRun:
     """The analysis of one model by one child, or by several if sections crash."""
 
     job: Job
-    progress: ProgressCallback
-    start: float
+    notify: SectionCallback
     scratch: Path  # for temporary files of the children, which may be killed
+    current_folder: Path | None = None
     outcomes: dict[str, Done[Any] | Skipped | Failed] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     section: str = _LOADING
@@ -139,8 +114,6 @@ class _ModelRun:
     load_error: Failed | None = None
     inputs: str = ""
     analyzed: dict[str, str] = field(default_factory=dict)
-    cached: frozenset[str] = frozenset()
-    code: tuple[Path, ...] = ()
     _child: subprocess.Popen[bytes] | None = None
     _events: int = -1
     _unread: bytes = b""
@@ -148,16 +121,6 @@ class _ModelRun:
     @property
     def remaining(self) -> tuple[str, ...]:
         return tuple(name for name in self.job.sections if name not in self.outcomes)
-
-    def start_from(self, known: ModelOutcomes) -> None:
-        """Take over what an earlier build found; the run is finished if nothing remains."""
-        self.seconds, self.inputs = dict(known.seconds), known.inputs
-        self.analyzed, self.code = dict(known.analyzed), known.code
-        self.cached = known.cached
-        for section in known.sections:
-            self._record(section.name, section.outcome)
-        self.section = _LOADING
-        self.finished = not self.remaining
 
     def launch(self) -> None:
         """Start a child for the remaining sections."""
@@ -170,6 +133,7 @@ class _ModelRun:
                 [*_CHILD, str(write_end), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=log,
+                cwd=self.current_folder,
                 stderr=log,
                 pass_fds=(write_end,),
                 start_new_session=True,  # a group of its own, for `stop`; Ctrl-C is ours alone
@@ -188,9 +152,11 @@ class _ModelRun:
         """Receives stdout and stderr of the model."""
         return self.job.folder / ".log"
 
-    def register(self, selector: selectors.BaseSelector) -> None:
-        """Add the pipe of this child to `selector`."""
-        selector.register(self._events, selectors.EVENT_READ)
+    def wait_for_messages(self) -> None:
+        """Wait until the child sends a message, or for a tenth of a second."""
+        poll = select.poll()  # select.select takes no descriptor above 1023
+        poll.register(self._events, select.POLLIN)
+        poll.poll(_POLL_SECONDS * 1000)
 
     def update(self) -> None:
         """Read messages; record a failure if the child ended early or exceeded its time."""
@@ -235,14 +201,12 @@ class _ModelRun:
             inputs=self.inputs,
             code=self._code(),
             analyzed=self.analyzed,
-            cached=self.cached,
         )
 
     def _code(self) -> tuple[Path, ...]:
         with contextlib.suppress(OSError, ValueError):
-            found = tuple(map(Path, json.loads(self.job.code_file.read_bytes())))
-            return found or self.code  # those of an earlier build, if no model was loaded now
-        return self.code
+            return tuple(map(Path, json.loads(self.job.code_file.read_bytes())))
+        return ()
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -259,13 +223,12 @@ class _ModelRun:
         if message.section not in (_LOADING, *self.job.sections):
             return
         if message.kind == "loaded":
-            # A child for logs alone loads no model: what was known about its inputs stays.
-            self.inputs = self.inputs or message.message
+            self.inputs = self.inputs or message.message  # of the first child
         elif message.kind == "model_error":
             self.load_error = Failed(error=message.message, hint=message.hint)
         elif message.kind == "begin":
             self.section, self.since = message.section, time.monotonic()
-            self._notify(SectionEvent.STARTED)
+            self.notify(self.section, SectionEvent.STARTED)
         else:
             self.seconds[message.section] = message.seconds
             self.analyzed[message.section] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -304,10 +267,7 @@ class _ModelRun:
     def _record(self, section: str, outcome: Done[Any] | Skipped | Failed) -> None:
         self.outcomes[section] = outcome
         self.section = section
-        self._notify(SectionEvent(outcome.status))
-
-    def _notify(self, event: SectionEvent) -> None:
-        self.progress(self.job.spec.name, self.section, event, time.monotonic() - self.start)
+        self.notify(section, SectionEvent(outcome.status))
 
     def _last_output(self) -> str:
         """The last line that the child printed; "" if there is none."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from reportgen.cache import ResultCache, Store
 from reportgen.manifest import load_manifest
-from reportgen.pipeline import build, make_job
+from reportgen.pipeline import build, make_job, share_of
 from reportgen.workers import Job
 
 MANIFEST = """
@@ -88,7 +88,9 @@ def job_of(manifest: Path, work: Path, model: str = "net", **options: Any) -> Jo
     """The job of `model`, as a build makes it."""
     loaded = load_manifest(manifest)
     spec = next(spec for spec in loaded.models if spec.name == model)
-    return make_job(loaded, spec, work, options.pop("parallel", 2), options.pop("timings", False))
+    return make_job(
+        loaded, spec, work, share_of(options.pop("parallel", 2)), options.pop("timings", False)
+    )
 
 
 def build_in(manifest: Path, output: Path, cache: Path | None, **options: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from reportgen.cuda_memory import MemoryEstimator, Request, Step, find_gpu
+from reportgen.cuda_memory import MemoryEstimator, Request, Step, find_gpu, user_gpu
 from reportgen.cuda_memory.cudnn import (
     FORWARD,
     INPUT_GRADIENT,
@@ -140,6 +141,77 @@ def test_a_pointwise_convolution_takes_no_workspace() -> None:
     assert request_bytes(request, platform("A100")) == 0
 
 
+H200 = user_gpu("H200", 150109945856, compute_capability=(9, 0), multiprocessors=132)
+
+
+@pytest.mark.parametrize(
+    ("sums", "terms", "measured_mib"),
+    [
+        (768, 6304, 38.0), (3072, 6304, 132.0), (2304, 6304, 111.38), (10000, 4096, 131.84),
+        (30522, 2048, 22.36), (96, 100352, 18.38), (384, 100352, 132.0), (288, 100352, 99.0),
+        (576, 25088, 110.25), (192, 25088, 36.75), (512, 4096, 16.0), (768, 2048, 12.5),
+        (3072, 1568, 38.0), (1536, 6272, 74.0), (384, 6272, 18.81),
+    ],
+)  # fmt: skip
+def test_a_sum_over_rows_exchanges_what_was_measured_on_an_h200(
+    sums: int, terms: int, measured_mib: float
+) -> None:
+    """The allocator's block may be larger by up to 1 MiB: it does not split the rest off."""
+    found = request_bytes(
+        Request(rule="reduction", numbers=(sums, terms, 4)), replace(platform("A100"), gpu=H200)
+    )
+    assert found / 2**20 <= measured_mib + 0.01
+    assert found / 2**20 == pytest.approx(measured_mib, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "measured_bytes"),
+    [
+        ("LSTM", {}, 92537088),
+        ("GRU", {}, 109314304),
+        ("LSTM", {"proj_size": 128}, 113312000),
+        ("LSTM", {"bidirectional": True}, 185598208),
+    ],
+)
+def test_the_reserve_of_a_recurrent_layer_is_what_was_measured_on_an_h200(
+    kind: str, options: dict[str, Any], measured_bytes: int
+) -> None:
+    class Body(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = getattr(nn, kind)(
+                512, 512, num_layers=2, batch_first=True, dropout=0.1, **options
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.body(x)[0]
+
+    def inputs(batch: int) -> Inputs:
+        return (torch.empty(batch, 128, 512),), {}
+
+    step = Step(mode="train", loss="sum", iterations=1)
+    trace = MemoryEstimator(Body(), inputs, step, H200).trace(32)
+    kept = [a.size_bytes for a in trace.allocations if a.category == "saved_activation"]
+    assert max(kept) == pytest.approx(measured_bytes, rel=0.01)
+
+
+def test_cross_entropy_under_autocast_keeps_its_log_softmax_in_low_precision() -> None:
+    """Seen on an H200: CUDA's lists do not name the loss, only the parts that it calls."""
+    step = Step(mode="train", precision="amp-bf16", iterations=1)
+    model = nn.Linear(64, 1000)
+    trace = MemoryEstimator(model, lambda b: ((torch.empty(b, 64),), {}), step, H200).trace(256)
+    sizes = [a.size_bytes for a in trace.allocations if a.op == "_log_softmax.default"]
+    assert sizes == [256 * 1000 * 2]
+
+
+def test_the_gradient_of_a_plain_sum_is_copied_for_the_matrix_product() -> None:
+    step = Step(mode="train", loss="sum", iterations=1)
+    model = nn.Linear(1024, 4096, bias=False)
+    trace = MemoryEstimator(model, lambda b: ((torch.empty(b, 1024),), {}), step, H200).trace(512)
+    scratch = [a.size_bytes for a in trace.allocations if a.category == "temporary"]
+    assert 512 * 4096 * 4 in scratch
+
+
 def test_every_library_figure_has_a_source_and_an_ordered_range() -> None:
     def check(entry: Any) -> None:
         if not isinstance(entry, dict):
@@ -162,7 +234,7 @@ class Recurrent(nn.Module):
         return self.body(x)[0]
 
 
-@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 6), ("GRU", 5), ("RNN", 1)])
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 5), ("GRU", 6), ("RNN", 1)])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_recurrent_layers_are_one_cudnn_call_with_a_reserve(
     kind: str, gates: int, bidirectional: bool
@@ -186,7 +258,7 @@ def test_a_recurrent_layer_under_autocast_runs_in_low_precision() -> None:
 
     step = Step(mode="train", loss="sum", iterations=1, precision="amp-fp16")
     trace = MemoryEstimator(Recurrent("LSTM"), inputs, step).trace(8)
-    assert 6 * 2 * 50 * 8 * 64 * 2 in [a.size_bytes for a in trace.allocations]
+    assert 5 * 2 * 50 * 8 * 64 * 2 in [a.size_bytes for a in trace.allocations]
 
 
 def test_the_operators_of_torch_are_restored_after_a_trace() -> None:

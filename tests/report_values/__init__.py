@@ -7,15 +7,18 @@ figures are plausible, not measured.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Collection
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from reportgen.comparable import Graph, OperatorNode
 from reportgen.findings import Finding, Severity
 from reportgen.metrics import Evidence, Metric
 from reportgen.onnx.export import ExportAttempt
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
+from reportgen.outputs import PageOptions, making_pages, write_report
 from reportgen.report import (
     BudgetCheck,
     BudgetLimit,
@@ -26,6 +29,7 @@ from reportgen.report import (
     Report,
     Timings,
     Verdict,
+    report_to_json,
 )
 from reportgen.sections import SECTIONS
 from reportgen.sections.graphs import Drawing, Graphs, Tile
@@ -662,6 +666,17 @@ def work_folder(report: Report, folder: Path) -> Path:
             if isinstance(section.outcome, Done):
                 _write_files(home, section.outcome.result)
     return folder
+
+
+def write_in(
+    output: Path, report: Report, work: Path, formats: Collection[str], **options: Any
+) -> tuple[Path, ...]:
+    """Write `report`, whose files are in `work`, as a build does."""
+    models = len(report.models)
+    page_options = PageOptions(work=work, formats=formats, models=models, **options)
+    with making_pages(page_options) as pages:
+        pages.start_all(report)
+        return write_report(report, report_to_json(report), output, pages)
 
 
 def _write_files(home: Path, result: object) -> None:

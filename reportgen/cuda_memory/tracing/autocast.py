@@ -46,9 +46,8 @@ WIDEST = [
     "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "vdot", "index_put", "tensordot",
     "scatter_add", "grid_sampler",
 ]  # fmt: skip
-# cast to fp32 by the CPU lists; on CUDA these run in the type of their inputs
-UNLISTED = ["avg_pool3d", "polar", "quantile", "nanquantile", "trace"]
 
+_LISTED = {*LOWER, *FP32, *FP32_OUTPUT, *WIDEST}
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 _CASTABLE = (torch.float32, torch.float16, torch.bfloat16)
 _casts: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
@@ -63,10 +62,11 @@ def register_cuda_autocast(library: torch.library.Library) -> Iterator[None]:
         (FP32, _fp32),
         (FP32_OUTPUT, _fp32_output),
         (WIDEST, _widest),
-        (UNLISTED, _untouched),
     ):
         for overload in _overloads(names):
             register(overload, kernel_of(overload), "AutocastCPU", allow_override=True)
+    for name in _cast_on_cpu_alone():
+        register(name, torch.library.fallthrough_kernel, "AutocastCPU", allow_override=True)
     # torch.autocast calls it when its outermost block ends
     original = torch.clear_autocast_cache
 
@@ -114,6 +114,16 @@ def autocast_arguments(tensors: tuple[Tensor, ...]) -> list[Tensor]:
     return [_cast(tensor, dtype) for tensor in tensors]
 
 
+def _cast_on_cpu_alone() -> Iterator[str]:
+    """Operators that CUDA's autocast leaves alone: what they call inside is still cast."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    for name in torch._C._dispatch_get_all_op_names():
+        if not name.startswith("aten::") or name.split("::")[1].split(".")[0] in _LISTED:
+            continue
+        if has_kernel(name, "AutocastCPU") and not has_kernel(name, "AutocastCUDA"):
+            yield name
+
+
 def _overloads(names: list[str]) -> Iterator[Any]:
     for name in names:
         packet = getattr(aten, name, None)  # a version of torch may lack a name
@@ -158,13 +168,6 @@ def _widest(op: Any) -> Callable[..., Any]:
         wide = torch.float32 in dtypes
         dtype = torch.float32 if wide else torch.get_autocast_dtype("cpu")
         return _run_cast(op, args, kwargs, dtype if dtypes.intersection(_CASTABLE) else None)
-
-    return kernel
-
-
-def _untouched(op: Any) -> Callable[..., Any]:
-    def kernel(*args: Any, **kwargs: Any) -> Any:
-        return _run_cast(op, args, kwargs, None)
 
     return kernel
 

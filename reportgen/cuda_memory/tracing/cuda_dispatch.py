@@ -8,6 +8,7 @@ workspace; the cells of the CPU path would record many small tensors instead.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +23,24 @@ Tensor = torch.Tensor
 _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
-def _reserve_elements(kind: str, states: int) -> int:
-    name = {"lstm": "lstm_reserve_gates", "gru": "gru_reserve_gates"}.get(kind, "rnn_reserve_gates")
-    return int(states * float(library_figures()["rnn"][name]["nominal"]))
+def _reserve_elements(layout: dict[str, Any], steps: int) -> int:
+    """What cuDNN keeps of `steps` time steps of all samples, in elements, for the backward pass."""
+    if not layout["train"]:
+        return 0
+    name = {"lstm": "lstm_reserve_gates", "gru": "gru_reserve_gates"}.get(layout["kind"])
+    figures = library_figures()["rnn"]
+    each = float(figures[name or "rnn_reserve_gates"]["nominal"]) * layout["hidden"]
+    projected = layout["output_width"] // layout["directions"]
+    if projected != layout["hidden"]:
+        each += float(figures["projected_reserve_gates"]["nominal"]) * layout["hidden"] + projected
+    dropped = (layout["layers"] - 1) * layout["hidden"] if layout["dropout"] else 0
+    return int(steps * layout["directions"] * (layout["layers"] * each + dropped))
+
+
+def _workspace_elements(layout: dict[str, Any], steps: int, weights: Sequence[Tensor]) -> int:
+    gates = _GATES[layout["kind"]] + float(library_figures()["rnn"]["workspace_gates"]["nominal"])
+    states = steps * layout["hidden"] * layout["layers"] * layout["directions"]
+    return int(gates * states) + sum(weight.numel() for weight in weights)
 
 
 class _CudnnRnn(torch.autograd.Function):
@@ -37,9 +53,8 @@ class _CudnnRnn(torch.autograd.Function):
         steps = x.shape[:-1]
         output = x.new_empty((*steps, layout["output_width"]))
         ends = [state.new_empty(state.shape) for state in states]
-        flat = steps.numel() * layout["hidden"] * layout["layers"] * layout["directions"]
-        reserve = x.new_empty((_reserve_elements(layout["kind"], flat) if layout["train"] else 0,))
-        workspace = x.new_empty((_GATES[layout["kind"]] * steps.numel() * layout["hidden"],))
+        workspace = x.new_empty((_workspace_elements(layout, steps.numel(), weights),))
+        reserve = x.new_empty((_reserve_elements(layout, steps.numel()),))
         del workspace  # cuDNN frees it when the call returns
         ctx.layout = layout
         ctx.save_for_backward(x, output, reserve, *states, *weights)
@@ -52,10 +67,13 @@ class _CudnnRnn(torch.autograd.Function):
         layout = ctx.layout
         states, weights = rest[: layout["states"]], rest[layout["states"] :]
         grad_x = x.new_empty(x.shape)
-        workspace = x.new_empty((_GATES[layout["kind"]] * x.shape[:-1].numel() * layout["hidden"],))
         grad_states = [state.new_empty(state.shape) for state in states]
+        elements = _workspace_elements(layout, x.shape[:-1].numel(), weights)
+        workspace = x.new_empty((elements,))  # for the input's gradient
         del workspace
         flat = x.new_zeros((sum(weight.numel() for weight in weights),))
+        workspace = x.new_empty((elements,))  # for the weights' gradients
+        del workspace
         parts = flat.split([weight.numel() for weight in weights])
         grad_weights = [
             part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)
@@ -69,12 +87,13 @@ def _run(
     states: Sequence[Tensor],
     weights: Sequence[Tensor],
     layers: int,
+    dropout: float,
     train: bool,
     bidirectional: bool,
 ) -> tuple[Tensor, ...]:
     x, *rest = autocast_arguments((x, *states, *weights))
     count = len(states)
-    hidden = rest[count + 1].shape[-1]  # weight_hh_l0
+    hidden = rest[count + 1].shape[0] // _GATES[kind]  # of weight_hh_l0: before a projection
     directions = 2 if bidirectional else 1
     layout = {
         "kind": kind,
@@ -83,6 +102,7 @@ def _run(
         "layers": layers,
         "directions": directions,
         "output_width": states[0].shape[-1] * directions,
+        "dropout": train and dropout > 0,
         "train": train or (torch.is_grad_enabled() and x.requires_grad),
     }
     return _CudnnRnn.apply(layout, x, *rest)  # type: ignore[no-any-return]
@@ -97,7 +117,7 @@ def _padded(kind: str) -> Callable[..., tuple[Tensor, ...]]:
         params: Sequence[Tensor],
         _has_biases: bool,
         num_layers: int,
-        _dropout: float,
+        dropout: float,
         train: bool,
         bidirectional: bool,
         batch_first: bool,
@@ -105,7 +125,7 @@ def _padded(kind: str) -> Callable[..., tuple[Tensor, ...]]:
         states = list(hx) if kind == "lstm" else [hx]
         if batch_first:  # cuDNN takes the time first
             x = x.transpose(0, 1).contiguous()
-        output, *ends = _run(kind, x, states, params, num_layers, train, bidirectional)
+        output, *ends = _run(kind, x, states, params, num_layers, dropout, train, bidirectional)
         return (output.transpose(0, 1) if batch_first else output, *ends)
 
     return run
@@ -121,12 +141,12 @@ def _packed(kind: str) -> Callable[..., tuple[Tensor, ...]]:
         params: Sequence[Tensor],
         _has_biases: bool,
         num_layers: int,
-        _dropout: float,
+        dropout: float,
         train: bool,
         bidirectional: bool,
     ) -> tuple[Tensor, ...]:
         states = list(hx) if kind == "lstm" else [hx]
-        return _run(kind, data, states, params, num_layers, train, bidirectional)
+        return _run(kind, data, states, params, num_layers, dropout, train, bidirectional)
 
     return run
 
@@ -169,10 +189,29 @@ def cuda_dispatch(platform: Platform) -> Iterator[KernelChoices]:
             for name, kernel in composites.items():
                 # composite, so that autograd differentiates the operators of the CUDA branch
                 library.impl(name, kernel, _COMPOSITE, allow_override=True)
-            with register_cuda_autocast(library):
+            with register_cuda_autocast(library), _one_sequence_per_row():
                 yield choices
         finally:
             torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def _one_sequence_per_row() -> Iterator[None]:
+    """What transformers finds when it reads position ids, which fake tensors do not have.
+
+    It looks for sequences packed into one row. Where it cannot look, it passes an attention mask,
+    and the GPU would run another kernel.
+    """
+    masks: Any = sys.modules.get("transformers.masking_utils")
+    find = getattr(masks, "find_packed_sequence_indices", None)
+    if find is None:
+        yield
+        return
+    masks.find_packed_sequence_indices = lambda *_: None
+    try:
+        yield
+    finally:
+        masks.find_packed_sequence_indices = find
 
 
 def _dropout(x: Tensor, p: float, train: bool) -> Tensor:

@@ -68,10 +68,57 @@ def _per_axis(values: Any, spatial: int) -> list[int]:
     return list(values) if len(values) == spatial else list(values) * spatial
 
 
-def _matmul(recorder: StorageRecorder, _args: Args, result: Any) -> None:
-    """Output, then cuBLAS's workspace at its first use in this thread."""
+def _matmul(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """Output, copies of expanded operands, then cuBLAS's workspace at its first use in a thread."""
     recorder.output(result)
+    for operand in args[:2]:
+        # the gradient of a plain sum; a batch may be expanded without a copy
+        if 0 in operand.stride()[-2:]:
+            recorder.scratch(operand.numel() * operand.element_size())
     recorder.request_once("cublas")
+
+
+def _sum(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """A sum over the leading dimensions, as of a bias: blocks that share an output exchange."""
+    recorder.output(result)
+    x, dims = args[0], {dim % max(args[0].dim(), 1) for dim in args[1] or ()}
+    kept = x.dim() - len(dims)
+    if x.dim() < 2 or kept != 1 or not x.numel():
+        return
+    (column,) = set(range(x.dim())) - dims
+    if x.stride(column) != 1:
+        return  # the terms lie side by side: next to nothing is exchanged
+    accumulator = max(x.element_size(), _FP32_BYTES)
+    numbers = (x.shape[column], x.numel() // x.shape[column], accumulator)
+    recorder.request(Request(rule="reduction", numbers=numbers), category="temporary")
+
+
+def _layer_norm(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """Outputs; strided inputs are copied first."""
+    _copied(recorder, args[:1])
+    recorder.outputs(result)
+
+
+def _layer_norm_backward(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    _copied(recorder, args[:2])
+    recorder.outputs(result)
+
+
+def _copied(recorder: StorageRecorder, tensors: Args) -> None:
+    recorder.scratch(sum(tensor.nbytes for tensor in tensors if not tensor.is_contiguous()))
+
+
+def _roll(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """Dimensions are rolled one after the other."""
+    if len(args[1]) > 1:
+        recorder.scratch(args[0].nbytes)
+    recorder.output(result)
+
+
+def _softmax_backward(recorder: StorageRecorder, args: Args, result: Any) -> None:
+    """The product of gradient and output."""
+    recorder.output(result)
+    recorder.scratch(args[1].nbytes)
 
 
 def _addmm(recorder: StorageRecorder, args: Args, result: Any) -> None:
@@ -137,9 +184,11 @@ def _efficient_backward(recorder: StorageRecorder, args: Args, result: Any) -> N
     query, key = args[1], args[2]
     batch, heads, rows, width = query.shape
     recorder.scratch(_FP32_BYTES * batch * heads * round_up(rows, 32))
-    if query.element_size() < _FP32_BYTES or width > 128:
-        columns = round_up(key.shape[2], 128)
-        recorder.scratch(_FP32_BYTES * batch * heads * columns * round_up(width, 32))
+    columns = key.shape[2]
+    # fp32 too where blocks share the keys: measured from 197 keys on
+    if query.element_size() < _FP32_BYTES or max(width, columns) > 128:
+        padded = round_up(columns, 128) * round_up(width, 32)
+        recorder.scratch(_FP32_BYTES * batch * heads * padded)
 
 
 CUDA_KERNELS: dict[Any, Kernel] = {
@@ -153,6 +202,11 @@ CUDA_KERNELS: dict[Any, Kernel] = {
     aten.addmv.default: _matmul,
     aten.addmm.default: _addmm,
     aten._addmm_activation.default: _addmm,
+    aten.sum.dim_IntList: _sum,
+    aten.native_layer_norm.default: _layer_norm,
+    aten.native_layer_norm_backward.default: _layer_norm_backward,
+    aten.roll.default: _roll,
+    aten._softmax_backward_data.default: _softmax_backward,
     aten.embedding_dense_backward.default: _embedding_backward,
     aten.index_put.default: _index_put,
     aten.index_put_.default: _index_put,
@@ -184,11 +238,6 @@ def _batch_norm_backward(args: Args) -> Any:
     return (_empty_like(x) if mask[0] else None, *gradients)
 
 
-def _threshold_backward(args: Args) -> Any:
-    # of two types, the result takes the promoted one: left to torch
-    return _empty_like(args[1]) if args[0].dtype is args[1].dtype else NotImplemented
-
-
 def _in_place(args: Args) -> Any:
     """The operand itself; scalars are computed, because optimizers read their step counts."""
     return args[0] if args[0].dim() else NotImplemented
@@ -198,15 +247,6 @@ def _in_place_list(args: Args) -> Any:
     # lists of scalars, an optimizer's step counts, are computed: see `_in_place`
     tensors = args[0]
     return None if tensors and tensors[0].dim() else NotImplemented
-
-
-def _new_list(args: Args) -> Any:
-    tensors = args[0]
-    return list(map(_empty_like, tensors)) if tensors and tensors[0].dim() else NotImplemented
-
-
-def _zeros(args: Args) -> Any:
-    return _empty_like(args[0]) if args[0].dim() else NotImplemented
 
 
 def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
@@ -225,7 +265,6 @@ _IN_PLACE_LISTS = (
     "_foreach_div_.Scalar _foreach_sqrt_ _foreach_neg_ _foreach_zero_ _foreach_sub_.Scalar "
     "_foreach_reciprocal_ _foreach_copy_ _foreach_maximum_.List"
 )
-_NEW_LISTS = "_foreach_sqrt _foreach_add.List _foreach_mul.Scalar _foreach_neg _foreach_sub.List"
 
 
 def _overloads(names: str) -> list[Any]:
@@ -242,9 +281,6 @@ def _overloads(names: str) -> list[Any]:
 FAKE_SHORTCUTS: dict[Any, Shortcut] = {
     aten.native_batch_norm.default: _batch_norm,
     aten.native_batch_norm_backward.default: _batch_norm_backward,
-    aten.threshold_backward.default: _threshold_backward,
-    aten.zeros_like.default: _zeros,
-    **dict.fromkeys(_overloads(_NEW_LISTS), _new_list),
     **dict.fromkeys(_overloads(_IN_PLACE), _in_place),
     **dict.fromkeys(_overloads(_IN_PLACE_LISTS), _in_place_list),
 }

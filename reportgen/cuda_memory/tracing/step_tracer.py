@@ -36,6 +36,7 @@ from .fake_copy import (
     real_inputs,
     suppress_warnings,
 )
+from .output_cache import OutputCache
 from .storage_recorder import StorageRecorder
 from .train_loop import Batch, run_inference, run_training
 
@@ -50,11 +51,12 @@ CPU_RUN_BYTES_LIMIT = 4 << 30  # of weights; training holds up to four times as 
 class TraceCache:
     """What the estimators of one model and its inputs share.
 
-    `cpu_values` holds the values that CPU runs recorded.
+    `cpu_values` holds the values that CPU runs recorded, `outputs` the shapes of fake results.
     """
 
     def __init__(self) -> None:
         self.cpu_values = CpuValues()
+        self.outputs = OutputCache()
 
 
 class StepTracer:
@@ -273,6 +275,7 @@ class StepTracer:
         return StorageRecorder(
             CUDA_KERNELS,
             FAKE_SHORTCUTS if fake else {},  # they return no values
+            self._cache.outputs if fake else None,
             values,
             scalars_stay_on_host=not self.step.fused_optimizer,
         )

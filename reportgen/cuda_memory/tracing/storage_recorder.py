@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..memory_trace import Allocation, MemoryTrace, Request
 from .data_dependent import RecordedValues
+from .output_cache import OutputCache
 
 Tensor = torch.Tensor
 aten = torch.ops.aten
@@ -116,9 +117,9 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records the new storages, scratch memory and frees of each ATen call below autograd.
 
     `kernels` maps an ATen overload to the function that records the allocations of its CUDA kernel,
-    for kernels that allocate more than their outputs; `shortcuts` replace slow fake operators, and
-    `values` the results of data-dependent ones. `scalars_stay_on_host` ignores zero-dimensional
-    factories in the optimizer, which torch keeps on the CPU.
+    for kernels that allocate more than their outputs; `shortcuts` replace slow fake operators,
+    `cache` answers calls that it knows, and `values` data-dependent ones. `scalars_stay_on_host`
+    ignores zero-dimensional factories in the optimizer, which torch keeps on the CPU.
 
     A dispatch mode is active in one thread only. If the model calls modules in other threads, the
     recorder enters itself there and runs them one at a time; `ran_in_threads` is True then.
@@ -128,6 +129,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self,
         kernels: Mapping[Any, Kernel],
         shortcuts: Mapping[Any, Shortcut],
+        cache: OutputCache | None = None,
         values: RecordedValues | None = None,
         *,
         scalars_stay_on_host: bool,
@@ -135,6 +137,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._kernels = kernels
         self._shortcuts = shortcuts
+        self._cache = cache
         self._values = values
         self._sole = sole_owner_counts()
         self._scalars_stay_on_host = scalars_stay_on_host
@@ -161,7 +164,7 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _run_and_record_op(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if func is _DEVICE_QUERY:  # `tensor.device` of a fake tensor: frequent, and no kernel
-            return func(*args, **kwargs)
+            return getattr(args[0], "fake_device", None) or func(*args, **kwargs)
         if func is _ADD and self.in_backward and adds_in_place(args, self._sole):
             return aten.add_.Tensor(*args)
         result = self._result(func, args, kwargs)
@@ -178,6 +181,11 @@ class StorageRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _result(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        if self._cache is not None:
+            return self._cache.result(func, args, kwargs, partial(self._run, func, args, kwargs))
+        return self._run(func, args, kwargs)
+
+    def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         shortcut = self._shortcuts.get(func)
         if shortcut is not None and not kwargs.keys() - _HARMLESS:
             quick = shortcut(args)

@@ -30,6 +30,8 @@ from reportgen.sections.layers.result import Shape, Uncounted
 from reportgen.tracing.tensors import parts_of, shape_of, storage_of, tensor_bytes, tensors_in
 
 _aten = torch.ops.aten
+# torch lets cuDNN compute these in TF32 by default, unlike matrix products
+_CONVOLUTIONS = (_aten.convolution, _aten._convolution, _aten.convolution_backward)
 
 Place = Callable[[list[str]], str]
 """Maps the names of the parameters that an operator reads to the path of its module."""
@@ -39,7 +41,7 @@ class OpWork(NamedTuple):
     """The cost of one operator call, as a roofline needs it."""
 
     path: str  # of its module
-    dtype: str  # in which it computes: "float32"
+    dtype: str  # in which it computes: "float32"; "tf32" for what may, if the GPU can
     flops: int
     bytes: int
 
@@ -203,7 +205,10 @@ class OpCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         moved = moved_bytes(func, read, written)
         flops = self._formulas.flops(formula, args, kwargs, result)
         if flops or moved:
-            self.work[OpWork(path, dtype_of(read, written), flops or 0, moved)] += 1
+            dtype = dtype_of(read, written)
+            if dtype == "float32" and formula in _CONVOLUTIONS:
+                dtype = "tf32"
+            self.work[OpWork(path, dtype, flops or 0, moved)] += 1
         if flops is not None:
             self.flops[path] += flops
             if self._formulas.is_conventional(formula):

@@ -1,0 +1,128 @@
+"""The pages of models: made as soon as a model is analyzed, while others still are."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from reportgen.outputs.section_files import digest_of_report
+from reportgen.pdf.places import Sheet
+from reportgen.pdf.process import make_pdf
+from reportgen.render import render_chapter, render_model
+from reportgen.report import ModelReport, Report, Timings, report_of_model
+
+Reuse = Callable[[list[Any], Callable[[], bytes]], bytes]
+"""Returns what the function makes, or what it made of an equal list in an earlier build."""
+
+
+def make_again(_: list[Any], make: Callable[[], bytes]) -> bytes:
+    """The `Reuse` that reuses nothing."""
+    return make()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageOptions:
+    """What the pages of all models have in common.
+
+    Attributes:
+        work: the folder with the files that sections wrote, in `models/<name>/`.
+        formats: any of `FORMATS`.
+        models: how many models the report has.
+        live: a value that changes with each report, for pages that reload themselves when it
+            changes; "" in the last one; None for pages that do not reload.
+        brief_pdf: whether the PDF has two pages for each model instead of every section.
+        reuse: where pages and chapters come from if nothing changed that they are made of.
+    """
+
+    work: Path
+    formats: Collection[str]
+    models: int
+    live: str | None = None
+    brief_pdf: bool = False
+    reuse: Reuse = make_again
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelPages:
+    """The HTML page and the PDF chapter of each model, in the making; from `making_pages`."""
+
+    options: PageOptions
+    stopped: Event
+    _executor: ThreadPoolExecutor
+    _html: dict[str, Future[bytes]] = field(default_factory=dict)
+    _chapters: dict[str, Future[bytes]] = field(default_factory=dict)
+
+    def start(self, title: str, model: ModelReport, number: int, timings: Timings | None) -> None:
+        """Start the pages of `model`, the `number`th of the report with this title."""
+        options, report = self.options, report_of_model(title, model, timings)
+        digest = "" if options.reuse is make_again else digest_of_report(report, options.work)
+        if "html" in options.formats:
+            self._html[model.name] = self._executor.submit(self._make_html, report, digest)
+        if "pdf" in options.formats:
+            self._chapters[model.name] = self._executor.submit(
+                self._make_chapter, model, number, digest
+            )
+
+    def start_all(self, report: Report) -> None:
+        """Start the pages of all models of `report`."""
+        for number, model in enumerate(report.models, start=1):
+            self.start(report.title, model, number, report.timings)
+
+    def html(self, model: ModelReport) -> bytes:
+        """The page of `model`, when it is finished."""
+        return self._html[model.name].result()
+
+    def chapters(self, models: Iterable[ModelReport]) -> list[bytes]:
+        """The PDF chapters of `models`, when all are finished."""
+        return [self._chapters[model.name].result() for model in models]
+
+    def _make_html(self, report: Report, digest: str) -> bytes:
+        work, live = self.options.work, self.options.live
+        return self.options.reuse(
+            [digest, "index.html", live],
+            lambda: render_model(report, report.models[0], work, live=live or "").encode(),
+        )
+
+    def _make_chapter(self, model: ModelReport, number: int, digest: str) -> bytes:
+        work, models, brief = self.options.work, self.options.models, self.options.brief_pdf
+
+        def make() -> bytes:
+            page = render_chapter(model, work, number=number, models=models, brief=brief)
+            return make_pdf(page, work, stopped=self.stopped)
+
+        return self.options.reuse([digest, "chapter", number, models, brief], make)
+
+
+@contextmanager
+def making_pages(options: PageOptions, *, processes: int | None = None) -> Iterator[ModelPages]:
+    """A `ModelPages` that uses so many `processes` at once; None for one per CPU.
+
+    What still runs at the end of the block is stopped.
+    """
+    stopped = Event()
+    with ThreadPoolExecutor(max_workers=processes or os.cpu_count()) as executor:
+        try:
+            yield ModelPages(options=options, stopped=stopped, _executor=executor)
+        finally:
+            stopped.set()
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+def sheets_of(chapters: Sequence[bytes]) -> list[tuple[Sheet, ...]]:
+    """The sheets that each of the PDF `chapters` needs in the frame."""
+    import pikepdf  # not needed if the PDF is in the cache
+
+    from reportgen.pdf import join
+
+    found = []
+    for chapter in chapters:
+        with pikepdf.open(io.BytesIO(chapter)) as pdf:
+            found.append(join.sheets_of(pdf))
+    return found
