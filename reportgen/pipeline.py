@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -463,11 +463,19 @@ def make_timings(outcomes: tuple[ModelOutcomes, ...], total_seconds: float) -> T
         built=datetime.now(UTC).isoformat(timespec="seconds"),
         total_seconds=round(total_seconds, 3),
         section_seconds={
-            model.name: {name: round(seconds, 3) for name, seconds in model.seconds.items()}
+            model.name: {
+                name: round(model.seconds[name], 3)
+                for name in _in_section_order(model, model.seconds)
+            }
             for model in outcomes
         },
         machine=_machine_of(outcomes),
-        analyzed={model.name: model.analyzed for model in outcomes},
+        analyzed={
+            model.name: {
+                name: model.analyzed[name] for name in _in_section_order(model, model.analyzed)
+            }
+            for model in outcomes
+        },
     )
 
 
@@ -476,3 +484,8 @@ def _machine_of(outcomes: tuple[ModelOutcomes, ...]) -> Machine | None:
     own = describe_machine(machine_memory())
     machines = {each.machine or own for each in outcomes}
     return machines.pop() if len(machines) == 1 else None
+
+
+def _in_section_order(model: ModelOutcomes, names: Container[str]) -> Iterator[str]:
+    """Those of `names` that are sections, whichever ended first or came from the cache."""
+    return (section.name for section in model.sections if section.name in names)

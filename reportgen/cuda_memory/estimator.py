@@ -127,14 +127,14 @@ class MemoryEstimator:
             return runs[batch].failed_position is None
 
         bound = self._upper_bound(gpu)
-        boundary = find_boundary(fits, limit=SEARCH_LIMIT, guess=int(bound * self._bound_share))
+        boundary = find_boundary(fits, limit=SEARCH_LIMIT, guess=round(bound * self._bound_share))
         failed = boundary.first_failing
         if failed is not None and self._surely_exceeds(failed, gpu):
             runs[failed] = self._run_at_capacity(failed, gpu)
         safe = 0
         if boundary.largest:
             self._bound_share = boundary.largest / max(bound, 1)
-            guess = int(self._upper_bound(gpu, uncertainty()) * self._bound_share)
+            guess = round(self._upper_bound(gpu, uncertainty()) * self._bound_share)
             safe = find_boundary(
                 partial(self._fits_safely, gpu=gpu), limit=boundary.largest, guess=guess
             ).largest

@@ -101,14 +101,7 @@ def analyze(job: Job, reporter: Reporter, recorder: Recorder) -> None:
     Raises:
         ModelError: the model or its inputs cannot be created.
     """
-    try:
-        context = load_context(job)
-    except ReportgenError:
-        raise
-    except Exception as error:  # a model whose class PyTorch itself cannot use
-        raise ModelError(
-            f"while loading the model, {failure_text(error)}", hint=failure_hint(error, "")
-        ) from error
+    context = load_context(job)
     inputs = describe_inputs(context.spec.inputs, context.spec.dims)
     reporter.send(Message(kind="loaded", message=cut(visible(inputs), _LONGEST_INPUTS)))
     job.outcomes.mkdir(parents=True, exist_ok=True)
@@ -184,7 +177,22 @@ def _preserve_state(context: Any) -> AbstractContextManager[Any]:
 
 
 def load_context(job: Job) -> Any:
-    """The context of `job`, with its model or file loaded and its inputs created once."""
+    """The context of `job`, with its model or file loaded and its inputs created once.
+
+    Raises:
+        ModelError: the model or its inputs cannot be created.
+    """
+    try:
+        return _load_context(job)
+    except ReportgenError:
+        raise
+    except Exception as error:  # a model whose class PyTorch itself cannot use
+        raise ModelError(
+            f"while loading the model, {failure_text(error)}", hint=failure_hint(error, "")
+        ) from error
+
+
+def _load_context(job: Job) -> Any:
     chosen = [section for section in SECTIONS if section.name in job.sections]
     if not any(section.uses_model for section in chosen):
         return load_log_context(job)
