@@ -342,7 +342,7 @@ def examined(model: nn.Module, folder: Path, *inputs: Any, **fields: Any) -> Gra
     path = folder / "model.onnx"
     folder.mkdir(exist_ok=True)
     path.write_bytes(onnx_model().SerializeToString())
-    context._once["onnx"] = SimpleNamespace(path=path)
+    context._once["onnx"] = SimpleNamespace(path=path, batch=None)
     return analyze(context)
 
 
