@@ -239,8 +239,9 @@ class GraphViewer {
     this.lit = nodes.length ? edgesAround(this.graph, nodes) : null;
     if (id && reveal) {
       this.#reach(id);
+      this.card.show(); // on a narrow screen it covers a part of the drawing
       const place = this.placeOf(id);
-      if (place) this.view.reveal(place);
+      if (place) this.view.reveal(place, this.tools.coveredHeight());
     }
     this.#refresh();
     if (id) this.say(this.#spoken(id));
