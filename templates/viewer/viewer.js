@@ -410,7 +410,7 @@ class GraphViewer {
       const details = [
         changes ? `${changes} change${changes > 1 ? "s" : ""}` : "",
         isNumber ? "" : type,
-        parameters ? short(parameters) : "",
+        parameters ? `${short(parameters)} params` : "",
       ]
         .filter(Boolean)
         .join(" · ");
