@@ -149,7 +149,7 @@ class ResultCache:
         values: dict[str, Any] = {
             "section": section.name,
             "code": code_of_section(self._code, section.name),
-            # what the manifest leaves out is not the same as its default, see `pool.launch`
+            # what the manifest leaves out is not the same as its default, see `Task.to_json`
             "spec": job.spec.model_dump(mode="json", include=_fields(reads), exclude_unset=True),
             "source kind": job.spec.source.kind,  # without a model, a section may read logs only
         }
