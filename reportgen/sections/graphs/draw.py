@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from reportgen.drawing.dot import (
     GraphvizLayout,
     LayoutError,
     dot_text,
+    graphviz,
 )
 from reportgen.drawing.graph import DrawnGraph, GraphMember
 from reportgen.drawing.svg import SvgPicture, picture
 from reportgen.error_text import LIMIT_EVENT
+from reportgen.errors import SectionError
 from reportgen.sections.graphs.print_pages import MOST_TILES, page_pdfs, plan_pages
 from reportgen.sections.graphs.result import Drawing, Tile, missing
 
@@ -54,21 +57,25 @@ class Drawer:
     """Draws graphs into one model's folder.
 
     Attributes:
-        graphviz: lays the graphs out.
+        graphviz: lays the graphs out; None if it is not installed.
         write: writes bytes to a file below the model's folder and returns its name.
         subject: the model's name, for labels.
         seconds: for all layouts of one drawing.
+        why_none: why there is no graphviz, and what to do.
     """
 
-    graphviz: Graphviz
+    graphviz: Graphviz | None
     write: Callable[[str, bytes], str]
     subject: str
     seconds: float = SECONDS
+    why_none: str = ""
 
     def draw(
         self, graph: DrawnGraph, *, name: str, title: str, note: str = "", total: int | None = None
     ) -> Drawing:
         """Draw `graph`, made of `total` nodes, as `graphs/NAME.svg` and its printed pages."""
+        if self.graphviz is None:
+            return missing(self.why_none)
         deadline = Deadline(self.seconds)
         prefix, label = f"{name}-", f"{title} of {self.subject}"
         found = self._first(graph, prefix, label, deadline)
@@ -98,13 +105,16 @@ class Drawer:
             shown = with_ports(small, max_long_edges=attempt.max_long_edges)
             text = dot_text(shown, prefix=prefix, attributes=attempt.attributes)
             try:
-                laid = self.graphviz.lay_out(
-                    text, seconds=deadline.left(attempt.seconds), engine=attempt.engine
-                )
+                laid = self._lay_out(text, deadline.left(attempt.seconds), attempt.engine)
             except LayoutError:
                 continue
             return small, laid, picture(laid.svg, shown, prefix=prefix, label=label)
         return None
+
+    def _lay_out(self, text: str, seconds: float, engine: str = "dot") -> GraphvizLayout:
+        if self.graphviz is None:
+            raise LayoutError(self.why_none)
+        return self.graphviz.lay_out(text, seconds=seconds, engine=engine)
 
     def _tiles(
         self,
@@ -143,10 +153,24 @@ class Drawer:
         small = with_ports(readable(graph, boxes))
         text = dot_text(small, prefix=f"{name}-", attributes=_QUICK)
         try:
-            laid = self.graphviz.lay_out(text, seconds=deadline.left(3))
+            laid = self._lay_out(text, deadline.left(3))
         except LayoutError:
             return None
         return laid, picture(laid.svg, small, prefix=f"{name}-", label=label)
+
+
+@contextmanager
+def drawer_into(folder: Path, subject: str) -> Iterator[Drawer]:
+    """A drawer of the model `subject`; without graphviz it has no drawings and says why."""
+    with ExitStack() as stack:
+        programs, why_none = None, ""
+        try:
+            programs = stack.enter_context(graphviz())
+        except SectionError as error:
+            why_none = f"{error.error}: {error.hint}"
+        yield Drawer(
+            graphviz=programs, write=file_writer(folder), subject=subject, why_none=why_none
+        )
 
 
 def _printed(laid: GraphvizLayout, shown: SvgPicture, *, pages: int) -> list[tuple[bytes, str]]:
