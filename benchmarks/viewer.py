@@ -132,7 +132,7 @@ _OPEN_ALL = """() => {
 }"""
 _SEARCH = """() => ["mul", "layers.7 softmax", "erf", "128×768 norm", "nothing"].map((query) => {
   const viewer = window.graphViewer;
-  viewer.searchField.value = query;
+  viewer.tools.searchField.value = query;
   const start = performance.now();
   viewer.search();
   return performance.now() - start;

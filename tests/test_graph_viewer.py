@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -419,4 +420,71 @@ def test_two_reports_are_one_graph_with_what_changed(
     page.evaluate("window.graphViewer.closeAll()")
     assert page.locator(".node-box.mark-inside").count() == 1  # seen at any expansion
     assert complaints == []
+    page.close()
+
+
+_FAULTS = """() => {
+  const faults = [];
+  const check = (composed) => {
+    const boxes = composed.items.filter(({ kind }) => kind !== "i" && kind !== "o");
+    for (const [n, a] of boxes.entries()) {
+      const inside = a.x >= 0 && a.y >= 0;
+      if (!inside || a.x + a.width > composed.width + 1 || a.y + a.height > composed.height + 1) {
+        faults.push(["outside", composed.cluster, a.kind + a.key]);
+      }
+      for (const b of boxes.slice(n + 1)) {
+        const apart = a.x + a.width <= b.x || b.x + b.width <= a.x
+          || a.y + a.height <= b.y || b.y + b.height <= a.y;
+        if (!apart) faults.push(["overlap", composed.cluster, a.kind + a.key, b.kind + b.key]);
+      }
+      if (a.inner) check(a.inner);
+    }
+    for (const { points } of composed.flows) {
+      if (!points.every(({ x, y }) => Number.isFinite(x) && Number.isFinite(y))) {
+        faults.push(["broken", composed.cluster]);
+      }
+    }
+  };
+  const viewer = window.graphViewer;
+  for (const { graph } of viewer.states) {
+    viewer.use(graph.name);
+    viewer.openAll(0);
+    for (const sideways of [true, false]) {
+      viewer.setSideways(sideways);
+      check(viewer.composed);
+    }
+  }
+  return faults;
+}"""
+
+
+def _random(seed: int) -> Graph:
+    """60 nodes in modules three deep, that read up to three earlier nodes, near or far."""
+    draw = random.Random(seed)
+    edges = set()
+    nodes = []
+    for n in range(60):
+        module = ".".join(
+            f"{'abc'[depth]}{draw.randrange(3)}" for depth in range(draw.randrange(4))
+        )
+        nodes.append(
+            OperatorNode(
+                id=f"{module}/Op{n}", operator="Op" * draw.randrange(1, 9), kind="operation",
+                module=module, outputs=("2×3",),
+            )
+        )  # fmt: skip
+        edges |= {(max(0, n - draw.choice([1, 1, 2, 9, 40])), n) for _ in range(draw.randrange(4))}
+    kept = tuple(sorted(edge for edge in edges if edge[0] != edge[1]))
+    return Graph(name=f"random {seed}", nodes=tuple(nodes), edges=kept)
+
+
+def test_boxes_never_overlap_and_stay_in_their_clusters(
+    context: BrowserContext, tmp_path: Path
+) -> None:
+    graphs = [_random(seed) for seed in range(12)]
+    layouts = [layout for each in graphs for layout in graph_layouts(each)]
+    (tmp_path / "a.html").write_text(render_graphs("net", graphs, layouts), encoding="utf-8")
+    page = context.new_page()
+    _open(page, tmp_path / "a.html")
+    assert page.evaluate(_FAULTS) == []
     page.close()

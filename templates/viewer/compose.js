@@ -7,6 +7,7 @@ const LETTER = 6.1; // width of a letter of a title
 const HEADER = 26; // of an open cluster
 const STRIP = 17; // for the names of values that come from far away
 const SIDE = 14;
+const SIDEWAYS_GAP = 76; // between ranks, with room for a shape
 const NEAR = 16; // least distance of neighbors in a rank
 
 /**
@@ -60,7 +61,7 @@ class Composer {
     const padding = isRoot ? 4 : SIDE;
     const header = isRoot ? 4 : HEADER;
     const offset = (this.sideways ? header : padding) - least;
-    const gap = this.sideways ? 44 : 30;
+    const gap = this.sideways ? SIDEWAYS_GAP : 30;
     let end = this.sideways ? padding : header;
     const bands = rows.map((row) => {
       const boxes = row.filter((slot) => slot.item >= 0 && !isPort(items[slot.item]));

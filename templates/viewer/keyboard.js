@@ -1,7 +1,7 @@
-// Everything by keyboard: move along the edges, open and close, zoom, search.
+// Everything by keyboard: move from box to box, open and close, zoom, search.
 
 const HELP =
-  "Arrow keys follow the edges from box to box (Shift moves the view), Enter opens or closes, " +
+  "Arrow keys go to the next box (Shift moves the view), Enter opens or closes, " +
   "plus and minus zoom, 0 fits, slash searches, N and P go through what was found, " +
   "C closes the details, F fills the window, Escape deselects";
 

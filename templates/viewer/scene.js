@@ -108,7 +108,7 @@ class Scene {
           x: x + start.x + (this.sideways ? 5 : 5),
           y: y + (this.sideways ? start.y - 4 : (start.y + Math.max(start.y + 14, next.y)) / 2 + 4),
         },
-        fitted(text, 150, SMALL_LETTER),
+        fitted(text, this.sideways ? SIDEWAYS_GAP - 10 : 150, SMALL_LETTER),
       ),
     );
   }
@@ -245,17 +245,13 @@ class Scene {
     if (this.scale >= LABELS_FROM) {
       const room = item.width - (isCluster ? 34 : 18);
       const both = detail && this.scale >= DETAILS_FROM;
+      // if not all of it fits, the last part, which is a count
+      const shortest = detail.length * SMALL_LETTER <= room ? detail : (detail.split(" · ").pop() ?? detail);
       box.append(
         svg("text", { class: "title", x: x + 11, y: y + (both ? 15.5 : 22) }, fitted(title, room, LETTER)),
       );
       if (both)
-        box.append(
-          svg(
-            "text",
-            { class: "detail", x: x + 11, y: y + 28.5 },
-            fitted(detail, room + (isCluster ? 8 : 0), SMALL_LETTER),
-          ),
-        );
+        box.append(svg("text", { class: "detail", x: x + 11, y: y + 28.5 }, fitted(shortest, room, SMALL_LETTER)));
       if (isCluster) box.append(this.#toggle(item, x + item.width - 15, y + height / 2, "M-4 0H4M0 -4V4", "Open"));
     }
     return box;

@@ -115,6 +115,13 @@ class Tools {
     this.constantsText.textContent = `${graph.constants} constants`;
   }
 
+  /** Pixels at the bottom of the drawing that the side card covers on a narrow screen. */
+  coveredHeight() {
+    const [card, drawing] = [this.card.getBoundingClientRect(), this.canvas.getBoundingClientRect()];
+    const isBelow = card.height > 0 && card.left < drawing.right - 1;
+    return isBelow ? Math.max(0, drawing.bottom - card.top) : 0;
+  }
+
   showDirection(/** @type {boolean} */ sideways) {
     this.direction.replaceChildren(icon(sideways ? "down" : "sideways") ?? "");
     this.direction.title = sideways ? "Top down" : "Left to right";

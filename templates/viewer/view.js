@@ -90,18 +90,19 @@ class View {
     this.apply();
   }
 
-  /** Bring a box into the middle if it is not fully seen or too small. */
-  reveal(/** @type {{x: number, y: number, width: number, height: number}} */ box, always = false) {
+  /** Bring a box into the middle, without the lowest `covered` pixels, if it is not seen or too small. */
+  reveal(/** @type {Box} */ box, covered = 0) {
     const area = this.area(-0.08);
     const seen =
       box.x >= area.left &&
       box.x + box.width <= area.right &&
       box.y >= area.top &&
-      box.y + Math.min(box.height, 200) <= area.bottom;
-    if (seen && this.scale >= LABELS_FROM && !always) return;
+      box.y + Math.min(box.height, 200) <= area.bottom - covered / this.scale;
+    if (seen && this.scale >= LABELS_FROM) return;
     this.scale = Math.max(this.scale, 0.8);
     this.x = box.x + box.width / 2 - this.width / this.scale / 2;
-    this.y = box.y + Math.min(box.height, this.height / this.scale / 2) / 2 - this.height / this.scale / 2;
+    const free = (this.height - covered) / this.scale;
+    this.y = box.y + Math.min(box.height, free / 2) / 2 - free / 2;
     this.apply();
   }
 

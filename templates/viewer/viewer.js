@@ -239,8 +239,9 @@ class GraphViewer {
     this.lit = nodes.length ? edgesAround(this.graph, nodes) : null;
     if (id && reveal) {
       this.#reach(id);
+      this.card.show(); // on a narrow screen it covers a part of the drawing
       const place = this.placeOf(id);
-      if (place) this.view.reveal(place);
+      if (place) this.view.reveal(place, this.tools.coveredHeight());
     }
     this.#refresh();
     if (id) this.say(this.#spoken(id));
@@ -409,7 +410,7 @@ class GraphViewer {
       const details = [
         changes ? `${changes} change${changes > 1 ? "s" : ""}` : "",
         isNumber ? "" : type,
-        parameters ? short(parameters) : "",
+        parameters ? `${short(parameters)} params` : "",
       ]
         .filter(Boolean)
         .join(" · ");

@@ -399,6 +399,19 @@ def test_missing_graphviz_gives_an_install_hint(monkeypatch: pytest.MonkeyPatch)
     assert "apt install graphviz" in caught.value.hint
 
 
+def test_without_graphviz_the_viewer_still_has_every_graph(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("reportgen.drawing.dot.shutil.which", lambda _: None)
+    result = examined(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), tmp_path, SEED_INPUT)
+    assert result.modules.svg is None
+    assert "apt install graphviz" in result.modules.note
+    assert {layout.name for layout in result.layouts} == {"modules", "autograd", "onnx"}
+    assert {layout.engine for layout in result.layouts} == {
+        "graphviz is not installed, so boxes stand in execution order"
+    }
+
+
 def test_ids_of_three_drawings_are_unique_and_each_box_has_a_tooltip(tmp_path: Path) -> None:
     result = examined(seed_example(), tmp_path, SEED_INPUT)
     seen: set[str] = set()

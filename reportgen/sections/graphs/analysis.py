@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reportgen.drawing.dot import graphviz
 from reportgen.error_text import one_line, shown_text
 from reportgen.errors import SectionError
 from reportgen.forward_failure import explain_failure
@@ -20,7 +19,7 @@ from reportgen.sections.graphs.complete.modules import complete_module_graph
 from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
 from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts, onnx_facts
 from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph, unpack_graph
-from reportgen.sections.graphs.draw import Drawer, file_writer
+from reportgen.sections.graphs.draw import Drawer, drawer_into
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model
 from reportgen.sections.graphs.result import Drawing, Graphs, missing
@@ -42,11 +41,12 @@ _SHOWN_NAMES = 3  # parameters named in a note
 def analyze(context: ModelContext) -> Graphs:
     """Draw the context's modules, its autograd graph and its ONNX file into its folder.
 
+    Without graphviz there are no drawings, and the viewer's layouts are in execution order.
+
     Raises:
-        SectionError: graphviz is missing, or forward raises or returns a generator.
+        SectionError: forward raises or returns a generator.
     """
-    with graphviz() as programs:
-        drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
+    with drawer_into(context.folder, context.name) as drawer:
         with preserve_model_state(context.model) as model:
             traced = _traced(context, model)
             _require_consumed_output(traced.trace)
@@ -88,14 +88,9 @@ def analyze_structure(context: ModelContext) -> Graphs:
 
 
 def analyze_file(context: OnnxFileContext) -> Graphs:
-    """Draw the operators of an ONNX file; it has no module and no autograd graph.
-
-    Raises:
-        SectionError: graphviz is missing.
-    """
+    """Draw the operators of an ONNX file; it has no module and no autograd graph."""
     absent = missing("the source is an ONNX file without a PyTorch module")
-    with graphviz() as programs:
-        drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
+    with drawer_into(context.folder, context.name) as drawer:
         sizes = {**context.spec.dims, "batch": context.batch}
         file = _drawn(drawer, context, context.file.path, sizes)
     return Graphs(

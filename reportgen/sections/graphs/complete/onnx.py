@@ -37,6 +37,8 @@ class _OnnxGraph:
         self._shapes: dict[str, Shape] = {}  # of values whose sizes are all known
         self._unread: dict[str, int] = {}  # elements of initializers that no node has read yet
         self._macs: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}  # of results, by index
+        self._value_bytes: dict[str, int] = {}  # of values whose sizes are all known
         self._parameters: dict[int, int] = {}
         self._builder = GraphBuilder("onnx")
         self._makers: dict[str, int] = {}  # value -> index of the node that makes it
@@ -58,7 +60,7 @@ class _OnnxGraph:
             self._makers = {}
             name = f"function {function.name}"
             self._nodes(function.node, f"{name}/", NodeBody(owner=-1, name=name))
-        figures = {"parameters": self._parameters, "macs": self._macs}
+        figures = {"parameters": self._parameters, "macs": self._macs, "bytes": self._bytes}
         known = {name: values for name, values in figures.items() if values}
         return self._builder.graph(_opsets(self._model.opset_import), known)
 
@@ -69,6 +71,7 @@ class _OnnxGraph:
             shape = _sizes(value.type, self._sizes)
             if shape is not None:
                 self._shapes[value.name] = shape
+                self._value_bytes[value.name] = _elements(shape) * _item_bytes(value.type)
         for tensor in graph.initializer:
             self._stored[tensor.name] = _tensor_text(tensor)
             self._shapes[tensor.name] = tuple(tensor.dims)
@@ -114,6 +117,9 @@ class _OnnxGraph:
         read = sum(self._unread.pop(name, 0) for name in node.input)
         if read:
             self._parameters[index] = read
+        made = [self._value_bytes.get(name, 0) for name in node.output if name]
+        if made and all(made):
+            self._bytes[index] = sum(made)
         formula = formula_of(operator)
         # "" is an optional input that is left out
         inputs = [self._shapes.get(name) if name else () for name in node.input]
@@ -154,6 +160,17 @@ def _sizes(kind: Any, sizes: Mapping[str, int]) -> Shape | None:
     ]
     known = tuple(size for size in found if size is not None)
     return known if len(known) == len(found) else None
+
+
+def _item_bytes(kind: Any) -> int:
+    """The bytes of an element; 0 if it has no fixed size."""
+    import onnx
+
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
+    except (KeyError, TypeError):
+        return 0
+    return 0 if dtype.hasobject else int(dtype.itemsize)
 
 
 def _raw(attribute: Any) -> Any:
