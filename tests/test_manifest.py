@@ -403,7 +403,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "unknown key without a near one": (
         GOOD + "xyz: 1\n",
         "7: xyz: unknown key; known keys: version, title, targets, training, budgets, waivers, "
-        "limits, models",
+        "limits, sections, models",
     ),
     "the program's own key": (GOOD + "path: /x\n", "7: path: unknown key; known keys: "),
     "models empty": (
