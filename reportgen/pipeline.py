@@ -99,7 +99,7 @@ def build(
         manifest: from `load_manifest`.
         output: folder of the report; None for `reports/<manifest name>` in the current folder.
         models: names of the models to analyze; empty for all.
-        sections: names of the sections to build; empty for all.
+        sections: names of the sections to build; empty for those of the manifest, else for all.
         formats: any of `outputs.FORMATS`.
         jobs: how many models to analyze in parallel; None for as many as CPUs and memory allow.
         timings: whether the report includes measured times.
@@ -125,6 +125,7 @@ def build(
     chosen = choose_models(manifest, models)
     specs = tuple(spec for spec in chosen if shard is None or shard.holds(spec.name))
     # Of all models, also for a shard: results depend on the number of threads.
+    sections = sections or manifest.sections
     parallel = min(jobs or default_jobs(), len(chosen))
     share = executor.share() if isinstance(executor, ClusterExecutor) else share_of(parallel)
     output = output or default_output(manifest, shard)

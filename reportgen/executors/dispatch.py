@@ -80,7 +80,7 @@ def analyze_all(
                 finished(job, new[job.folder])
     with (
         (
-            threads(parallel, len(todo), notify)
+            threads(parallel, todo, notify)
             if executor is None
             else workers(executor, parallel, shared, manifest)
         ) as place,

@@ -6,9 +6,10 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,12 @@ from reportgen.errors import OutputError
 from reportgen.executors.cluster import ClusterExecutor, Size
 from reportgen.executors.examine import examine
 from reportgen.executors.task import Remote, Task
-from reportgen.workers import SectionEvent
+from reportgen.sections import SECTIONS
+from reportgen.workers import Job, SectionEvent
+from reportgen.workers.model_run import child_environment
+from reportgen.workers.warm_server import WarmServer
+
+_LIBRARIES = ("torchvision", "timm", "transformers")  # sources that are named after a package
 
 Notify = Callable[[str, str, SectionEvent], None]
 """Called with a model, a section and what happened to it."""
@@ -46,21 +52,52 @@ class Place:
 
 
 @contextmanager
-def threads(parallel: int, tasks: int, notify: Notify) -> Iterator[Place]:
+def threads(parallel: int, jobs: Sequence[Job], notify: Notify) -> Iterator[Place]:
     """Threads of this process, each with a child process at a time."""
     cancelled = threading.Event()
-    with ThreadPoolExecutor(max(1, parallel)) as pool:
+    with _warm_server(jobs) as server, ThreadPoolExecutor(max(1, parallel)) as pool:
 
         def submit(task: Task) -> Future[bytes]:
             name = task.job.spec.name
             return pool.submit(
-                examine, task.to_json(), lambda *event: notify(name, *event), cancelled.is_set
+                examine,
+                task.to_json(),
+                lambda *event: notify(name, *event),
+                cancelled.is_set,
+                server,
             )
 
         try:
-            yield Place(submit=submit, slots=lambda: tasks, lost=())
+            yield Place(submit=submit, slots=lambda: len(jobs), lost=())
         finally:
             cancelled.set()
+
+
+@contextmanager
+def _warm_server(jobs: Sequence[Job]) -> Iterator[WarmServer | None]:
+    """The process that forks the children of these jobs; None where none can or need be."""
+    modules = modules_of(jobs)
+    if sys.platform != "linux" or not modules:
+        yield None
+        return
+    server = WarmServer(modules, child_environment(max(jobs, key=lambda job: job.threads)))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def modules_of(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """What the children of these jobs import; nothing if no job has a model."""
+    names = {name for job in jobs for name in job.sections}
+    sections = [s for s in SECTIONS if s.name in names and s.uses_model]
+    if not sections:
+        return ()
+    libraries = {job.spec.source.kind for job in jobs}.intersection(_LIBRARIES)
+    imported = (module for section in sections for module in section.imports)
+    # fake tensors import dynamo at their first use
+    always = ("reportgen.workers.child", "reportgen.context", "torch", "torch._dynamo")
+    return tuple(dict.fromkeys((*always, *sorted(libraries), *imported)))
 
 
 @contextmanager

@@ -72,8 +72,14 @@ class Reporter:
 def main() -> int:
     """Analyze the job on standard input; return 0 also if the model cannot be loaded."""
     events, parent = int(sys.argv[1]), int(sys.argv[2])
-    job = Job.model_validate_json(sys.stdin.buffer.read())
+    text = sys.stdin.buffer.read()
     exit_with_parent(parent)  # before any import that takes seconds
+    return run(text, events)
+
+
+def run(text: bytes, events: int) -> int:
+    """Analyze the job in `text` within its limits; messages go to the descriptor `events`."""
+    job = Job.model_validate_json(text)
     limit_memory(job.memory_bytes)
     reporter = Reporter(events)
     recorder = Recorder(ignored=ignored_folders(job.folder))
@@ -82,8 +88,8 @@ def main() -> int:
         analyze(job, reporter, recorder)
     except ReportgenError as error:
         hint = _memory_hint(job) if is_out_of_memory(error) else error.hint
-        text, hint = visible(error.message[:1500]), visible(hint[:500])
-        reporter.send(Message(kind="model_error", message=text, hint=hint))
+        message, hint = visible(error.message[:1500]), visible(hint[:500])
+        reporter.send(Message(kind="model_error", message=message, hint=hint))
     return 0
 
 

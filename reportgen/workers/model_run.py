@@ -27,6 +27,7 @@ from reportgen.sections import SECTIONS
 from reportgen.sections.section import outcome_adapter
 from reportgen.units import format_bytes, format_seconds
 from reportgen.workers.job import Job, Message, SectionCallback, SectionEvent
+from reportgen.workers.warm_server import Launch, WarmChild, WarmServer
 
 _POLL_SECONDS = 0.1
 _LOADING = ""  # the section before the first "begin" message
@@ -67,6 +68,7 @@ def analyze_model(
     notify: SectionCallback = lambda *_: None,
     is_cancelled: Callable[[], bool] = lambda: False,
     current_folder: Path | None = None,
+    server: WarmServer | None = None,
 ) -> ModelOutcomes:
     """Analyze one model; its child and the child's process group are killed on return.
 
@@ -78,6 +80,7 @@ def analyze_model(
         notify: called when a section starts or ends.
         is_cancelled: whether to stop; called several times per second.
         current_folder: of the child; None for that of this process.
+        server: forks the child; None starts a new Python.
 
     Raises:
         CancelledError: `is_cancelled` returned True.
@@ -85,7 +88,9 @@ def analyze_model(
     if is_cancelled():
         raise CancelledError
     with scratch_folder() as scratch:
-        run = _ModelRun(job=job, notify=notify, scratch=scratch, current_folder=current_folder)
+        run = _ModelRun(
+            job=job, notify=notify, scratch=scratch, current_folder=current_folder, server=server
+        )
         try:
             run.launch()
             while not run.finished:
@@ -106,6 +111,7 @@ class _ModelRun:
     notify: SectionCallback
     scratch: Path  # for temporary files of the children, which may be killed
     current_folder: Path | None = None
+    server: WarmServer | None = None
     outcomes: dict[str, Done[Any] | Skipped | Failed] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     section: str = _LOADING
@@ -114,7 +120,7 @@ class _ModelRun:
     load_error: Failed | None = None
     inputs: str = ""
     analyzed: dict[str, str] = field(default_factory=dict)
-    _child: subprocess.Popen[bytes] | None = None
+    _child: subprocess.Popen[bytes] | WarmChild | None = None
     _events: int = -1
     _unread: bytes = b""
 
@@ -128,24 +134,42 @@ class _ModelRun:
         self._events, write_end = os.pipe()
         os.set_blocking(self._events, False)  # `_read` takes what is there
         job = self.job.model_copy(update={"sections": self.remaining})
+        # what the manifest leaves out stays left out: an input without a dtype, say
+        text = job.model_dump_json(exclude_unset=True).encode()
+        self._child = self._forked(text, write_end) or self._started(text, write_end)
+        os.close(write_end)
+        self.section, self.since, self._unread = _LOADING, time.monotonic(), b""
+
+    def _forked(self, job: bytes, events: int) -> WarmChild | None:
+        if self.server is None:
+            return None
+        file = self.scratch / "job.json"
+        file.write_bytes(job)
+        launch = Launch(
+            job=file,
+            log=self.log_file.absolute(),
+            environment=child_environment(self.job, self.scratch),
+            folder=self.current_folder,
+        )
+        return self.server.fork(launch, events)
+
+    def _started(self, job: bytes, events: int) -> subprocess.Popen[bytes]:
         with self.log_file.open("ab") as log:
-            self._child = subprocess.Popen(
-                [*_CHILD, str(write_end), str(os.getpid())],
+            child = subprocess.Popen(
+                [*_CHILD, str(events), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 cwd=self.current_folder,
                 stderr=log,
-                pass_fds=(write_end,),
+                pass_fds=(events,),
                 start_new_session=True,  # a group of its own, for `stop`; Ctrl-C is ours alone
-                env=_environment(self.job, self.scratch),
+                env=child_environment(self.job, self.scratch),
             )
-        os.close(write_end)
-        self.section, self.since, self._unread = _LOADING, time.monotonic(), b""
-        assert self._child.stdin is not None
+        assert child.stdin is not None
         # A child that ended at once breaks the pipe; `update` reports it.
-        with contextlib.suppress(BrokenPipeError), self._child.stdin as stdin:
-            # what the manifest leaves out stays left out: an input without a dtype, say
-            stdin.write(job.model_dump_json(exclude_unset=True).encode())
+        with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+            stdin.write(job)
+        return child
 
     @property
     def log_file(self) -> Path:
@@ -169,7 +193,7 @@ class _ModelRun:
         elif ended and self.load_error is not None:
             self._fail_sections(_sections_of_model(self.remaining), self.load_error)
         elif ended:
-            self._fail_section(_exit_failure(self._child.returncode, self.job, self.section))
+            self._fail_section(_exit_failure(self._child.wait(), self.job, self.section))
         elif time.monotonic() - self.since > self.job.seconds:
             self._fail_section(_timeout_failure(self.job, self.section))
 
@@ -181,6 +205,8 @@ class _ModelRun:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()  # or it stays a zombie
+        if isinstance(self._child, WarmChild):
+            self._child.close()
         os.close(self._events)
         self._child = None
 
@@ -284,19 +310,23 @@ def _sections_of_model(names: Sequence[str]) -> tuple[str, ...]:
     return needing or tuple(names)
 
 
-def _environment(job: Job, scratch: Path) -> dict[str, str]:
-    """The environment of the child: offline, weights-only loading, limited threads."""
-    return os.environ | {
-        "TMPDIR": str(scratch),
-        "PYTHONUNBUFFERED": "1",  # keeps the last line before a crash, see `_last_output`
-        "OMP_NUM_THREADS": str(job.threads),  # is read when torch is imported
-        # Threads that spin while they wait take cores from threads that compute: on a busy machine
-        # a forward pass takes ten times as long.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
-        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-    }
+def child_environment(job: Job, scratch: Path | None = None) -> dict[str, str]:
+    """The environment of a child: offline, weights-only loading, limited threads."""
+    temporary = {} if scratch is None else {"TMPDIR": str(scratch)}
+    return (
+        os.environ
+        | temporary
+        | {
+            "PYTHONUNBUFFERED": "1",  # keeps the last line before a crash, see `_last_output`
+            "OMP_NUM_THREADS": str(job.threads),  # is read when torch is imported
+            # Threads that spin while they wait take cores from threads that compute: on a busy
+            # machine a forward pass takes ten times as long.
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+            "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+        }
+    )
 
 
 def _timeout_failure(job: Job, section: str) -> Failed:

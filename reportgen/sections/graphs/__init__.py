@@ -71,6 +71,7 @@ SECTION = Section(
     title="Graphs",
     result=Graphs,
     analyze=analyze,
+    imports=("reportgen.onnx.export", "torch.onnx"),
     analyze_file=analyze_file,
     rules=RULES,
     comparable=comparable_of,

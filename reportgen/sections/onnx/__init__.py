@@ -48,6 +48,7 @@ SECTION = Section(
     title="ONNX",
     result=OnnxResult,
     analyze=analyze,
+    imports=("reportgen.sections.onnx.analysis", "torch.onnx"),
     analyze_file=analyze_file,
     reads=frozenset({"onnx", "threads", "timings"}),
     rules=RULES,
