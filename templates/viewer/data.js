@@ -163,6 +163,20 @@ class Graph {
     return name.replace(/^\//, "") || operator;
   }
 
+  /** The short attributes and stored scalars of an operation in one line: `axis 1`, `y_scale 0.02`. */
+  settings(/** @type {GraphNode} */ node) {
+    const formal = this.formalInputs[node.operator] ?? [];
+    const shown = Object.entries(node.attributes).flatMap(([name, value]) => {
+      const text = plain(value).replace(/[[\]]/g, "");
+      const input = name.match(/^input (\d+)$/);
+      if (input && typeof value === "string") return []; // a type: the values are not few
+      if (text.length > 12 || text === "" || text === "NOTSET") return [];
+      const title = input ? (formal[Number(input[1])] ?? "") : /^\d+$/.test(name) ? "" : name;
+      return [`${title} ${text}`.trim()];
+    });
+    return shown.slice(0, 3).join(" · ");
+  }
+
   /** All nodes that can be reached from `start`, itself included. */
   reach(/** @type {number} */ start, /** @type {number[][]} */ next) {
     const found = new Set([start]);

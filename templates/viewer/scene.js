@@ -245,8 +245,7 @@ class Scene {
     if (this.scale >= LABELS_FROM) {
       const room = item.width - (isCluster ? 34 : 18);
       const both = detail && this.scale >= DETAILS_FROM;
-      // if not all of it fits, the last part, which is a count
-      const shortest = detail.length * SMALL_LETTER <= room ? detail : (detail.split(" · ").pop() ?? detail);
+      const shortest = isCluster ? lastFitting(detail, room) : firstFitting(detail, room);
       box.append(
         svg("text", { class: "title", x: x + 11, y: y + (both ? 15.5 : 22) }, fitted(title, room, LETTER)),
       );
@@ -312,4 +311,16 @@ class Scene {
       svg("path", { d: sign }),
     );
   }
+}
+
+/** The parts of a line that fit, from its start; at least one. */
+function firstFitting(/** @type {string} */ line, /** @type {number} */ room) {
+  const parts = line.split(" · ");
+  while (parts.length > 1 && parts.join(" · ").length * SMALL_LETTER > room) parts.pop();
+  return parts.join(" · ");
+}
+
+/** All of a line, or its last part, which is a count. */
+function lastFitting(/** @type {string} */ line, /** @type {number} */ room) {
+  return line.length * SMALL_LETTER <= room ? line : (line.split(" · ").pop() ?? line);
 }

@@ -420,7 +420,7 @@ class GraphViewer {
     const name = this.clusters.nodeNames.get(key) ?? node.name;
     if (["input", "output", "parameter"].includes(node.kind))
       return /** @type {[string, string]} */ ([name || node.kind, this.shape(key) || node.kind]);
-    return /** @type {[string, string]} */ ([node.operator, name]);
+    return /** @type {[string, string]} */ ([node.operator, name || this.graph.settings(node)]);
   }
 
   shape(/** @type {number} */ node) {
