@@ -148,6 +148,8 @@ class ResultCache:
         reads = section.reads | (LOADING if section.uses_model else frozenset())
         values: dict[str, Any] = {
             "section": section.name,
+            # or a section that reads nothing of its model would have another model's duration
+            "model": job.spec.name,
             "code": code_of_section(self._code, section.name),
             # what the manifest leaves out is not the same as its default, see `Task.to_json`
             "spec": job.spec.model_dump(mode="json", include=_fields(reads), exclude_unset=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -96,3 +97,16 @@ def test_an_interrupted_build_is_continued_and_then_nothing_is_made_again(
     assert files_in(folder / "cache") == stored
     again = files_in(folder / "out")
     assert {name for name in pages if again[name] != pages[name]} == {"report.json"}  # its time
+
+
+def test_models_with_equal_entries_keep_their_own_durations(manifest: Path) -> None:
+    """Else the second build shows those of another model, and makes all pages again."""
+    manifest.write_text(MANIFEST.replace("logs: [two/log.csv], comment: second", "logs: [one]"))
+    folder = manifest.parent
+
+    def seconds(output: str) -> Any:
+        build_in(manifest, folder / output, folder / "cache", formats=("json",), timings=True)
+        report = json.loads((folder / output / "report.json").read_text())
+        return report["timings"]["section_seconds"], report["timings"]["analyzed"]
+
+    assert seconds("first") == seconds("second")
