@@ -7,8 +7,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
 from reportgen.render.environment import of_model, page_environment
+from reportgen.render.fonts import font_faces
 from reportgen.render.overview import model_overview
 from reportgen.report import ModelReport
 
@@ -20,12 +22,14 @@ def render_notebook(model: ModelReport, folder: Path, notes: Sequence[str] = ())
     `models/<name>/…`; drawings whose files are gone are left out.
     """
     environment = page_environment(on_paper=False)
-    return environment.get_template("notebook.html.j2").render(
+    page = environment.get_template("notebook.html.j2").render(
         model=model,
         overview=model_overview(model),
         notes=notes,
-        bodies=list(_bodies(model, folder)),
+        bodies=_bodies(model, folder),
     )
+    # boxes of drawings have the widths of our fonts; those of the notebook are wider
+    return page.replace("/* fonts */", font_faces(page, templates_dir() / "fonts"), 1)
 
 
 def _bodies(model: ModelReport, folder: Path) -> list[Markup]:
