@@ -1,8 +1,9 @@
 """reportgen: a static-analysis report generator for PyTorch models.
 
-    from reportgen import build, load_manifest
+A model object: `analyze`, or one question: `summary`, `draw`, `estimate_memory`, `check_onnx`.
+A manifest: `build(load_manifest(path))`.
 
-torch is not imported until a model is analyzed, and then in the model's own process.
+torch is not imported until a model is analyzed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from reportgen.findings import Finding, Severity
     from reportgen.manifest import Manifest, load_manifest
     from reportgen.pipeline import build
-    from reportgen.report import Report, Verdict
+    from reportgen.python_api.analyze import analyze
+    from reportgen.python_api.questions import check_onnx, draw, estimate_memory, summary
+    from reportgen.python_api.report import Report
+    from reportgen.report import Verdict
     from reportgen.sections.layers.cost.registration import register_flops
 
 __version__ = "0.1.0"
@@ -31,9 +35,14 @@ __all__ = [
     "Severity",
     "Verdict",
     "__version__",
+    "analyze",
     "build",
+    "check_onnx",
+    "draw",
+    "estimate_memory",
     "load_manifest",
     "register_flops",
+    "summary",
 ]
 
 _HOMES = {
@@ -42,13 +51,18 @@ _HOMES = {
     "ManifestError": "errors",
     "ModelError": "errors",
     "OutputError": "errors",
-    "Report": "report",
+    "Report": "python_api.report",
     "ReportgenError": "errors",
     "Severity": "findings",
     "Verdict": "report",
+    "analyze": "python_api.analyze",
     "build": "pipeline",
+    "check_onnx": "python_api.questions",
+    "draw": "python_api.questions",
+    "estimate_memory": "python_api.questions",
     "load_manifest": "manifest",
     "register_flops": "sections.layers.cost.registration",
+    "summary": "python_api.questions",
 }
 
 

@@ -33,7 +33,7 @@ class SourceRoot:
 
 def source_root(source: Source) -> SourceRoot | None:
     """The manifest's folder, or the one above the package of a `module` source."""
-    if source.kind == "module":
+    if source.kind in ("module", "object"):
         return _package_root(source.target)
     if source.kind != "python":
         return None

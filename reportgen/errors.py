@@ -54,6 +54,10 @@ class HistoryError(ReportgenError):
     """The history cannot be read or written, or a report cannot be added to it."""
 
 
+class NoResultError(ReportgenError):
+    """A report has no such result: the section was not analyzed, does not apply or failed."""
+
+
 class WatchEnded(SystemExit):
     """Ctrl-C or SIGTERM ended `watch`, which has printed a message; `code` is the exit status."""
 

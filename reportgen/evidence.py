@@ -36,7 +36,9 @@ def evidence_of(
             inputs=inputs if method.inputs is None else method.inputs,
             batch=method.batch,
             seed=spec.seed if runs else None,
-            command=_command(manifest, spec.name, section, timings=timings),
+            command=f"reportgen.analyze(model, inputs, sections=({section!r},))"
+            if spec.source.kind == "object"
+            else _command(manifest, spec.name, section, timings=timings),
         )
 
 

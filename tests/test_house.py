@@ -44,6 +44,8 @@ FLOORS = [
     {"pipeline"},
     {"history", "merging", "watching", "publish", "review", "graph_files"},
     {"progress"},
+    {"python_api"},
+    {"testing"},
     {"cli", "__init__", "__main__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -50,7 +50,7 @@ def test_the_first_lines_have_make_targets_and_a_picture() -> None:
 def test_all_make_targets_exist() -> None:
     named = {c.split()[1] for c in commands() if c.startswith("make ")}
     assert named == {"report", "test"}
-    for target in named | {"test-fast", "check", "clean"}:
+    for target in named | {"test-fast", "check", "docs", "clean"}:
         answer = subprocess.run(
             ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False
         )

@@ -18,9 +18,9 @@ from report_values import finding, full_report, hostile_report, model, write_in
 
 from reportgen.findings import Finding, Severity
 from reportgen.outcome import Failed, Skipped
-from reportgen.render.junit import render_junit
+from reportgen.render.ci_formats.junit import render_junit
+from reportgen.render.ci_formats.sarif import render_sarif
 from reportgen.render.problems import BUDGET_EXCEEDED, SECTION_FAILED, all_problems, budget_message
-from reportgen.render.sarif import render_sarif
 from reportgen.report import BudgetCheck, BudgetLimit, Report, Verdict
 
 ROOT = Path(__file__).parents[1]

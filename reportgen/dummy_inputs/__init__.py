@@ -34,8 +34,8 @@ __all__ = ["Candidate", "guess_inputs", "knows_inputs", "with_dummy_inputs", "wi
 
 
 def knows_inputs(spec: ModelSpec) -> bool:
-    """Whether the manifest may omit the inputs because they can be derived from the source."""
-    return spec.source.kind in ("torchvision", "timm", "transformers", "pt2")
+    """Whether the inputs may be omitted because they can be derived from the source."""
+    return spec.source.kind in ("torchvision", "timm", "transformers", "pt2", "object")
 
 
 def with_dummy_inputs(spec: ModelSpec, loaded: Loaded) -> tuple[ModelSpec, tuple[str, ...]]:

@@ -24,14 +24,14 @@ from reportgen.scratch import scratch_folder
 from reportgen.sections import SECTIONS
 from reportgen.workers import Job, SectionCallback, analyze_model
 from reportgen.workers.inputs_read import InputsRead
-from reportgen.workers.warm_server import WarmServer
+from reportgen.workers.model_run import ChildProcess, ChildStart, start_python
 
 
 def examine(
     text: str,
     notify: SectionCallback = lambda *_: None,
     is_cancelled: Callable[[], bool] = lambda: False,
-    server: WarmServer | None = None,
+    start_child: Callable[[ChildStart], ChildProcess] = start_python,
 ) -> bytes:
     """Analyze the model of a task.
 
@@ -41,7 +41,7 @@ def examine(
         text: a `Task` in JSON.
         notify: called when a section starts or ends.
         is_cancelled: whether to stop; called several times per second.
-        server: forks the children; None starts a new Python for each.
+        start_child: starts the children of this machine.
 
     Returns:
         The answer, for `answer.unpack`.
@@ -52,7 +52,9 @@ def examine(
     """
     task = Task.model_validate_json(text)
     if task.remote is None:
-        return pack(task, task.job, analyze_model(task.job, notify, is_cancelled, server=server))
+        return pack(
+            task, task.job, analyze_model(task.job, notify, is_cancelled, start_child=start_child)
+        )
     worker = f"worker {socket.gethostname()}:{os.getpid()}"
     fault = _find_fault(task.remote)
     if fault:

@@ -23,7 +23,12 @@ from reportgen.executors.examine import examine
 from reportgen.executors.task import Remote, Task
 from reportgen.sections import SECTIONS
 from reportgen.workers import Job, SectionEvent
-from reportgen.workers.model_run import child_environment
+from reportgen.workers.model_run import (
+    ChildProcess,
+    ChildStart,
+    child_environment,
+    start_python,
+)
 from reportgen.workers.warm_server import WarmServer
 
 _LIBRARIES = ("torchvision", "timm", "transformers")  # sources that are named after a package
@@ -55,7 +60,7 @@ class Place:
 def threads(parallel: int, jobs: Sequence[Job], notify: Notify) -> Iterator[Place]:
     """Threads of this process, each with a child process at a time."""
     cancelled = threading.Event()
-    with _warm_server(jobs) as server, ThreadPoolExecutor(max(1, parallel)) as pool:
+    with _start_child(jobs) as start, ThreadPoolExecutor(max(1, parallel)) as pool:
 
         def submit(task: Task) -> Future[bytes]:
             name = task.job.spec.name
@@ -64,7 +69,7 @@ def threads(parallel: int, jobs: Sequence[Job], notify: Notify) -> Iterator[Plac
                 task.to_json(),
                 lambda *event: notify(name, *event),
                 cancelled.is_set,
-                server,
+                start,
             )
 
         try:
@@ -74,15 +79,15 @@ def threads(parallel: int, jobs: Sequence[Job], notify: Notify) -> Iterator[Plac
 
 
 @contextmanager
-def _warm_server(jobs: Sequence[Job]) -> Iterator[WarmServer | None]:
-    """The process that forks the children of these jobs; None where none can or need be."""
+def _start_child(jobs: Sequence[Job]) -> Iterator[Callable[[ChildStart], ChildProcess]]:
+    """How the children of these jobs start: forked by one server, where that is possible."""
     modules = modules_of(jobs)
     if sys.platform != "linux" or not modules:
-        yield None
+        yield start_python
         return
     server = WarmServer(modules, child_environment(max(jobs, key=lambda job: job.threads)))
     try:
-        yield server
+        yield server.start
     finally:
         server.stop()
 

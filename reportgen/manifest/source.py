@@ -14,7 +14,7 @@ from reportgen.manifest.errors import did_you_mean, quote
 from reportgen.manifest.fields import Value, existing_path, reading_folder
 
 SourceKind = Literal[
-    "torchvision", "timm", "transformers", "python", "module", "pt2", "onnx", "none"
+    "torchvision", "timm", "transformers", "python", "module", "pt2", "onnx", "object", "none"
 ]
 LossKind = Literal["cross_entropy", "sum", "python"]
 
@@ -50,9 +50,11 @@ class Source(Value):
 
     Attributes:
         kind: `torchvision`, `timm`, `transformers`, `python` (a file), `module`, `pt2`, `onnx`;
-            `none` if the entry has training logs only.
+            `object` if the model exists in this process only; `none` if the entry has training
+            logs only.
         target: the model's name in the library, the dotted module, or the file's absolute path.
         factory: the class or function in a `python` file or `module`, may be dotted; for
+            `object` the class; for
             `transformers` the absolute path of the config.json, if the source is one.
         text: the source as written; shown in reports, equal on every machine.
     """

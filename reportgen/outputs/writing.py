@@ -22,9 +22,9 @@ from reportgen.render import (
     render_print,
     render_summary,
 )
-from reportgen.render.junit import render_junit
+from reportgen.render.ci_formats.junit import render_junit
+from reportgen.render.ci_formats.sarif import render_sarif
 from reportgen.render.problems import repository_root
-from reportgen.render.sarif import render_sarif
 from reportgen.report import ModelReport, Report
 from reportgen.shards import SHARD_FILE, ShardNote
 

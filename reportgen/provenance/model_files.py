@@ -19,7 +19,7 @@ def library_of(spec: ModelSpec) -> str:
     """The library that defines the model, with its version: `torchvision 0.29.2`; else ""."""
     if spec.source.kind in LIBRARIES:
         packages: tuple[str, ...] = (spec.source.kind,)
-    elif spec.source.kind == "module":
+    elif spec.source.kind in ("module", "object"):
         packages = tuple(metadata.packages_distributions().get(_top(spec.source.target), ()))
     else:
         packages = ()

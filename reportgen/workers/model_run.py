@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from pydantic import ValidationError
 
@@ -27,7 +27,6 @@ from reportgen.sections import SECTIONS
 from reportgen.sections.section import outcome_adapter
 from reportgen.units import format_bytes, format_seconds
 from reportgen.workers.job import Job, Message, SectionCallback, SectionEvent
-from reportgen.workers.warm_server import Launch, WarmChild, WarmServer
 
 _POLL_SECONDS = 0.1
 _LOADING = ""  # the section before the first "begin" message
@@ -63,12 +62,69 @@ class ModelOutcomes:
     left_out: tuple[LeftOut, ...] = ()
 
 
+class ChildProcess(Protocol):
+    """A child in a process group of its own; as `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int:
+        """Its id, and that of its group."""
+
+    @property
+    def returncode(self) -> Any:
+        """The exit status, negative for a signal."""
+
+    def poll(self) -> int | None:
+        """The exit status; None while the process runs."""
+
+    def wait(self) -> int:
+        """Wait for the end; returns the exit status."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChildStart:
+    """What a child is started with.
+
+    Attributes:
+        job: with the sections that remain.
+        events: a descriptor, to which the child writes its messages.
+        log: receives stdout and stderr of the model.
+        scratch: for temporary files of the child, which may be killed.
+        current_folder: of the child; None for that of this process.
+    """
+
+    job: Job
+    events: int
+    log: IO[bytes]
+    scratch: Path
+    current_folder: Path | None = None
+
+
+def start_python(start: ChildStart) -> ChildProcess:
+    """Start `workers.child` in a new Python, which loads the model of the job."""
+    child = subprocess.Popen(
+        [*_CHILD, str(start.events), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=start.log,
+        cwd=start.current_folder,
+        stderr=start.log,
+        pass_fds=(start.events,),
+        start_new_session=True,  # a group of its own, for `stop`; Ctrl-C is ours alone
+        env=child_environment(start.job, start.scratch),
+    )
+    assert child.stdin is not None
+    # A child that ended at once breaks the pipe; `update` reports it.
+    with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+        # what the manifest leaves out stays left out: an input without a dtype, say
+        stdin.write(start.job.model_dump_json(exclude_unset=True).encode())
+    return child
+
+
 def analyze_model(
     job: Job,
     notify: SectionCallback = lambda *_: None,
     is_cancelled: Callable[[], bool] = lambda: False,
     current_folder: Path | None = None,
-    server: WarmServer | None = None,
+    start_child: Callable[[ChildStart], ChildProcess] = start_python,
 ) -> ModelOutcomes:
     """Analyze one model; its child and the child's process group are killed on return.
 
@@ -80,7 +136,7 @@ def analyze_model(
         notify: called when a section starts or ends.
         is_cancelled: whether to stop; called several times per second.
         current_folder: of the child; None for that of this process.
-        server: forks the child; None starts a new Python.
+        start_child: starts a child, again for the remaining sections if one of them ended it.
 
     Raises:
         CancelledError: `is_cancelled` returned True.
@@ -89,7 +145,11 @@ def analyze_model(
         raise CancelledError
     with scratch_folder() as scratch:
         run = _ModelRun(
-            job=job, notify=notify, scratch=scratch, current_folder=current_folder, server=server
+            job=job,
+            notify=notify,
+            scratch=scratch,
+            current_folder=current_folder,
+            start_child=start_child,
         )
         try:
             run.launch()
@@ -111,7 +171,7 @@ class _ModelRun:
     notify: SectionCallback
     scratch: Path  # for temporary files of the children, which may be killed
     current_folder: Path | None = None
-    server: WarmServer | None = None
+    start_child: Callable[[ChildStart], ChildProcess] = start_python
     outcomes: dict[str, Done[Any] | Skipped | Failed] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     section: str = _LOADING
@@ -120,7 +180,7 @@ class _ModelRun:
     load_error: Failed | None = None
     inputs: str = ""
     analyzed: dict[str, str] = field(default_factory=dict)
-    _child: subprocess.Popen[bytes] | WarmChild | None = None
+    _child: ChildProcess | None = None
     _events: int = -1
     _unread: bytes = b""
 
@@ -134,42 +194,18 @@ class _ModelRun:
         self._events, write_end = os.pipe()
         os.set_blocking(self._events, False)  # `_read` takes what is there
         job = self.job.model_copy(update={"sections": self.remaining})
-        # what the manifest leaves out stays left out: an input without a dtype, say
-        text = job.model_dump_json(exclude_unset=True).encode()
-        self._child = self._forked(text, write_end) or self._started(text, write_end)
+        with self.log_file.open("ab") as log:
+            self._child = self.start_child(
+                ChildStart(
+                    job=job,
+                    events=write_end,
+                    log=log,
+                    scratch=self.scratch,
+                    current_folder=self.current_folder,
+                )
+            )
         os.close(write_end)
         self.section, self.since, self._unread = _LOADING, time.monotonic(), b""
-
-    def _forked(self, job: bytes, events: int) -> WarmChild | None:
-        if self.server is None:
-            return None
-        file = self.scratch / "job.json"
-        file.write_bytes(job)
-        launch = Launch(
-            job=file,
-            log=self.log_file.absolute(),
-            environment=child_environment(self.job, self.scratch),
-            folder=self.current_folder,
-        )
-        return self.server.fork(launch, events)
-
-    def _started(self, job: bytes, events: int) -> subprocess.Popen[bytes]:
-        with self.log_file.open("ab") as log:
-            child = subprocess.Popen(
-                [*_CHILD, str(events), str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                cwd=self.current_folder,
-                stderr=log,
-                pass_fds=(events,),
-                start_new_session=True,  # a group of its own, for `stop`; Ctrl-C is ours alone
-                env=child_environment(self.job, self.scratch),
-            )
-        assert child.stdin is not None
-        # A child that ended at once breaks the pipe; `update` reports it.
-        with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
-            stdin.write(job)
-        return child
 
     @property
     def log_file(self) -> Path:
@@ -193,7 +229,7 @@ class _ModelRun:
         elif ended and self.load_error is not None:
             self._fail_sections(_sections_of_model(self.remaining), self.load_error)
         elif ended:
-            self._fail_section(_exit_failure(self._child.wait(), self.job, self.section))
+            self._fail_section(_exit_failure(self._child.returncode, self.job, self.section))
         elif time.monotonic() - self.since > self.job.seconds:
             self._fail_section(_timeout_failure(self.job, self.section))
 
@@ -205,8 +241,6 @@ class _ModelRun:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()  # or it stays a zombie
-        if isinstance(self._child, WarmChild):
-            self._child.close()
         os.close(self._events)
         self._child = None
 

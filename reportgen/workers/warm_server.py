@@ -24,30 +24,19 @@ from importlib import import_module
 from pathlib import Path
 
 from reportgen.workers.limits import exit_with_parent
+from reportgen.workers.model_run import (
+    ChildProcess,
+    ChildStart,
+    child_environment,
+    start_python,
+)
 
 _LONGEST_REQUEST = 1 << 16
 _LONGEST_ANSWER = 64
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Launch:
-    """What a child is started with.
-
-    Attributes:
-        job: a file with the `Job` in JSON.
-        log: receives what the model prints.
-        environment: the whole of it.
-        folder: the current one; None for that of the server.
-    """
-
-    job: Path
-    log: Path
-    environment: Mapping[str, str]
-    folder: Path | None = None
-
-
 class WarmChild:
-    """A child of the server, like a `subprocess.Popen`: `pid`, `poll` and `wait`."""
+    """A child of the server."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
@@ -55,24 +44,30 @@ class WarmChild:
         self._status: int | None = None
         self.pid = int(self._line())
 
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None while nobody has asked."""
+        return self._status
+
     def poll(self) -> int | None:
-        """The exit status, negative for a signal; None while the child runs."""
+        """The exit status; None while the child runs."""
         if self._status is None and select.select([self._channel], [], [], 0)[0]:
-            self.wait()
+            self._receive()
         return self._status
 
     def wait(self) -> int:
         """Wait for the end; the server may release the process id then."""
+        status = self._receive()
+        self._channel.close()
+        return status
+
+    def _receive(self) -> int:
         if self._status is None:
             try:
                 self._status = int(self._line())
             except _ServerEndedError:  # its children are killed with it
                 self._status = -signal.SIGKILL
         return self._status
-
-    def close(self) -> None:
-        """Let the server release the process id; the child has been killed."""
-        self._channel.close()
 
     def _line(self) -> bytes:
         while b"\n" not in self._unread:
@@ -112,26 +107,28 @@ class WarmServer:
                 env=dict(environment),
             )
 
-    def fork(self, launch: Launch, events: int) -> WarmChild | None:
-        """A child that writes its messages to the descriptor `events`; None if there is no server.
+    def start(self, start: ChildStart) -> ChildProcess:
+        """Fork a child, or start a new Python if the server has ended.
 
         Waits until the server has imported everything.
         """
+        job = start.scratch / "job.json"
+        # what the manifest leaves out stays left out: an input without a dtype, say
+        job.write_text(start.job.model_dump_json(exclude_unset=True))
         request = {
-            "job": str(launch.job),
-            "log": str(launch.log),
-            "environment": dict(launch.environment),
-            "folder": launch.folder and str(launch.folder),
+            "job": str(job),
+            "environment": child_environment(start.job, start.scratch),
+            "folder": start.current_folder and str(start.current_folder),
         }
         ours, theirs = socket.socketpair()
         try:
             with theirs, self._turn:
-                text = json.dumps(request).encode()
-                socket.send_fds(self._socket, [text], [events, theirs.fileno()])
+                descriptors = [start.events, start.log.fileno(), theirs.fileno()]
+                socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
             return WarmChild(ours)
         except (OSError, _ServerEndedError):
             ours.close()
-            return None
+            return start_python(start)
 
     def stop(self) -> None:
         """End the server; its children are killed with it."""
@@ -181,7 +178,7 @@ def main() -> int:
     return 0 if asked is None else _run(*asked)
 
 
-def _serve(connection: socket.socket) -> tuple[bytes, int, int] | None:
+def _serve(connection: socket.socket) -> tuple[bytes, int, int, int] | None:
     """Fork children; returns in each of them with its request, and None when the parent ends."""
     children, server = _Children(), os.getpid()
     wake_read, wake_write = os.pipe()
@@ -203,10 +200,10 @@ def _serve(connection: socket.socket) -> tuple[bytes, int, int] | None:
                 poll.unregister(descriptor)
                 children.release(by_channel[descriptor])
             else:
-                request, descriptors, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, 2)
+                request, descriptors, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, 3)
                 if not request:
                     return None
-                events, channel = descriptors
+                events, log, channel = descriptors
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
@@ -215,15 +212,16 @@ def _serve(connection: socket.socket) -> tuple[bytes, int, int] | None:
                         each.close()
                     for end in (wake_read, wake_write, channel):
                         os.close(end)
-                    return request, events, server
+                    return request, events, log, server
                 os.close(events)
+                os.close(log)
                 children.channels[pid] = socket.socket(fileno=channel)
                 children.channels[pid].sendall(b"%d\n" % pid)
                 poll.register(channel, select.POLLHUP)
                 children.report()  # it may have ended already
 
 
-def _run(request: bytes, events: int, server: int) -> int:
+def _run(request: bytes, events: int, log: int, server: int) -> int:
     """Be the child: take the place that `subprocess` would have made, and analyze the job."""
     from reportgen.workers import child
 
@@ -233,7 +231,6 @@ def _run(request: bytes, events: int, server: int) -> int:
     os.environ.clear()
     os.environ.update(asked["environment"])
     tempfile.tempdir = None  # TMPDIR is another one
-    log = os.open(asked["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

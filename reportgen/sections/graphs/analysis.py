@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reportgen.drawing.dot import graphviz
+from reportgen.drawing.graph import DrawnGraph
+from reportgen.drawing.svg import SvgPicture
 from reportgen.error_text import one_line, shown_text
 from reportgen.errors import SectionError
 from reportgen.forward_failure import explain_failure
@@ -66,6 +69,45 @@ def analyze(context: ModelContext) -> Graphs:
             roles=roles,
             loss=shown_text(context.spec.loss.text),
         )
+
+
+GRAPH_KINDS = ("modules", "autograd", "onnx")
+"""The graphs that `draw_graph` draws."""
+
+
+def draw_graph(context: ModelContext, kind: str) -> SvgPicture:
+    """One graph of the model, alone.
+
+    Args:
+        context: the model; an ONNX file is exported to its folder.
+        kind: one of `GRAPH_KINDS`.
+
+    Raises:
+        SectionError: graphviz is missing or exceeds its time, forward raises, or the model has no
+            such graph.
+    """
+    with graphviz() as programs, preserve_model_state(context.model) as model:
+        drawer = Drawer(graphviz=programs, write=lambda name, _content: name, subject=context.name)
+        if kind == "onnx":
+            graph = graph_of_model(context.onnx_proto(context.onnx_file().path))
+        else:
+            traced = _traced(context, model)
+            _require_consumed_output(traced.trace)
+            graph = module_graph(traced.trace) if kind == "modules" else _autograd_graph(traced)
+        shown = drawer.picture(graph, name=kind, title=f"{kind.capitalize()} graph")
+        if shown is None:
+            raise SectionError(
+                f"graphviz did not lay this graph out within {drawer.seconds:g} s",
+                hint="draw another kind of graph, or a part of the model",
+            )
+        return shown
+
+
+def _autograd_graph(traced: _TracedModel) -> DrawnGraph:
+    if traced.gradient_error:
+        raise SectionError(f"the forward pass fails with gradients: {traced.gradient_error}")
+    graph = full_autograd_graph(traced.trace)
+    return graph if graph.size <= _FULL_AUTOGRAD_BOXES else autograd_graph(traced.trace)
 
 
 def analyze_structure(context: ModelContext) -> Graphs:

@@ -96,6 +96,11 @@ class Drawer:
             note="; ".join(filter(None, (note, *_remarks(small)))),
         )
 
+    def picture(self, graph: DrawnGraph, *, name: str, title: str) -> SvgPicture | None:
+        """`graph` as one SVG that is not written; None if it was not laid out in time."""
+        found = self._first(graph, f"{name}-", f"{title} of {self.subject}", Deadline(self.seconds))
+        return found[2] if found else None
+
     def _first(
         self, graph: DrawnGraph, prefix: str, label: str, deadline: Deadline
     ) -> tuple[DrawnGraph, GraphvizLayout, SvgPicture] | None:

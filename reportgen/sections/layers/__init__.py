@@ -47,6 +47,7 @@ __all__ = [
     "Uncounted",
     "Unregistered",
     "analyze",
+    "analyze_forward",
 ]
 
 
@@ -62,6 +63,19 @@ def analyze(context: ModelContext) -> Layers:
     from reportgen.sections.layers.analysis import LayersAnalysis  # torch only from here on
 
     return LayersAnalysis(context).result()
+
+
+def analyze_forward(context: ModelContext) -> Layers:
+    """The layers and the cost of a forward pass alone, quickly and without files.
+
+    Without the backward pass, torchinfo's figures and checks of the stored values.
+
+    Raises:
+        SectionError: as for `analyze`.
+    """
+    from reportgen.sections.layers.analysis import LayersAnalysis  # torch only from here on
+
+    return LayersAnalysis(context, forward_only=True).layers()
 
 
 def analyze_file(context: OnnxFileContext) -> Layers:

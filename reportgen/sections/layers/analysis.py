@@ -19,6 +19,7 @@ from reportgen.sections.layers.result import (
     ForwardBackwardCost,
     Layer,
     Layers,
+    StoredValues,
     TorchinfoTotals,
 )
 from reportgen.sections.layers.stored_values import stored_values
@@ -29,7 +30,12 @@ from reportgen.sections.layers.tables import (
 )
 from reportgen.sections.layers.tracing.backward import ForwardBackward
 from reportgen.sections.layers.tracing.forward import ForwardTrace, trace_fake
-from reportgen.sections.layers.tracing.measure import Measured, error_text, measure
+from reportgen.sections.layers.tracing.measure import (
+    Measured,
+    error_text,
+    measure,
+    measure_forward,
+)
 from reportgen.sections.layers.tree import (
     Weights,
     build_layers,
@@ -51,8 +57,10 @@ if TYPE_CHECKING:
 class LayersAnalysis:
     """The analysis of the model of one context."""
 
-    def __init__(self, context: ModelContext) -> None:
+    def __init__(self, context: ModelContext, *, forward_only: bool = False) -> None:
         self._context = context
+        self._measure = measure_forward if forward_only else measure
+        self._forward_only = forward_only
         self._examples: dict[int, Examples] = {}
         self._model: nn.Module = self._materialized(context.model)
         self._built: tuple[str, ...] = ()  # parameters that the first pass created: "name (size)"
@@ -68,6 +76,10 @@ class LayersAnalysis:
             visible(summary_text(self._model, measured, result, input_bytes)),
         )
         return result
+
+    def layers(self) -> Layers:
+        """The result alone, without files."""
+        return self._figures(self._measured())
 
     def _materialized(self, model: nn.Module) -> nn.Module:
         """The model, or a copy with its lazy layers materialized."""
@@ -97,14 +109,14 @@ class LayersAnalysis:
     def _measured(self) -> Measured:
         """Trace the model; if its first pass creates parameters, trace a copy that ran once."""
         batch = self._context.batch
-        measured = measure(self._model, self._arguments, batch)
+        measured = self._measure(self._model, self._arguments, batch)
         if not measured.trace.added:
             return measured
         try:
             completed = run_once_on_copy(
                 self._model, lambda: self._arguments(1), lambda: self._arguments(batch)
             )
-            again = measure(completed, self._arguments, batch)
+            again = self._measure(completed, self._arguments, batch)
         except Exception:  # from the model, which may run only once; the first trace is valid
             return measured
         if again.trace.added or again.failure:  # every pass adds parameters, or only one succeeds
@@ -186,7 +198,9 @@ class LayersAnalysis:
             macs_of_rows=sum(layer.own_macs for layer in layers),
             masked_parameters=weights.masked,
             failure=_failure(measured),
-            stored_values=stored_values(self._context.model, spec),
+            stored_values=StoredValues()
+            if self._forward_only
+            else stored_values(self._context.model, spec),
             input_dtypes={name: dtype_name(tensor) for name, tensor in inputs.items()},
             rooflines=rooflines(
                 self._context.targets if complete else (),

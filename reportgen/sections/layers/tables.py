@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from reportgen.sections.layers.modules import own_tensors, walk
+from reportgen.sections.layers.outline import Branch, outline, rows
 from reportgen.sections.layers.result import Layer, Layers, Shape
 from reportgen.sections.layers.tracing.measure import Measured
 from reportgen.sections.layers.tracing.module_tracker import LayerCall
@@ -203,6 +204,71 @@ def plain_tree(layers: tuple[Layer, ...]) -> str:
         macs = format_bound(row.macs, row.lower_bound)
         lines.append(f"{name:<{width}}  {shape:<28}  {row.parameters:>14,}  {macs:>18}")
     return "\n".join(lines) + "\n"
+
+
+def layer_table(result: Layers, *, depth: int | None = None) -> str:
+    """The tree of layers with shapes and counts, and the totals below it, as plain text.
+
+    Rows deeper than `depth` are left out; None shows all. Equal neighbors are one row: `×3`.
+    """
+    shown = [b for b in rows(outline(result.layers)) if depth is None or b.depth <= depth]
+    table = [("Layer", "Input", "Output", "Parameters", "Trainable", "MACs")]
+    table += [_table_row(branch, result.layers[0]) for branch in shown]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if column < _TEXT_COLUMNS else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    ]
+    rule = "─" * max(map(len, lines))
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule, *_totals(result), rule])
+
+
+_Cells = tuple[str, str, str, str, str, str]
+_TEXT_COLUMNS = 3  # of `layer_table`, flush left; numbers are flush right
+
+
+def _table_row(branch: Branch, whole: Layer) -> _Cells:
+    layer = branch.layer
+    name = branch.name or layer.class_name or "model"
+    times = f" ×{branch.times}" if branch.times > 1 else ""
+    kind = "" if not branch.name else f": {layer.type}"
+    counted = layer.shared_with is None
+    return (
+        f"{'  ' * branch.depth}{name}{times}{kind}",
+        _shapes_cell(layer.input_keys, layer.input_shapes) or "–",
+        _shapes_cell(layer.output_keys, layer.output_shapes) or "–",
+        f"{layer.parameters:,}" if counted else "(shared)",
+        "" if not layer.parameters else "yes" if layer.trainable_parameters == layer.parameters
+        else "partly" if layer.trainable else "no",
+        format_bound(layer.macs, layer.lower_bound) if layer.macs or layer is whole else "–",
+    )  # fmt: skip
+
+
+def _totals(result: Layers) -> list[str]:
+    macs = "unknown" if result.failure else format_bound(result.macs, result.lower_bound)
+    figures = [
+        ("Parameters", f"{result.parameters:,}"),
+        ("  trainable", f"{result.trainable_parameters:,}"),
+        ("  not trainable", f"{result.parameters - result.trainable_parameters:,}"),
+        (f"MACs, batch of {result.batch}", macs),
+        ("Parameter size (MiB)", f"{result.parameter_bytes / _MIB:,.2f}"),
+        ("Buffer size (MiB)", f"{result.buffers_bytes / _MIB:,.2f}"),
+        (
+            "Forward/backward pass size (MiB)",
+            f"{torchinfo_forward_backward_bytes(result.layers) / _MIB:,.2f}",
+        ),
+    ]
+    lines = [f"{name:<34}{value:>18}" for name, value in figures]
+    if result.uncounted:
+        names = ", ".join(each.operator for each in result.uncounted[:5])
+        lines.append(f"MACs are a lower bound: no formula for {names}")
+    if result.failure:
+        place = result.failure.module or "the model itself"
+        lines.append(f"The forward pass fails in {place}: {result.failure.message}")
+    return lines
 
 
 def torchinfo_forward_backward_bytes(layers: tuple[Layer, ...]) -> int:

@@ -20,6 +20,7 @@ from reportgen.sources import Loaded, load_model
 from reportgen.units import format_bytes, format_integer, format_share
 
 if TYPE_CHECKING:
+    from reportgen.context import ModelContext
     from reportgen.cuda_memory import Measurement, MemoryEstimator
 
 T = TypeVar("T")
@@ -33,9 +34,9 @@ class GpuFit:
     fit: Fit
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Answer:
-    """The peak memory of one step, and on which of the GPUs it fits."""
+    """The peak memory of one step, and on which of the GPUs it fits; `str` gives it as text."""
 
     source: str
     estimate: MemoryEstimate
@@ -47,6 +48,38 @@ class Answer:
     def fits_everywhere(self) -> bool:
         """Whether the step fits every requested GPU."""
         return all(each.fits for each in self.gpus)
+
+    def __str__(self) -> str:
+        return "\n".join(answer_lines(self))
+
+    __repr__ = __str__  # what a notebook and the Python prompt show
+
+
+def estimate_model(context: ModelContext, step: Step, gpus: tuple[str, ...]) -> Answer:
+    """Estimate `step` of the model of `context` at its batch size.
+
+    Raises:
+        ReportgenError: a GPU name is invalid, or the step cannot be traced.
+    """
+    from reportgen.cuda_memory import MemoryEstimator  # loads torch
+
+    try:
+        targets = tuple(map(find_gpu, gpus))
+        gpu = targets[0] if targets else None
+        estimator = MemoryEstimator(context.model, context.arguments, step, gpu)
+        found = estimator.estimate(context.batch)
+        return Answer(
+            source=context.name,
+            estimate=as_result(found),
+            notes=(*context.source_notes, *found.notes),
+            gpus=tuple(
+                GpuFit(fits=estimator.fits(context.batch, each), fit=fit_of(estimator, each))
+                for each in targets
+            ),
+            measurement=None,
+        )
+    except CudaMemoryError as error:
+        raise ReportgenError(str(error), hint=error.hint) from error
 
 
 def estimate_step(

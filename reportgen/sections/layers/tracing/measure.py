@@ -27,12 +27,18 @@ from reportgen.fake_model import (
 from reportgen.forward_failure import ForwardFailure, explain_failure
 from reportgen.known_failures import failure_text
 from reportgen.sections.layers.tracing.backward import ForwardBackward, run_forward_backward
-from reportgen.sections.layers.tracing.forward import ForwardTrace, trace, trace_up_to_failure
+from reportgen.sections.layers.tracing.forward import (
+    ForwardTrace,
+    trace,
+    trace_fake,
+    trace_up_to_failure,
+)
 from reportgen.torchinfo_summary import TorchinfoSummary, summarize_with_torchinfo
 
 _MAX_FLOPS = 50 * 10**9  # of a real pass: a few seconds on one core
 _MAX_BYTES = 2 * 2**30  # read and written by all operators of a real pass
 _IN_THREADS = "the backward pass was not counted: modules run in threads of their own"
+_FAKE_NOTE = "counted with fake tensors: from shapes alone, nothing was computed"
 _BOTH_PASSES = 3  # forward and backward pass cost about three forward passes
 
 MakeArguments = Callable[[int], Arguments]
@@ -50,6 +56,25 @@ class Measured:
     method: Literal["fake", "real"]
     note: str
     failure: ForwardFailure | None = None  # the pass failed: `trace` ends there
+
+
+def measure_forward(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
+    """A fake forward pass alone; `measure` if the model does not run with fake tensors.
+
+    It takes a third of the time of `measure`.
+    """
+    try:
+        found = trace_fake(model, make(batch))
+    except Exception:  # whatever the model raises
+        return measure(model, make, batch)
+    return Measured(
+        trace=found,
+        both="not counted",
+        torchinfo=TorchinfoSummary(error="not run"),
+        batch=batch,
+        method="fake",
+        note=_FAKE_NOTE,
+    )
 
 
 def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
@@ -114,7 +139,7 @@ def _measure_fake(model: nn.Module, make: MakeArguments, batch: int) -> Measured
         torchinfo=torchinfo,
         batch=batch,
         method="fake",
-        note="counted with fake tensors: from shapes alone, nothing was computed",
+        note=_FAKE_NOTE,
     )
 
 

@@ -1,0 +1,1 @@
+"""reportgen from Python: the analysis of a model object, and one function for each question."""
