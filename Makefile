@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 SARIF_TOOL := @microsoft/sarif-multitool-linux@5.7.0
+TYPESCRIPT := typescript@7.0.2
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # overrides machine-wide constraints; pip before 25.3 applies it to isolated builds as well
@@ -48,9 +49,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | system
 
 $(VENV)/.installed-test: $(VENV)/.installed | system-test
 	$(BIN)/pip install --quiet --editable '.[test]'
-	@# without it, the test that needs it is skipped
+	@# without them, the tests that need them are skipped
 	-@! command -v npm >/dev/null || timeout 120 npm install --silent --ignore-scripts \
-	  --fetch-retries=1 --prefix $(VENV)/npm $(SARIF_TOOL)
+	  --fetch-retries=1 --prefix $(VENV)/npm $(SARIF_TOOL) $(TYPESCRIPT)
 	@touch $@
 
 # System libraries that pip cannot install; installed ones are skipped.

@@ -40,6 +40,7 @@ def run_build(what: str, manifest: Path, cache: Path, options: list[str]) -> Run
     command = [sys.executable, "-P", "-m", "reportgen", "build", str(manifest), "--quiet"]
     command += ["--fail-on", "never", "--output", str(manifest.parent / "out"), *options]
     env = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # as pip installs a package: with .pyc files
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     status = subprocess.run(command, env=env, check=False).returncode
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - start

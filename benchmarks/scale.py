@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import signal
 import statistics
 import subprocess
@@ -112,8 +113,11 @@ def many_models(models: int) -> dict[str, Any]:
     """A build of many tiny models with all sections and all formats."""
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(Path(folder), models)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds, memory = build(Path(folder), "out", "--jobs", "2")
-    return {"models": models, "seconds": seconds, "memory": memory}
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"models": models, "seconds": seconds, "cpu": cpu, "memory": memory}
 
 
 def two_workers(models: int, rounds: int) -> dict[str, Any]:
@@ -242,6 +246,10 @@ def report(results: dict[str, Any]) -> str:
             f"{many['seconds'] / many['models']:.1f} | ≤ 3 |",
             f"| the same: peak memory of the parent | {many['memory'] / 1e6:.0f} MB | < 500 MB |",
         ]
+        if "cpu" in many:
+            lines.append(
+                f"| the same: CPU seconds per model | {many['cpu'] / many['models']:.1f} | |"
+            )
     if two := results.get("two"):
         ratios = [dask / local for dask, local in zip(two["dask"], two["local"], strict=True)]
         lines.append(
@@ -265,8 +273,8 @@ def report(results: dict[str, Any]) -> str:
             "The scheduler and the parent each use one core, so that the smaller figure is the "
             f"limit: {limit:.0f} models per second. Extrapolated to models of 10 s, that is "
             f"{limit * 10:,.0f} workers, and with 1,000 workers 100,000 models take "
-            f"{100_000 / min(limit, 100) / 60:.0f} minutes, of which the "
-            f"{'workers' if limit >= 100 else 'scheduler and the parent'} are the limit. "
+            f"{100_000 / min(limit, 100) / 60:.0f} minutes; the "
+            f"{'workers' if limit >= 100 else 'scheduler and the parent'} are then the limit. "
             "With more workers than that, build shards, each with a scheduler of its own.",
         ]
     return "\n".join(lines) + "\n"

@@ -68,6 +68,19 @@ class ModuleRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NodeBody:
+    """The graph or function whose nodes run within another node.
+
+    Attributes:
+        owner: index of the node that runs it; -1 for a local function, which several nodes run.
+        name: of the attribute that holds it (`then_branch`), or `function NAME`.
+    """
+
+    owner: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorNode:
     """One node of a graph.
 
@@ -78,6 +91,7 @@ class OperatorNode:
         module: the path of the module that it belongs to.
         attributes: what distinguishes it from another node of the same operator.
         outputs: shape of each output: `batch×64×56×56`.
+        body: the graph within another node that it belongs to; None for the graph itself.
     """
 
     id: str
@@ -86,6 +100,7 @@ class OperatorNode:
     module: str = ""
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    body: NodeBody | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,12 +112,31 @@ class Graph:
         nodes: in execution order.
         edges: pairs of indexes into `nodes`, from producer to consumer.
         attributes: of the whole graph: `{"opset": 20}`.
+        figures: one of each node by name, such as `macs`; None where it is unknown.
     """
 
     name: str
     nodes: tuple[OperatorNode, ...]
     edges: tuple[tuple[int, int], ...]
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
+    figures: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModuleFigure:
+    """One figure of some modules, by which a viewer may color them.
+
+    Attributes:
+        key: unique: `latency`.
+        label: as a reader sees it: "Latency, ten slowest modules".
+        unit: `s`, `B` or "".
+        values: by path; modules without one are unknown.
+    """
+
+    key: str
+    label: str
+    unit: str
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +169,7 @@ class Comparable:
     graphs: tuple[Graph, ...] = ()
     fits: tuple[LargestBatch, ...] = ()
     curves: tuple[TrainingCurve, ...] = ()
+    module_figures: tuple[ModuleFigure, ...] = ()
 
 
 def joined(parts: Iterable[Comparable]) -> Comparable:
@@ -145,4 +180,5 @@ def joined(parts: Iterable[Comparable]) -> Comparable:
         graphs=tuple(each for part in parts for each in part.graphs),
         fits=tuple(each for part in parts for each in part.fits),
         curves=tuple(each for part in parts for each in part.curves),
+        module_figures=tuple(each for part in parts for each in part.module_figures),
     )

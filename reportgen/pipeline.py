@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -99,7 +99,7 @@ def build(
         manifest: from `load_manifest`.
         output: folder of the report; None for `reports/<manifest name>` in the current folder.
         models: names of the models to analyze; empty for all.
-        sections: names of the sections to build; empty for all.
+        sections: names of the sections to build; empty for those of the manifest, else for all.
         formats: any of `outputs.FORMATS`.
         jobs: how many models to analyze in parallel; None for as many as CPUs and memory allow.
         timings: whether the report includes measured times.
@@ -125,6 +125,7 @@ def build(
     chosen = choose_models(manifest, models)
     specs = tuple(spec for spec in chosen if shard is None or shard.holds(spec.name))
     # Of all models, also for a shard: results depend on the number of threads.
+    sections = sections or manifest.sections
     parallel = min(jobs or default_jobs(), len(chosen))
     share = executor.share() if isinstance(executor, ClusterExecutor) else share_of(parallel)
     output = output or default_output(manifest, shard)
@@ -463,11 +464,19 @@ def make_timings(outcomes: tuple[ModelOutcomes, ...], total_seconds: float) -> T
         built=datetime.now(UTC).isoformat(timespec="seconds"),
         total_seconds=round(total_seconds, 3),
         section_seconds={
-            model.name: {name: round(seconds, 3) for name, seconds in model.seconds.items()}
+            model.name: {
+                name: round(model.seconds[name], 3)
+                for name in _in_section_order(model, model.seconds)
+            }
             for model in outcomes
         },
         machine=_machine_of(outcomes),
-        analyzed={model.name: model.analyzed for model in outcomes},
+        analyzed={
+            model.name: {
+                name: model.analyzed[name] for name in _in_section_order(model, model.analyzed)
+            }
+            for model in outcomes
+        },
     )
 
 
@@ -476,3 +485,8 @@ def _machine_of(outcomes: tuple[ModelOutcomes, ...]) -> Machine | None:
     own = describe_machine(machine_memory())
     machines = {each.machine or own for each in outcomes}
     return machines.pop() if len(machines) == 1 else None
+
+
+def _in_section_order(model: ModelOutcomes, names: Container[str]) -> Iterator[str]:
+    """Those of `names` that are sections, whichever ended first or came from the cache."""
+    return (section.name for section in model.sections if section.name in names)

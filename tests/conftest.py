@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 sys.path.insert(0, str(Path(__file__).parent))  # factories, from any test folder
+# without .pyc files, each of two hundred processes compiles the package again for a second
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # two workers with two threads each on two cores wait for each other; before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

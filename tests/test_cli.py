@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from typing import Any
 import jsonschema
 import pikepdf
 import pytest
+from one_process import run_here
 
-from reportgen import cli
 from reportgen.cli.build import print_summary
 from reportgen.progress import show_progress
 from reportgen.workers import SectionEvent
@@ -56,36 +57,20 @@ def run(*arguments: Any, folder: Path, **options: Any) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
-def in_process(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: Any
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["reportgen", *map(str, arguments)])
-    old = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    finally:
-        signal.signal(signal.SIGTERM, old)
-    out, err = capsys.readouterr()
-    return int(end.value.code or 0), out, err
-
-
 def test_every_command_has_help(tmp_path: Path) -> None:
-    listing = run("--help", folder=tmp_path)
+    listing = run_here("--help", folder=tmp_path)
     assert listing.returncode == 0
     commands = re.findall(r"^  (\w+) ", listing.stdout.split("Commands:")[1], re.MULTILINE)
     known = {"build", "check", "init", "estimate", "rules", "gpus", "schema", "doctor"}
     assert known <= set(commands)
     for command in commands:
-        assert "Usage" in run(command, "--help", folder=tmp_path).stdout
+        assert "Usage" in run_here(command, "--help", folder=tmp_path).stdout
 
 
-def test_check_prints_the_number_of_models(
-    manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status, out, err = in_process(monkeypatch, capsys, "check", manifest)
-    assert (status, err) == (0, "")
-    assert "1 model, no errors" in out
+def test_check_prints_the_number_of_models(manifest: Path) -> None:
+    answer = run_here("check", manifest, folder=manifest.parent)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "1 model, no errors" in answer.stdout
 
 
 def test_help_check_gpus_and_schema_do_not_import_torch(manifest: Path) -> None:
@@ -142,7 +127,7 @@ def test_usage_errors_are_one_line_and_status_2(
     manifest: Path, arguments: list[str], words: str
 ) -> None:
     filled = [argument.format(manifest=manifest) for argument in arguments]
-    answer = run(*filled, folder=manifest.parent)
+    answer = run_here(*filled, folder=manifest.parent)
     assert answer.returncode == 2
     assert answer.stdout == ""
     assert words in answer.stderr
@@ -159,7 +144,7 @@ def test_estimate_prints_text_or_json(manifest: Path) -> None:
     assert words.stderr == ""
     for text in ("allocated", "reserved", "on the device", "T4", "fits"):
         assert text in words.stdout
-    data = json.loads(run(*arguments, "--json", folder=manifest.parent).stdout)
+    data = json.loads(run_here(*arguments, "--json", folder=manifest.parent).stdout)
     assert data["batch"] == 8
     assert data["fits"][0]["gpu"] == "T4"
     assert sum(data["at_peak"].values()) == data["peak_allocated_bytes"]
@@ -170,7 +155,7 @@ def test_an_estimate_that_does_not_fit_has_status_3(manifest: Path) -> None:
     (manifest.parent / "big.py").write_text(
         "from torch import nn\ndef make(): return nn.Linear(100_000, 100_000)\n"
     )
-    answer = run(
+    answer = run_here(
         "estimate", "big.py:make", "--input", "batch,100000", "--gpu", "T4", "--mode", "inference",
         folder=manifest.parent,
     )  # fmt: skip
@@ -186,57 +171,79 @@ def test_control_characters_from_a_manifest_are_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest", "report"])
-def test_schemas_are_valid_json_schemas(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status, out, _ = in_process(monkeypatch, capsys, "schema", name)
-    schema = json.loads(out)
-    assert status == 0
+def test_schemas_are_valid_json_schemas(name: str, tmp_path: Path) -> None:
+    answer = run_here("schema", name, folder=tmp_path)
+    schema = json.loads(answer.stdout)
+    assert answer.returncode == 0
     jsonschema.validators.validator_for(schema).check_schema(schema)
 
 
-def test_rules_explains_every_rule(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, out, _ = in_process(monkeypatch, capsys, "rules")
-    codes = [line.split()[0] for line in out.splitlines()]
+def test_rules_explains_every_rule(tmp_path: Path) -> None:
+    codes = [line.split()[0] for line in run_here("rules", folder=tmp_path).stdout.splitlines()]
     assert codes
     for code in codes:
-        status, page, _ = in_process(monkeypatch, capsys, "rules", code.lower())
-        assert status == 0
-        assert page.startswith(code)
-        assert "How to fix it:" in page
+        page = run_here("rules", code.lower(), folder=tmp_path)
+        assert page.returncode == 0
+        assert page.stdout.startswith(code)
+        assert "How to fix it:" in page.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """`build --json` of the whole report; `args` is its folder, stderr ends with /proc/self/status.
+
+    The cache stays beside the report for other builds.
+    """
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "net.py").write_text(NET)
+    (folder / "tiny.yaml").write_text(TINY)
+    code = (
+        "import pathlib, sys; from reportgen import cli\n"
+        "sys.argv[1:] = ['build', 'tiny.yaml', '--json']\n"
+        "try: cli.main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "status = pathlib.Path('/proc/self/status')\n"
+        "if status.exists(): sys.stderr.write(status.read_text())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return subprocess.CompletedProcess(folder, done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.slow
-def test_build_writes_all_documented_files_and_prints_progress_on_stderr(manifest: Path) -> None:
-    answer = run("build", manifest, "--json", folder=manifest.parent)
-    assert answer.returncode == 0, answer.stderr
-    output = manifest.parent / "reports" / "tiny"
+def test_build_writes_all_documented_files_and_prints_progress_on_stderr(
+    built: subprocess.CompletedProcess[str],
+) -> None:
+    output = built.args / "reports" / "tiny"
     names = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}
     assert {
         "index.html", "report.pdf", "report.json", "summary.md", "models/tiny/index.html",
         "models/tiny/model.onnx", "models/tiny/layers.csv", "models/tiny/summary.txt",
         "models/tiny/graphs/modules.svg", "models/tiny/graphs/autograd.svg",
     } <= names  # fmt: skip
-    assert answer.stdout == (output / "report.json").read_text(encoding="utf-8")
-    assert "tiny: layers done" in answer.stderr
-    left = sorted(p.name for p in (manifest.parent / "reports").iterdir())
+    assert built.stdout == (output / "report.json").read_text(encoding="utf-8")
+    assert "tiny: layers done" in built.stderr
+    left = sorted(p.name for p in (built.args / "reports").iterdir())
     assert left == [".reportgen-cache", "tiny"]
 
 
 @pytest.mark.slow
-def test_a_brief_pdf_has_no_chapter_of_a_section(manifest: Path) -> None:
-    options = ("--section", "layers", "--format", "pdf", "--quiet")
+def test_a_brief_pdf_has_no_chapter_of_a_section(
+    built: subprocess.CompletedProcess[str],
+) -> None:
+    options = ("--format", "pdf", "--quiet", "--pdf", "brief", "--output", "reports/brief")
+    answer = run("build", "tiny.yaml", *options, folder=built.args)
+    assert answer.returncode == 0, answer.stderr
     titles = {}
-    for kind in ("brief", "full"):
-        answer = run("build", manifest, *options, "--pdf", kind, folder=manifest.parent)
-        assert answer.returncode == 0, answer.stderr
+    for kind, name in (("full", "tiny"), ("brief", "brief")):
         with (
-            pikepdf.open(manifest.parent / "reports/tiny/report.pdf") as pdf,
+            pikepdf.open(built.args / "reports" / name / "report.pdf") as pdf,
             pdf.open_outline() as outline,
         ):
             titles[kind] = [part.title for item in outline.root for part in item.children]
+    shutil.rmtree(built.args / "reports/brief")
     assert "Layers" in titles["full"]
     assert "Layers" not in titles["brief"]
 
@@ -258,7 +265,8 @@ def test_a_failed_section_gives_exit_status_1_and_other_sections_are_built(manif
             """
         )
     )
-    answer = run("build", manifest, "--quiet", "--format", "json", folder=manifest.parent)
+    options = ("--section", "layers", "--section", "onnx", "--quiet", "--format", "json")
+    answer = run("build", manifest, *options, folder=manifest.parent)
     assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", "")
     report = json.loads((manifest.parent / "reports" / "tiny" / "report.json").read_text())
     sections = report["models"][0]["sections"]
@@ -304,7 +312,9 @@ def test_summary_prints_each_error_of_failed_sections_once(
 def test_sigint_and_sigterm_end_a_build_within_two_seconds_and_keep_the_old_report(
     manifest: Path, number: signal.Signals, status: int, words: str
 ) -> None:
-    (manifest.parent / "net.py").write_text(NET + "import time; time.sleep(600)\n")
+    (manifest.parent / "net.py").write_text(
+        NET + "import time; print('asleep', flush=True); time.sleep(600)\n"
+    )
     old = manifest.parent / "reports" / "tiny" / "report.json"
     old.parent.mkdir(parents=True)
     old.write_text('{"reportgen": "old"}')
@@ -314,7 +324,10 @@ def test_sigint_and_sigterm_end_a_build_within_two_seconds_and_keep_the_old_repo
         # a shell ignores SIGINT in background jobs, and tests may run in one
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    time.sleep(6)
+    deadline = time.monotonic() + 60
+    while not any("asleep" in log.read_text() for log in old.parent.parent.glob(".*/*/*/.log")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     process.send_signal(number)
     start = time.monotonic()
     _, err = process.communicate(timeout=20)
@@ -333,29 +346,16 @@ def test_build_deletes_temporary_folders_of_killed_builds(manifest: Path) -> Non
     left = manifest.parent / "reports" / ".reportgen-999999999-abc"
     left.mkdir(parents=True)
     (left / "half").write_text("half")
-    answer = run("build", manifest, "--format", "md", "--quiet", folder=manifest.parent)
+    options = ("--section", "training", "--format", "md", "--quiet")
+    answer = run_here("build", manifest, *options, folder=manifest.parent)
     assert answer.returncode == 0, answer.stderr
     assert not left.exists()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the high-water mark from /proc")
-def test_the_parent_of_a_build_stays_small(manifest: Path) -> None:
-    code = (
-        "import sys; from reportgen import cli\n"
-        f"sys.argv[1:] = ['build', {str(manifest)!r}, '--quiet']\n"
-        "try: cli.main()\n"
-        "except SystemExit as end: assert not end.code, end.code\n"
-        "print(open('/proc/self/status').read())\n"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=manifest.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    mark = re.search(r"VmHWM:\s+(\d+) kB", answer.stdout)
+def test_the_parent_of_a_build_stays_small(built: subprocess.CompletedProcess[str]) -> None:
+    mark = re.search(r"VmHWM:\s+(\d+) kB", built.stderr)
     assert mark is not None
     assert int(mark[1]) < 300 * 1024
 
@@ -422,6 +422,6 @@ def test_init_writes_a_manifest_for_logs_that_builds(tmp_path: Path) -> None:
 def test_usage_errors_of_log_commands_are_one_line(
     manifest: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    answer = run(*arguments, folder=manifest.parent)
+    answer = run_here(*arguments, folder=manifest.parent)
     assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
     assert words in answer.stderr

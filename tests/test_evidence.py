@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from factories import make_spec
+from one_process import analyzed_here, run_here
 from report_values import full_report
 from torch import nn
 
@@ -119,11 +118,9 @@ def _build(command: str, folder: Path) -> dict[str, Any]:
     """The only model of the report that `command` writes."""
     arguments = shlex.split(command)
     assert arguments[0] == "reportgen"
-    root = Path(__file__).parents[1]
-    subprocess.run(
-        [sys.executable, "-P", "-m", *arguments],
-        cwd=folder, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root)}, check=True,
-    )  # fmt: skip
+    with analyzed_here():
+        done = run_here(*arguments[1:], folder=folder)
+    assert done.returncode == 0, done.stderr
     output = arguments[arguments.index("--output") + 1]
     [model] = json.loads((folder / output / "report.json").read_text(encoding="utf-8"))["models"]
     assert isinstance(model, dict)

@@ -23,7 +23,7 @@ _MOST_FILES = 15
 FLOORS = [
     {"errors", "file_kind", "scratch", "units", "visible_text", "cuda_memory"},
     {"charts", "comparable", "metrics", "pdf", "training_logs"},
-    {"findings", "manifest", "fonts", "drawing", "provenance"},
+    {"findings", "manifest", "fonts", "drawing", "viewer", "provenance"},
     {"outcome", "pytree", "error_text", "code_location"},
     {"shards"},
     {"forward_failure", "known_failures"},
@@ -42,7 +42,7 @@ FLOORS = [
     {"cache"},
     {"executors"},
     {"pipeline"},
-    {"history", "merging", "watching", "publish", "review"},
+    {"history", "merging", "watching", "publish", "review", "graph_files"},
     {"progress"},
     {"python_api"},
     {"testing"},

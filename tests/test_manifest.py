@@ -403,7 +403,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "unknown key without a near one": (
         GOOD + "xyz: 1\n",
         "7: xyz: unknown key; known keys: version, title, targets, training, budgets, waivers, "
-        "limits, models",
+        "limits, sections, models",
     ),
     "the program's own key": (GOOD + "path: /x\n", "7: path: unknown key; known keys: "),
     "models empty": (
@@ -1104,6 +1104,17 @@ def test_a_code_that_no_rule_has_is_an_error_with_its_line(tmp_path: Path) -> No
     ):
         load_manifest(path, rule_codes=lambda: {"LAY001", "MEM001"})
     load_manifest(path)
+
+
+def test_sections_of_the_manifest_are_names_of_sections(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("sections: [layers, memroy]\n" + GOOD)
+    with pytest.raises(
+        ManifestError, match=r"1: sections\[1\]: unknown section 'memroy'; did you mean 'memory'"
+    ):
+        load_manifest(path, section_names=lambda: ("layers", "memory"))
+    path.write_text("sections: [memory]\n" + GOOD)
+    assert load_manifest(path, section_names=lambda: ("layers", "memory")).sections == ("memory",)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from one_process import build_here
 from tensorboardX import SummaryWriter
 
 from reportgen import load_manifest
@@ -119,8 +120,6 @@ def test_a_log_that_is_truncated_or_deleted_is_followed(folder: Path) -> None:
 
 
 def test_other_chapters_of_the_last_build_stay(folder: Path) -> None:
-    from reportgen.pipeline import build
-
     (folder / "net.py").write_text(
         "from torch import nn\n\ndef make():\n    return nn.Linear(2, 2)\n"
     )
@@ -128,7 +127,7 @@ def test_other_chapters_of_the_last_build_stay(folder: Path) -> None:
         "version: 1\ntitle: t\nmodels:\n"
         "- {name: a, source: net.py:make, inputs: ['batch,2'], logs: runs}\n"
     )
-    build(
+    build_here(
         load_manifest(folder / "m.yaml"), output=folder / "out", sections=("layers", "training"),
         formats=("html", "json", "pdf"),
     )  # fmt: skip

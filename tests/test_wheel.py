@@ -36,7 +36,7 @@ def test_a_report_can_be_built_from_the_installed_wheel(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "wheel.yaml").write_text(MANIFEST, encoding="utf-8")
     answer = subprocess.run(
-        [sys.executable, "-m", "reportgen", "build", "wheel.yaml"],
+        [sys.executable, "-m", "reportgen", "build", "wheel.yaml", "--section", "layers"],
         cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(site)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,8 @@ def job(folder: Path, kind: str, **fields: Any) -> Job:
     if not file.exists():
         file.write_text(textwrap.dedent(MODELS))
     source = Source(kind="python", target=str(file), factory="Trouble", text="models.py:Trouble")
-    spec = make_spec("x=batch,4", name=kind.replace(" ", "_"), arguments={"kind": kind})
+    arguments = {"knd": 1} if kind == "misspelled" else {"kind": kind}
+    spec = make_spec("x=batch,4", name=kind.replace(" ", "_"), arguments=arguments)
     defaults: dict[str, Any] = {
         "spec": spec.model_copy(update={"source": source}),
         "targets": (),
@@ -94,14 +97,6 @@ def job(folder: Path, kind: str, **fields: Any) -> Job:
         "timings": True,
     }
     return Job(**{**defaults, **fields})
-
-
-def ignore_progress(model: str, section: str, event: SectionEvent, seconds: float) -> None:
-    pass
-
-
-def analyze(*jobs: Job) -> tuple[ModelOutcomes, ...]:
-    return analyze_all(jobs, parallel=2, progress=ignore_progress)
 
 
 def failure_of(examined: ModelOutcomes) -> Failed:
@@ -123,6 +118,58 @@ def alive(process: str) -> bool:
     return answer.stdout.strip()[:1] not in ("", "Z")
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """All models in trouble at once: what became of each, and what was left behind.
+
+    Attributes:
+        events: of each model, as (section, event).
+        scratch: the names in the folder for temporary files, afterwards.
+    """
+
+    folder: Path
+    outcomes: dict[str, ModelOutcomes]
+    events: dict[str, list[tuple[str, SectionEvent]]]
+    scratch: list[str]
+
+
+SLEEPING = ("hang", "hang at birth", "leave a child", "spin")
+HUNGRY = ("eat memory", "eat memory at birth")
+OTHERS = (
+    "segfault", "abort", "kill", "leave", "call exit", "raise an error", "recurse", "fork",
+    "leave a thread", "leave a temporary file", "die at birth", "misspelled",
+    "write to every descriptor", "behave",
+)  # fmt: skip
+LIMIT = 12.0  # seconds; what sleeps does so while the others run
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """One analysis of every model, in a folder with a file named like a standard module."""
+    folder = tmp_path_factory.mktemp("trouble")
+    (folder / "random.py").write_text("raise RuntimeError('the wrong random')")
+    scratch = folder / "tmp"
+    (scratch / "reportgen-999999999-abc").mkdir(parents=True)  # of a build that was killed
+    jobs = [
+        *(job(folder, kind, seconds=LIMIT) for kind in SLEEPING),
+        *(job(folder, kind, memory_bytes=3 * 2**30) for kind in HUNGRY),
+        *(job(folder, kind) for kind in OTHERS),
+    ]
+    events: dict[str, list[tuple[str, SectionEvent]]] = {each.spec.name: [] for each in jobs}
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        done = analyze_all(
+            jobs, parallel=4, progress=lambda model, *event: events[model].append(event[:2])
+        )
+    assert [each.name for each in done] == [each.spec.name for each in jobs]
+    return Analysis(
+        folder=folder,
+        outcomes={each.name.replace("_", " "): each for each in done},
+        events=events,
+        scratch=[path.name for path in scratch.iterdir()],
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "words"),
@@ -135,21 +182,21 @@ def alive(process: str) -> bool:
     ],
 )
 def test_a_model_that_ends_its_process_fails_one_section(
-    tmp_path: Path, kind: str, words: str
+    analysis: Analysis, kind: str, words: str
 ) -> None:
-    bad, good = analyze(job(tmp_path, kind), job(tmp_path, "behave"))
-    assert words in failure_of(bad).error
-    assert "runpy" not in failure_of(bad).hint
-    assert isinstance(good.sections[0].outcome, Done)
+    failure = failure_of(analysis.outcomes[kind])
+    assert words in failure.error
+    assert "runpy" not in failure.hint
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "words"), [("raise an error", "first line"), ("recurse", "recursion depth")]
 )
-def test_a_forward_that_raises_keeps_the_parameters(tmp_path: Path, kind: str, words: str) -> None:
-    (bad,) = analyze(job(tmp_path, kind))
-    outcome = bad.sections[0].outcome
+def test_a_forward_that_raises_keeps_the_parameters(
+    analysis: Analysis, kind: str, words: str
+) -> None:
+    outcome = analysis.outcomes[kind].sections[0].outcome
     assert isinstance(outcome, Done)
     assert outcome.result.parameters == 10
     assert words in outcome.result.failure.message
@@ -157,52 +204,31 @@ def test_a_forward_that_raises_keeps_the_parameters(tmp_path: Path, kind: str, w
 
 
 @pytest.mark.slow
-def test_a_hanging_model_is_stopped_at_its_time_limit(tmp_path: Path) -> None:
-    start = time.monotonic()
-    hang, spin = analyze(job(tmp_path, "hang", seconds=8.0), job(tmp_path, "spin", seconds=8.0))
-    error = "section 'layers' exceeded the time limit of 8.0 s and was stopped"
-    assert failure_of(hang).error == error
-    assert failure_of(spin).error == error
-    assert time.monotonic() - start < 60
+@pytest.mark.parametrize("kind", ["hang", "spin", "leave a child"])
+def test_a_hanging_model_is_stopped_at_its_time_limit(analysis: Analysis, kind: str) -> None:
+    error = "section 'layers' exceeded the time limit of 12.0 s and was stopped"
+    assert failure_of(analysis.outcomes[kind]).error == error
+    assert LIMIT <= analysis.outcomes[kind].seconds["layers"] < LIMIT + 10
 
 
 @pytest.mark.slow
-def test_a_model_that_exhausts_memory_fails_with_a_hint(tmp_path: Path) -> None:
-    (hungry,) = analyze(job(tmp_path, "eat memory", memory_bytes=3 * 2**30))
-    failed = failure_of(hungry)
+def test_a_model_that_exhausts_memory_fails_with_a_hint(analysis: Analysis) -> None:
+    failed = failure_of(analysis.outcomes["eat memory"])
     assert "memory" in failed.error
     assert "limits.memory" in failed.hint
 
 
 @pytest.mark.slow
-def test_processes_of_a_stopped_child_are_killed(tmp_path: Path) -> None:
-    analyze(job(tmp_path, "leave a child", seconds=8.0))
-    words = (tmp_path / "leave a child" / ".log").read_text().split()
-    sleeper = int(words[words.index("sleeper") + 1])
-    time.sleep(0.2)
-    assert not alive(str(sleeper))
+def test_processes_of_a_stopped_child_are_killed(analysis: Analysis) -> None:
+    words = (analysis.folder / "leave a child" / ".log").read_text().split()
+    assert not alive(words[words.index("sleeper") + 1])
 
 
 @pytest.mark.slow
-def test_a_running_thread_of_a_model_does_not_delay_the_result(tmp_path: Path) -> None:
-    start = time.monotonic()
-    (examined,) = analyze(job(tmp_path, "leave a thread", seconds=50.0))
+def test_a_running_thread_of_a_model_does_not_delay_the_result(analysis: Analysis) -> None:
+    examined = analysis.outcomes["leave a thread"]
     assert isinstance(examined.sections[0].outcome, Done)
-    assert time.monotonic() - start < 40
-
-
-@pytest.mark.slow
-def test_a_model_that_forks_reports_each_event_once(tmp_path: Path) -> None:
-    events: list[tuple[str, SectionEvent]] = []
-    analyze_all(
-        [job(tmp_path, "fork")], parallel=1, progress=lambda _, *event: events.append(event[:2])
-    )
-    assert events == [
-        ("layers", SectionEvent.STARTED),
-        ("layers", SectionEvent.DONE),
-        ("training", SectionEvent.STARTED),
-        ("training", SectionEvent.SKIPPED),
-    ]
+    assert examined.seconds["layers"] < 40  # the thread sleeps for ten minutes
 
 
 def test_a_long_message_is_sent_completely() -> None:
@@ -218,9 +244,9 @@ def test_a_long_message_is_sent_completely() -> None:
 
 @pytest.mark.slow
 def test_a_model_that_never_finishes_loading_keeps_its_training_section(
-    tmp_path: Path,
+    analysis: Analysis,
 ) -> None:
-    late, dead = analyze(job(tmp_path, "hang at birth", seconds=8.0), job(tmp_path, "die at birth"))
+    late, dead = (analysis.outcomes[kind] for kind in ("hang at birth", "die at birth"))
     for examined in (late, dead):
         assert [type(c.outcome) for c in examined.sections] == [Failed, Skipped]
         assert examined.load_error == examined.sections[0].outcome
@@ -230,54 +256,52 @@ def test_a_model_that_never_finishes_loading_keeps_its_training_section(
 
 
 @pytest.mark.slow
-def test_a_model_that_exhausts_memory_while_loading_fails_with_a_hint(tmp_path: Path) -> None:
-    (examined,) = analyze(job(tmp_path, "eat memory at birth", memory_bytes=3 * 2**30))
+def test_a_model_that_exhausts_memory_while_loading_fails_with_a_hint(analysis: Analysis) -> None:
+    examined = analysis.outcomes["eat memory at birth"]
     assert examined.load_error is not None
     assert "MemoryError" in examined.load_error.error
     assert examined.load_error.hint.startswith("the limit was 3.0 GiB; raise limits.memory")
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_created_fails_its_own_sections_only(tmp_path: Path) -> None:
-    good = job(tmp_path, "behave")
-    spec = good.spec.model_copy(update={"arguments": {"knd": 1}})
-    bad, good_outcomes = analyze(job(tmp_path, "misspelled", spec=spec), good)
+def test_a_model_that_cannot_be_created_fails_its_own_sections_only(analysis: Analysis) -> None:
+    bad = analysis.outcomes["misspelled"]
     assert bad.load_error is not None
     assert "knd" in bad.load_error.error
     assert [c.outcome.status for c in bad.sections] == ["failed", "skipped"]
     assert bad.sections[0].outcome == bad.load_error
-    assert good_outcomes.load_error is None
-    assert [c.outcome.status for c in good_outcomes.sections] == ["done", "skipped"]
 
 
 @pytest.mark.slow
-def test_what_a_model_writes_to_inherited_descriptors_does_no_harm(tmp_path: Path) -> None:
-    (examined,) = analyze(job(tmp_path, "write to every descriptor"))
-    assert [c.outcome.status for c in examined.sections] == ["done", "skipped"]
+@pytest.mark.parametrize("kind", ["behave", "write to every descriptor"])
+def test_a_model_beside_all_of_these_has_its_results(analysis: Analysis, kind: str) -> None:
+    """Also in a folder with `random.py`, and if it writes to descriptors that it inherited."""
+    assert analysis.outcomes[kind].load_error is None
+    assert [c.outcome.status for c in analysis.outcomes[kind].sections] == ["done", "skipped"]
 
 
 @pytest.mark.slow
-def test_a_file_named_like_a_module_in_the_current_folder_is_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "random.py").write_text("raise RuntimeError('the wrong random')")
-    monkeypatch.chdir(tmp_path)
-    (examined,) = analyze(job(tmp_path, "behave"))
-    assert [c.outcome.status for c in examined.sections] == ["done", "skipped"]
+def test_a_killed_child_leaves_no_temporary_files(analysis: Analysis) -> None:
+    assert "SIGKILL" in failure_of(analysis.outcomes["leave a temporary file"]).error
+    assert analysis.scratch == []
 
 
 @pytest.mark.slow
-def test_a_killed_child_leaves_no_temporary_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    left = scratch / "reportgen-999999999-abc"  # of a build that was killed
-    left.mkdir()
-    (examined,) = analyze(job(tmp_path, "leave a temporary file"))
-    assert "SIGKILL" in failure_of(examined).error
-    assert list(scratch.iterdir()) == []
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        ("fork", SectionEvent.DONE),  # once, although two processes end the section
+        ("behave", SectionEvent.DONE),
+        ("call_exit", SectionEvent.FAILED),
+    ],
+)
+def test_events_are_in_order(analysis: Analysis, kind: str, first: SectionEvent) -> None:
+    assert analysis.events[kind] == [
+        ("layers", SectionEvent.STARTED),
+        ("layers", first),
+        ("training", SectionEvent.STARTED),
+        ("training", SectionEvent.SKIPPED),
+    ]
 
 
 @pytest.mark.slow
@@ -308,20 +332,16 @@ def test_a_model_that_needs_no_child_is_finished_while_others_are_analyzed(tmp_p
 
 
 @pytest.mark.slow
-def test_events_and_results_are_in_order(tmp_path: Path) -> None:
-    events: list[tuple[str, str, SectionEvent]] = []
-    jobs = [job(tmp_path, kind) for kind in ("call exit", "behave")]
-    done = analyze_all(jobs, parallel=1, progress=lambda *event: events.append(event[:3]))
-    assert [examined.name for examined in done] == ["call_exit", "behave"]
+def test_one_model_after_the_other(tmp_path: Path) -> None:
+    events: list[tuple[str, SectionEvent]] = []
+    jobs = [job(tmp_path, kind, sections=("training",)) for kind in ("behave", "fork")]
+    analyze_all(
+        jobs, parallel=1, progress=lambda model, _, event, __: events.append((model, event))
+    )
     assert events == [
-        ("call_exit", "layers", SectionEvent.STARTED),
-        ("call_exit", "layers", SectionEvent.FAILED),
-        ("call_exit", "training", SectionEvent.STARTED),
-        ("call_exit", "training", SectionEvent.SKIPPED),
-        ("behave", "layers", SectionEvent.STARTED),
-        ("behave", "layers", SectionEvent.DONE),
-        ("behave", "training", SectionEvent.STARTED),
-        ("behave", "training", SectionEvent.SKIPPED),
+        (model, event)
+        for model in ("behave", "fork")
+        for event in (SectionEvent.STARTED, SectionEvent.SKIPPED)
     ]
 
 
@@ -332,8 +352,10 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         import sys
         sys.path[:0] = {[str(Path(__file__).parent)]!r}
         from pathlib import Path
-        from test_workers import analyze, job
-        analyze(job(Path({str(tmp_path)!r}), "hang"))
+        from reportgen.executors import analyze_all
+        from test_workers import job
+        job = job(Path({str(tmp_path)!r}), "hang")
+        analyze_all([job], parallel=1, progress=lambda *_: None)
         """
     )
     parent = subprocess.Popen([sys.executable, "-c", code])

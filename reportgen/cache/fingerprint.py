@@ -1,4 +1,4 @@
-"""What all results depend on: reportgen's code, installed packages, the system, this machine."""
+"""What results depend on besides a model: reportgen's code, packages, the system, this machine."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ _VARIABLES = (
     "DNNL_", "ONEDNN_", "NUMEXPR", "ONNX", "ORT_", "HF_", "TRANSFORMERS_", "TIMM_", "GV", "LD_",
     "DYLD_", "PYTHONPATH", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONUTF8",
 )  # fmt: skip
+# Parts of this package that are imported by no section; "templates" is among them in a wheel.
+_AFTER_ANALYSIS = frozenset({
+    "cli", "compare", "history", "merging", "outputs", "progress", "publish", "render", "review",
+    "shards", "templates", "watching",
+})  # fmt: skip
 _CPU_MODEL = "model name"
 
 CODE = "reportgen's code"
@@ -28,9 +33,8 @@ CODE = "reportgen's code"
 
 
 def describe_software() -> dict[str, object]:
-    """Reportgen's code, Python, every installed package, graphviz, and variables for them."""
+    """Python, every installed package, graphviz, and variables for them."""
     return {
-        "code": code_digest(),
         "python": sys.version,
         "system": [platform.system(), platform.machine()],
         "packages": installed_packages(),
@@ -65,21 +69,42 @@ def describe_machine() -> list[object]:
     return [_cpu_model(), os.cpu_count(), platform.release()]
 
 
+def code_digests() -> dict[str, str]:
+    """Path -> digest of every file of this package."""
+    return _digests(_PACKAGE, (f for f in _PACKAGE.rglob("*") if "__pycache__" not in f.parts))
+
+
 def code_digest() -> str:
     """The digest of every file of this package."""
-    files = (path for path in _PACKAGE.rglob("*") if "__pycache__" not in path.parts)
-    return _folder_digest(_PACKAGE, files)
+    return digest_of(json.dumps(code_digests()).encode())
+
+
+def code_of_section(code: dict[str, str], section: str) -> dict[str, str]:
+    """Those of the files `code` that the results of `section` depend on.
+
+    Other sections are not among them, nor what is made of results afterwards.
+    """
+    return {path: digest for path, digest in code.items() if _may_reach(section, Path(path))}
+
+
+def _may_reach(section: str, path: Path) -> bool:
+    first, *rest = path.with_suffix("").parts
+    if first == "sections" and len(rest) > 1:
+        return rest[0] == section
+    return first not in _AFTER_ANALYSIS
 
 
 def templates_digest() -> str:
     """The digest of every template, style sheet, script and font of the pages."""
-    return _folder_digest(templates_dir(), templates_dir().rglob("*"))
+    return digest_of(json.dumps(_digests(templates_dir(), templates_dir().rglob("*"))).encode())
 
 
-def _folder_digest(folder: Path, paths: Iterable[Path]) -> str:
-    files = sorted(path for path in paths if path.is_file())
-    digests = [(str(path.relative_to(folder)), digest_of(path.read_bytes())) for path in files]
-    return digest_of(json.dumps(digests).encode())
+def _digests(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): digest_of(path.read_bytes())
+        for path in sorted(paths)
+        if path.is_file()
+    }
 
 
 def installed_packages() -> dict[str, str]:

@@ -14,7 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from reportgen.cache.digests import Digests, digest_of
-from reportgen.cache.fingerprint import describe_machine, describe_software, templates_digest
+from reportgen.cache.fingerprint import (
+    code_digests,
+    code_of_section,
+    describe_machine,
+    describe_software,
+    templates_digest,
+)
 from reportgen.cache.inputs import Inputs, NotCacheableError, inputs_of
 from reportgen.cache.store import Record, Store
 from reportgen.error_text import says_out_of_memory
@@ -102,7 +108,7 @@ class ResultCache:
         """What `make` returns, or returned in an earlier build for an equal `made_of`."""
         if "templates" not in self._once:
             self._once["templates"] = templates_digest()
-        key = self._key(["page", self._once["templates"], made_of])
+        key = self._key(["page", self._code, self._once["templates"], made_of])
         for path, record in self.store.records(key):
             content = self.store.read(record["objects"][0])
             if content is not None:
@@ -125,6 +131,13 @@ class ResultCache:
         digests: Digests = self._once.setdefault("digests", Digests(self.store.digests))
         return digests
 
+    @property
+    def _code(self) -> dict[str, str]:
+        if "code" not in self._once:
+            self._once["code"] = code_digests()
+        code: dict[str, str] = self._once["code"]
+        return code
+
     def _key(self, parts: list[Any]) -> str:
         if "software" not in self._once:
             self._once["software"] = describe_software()
@@ -135,7 +148,10 @@ class ResultCache:
         reads = section.reads | (LOADING if section.uses_model else frozenset())
         values: dict[str, Any] = {
             "section": section.name,
-            # what the manifest leaves out is not the same as its default, see `pool.launch`
+            # or a section that reads nothing of its model would have another model's duration
+            "model": job.spec.name,
+            "code": code_of_section(self._code, section.name),
+            # what the manifest leaves out is not the same as its default, see `Task.to_json`
             "spec": job.spec.model_dump(mode="json", include=_fields(reads), exclude_unset=True),
             "source kind": job.spec.source.kind,  # without a model, a section may read logs only
         }

@@ -45,10 +45,17 @@ ReportFolder = Annotated[Path, typer.Argument(metavar="REPORT_DIR", help="Folder
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in `path`; `ignore` and `waivers` may name the rules of all sections."""
+    """The manifest in `path`, which may name all rules and sections."""
     from reportgen.manifest import load_manifest
 
-    return load_manifest(path, rule_codes=_rule_codes)
+    return load_manifest(path, rule_codes=_rule_codes, section_names=section_names)
+
+
+def section_names() -> tuple[str, ...]:
+    """The names of all sections, in the order of the report."""
+    from reportgen.sections import SECTIONS
+
+    return tuple(section.name for section in SECTIONS)
 
 
 def _rule_codes() -> frozenset[str]:

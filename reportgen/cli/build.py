@@ -22,6 +22,7 @@ from reportgen.cli.arguments import (
     Quiet,
     parse_formats,
     read_manifest,
+    section_names,
 )
 from reportgen.cli.history import history_add
 from reportgen.cli.printing import print_error, print_stderr, print_text
@@ -141,9 +142,7 @@ def _open_executor(spec: str | None, jobs: int | None, models: int) -> Iterator[
 
 
 def _sections(names: list[str] | None) -> tuple[str, ...]:
-    from reportgen.sections import SECTIONS
-
-    known = [section.name for section in SECTIONS]
+    known = section_names()
     for name in names or ():
         if name not in known:
             raise ReportgenError(f"unknown section {name!r}", hint=f"use one of {', '.join(known)}")

@@ -29,7 +29,7 @@ def comparison_to_json(comparison: Comparison) -> str:
 def _model_data(model: ModelComparison) -> dict[str, Any]:
     data: dict[str, Any] = to_jsonable_python(model)
     # by name, as readers look a graph up: models[].onnx.operators
-    del data["drawing"]  # the pages have it
+    del data["drawing"], data["views"]  # the pages have them
     graphs = {graph["name"]: graph for graph in data.pop("graphs")}
     return (
         data

@@ -9,6 +9,7 @@ from reportgen.comparable import Comparable, LargestBatch, TrainingCurve, joined
 from reportgen.compare.cost import cost_steps
 from reportgen.compare.findings import diff_findings
 from reportgen.compare.graphs import diff_graph
+from reportgen.compare.merged_view import merged_views
 from reportgen.compare.metrics import diff_metrics
 from reportgen.compare.module_drawing import draw_module_diff
 from reportgen.compare.modules import diff_modules
@@ -108,6 +109,7 @@ def compare_models(
         drawing=draw_module_diff(before, after, modules, name=f"changes-{_slug(new.name)}")
         if draw and modules and modules.edits
         else "",
+        views=merged_views(before, after, modules or ModulesDiff(), graphs) if draw else (),
         not_compared=missing,
     )
 

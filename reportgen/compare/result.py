@@ -8,8 +8,9 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from reportgen.comparable import TrainingCurve
+from reportgen.comparable import Graph, TrainingCurve
 from reportgen.findings import Finding
+from reportgen.viewer.layout import GraphLayout
 
 EditKind = Literal[
     "added",
@@ -218,6 +219,23 @@ class GraphDiff:
     pairs: tuple[PathPair, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MergedView:
+    """A merged graph with its layouts.
+
+    Attributes:
+        graph: nodes of the new graph in their order, removed ones where they were.
+        marks: of each node `added`, `removed`, `changed`, `moved` or "".
+        notes: of each node what changed, a line for each change.
+        layouts: for the viewer.
+    """
+
+    graph: Graph
+    marks: tuple[str, ...]
+    notes: tuple[tuple[str, ...], ...]
+    layouts: tuple[GraphLayout, ...]
+
+
 MetricVerdict = Literal["better", "worse", "changed", "noise"]
 
 
@@ -319,6 +337,7 @@ class ModelComparison:
     curves: tuple[CurvePair, ...] = ()
     files: tuple[FieldChange, ...] = ()  # code, weights, data and logs with another hash
     drawing: str = ""  # SVG of both module graphs in one; not in the JSON
+    views: tuple[MergedView, ...] = ()  # both graphs in one, for the viewer; not in the JSON
     not_compared: tuple[NotCompared, ...] = ()
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SEARCH_LIMIT = 1 << 20  # far beyond any batch in use; it ends the search of a tiny model
 _LONGEST_LIST = 32
+_USUAL_BOUND_SHARE = 0.98
 
 
 class MemoryEstimator:
@@ -65,6 +66,8 @@ class MemoryEstimator:
         self._tracers: dict[bool, StepTracer] = {}  # by generation: True for Ampere and later
         self._scalings: dict[StepTracer, BatchPolynomial | ScaledTrace | None] = {}
         self._traces: dict[tuple[bool, int], MemoryTrace] = {}
+        # the largest batch over what the tensors alone allow: about the same on every GPU
+        self._bound_share = _USUAL_BOUND_SHARE
 
     def estimate(self, batch: int, gpu: Gpu | None = None) -> Estimate:
         """The memory of the step at this batch.
@@ -123,13 +126,15 @@ class MemoryEstimator:
                 return False
             return runs[batch].failed_position is None
 
-        boundary = find_boundary(fits, limit=SEARCH_LIMIT, guess=self._guess(gpu))
+        bound = self._upper_bound(gpu)
+        boundary = find_boundary(fits, limit=SEARCH_LIMIT, guess=round(bound * self._bound_share))
         failed = boundary.first_failing
         if failed is not None and self._surely_exceeds(failed, gpu):
             runs[failed] = self._run_at_capacity(failed, gpu)
         safe = 0
         if boundary.largest:
-            guess = int(boundary.largest * (1 - 2 * uncertainty()))
+            self._bound_share = boundary.largest / max(bound, 1)
+            guess = round(self._upper_bound(gpu, uncertainty()) * self._bound_share)
             safe = find_boundary(
                 partial(self._fits_safely, gpu=gpu), limit=boundary.largest, guess=guess
             ).largest
@@ -288,21 +293,27 @@ class MemoryEstimator:
             return False
         return run.failed_position is None
 
-    def _guess(self, gpu: Gpu) -> int:
-        """Where the line through the peaks of two batches meets the capacity."""
-        platform = self._platform(gpu)
+    def _upper_bound(self, gpu: Gpu, slack: float = 0.0) -> int:
+        """The largest batch whose tensors alone fit, or a guess where no polynomial tells."""
         scaling = self._scaling(gpu)
         if scaling is None:
             return self._largest_traced_batch(gpu)
+        if not isinstance(scaling, BatchPolynomial):
+            return self._reserved_bound(scaling, gpu)
+        return scaling.largest_batch_within(_capacity(scaling.trace, gpu, slack), SEARCH_LIMIT)
+
+    def _reserved_bound(self, scaling: ScaledTrace, gpu: Gpu) -> int:
+        """Where the line through the peaks of two batches meets the capacity."""
+        platform = self._platform(gpu)
         few, many = 8, 64  # apart, because each peak is rounded up to whole segments
-        peaks = [
-            replay(scaling.trace, scaling.sizes(batch, platform), options=self._options)
+        low, high = (
+            replay(
+                scaling.trace, scaling.sizes(batch, platform), options=self._options
+            ).peak_reserved_bytes
             for batch in (few, many)
-        ]
-        low, high = (peak.peak_reserved_bytes for peak in peaks)
+        )
         slope = max((high - low) / (many - few), 1)
-        capacity = gpu.usable_bytes - context_bytes(_request_rules(scaling.trace), "high", gpu)
-        return int(few + (capacity - low) / slope)
+        return int(few + (_capacity(scaling.trace, gpu, 0.0) - low) / slope)
 
     def _margin(self, gpu: Gpu) -> int:
         rules = _request_rules(self._events_at(self._largest_traced_batch(gpu), gpu))

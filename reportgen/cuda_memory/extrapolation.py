@@ -8,6 +8,7 @@ with the batch is scaled in proportion and the rest kept.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -44,6 +45,10 @@ class BatchPolynomial:
     def least_peak_bytes(self, batch: int) -> int:
         """A lower bound of the allocated peak on any platform; takes no replay."""
         return int((self.live @ (1, batch, batch * batch)).max(initial=0))
+
+    def largest_batch_within(self, capacity_bytes: int, limit: int) -> int:
+        """The largest batch up to `limit` with a least peak within the capacity; 0 if none is."""
+        return bisect_right(range(1, limit + 1), capacity_bytes, key=self.least_peak_bytes)
 
     def sizes(self, batch: int, platform: Platform) -> list[int]:
         """The bytes of every allocation at this batch on this platform."""

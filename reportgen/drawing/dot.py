@@ -213,6 +213,21 @@ class Graphviz:
         svg, pdf = self.folder / "out.svg", self.folder / "out.pdf"
         # both formats in one run, because the layout takes the time; -q: no warnings on stderr
         command = [engine, "-q", "-Tsvg", "-o", str(svg), "-Tpdf", "-o", str(pdf)]
+        self._run(command, text, seconds)
+        return GraphvizLayout(svg=svg.read_bytes(), pdf=pdf.read_bytes())
+
+    def png(self, text: str, *, seconds: float) -> bytes:
+        """Run dot on `text` for at most `seconds`; two pixels for a point.
+
+        Raises:
+            LayoutError: it failed or exceeded the time limit.
+        """
+        target = self.folder / "out.png"
+        self._run(["dot", "-q", "-Gdpi=144", "-Tpng", "-o", str(target)], text, seconds)
+        return target.read_bytes()
+
+    def _run(self, command: list[str], text: str, seconds: float) -> None:
+        engine = command[0]
         try:
             subprocess.run(
                 command,
@@ -227,7 +242,6 @@ class Graphviz:
         except subprocess.CalledProcessError as error:
             reason = error.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
             raise LayoutError(f"{engine} failed: {''.join(reason)}") from error
-        return GraphvizLayout(svg=svg.read_bytes(), pdf=pdf.read_bytes())
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def open_dask(spec: str, share: Size, parallel: int) -> Iterator[DaskExecutor]:
                 LocalCluster(
                     n_workers=parallel,
                     threads_per_worker=1,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # any port: 8787 may be in use
                     resources={MEMORY: share.memory, CORES: share.cores},
                     silence_logs=logging.CRITICAL,
                 ) as cluster,

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from reportgen.cache.digests import Digests
-from reportgen.cache.fingerprint import (
-    CODE,
-    comparable_software,
-    describe_machine,
-    software_digest,
-)
-from reportgen.errors import EnvironmentFault, OutputError
+from reportgen.cache.fingerprint import CODE, comparable_software
+from reportgen.errors import EnvironmentFault
 from reportgen.executors.answer import Answer, DamagedAnswerError, outcomes_of, unpack
-from reportgen.executors.cluster import ClusterExecutor, Size
-from reportgen.executors.examine import examine
-from reportgen.executors.task import Remote, Task
+from reportgen.executors.cluster import Size
+from reportgen.executors.places import Notify, Place, digests_of, threads, workers
+from reportgen.executors.task import Task
 from reportgen.outcome import Failed, SectionOutcome
 from reportgen.provenance import named_files
 from reportgen.sections import SECTIONS
@@ -89,9 +80,9 @@ def analyze_all(
                 finished(job, new[job.folder])
     with (
         (
-            _threads(parallel, len(todo), notify)
+            threads(parallel, todo, notify)
             if executor is None
-            else _workers(executor, parallel, shared, manifest)
+            else workers(executor, parallel, shared, manifest)
         ) as place,
         closing(_run(todo, place)) as results,
     ):
@@ -109,10 +100,7 @@ def _nothing_to_do(job: Job) -> ModelOutcomes:
     return ModelOutcomes(name=job.spec.name, sections=(), seconds={})
 
 
-_Notify = Callable[[str, str, SectionEvent], None]
-
-
-def _notifier(progress: ProgressCallback) -> _Notify:
+def _notifier(progress: ProgressCallback) -> Notify:
     """`progress` with the seconds since now, called by one thread at a time."""
     start, lock = time.monotonic(), threading.Lock()
 
@@ -123,7 +111,7 @@ def _notifier(progress: ProgressCallback) -> _Notify:
     return notify
 
 
-def _notify_all(outcomes: ModelOutcomes, notify: _Notify) -> None:
+def _notify_all(outcomes: ModelOutcomes, notify: Notify) -> None:
     for section in outcomes.sections:
         notify(outcomes.name, section.name, SectionEvent(section.outcome.status))
 
@@ -150,93 +138,10 @@ def _joined(known: ModelOutcomes | None, new: ModelOutcomes) -> ModelOutcomes:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
-    """Where tasks run.
-
-    Attributes:
-        submit: starts a task, or queues it.
-        slots: how many tasks may be submitted at once, at the moment.
-        lost: exceptions that mean that the worker was lost.
-        remote: for tasks of workers outside this process; None for threads.
-        largest: worker, if it is known.
-    """
-
-    submit: Callable[[Task], Future[bytes]]
-    slots: Callable[[], int]
-    lost: tuple[type[BaseException], ...]
-    remote: Remote | None = None
-    largest: Size | None = None
-
-
-@contextmanager
-def _threads(parallel: int, tasks: int, notify: _Notify) -> Iterator[_Place]:
-    """Threads of this process, each with a child process at a time."""
-    cancelled = threading.Event()
-    with ThreadPoolExecutor(max(1, parallel)) as pool:
-
-        def submit(task: Task) -> Future[bytes]:
-            name = task.job.spec.name
-            return pool.submit(
-                examine, task.to_json(), lambda *event: notify(name, *event), cancelled.is_set
-            )
-
-        try:
-            yield _Place(submit=submit, slots=lambda: tasks, lost=())
-        finally:
-            cancelled.set()
-
-
-@contextmanager
-def _workers(
-    executor: Executor, parallel: int, shared: Path | None, manifest: Path | None
-) -> Iterator[_Place]:
-    """The workers of `executor`."""
-    cluster = executor if isinstance(executor, ClusterExecutor) else None
-    with _folder_in(shared) as folder:
-        yield _Place(
-            submit=lambda task: executor.submit(examine, task.to_json()),
-            slots=cluster.slots if cluster else lambda: parallel,
-            lost=(
-                *(BrokenExecutor, CancelledError, DamagedAnswerError, OSError),
-                *(cluster.lost if cluster else ()),
-            ),
-            remote=Remote(
-                software=software_digest(comparable_software()),
-                files=_digests([manifest] if manifest else []),
-                folder=Path.cwd(),
-                cpu=json.dumps(describe_machine()),
-                started_ns=time.time_ns(),
-                shared=folder,
-            ),
-            largest=cluster.largest() if cluster else None,
-        )
-
-
-@contextmanager
-def _folder_in(shared: Path | None) -> Iterator[Path | None]:
-    """A folder for this build in `shared`, deleted at the end."""
-    if shared is None:
-        yield None
-        return
-    folder = shared.absolute() / f"reportgen-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        folder.mkdir(parents=True, mode=0o700)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to the shared folder {shared}: {(error.strerror or '').lower()}",
-            hint="choose another one with --shared-folder",
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _run(jobs: Sequence[Job], place: _Place) -> Generator[tuple[Job, ModelOutcomes], None, None]:
+def _run(jobs: Sequence[Job], place: Place) -> Generator[tuple[Job, ModelOutcomes], None, None]:
     """Each job with its outcomes, in the order in which they arrive."""
     waiting = deque((job, 1) for job in jobs)
-    running: dict[Future[bytes], tuple[Task, int]] = {}
+    running: dict[Future[bytes], tuple[Job, Task, int]] = {}
     done: SimpleQueue[Future[bytes]] = SimpleQueue()
     try:
         while waiting or running:
@@ -247,32 +152,58 @@ def _run(jobs: Sequence[Job], place: _Place) -> Generator[tuple[Job, ModelOutcom
                     continue
                 task = _make_task(job, attempt, place)
                 future = _submit(task, place)
-                running[future] = task, attempt
+                running[future] = job, task, attempt
                 future.add_done_callback(done.put)
             if not running:
                 continue
             future = _next(done, place)
-            task, attempt = running.pop(future)
+            job, task, attempt = running.pop(future)
             try:
-                answer = unpack(future.result(), task)
-                _require_same(answer, task)
-                outcomes = outcomes_of(answer, task.job)
-            except place.lost as error:
+                yield job, _receive(future, task, place)
+            except _LostError as error:
                 if attempt < _ATTEMPTS:
-                    waiting.appendleft((task.job, attempt + 1))
+                    waiting.appendleft((job, attempt + 1))
                 else:
-                    yield task.job, _failed(task.job, _lost(error))
-                continue
-            yield task.job, outcomes
+                    yield job, _failed(job, _lost(error))
     finally:
         for future in running:
             future.cancel()
 
 
-def _make_task(job: Job, attempt: int, place: _Place) -> Task:
+class _LostError(Exception):
+    """There is no answer; what happened in all attempts, as a clause."""
+
+
+def _receive(future: Future[bytes], task: Task, place: Place) -> ModelOutcomes:
+    """The outcomes in the answer of a worker.
+
+    Raises:
+        _LostError: the worker or its answer was lost.
+        EnvironmentFault: the worker has another software or other files.
+    """
+    try:
+        content = future.result()
+    except place.lost as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise _LostError(
+            f"workers failed {_ATTEMPTS} times; the last one: {reason}"
+            if reason
+            else f"worker died {_ATTEMPTS} times"
+        ) from error
+    try:
+        answer = unpack(content, task)
+        _require_same(answer, task)
+        return outcomes_of(answer, task.job)
+    except DamagedAnswerError as error:
+        raise _LostError(
+            f"the answer was damaged {_ATTEMPTS} times; the last one: {error}"
+        ) from error
+
+
+def _make_task(job: Job, attempt: int, place: Place) -> Task:
     remote = place.remote
     if remote is not None:
-        named = _digests(path for path in named_files(job.spec) if path.is_file())
+        named = digests_of(path for path in named_files(job.spec) if path.is_file())
         remote = remote.model_copy(update={"files": remote.files | named})
     if place.largest is not None:
         # the worker may have been killed because memory ran out
@@ -281,12 +212,7 @@ def _make_task(job: Job, attempt: int, place: _Place) -> Task:
     return Task(id=secrets.token_hex(8), job=job, remote=remote)
 
 
-def _digests(paths: Iterable[Path]) -> dict[str, str]:
-    digests = Digests(Path(os.devnull))
-    return {str(path): digests.of_file(path) for path in paths}
-
-
-def _submit(task: Task, place: _Place) -> Future[bytes]:
+def _submit(task: Task, place: Place) -> Future[bytes]:
     try:
         return place.submit(task)
     except place.lost as error:  # an executor without any worker left
@@ -295,7 +221,7 @@ def _submit(task: Task, place: _Place) -> Future[bytes]:
         return failed
 
 
-def _next(done: SimpleQueue[Future[bytes]], place: _Place) -> Future[bytes]:
+def _next(done: SimpleQueue[Future[bytes]], place: Place) -> Future[bytes]:
     """The next future that is done.
 
     Raises:
@@ -324,7 +250,7 @@ def _require_same(answer: Answer, task: Task) -> None:
     if answer.refused:
         raise EnvironmentFault(answer.refused, hint="use the same files on all machines")
     for path, digest in answer.code.items() if task.remote else ():
-        if _digests([Path(path)]) != {path: digest}:
+        if digests_of([Path(path)]) != {path: digest}:
             raise EnvironmentFault(
                 f"model {task.job.spec.name!r}: its worker has another {path}",
                 hint="use the same files on all machines",
@@ -360,15 +286,9 @@ def _too_large(job: Job, largest: Size | None) -> Failed | None:
     return None
 
 
-def _lost(error: BaseException) -> Failed:
-    if isinstance(error, DamagedAnswerError):
-        what = f"the answer was damaged {_ATTEMPTS} times; the last one: {error}"
-    elif isinstance(error, OSError) and error.strerror:
-        what = f"workers failed {_ATTEMPTS} times; the last one: {error.strerror}"
-    else:
-        what = f"worker died {_ATTEMPTS} times"
+def _lost(error: _LostError) -> Failed:
     return Failed(
-        error=f"lost: {what}",
+        error=f"lost: {error}",
         hint="see the logs of the workers; raise limits.memory in the manifest if memory ran out",
     )
 

@@ -24,12 +24,14 @@ from reportgen.scratch import scratch_folder
 from reportgen.sections import SECTIONS
 from reportgen.workers import Job, SectionCallback, analyze_model
 from reportgen.workers.inputs_read import InputsRead
+from reportgen.workers.warm_server import WarmServer
 
 
 def examine(
     text: str,
     notify: SectionCallback = lambda *_: None,
     is_cancelled: Callable[[], bool] = lambda: False,
+    server: WarmServer | None = None,
 ) -> bytes:
     """Analyze the model of a task.
 
@@ -39,6 +41,7 @@ def examine(
         text: a `Task` in JSON.
         notify: called when a section starts or ends.
         is_cancelled: whether to stop; called several times per second.
+        server: forks the children; None starts a new Python for each.
 
     Returns:
         The answer, for `answer.unpack`.
@@ -49,7 +52,7 @@ def examine(
     """
     task = Task.model_validate_json(text)
     if task.remote is None:
-        return pack(task, task.job, analyze_model(task.job, notify, is_cancelled))
+        return pack(task, task.job, analyze_model(task.job, notify, is_cancelled, server=server))
     worker = f"worker {socket.gethostname()}:{os.getpid()}"
     fault = _find_fault(task.remote)
     if fault:

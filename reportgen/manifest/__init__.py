@@ -21,7 +21,11 @@ from reportgen.manifest.logs import LogOptions, LogSource
 from reportgen.manifest.pydantic_errors import problems_of
 from reportgen.manifest.schema import manifest_schema
 from reportgen.manifest.source import Loss, Source, parse_source
-from reportgen.manifest.validators import find_inconsistencies, find_unknown_rules
+from reportgen.manifest.validators import (
+    find_inconsistencies,
+    find_unknown_rules,
+    find_unknown_sections,
+)
 from reportgen.manifest.values import (
     Budgets,
     CacheOptions,
@@ -73,7 +77,10 @@ __all__ = [
 
 
 def load_manifest(
-    path: Path, *, rule_codes: Callable[[], Collection[str]] | None = None
+    path: Path,
+    *,
+    rule_codes: Callable[[], Collection[str]] | None = None,
+    section_names: Callable[[], Collection[str]] | None = None,
 ) -> Manifest:
     """Read and validate the manifest at `path`; each model includes the shared settings.
 
@@ -81,6 +88,7 @@ def load_manifest(
         path: the YAML file; paths in it are relative to its folder.
         rule_codes: gives the codes that `ignore` and `waivers` may name; called only where they
             name some. Without it any code is accepted.
+        section_names: gives the names that `sections` may list; called only where it lists some.
 
     Raises:
         ManifestError: lists every problem, one per line, as `file:line: key: message`.
@@ -95,6 +103,9 @@ def load_manifest(
     problems += _independent(find_inconsistencies(read.data, read.lines), reported)
     if rule_codes is not None:
         problems += _independent(find_unknown_rules(read.data, read.lines, rule_codes), reported)
+    if section_names is not None and "sections" in read.data:
+        unknown = find_unknown_sections(read.data, read.lines, section_names())
+        problems += _independent(unknown, reported)
     if document is None or problems:
         raise manifest_error(path, problems)
     return _finish(document, path, read.lines)

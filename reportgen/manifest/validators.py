@@ -75,6 +75,22 @@ def find_unknown_rules(
     ]
 
 
+def find_unknown_sections(
+    data: Mapping[str, Any], lines: Mapping[KeyPath, int], names: Collection[str]
+) -> list[Problem]:
+    """Every name under `sections` that is not among `names`."""
+    return [
+        Problem(
+            message=f"unknown section {quote(name)}{did_you_mean(name, names)}; "
+            f"use one of {', '.join(names)}",
+            path=("sections", index),
+            line=line_of(("sections", index), lines),
+        )
+        for index, name in enumerate(_list(data, "sections"))
+        if isinstance(name, str) and name not in names
+    ]
+
+
 def _targets(data: Mapping[str, Any]) -> Iterator[Found]:
     seen: set[str] = set()
     for index, target in enumerate(_list(data, "targets")):

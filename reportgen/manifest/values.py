@@ -278,6 +278,8 @@ class Document(Value):
     """Budgets and findings of any model that are accepted until a date."""
     limits: Limits = Limits()
     """Time and memory limits of each section; any key may be overridden per model."""
+    sections: tuple[str, ...] = ()
+    """The sections to build; all by default. `--section` on the command line overrides them."""
     models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
     """The models to analyze, in the order of the report."""
 

@@ -18,8 +18,8 @@ from reportgen.metrics import format_metric
 from reportgen.outcome import Failed, SectionOutcome
 from reportgen.outputs import DEFAULT_FORMATS, FORMATS, PageOptions, making_pages, write_report
 from reportgen.outputs.section_files import print_files, published_files
+from reportgen.python_api.notebook import render_notebook
 from reportgen.render import changes_of, render_changes
-from reportgen.render.notebook import render_notebook
 from reportgen.report import ModelReport, Verdict, report_to_json
 from reportgen.report import Report as ReportData
 from reportgen.sections.access import SectionResults

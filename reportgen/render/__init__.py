@@ -6,13 +6,14 @@ package. The same report gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
+from reportgen.comparable import Graph, ModuleRecord
 from reportgen.compare.result import Comparison
 from reportgen.fonts import templates_dir
 from reportgen.outcome import Done
@@ -20,12 +21,14 @@ from reportgen.pdf.places import Sheet
 from reportgen.render.changes import Changes, changes_of
 from reportgen.render.environment import of_model, page_environment
 from reportgen.render.fonts import font_faces
+from reportgen.render.graph_viewer import parts_of_changes, parts_of_graphs, viewer_parts
 from reportgen.render.how_made import how_made
 from reportgen.render.overview import all_found, model_overview, overview
 from reportgen.render.summary import SUMMARY_LIMIT, render_changes, render_summary
 from reportgen.report import ModelReport, Report
 from reportgen.rule_docs import rules_of
 from reportgen.sections import SECTIONS
+from reportgen.viewer.layout import GraphLayout
 
 __all__ = [
     "OTHER_FILES",
@@ -36,6 +39,7 @@ __all__ = [
     "render_changes",
     "render_chapter",
     "render_comparison",
+    "render_graphs",
     "render_index",
     "render_model",
     "render_print",
@@ -64,6 +68,7 @@ def render_index(
         how=how_made(report.models),
         others=others,
         changes=changes,
+        viewer=parts_of_changes(changes),
     )
     return _with_fonts(page)
 
@@ -74,13 +79,15 @@ def render_model(report: Report, model: ModelReport, folder: Path, *, live: str 
     A page with `live` reloads itself when the `live.js` beside it has another value.
     """
     environment = page_environment(on_paper=False)
+    bodies = _bodies(environment, model, folder)
     page = environment.get_template("model.html.j2").render(
         report=report,
         model=model,
         overview=model_overview(model),
         how=how_made([model]),
         live=live,
-        bodies=_bodies(environment, model, folder),
+        bodies=bodies,
+        viewer=viewer_parts(model, bodies),
         analyzed=_analyzed(report, model),
         measured=_measured(report, model),
         seconds=_seconds(report, model),
@@ -139,8 +146,31 @@ def render_comparison(comparison: Comparison, changes: Changes) -> str:
     """A page of its own that shows what changed."""
     page = page_environment(on_paper=False).get_template("compare.html.j2")
     return _with_fonts(
-        page.render(title=comparison.new.title, verdict=comparison.verdict, changes=changes)
+        page.render(
+            title=comparison.new.title,
+            verdict=comparison.verdict,
+            changes=changes,
+            viewer=parts_of_changes(changes),
+        )
     )
+
+
+def render_graphs(
+    title: str,
+    graphs: Sequence[Graph],
+    layouts: Sequence[GraphLayout],
+    modules: Sequence[ModuleRecord] = (),
+    *,
+    file: Mapping[str, Any] | None = None,
+    depth: int | None = None,
+) -> str:
+    """A page that has nothing but the viewer of `graphs`, whose `layouts` may be two for each.
+
+    `file` is what `sections.graphs.file_data` returns, for an ONNX graph. Clusters nested deeper
+    than `depth` are closed at first; None leaves that to the viewer.
+    """
+    viewer = parts_of_graphs(graphs, layouts, modules, file)
+    return page_text("graph.html.j2", title=title, viewer=viewer, depth=depth)
 
 
 def page_text(template: str, **values: object) -> str:

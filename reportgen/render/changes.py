@@ -19,6 +19,7 @@ from reportgen.compare.result import (
     FieldChange,
     FitChange,
     GraphDiff,
+    MergedView,
     MetricChange,
     ModelComparison,
     NotCompared,
@@ -111,6 +112,7 @@ class Changes:
     baseline: str
     environment: tuple[str, ...]
     models: tuple[ModelChanges, ...]
+    views: tuple[tuple[str, MergedView], ...] = ()  # with the names of their models
 
     @property
     def changed(self) -> tuple[ModelChanges, ...]:
@@ -131,6 +133,12 @@ def changes_of(comparison: Comparison, *, on_paper: bool = False) -> Changes:
             f"{each.field} {each.old} → {each.new}" for each in comparison.environment
         ),
         models=tuple(_model(model, on_paper) for model in comparison.models),
+        views=tuple(
+            (model.name, view)
+            for model in comparison.models
+            for view in model.views
+            if not on_paper
+        ),
     )
 
 

@@ -47,6 +47,7 @@ class Section(Generic[R]):
         analyze_logs: result of an entry that has training logs and no model; None if the section
             needs a model.
         uses_model: whether the model's state must be preserved around `analyze`.
+        imports: modules that `analyze` imports when it runs, for a process that forks children.
         shares_nothing: whether `analyze` uses nothing that the context computes once, so that it
             may run in a process of its own.
         metrics: figures for budgets, the first page, comparisons and `publish`.
@@ -70,6 +71,7 @@ class Section(Generic[R]):
     analyze_file: Callable[[OnnxFileContext], R | Skipped] | None = None
     analyze_logs: Callable[[Context], R | Skipped] | None = None
     uses_model: bool = True
+    imports: tuple[str, ...] = ()
     shares_nothing: bool = False
     metrics: Callable[[R], tuple[Metric, ...]] = _none
     methods: Callable[[R], tuple[Method, ...]] = _none

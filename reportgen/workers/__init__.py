@@ -8,7 +8,7 @@ writes completely or not at all.
 from __future__ import annotations
 
 from reportgen.workers.job import Job, ProgressCallback, SectionCallback, SectionEvent
-from reportgen.workers.pool import ModelOutcomes, analyze_model
+from reportgen.workers.model_run import ModelOutcomes, analyze_model
 
 __all__ = [
     "Job",

@@ -72,8 +72,14 @@ class Reporter:
 def main() -> int:
     """Analyze the job on standard input; return 0 also if the model cannot be loaded."""
     events, parent = int(sys.argv[1]), int(sys.argv[2])
-    job = Job.model_validate_json(sys.stdin.buffer.read())
+    text = sys.stdin.buffer.read()
     exit_with_parent(parent)  # before any import that takes seconds
+    return run(text, events)
+
+
+def run(text: bytes, events: int) -> int:
+    """Analyze the job in `text` within its limits; messages go to the descriptor `events`."""
+    job = Job.model_validate_json(text)
     limit_memory(job.memory_bytes)
     reporter = Reporter(events)
     recorder = Recorder(ignored=ignored_folders(job.folder))
@@ -82,8 +88,8 @@ def main() -> int:
         analyze(job, reporter, recorder)
     except ReportgenError as error:
         hint = _memory_hint(job) if is_out_of_memory(error) else error.hint
-        text, hint = visible(error.message[:1500]), visible(hint[:500])
-        reporter.send(Message(kind="model_error", message=text, hint=hint))
+        message, hint = visible(error.message[:1500]), visible(hint[:500])
+        reporter.send(Message(kind="model_error", message=message, hint=hint))
     return 0
 
 
@@ -101,14 +107,7 @@ def analyze(job: Job, reporter: Reporter, recorder: Recorder) -> None:
     Raises:
         ModelError: the model or its inputs cannot be created.
     """
-    try:
-        context = load_context(job)
-    except ReportgenError:
-        raise
-    except Exception as error:  # a model whose class PyTorch itself cannot use
-        raise ModelError(
-            f"while loading the model, {failure_text(error)}", hint=failure_hint(error, "")
-        ) from error
+    context = load_context(job)
     inputs = describe_inputs(context.spec.inputs, context.spec.dims)
     reporter.send(Message(kind="loaded", message=cut(visible(inputs), _LONGEST_INPUTS)))
     job.outcomes.mkdir(parents=True, exist_ok=True)
@@ -184,7 +183,22 @@ def _preserve_state(context: Any) -> AbstractContextManager[Any]:
 
 
 def load_context(job: Job) -> Any:
-    """The context of `job`, with its model or file loaded and its inputs created once."""
+    """The context of `job`, with its model or file loaded and its inputs created once.
+
+    Raises:
+        ModelError: the model or its inputs cannot be created.
+    """
+    try:
+        return _load_context(job)
+    except ReportgenError:
+        raise
+    except Exception as error:  # a model whose class PyTorch itself cannot use
+        raise ModelError(
+            f"while loading the model, {failure_text(error)}", hint=failure_hint(error, "")
+        ) from error
+
+
+def _load_context(job: Job) -> Any:
     chosen = [section for section in SECTIONS if section.name in job.sections]
     if not any(section.uses_model for section in chosen):
         return load_log_context(job)

@@ -26,8 +26,8 @@ def can_fork() -> bool:
 class SideProcess:
     """Runs `work` in a fork of this process, in which torch has one thread.
 
-    The fork shares the memory of the model and the process group: `pool` kills both together. Its
-    limit on private memory is that of this process.
+    The fork shares the memory of the model and the process group: `model_run` kills both together.
+    Its limit on private memory is that of this process.
     """
 
     def __init__(self, work: Callable[[], None], *, seconds: float) -> None:

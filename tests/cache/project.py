@@ -13,7 +13,7 @@ from reportgen.workers import Job
 
 MANIFEST = """
 version: 1
-title: Cached
+title: 두 모델
 targets: [T4]
 models:
   - name: net
@@ -24,8 +24,9 @@ models:
     onnx: {opset: 20, tolerance: {absolute: 1.0e-3}}
     logs: [runs]
   - name: other
-    source: other.py:make
-    inputs: [{name: x, shape: [batch, 4]}]
+    source: other.py:Words
+    comment: "<b>한국어</b> | comment"
+    inputs: [{name: ids, shape: [batch, 5], dtype: int64, high: 20, keyword: true}]
 """
 NET = """
 import json
@@ -52,7 +53,20 @@ from parts.deep import SLOPE
 def block(inputs, outputs):
     return nn.Sequential(nn.Linear(inputs, outputs), nn.LeakyReLU(SLOPE))
 """
-OTHER = "from torch import nn\n\n\ndef make():\n    return nn.Linear(4, 3)\n"
+OTHER = """
+from torch import nn
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(20, 6)
+        self.lstm = nn.LSTM(6, 5, batch_first=True)
+
+    def forward(self, ids):
+        states, _ = self.lstm(self.embedding(ids))
+        return {"states": states, "last": states[:, -1]}
+"""
 
 
 def write_project(folder: Path) -> Path:
@@ -75,7 +89,7 @@ def write_project(folder: Path) -> Path:
     shapes = {"0.0.weight": (5, 4), "0.0.bias": (5,), "1.weight": (2, 5), "1.bias": (2,)}
     weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     save_file(weights, folder / "weights.safetensors")
-    (folder / "m.yaml").write_text(MANIFEST)
+    (folder / "m.yaml").write_text(MANIFEST, encoding="utf-8")
     return folder / "m.yaml"
 
 

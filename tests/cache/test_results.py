@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
+from test_house import PACKAGE, module_name, own_imports
 
 from cache.project import build_in, cache_in, files_in, job_of, write_project
 from reportgen.cache import fingerprint, results
 from reportgen.manifest import ModelSpec, load_manifest
 from reportgen.manifest.values import OnnxOptions
 from reportgen.outcome import Done
+from reportgen.report import report_schema
 from reportgen.sections import SECTIONS
-from reportgen.sections.section import LOADING
+from reportgen.sections.section import LOADING, AnySection
 from reportgen.workers import Job
 from reportgen.workers.child import load_context, outcome_of
 
@@ -157,7 +161,7 @@ KEYS: dict[str, tuple[str, str, set[str]]] = {
     "comment": ("batch: 2", "batch: 2\n    comment: another", set()),
     "budget": ("batch: 2", "batch: 2\n    budgets: {parameters: 1M}", set()),
     "limit": ("batch: 2", "batch: 2\n    limits: {seconds: 99}", set()),
-    "title": ("title: Cached", "title: Other", set()),
+    "title": ("title: 두 모델", "title: Other", set()),
     "never": ("batch: 2", "batch: 2\n    cache: {never: true}", ALL),
 }
 
@@ -183,13 +187,58 @@ def test_another_version_of_a_library_is_a_miss_of_everything(
     assert missed(project, tmp_path) == ALL
 
 
-def test_another_graphviz_and_other_code_are_misses(
+def test_another_graphviz_is_a_miss_of_everything(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("graphviz_version", "code_digest"):
-        with monkeypatch.context() as patch:
-            patch.setattr(fingerprint, name, lambda: "other")
-            assert missed(project, tmp_path / name) == ALL
+    monkeypatch.setattr(fingerprint, "graphviz_version", lambda: "other")
+    assert missed(project, tmp_path) == ALL
+
+
+@pytest.mark.parametrize(
+    ("file", "sections"),
+    [
+        ("context.py", ALL),
+        ("sections/section.py", ALL),
+        ("sections/onnx/rules_file.py", {"onnx"}),
+        ("sections/training/diagnosis/new.py", {"training"}),
+        ("render/figures.py", set()),
+        ("templates/base.html.j2", set()),  # part of the package in a wheel
+        ("cli.py", set()),
+    ],
+)
+def test_changed_code_is_a_miss_of_the_sections_that_import_it(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    sections: set[str],
+) -> None:
+    code = {**fingerprint.code_digests(), file: "other"}
+    monkeypatch.setattr(results, "code_digests", lambda: code)
+    assert missed(project, tmp_path) == sections
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """Module of this package -> the modules that it imports."""
+    return {module_name(file): own_imports(file) for file in PACKAGE.rglob("*.py")}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_the_key_of_a_section_has_every_module_that_its_analysis_imports(
+    graph: dict[str, set[str]], section: AnySection
+) -> None:
+    start = f"reportgen.sections.{section.name}"
+    waiting = {name for name in graph if name.startswith(start)} | {"reportgen.workers.child"}
+    reached = set[str]()
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        # The list of sections imports them all; one of them is analyzed.
+        if name not in ("reportgen", "reportgen.sections"):
+            waiting |= graph[name] - reached
+    keyed = fingerprint.code_of_section(fingerprint.code_digests(), section.name)
+    assert reached <= {module_name(PACKAGE / path) for path in keyed if path.endswith(".py")}
 
 
 def test_variables_are_inputs_if_torch_or_the_model_reads_them(
@@ -222,12 +271,16 @@ def test_another_machine_is_a_miss_of_durations_only(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, output = tmp_path / "cache", tmp_path / "out"
-    build_in(project.manifest, output, cache, timings=True, formats=("json",), models=("other",))
+    options: dict[str, Any] = {"timings": True, "formats": ("html", "json"), "models": ("other",)}
+    build_in(project.manifest, output, cache, **options)
     timed = json.loads((output / "report.json").read_text())["timings"]
     job = job_of(project.manifest, tmp_path / "work", "other", parallel=1, timings=True)
     found = cache_in(cache).look_up(job)
     assert {section.name for section in found.sections} == ALL
     assert found.analyzed == timed["analyzed"]["other"]
+    stored = files_in(cache)
+    build_in(project.manifest, output, cache, **options)
+    assert files_in(cache) == stored  # no result and no page was made again
     monkeypatch.setattr(results, "describe_machine", lambda: ["other"])
     job = job_of(project.manifest, tmp_path / "again", "other", parallel=1, timings=True)
     assert ALL - {each.name for each in cache_in(cache).look_up(job).sections} == {"onnx"}
@@ -236,21 +289,26 @@ def test_another_machine_is_a_miss_of_durations_only(
 def test_the_same_report_byte_for_byte_from_the_cache_and_without_one(
     project: Project, tmp_path: Path
 ) -> None:
-    """All from the cache, then one section of one model and all of another anew."""
+    """All from the cache; then one section of one model and all of another anew.
+
+    The build without a cache has a folder at another depth and analyzes one model after the other.
+    """
     build_in(project.manifest, tmp_path / "cached", project.cache)
     assert files_in(tmp_path / "cached") == files_in(project.report)
     log, source = project.folder / "runs/log.csv", project.folder / "other.py"
     with (
         changed(log, log.read_bytes() + b"30,0.01\n"),
-        changed(source, source.read_bytes().replace(b"(4, 3)", b"(4, 7)")),
+        changed(source, source.read_bytes().replace(b"(6, 5", b"(6, 11")),
     ):
         build_in(project.manifest, tmp_path / "mixed", project.cache)
-        build_in(project.manifest, tmp_path / "fresh", None)
+        build_in(project.manifest, tmp_path / "elsewhere" / "fresh", None, jobs=1)
         build_in(project.manifest, tmp_path / "again", project.cache)
-    fresh = files_in(tmp_path / "fresh")
+    fresh = files_in(tmp_path / "elsewhere" / "fresh")
     assert files_in(tmp_path / "mixed") == fresh
     assert files_in(tmp_path / "again") == fresh
     assert fresh != files_in(project.report)
+    assert str(tmp_path).encode() not in b"".join(fresh.values())
+    jsonschema.validate(json.loads(fresh["report.json"]), report_schema(SECTIONS))
 
 
 def test_two_builds_at_once_on_one_cache(project: Project, tmp_path: Path) -> None:

@@ -167,13 +167,14 @@ def ignore(*_: Any) -> None:
     pass
 
 
-def test_each_attempt_gets_more_memory_up_to_the_largest_worker(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "attempts"), [(1, [1, 2, 3]), (3, [3, 4, 4])])
+def test_each_attempt_gets_more_memory_up_to_the_largest_worker(
+    tmp_path: Path, first: int, attempts: list[int]
+) -> None:
     cluster = Small()
-    analyze_all(
-        [job(tmp_path, "m", memory_bytes=3 * 2**29)],
-        parallel=1, progress=ignore, executor=cluster,
-    )  # fmt: skip
-    assert cluster.memory == [3 * 2**29, 3 * 2**30, 4 * 2**30]
+    jobs = [job(tmp_path, "m", memory_bytes=first * 2**30)]
+    analyze_all(jobs, parallel=1, progress=ignore, executor=cluster)
+    assert cluster.memory == [each * 2**30 for each in attempts]
 
 
 @pytest.mark.parametrize(

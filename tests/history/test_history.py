@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from nights import FIRST, make_night, make_report, nights_of
+from one_process import run_here
 
 from reportgen.errors import HistoryError
 from reportgen.history import Places, acknowledge, add_night, load_history, prune, write_index
@@ -104,7 +105,8 @@ def add_one(folder: Path, number: int) -> None:
 
 @pytest.mark.slow
 def test_nights_that_arrive_at_once_are_all_on_the_page(tmp_path: Path) -> None:
-    with ProcessPoolExecutor(8) as pool:
+    add_one(tmp_path / "before", 0)  # the processes are forked with the page's templates compiled
+    with ProcessPoolExecutor(4) as pool:
         list(pool.map(add_one, [tmp_path] * 16, range(16)))
     assert len(record_files(Places(tmp_path / "reports").nights)) == 16
     assert "16 nights" in (tmp_path / "reports" / "index.html").read_text()
@@ -268,27 +270,21 @@ def test_the_page_fits_and_raises_the_alarm_by_itself(
     context.close()
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reportgen", "history", *arguments],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("above", [".", "reports"])
 def test_the_commands_find_the_history(tmp_path: Path, above: str) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_here("history", *arguments, folder=tmp_path)
+
     built = datetime.now(UTC).replace(microsecond=0)
-    assert run(tmp_path, "show").returncode == 2
+    assert run("show").returncode == 2
     for hours, macs in ((20, 100), (1, 104)):
         make_report(tmp_path / above / "vision", built - timedelta(hours=hours), macs)
-        assert run(tmp_path, "add", f"{above}/vision").returncode == 0
-    shown = run(tmp_path, "show")
+        assert run("add", f"{above}/vision").returncode == 0
+    shown = run("show")
     assert (shown.returncode, shown.stdout.count("! vision/net/layers.macs@")) == (1, 1)
-    assert run(tmp_path, "acknowledge", "net", "--reason", "r", "--owner", "o").returncode == 0
-    assert run(tmp_path, "show", "layers.macs").returncode == 0
-    assert run(tmp_path, "prune").returncode == 0
+    assert run("acknowledge", "net", "--reason", "r", "--owner", "o").returncode == 0
+    assert run("show", "layers.macs").returncode == 0
+    assert run("prune").returncode == 0
     assert (tmp_path / above / "index.html").is_file()
 
 
@@ -311,13 +307,14 @@ def test_the_cron_example_builds_and_reports_what_needs_attention(tmp_path: Path
         "  - {name: tiny, source: 'net.py:make', inputs: [{shape: [batch, 4]}], batch: 2}\n"
     )
     build, check = (line for line in CRON.read_text().splitlines() if line[:1].isdigit())
+    build += " --section layers --format html"
     first = run_cron(build, tmp_path)
     assert (first.returncode, first.stdout) == (0, ""), first.stderr
     assert run_cron(check, tmp_path).stdout == ""
     (tmp_path / "net.py").write_text(
         "from torch import nn\n\ndef make():\n    return nn.Linear(4, 3)\n"
     )
-    assert run_cron(f"{build} --section layers --format html", tmp_path).returncode == 0
+    assert run_cron(build, tmp_path).returncode == 0
     mail = run_cron(check, tmp_path).stdout
     assert "! manifest/tiny/layers.parameters@" in mail
     assert "cause: code" in mail

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from reportgen.comparable import Graph, OperatorNode
 from reportgen.findings import Finding, Severity
 from reportgen.metrics import Evidence, Metric
 from reportgen.onnx.export import ExportAttempt
@@ -32,6 +33,7 @@ from reportgen.report import (
 )
 from reportgen.sections import SECTIONS
 from reportgen.sections.graphs import Drawing, Graphs, Tile
+from reportgen.sections.graphs.complete.stored import pack_graph
 from reportgen.sections.layers import (
     Experts,
     ForwardBackwardCost,
@@ -57,6 +59,7 @@ from reportgen.sections.memory import (
 from reportgen.sections.onnx import OnnxResult
 from reportgen.sections.onnx.parity_result import OutputParity, Parity, ParityCase
 from reportgen.sections.onnx.result import ExportResult
+from reportgen.viewer.layout import graph_layouts
 
 from . import onnx_file, parity
 from .architectures import Node, lstm, resnet50, tanh, transformer, vgg16, vit_b_16
@@ -319,8 +322,20 @@ def _curve(weights: int, sample: int, mode: str, precision: str, checkpointing: 
     )  # fmt: skip
 
 
-def graphs(*, tiles: int = 1, nodes: int = 40, onnx_too: bool = True) -> Graphs:
+def _bottlenecks() -> Graph:
+    """The modules of two blocks, for the viewer."""
+    paths = [f"layer1.{block}.{part}" for block in range(2) for part in ("conv1", "bn1", "relu")]
+    nodes = [OperatorNode(id=path, operator="Conv2d", kind="module", module=path,
+                          outputs=("2×64×56×56",)) for path in paths]  # fmt: skip
+    end = OperatorNode(id="output/", operator="output", kind="output")
+    edges = tuple((n, n + 1) for n in range(len(paths)))
+    return Graph(name="modules", nodes=(*nodes, end), edges=edges)
+
+
+def graphs(*, tiles: int = 1, nodes: int = 40, onnx_too: bool = True, viewer: bool = False
+           ) -> Graphs:  # fmt: skip
     """Three drawings; `work_folder` makes the files that they name."""
+    complete = _bottlenecks()
 
     def drawing(stem: str, count: int, pages: int, note: str = "") -> Drawing:
         captions = ["overview", *(f"part {n} of {pages - 1}" for n in range(1, pages))]
@@ -340,6 +355,8 @@ def graphs(*, tiles: int = 1, nodes: int = 40, onnx_too: bool = True) -> Graphs:
         autograd=drawing("autograd", 2 * nodes, tiles,
                          "blocks of the same kind are drawn as one box" if nodes > 20 else ""),
         onnx=drawing("onnx", nodes, 1) if onnx_too else nothing,
+        complete=(pack_graph(complete),) if viewer else (),
+        layouts=graph_layouts(complete) if viewer else (),
     )  # fmt: skip
 
 
@@ -530,7 +547,7 @@ def _resnet50() -> ModelReport:
         "resnet50", Verdict.PASS,
         sections=sections(
             layers=layers(root, batch=8, inputs={"x": (8, 3, 224, 224)}, outputs={"": (8, 1000)}),
-            graphs=graphs(nodes=60, tiles=4), onnx=onnx(error=7.2e-6),
+            graphs=graphs(nodes=60, tiles=4, viewer=True), onnx=onnx(error=7.2e-6),
             memory=memory(4 * root.parameters, 105_000_000),
         ),
         budgets=(budget("peak_memory@64", 12 * GIB, 9.4 * GIB, unit="bytes"),

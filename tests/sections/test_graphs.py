@@ -342,7 +342,7 @@ def examined(model: nn.Module, folder: Path, *inputs: Any, **fields: Any) -> Gra
     path = folder / "model.onnx"
     folder.mkdir(exist_ok=True)
     path.write_bytes(onnx_model().SerializeToString())
-    context._once["onnx"] = SimpleNamespace(path=path)
+    context._once["onnx"] = SimpleNamespace(path=path, batch=None)
     return analyze(context)
 
 
@@ -397,6 +397,19 @@ def test_missing_graphviz_gives_an_install_hint(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SectionError, match="dot is not installed") as caught, graphviz():
         pass
     assert "apt install graphviz" in caught.value.hint
+
+
+def test_without_graphviz_the_viewer_still_has_every_graph(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("reportgen.drawing.dot.shutil.which", lambda _: None)
+    result = examined(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), tmp_path, SEED_INPUT)
+    assert result.modules.svg is None
+    assert "apt install graphviz" in result.modules.note
+    assert {layout.name for layout in result.layouts} == {"modules", "autograd", "onnx"}
+    assert {layout.engine for layout in result.layouts} == {
+        "graphviz is not installed, so boxes stand in execution order"
+    }
 
 
 def test_ids_of_three_drawings_are_unique_and_each_box_has_a_tooltip(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def test_ids_of_modules_are_their_paths_and_repeated_calls_are_numbered() -> Non
         "input/x", "first", "relu", "second", "/add", "relu#2", "parameter/scale", "/mul",
         "/transpose", "/softmax", "output/",
     ]  # fmt: skip
+    sizes = dict(zip((node.id for node in graph.nodes), graph.figures["bytes"], strict=True))
+    assert (sizes["first"], sizes["/softmax"], sizes["input/x"]) == (2 * 4 * 4, 2 * 4 * 4, None)
     assert named_edges(graph) == {
         ("input/x", "first"), ("first", "relu"), ("relu", "second"), ("second", "/add"),
         ("input/x", "/add"), ("/add", "relu#2"), ("relu#2", "/mul"), ("parameter/scale", "/mul"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reportgen.drawing.dot import Graphviz, LayoutError, capped, dot_text, graphviz, plain
 from reportgen.drawing.graph import DrawnGraph, Edge, GraphGroup, GraphNode, make_graph
 from reportgen.drawing.svg import SvgPicture, picture
-from reportgen.sections.graphs import draw
+from reportgen.sections.graphs import print_pages
 from reportgen.sections.graphs.draw import Drawer
 
 NASTY = [
@@ -116,9 +116,9 @@ def test_the_same_graph_gives_the_same_bytes_in_svg_and_print(programs: Graphviz
     runs = []
     for _ in range(2):
         shown, pdf = pictured(chain(5), programs)
-        plan = draw.plan_pages(shown, pages=1)
+        plan = print_pages.plan_pages(shown, pages=1)
         assert plan is not None
-        runs.append((shown.svg, list(draw.page_pdfs(pdf, shown, plan))))
+        runs.append((shown.svg, list(print_pages.page_pdfs(pdf, shown, plan))))
         time.sleep(1.1)  # a date would differ by now
     assert runs[0] == runs[1]
 
@@ -126,16 +126,16 @@ def test_the_same_graph_gives_the_same_bytes_in_svg_and_print(programs: Graphviz
 @pytest.mark.parametrize("count", [3, 40, 90])
 def test_printed_pages_hold_every_box_once_and_none_is_cut(programs: Graphviz, count: int) -> None:
     shown, pdf = pictured(chain(count), programs)
-    plan = draw.plan_pages(shown, pages=6)
+    plan = print_pages.plan_pages(shown, pages=6)
     assert plan is not None
-    for strip in plan.strips:
+    for strip in plan.pieces:
         for box in shown.boxes:
             whole = strip.top <= box.top and box.bottom <= strip.bottom
             outside = box.bottom <= strip.top or strip.bottom <= box.top
             assert whole or outside
-    pages = list(draw.page_pdfs(pdf, shown, plan))
+    pages = list(print_pages.page_pdfs(pdf, shown, plan))
     assert sum(map(text_of, pages)) == 3 * count  # a title, the space below it and one line each
-    assert plan.scale * 8.5 >= draw.SMALLEST_TEXT_POINTS - 0.01
+    assert plan.scale * 8.5 >= print_pages.SMALLEST_TEXT_POINTS - 0.01
     for page in pages:
         with pikepdf.open(io.BytesIO(page)) as document:
             width, height = sorted(float(side) for side in document.pages[0].mediabox[2:])

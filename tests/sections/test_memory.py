@@ -212,12 +212,12 @@ def test_mem002_finds_a_batch_too_large_for_a_gpu(tmp_path: Path) -> None:
 
 
 def test_each_option_of_the_training_loop_has_what_it_adds(tmp_path: Path) -> None:
-    """Two linear layers of 4 MiB: closed form, up to the allocator's segments of 20 MiB."""
-    weights = 2 * 1024 * 1024 * 4
-    model = nn.Sequential(nn.Linear(1024, 1024, bias=False), nn.Linear(1024, 1024, bias=False))
+    """Two linear layers of 64 MiB: closed form, up to the allocator's segments of 20 MiB."""
+    weights = 2 * 4096 * 4096 * 4
+    model = nn.Sequential(nn.Linear(4096, 4096, bias=False), nn.Linear(4096, 4096, bias=False))
     setup = TrainingSetup(optimizers=("sgd",), ddp=True, ema=True, prefetch=3)
     context = make_study(
-        model, "x=batch,1024", folder=tmp_path, batch=8192, training=setup, targets=("T4",)
+        model, "x=batch,4096", folder=tmp_path, batch=2048, training=setup, targets=("T4",)
     )
     result = memory.analyze(context)
     assert isinstance(result, Memory)
@@ -226,6 +226,6 @@ def test_each_option_of_the_training_loop_has_what_it_adds(tmp_path: Path) -> No
     segment = 20 * 2**20
     assert abs(added["ddp"] - weights) <= segment
     assert abs(added["ema"] - weights) <= segment
-    assert abs(added["prefetch: 3"] - 2 * 8192 * 1024 * 4) <= segment
+    assert abs(added["prefetch: 3"] - 2 * 2048 * 4096 * 4) <= segment
     trained = next(e for e in result.estimates if e.mode == "train")
     assert (trained.at_peak["ddp_bucket"], trained.at_peak["ema"]) == (weights, weights)

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 from factories import make_spec
+from one_process import build_here
 from tensorboardX import SummaryWriter
 
 from reportgen import load_manifest
@@ -19,7 +20,6 @@ from reportgen.context import Context
 from reportgen.errors import SectionError
 from reportgen.manifest import LogOptions, LogSource, ModelSpec
 from reportgen.outcome import Done, Skipped
-from reportgen.pipeline import build
 from reportgen.report import report_from_json, report_schema, report_to_json
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import outcome_adapter
@@ -298,7 +298,7 @@ def test_hostile_tags_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
     writer.close()
     manifest = tmp_path / "m.yaml"
     manifest.write_text("version: 1\ntitle: t\nmodels: [{name: a, logs: logs}]\n")
-    built = build(load_manifest(manifest), output=tmp_path / "out", formats=("html", "json"))
+    built = build_here(load_manifest(manifest), output=tmp_path / "out", formats=("html", "json"))
     page = (tmp_path / "out" / "models" / "a" / "index.html").read_text()
     assert "<img src=x" not in page
     for file in built.files:
@@ -312,7 +312,7 @@ def test_a_report_of_logs_alone_has_the_training_chapter_only(tmp_path: Path) ->
     write_run(tmp_path / "logs")
     manifest = tmp_path / "m.yaml"
     manifest.write_text("version: 1\ntitle: t\nmodels: [{name: a, logs: [logs]}]\n")
-    built = build(load_manifest(manifest), output=tmp_path / "out", timings=False)
+    built = build_here(load_manifest(manifest), output=tmp_path / "out", timings=False)
     text = (tmp_path / "out" / "report.json").read_text()
     data = json.loads(text)
     jsonschema.validate(data, report_schema(SECTIONS))
@@ -335,7 +335,7 @@ def test_two_builds_of_the_same_logs_are_equal_byte_for_byte(tmp_path: Path) -> 
     manifest = tmp_path / "m.yaml"
     manifest.write_text("version: 1\ntitle: t\nmodels: [{name: a, logs: [logs]}]\n")
     for name in ("x", "y"):
-        build(load_manifest(manifest), output=tmp_path / name, timings=False)
+        build_here(load_manifest(manifest), output=tmp_path / name, timings=False)
     files = sorted(
         p.relative_to(tmp_path / "x") for p in (tmp_path / "x").rglob("*") if p.is_file()
     )
@@ -401,5 +401,5 @@ def test_characters_that_no_font_has_stop_no_pdf(tmp_path: Path) -> None:
     writer.close()
     manifest = tmp_path / "m.yaml"
     manifest.write_text("version: 1\ntitle: t\nmodels: [{name: a, logs: [logs]}]\n")
-    build(load_manifest(manifest), output=tmp_path / "out")
+    build_here(load_manifest(manifest), output=tmp_path / "out")
     assert (tmp_path / "out" / "report.pdf").read_bytes().startswith(b"%PDF")

@@ -53,6 +53,7 @@ SECTION = Section(
     title="Behavior",
     result=Behavior,
     analyze=analyze,
+    imports=("reportgen.sections.behavior.analysis",),
     reads=frozenset({"threads"}),
     rules=RULES,
     filters={"remaining": remaining},

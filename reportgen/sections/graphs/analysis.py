@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reportgen.drawing.dot import graphviz
 from reportgen.drawing.graph import DrawnGraph
@@ -18,18 +20,21 @@ from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_gra
 from reportgen.sections.graphs.complete.autograd import complete_autograd_graph
 from reportgen.sections.graphs.complete.modules import complete_module_graph
 from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
-from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph
-from reportgen.sections.graphs.draw import Drawer, file_writer
+from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts, onnx_facts
+from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph, unpack_graph
+from reportgen.sections.graphs.draw import Drawer, drawer_into, file_writer
 from reportgen.sections.graphs.modules import module_graph
 from reportgen.sections.graphs.onnx_graph import graph_of_model
 from reportgen.sections.graphs.result import Drawing, Graphs, missing
 from reportgen.sections.graphs.roles import roles_of
 from reportgen.sections.graphs.trace import NoBackwardError, Trace, trace_forward
+from reportgen.viewer.layout import GraphLayout, graph_layouts
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from reportgen.context import ModelContext, OnnxFileContext
+    from reportgen.comparable import Graph
+    from reportgen.context import Context, ModelContext, OnnxFileContext
 
 _BATCH = 2  # with 1, `squeeze` would remove the batch dimension
 _FULL_AUTOGRAD_BOXES = 40  # a larger autograd graph has one box per module
@@ -39,24 +44,28 @@ _SHOWN_NAMES = 3  # parameters named in a note
 def analyze(context: ModelContext) -> Graphs:
     """Draw the context's modules, its autograd graph and its ONNX file into its folder.
 
+    Without graphviz there are no drawings, and the viewer's layouts are in execution order.
+
     Raises:
-        SectionError: graphviz is missing, or forward raises or returns a generator.
+        SectionError: forward raises or returns a generator.
     """
-    with graphviz() as programs:
-        drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
+    with drawer_into(context.folder, context.name) as drawer:
         with preserve_model_state(context.model) as model:
             traced = _traced(context, model)
             _require_consumed_output(traced.trace)
             modules = _modules(drawer, traced)
             autograd = _autograd(drawer, traced)
             complete, roles = _complete(traced), roles_of(traced.trace)
+            layouts = _layouts(complete)
         del traced  # frees the autograd graph before the export
-        onnx, stored = _onnx(drawer, context)
+        file = _onnx(drawer, context)
         return Graphs(
             modules=modules,
             autograd=autograd,
-            onnx=onnx,
-            complete=complete + stored,
+            onnx=file.drawing,
+            complete=complete + file.complete,
+            layouts=layouts + _layouts(file.complete),
+            onnx_facts=file.facts,
             roles=roles,
             loss=shown_text(context.spec.loss.text),
         )
@@ -121,16 +130,52 @@ def analyze_structure(context: ModelContext) -> Graphs:
 
 
 def analyze_file(context: OnnxFileContext) -> Graphs:
-    """Draw the operators of an ONNX file; it has no module and no autograd graph.
+    """Draw the operators of an ONNX file; it has no module and no autograd graph."""
+    absent = missing("the source is an ONNX file without a PyTorch module")
+    with drawer_into(context.folder, context.name) as drawer:
+        sizes = {**context.spec.dims, "batch": context.batch}
+        file = _drawn(drawer, context, context.file.path, sizes)
+    return Graphs(
+        modules=absent,
+        autograd=absent,
+        onnx=file.drawing,
+        complete=file.complete,
+        layouts=_layouts(file.complete),
+        onnx_facts=file.facts,
+    )
+
+
+def complete_graphs(context: Context, kind: str) -> tuple[Graph, ...]:
+    """The complete graph of `kind`, and others that come with it: no drawing, no file.
 
     Raises:
-        SectionError: graphviz is missing.
+        SectionError: forward raises, or the export fails.
     """
-    absent = missing("the source is an ONNX file without a PyTorch module")
-    with graphviz() as programs:
-        drawer = Drawer(graphviz=programs, write=file_writer(context.folder), subject=context.name)
-        onnx, stored = _drawn(drawer, context.onnx_proto(context.file.path))
-    return Graphs(modules=absent, autograd=absent, onnx=onnx, complete=stored)
+    from reportgen.context import ModelContext, OnnxFileContext
+
+    if kind == "onnx" or isinstance(context, OnnxFileContext):
+        sizes = {**context.spec.dims, "batch": context.batch}
+        return (complete_onnx_graph(context.onnx_proto(_file_path(context)), sizes),)
+    assert isinstance(context, ModelContext)
+    with preserve_model_state(context.model) as model:
+        traced = _traced(context, model)
+        _require_consumed_output(traced.trace)
+        return tuple(map(unpack_graph, _complete(traced)))
+
+
+def facts_of_file(context: Context) -> OnnxFacts:
+    """What a reader wants to know of the context's ONNX file beyond its graph."""
+    path = _file_path(context)
+    return onnx_facts(context.onnx_proto(path), path.parent)
+
+
+def _file_path(context: Context) -> Path:
+    from reportgen.context import ModelContext, OnnxFileContext
+
+    if isinstance(context, OnnxFileContext):
+        return context.file.path
+    assert isinstance(context, ModelContext)
+    return context.onnx_file().path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -251,14 +296,32 @@ def _complete(traced: _TracedModel) -> tuple[StoredGraph, ...]:
     return tuple(pack_graph(graph) for graph in (modules, *autograd) if graph.nodes)
 
 
-def _onnx(drawer: Drawer, context: ModelContext) -> tuple[Drawing, tuple[StoredGraph, ...]]:
+def _layouts(complete: tuple[StoredGraph, ...]) -> tuple[GraphLayout, ...]:
+    return tuple(layout for graph in complete for layout in graph_layouts(unpack_graph(graph)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _OnnxParts:
+    """What comes from the ONNX file."""
+
+    drawing: Drawing
+    complete: tuple[StoredGraph, ...] = ()
+    facts: OnnxFacts | None = None
+
+
+def _onnx(drawer: Drawer, context: ModelContext) -> _OnnxParts:
     try:
         file = context.onnx_file()
     except SectionError as error:
-        return missing(error.error), ()
-    return _drawn(drawer, context.onnx_proto(file.path))
+        return _OnnxParts(drawing=missing(error.error))
+    sizes = {**context.spec.dims, "batch": file.batch or context.batch}
+    return _drawn(drawer, context, file.path, sizes)
 
 
-def _drawn(drawer: Drawer, proto: Any) -> tuple[Drawing, tuple[StoredGraph, ...]]:
-    drawing = drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph")
-    return drawing, (pack_graph(complete_onnx_graph(proto)),)
+def _drawn(drawer: Drawer, context: Context, path: Path, sizes: Mapping[str, int]) -> _OnnxParts:
+    proto = context.onnx_proto(path)
+    return _OnnxParts(
+        drawing=drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph"),
+        complete=(pack_graph(complete_onnx_graph(proto, sizes)),),
+        facts=onnx_facts(proto, path.parent),
+    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reportgen.comparable import Comparable
+from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts
 from reportgen.sections.graphs.complete.stored import StoredGraph, unpack_graph
 from reportgen.sections.graphs.roles import ModuleRole
+from reportgen.viewer.layout import GraphLayout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,8 @@ class Graphs:
     autograd: Drawing
     onnx: Drawing
     complete: tuple[StoredGraph, ...] = ()
+    layouts: tuple[GraphLayout, ...] = ()  # of the complete graphs, for the viewer
+    onnx_facts: OnnxFacts | None = None  # of the nodes of the complete graph
     roles: tuple[ModuleRole, ...] = ()  # of the modules of torch.nn that ran
     loss: str = ""  # as in the manifest
 

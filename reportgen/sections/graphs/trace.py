@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,8 @@ class Operation:
     """One torch function as it was called.
 
     `functions` are the autograd nodes that it created; `indices` is true if it returned only
-    integers and booleans, as computations of masks and positions do; `arguments` are not tensors.
+    integers and booleans, as computations of masks and positions do; `arguments` are not tensors;
+    `bytes` are those of the result.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Operation:
     functions: list[Function] = field(default_factory=list)
     indices: bool = False
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
+    bytes: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +61,7 @@ class Call:
     parent: Call | None
     members: list[Call | Operation] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
+    bytes: int = 0  # of the result
 
     @property
     def title(self) -> str:
@@ -234,6 +237,7 @@ class _Tracer:
         """Record the output of a call; tensors of no recorded function get one called `unseen`."""
         tensors = list(named_tensors(result).values())
         call.shapes = [tuple(tensor.shape) for tensor in tensors]
+        call.bytes = _bytes(tensors)
         unseen = [tensor for tensor in tensors if tensor not in self._makers]
         # a module that returns its input, such as nn.Identity, is drawn too
         passive = not any(True for _ in call.operations()) and call.parent is not None
@@ -268,6 +272,7 @@ class _Tracer:
             self._makers[tensor] = operation
             if changed and tensor._base is not None:  # a view: its base changes with it
                 self._makers[tensor._base] = operation
+        operation.bytes = _bytes(made)
         operation.indices = not any(t.is_floating_point() or t.is_complex() for t in made)
         operation.functions = self._new_functions(made)
 
@@ -316,6 +321,10 @@ class _Tracer:
 
     def _trainable(self) -> dict[int, str]:
         return {id(p): name for name, p in self._parameters.items() if p.requires_grad}
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _function_mode(tracer: _Tracer) -> TorchFunctionMode:

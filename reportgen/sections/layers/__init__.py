@@ -94,6 +94,7 @@ SECTION = Section(
     title="Layers",
     result=Layers,
     analyze=analyze,
+    imports=("reportgen.sections.layers.analysis", "torchinfo"),
     analyze_file=analyze_file,
     reads=frozenset({"targets", "threads"}),
     rules=RULES,

@@ -61,6 +61,7 @@ SECTION = Section(
     title="Memory",
     result=Memory,
     analyze=analyze,
+    imports=("reportgen.sections.memory.analysis", "reportgen.cuda_memory.estimator"),
     analyze_file=analyze_file,
     reads=frozenset({"targets", "training", "loss", "budgets.peak_memory_bytes"}),
     rules=RULES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reportgen.comparable import Comparable, LargestBatch
+from reportgen.comparable import Comparable, LargestBatch, ModuleFigure
 from reportgen.metrics import Method, Metric
 from reportgen.sections.memory.result import Fit, Memory
 from reportgen.units import format_count, format_integer
@@ -108,7 +108,7 @@ def batch_text(fit: Fit) -> str:
 
 
 def comparable_of(result: Memory) -> Comparable:
-    """The largest batch of every step on every GPU."""
+    """The largest batch of every step on every GPU, and the modules that hold most memory."""
     return Comparable(
         fits=tuple(
             LargestBatch(
@@ -120,7 +120,17 @@ def comparable_of(result: Memory) -> Comparable:
                 largest_batch=fit.largest_batch,
             )
             for fit in result.fits
+        ),
+        module_figures=(
+            ModuleFigure(
+                key="memory",
+                label="Memory at the peak",
+                unit="B",
+                values={each.path: each.total_bytes for each in result.top_modules if each.path},
+            ),
         )
+        if result.top_modules
+        else (),
     )
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reportgen.outcome import Skipped
-from reportgen.sections.onnx.metrics import counts_of, files_of, methods_of, metrics_of
+from reportgen.sections.onnx.metrics import (
+    comparable_of,
+    counts_of,
+    files_of,
+    methods_of,
+    metrics_of,
+)
 from reportgen.sections.onnx.page import FILTERS
 from reportgen.sections.onnx.result import OnnxResult
 from reportgen.sections.onnx.rules import RULES
@@ -42,12 +48,14 @@ SECTION = Section(
     title="ONNX",
     result=OnnxResult,
     analyze=analyze,
+    imports=("reportgen.sections.onnx.analysis", "torch.onnx"),
     analyze_file=analyze_file,
     reads=frozenset({"onnx", "threads", "timings"}),
     rules=RULES,
     metrics=metrics_of,
     methods=methods_of,
     counts=counts_of,
+    comparable=comparable_of,
     files=files_of,
     filters=FILTERS,
 )

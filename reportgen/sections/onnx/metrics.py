@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from reportgen.comparable import Comparable, ModuleFigure
 from reportgen.metrics import COMPARISON, FigureCount, Method, Metric
 from reportgen.sections.onnx.file_result import NodeCost
 from reportgen.sections.onnx.parity_result import Parity
@@ -128,3 +129,27 @@ def files_of(result: OnnxResult) -> tuple[str, ...]:
     return tuple(
         filter(None, [result.file.path, result.file.external_file if result.file.path else None])
     )
+
+
+def comparable_of(result: OnnxResult) -> Comparable:
+    """The time of the slowest modules, and the error of the first that diverges."""
+    times = result.performance.modules if result.performance else ()
+    figures = [
+        ModuleFigure(
+            key="latency",
+            label="Latency of the slowest",
+            unit="s",
+            values={each.name: each.milliseconds / 1000 for each in times},
+        )
+    ]
+    found = result.parity.divergence
+    if found is not None and found.module and found.max_absolute_error is not None:
+        figures.append(
+            ModuleFigure(
+                key="parity",
+                label="Parity error",
+                unit="",
+                values={found.module: found.max_absolute_error},
+            )
+        )
+    return Comparable(module_figures=tuple(each for each in figures if each.values))

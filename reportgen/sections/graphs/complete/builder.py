@@ -46,11 +46,19 @@ class GraphBuilder:
         """Edges from `sources` to `target`, each once."""
         self._edges.update({(source, target): None for source in sources if source != target})
 
-    def graph(self, attributes: Mapping[str, JsonValue] | None = None) -> Graph:
-        """Everything that was added."""
+    def graph(
+        self,
+        attributes: Mapping[str, JsonValue] | None = None,
+        figures: Mapping[str, Mapping[int, int]] | None = None,
+    ) -> Graph:
+        """Everything that was added; `figures` by name and index of the node."""
+        indexes = range(len(self._nodes))
         return Graph(
             name=self._name,
             nodes=tuple(self._nodes),
             edges=tuple(sorted(self._edges)),
             attributes=attributes or {},
+            figures={
+                name: tuple(map(values.get, indexes)) for name, values in (figures or {}).items()
+            },
         )

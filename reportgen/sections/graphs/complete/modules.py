@@ -22,6 +22,7 @@ class _ModuleGraph:
         self._trace = trace
         self._builder = GraphBuilder("modules")
         self._indexes: dict[int, int] = {}  # id of an operation or a source -> index of its node
+        self._bytes: dict[int, int] = {}  # of results, by index
 
     def graph(self) -> Graph:
         for source in self._trace.sources:
@@ -33,7 +34,7 @@ class _ModuleGraph:
                 f"output/{output.name}", "output", "output", outputs=_texts([output.shape])
             )
             self._connect([output.maker] if output.maker is not None else [], index)
-        return self._builder.graph()
+        return self._builder.graph(figures={"bytes": self._bytes})
 
     def _members(self, call: Call) -> None:
         for member in call.members:
@@ -46,6 +47,7 @@ class _ModuleGraph:
                     outputs=_texts(member.shapes),
                 )
                 self._indexes[id(member)] = index
+                self._bytes[index] = member.bytes
                 self._connect(member.sources, index)
             elif member.is_leaf:
                 self._leaf(member)
@@ -56,6 +58,7 @@ class _ModuleGraph:
         index = self._builder.add(
             call.path, call.title, "module", module=call.path, outputs=_texts(call.shapes)
         )
+        self._bytes[index] = call.bytes
         for operation in call.operations():
             self._indexes[id(operation)] = index
             self._connect(operation.sources, index)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import JsonValue
 
-from reportgen.comparable import Graph
+from reportgen.comparable import Graph, NodeBody
 from reportgen.onnx.export.weightless import is_weight
+from reportgen.onnx.model.cost import formula_of
 from reportgen.onnx.model.origin import origin_of
 from reportgen.onnx.model.protos import STANDARD, dtype_name, operator_name, type_name
+from reportgen.onnx.model.shapes import Shape
 from reportgen.sections.graphs.complete.builder import GraphBuilder, shape_text
 
 _MOST_ITEMS = 16  # of an attribute that is shown in full; longer ones are data
@@ -19,17 +21,25 @@ _SHOWN_VALUES = 8  # of a tensor of integers, which decide shapes
 _COMMON = "float32"  # the dtype that needs no mention
 
 
-def complete_onnx_graph(model: Any) -> Graph:
+def complete_onnx_graph(model: Any, sizes: Mapping[str, int] | None = None) -> Graph:
     """The graph of an `onnx.ModelProto`.
 
-    Stored tensors are no nodes: they are attributes of the nodes that read them.
+    Stored tensors are no nodes: they are attributes of the nodes that read them. MACs are counted
+    where all shapes are known; `sizes` are those of symbolic dimensions.
     """
-    return _OnnxGraph(model).graph()
+    return _OnnxGraph(model, sizes or {}).graph()
 
 
 class _OnnxGraph:
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, sizes: Mapping[str, int]) -> None:
         self._model = model
+        self._sizes = sizes
+        self._shapes: dict[str, Shape] = {}  # of values whose sizes are all known
+        self._unread: dict[str, int] = {}  # elements of initializers that no node has read yet
+        self._macs: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}  # of results, by index
+        self._value_bytes: dict[str, int] = {}  # of values whose sizes are all known
+        self._parameters: dict[int, int] = {}
         self._builder = GraphBuilder("onnx")
         self._makers: dict[str, int] = {}  # value -> index of the node that makes it
         self._types: dict[str, str] = {}  # value -> `float16 batch×64`
@@ -41,22 +51,31 @@ class _OnnxGraph:
         for value in graph.input:
             if value.name not in self._stored:
                 self._makers[value.name] = self._end("input", value.name)
-        self._nodes(graph.node, "")
+        self._nodes(graph.node, "", None)
         for value in graph.output:
             index = self._end("output", value.name)
             self._connect([value.name], index)
         for function in self._model.functions:
             # its values have names of their own
             self._makers = {}
-            self._nodes(function.node, f"function {function.name}/")
-        return self._builder.graph(_opsets(self._model.opset_import))
+            name = f"function {function.name}"
+            self._nodes(function.node, f"{name}/", NodeBody(owner=-1, name=name))
+        figures = {"parameters": self._parameters, "macs": self._macs, "bytes": self._bytes}
+        known = {name: values for name, values in figures.items() if values}
+        return self._builder.graph(_opsets(self._model.opset_import), known)
 
     def _learn(self, graph: Any) -> None:
         """Types of values and contents of small initializers, by name."""
         for value in (*graph.value_info, *graph.input, *graph.output):
             self._types[value.name] = _type_text(value.type)
+            shape = _sizes(value.type, self._sizes)
+            if shape is not None:
+                self._shapes[value.name] = shape
+                self._value_bytes[value.name] = _elements(shape) * _item_bytes(value.type)
         for tensor in graph.initializer:
             self._stored[tensor.name] = _tensor_text(tensor)
+            self._shapes[tensor.name] = tuple(tensor.dims)
+            self._unread[tensor.name] = _elements(tensor.dims)
         for sparse in graph.sparse_initializer:
             text = f"sparse {dtype_name(sparse.values.data_type)} {shape_text(sparse.dims)}"
             self._stored[sparse.values.name] = text
@@ -67,7 +86,7 @@ class _OnnxGraph:
     def _end(self, kind: str, name: str) -> int:
         return self._builder.add(f"{kind}/{name}", kind, kind, outputs=self._outputs([name]))
 
-    def _nodes(self, nodes: Iterable[Any], above: str) -> None:
+    def _nodes(self, nodes: Iterable[Any], above: str, body: NodeBody | None) -> None:
         for node in nodes:
             operator, module = operator_name(node), origin_of(node).module
             index = self._builder.add(
@@ -77,8 +96,10 @@ class _OnnxGraph:
                 module=module,
                 attributes=self._attributes(node),
                 outputs=self._outputs(node.output),
+                body=body,
             )
             self._connect(node.input, index)
+            self._count(node, operator, index)
             self._makers.update(dict.fromkeys(filter(None, node.output), index))
             self._subgraphs(node, f"{above}{module}/{operator}", index)
 
@@ -89,7 +110,28 @@ class _OnnxGraph:
                 self._learn(graph)
                 # what comes from outside is fed by the node that runs the graph
                 self._makers.update({value.name: index for value in graph.input})
-                self._nodes(graph.node, f"{above}/{attribute.name}/")
+                body = NodeBody(owner=index, name=str(attribute.name))
+                self._nodes(graph.node, f"{above}/{attribute.name}/", body)
+
+    def _count(self, node: Any, operator: str, index: int) -> None:
+        read = sum(self._unread.pop(name, 0) for name in node.input)
+        if read:
+            self._parameters[index] = read
+        made = [self._value_bytes.get(name, 0) for name in node.output if name]
+        if made and all(made):
+            self._bytes[index] = sum(made)
+        formula = formula_of(operator)
+        # "" is an optional input that is left out
+        inputs = [self._shapes.get(name) if name else () for name in node.input]
+        outputs = [self._shapes.get(name) if name else () for name in node.output]
+        if formula is None or None in inputs or None in outputs:
+            return
+        given = {each.name: _raw(each) for each in node.attribute}
+        try:
+            known = [s for s in inputs if s is not None], [s for s in outputs if s is not None]
+            self._macs[index] = int(formula(known[0], known[1], given))
+        except (ValueError, IndexError, KeyError, TypeError):  # a file may violate the standard
+            return
 
     def _connect(self, names: Iterable[str], index: int) -> None:
         self._builder.connect((self._makers[n] for n in names if n in self._makers), index)
@@ -105,6 +147,38 @@ class _OnnxGraph:
             if name in self._stored
         }
         return {name: value for name, value in (own | read).items() if value is not None}
+
+
+def _sizes(kind: Any, sizes: Mapping[str, int]) -> Shape | None:
+    """The shape of a value; None if it, or one of its sizes, is unknown."""
+    tensor = kind.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    found = [
+        int(dim.dim_value) if dim.HasField("dim_value") else sizes.get(dim.dim_param)
+        for dim in tensor.shape.dim
+    ]
+    known = tuple(size for size in found if size is not None)
+    return known if len(known) == len(found) else None
+
+
+def _item_bytes(kind: Any) -> int:
+    """The bytes of an element; 0 if it has no fixed size."""
+    import onnx
+
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
+    except (KeyError, TypeError):
+        return 0
+    return 0 if dtype.hasobject else int(dtype.itemsize)
+
+
+def _raw(attribute: Any) -> Any:
+    """Its value as formulas read it."""
+    import onnx
+
+    value = onnx.helper.get_attribute_value(attribute)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _name(attribute: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from reportgen.comparable import Graph, OperatorNode
+from reportgen.comparable import Graph, NodeBody, OperatorNode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +32,8 @@ class StoredGraph:
         descriptions: of nodes.
         nodes: in execution order: id, index into `modules`, index into `descriptions`.
         edges: indexes into `nodes`, producer and consumer by turns: flat lists stand on one line.
+        figures: one of each node by name, such as `macs`; None where it is unknown.
+        bodies: of nodes that another node runs: index, index of that node, name of the graph.
     """
 
     name: str
@@ -40,6 +42,8 @@ class StoredGraph:
     descriptions: tuple[NodeDescription, ...]
     nodes: tuple[tuple[str, int, int], ...]
     edges: tuple[int, ...]
+    bodies: tuple[tuple[int, int, str], ...] = ()
+    figures: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 def pack_graph(graph: Graph) -> StoredGraph:
@@ -69,23 +73,33 @@ def pack_graph(graph: Graph) -> StoredGraph:
         descriptions=tuple(descriptions),
         nodes=tuple(nodes),
         edges=tuple(index for edge in graph.edges for index in edge),
+        bodies=tuple(
+            (index, node.body.owner, node.body.name)
+            for index, node in enumerate(graph.nodes)
+            if node.body is not None
+        ),
+        figures=graph.figures,
     )
 
 
 def unpack_graph(stored: StoredGraph) -> Graph:
     """The graph that `pack_graph` packed."""
+    bodies = {i: NodeBody(owner=owner, name=name) for i, owner, name in stored.bodies}
     return Graph(
         name=stored.name,
         attributes=stored.attributes,
         nodes=tuple(
-            _node(id_, stored.modules[module], stored.descriptions[description])
-            for id_, module, description in stored.nodes
+            _node(id_, stored.modules[module], stored.descriptions[description], bodies.get(index))
+            for index, (id_, module, description) in enumerate(stored.nodes)
         ),
         edges=tuple(zip(stored.edges[::2], stored.edges[1::2], strict=True)),
+        figures=stored.figures,
     )
 
 
-def _node(id_: str, module: str, description: NodeDescription) -> OperatorNode:
+def _node(
+    id_: str, module: str, description: NodeDescription, body: NodeBody | None
+) -> OperatorNode:
     return OperatorNode(
         id=id_,
         operator=description.operator,
@@ -93,4 +107,5 @@ def _node(id_: str, module: str, description: NodeDescription) -> OperatorNode:
         module=module,
         attributes=description.attributes,
         outputs=description.outputs,
+        body=body,
     )

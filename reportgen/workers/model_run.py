@@ -27,6 +27,7 @@ from reportgen.sections import SECTIONS
 from reportgen.sections.section import outcome_adapter
 from reportgen.units import format_bytes, format_seconds
 from reportgen.workers.job import Job, Message, SectionCallback, SectionEvent
+from reportgen.workers.warm_server import Launch, WarmChild, WarmServer
 
 _POLL_SECONDS = 0.1
 _LOADING = ""  # the section before the first "begin" message
@@ -65,19 +66,13 @@ class ModelOutcomes:
 class ChildProcess(Protocol):
     """A child in a process group of its own; as `subprocess.Popen`."""
 
-    @property
-    def pid(self) -> int:
-        """Its id, and that of its group."""
-
-    @property
-    def returncode(self) -> Any:
-        """The exit status, negative for a signal."""
+    pid: int
 
     def poll(self) -> int | None:
-        """The exit status; None while the process runs."""
+        """The exit status, negative for a signal; None while the process runs."""
 
-    def wait(self) -> int:
-        """Wait for the end; returns the exit status."""
+    def wait(self) -> Any:
+        """Wait for the end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,34 +84,15 @@ class ChildStart:
         events: a descriptor, to which the child writes its messages.
         log: receives stdout and stderr of the model.
         scratch: for temporary files of the child, which may be killed.
-        current_folder: of the child; None for that of this process.
     """
 
     job: Job
     events: int
     log: IO[bytes]
     scratch: Path
-    current_folder: Path | None = None
 
 
-def start_python(start: ChildStart) -> ChildProcess:
-    """Start `workers.child` in a new Python, which loads the model of the job."""
-    child = subprocess.Popen(
-        [*_CHILD, str(start.events), str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=start.log,
-        cwd=start.current_folder,
-        stderr=start.log,
-        pass_fds=(start.events,),
-        start_new_session=True,  # a group of its own, for `stop`; Ctrl-C is ours alone
-        env=_environment(start.job, start.scratch),
-    )
-    assert child.stdin is not None
-    # A child that ended at once breaks the pipe; `update` reports it.
-    with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
-        # what the manifest leaves out stays left out: an input without a dtype, say
-        stdin.write(start.job.model_dump_json(exclude_unset=True).encode())
-    return child
+StartChild = Callable[[ChildStart], ChildProcess]
 
 
 def analyze_model(
@@ -124,7 +100,8 @@ def analyze_model(
     notify: SectionCallback = lambda *_: None,
     is_cancelled: Callable[[], bool] = lambda: False,
     current_folder: Path | None = None,
-    start_child: Callable[[ChildStart], ChildProcess] = start_python,
+    server: WarmServer | None = None,
+    start_child: StartChild | None = None,
 ) -> ModelOutcomes:
     """Analyze one model; its child and the child's process group are killed on return.
 
@@ -136,7 +113,8 @@ def analyze_model(
         notify: called when a section starts or ends.
         is_cancelled: whether to stop; called several times per second.
         current_folder: of the child; None for that of this process.
-        start_child: starts a child, again for the remaining sections if one of them ended it.
+        server: forks the child; None starts a new Python.
+        start_child: starts the child instead, each time that one is needed.
 
     Raises:
         CancelledError: `is_cancelled` returned True.
@@ -149,6 +127,7 @@ def analyze_model(
             notify=notify,
             scratch=scratch,
             current_folder=current_folder,
+            server=server,
             start_child=start_child,
         )
         try:
@@ -171,7 +150,8 @@ class _ModelRun:
     notify: SectionCallback
     scratch: Path  # for temporary files of the children, which may be killed
     current_folder: Path | None = None
-    start_child: Callable[[ChildStart], ChildProcess] = start_python
+    server: WarmServer | None = None
+    start_child: StartChild | None = None
     outcomes: dict[str, Done[Any] | Skipped | Failed] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     section: str = _LOADING
@@ -194,18 +174,48 @@ class _ModelRun:
         self._events, write_end = os.pipe()
         os.set_blocking(self._events, False)  # `_read` takes what is there
         job = self.job.model_copy(update={"sections": self.remaining})
-        with self.log_file.open("ab") as log:
-            self._child = self.start_child(
-                ChildStart(
-                    job=job,
-                    events=write_end,
-                    log=log,
-                    scratch=self.scratch,
-                    current_folder=self.current_folder,
+        if self.start_child is not None:
+            with self.log_file.open("ab") as log:
+                self._child = self.start_child(
+                    ChildStart(job=job, events=write_end, log=log, scratch=self.scratch)
                 )
-            )
+        else:
+            # what the manifest leaves out stays left out: an input without a dtype, say
+            text = job.model_dump_json(exclude_unset=True).encode()
+            self._child = self._forked(text, write_end) or self._started(text, write_end)
         os.close(write_end)
         self.section, self.since, self._unread = _LOADING, time.monotonic(), b""
+
+    def _forked(self, job: bytes, events: int) -> WarmChild | None:
+        if self.server is None:
+            return None
+        file = self.scratch / "job.json"
+        file.write_bytes(job)
+        launch = Launch(
+            job=file,
+            log=self.log_file.absolute(),
+            environment=child_environment(self.job, self.scratch),
+            folder=self.current_folder,
+        )
+        return self.server.fork(launch, events)
+
+    def _started(self, job: bytes, events: int) -> subprocess.Popen[bytes]:
+        with self.log_file.open("ab") as log:
+            child = subprocess.Popen(
+                [*_CHILD, str(events), str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                cwd=self.current_folder,
+                stderr=log,
+                pass_fds=(events,),
+                start_new_session=True,  # a group of its own, for `stop`; Ctrl-C is ours alone
+                env=child_environment(self.job, self.scratch),
+            )
+        assert child.stdin is not None
+        # A child that ended at once breaks the pipe; `update` reports it.
+        with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+            stdin.write(job)
+        return child
 
     @property
     def log_file(self) -> Path:
@@ -229,7 +239,7 @@ class _ModelRun:
         elif ended and self.load_error is not None:
             self._fail_sections(_sections_of_model(self.remaining), self.load_error)
         elif ended:
-            self._fail_section(_exit_failure(self._child.returncode, self.job, self.section))
+            self._fail_section(_exit_failure(self._child.wait(), self.job, self.section))
         elif time.monotonic() - self.since > self.job.seconds:
             self._fail_section(_timeout_failure(self.job, self.section))
 
@@ -241,6 +251,8 @@ class _ModelRun:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()  # or it stays a zombie
+        if isinstance(self._child, WarmChild):
+            self._child.close()
         os.close(self._events)
         self._child = None
 
@@ -344,19 +356,23 @@ def _sections_of_model(names: Sequence[str]) -> tuple[str, ...]:
     return needing or tuple(names)
 
 
-def _environment(job: Job, scratch: Path) -> dict[str, str]:
-    """The environment of the child: offline, weights-only loading, limited threads."""
-    return os.environ | {
-        "TMPDIR": str(scratch),
-        "PYTHONUNBUFFERED": "1",  # keeps the last line before a crash, see `_last_output`
-        "OMP_NUM_THREADS": str(job.threads),  # is read when torch is imported
-        # Threads that spin while they wait take cores from threads that compute: on a busy machine
-        # a forward pass takes ten times as long.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
-        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-    }
+def child_environment(job: Job, scratch: Path | None = None) -> dict[str, str]:
+    """The environment of a child: offline, weights-only loading, limited threads."""
+    temporary = {} if scratch is None else {"TMPDIR": str(scratch)}
+    return (
+        os.environ
+        | temporary
+        | {
+            "PYTHONUNBUFFERED": "1",  # keeps the last line before a crash, see `_last_output`
+            "OMP_NUM_THREADS": str(job.threads),  # is read when torch is imported
+            # Threads that spin while they wait take cores from threads that compute: on a busy
+            # machine a forward pass takes ten times as long.
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+            "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+        }
+    )
 
 
 def _timeout_failure(job: Job, section: str) -> Failed:

@@ -1,0 +1,152 @@
+"""The two places where tasks run: threads of this process, and the workers of an executor."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reportgen.cache.digests import Digests
+from reportgen.cache.fingerprint import comparable_software, describe_machine, software_digest
+from reportgen.errors import OutputError
+from reportgen.executors.cluster import ClusterExecutor, Size
+from reportgen.executors.examine import examine
+from reportgen.executors.task import Remote, Task
+from reportgen.sections import SECTIONS
+from reportgen.workers import Job, SectionEvent
+from reportgen.workers.model_run import child_environment
+from reportgen.workers.warm_server import WarmServer
+
+_LIBRARIES = ("torchvision", "timm", "transformers")  # sources that are named after a package
+
+Notify = Callable[[str, str, SectionEvent], None]
+"""Called with a model, a section and what happened to it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where tasks run.
+
+    Attributes:
+        submit: starts a task, or queues it.
+        slots: how many tasks may be submitted at once, at the moment.
+        lost: exceptions that mean that the worker was lost.
+        remote: for tasks of workers outside this process; None for threads.
+        largest: worker, if it is known.
+    """
+
+    submit: Callable[[Task], Future[bytes]]
+    slots: Callable[[], int]
+    lost: tuple[type[BaseException], ...]
+    remote: Remote | None = None
+    largest: Size | None = None
+
+
+@contextmanager
+def threads(parallel: int, jobs: Sequence[Job], notify: Notify) -> Iterator[Place]:
+    """Threads of this process, each with a child process at a time."""
+    cancelled = threading.Event()
+    with _warm_server(jobs) as server, ThreadPoolExecutor(max(1, parallel)) as pool:
+
+        def submit(task: Task) -> Future[bytes]:
+            name = task.job.spec.name
+            return pool.submit(
+                examine,
+                task.to_json(),
+                lambda *event: notify(name, *event),
+                cancelled.is_set,
+                server,
+            )
+
+        try:
+            yield Place(submit=submit, slots=lambda: len(jobs), lost=())
+        finally:
+            cancelled.set()
+
+
+@contextmanager
+def _warm_server(jobs: Sequence[Job]) -> Iterator[WarmServer | None]:
+    """The process that forks the children of these jobs; None where none can or need be."""
+    modules = modules_of(jobs)
+    if sys.platform != "linux" or not modules:
+        yield None
+        return
+    server = WarmServer(modules, child_environment(max(jobs, key=lambda job: job.threads)))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def modules_of(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """What the children of these jobs import; nothing if no job has a model."""
+    names = {name for job in jobs for name in job.sections}
+    sections = [s for s in SECTIONS if s.name in names and s.uses_model]
+    if not sections:
+        return ()
+    libraries = {job.spec.source.kind for job in jobs}.intersection(_LIBRARIES)
+    imported = (module for section in sections for module in section.imports)
+    # fake tensors import dynamo at their first use
+    always = ("reportgen.workers.child", "reportgen.context", "torch", "torch._dynamo")
+    return tuple(dict.fromkeys((*always, *sorted(libraries), *imported)))
+
+
+@contextmanager
+def workers(
+    executor: Executor, parallel: int, shared: Path | None, manifest: Path | None
+) -> Iterator[Place]:
+    """The workers of `executor`."""
+    cluster = executor if isinstance(executor, ClusterExecutor) else None
+    with _folder_in(shared) as folder:
+        yield Place(
+            submit=lambda task: executor.submit(examine, task.to_json()),
+            slots=cluster.slots if cluster else lambda: parallel,
+            lost=(
+                *(BrokenExecutor, CancelledError, OSError),
+                *(cluster.lost if cluster else ()),
+            ),
+            remote=Remote(
+                software=software_digest(comparable_software()),
+                files=digests_of([manifest] if manifest else []),
+                folder=Path.cwd(),
+                cpu=json.dumps(describe_machine()),
+                started_ns=time.time_ns(),
+                shared=folder,
+            ),
+            largest=cluster.largest() if cluster else None,
+        )
+
+
+@contextmanager
+def _folder_in(shared: Path | None) -> Iterator[Path | None]:
+    """A folder for this build in `shared`, deleted at the end."""
+    if shared is None:
+        yield None
+        return
+    folder = shared.absolute() / f"reportgen-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to the shared folder {shared}: {(error.strerror or '').lower()}",
+            hint="choose another one with --shared-folder",
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def digests_of(paths: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of each file."""
+    digests = Digests(Path(os.devnull))
+    return {str(path): digests.of_file(path) for path in paths}

@@ -1,0 +1,115 @@
+"""The data of the viewer in a page: compact arrays, compressed, readable by its scripts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from reportgen.comparable import Graph, ModuleRecord
+from reportgen.viewer.layout import GraphLayout, LevelDrawing
+
+
+def data_block(id_: str, value: object) -> Markup:
+    """A script element with `value`, which `readBlock` of `templates/viewer/data.js` reads."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    packed = base64.b64encode(_deflated(text)).decode("ascii")
+    # the fonts of a page contain the letters that stand in its text
+    letters = "".join(sorted({letter for letter in text if letter > "~" and letter.isprintable()}))
+    block = json.dumps({"letters": letters, "deflated": packed}, ensure_ascii=False)
+    block = block.replace("<", "\\u003c")
+    return Markup(f'<script type="application/json" id="{id_}">{block}</script>')  # noqa: S704 - escaped
+
+
+def _deflated(text: str) -> bytes:
+    compressor = zlib.compressobj(level=9, wbits=-zlib.MAX_WBITS)
+    return compressor.compress(text.encode("utf-8", "replace")) + compressor.flush()
+
+
+def graph_data(graphs: Iterable[Graph], layouts: Sequence[GraphLayout]) -> list[dict[str, Any]]:
+    """Each graph with its layouts, as `templates/viewer/data.js` declares them."""
+    return [
+        _graph(graph, [layout for layout in layouts if layout.name == graph.name])
+        for graph in graphs
+    ]
+
+
+def _graph(graph: Graph, layouts: Iterable[GraphLayout]) -> dict[str, Any]:
+    modules: dict[str, int] = {}
+    descriptions: dict[str, int] = {}
+    rows = []
+    for node in graph.nodes:
+        text = json.dumps([node.operator, node.kind, dict(node.attributes), node.outputs])
+        rows.append(
+            (
+                0 if node.id == node.module else node.id,
+                modules.setdefault(node.module, len(modules)),
+                descriptions.setdefault(text, len(descriptions)),
+            )
+        )
+    # by columns, which compress better
+    ids, modules_of, descriptions_of = zip(*rows, strict=True) if rows else ((), (), ())
+    return {
+        "name": graph.name,
+        "attributes": dict(graph.attributes),
+        "modules": list(modules),
+        "descriptions": [json.loads(text) for text in descriptions],
+        "ids": ids,
+        "moduleOf": modules_of,
+        "descriptionOf": descriptions_of,
+        "sources": [source for source, _ in graph.edges],
+        "targets": [target for _, target in graph.edges],
+        "figures": dict(graph.figures),
+        "layouts": [_layout(layout) for layout in layouts],
+    }
+
+
+def _layout(layout: GraphLayout) -> dict[str, Any]:
+    clusters = layout.clusters
+    return {
+        "complete": layout.complete,
+        "engine": layout.engine,
+        "drawings": [_drawing(drawing) for drawing in layout.drawings],
+        "clusterIds": [cluster.id for cluster in clusters],
+        "clusterNames": [cluster.name for cluster in clusters],
+        "drawingOf": [cluster.drawing for cluster in clusters],
+        "children": [cluster.children for cluster in clusters],
+        "childNames": [cluster.names for cluster in clusters],
+        "incoming": [cluster.incoming for cluster in clusters],
+        "outgoing": [cluster.outgoing for cluster in clusters],
+        "valueSources": [cluster.sources for cluster in clusters],
+    }
+
+
+def _drawing(drawing: LevelDrawing) -> list[Any]:
+    return [
+        drawing.kinds,
+        drawing.widths,
+        drawing.ranks,
+        drawing.places,
+        drawing.producers,
+        drawing.edges,
+        drawing.named,
+    ]
+
+
+def module_data(modules: Iterable[ModuleRecord]) -> list[list[Any]]:
+    """What the side card shows of each module: see `ModuleFacts` in `templates/viewer/data.js`."""
+    return [
+        [
+            module.path,
+            module.type,
+            module.parameters,
+            module.macs,
+            module.source,
+            module.call,
+            {name: value for name, value in module.attributes.items() if value is not None},
+            [[t.name, "×".join(map(str, t.shape)) or "scalar", t.dtype] for t in module.tensors],
+            module.shared_with,
+        ]
+        for module in modules
+    ]

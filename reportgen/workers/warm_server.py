@@ -1,0 +1,246 @@
+"""A process that has imported torch once, and forks a child for each model from there.
+
+Importing torch and what the sections need takes three to five seconds, which every child would
+spend again. The server itself never runs a model. Linux only: elsewhere a process that has loaded
+such libraries cannot be forked safely.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+from reportgen.workers.limits import exit_with_parent
+
+_LONGEST_REQUEST = 1 << 16
+_LONGEST_ANSWER = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """What a child is started with.
+
+    Attributes:
+        job: a file with the `Job` in JSON.
+        log: receives what the model prints.
+        environment: the whole of it.
+        folder: the current one; None for that of the server.
+    """
+
+    job: Path
+    log: Path
+    environment: Mapping[str, str]
+    folder: Path | None = None
+
+
+class WarmChild:
+    """A child of the server, like a `subprocess.Popen`: `pid`, `poll` and `wait`."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._unread = b""
+        self._status: int | None = None
+        self.pid = int(self._line())
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while the child runs."""
+        if self._status is None and select.select([self._channel], [], [], 0)[0]:
+            self.wait()
+        return self._status
+
+    def wait(self) -> int:
+        """Wait for the end; the server may release the process id then."""
+        if self._status is None:
+            try:
+                self._status = int(self._line())
+            except _ServerEndedError:  # its children are killed with it
+                self._status = -signal.SIGKILL
+        return self._status
+
+    def close(self) -> None:
+        """Let the server release the process id; the child has been killed."""
+        self._channel.close()
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._unread:
+            block = self._channel.recv(_LONGEST_ANSWER)
+            if not block:
+                raise _ServerEndedError
+            self._unread += block
+        line, self._unread = self._unread.split(b"\n", 1)
+        return line
+
+
+class _ServerEndedError(Exception):
+    pass
+
+
+class WarmServer:
+    """Starts the server at once; `fork` may be called by several threads.
+
+    The calling thread must live as long as the server: Linux kills it when that thread ends.
+    """
+
+    def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
+        own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket, self._turn = own, threading.Lock()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-P", "-W", "ignore::RuntimeWarning:runpy"),
+                    *("-m", "reportgen.workers.warm_server"),
+                    *(str(theirs.fileno()), str(os.getpid()), *modules),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C is the parent's alone
+                env=dict(environment),
+            )
+
+    def fork(self, launch: Launch, events: int) -> WarmChild | None:
+        """A child that writes its messages to the descriptor `events`; None if there is no server.
+
+        Waits until the server has imported everything.
+        """
+        request = {
+            "job": str(launch.job),
+            "log": str(launch.log),
+            "environment": dict(launch.environment),
+            "folder": launch.folder and str(launch.folder),
+        }
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, self._turn:
+                text = json.dumps(request).encode()
+                socket.send_fds(self._socket, [text], [events, theirs.fileno()])
+            return WarmChild(ours)
+        except (OSError, _ServerEndedError):
+            ours.close()
+            return None
+
+    def stop(self) -> None:
+        """End the server; its children are killed with it."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass(kw_only=True, slots=True)
+class _Children:
+    """The children of this server, each with the channel that its status goes to."""
+
+    channels: dict[int, socket.socket] = field(default_factory=dict)
+    reported: set[int] = field(default_factory=set)
+
+    def report(self) -> None:
+        """Send the status of those that ended; their ids stay taken until the channel closes."""
+        for pid, channel in self.channels.items():
+            if pid in self.reported:
+                continue
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None:
+                by_signal = ended.si_code != os.CLD_EXITED
+                status = -ended.si_status if by_signal else ended.si_status
+                self.reported.add(pid)
+                with contextlib.suppress(OSError):
+                    channel.sendall(b"%d\n" % status)
+
+    def release(self, pid: int) -> None:
+        """Reap a child that nobody asks for any more."""
+        self.channels.pop(pid).close()
+        self.reported.discard(pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def main() -> int:
+    """Import the modules, then fork a child for each request until the parent ends."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    exit_with_parent(int(sys.argv[2]))
+    for module in sys.argv[3:]:
+        with contextlib.suppress(Exception):  # the child will say what is wrong with it
+            import_module(module)
+    gc.freeze()  # a collection in a child would copy the pages of all these objects
+    asked = _serve(connection)
+    return 0 if asked is None else _run(*asked)
+
+
+def _serve(connection: socket.socket) -> tuple[bytes, int, int] | None:
+    """Fork children; returns in each of them with its request, and None when the parent ends."""
+    children, server = _Children(), os.getpid()
+    wake_read, wake_write = os.pipe()
+    for end in (wake_read, wake_write):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    poll.register(wake_read, select.POLLIN)
+    while True:
+        by_channel = {channel.fileno(): pid for pid, channel in children.channels.items()}
+        for descriptor, _event in poll.poll():
+            if descriptor == wake_read:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_read, 4096)
+                children.report()
+            elif descriptor in by_channel:
+                poll.unregister(descriptor)
+                children.release(by_channel[descriptor])
+            else:
+                request, descriptors, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, 2)
+                if not request:
+                    return None
+                events, channel = descriptors
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for each in (connection, *children.channels.values()):
+                        each.close()
+                    for end in (wake_read, wake_write, channel):
+                        os.close(end)
+                    return request, events, server
+                os.close(events)
+                children.channels[pid] = socket.socket(fileno=channel)
+                children.channels[pid].sendall(b"%d\n" % pid)
+                poll.register(channel, select.POLLHUP)
+                children.report()  # it may have ended already
+
+
+def _run(request: bytes, events: int, server: int) -> int:
+    """Be the child: take the place that `subprocess` would have made, and analyze the job."""
+    from reportgen.workers import child
+
+    asked = json.loads(request)
+    os.setsid()  # a group of its own, so that it can be killed with what it starts
+    exit_with_parent(server)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    tempfile.tempdir = None  # TMPDIR is another one
+    log = os.open(asked["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    if asked["folder"]:
+        os.chdir(asked["folder"])
+    return child.run(Path(asked["job"]).read_bytes(), events)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
