@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reportgen.error_text import without_folders
 from reportgen.onnx.export.weightless import is_weight
 from reportgen.onnx.model.protos import (
     all_graphs,
@@ -132,7 +133,7 @@ def _properties(model: Any) -> dict[str, str]:
     }
     found |= {f"Opset {each.domain or 'ai.onnx'}": str(each.version) for each in model.opset_import}
     found |= {str(each.key): str(each.value) for each in model.metadata_props}
-    return {name: text[:_LONGEST_TEXT] for name, text in found.items() if text}
+    return {name: without_folders(text)[:_LONGEST_TEXT] for name, text in found.items() if text}
 
 
 def _formal_inputs(model: Any) -> dict[str, tuple[str, ...]]:
