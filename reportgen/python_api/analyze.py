@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import threading
@@ -195,7 +196,23 @@ def why_not_forked() -> str:
     threads = [each.name for each in threading.enumerate() if type(each).__name__ not in _HARMLESS]
     if len(threads) > 1:
         return f"other threads run ({threads[1]}), and a fork might wait for them forever"
+    if not _autograd_survives_fork():
+        return "autograd has started threads in this process, which a fork does not have"
     return ""
+
+
+def _autograd_survives_fork() -> bool:
+    """Whether a backward pass runs in a fork: tried, as torch does not say."""
+    import torch
+
+    process = os.fork()
+    if process == 0:
+        try:
+            torch.ones(1, requires_grad=True).sum().backward()  # type: ignore[no-untyped-call]
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(process, 0)[1] == 0
 
 
 # The monitor of tqdm wakes every ten seconds and holds a lock for an instant; it runs in every
