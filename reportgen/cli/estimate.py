@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from reportgen.cli.printing import print_text
-from reportgen.errors import ReportgenError
 
 _DOES_NOT_FIT = 3
 _PRECISIONS = "fp32, tf32, amp-bf16, amp-fp16, bf16 or fp16."
@@ -66,30 +65,29 @@ def estimate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Estimate the peak GPU memory of one step; no GPU required."""
-    from reportgen.cuda_memory.errors import CudaMemoryError
-    from reportgen.cuda_memory.step import Step
     from reportgen.manifest import parse_shape_argument
     from reportgen.sections.memory.analysis import ZERO_GRAD
-    from reportgen.sections.memory.estimation import answer_data, answer_lines, estimate_step
+    from reportgen.sections.memory.estimation import (
+        answer_data,
+        answer_lines,
+        estimate_step,
+        make_step,
+    )
 
-    trains = mode == "train"
-    try:
-        step = Step(
-            mode=mode,
-            precision=precision,
-            optimizer=optimizer if trains else "none",
-            checkpointing=checkpointing and trains,
-            loss=loss,
-            accumulation=accumulation,
-            zero_grad=ZERO_GRAD[zero_grad],
-            prefetch=prefetch,
-            ddp=ddp,
-            ema=ema,
-            clip=clip,
-            channels_last=channels_last,
-        )
-    except CudaMemoryError as error:
-        raise ReportgenError(str(error), hint=error.hint) from error
+    step = make_step(
+        mode=mode,
+        precision=precision,
+        optimizer=optimizer,
+        checkpointing=checkpointing,
+        loss=loss,
+        accumulation=accumulation,
+        zero_grad=ZERO_GRAD[zero_grad],
+        prefetch=prefetch,
+        ddp=ddp,
+        ema=ema,
+        clip=clip,
+        channels_last=channels_last,
+    )
     answer = estimate_step(
         source,
         tuple(map(parse_shape_argument, inputs or ())),

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reportgen.cuda_memory.errors import CudaMemoryError
-from reportgen.cuda_memory.step import Step
 from reportgen.errors import ReportgenError, SectionError
 from reportgen.python_api.analyze import analyze
 from reportgen.python_api.inputs import Inputs
@@ -18,7 +16,7 @@ from reportgen.python_api.model_object import context_of
 from reportgen.sections import onnx
 from reportgen.sections.graphs.analysis import GRAPH_KINDS, draw_graph
 from reportgen.sections.layers import Layers, analyze_forward
-from reportgen.sections.memory.estimation import Answer, estimate_model
+from reportgen.sections.memory.estimation import Answer, estimate_model, make_step
 from reportgen.sections.onnx import OnnxResult
 
 if TYPE_CHECKING:
@@ -197,18 +195,15 @@ def estimate_memory(
     >>> answer.fits_everywhere, answer.estimate.at_peak["parameter"]
     (True, 1024)
     """
-    trains = mode == "train"
     try:
-        step = Step(
+        step = make_step(
             mode=mode,
             precision=precision,
-            optimizer=optimizer if trains else "none",
-            checkpointing=checkpointing and trains,
+            optimizer=optimizer,
+            checkpointing=checkpointing,
             loss=loss,
             **options,
         )
-    except CudaMemoryError as error:
-        raise ReportgenError(str(error), hint=error.hint) from error
     except TypeError as error:
         raise ReportgenError(
             f"estimate_memory: {str(error).partition('() ')[2]}",

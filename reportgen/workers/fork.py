@@ -25,7 +25,7 @@ OpenContext = Callable[[Job], AbstractContextManager[Any]]
 
 @dataclass(slots=True)
 class ForkedProcess:
-    """A fork, with the methods of `subprocess.Popen` that `pool` uses."""
+    """A fork, with the methods of `subprocess.Popen` that `model_run` uses."""
 
     pid: int
     returncode: int | None = None
@@ -79,7 +79,7 @@ def _run(start: ChildStart, open_context: OpenContext, parent: int) -> NoReturn:
 
 def _prepare(start: ChildStart, parent: int) -> None:
     with contextlib.suppress(OSError):
-        os.setpgid(0, 0)  # a group of its own: `pool` kills it whole
+        os.setpgid(0, 0)  # a group of its own: `model_run` kills it whole
     exit_with_parent(parent)
     limit_memory(start.job.memory_bytes)
     for descriptor in (1, 2):

@@ -84,7 +84,7 @@ class _ServerEndedError(Exception):
 
 
 class WarmServer:
-    """Starts the server at once; `fork` may be called by several threads.
+    """Starts the server at once; `start` may be called by several threads.
 
     The calling thread must live as long as the server: Linux kills it when that thread ends.
     """

@@ -82,6 +82,29 @@ def estimate_model(context: ModelContext, step: Step, gpus: tuple[str, ...]) -> 
         raise ReportgenError(str(error), hint=error.hint) from error
 
 
+def make_step(
+    *, mode: str, precision: str, optimizer: str, checkpointing: bool, loss: str, **options: Any
+) -> Step:
+    """The step of these options; inference has neither an optimizer nor checkpointing.
+
+    Raises:
+        ReportgenError: a value is not valid.
+        TypeError: an option is no field of `Step`.
+    """
+    trains = mode == "train"
+    try:
+        return Step(
+            mode=mode,
+            precision=precision,
+            optimizer=optimizer if trains else "none",
+            checkpointing=checkpointing and trains,
+            loss=loss,
+            **options,
+        )
+    except CudaMemoryError as error:
+        raise ReportgenError(str(error), hint=error.hint) from error
+
+
 def estimate_step(
     source: str,
     inputs: tuple[InputSpec, ...],
