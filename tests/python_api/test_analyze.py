@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import reportgen
 from reportgen.errors import BaselineError, NoResultError, OutputError, ReportgenError
-from reportgen.python_api.analyze import why_not_forked
 from reportgen.report import report_to_json
 
 ROOT = Path(__file__).parents[2]
@@ -39,93 +31,9 @@ class Net(nn.Module):
         return self.head(self.norm(self.conv(x)).relu().mean((2, 3)))
 
 
-class Counting(Net):
-    """Has whatever an analysis could leave behind: modes, hooks, gradients, a counter."""
-
-    calls = 0
-
-    def forward(self, x: Any) -> Any:
-        self.calls += 1
-        return super().forward(x)
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """A second thread, as in a notebook: no fork is possible."""
-    end = threading.Event()
-    thread = threading.Thread(target=end.wait)
-    thread.start()
-    yield
-    end.set()
-    thread.join()
-
-
 @pytest.fixture(scope="module")
 def report() -> reportgen.Report:
     return reportgen.analyze(Net(), (2, 3, 8, 8), name="net", timings=False)
-
-
-def trained() -> Counting:
-    net = Counting()
-    net(torch.randn(2, 3, 8, 8)).sum().backward()
-    net.head.eval()
-    net.conv.register_forward_hook(lambda *_: None)
-    net.head.weight.requires_grad_(False)
-    return net
-
-
-def state(net: Counting) -> dict[str, Any]:
-    modules = dict(net.named_modules())
-    return {
-        **{name: tensor.clone() for name, tensor in net.state_dict().items()},
-        **{f"{n}.grad": p.grad.clone() for n, p in net.named_parameters() if p.grad is not None},
-        "modes": [module.training for module in modules.values()],
-        "hooks": [list(module._forward_hooks) for module in modules.values()],
-        "requires_grad": [p.requires_grad for p in net.parameters()],
-        "ids": [id(p) for p in net.parameters()],
-        "calls": net.calls,
-        "torch": torch.get_rng_state(),
-        "numpy": np.random.get_state()[1],
-        "python": random.getstate(),
-        "grad mode": torch.is_grad_enabled(),
-    }
-
-
-def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
-    assert before.keys() == after.keys()
-    for key, value in before.items():
-        if isinstance(value, torch.Tensor | np.ndarray):
-            assert np.array_equal(value, after[key]), key
-        else:
-            assert value == after[key], key
-
-
-def test_the_model_comes_back_as_it_was() -> None:
-    net = trained()
-    before = state(net)
-    reportgen.analyze(net, torch.randn(2, 3, 8, 8), sections=("layers", "behavior"))
-    assert_same(before | {"torch": torch.get_rng_state()}, state(net))
-
-
-def test_the_model_comes_back_as_it_was_from_an_analysis_in_this_process(threads: None) -> None:
-    net = trained()
-    inputs = torch.randn(2, 3, 8, 8)
-    before = state(net)
-    with torch.inference_mode():
-        report = reportgen.analyze(net, inputs, sections=("layers", "behavior", "memory"))
-        assert torch.is_inference_mode_enabled()
-    assert_same(before, state(net))
-    assert report.sections == {"layers": "done", "behavior": "done", "memory": "done"}
-    assert "other threads run" in report.notes[0]
-    assert "without limits" in str(report)
-
-
-def test_both_ways_give_the_same_figures(threads: None, report: reportgen.Report) -> None:
-    again = reportgen.analyze(Net(), (2, 3, 8, 8), name="net", timings=False)
-    assert again.notes
-    assert not report.notes
-    assert again.metrics == report.metrics
-    assert again.findings == report.findings
 
 
 def test_the_figures_are_those_of_a_count_by_hand(report: reportgen.Report) -> None:
@@ -168,43 +76,6 @@ def test_what_has_no_result_is_an_error_with_the_reason(report: reportgen.Report
         report["training"]
     with pytest.raises(NoResultError, match="unknown section"):
         reportgen.analyze(Net(), (2, 3, 8, 8), sections=("layer",))
-
-
-class Killed(nn.Module):
-    """Kills every process but the one it was made in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.home = os.getpid()
-
-    def forward(self, x: Any) -> Any:
-        if os.getpid() != self.home:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return x
-
-
-def test_a_section_that_crashes_is_a_failed_section() -> None:
-    net = nn.Sequential(Killed())
-    found = reportgen.analyze(net, (2, 3), sections=("layers", "graphs"), progress=False)
-    assert found.sections == {"layers": "failed", "graphs": "failed"}
-    with pytest.raises(NoResultError, match="SIGKILL"):
-        found["layers"]
-    assert found.verdict == "fail"
-    assert "layers failed" in str(found)
-
-
-class Slow(nn.Module):
-    def forward(self, x: Any) -> Any:
-        time.sleep(60)
-        return x
-
-
-def test_a_section_that_exceeds_its_time_is_a_failed_section() -> None:
-    found = reportgen.analyze(
-        Slow(), (2, 3), sections=("layers",), settings={"limits": {"seconds": 2}}
-    )
-    with pytest.raises(NoResultError, match=r"exceeded the time limit of 2\.0 s"):
-        found["layers"]
 
 
 @pytest.mark.parametrize(
@@ -305,7 +176,3 @@ def test_importing_reportgen_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "[]"
-
-
-def test_this_process_can_be_forked() -> None:
-    assert why_not_forked() == ""
