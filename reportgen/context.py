@@ -94,9 +94,11 @@ class ModelContext(Context):
 
     Attributes:
         model: the module itself, on the CPU, in eval mode; `preserve_model_state` restores it.
+        loss_function: the loss of a training step if its kind in `spec` is `object`.
     """
 
     model: nn.Module
+    loss_function: Callable[[Any], Any] | None = None
 
     def examples(self, batch: int | None = None, *, seed: int | None = None) -> Examples:
         """Example inputs for `batch` samples; the same seed gives the same values."""

@@ -66,7 +66,6 @@ def estimate(
 ) -> None:
     """Estimate the peak GPU memory of one step; no GPU required."""
     from reportgen.manifest import parse_shape_argument
-    from reportgen.sections.memory.analysis import ZERO_GRAD
     from reportgen.sections.memory.estimation import (
         answer_data,
         answer_lines,
@@ -81,7 +80,7 @@ def estimate(
         checkpointing=checkpointing,
         loss=loss,
         accumulation=accumulation,
-        zero_grad=ZERO_GRAD[zero_grad],
+        zero_grad=zero_grad,
         prefetch=prefetch,
         ddp=ddp,
         ema=ema,

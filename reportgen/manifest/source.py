@@ -16,7 +16,7 @@ from reportgen.manifest.fields import Value, existing_path, reading_folder
 SourceKind = Literal[
     "torchvision", "timm", "transformers", "python", "module", "pt2", "onnx", "object", "none"
 ]
-LossKind = Literal["cross_entropy", "sum", "python"]
+LossKind = Literal["cross_entropy", "sum", "python", "object"]
 
 LIBRARIES: tuple[Literal["torchvision", "timm", "transformers"], ...] = (
     "torchvision",
@@ -83,7 +83,8 @@ class Loss(Value):
     """What a training step minimizes: cross_entropy, sum, or file.py:function.
 
     Attributes:
-        kind: `cross_entropy`, `sum` (of all floating-point outputs) or `python`.
+        kind: `cross_entropy`, `sum` (of all floating-point outputs), `python`, or `object` for a
+            function that the caller of the Python interface passes.
         target: for `python` the file's absolute path.
         factory: for `python` the function, called with outputs; returns a scalar.
         text: the loss as written.

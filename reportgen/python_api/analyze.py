@@ -22,7 +22,7 @@ from reportgen.outcome import SectionOutcome
 from reportgen.pipeline import baseline_of, judge_model, make_timings, share_of
 from reportgen.provenance import library_of
 from reportgen.python_api.inputs import Inputs
-from reportgen.python_api.model_object import ModelObject, describe_model, safe_name
+from reportgen.python_api.model_object import Loss, ModelObject, describe_model, safe_name
 from reportgen.python_api.progress import SectionProgress, show_sections
 from reportgen.python_api.report import Report
 from reportgen.report import Report as ReportData
@@ -43,7 +43,7 @@ def analyze(
     targets: tuple[str, ...] = ("T4",),
     sections: tuple[str, ...] = (),
     batch: int | None = None,
-    loss: str = "sum",
+    loss: Loss = "sum",
     name: str = "",
     budgets: Mapping[str, Any] | None = None,
     baseline: Report | str | Path | None = None,
@@ -68,7 +68,8 @@ def analyze(
         targets: names of GPUs, see `reportgen gpus`; () to leave out memory.
         sections: names of the sections to analyze; empty for all.
         batch: batch size; None for that of `inputs`.
-        loss: what a training step minimizes: `sum` or `cross_entropy`.
+        loss: what a training step minimizes: `sum`, `cross_entropy`, or a function that takes the
+            output of the model and returns a scalar tensor.
         name: of the model in the report; "" for that of its class.
         budgets: limits by key, as in a manifest: `{"parameters": "30M"}`.
         baseline: an earlier report or where it is stored, for budgets such as `"+2%"`. If it has

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reportgen.errors import ModelError
-from reportgen.manifest import Loss, ModelSpec, Source, Target
+from reportgen.manifest import Loss as LossSpec
+from reportgen.manifest import ModelSpec, Source, Target
 from reportgen.python_api.inputs import Inputs, read_inputs
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from reportgen.context import ModelContext
 
 _LONGEST_NAME = 64
 _LOSSES = ("sum", "cross_entropy")
+
+Loss: TypeAlias = "str | Callable[[Any], Tensor]"  # the name is torch's
+"""What a training step minimizes: a name, or a function of the output that returns a scalar."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -31,11 +36,13 @@ class ModelObject:
     Attributes:
         model: the user's own object.
         spec: its entry, with absolute paths.
+        loss_function: the loss, if it is a function.
         targets: the GPUs to fit.
     """
 
     model: nn.Module
     spec: ModelSpec
+    loss_function: Callable[[Any], Tensor] | None = None
     targets: tuple[Target, ...] = ()
 
     @contextmanager
@@ -72,6 +79,7 @@ class ModelObject:
         context = ModelContext(
             spec=spec,
             model=model,
+            loss_function=self.loss_function,
             targets=self.targets,
             folder=folder,
             timings=timings,
@@ -98,7 +106,7 @@ def describe_model(
     *,
     targets: tuple[str, ...] = (),
     batch: int | None = None,
-    loss: str = "sum",
+    loss: Loss = "sum",
     name: str = "",
     settings: Mapping[str, Any] | None = None,
 ) -> ModelObject:
@@ -109,7 +117,7 @@ def describe_model(
         inputs: the arguments of `forward`, see `read_inputs`.
         targets: names of GPUs.
         batch: batch size; None for that of `inputs`.
-        loss: `sum` or `cross_entropy`.
+        loss: `sum`, `cross_entropy` or a function of the output.
         name: of the model; "" for that of its class.
         settings: further fields of `ModelSpec`.
 
@@ -130,11 +138,6 @@ def describe_model(
             f"a module contains itself: {cycle}",
             hint="store the reference in a tuple, self.parent = (module,)",
         )
-    if loss not in _LOSSES:
-        raise ModelError(
-            f"unknown loss {loss!r}",
-            hint="use 'sum' or 'cross_entropy'; a manifest may name a function in a file",
-        )
     read = read_inputs(inputs, model)
     kind = type(model)
     spec = ModelSpec(
@@ -147,12 +150,45 @@ def describe_model(
         ),
         inputs=read.specs,
         batch=_checked_batch(batch, read.batch),
-        loss=Loss.model_validate({"kind": loss, "text": loss}),
+        loss=_loss_spec(loss),
         **(settings or {}),
     )
     return ModelObject(
-        model=model, spec=spec, targets=tuple(Target(name=_known_gpu(each)) for each in targets)
+        model=model,
+        spec=spec,
+        loss_function=loss if callable(loss) else None,
+        targets=tuple(Target(name=_known_gpu(each)) for each in targets),
     )
+
+
+def _loss_spec(loss: Loss) -> LossSpec:
+    if callable(loss):
+        require_function_of_output(loss)
+        return LossSpec(kind="object", text=_name_of(loss))
+    if loss not in _LOSSES:
+        raise ModelError(
+            f"unknown loss {loss!r}", hint="use 'sum', 'cross_entropy' or a function of the output"
+        )
+    return LossSpec.model_validate({"kind": loss, "text": loss})
+
+
+def require_function_of_output(loss: Callable[..., Any]) -> None:
+    """Raise a `ModelError` if `loss` requires a target, as `nn.MSELoss()` does."""
+    try:
+        inspect.signature(getattr(loss, "forward", loss)).bind(None)
+    except TypeError:
+        name = _name_of(loss)
+        raise ModelError(
+            f"the loss {name} must take one argument, the output of the model",
+            hint="use 'cross_entropy', or make the target from the output: "
+            f"lambda output: {name}(output, torch.zeros_like(output))",
+        ) from None
+    except ValueError:  # written in C, without a signature
+        return
+
+
+def _name_of(loss: Callable[..., Any]) -> str:
+    return getattr(loss, "__name__", type(loss).__name__)
 
 
 def _checked_batch(batch: int | None, given: int) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from reportgen.errors import ReportgenError, SectionError
 from reportgen.python_api.analyze import analyze
 from reportgen.python_api.inputs import Inputs
-from reportgen.python_api.model_object import context_of
+from reportgen.python_api.model_object import Loss, context_of, require_function_of_output
 from reportgen.sections import onnx
 from reportgen.sections.graphs.analysis import GRAPH_KINDS, draw_graph
 from reportgen.sections.layers import Layers, analyze_forward
@@ -167,8 +167,14 @@ def estimate_memory(
     precision: str = "fp32",
     optimizer: str = "adamw",
     checkpointing: bool = False,
-    loss: str = "sum",
-    **options: Any,
+    loss: Loss = "sum",
+    accumulation: int = 1,
+    zero_grad: Literal["free", "keep"] = "free",
+    prefetch: int = 1,
+    ddp: bool = False,
+    ema: bool = False,
+    clip: float | None = None,
+    channels_last: bool = False,
 ) -> Answer:
     """Estimate the peak GPU memory of one step, and whether it fits; no GPU required.
 
@@ -181,8 +187,15 @@ def estimate_memory(
         precision: fp32, tf32, amp-bf16, amp-fp16, bf16 or fp16.
         optimizer: as `reportgen estimate --help` lists them.
         checkpointing: whether activations are recomputed in the backward pass.
-        loss: sum, mean or cross_entropy.
-        options: further fields of `reportgen.cuda_memory.step.Step`, such as `ddp=True`.
+        loss: sum, mean, cross_entropy, or a function that takes the output of the model and
+            returns a scalar tensor.
+        accumulation: micro-batches, each of the batch size, before one optimizer step.
+        zero_grad: keep for `zero_grad(set_to_none=False)`.
+        prefetch: batches of inputs on the GPU at once.
+        ddp: whether there are gradient buckets of DistributedDataParallel.
+        ema: whether an averaged copy of the model is on the GPU.
+        clip: the maximum norm of gradient clipping; None for no clipping.
+        channels_last: whether model and inputs are in that memory format.
 
     Returns:
         Bytes in `estimate`, safe and likely batch sizes in `gpus`; `str` gives it as text.
@@ -195,20 +208,22 @@ def estimate_memory(
     >>> answer.fits_everywhere, answer.estimate.at_peak["parameter"]
     (True, 1024)
     """
-    try:
-        step = make_step(
-            mode=mode,
-            precision=precision,
-            optimizer=optimizer,
-            checkpointing=checkpointing,
-            loss=loss,
-            **options,
-        )
-    except TypeError as error:
-        raise ReportgenError(
-            f"estimate_memory: {str(error).partition('() ')[2]}",
-            hint="help(reportgen.cuda_memory.step.Step) lists the options of a step",
-        ) from error
+    if callable(loss):
+        require_function_of_output(loss)
+    step = make_step(
+        mode=mode,
+        precision=precision,
+        optimizer=optimizer,
+        checkpointing=checkpointing,
+        loss=loss,
+        accumulation=accumulation,
+        zero_grad=zero_grad,
+        prefetch=prefetch,
+        ddp=ddp,
+        ema=ema,
+        clip=clip,
+        channels_last=channels_last,
+    )
     gpus = (gpu,) if isinstance(gpu, str) else tuple(gpu)
     with context_of(model, inputs, batch=batch) as context:
         return estimate_model(context, step, gpus)

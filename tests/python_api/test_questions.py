@@ -113,10 +113,46 @@ def test_the_memory_of_a_step() -> None:
     assert inference.estimate.peak_allocated_bytes < answer.estimate.peak_allocated_bytes
     with pytest.raises(ReportgenError, match="unknown optimizer 'adm'"):
         reportgen.estimate_memory(model, (8, 1000), optimizer="adm")
-    with pytest.raises(ReportgenError, match="ddpp"):
-        reportgen.estimate_memory(model, (8, 1000), ddpp=True)
+    with pytest.raises(ReportgenError, match="unknown zero_grad 'in_place'"):
+        reportgen.estimate_memory(model, (8, 1000), zero_grad="in_place")  # type: ignore[arg-type]
     with pytest.raises(ReportgenError, match="unknown GPU 'T5'"):
         reportgen.estimate_memory(model, (8, 1000), gpu="T5")
+
+
+def test_options_of_a_training_loop_have_the_words_of_a_manifest() -> None:
+    model = nn.Linear(1000, 1000, bias=False)
+    plain, loop = (
+        reportgen.estimate_memory(model, (8, 1000), optimizer="sgd", **options).estimate
+        for options in ({}, {"ema": True, "zero_grad": "keep"})
+    )
+    weight = 4_000_256  # with its block of 512 bytes
+    assert loop.peak_allocated_bytes - plain.peak_allocated_bytes >= weight
+
+
+def squared_error(output: Any) -> Any:
+    return nn.functional.mse_loss(output, torch.zeros_like(output))
+
+
+def test_a_loss_may_be_a_function_of_the_output() -> None:
+    model = nn.Linear(1000, 1000, bias=False)
+    size = (5000, 1000)
+    by_sum = reportgen.estimate_memory(model, size).estimate
+    squared = reportgen.estimate_memory(model, size, loss=squared_error).estimate
+    output_and_target = 2 * 4 * 5000 * 1000  # which the backward pass of the loss needs
+    assert squared.at_peak["saved_activation"] >= output_and_target
+    assert by_sum.at_peak["saved_activation"] < output_and_target
+    report = reportgen.analyze(model, size, sections=("memory",), loss=squared_error)
+    [train] = [each for each in report["memory"].estimates if each.mode == "train"]
+    assert train.peak_allocated_bytes == squared.peak_allocated_bytes
+    assert "the loss of a training step is squared_error" in report["memory"].assumptions
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.functional.mse_loss])
+def test_a_loss_with_a_target_is_named(loss: Any) -> None:
+    for function in (reportgen.estimate_memory, reportgen.analyze):
+        with pytest.raises(ReportgenError, match="must take one argument") as error:
+            function(nn.Linear(4, 2), (8, 4), loss=loss)
+        assert "zeros_like(output)" in error.value.hint
 
 
 class Unexportable(nn.Module):

@@ -15,7 +15,7 @@ from reportgen.cuda_memory.step import Step
 from reportgen.error_text import shown_text
 from reportgen.errors import SectionError
 from reportgen.known_failures import failure_hint, known_failure
-from reportgen.manifest import Loss, Target, TrainingSetup
+from reportgen.manifest import Target, TrainingSetup
 from reportgen.outcome import Skipped
 from reportgen.sections.memory.result import (
     BatchCurve,
@@ -143,7 +143,7 @@ def steps_of(context: ModelContext) -> Iterator[Step]:
                     precision=precision,
                     optimizer=optimizer,
                     checkpointing=checkpointing,
-                    loss=loss_of(context.spec.loss),
+                    loss=loss_of(context),
                     **loop_arguments(context.training),
                 )
 
@@ -185,11 +185,12 @@ def loop_options(
             yield LoopOption(option=name, added_bytes=peak - without)
 
 
-def loss_of(loss: Loss) -> Any:
-    """The name of the loss, or the user's function from its file."""
-    if loss.kind != "python":
-        return loss.kind
-    return load_object(str(loss.target), str(loss.factory), loss.text)
+def loss_of(context: ModelContext) -> Any:
+    """The name of the loss, or the user's function."""
+    loss = context.spec.loss
+    if loss.kind == "python":
+        return load_object(str(loss.target), str(loss.factory), loss.text)
+    return context.loss_function or loss.kind
 
 
 def estimator_factory(context: ModelContext) -> Callable[[Step], MemoryEstimator]:

@@ -14,7 +14,7 @@ from reportgen.dummy_inputs import knows_inputs, with_dummy_inputs
 from reportgen.errors import ReportgenError
 from reportgen.example_inputs import make_examples
 from reportgen.manifest import InputSpec, ModelSpec, parse_source
-from reportgen.sections.memory.analysis import as_result, fit_of
+from reportgen.sections.memory.analysis import ZERO_GRAD, as_result, fit_of
 from reportgen.sections.memory.result import Fit, MemoryEstimate
 from reportgen.sources import Loaded, load_model
 from reportgen.units import format_bytes, format_integer, format_share
@@ -83,22 +83,34 @@ def estimate_model(context: ModelContext, step: Step, gpus: tuple[str, ...]) -> 
 
 
 def make_step(
-    *, mode: str, precision: str, optimizer: str, checkpointing: bool, loss: str, **options: Any
+    *,
+    mode: str,
+    optimizer: str,
+    checkpointing: bool,
+    zero_grad: str,
+    **options: Any,
 ) -> Step:
     """The step of these options; inference has neither an optimizer nor checkpointing.
 
+    Args:
+        mode: train or inference.
+        optimizer: of a training step.
+        checkpointing: of a training step.
+        zero_grad: free or keep, as in a manifest.
+        options: further fields of `Step`.
+
     Raises:
         ReportgenError: a value is not valid.
-        TypeError: an option is no field of `Step`.
     """
+    if zero_grad not in ZERO_GRAD:
+        raise ReportgenError(f"unknown zero_grad {zero_grad!r}", hint="use 'free' or 'keep'")
     trains = mode == "train"
     try:
         return Step(
             mode=mode,
-            precision=precision,
             optimizer=optimizer if trains else "none",
             checkpointing=checkpointing and trains,
-            loss=loss,
+            zero_grad=ZERO_GRAD[zero_grad],
             **options,
         )
     except CudaMemoryError as error:
