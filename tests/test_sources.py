@@ -294,6 +294,10 @@ def test_an_index_that_names_other_files_is_an_error(folder: Path, name: str) ->
         ({key: value.numpy() for key, value in state().items()}, "NumPy arrays"),
         (nn.Sequential(nn.Linear(2, 2)), "a pickled model"),
         ({"state_dict": state(), "args": Namespace(lr=1)}, "(argparse.Namespace)"),
+        (
+            {"state_dict": state(), "hyper_parameters": {"net": nn.Sequential(nn.Linear(2, 2))}},
+            "weights_only=False)['state_dict'], 'weights.pth')",
+        ),
     ],
 )
 def test_a_file_without_one_state_dict_says_what_it_contains(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -123,7 +124,8 @@ def _needs_code(path: Path, error: Exception) -> ModelError:
     objects = _rejected_objects(path, error)
     listed = ", ".join(objects[:_LISTED]) or "unknown objects"
     what, part = f"Python objects besides tensors ({listed})", "['state_dict']"
-    if any(name.startswith("torch.nn.modules.") for name in objects):
+    has_model = any(name.startswith("torch.nn.modules.") for name in objects)
+    if has_model and not _has_state_dict(path):
         own = [name for name in objects if not name.startswith("torch.")]
         what = f"a pickled model ({', '.join(own[:_LISTED]) or objects[0]}), not its state dict"
         part = ".state_dict()"
@@ -140,6 +142,16 @@ def _needs_code(path: Path, error: Exception) -> ModelError:
         f"{path.name} contains {what}; loading it would run code",
         hint=f"save only the state dict, if the file is from a trusted source: {resave}",
     )
+
+
+def _has_state_dict(path: Path) -> bool:
+    """Whether there is a `state_dict` beside a model, as with the hyperparameters of Lightning."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        pickles = [archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")]
+    values = (value for each in pickles for _, value, _ in pickletools.genops(each))
+    return "state_dict" in values
 
 
 def _rejected_objects(path: Path, error: Exception) -> list[str]:
