@@ -32,8 +32,9 @@ check: $(VENV)/.installed-test ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed-test ## the documentation, into build/docs/
+docs: $(VENV)/.installed-test report ## the documentation, with pictures of the sample report, into build/docs/
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/screenshots.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean: ## remove the virtual environment, caches and built reports

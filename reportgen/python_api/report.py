@@ -14,7 +14,7 @@ from reportgen.compare.reports import compare_reports
 from reportgen.compare.result import Comparison
 from reportgen.errors import NoResultError, OutputError
 from reportgen.findings import Finding
-from reportgen.metrics import format_metric
+from reportgen.metrics import COMPARISON, Metric, format_metric
 from reportgen.outcome import Failed, SectionOutcome
 from reportgen.outputs import DEFAULT_FORMATS, FORMATS, PageOptions, making_pages, write_report
 from reportgen.outputs.section_files import print_files, published_files
@@ -202,9 +202,9 @@ def _lines(model: ModelReport, notes: tuple[str, ...]) -> Iterator[str]:
     """The report of a model as text: verdict, first figures, findings, failures."""
     yield f"{model.name}: {model.verdict.value}"
     shown = [metric for metric in model.metrics if metric.table]
-    width = max((len(_label(m.label, m.note)) for m in shown), default=0)
+    width = max((len(_label(metric)) for metric in shown), default=0)
     for metric in shown:
-        yield f"  {_label(metric.label, metric.note):<{width}}  {format_metric(metric)}"
+        yield f"  {_label(metric):<{width}}  {format_metric(metric)}"
     for section in model.sections:
         if isinstance(section.outcome, Failed):
             yield f"  {section.name} failed: {section.outcome.error}"
@@ -219,5 +219,8 @@ def _lines(model: ModelReport, notes: tuple[str, ...]) -> Iterator[str]:
         yield f"  note: {note}"
 
 
-def _label(label: str, note: str) -> str:
-    return f"{label} ({note})" if note else label
+def _label(metric: Metric) -> str:
+    """Its label, after the heading of its table if that says what it is: a safe batch of a GPU."""
+    table = "" if metric.table == COMPARISON else f"{metric.table}, "
+    note = f" ({metric.note})" if metric.note else ""
+    return f"{table}{metric.label}{note}"

@@ -46,6 +46,7 @@ def test_the_figures_are_those_of_a_count_by_hand(report: reportgen.Report) -> N
         ("layers", "behavior", "graphs", "onnx", "memory"), "done"
     )
     assert report.verdict == "pass"
+    assert "Safe training batch, T4 (fp32, adamw)" in str(report)
     assert report.data.models[0].evidence[0].command.startswith("reportgen.analyze(model, inputs")
 
 
