@@ -30,7 +30,7 @@ import torch
 import yaml
 from distributed.cli import dask_scheduler, dask_worker
 from model_of_readme import MODEL, MyModel
-from one_process import run_here
+from one_process import analyzed_here, run_here
 from onnx import TensorProto, helper
 from PIL import Image
 from typer.main import get_command
@@ -242,8 +242,10 @@ def write_manifest(text: str, folder: Path) -> Path:
 def test_all_manifests_build(block: Block, project: Path) -> None:
     file, output = write_manifest(block.text, project), project / "page-report"
     sections = ["--section", "layers", "--section", "training"]
-    ran = run_here("build", file, "--output", output, "--format", "json", *sections,
-                   folder=project)  # fmt: skip
+    with analyzed_here():
+        ran = run_here(
+            "build", file, "--output", output, "--format", "json", *sections, folder=project
+        )
     assert ran.returncode == 0, ran.stderr
     report = (output / "report.json").read_text(encoding="utf-8")
     if "classifier.ckpt" in block.text:
