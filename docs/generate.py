@@ -7,6 +7,8 @@ themselves, the rules from their docstrings, and `llms.txt` is `agents.md` as pl
 from __future__ import annotations
 
 import ast
+import json
+import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +166,50 @@ def _memory_accuracy() -> Iterator[str]:
     yield "```text"
     yield from (line.strip() for line in table.partition("\n\n")[0].splitlines())
     yield "```"
+    yield from _measured_on_gpu()
+
+
+def _measured_on_gpu() -> Iterator[str]:
+    """The steps of `benchmarks/gpu_truth.json`, which were measured on a GPU."""
+    data = json.loads((DOCS.parent / "benchmarks" / "gpu_truth.json").read_text(encoding="utf-8"))
+    steps = [each for each in data["outcomes"] if "peak_allocated_bytes" in each["measured"]]
+    yield ""
+    yield f"## Steps on an {data['gpu']}"
+    yield ""
+    yield (
+        "`python benchmarks/gpu_truth.py` measures steps on a CUDA device beside their estimates. "
+        f"These are {len(steps)} steps with torch {data['torch']}: {_spread(steps, 'allocated')}; "
+        f"{_spread(steps, 'reserved')}."
+    )
+    yield ""
+    yield "| step | allocated | estimate | error | reserved | estimate | error |"
+    yield "|---|---|---|---|---|---|---|"
+    for step in steps:
+        cells = [
+            cell
+            for key in ("allocated", "reserved")
+            for cell in (
+                format_bytes(step["measured"][f"peak_{key}_bytes"]),
+                format_bytes(step["estimated"][f"peak_{key}_bytes"]),
+                f"{_error(step, key):+.1f} %",
+            )
+        ]
+        yield f"| {step['name']} | {' | '.join(cells)} |"
+
+
+def _spread(steps: list[dict[str, Any]], key: str) -> str:
+    errors = sorted(abs(_error(step, key)) for step in steps)
+    ninety = errors[int(0.9 * len(errors))]
+    return (
+        f"{key}, the median error is {statistics.median(errors):.2f} %, and nine in ten are "
+        f"within {ninety:.2f} %"
+    )
+
+
+def _error(step: dict[str, Any], key: str) -> float:
+    """Of the estimate, in percent of the measured bytes."""
+    measured, estimated = (step[side][f"peak_{key}_bytes"] for side in ("measured", "estimated"))
+    return float(100 * (estimated / measured - 1))
 
 
 def main() -> int:
