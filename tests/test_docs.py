@@ -7,6 +7,7 @@ for each would load torch every time.
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import shutil
@@ -37,6 +38,8 @@ from typer.main import get_command
 
 from reportgen import cli
 from reportgen.manifest import load_manifest
+from reportgen.report import report_schema
+from reportgen.sections import SECTIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -325,6 +328,43 @@ def test_commands_options_and_extras_in_sentences_exist(page: Path) -> None:
         children = getattr(found, "commands", {}).values()
         known = {name for each in (found, *children) for p in each.params for name in p.opts}
         assert options <= known, f"reportgen {command}{rest}"
+
+
+def property_names(schema: Any) -> Iterator[str]:
+    """The names of all keys that a JSON Schema describes."""
+    for key, value in schema.items() if isinstance(schema, dict) else ():
+        if key == "properties":
+            yield from value
+        yield from property_names(value)
+    for each in schema if isinstance(schema, list) else ():
+        yield from property_names(each)
+
+
+def test_the_json_keys_for_assistants_exist() -> None:
+    """Every word in the first table that is no value of `verdict`, `status` or NAME."""
+    keys = set(property_names(report_schema(SECTIONS)))
+    known = keys | {"pass", "warn", "fail", "done", "skipped", "failed"}
+    text = (DOCS / "agents.md").read_text(encoding="utf-8")
+    rows = [
+        line for line in text.splitlines() if re.match(r"\| `\S*(verdict|models|sections)", line)
+    ]
+    assert len(rows) == 8
+    for row in rows:
+        words = " ".join(re.findall(r"`([^`]+)`", row))
+        assert {*re.findall(r"[a-z_]\w+", words)} <= known, row
+
+
+@pytest.mark.slow
+def test_the_keys_of_a_comparison_for_assistants_exist(
+    results: dict[str, CompletedProcess[str]],
+) -> None:
+    text = (DOCS / "agents.md").read_text(encoding="utf-8")
+    command = "reportgen compare my-report new-report --format json"
+    [model] = json.loads(results[command].stdout)["models"]
+    for path in re.findall(r"`models\[\]\.([\w.\[\]]+)`", text.partition(command)[2]):
+        value = model
+        for key in path.replace("[]", "").split("."):
+            value = value[key]
 
 
 def slug(heading: str) -> str:
