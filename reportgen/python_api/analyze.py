@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from reportgen.outcome import SectionOutcome
 from reportgen.pipeline import baseline_of, judge_model, make_timings, share_of
 from reportgen.provenance import library_of
 from reportgen.python_api.inputs import Inputs
-from reportgen.python_api.model_object import Loss, ModelObject, describe_model, safe_name
+from reportgen.python_api.model_object import Loss, ModelObject, as_names, describe_model, safe_name
 from reportgen.python_api.progress import SectionProgress, show_sections
 from reportgen.python_api.report import Report
 from reportgen.report import Report as ReportData
@@ -40,8 +40,8 @@ def analyze(
     model: nn.Module,
     inputs: Inputs = None,
     *,
-    targets: tuple[str, ...] = ("T4",),
-    sections: tuple[str, ...] = (),
+    targets: str | Sequence[str] = ("T4",),
+    sections: str | Sequence[str] = (),
     batch: int | None = None,
     loss: Loss = "sum",
     name: str = "",
@@ -65,8 +65,8 @@ def analyze(
             of these for several arguments, or a dict for keyword arguments. Of a tensor the shape,
             dtype and range of values are used; its first size is the batch. None to find inputs
             from the model.
-        targets: names of GPUs, see `reportgen gpus`; () to leave out memory.
-        sections: names of the sections to analyze; empty for all.
+        targets: one name of a GPU, or several, see `reportgen gpus`; () to leave out memory.
+        sections: one name of a section to analyze, or several; () for all.
         batch: batch size; None for that of `inputs`.
         loss: what a training step minimizes: `sum`, `cross_entropy`, or a function that takes the
             output of the model and returns a scalar tensor.
@@ -87,13 +87,14 @@ def analyze(
     (10, 64)
     """
     start = time.monotonic()
+    sections = as_names(sections)
     for each in sections:
         require_known(each)
     old = _renamed_baseline(baseline, name or type(model).__name__)
     described = describe_model(
         model,
         inputs,
-        targets=targets,
+        targets=as_names(targets),
         batch=batch,
         loss=loss,
         name=name,

@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,7 @@ def describe_model(
     model: nn.Module,
     inputs: Inputs,
     *,
-    targets: tuple[str, ...] = (),
+    targets: Sequence[str] = (),
     batch: int | None = None,
     loss: Loss = "sum",
     name: str = "",
@@ -209,6 +209,11 @@ def _known_gpu(name: str) -> str:
         return find_gpu(name).name
     except UnknownGpuError as error:
         raise ModelError(str(error), hint=error.hint) from error
+
+
+def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Several names as they are, and a single one as a tuple."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def safe_name(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from reportgen.errors import ReportgenError, SectionError
 from reportgen.python_api.analyze import analyze
 from reportgen.python_api.inputs import Inputs
-from reportgen.python_api.model_object import Loss, context_of, require_function_of_output
+from reportgen.python_api.model_object import Loss, as_names, context_of, require_function_of_output
 from reportgen.sections import onnx
 from reportgen.sections.graphs.analysis import GRAPH_KINDS, draw_graph
 from reportgen.sections.layers import Layers, analyze_forward
@@ -224,9 +224,8 @@ def estimate_memory(
         clip=clip,
         channels_last=channels_last,
     )
-    gpus = (gpu,) if isinstance(gpu, str) else tuple(gpu)
     with context_of(model, inputs, batch=batch) as context:
-        return estimate_model(context, step, gpus)
+        return estimate_model(context, step, as_names(gpu))
 
 
 @dataclass(frozen=True, slots=True, repr=False)

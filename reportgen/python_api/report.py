@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from reportgen.metrics import COMPARISON, Metric, format_metric
 from reportgen.outcome import Failed, SectionOutcome
 from reportgen.outputs import DEFAULT_FORMATS, FORMATS, PageOptions, making_pages, write_report
 from reportgen.outputs.section_files import print_files, published_files
+from reportgen.python_api.model_object import as_names
 from reportgen.render import changes_of, render_changes
 from reportgen.render.notebook import render_notebook
 from reportgen.report import ModelReport, Verdict, report_to_json
@@ -113,17 +114,18 @@ class Report(SectionResults):
         return report_to_json(self.data)
 
     def save(
-        self, folder: str | Path, formats: tuple[str, ...] = DEFAULT_FORMATS
+        self, folder: str | Path, formats: str | Sequence[str] = DEFAULT_FORMATS
     ) -> tuple[Path, ...]:
         """Write the report as `reportgen build` does; returns the files, `report.json` last.
 
         Args:
             folder: created if missing; files of an earlier report in it are replaced.
-            formats: any of `html`, `pdf`, `json`, `md`, `sarif`, `junit`.
+            formats: one or several of `html`, `pdf`, `json`, `md`, `sarif`, `junit`.
 
         Raises:
             OutputError: the folder is not writable, or the report was loaded without its files.
         """
+        formats = as_names(formats)
         for each in formats:
             if each not in FORMATS:
                 raise OutputError(f"unknown format {each!r}", hint=f"use {', '.join(FORMATS)}")

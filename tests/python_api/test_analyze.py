@@ -65,7 +65,7 @@ def test_a_model_on_meta_is_analyzed_without_values() -> None:
 
 
 def test_inputs_are_found_if_none_are_given() -> None:
-    found = reportgen.analyze(nn.Sequential(nn.Linear(6, 2)), sections=("layers",))
+    found = reportgen.analyze(nn.Sequential(nn.Linear(6, 2)), sections="layers", targets="T4")
     assert found["layers"].input_shapes == {"input": (1, 6)}
 
 
@@ -114,6 +114,7 @@ def test_a_report_is_saved_loaded_and_compared(tmp_path: Path, report: reportgen
     loaded = reportgen.Report.load(tmp_path / "report")
     assert loaded.to_json() == report.to_json() == files[-1].read_text()
     assert not loaded.compare(report).changed
+    assert [file.name for file in loaded.save(tmp_path / "data", formats="json")] == ["report.json"]
     loaded.save(tmp_path / "again", formats=("html", "json"))
     page = "models/net/index.html"
     assert (tmp_path / "again" / page).read_bytes() == (tmp_path / "report" / page).read_bytes()
