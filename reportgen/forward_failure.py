@@ -17,7 +17,7 @@ from reportgen.pytree import named_tensors
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_CHECK_INPUTS = "check the model's `inputs` in the manifest: order, names, shapes and dtypes"
+_CHECK_INPUTS = "check the inputs of the model: order, names, shapes and dtypes"
 # errors of the code itself, which other inputs would not avoid
 _OF_THE_CODE = (AttributeError, ImportError, NameError, NotImplementedError, RecursionError)
 _VARIADIC = 0x04, 0x08  # flags of a function with *args, with **kwargs

@@ -45,7 +45,7 @@ def test_a_layer_that_gets_another_size_says_both(name: str) -> None:
     layer, shape, reason = LAYERS[name]
     found = failure_of(nn.Sequential(nn.Identity(), layer), torch.randn(shape))
     assert (found.module, found.reason) == ("1", reason)
-    assert found.hint.startswith("check the model's `inputs` in the manifest")
+    assert found.hint.startswith("check the inputs of the model")
 
 
 def test_a_size_that_the_model_made_is_its_own_fault() -> None:
@@ -69,15 +69,15 @@ def test_an_input_that_forward_refuses_is_the_manifests() -> None:
 
     found = failure_of(Call(forward), torch.randn(2))
     assert found.reason == "ValueError: three channels, please"
-    assert found.hint.startswith("check the model's `inputs`")
+    assert found.hint.startswith("check the inputs of the model")
 
 
 def test_a_missing_argument_is_the_manifests() -> None:
     found = failure_of(nn.Sequential(nn.Bilinear(2, 2, 2))[0], torch.randn(2, 2))
     assert found.reason.startswith("TypeError")
-    assert found.hint.startswith("check the model's `inputs`")
+    assert found.hint.startswith("check the inputs of the model")
 
 
 def test_an_operator_that_fails_in_forward_may_be_either() -> None:
     found = failure_of(Call(lambda _, x: x.view(-1, 7)), torch.randn(2, 4))
-    assert found.hint.startswith(f"correct the line {found.place}, or check the model's `inputs`")
+    assert found.hint.startswith(f"correct the line {found.place}, or check the inputs of the model")

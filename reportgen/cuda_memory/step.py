@@ -63,8 +63,8 @@ class Step:
         _check("optimizer", self.optimizer, OPTIMIZERS)
         _check("implementation", self.implementation, IMPLEMENTATIONS)
         _check("zero_grad", self.zero_grad, ZERO_GRAD)
-        if isinstance(self.loss, str):
-            _check("loss", self.loss, LOSSES)
+        if not callable(self.loss):
+            _check("loss", str(self.loss), LOSSES)
         for name in ("accumulation", "iterations", "prefetch"):
             if getattr(self, name) < 1:
                 raise StepError(f"{name} must be at least 1, got {getattr(self, name)}", "use 1")

@@ -168,7 +168,7 @@ class _Trials:
         cause = f": {type(self.first).__name__}: {one_line(self.first)}" if self.first else ""
         raise ModelError(
             f"no inputs were found on which {self.spec.source.text!r} runs{cause}",
-            hint="specify them in the manifest under 'inputs'",
+            hint="specify them: `inputs` in a manifest or in Python, --input on the command line",
         )
 
 

@@ -13,7 +13,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from reportgen.manifest.errors import KeyPath, Problem, existing_prefix, nearest, one_line, quote
+from reportgen.manifest.errors import (
+    KeyPath,
+    Problem,
+    existing_prefix,
+    format_path,
+    nearest,
+    one_line,
+    quote,
+)
 from reportgen.manifest.values import METRICS, PEAK_MEMORY, Document
 
 _LITERAL = re.compile(r"'([^']*)'")
@@ -30,6 +38,15 @@ def problems_of(error: ValidationError, lines: Mapping[KeyPath, int]) -> list[Pr
         (c.path[:-1], c.unknown_key) for c in found if c.unknown_key
     }
     return [c for c in found if not c.missing_key or (c.path[:-1], c.missing_key) not in guessed]
+
+
+def model_problem(error: ValidationError) -> str:
+    """The first error in the fields of one model, as `key: message`."""
+    first = error.errors(include_url=False)[0]
+    place: KeyPath = ("models", 0, *first["loc"])
+    lines = {place[:end]: 0 for end in range(len(place) + 1)}
+    found = _translate({**first, "loc": place}, lines)
+    return f"{format_path(found.path[2:])}: {found.message}"
 
 
 def _is_consequence(details: ErrorDetails) -> bool:

@@ -156,6 +156,7 @@ def _fields(
     from pydantic import ValidationError
 
     from reportgen.manifest.fields import Reading
+    from reportgen.manifest.pydantic_errors import model_problem
 
     # `Reading` makes pydantic read values as they stand in a file
     given = {**(settings or {}), **({"budgets": dict(budgets)} if budgets else {})}
@@ -166,11 +167,8 @@ def _fields(
             {"name": "model", **given}, context=Reading(folder=Path.cwd())
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        reason = first["msg"].removeprefix("Value error, ")
         raise ReportgenError(
-            f"{place}: {reason}", hint="reportgen schema manifest describes every key"
+            model_problem(error), hint="reportgen schema manifest describes every key"
         ) from error
     return {key: getattr(read, key) for key in given if key in ModelSpec.model_fields}
 

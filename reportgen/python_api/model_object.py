@@ -177,11 +177,10 @@ def require_function_of_output(loss: Callable[..., Any]) -> None:
     try:
         inspect.signature(getattr(loss, "forward", loss)).bind(None)
     except TypeError:
-        name = _name_of(loss)
         raise ModelError(
-            f"the loss {name} must take one argument, the output of the model",
+            f"the loss {_name_of(loss)} must take one argument, the output of the model",
             hint="use 'cross_entropy', or make the target from the output: "
-            f"lambda output: {name}(output, torch.zeros_like(output))",
+            "lambda output: loss(output, torch.zeros_like(output))",
         ) from None
     except ValueError:  # written in C, without a signature
         return

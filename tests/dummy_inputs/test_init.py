@@ -151,7 +151,7 @@ def test_a_forward_without_arguments_has_no_inputs(folder: Path) -> None:
 def test_a_model_that_never_runs_is_an_error_with_its_message(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"no inputs were found .* ValueError: never") as caught:
         manifest_for_source("nets.py:Never")
-    assert "under 'inputs'" in caught.value.hint
+    assert "`inputs` in a manifest" in caught.value.hint
 
 
 def test_a_generated_manifest_begins_with_the_line_for_editors(folder: Path) -> None:

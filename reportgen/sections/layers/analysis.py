@@ -94,7 +94,7 @@ class LayersAnalysis:
                 f"{error_text(error)}",
                 hint=failure_hint(
                     error,
-                    "check the model's `inputs` in the manifest: order, names, shapes and dtypes",
+                    "check the inputs of the model: order, names, shapes and dtypes",
                 ),
             ) from error
         for name, parameter in parameters_by_name(walk(model)).items():
