@@ -80,4 +80,4 @@ def test_a_missing_argument_is_the_manifests() -> None:
 
 def test_an_operator_that_fails_in_forward_may_be_either() -> None:
     found = failure_of(Call(lambda _, x: x.view(-1, 7)), torch.randn(2, 4))
-    assert found.hint.startswith(f"correct the line {found.place}, or check the inputs of the model")
+    assert found.hint.startswith(f"correct the line {found.place}, or check the inputs")
