@@ -414,7 +414,7 @@ def test_wrong_inputs_are_reported(look: Examine) -> None:
     failure = look(nn.Sequential(nn.Linear(3, 2)), tensor(4)).failure
     assert failure is not None
     assert (failure.module, failure.message) == ("0", "expected 3 input features, got 4")
-    assert "manifest" in failure.hint
+    assert "inputs" in failure.hint
 
 
 def test_a_table_ends_at_the_failure(look: Examine, tmp_path: Path) -> None:
