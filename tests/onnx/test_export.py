@@ -233,7 +233,7 @@ def test_a_cache_in_the_output_is_told_to_be_turned_off(export: Export) -> None:
 def test_a_model_that_cannot_run_is_reported_as_such(export: Export) -> None:
     with pytest.raises(SectionError, match="the model itself fails on its example inputs") as info:
         export(nn.Linear(3, 3), "batch,4")
-    assert "manifest" in info.value.hint
+    assert "inputs" in info.value.hint
 
 
 def test_a_model_of_one_batch_fails_at_the_batch_that_was_tried(export: Export) -> None:

@@ -547,4 +547,4 @@ def test_the_hint_mentions_inputs_only_for_errors_they_can_cause(tmp_path: Path)
     assert endless.value.hint.startswith("correct the line test_graphs.py:")
     with pytest.raises(SectionError) as misfit:
         analyze(without_onnx(nn.Linear(3, 1), tmp_path))
-    assert "in the manifest" in misfit.value.hint
+    assert "check the inputs" in misfit.value.hint
