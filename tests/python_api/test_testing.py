@@ -81,8 +81,18 @@ def test_the_same_structure_passes_and_a_change_is_named(tmp_path: Path) -> None
 
 def test_a_report_is_a_baseline_as_well(tmp_path: Path) -> None:
     reportgen.analyze(net(), (2, 4), sections=("layers",)).save(tmp_path, formats=("json",))
-    assert_same_structure(net(), tmp_path / "report.json")
-    assert "out_features" in failure(assert_same_structure, net(9), tmp_path / "report.json")
+    file = tmp_path / "report.json"
+    report = file.read_bytes()
+    assert_same_structure(net(), file)
+    text = failure(assert_same_structure, net(9), file)
+    assert "out_features" in text
+    assert "build the report again" in text
+    set_update_baselines(True)
+    try:
+        failure(assert_same_structure, net(9), file)
+    finally:
+        set_update_baselines(False)
+    assert file.read_bytes() == report
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"structure": 3}'])
