@@ -19,7 +19,7 @@ from reportgen.outcome import Failed, SectionOutcome
 from reportgen.outputs import DEFAULT_FORMATS, FORMATS, PageOptions, making_pages, write_report
 from reportgen.outputs.section_files import print_files, published_files
 from reportgen.python_api.model_object import as_names
-from reportgen.render import changes_of, render_changes
+from reportgen.render import Changes, changes_of, render_changes
 from reportgen.render.notebook import render_notebook
 from reportgen.report import ModelReport, Verdict, report_to_json
 from reportgen.report import Report as ReportData
@@ -174,7 +174,7 @@ class Report(SectionResults):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReportComparison:
-    """What changed between two reports; `str` gives it as Markdown.
+    """What changed between two reports; `str` gives it as text, a notebook shows it as Markdown.
 
     Attributes:
         comparison: as plain values.
@@ -192,12 +192,29 @@ class ReportComparison:
         return comparison_to_json(self.comparison)
 
     def __str__(self) -> str:
-        return render_changes(changes_of(self.comparison)).rstrip("\n")
+        return "\n".join(_change_lines(changes_of(self.comparison)))
 
     __repr__ = __str__
 
     def _repr_markdown_(self) -> str:
-        return str(self)
+        return render_changes(changes_of(self.comparison))
+
+
+def _change_lines(changes: Changes) -> Iterator[str]:
+    """What changed, for a terminal: figures, edits, checkpoint and findings of each model."""
+    yield f"{changes.sentence} Compared with {changes.baseline}."
+    for model in changes.changed:
+        yield f"{model.name}: {model.status}"
+        for row in (*model.headline, *model.others):
+            yield f"  {row.label}: {row.old} → {row.new}, {row.change}, {row.verdict}"
+        for edit in model.edits:
+            cost = f" ({edit.cost})" if edit.cost else ""
+            yield f"  {edit.mark} {edit.place or 'the model'}: {edit.words}{cost}"
+        if model.checkpoint:
+            yield f"  {model.checkpoint}"
+        for word, findings in (("new", model.new), ("fixed", model.fixed)):
+            for finding in findings:
+                yield f"  {word}: {_finding_line(finding)}"
 
 
 def _lines(model: ModelReport, notes: tuple[str, ...]) -> Iterator[str]:
@@ -215,10 +232,14 @@ def _lines(model: ModelReport, notes: tuple[str, ...]) -> Iterator[str]:
             yield f"  budget exceeded: {check.name} ({check.value} of {check.limit})"
     for finding in model.findings:
         if finding.ignored is None:
-            place = f" {finding.where}:" if finding.where else ""
-            yield f"  {finding.severity.value} {finding.code}{place} {finding.message}"
+            yield f"  {_finding_line(finding)}"
     for note in notes:
         yield f"  note: {note}"
+
+
+def _finding_line(finding: Finding) -> str:
+    place = f" {finding.where}:" if finding.where else ""
+    return f"{finding.severity.value} {finding.code}{place} {finding.message}"
 
 
 def _label(metric: Metric) -> str:

@@ -135,7 +135,8 @@ def test_a_comparison_says_what_changed(report: reportgen.Report) -> None:
     changed = reportgen.analyze(net, (2, 3, 8, 8), name="net", sections=("layers",))
     found = changed.compare(report)
     assert found.changed
-    assert "head" in str(found)
+    assert "Δ head: out_features 10 → 20 (+50 parameters" in str(found)
+    assert "Parameters: 166 → 216, +30.1 % (+50), worse" in str(found)
     assert json.loads(found.to_json())["models"][0]["status"] == "changed"
 
 
