@@ -25,6 +25,7 @@ from typing import Any
 
 import click
 import dask.config
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -32,7 +33,8 @@ import yaml
 from distributed.cli import dask_scheduler, dask_worker
 from model_of_readme import MODEL, MyModel
 from one_process import analyzed_here, run_here
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
 from PIL import Image
 from typer.main import get_command
 
@@ -132,14 +134,22 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     (folder / "model.py").write_text(MODEL)
     shutil.copytree(ROOT / "sample_models" / "runs", folder / "runs")
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
-    onnx.save(helper.make_model(graph), folder / "model.onnx")
+    write_onnx(folder / "model.onnx")
+    quantize_dynamic(folder / "model.onnx", folder / "quantized.onnx")
     torch.save(lightning_checkpoint(), folder / "classifier.ckpt")
     manifests = checked("manifest")
     for name, block in zip(("my-model.yaml", "training.yaml"), manifests, strict=False):
         (folder / name).write_text(block.text, encoding="utf-8")
     return folder
+
+
+def write_onnx(file: Path) -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 64]) for name in "xy"]
+    weight = numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [weight])
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), file)
 
 
 def lightning_checkpoint() -> dict[str, Any]:
