@@ -377,6 +377,15 @@ def test_the_keys_of_a_comparison_for_assistants_exist(
             value = value[key]
 
 
+@pytest.mark.parametrize("section", [section.name for section in SECTIONS])
+def test_every_part_of_a_chapter_is_described(section: str) -> None:
+    page = (DOCS / "chapters" / f"{section}.md").read_text(encoding="utf-8")
+    for template in (ROOT / "templates/sections").glob(f"{section}*.html.j2"):
+        headings = re.findall(r"<h3>([^<{]+)", template.read_text(encoding="utf-8"))
+        missing = [each for each in headings if each.removesuffix(" of ").strip() not in page]
+        assert missing == [], template.name
+
+
 def slug(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
 
