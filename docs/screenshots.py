@@ -61,6 +61,7 @@ PICTURES = (
     Picture("memory", _RESNET, 'h3:has-text("one training step")', 'h3:has-text("Modules at")'),
     Picture("training", _LSTM, 'h3:has-text("Curves")', 'summary:has-text("optimizer")'),
     Picture("comparison", "comparison.html", "h1", "#changes-1"),
+    Picture("notebook", "notebook.html", "main", "footer"),
 )
 
 
@@ -68,11 +69,12 @@ def take_pictures(report: Path, images: Path) -> None:
     """Write every picture of `PICTURES` from the pages in `report`."""
     images.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, _open_browser() as page:
-        comparison = Path(folder) / "comparison.html"
-        comparison.write_text(_comparison_page(), encoding="utf-8")
+        own = _own_pages()
+        for name, text in own.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
         for picture in PICTURES:
-            file = comparison if picture.page == comparison.name else report / picture.page
-            page.goto(file.as_uri())
+            home = Path(folder) if picture.page in own else report
+            page.goto((home / picture.page).as_uri())
             _save(_shot(page, picture), images / f"{picture.name}.png")
 
 
@@ -101,8 +103,8 @@ def _shot(page: Page, picture: Picture) -> Image.Image:
     return Image.open(BytesIO(page.screenshot(full_page=True, clip=clip)))  # type: ignore[arg-type]
 
 
-def _comparison_page() -> str:
-    """What `reportgen compare OLD NEW --format html` prints for two small networks."""
+def _own_pages() -> dict[str, str]:
+    """Pages on two small networks: their comparison, and what a notebook shows of the second."""
     from torch import nn
 
     import reportgen
@@ -117,11 +119,17 @@ def _comparison_page() -> str:
         return nn.Sequential(block(width, stride), head)
 
     old, new = (
-        reportgen.analyze(net(*size), (8, 3, 64, 64), name="classifier", sections=_COMPARED).data
+        reportgen.analyze(net(*size), (8, 3, 64, 64), name="classifier", sections=_COMPARED)
         for size in ((16, 1), (24, 2))
     )
-    comparison = compare_reports(old, new, draw=True)
-    return render_comparison(comparison, changes_of(comparison))
+    comparison = compare_reports(old.data, new.data, draw=True)
+    notebook = (
+        f"<!doctype html><meta charset=utf-8><main>{new._repr_html_()}</main><footer></footer>"
+    )
+    return {
+        "comparison.html": render_comparison(comparison, changes_of(comparison)),
+        "notebook.html": notebook,
+    }
 
 
 def make_readme_picture(report: Path, file: Path) -> None:

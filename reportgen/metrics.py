@@ -49,6 +49,11 @@ def format_metric(metric: Metric) -> str:
     return metric.text or _bounded(format_in_unit(metric.value, metric.unit), metric)
 
 
+def metric_label(metric: Metric) -> str:
+    """Its label, for a list of several tables: `Safe training batch, T4` where a table says so."""
+    return metric.label if metric.table in ("", COMPARISON) else f"{metric.table}, {metric.label}"
+
+
 def format_in_full(metric: Metric) -> str:
     """All digits of a count that `format_metric` rounds; "" if there are no more of them."""
     value = metric.value

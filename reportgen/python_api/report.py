@@ -14,7 +14,7 @@ from reportgen.compare.reports import compare_reports
 from reportgen.compare.result import Comparison
 from reportgen.errors import NoResultError, OutputError
 from reportgen.findings import Finding
-from reportgen.metrics import COMPARISON, Metric, format_metric
+from reportgen.metrics import Metric, format_metric, metric_label
 from reportgen.outcome import Failed, SectionOutcome
 from reportgen.outputs import DEFAULT_FORMATS, FORMATS, PageOptions, making_pages, write_report
 from reportgen.outputs.section_files import print_files, published_files
@@ -243,7 +243,4 @@ def _finding_line(finding: Finding) -> str:
 
 
 def _label(metric: Metric) -> str:
-    """Its label, after the heading of its table if that says what it is: a safe batch of a GPU."""
-    table = "" if metric.table == COMPARISON else f"{metric.table}, "
-    note = f" ({metric.note})" if metric.note else ""
-    return f"{table}{metric.label}{note}"
+    return f"{metric_label(metric)} ({metric.note})" if metric.note else metric_label(metric)

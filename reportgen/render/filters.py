@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from reportgen import units
-from reportgen.metrics import format_in_full, format_metric
+from reportgen.metrics import format_in_full, format_metric, metric_label
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a whole part of a dotted name
 _CODE = re.compile("`([^`\\n]+)`")
@@ -147,6 +147,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "in_unit": units.format_in_unit,
     "prose": prose,
     "metric_in_full": format_in_full,
+    "metric_label": metric_label,
     "metric_value": format_metric,
     "dimensions": dimensions,
     "shapes": shapes,

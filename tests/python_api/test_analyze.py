@@ -168,6 +168,7 @@ def test_the_notebook_page_is_static_and_self_contained(report: reportgen.Report
     assert "<script" not in page
     assert "http" not in page.replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "light-dark(" in page
+    assert "Safe training batch, T4" in page
     assert "Conv2d" in page
     assert "<svg" in page
     assert len(page) < 300_000
