@@ -74,7 +74,7 @@ def analyze(
         budgets: limits by key, as in a manifest: `{"parameters": "30M"}`.
         baseline: an earlier report or where it is stored, for budgets such as `"+2%"`. If it has
             several models, the one of the same name is used.
-        settings: further keys of a model in a manifest: `{"onnx": {"opset": 18}}`.
+        settings: other keys of a model in a manifest: `{"onnx": {"opset": 18}}`.
         timings: whether to measure durations.
         progress: whether to show progress; None for in a terminal or a notebook only.
 
@@ -145,6 +145,9 @@ def analyze(
     return report
 
 
+_ARGUMENTS = {"source", "name", "inputs", "batch", "loss", "budgets"}
+
+
 def _fields(
     budgets: Mapping[str, Any] | None, settings: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -158,6 +161,11 @@ def _fields(
     from reportgen.manifest.fields import Reading
     from reportgen.manifest.pydantic_errors import model_problem
 
+    for key in sorted(_ARGUMENTS & set(settings or {})):
+        raise ReportgenError(
+            f"settings: {key!r} does not belong here",
+            hint="analyze has arguments of its own for model, name, inputs, batch, loss and budgets",
+        )
     # `Reading` makes pydantic read values as they stand in a file
     given = {**(settings or {}), **({"budgets": dict(budgets)} if budgets else {})}
     if not given:

@@ -91,6 +91,8 @@ def test_what_has_no_result_is_an_error_with_the_reason(report: reportgen.Report
         (Net(), {"budgets": {"peak_memory@8": "x"}}, "budgets: expected a size such as"),
         (Net(), {"settings": {"onnx": {"opset": "x"}}}, "onnx.opset: must be a whole number"),
         (Net(), {"settings": {"opset": 18}}, "opset: unknown key"),
+        (Net(), {"settings": {"batch": 2}}, "settings: 'batch' does not belong here"),
+        (Net(), {"settings": {"source": "a:b"}}, "settings: 'source' does not belong here"),
     ],
 )
 def test_bad_arguments_are_named(model: Any, options: dict[str, Any], problem: str) -> None:

@@ -190,7 +190,7 @@ def loss_of(context: ModelContext) -> Any:
     loss = context.spec.loss
     if loss.kind == "python":
         return load_object(str(loss.target), str(loss.factory), loss.text)
-    return context.loss_function or loss.kind
+    return context.loss_function if loss.kind == "object" else loss.kind
 
 
 def estimator_factory(context: ModelContext) -> Callable[[Step], MemoryEstimator]:
