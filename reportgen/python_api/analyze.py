@@ -164,7 +164,7 @@ def _fields(
     for key in sorted(_ARGUMENTS & set(settings or {})):
         raise ReportgenError(
             f"settings: {key!r} does not belong here",
-            hint="analyze has arguments of its own for model, name, inputs, batch, loss and budgets",
+            hint="analyze has arguments for the model, name, inputs, batch, loss and budgets",
         )
     # `Reading` makes pydantic read values as they stand in a file
     given = {**(settings or {}), **({"budgets": dict(budgets)} if budgets else {})}
