@@ -42,6 +42,8 @@ def ask(model: nn.Module) -> None:
     assert_type(reportgen.summary(model, input_size=(1, 4), verbose=False).parameters, int)
     assert_type(reportgen.draw(model, (1, 4), kind="modules").svg, str)
     assert_type(reportgen.estimate_memory(model, "batch,4", gpu="T4").fits_everywhere, bool)
+    answer = reportgen.estimate_memory(model, (1, 4), loss=lambda output: output.sum(), ema=True)
+    assert_type(answer.gpus[0].fit, Fit)
     assert_type(reportgen.check_onnx(model, {"input": torch.ones(1, 4)}).passed, bool)
 
 
