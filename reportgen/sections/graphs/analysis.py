@@ -53,9 +53,10 @@ def analyze(context: ModelContext) -> Graphs:
         with preserve_model_state(context.model) as model:
             traced = _traced(context, model)
             _require_consumed_output(traced.trace)
-            modules = _modules(drawer, traced)
-            autograd = _autograd(drawer, traced)
             complete, roles = _complete(traced), roles_of(traced.trace)
+            totals = {graph.name: len(graph.nodes) for graph in complete}
+            modules = _modules(drawer, traced, totals.get("modules"))
+            autograd = _autograd(drawer, traced, totals.get("autograd"))
             layouts = _layouts(complete)
         del traced  # frees the autograd graph before the export
         file = _onnx(drawer, context)
@@ -262,19 +263,19 @@ def _require_consumed_output(trace: Trace) -> None:
         )
 
 
-def _modules(drawer: Drawer, traced: _TracedModel) -> Drawing:
+def _modules(drawer: Drawer, traced: _TracedModel, total: int | None) -> Drawing:
     note = f"shapes at batch {traced.batch}"
-    return drawer.draw(module_graph(traced.trace), name="modules", title="Module graph", note=note)
+    graph = module_graph(traced.trace)
+    return drawer.draw(graph, name="modules", title="Module graph", note=note, total=total)
 
 
-def _autograd(drawer: Drawer, traced: _TracedModel) -> Drawing:
+def _autograd(drawer: Drawer, traced: _TracedModel, total: int | None) -> Drawing:
     if traced.gradient_error:
         return missing(f"the forward pass fails with gradients: {traced.gradient_error}")
     trace = traced.trace
     try:
         graph = full_autograd_graph(trace)
-        total = graph.size
-        if total > _FULL_AUTOGRAD_BOXES:
+        if graph.size > _FULL_AUTOGRAD_BOXES:
             graph = autograd_graph(trace)
     except SectionError as error:
         return missing(error.error)
@@ -320,8 +321,10 @@ def _onnx(drawer: Drawer, context: ModelContext) -> _OnnxParts:
 
 def _drawn(drawer: Drawer, context: Context, path: Path, sizes: Mapping[str, int]) -> _OnnxParts:
     proto = context.onnx_proto(path)
+    complete = complete_onnx_graph(proto, sizes)
+    drawn, total = graph_of_model(proto), len(complete.nodes)
     return _OnnxParts(
-        drawing=drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph"),
-        complete=(pack_graph(complete_onnx_graph(proto, sizes)),),
+        drawing=drawer.draw(drawn, name="onnx", title="ONNX graph", total=total),
+        complete=(pack_graph(complete),),
         facts=onnx_facts(proto, path.parent),
     )
