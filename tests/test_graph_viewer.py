@@ -200,7 +200,7 @@ def test_search_finds_by_name_type_shape_and_attribute(viewer: Page) -> None:
 def test_the_card_has_what_is_known_and_leads_on(viewer: Page) -> None:
     assert "Most parameters\nLinear blocks.11.fc1" in _card(viewer)  # the largest weight at once
     viewer.locator(".card").get_by_text("blocks.11.fc1").first.click()
-    card, facts = _card(viewer), ["in_features\n8", "weight\n32×8 float32", "shape\n2×32"]
+    card, facts = _card(viewer), ["in_features\n8", "weight\n32×8 float32", "shape\nfloat32 2×32"]
     facts += ["Parameters\n3.07 K", "MACs\n512", "Defined at\nnn.py:1", "GELU blocks.11.act"]
     for fact in facts:
         assert fact in card
@@ -417,6 +417,9 @@ def test_two_reports_are_one_graph_with_what_changed(
     assert marks["added"] + marks["changed"] >= 2
     card = _card(page)
     assert "was GELU" in card
+    assert "% " not in card.partition("Most parameters")[2].partition("Changes")[0]
+    frames = _texts(page, ".frame > .title, .node-box.cluster .title")
+    assert "Block 1" in [each.split("  ")[0].strip() for each in frames]  # types of modules
     page.evaluate("window.graphViewer.closeAll()")
     assert page.locator(".node-box.mark-inside").count() == 1  # seen at any expansion
     assert complaints == []

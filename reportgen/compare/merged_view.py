@@ -21,16 +21,26 @@ def merged_views(
     """The module graph and the ONNX graph of both reports, those in which something changed."""
     before = {graph.name: graph for graph in old.graphs}
     after = {graph.name: graph for graph in new.graphs}
-    return tuple(
-        _merged(before[diff.name], after[diff.name], modules, marks_of(modules, diff.nodes))
-        for diff in graphs
-        if diff.name in _VIEWED and diff.nodes
-    )
+    views = []
+    for diff in graphs:
+        if diff.name in _VIEWED and diff.nodes:
+            places = _Places(modules, {node.module for node in after[diff.name].nodes})
+            marks = marks_of(modules, diff.nodes)
+            view = _merged(before[diff.name], after[diff.name], modules, marks, places)
+            gone = set(modules.removed)
+            removed = (
+                replace(each, path=places.place(each.path))
+                for each in old.modules
+                if each.path in gone
+            )
+            views.append(replace(view, modules=(*new.modules, *removed)))
+    return tuple(views)
 
 
-def _merged(old: Graph, new: Graph, modules: ModulesDiff, marks: Mapping[str, Mark]) -> MergedView:
+def _merged(
+    old: Graph, new: Graph, modules: ModulesDiff, marks: Mapping[str, Mark], places: _Places
+) -> MergedView:
     pairs = pair_nodes(old, new, modules)
-    places = _Places(modules, {node.module for node in new.nodes})
     entries = list(_entries(old, new, pairs))
     index = {entry: number for number, entry in enumerate(entries)}
     kept = set(pairs.values())
@@ -80,14 +90,15 @@ class _Places:
         self._taken = taken
 
     def removed(self, node: OperatorNode) -> OperatorNode:
-        module = "" if node.kind in ENDS else self._place(node.module)
+        module = "" if node.kind in ENDS else self.place(node.module)
         id_ = module if node.kind == "module" else f"removed {node.id}"
         return replace(node, id=id_, module=module)
 
-    def _place(self, path: str) -> str:
+    def place(self, path: str) -> str:
+        """The path that a module of the old model would have."""
         if not path or path in self._renamed:
             return self._renamed.get(path, "")
         above, _, name = path.rpartition(".")
-        place = f"{self._place(above)}.{name}".removeprefix(".")
+        place = f"{self.place(above)}.{name}".removeprefix(".")
         # a new module may have the same name
         return f"{place} (removed)" if place in self._taken else place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -55,7 +55,7 @@ def parts_of_graphs(
     for graph in data:
         if graph["name"] == "onnx" and file is not None:
             graph["file"] = file
-    page = {"modules": module_data(modules), "findings": [], "figures": {}}
+    page = {"modules": module_data(modules), "findings": [], "figures": {}, "remarks": []}
     blocks = data_block("graph-data", data)
     return _parts(blocks + data_block("module-data", page))
 
@@ -68,9 +68,9 @@ def parts_of_changes(changes: Changes | None) -> ViewerParts | None:
     data = []
     for name, view in changes.views:
         (graph,) = graph_data([view.graph], view.layouts)
-        graph |= {"marks": view.marks, "notes": view.notes}
+        graph |= {"marks": view.marks, "notes": view.notes, "facts": module_data(view.modules)}
         data.append(graph | ({"name": f"{name}: {view.graph.name}"} if several else {}))
-    page: dict[str, Any] = {"modules": [], "findings": [], "figures": {}}
+    page: dict[str, Any] = {"modules": [], "findings": [], "figures": {}, "remarks": []}
     return _parts(data_block("graph-data", data) + data_block("module-data", page))
 
 
@@ -109,9 +109,15 @@ def _page_data(model: ModelReport) -> dict[str, Any]:
         "modules": module_data(offered.modules),
         "findings": _findings(model),
         "figures": {
-            figure.key: {"label": figure.label, "unit": figure.unit, "values": dict(figure.values)}
+            figure.key: {
+                "label": figure.label,
+                "unit": figure.unit,
+                "logarithmic": figure.logarithmic,
+                "values": dict(figure.values),
+            }
             for figure in offered.module_figures
         },
+        "remarks": [asdict(remark) for remark in offered.remarks],
     }
 
 

@@ -30,7 +30,12 @@ class Card {
         ([name, value]) => [name, plain(value)],
       ),
     ];
-    const parts = [this.#heading(graphTitle(graph), "Click a box for its details"), this.#facts(rows)];
+    const parts = [
+      this.#heading(graphTitle(graph), "Click a box for its details"),
+      ...this.#remarks(this.viewer.remarks, true),
+      this.#facts(rows),
+      ...this.#changes(graph.nodes.map((node) => node.index)),
+    ];
     for (const kind of ["input", "output"]) {
       const nodes = count(kind);
       if (nodes.length)
@@ -41,9 +46,10 @@ class Card {
           ),
         );
     }
-    for (const figure of figures.all.values()) parts.push(...this.#heaviest(figure));
+    // the largest errors are downstream of where they begin, which a remark says
+    const summed = [...figures.all.values()].filter((figure) => !figure.logarithmic);
+    for (const figure of summed) parts.push(...this.#heaviest(figure));
     parts.push(...this.#findings(this.viewer.findings));
-    parts.push(...this.#changes(graph.nodes.map((node) => node.index)));
     const { engine } = this.viewer.clusters;
     if (engine !== "dot") parts.push(html("p", { class: "note" }, `${engine}.`));
     return parts;
@@ -56,12 +62,12 @@ class Card {
       value,
       link: () => this.#jumpToModule(module),
     }));
-    const heaviest = (figure.total ? nodes : modules).sort((a, b) => b.value - a.value).slice(0, 5);
+    const heaviest = (modules.length ? modules : nodes).sort((a, b) => b.value - a.value).slice(0, 5);
     if (!heaviest.length) return [];
     const share = (/** @type {number} */ value) => (figure.total ? ` · ${this.#share(value, figure.total)}` : "");
     const name = figure.label === "MACs" ? figure.label : figure.label.toLowerCase();
     return [
-      html("h4", {}, figure.total ? `Most ${name}` : figure.label),
+      html("h4", {}, modules.length ? figure.label : `Most ${name}`),
       html(
         "ul",
         { class: "links" },
@@ -70,6 +76,28 @@ class Card {
         ),
       ),
     ];
+  }
+
+  /** What a reader must know, of all places in this graph or of one that is shown. */
+  #remarks(/** @type {Remark[]} */ remarks, /** @type {boolean} */ withLink) {
+    return remarks.map((remark) => {
+      const id = this.viewer.itemOfRemark(remark);
+      const click = () => this.viewer.select(id, true);
+      return html(
+        "div",
+        { class: "remark" },
+        html("b", {}, visible(remark.title)),
+        withLink && id
+          ? html("button", { type: "button", class: "jump", click }, html("bdi", {}, `at ${this.viewer.titleOf(id)}`))
+          : null,
+        html("p", {}, visible(remark.text)),
+      );
+    });
+  }
+
+  #remarksAt(/** @type {string} */ id) {
+    const here = this.viewer.remarks.filter((remark) => this.viewer.itemOfRemark(remark) === id);
+    return this.#remarks(here, false);
   }
 
   /** Findings whose place is in this graph. */
@@ -104,9 +132,11 @@ class Card {
     const rows = [["Kind", node.kind === "operation" ? category(node) : node.kind]];
     if (!isModule && node.module) rows.push(["Module", node.module]);
     rows.push(...this.#figures((key) => figures.ofNode(key, index)));
+    if (graph.fileNames[index]) rows.push(["Name in the file", graph.fileNames[index]]);
     if (isModule && facts) rows.push(...this.#origin(facts));
     return [
       this.#heading(node.operator, node.id.replace(/^\//, "")),
+      ...this.#remarksAt(`n${index}`),
       this.#actions(index),
       ...this.#changes([index]),
       this.#facts(rows),
@@ -152,6 +182,7 @@ class Card {
     ];
     return [
       this.#heading(facts?.type ?? clusters.names[cluster], path || "the model"),
+      ...this.#remarksAt(`c${cluster}`),
       html(
         "p",
         { class: "actions" },
@@ -262,7 +293,7 @@ class Card {
 
   #share(/** @type {number} */ value, /** @type {number} */ total) {
     const percent = (100 * value) / total;
-    return `${percent >= 10 || percent === 0 ? percent.toFixed(0) : percent.toPrecision(2)} %`;
+    return `${percent >= 10 ? percent.toFixed(0) : percent >= 0.01 ? percent.toPrecision(2) : "< 0.01"} %`;
   }
 
   #origin(/** @type {ModuleFacts} */ facts) {
@@ -293,11 +324,11 @@ class Card {
 
   #outputs(/** @type {GraphNode} */ node) {
     if (!node.outputs.some(Boolean)) return [];
-    const names = this.viewer.graph.outputNames[node.index] ?? [];
+    const names = (this.viewer.graph.outputNames[node.index] ?? []).filter(Boolean);
     const many = node.outputs.length > 1;
     return [
       html("h4", {}, many ? "Outputs" : "Output"),
-      this.#facts(node.outputs.map((shape, n) => [names[n] || (many ? String(n) : "shape"), shape || "unknown"])),
+      this.#facts(node.outputs.map((shape, n) => [names[n] || (many ? String(n) : "shape"), typed(shape) || "unknown"])),
     ];
   }
 
@@ -317,7 +348,7 @@ class Card {
         tensor
           ? this.#tensor(tensor)
           : maker !== undefined && maker !== node.index
-            ? this.#jump(maker)
+            ? html("span", {}, this.#jump(maker), html("div", { class: "figure-of left" }, visible(graph.typeOf(name))))
             : html("bdi", {}, visible(name)),
       );
     });
@@ -375,7 +406,11 @@ class Card {
             "li",
             {},
             this.#jump(node),
-            html("span", { class: "figure-of" }, visible(this.viewer.graph.nodes[node].outputs.join(", "))),
+            html(
+              "span",
+              { class: "figure-of" },
+              visible(this.viewer.graph.nodes[node].outputs.map(typed).join(", ")),
+            ),
           ),
         ),
         distinct.length > shown.length &&
@@ -402,9 +437,15 @@ class Card {
     const found = [];
     for (const { graph } of this.viewer.siblings()) {
       if (graph.name === this.viewer.graph.name) continue;
-      const nodes = graph.nodes.filter((node) => node.module === module || node.module.startsWith(`${module}.`));
-      if (!nodes.length) continue;
+      const nodes = graph.nodesOf(module);
       const name = graphTitle(graph);
+      if (!nodes.length) {
+        const note = "no node: it was merged into others, or does nothing there";
+        found.push(html("li", {}, html("b", {}, name), html("span", { class: "figure-of left" }, note)));
+        continue;
+      }
+      const [{ module: home, operator }] = nodes;
+      const isOther = home !== module && !home.startsWith(`${module}.`); // fused with another module
       found.push(
         html(
           "li",
@@ -414,7 +455,11 @@ class Card {
             { type: "button", class: "jump", click: () => this.viewer.showModule(graph.name, module) },
             html("b", {}, name),
           ),
-          html("span", { class: "figure-of" }, `${nodes.length} node${nodes.length > 1 ? "s" : ""}`),
+          html(
+            "span",
+            { class: "figure-of" },
+            isOther ? visible(`in ${operator} of ${home || "the model"}`) : nodes.length > 1 ? `${nodes.length} nodes` : operator,
+          ),
         ),
       );
     }

@@ -99,7 +99,7 @@ class Graph {
   constructor(/** @type {any} */ stored, /** @type {Map<string, ModuleFacts>} */ modules) {
     /** @type {string} */ this.name = stored.name;
     /** @type {Record<string, any>} */ this.attributes = stored.attributes;
-    this.modules = modules;
+    this.modules = stored.facts ? moduleFacts(stored.facts) : modules; // of two reports in one graph
     /** @type {Clusters[]} */ this.layouts = stored.layouts.map((/** @type {any} */ each) => new Clusters(each));
     const complete = this.layouts[this.layouts.length - 1];
     /** @type {GraphNode[]} */
@@ -122,6 +122,7 @@ class Graph {
     /** @type {string[][]} */ this.notes = stored.notes ?? [];
     const { file } = stored; // of an ONNX graph
     /** @type {Record<string, string>} */ this.properties = file?.properties ?? {};
+    /** @type {string[]} */ this.fileNames = file?.names ?? []; // of the nodes
     /** @type {string[][]} */ this.inputNames = file?.inputs ?? [];
     /** @type {string[][]} */ this.outputNames = file?.outputs ?? [];
     /** @type {Record<string, string[]>} */ this.formalInputs = file?.formal ?? {};
@@ -137,12 +138,16 @@ class Graph {
     );
     /** @type {Map<string, number>} */ this.makers = new Map();
     this.outputNames.forEach((names, node) => names.forEach((name) => this.makers.set(name, node)));
+    /** @type {Map<string, number>} */
+    this.named = new Map(this.fileNames.map((name, node) => [name, node]));
+    this.named.delete("");
     /** @type {string[]} */ this.texts = this.nodes.map((node) =>
       [
         node.id,
         node.operator,
         node.name,
-        modules.get(node.module)?.type ?? "",
+        this.modules.get(node.module)?.type ?? "",
+        this.fileNames[node.index] ?? "",
         node.outputs.join(" "),
         ...(this.inputNames[node.index] ?? []),
         ...(this.outputNames[node.index] ?? []),
@@ -163,11 +168,41 @@ class Graph {
     return name.replace(/^\//, "") || operator;
   }
 
+  /**
+   * The nodes of a module and of those inside. Of one that has none, as a convolution that is fused
+   * with the normalization after it, the nodes that read its weights.
+   */
+  nodesOf(/** @type {string} */ module) {
+    const inside = `${module}.`;
+    const isOwn = (/** @type {string} */ path) => path === module || path.startsWith(inside);
+    const own = this.nodes.filter((node) => isOwn(node.module));
+    if (own.length || !module) return own;
+    const isWeight = (/** @type {string} */ name) => name.startsWith(inside) && this.tensors.has(name);
+    return this.nodes.filter((node) => this.inputNames[node.index]?.some(isWeight));
+  }
+
+  /**
+   * The node that is meant by a name: its id, a module, of a file also its name there, or that of a
+   * value that it makes.
+   */
+  find(/** @type {string} */ name) {
+    if (!name) return undefined;
+    return this.byId.get(name) ?? this.nodesOf(name)[0]?.index ?? this.named.get(name) ?? this.makers.get(name);
+  }
+
+  /** The shape and dtype of a value of a file, by its name; "" if they are unknown. */
+  typeOf(/** @type {string} */ name) {
+    const maker = this.makers.get(name);
+    if (maker === undefined) return "";
+    const place = this.outputNames[maker].filter(Boolean).indexOf(name);
+    return typed(this.nodes[maker].outputs[place] ?? "");
+  }
+
   /** The short attributes and stored scalars of an operation in one line: `axis 1`, `y_scale 0.02`. */
   settings(/** @type {GraphNode} */ node) {
     const formal = this.formalInputs[node.operator] ?? [];
     const shown = Object.entries(node.attributes).flatMap(([name, value]) => {
-      const text = plain(value).replace(/[[\]]/g, "");
+      const text = plain(typeof value === "number" ? Number(value.toPrecision(4)) : value).replace(/[[\]]/g, "");
       const input = name.match(/^input (\d+)$/);
       if (input && typeof value === "string") return []; // a type: the values are not few
       if (text.length > 12 || text === "" || text === "NOTSET") return [];
@@ -193,9 +228,26 @@ class Graph {
   }
 }
 
+/** @returns {Map<string, ModuleFacts>} modules by path */
+function moduleFacts(/** @type {any[][]} */ rows) {
+  return new Map(
+    rows.map(([path, type, parameters, macs, source, call, attributes, tensors, sharedWith]) => [
+      path,
+      { path, type, parameters, macs, source, call, attributes, tensors, sharedWith },
+    ]),
+  );
+}
+
 /** A value of an attribute in one line. */
 function plain(/** @type {any} */ value) {
   return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+const DTYPE = /^(bool|string|undefined|sequence|optional|map|sparse|(bfloat|float|u?int|q?u?int|complex)\d\w*)( |$)/;
+
+/** A shape with its dtype, which is left out of the data where it is float32. */
+function typed(/** @type {string} */ shape) {
+  return !shape || DTYPE.test(shape) ? shape : `float32 ${shape}`;
 }
 
 /** `25.6 M` for 25557032, `1.5 ms` for 0.0015 with the unit s. */

@@ -91,6 +91,21 @@ def functions_below(output: Tensor) -> set[Any]:
     return found
 
 
+def test_values_have_their_dtype_unless_it_is_float32() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(7, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.embedding(x + 1).half()
+
+    nodes = by_id(complete_module_graph(traced(Tokens(), torch.zeros(2, 3, dtype=torch.int64))))
+    assert nodes["input/x"].outputs == nodes["/add"].outputs == ("int64 2×3",)
+    assert nodes["embedding"].outputs == ("2×3×4",)
+    assert nodes["output/"].outputs == ("float16 2×3×4",)
+
+
 def test_the_autograd_graph_has_every_function_and_every_parameter() -> None:
     model = resnet18(weights=None).eval()
     functions = functions_below(model(torch.ones(1, 3, 32, 32)))

@@ -60,6 +60,7 @@ def _facts_data(facts: OnnxFacts) -> dict[str, Any]:
             ]
             for each in facts.tensors
         ],
+        "names": facts.names,
         "inputs": facts.inputs,
         "outputs": facts.outputs,
         "formal": facts.formal,

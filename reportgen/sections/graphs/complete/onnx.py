@@ -13,12 +13,11 @@ from reportgen.onnx.model.cost import formula_of
 from reportgen.onnx.model.origin import origin_of
 from reportgen.onnx.model.protos import STANDARD, dtype_name, operator_name, type_name
 from reportgen.onnx.model.shapes import Shape
-from reportgen.sections.graphs.complete.builder import GraphBuilder, shape_text
+from reportgen.sections.graphs.complete.builder import GraphBuilder, shape_text, value_text
 
 _MOST_ITEMS = 16  # of an attribute that is shown in full; longer ones are data
 _LONGEST_TEXT = 60
 _SHOWN_VALUES = 8  # of a tensor of integers, which decide shapes
-_COMMON = "float32"  # the dtype that needs no mention
 
 
 def complete_onnx_graph(model: Any, sizes: Mapping[str, int] | None = None) -> Graph:
@@ -256,8 +255,8 @@ def _type_text(kind: Any, *, every_dtype: bool = False) -> str:
     dtype = type_name(kind)
     if not tensor.HasField("shape"):
         return dtype
-    sizes = shape_text(
+    sizes = [
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
         for dim in tensor.shape.dim
-    )
-    return f"{dtype} {sizes}" if every_dtype or dtype != _COMMON else sizes
+    ]
+    return f"{dtype} {shape_text(sizes)}" if every_dtype else value_text(dtype, sizes)

@@ -65,13 +65,15 @@ class OnnxFacts:
     Attributes:
         properties: producer, versions, opset imports, metadata, by their names.
         tensors: initializers, those of subgraphs too.
-        inputs: names of the values that each node of the graph reads; "" where one is left out.
+        names: of the nodes of the graph; "" for its inputs and outputs.
+        inputs: names of the values that each node reads; "" where one is left out.
         outputs: names of the values that each node makes.
         formal: names that the standard gives to the inputs of an operator.
     """
 
     properties: dict[str, str] = field(default_factory=dict)
     tensors: tuple[TensorFacts, ...] = ()
+    names: tuple[str, ...] = ()
     inputs: tuple[tuple[str, ...], ...] = ()
     outputs: tuple[tuple[str, ...], ...] = ()
     formal: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -92,29 +94,33 @@ def onnx_facts(model: Any, folder: Path) -> OnnxFacts:
             for graph in all_graphs(model.graph)
             for tensor in graph.initializer
         ),
-        inputs=tuple(inputs for inputs, _ in values),
-        outputs=tuple(outputs for _, outputs in values),
+        names=tuple(name for name, _, _ in values),
+        inputs=tuple(inputs for _, inputs, _ in values),
+        outputs=tuple(outputs for _, _, outputs in values),
         formal=_formal_inputs(model),
     )
 
 
-def _values(model: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+_NodeNames = tuple[str, tuple[str, ...], tuple[str, ...]]  # of a node, what it reads and makes
+
+
+def _values(model: Any) -> Iterator[_NodeNames]:
     graph = model.graph
     stored = {each.name for each in graph.initializer}
     stored |= {each.values.name for each in graph.sparse_initializer}
     for value in graph.input:
         if value.name not in stored and not is_weight(value):
-            yield (), (str(value.name),)
+            yield "", (), (str(value.name),)
     yield from _node_values(graph.node)
     for value in graph.output:
-        yield (str(value.name),), ()
+        yield "", (str(value.name),), ()
     for function in model.functions:
         yield from _node_values(function.node)
 
 
-def _node_values(nodes: Iterable[Any]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _node_values(nodes: Iterable[Any]) -> Iterator[_NodeNames]:
     for node in nodes:
-        yield tuple(map(str, node.input)), tuple(map(str, node.output))
+        yield str(node.name), tuple(map(str, node.input)), tuple(map(str, node.output))
         for attribute in sorted(node.attribute, key=lambda each: str(each.name)):
             for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 yield from _node_values(graph.node)
