@@ -76,9 +76,8 @@ def parts_of_changes(changes: Changes | None) -> ViewerParts | None:
 
 def _parts(blocks: Markup) -> ViewerParts:
     script = viewer_script()
-    loader = (templates_dir() / "viewer/loader.js").read_text(encoding="utf-8")
     return ViewerParts(
-        loader=Markup(loader),  # noqa: S704 - our own
+        loader=Markup(_source("loader").strip()),  # noqa: S704 - our own
         script=script,
         blocks=data_block("viewer-code", [["style", viewer_style()], ["script", script]]) + blocks,
     )
@@ -87,11 +86,14 @@ def _parts(blocks: Markup) -> ViewerParts:
 @cache
 def viewer_script() -> str:
     """The scripts of the viewer as one, without comments."""
-    sources = (
-        (templates_dir() / f"viewer/{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS
-    )
-    text = "\n".join(_INDENT.sub("", _COMMENT.sub("", source)) for source in sources)
+    text = "\n".join(map(_source, _SCRIPTS))
     return f'(() => {{\n"use strict";\n{text}\n}})();\n'
+
+
+def _source(name: str) -> str:
+    """One script without comments and indentation."""
+    text = (templates_dir() / f"viewer/{name}.js").read_text(encoding="utf-8")
+    return _INDENT.sub("", _COMMENT.sub("", text))
 
 
 @cache
