@@ -323,8 +323,8 @@ class Card {
   }
 
   #outputs(/** @type {GraphNode} */ node) {
-    if (!node.outputs.some(Boolean)) return [];
     const names = (this.viewer.graph.outputNames[node.index] ?? []).filter(Boolean);
+    if (!names.length && !node.outputs.some(Boolean)) return [];
     const many = node.outputs.length > 1;
     return [
       html("h4", {}, many ? "Outputs" : "Output"),
@@ -348,7 +348,7 @@ class Card {
         tensor
           ? this.#tensor(tensor)
           : maker !== undefined && maker !== node.index
-            ? html("span", {}, this.#jump(maker), html("div", { class: "figure-of left" }, visible(graph.typeOf(name))))
+            ? html("span", {}, this.#jump(maker), html("div", { class: "figure-of left" }, visible(`${name} ${graph.typeOf(name)}`)))
             : html("bdi", {}, visible(name)),
       );
     });
@@ -368,7 +368,12 @@ class Card {
       const height = (22 * DIGITS.indexOf(digit)) / (DIGITS.length - 1);
       return svg("rect", { x: n * 9, y: 23 - height, width: 8, height: height + 1 });
     });
-    const text = `${least} to ${most}, mean ${mean}, deviation ${deviation}`;
+    const text =
+      least === most
+        ? tensor.shape === "scalar"
+          ? least
+          : `every element is ${least}`
+        : `${least} to ${most}, mean ${mean}, deviation ${deviation}`;
     if (tensor.shape !== "scalar" && tensor.statistics[0] !== tensor.statistics[1]) {
       found.append(
         svg(
@@ -385,7 +390,7 @@ class Card {
     }
     const notes = [
       text,
-      tensor.zeros ? `${(100 * tensor.zeros).toPrecision(2)} % zeros` : "",
+      tensor.zeros && least !== most ? `${Number((100 * tensor.zeros).toPrecision(2))} % zeros` : "",
       tensor.sampled ? "of a million of its elements" : "",
     ];
     found.append(html("div", { class: "figure-of" }, notes.filter(Boolean).join(", ")));

@@ -162,8 +162,9 @@ class Graph {
 
   /** The node's place for a reader: its path, or its name in the graph. */
   place(/** @type {number} */ index) {
-    const { id, kind, operator } = this.nodes[index];
+    const { id, kind, operator, module } = this.nodes[index];
     if (kind === "module") return id;
+    if (!module && this.fileNames[index]) return this.fileNames[index];
     const name = ["input", "output", "parameter"].includes(kind) ? id.slice(id.indexOf("/") + 1) : id;
     return name.replace(/^\//, "") || operator;
   }

@@ -195,6 +195,18 @@ def test_subgraphs_dtypes_and_small_tensors_of_an_onnx_file() -> None:
     assert nodes["/Reshape"].attributes == {"input 1": [-1, 4]}
 
 
+def test_undeclared_types_of_an_onnx_file_are_inferred() -> None:
+    graph = complete_onnx_graph(branching(), {"n": 3})
+    nodes = by_id(graph)
+    assert nodes["/Add"].outputs == nodes["/Add#2"].outputs == ("float16 n×4",)
+    add = list(nodes).index("/Add")
+    assert graph.figures["bytes"][add] == 3 * 4 * 2
+    model = branching()
+    model.graph.node[0].op_type = "Unheard"  # what follows is unknown
+    del model.graph.node[0].attribute[:]
+    assert by_id(complete_onnx_graph(model))["/Add"].outputs == ("",)
+
+
 def test_packing_loses_nothing() -> None:
     for graph in (
         complete_module_graph(traced(Residual(), torch.ones(2, 4))),

@@ -12,7 +12,7 @@ from reportgen.onnx.export.weightless import is_weight
 from reportgen.onnx.model.cost import formula_of
 from reportgen.onnx.model.origin import origin_of
 from reportgen.onnx.model.protos import STANDARD, dtype_name, operator_name, type_name
-from reportgen.onnx.model.shapes import Shape
+from reportgen.onnx.model.shapes import Shape, undeclared_types
 from reportgen.sections.graphs.complete.builder import GraphBuilder, shape_text, value_text
 
 _MOST_ITEMS = 16  # of an attribute that is shown in full; longer ones are data
@@ -46,6 +46,8 @@ class _OnnxGraph:
 
     def graph(self) -> Graph:
         graph = self._model.graph
+        for name, kind in undeclared_types(self._model).items():
+            self._learn_type(name, kind)
         self._learn(graph)
         for value in graph.input:
             if value.name not in self._stored:
@@ -66,11 +68,7 @@ class _OnnxGraph:
     def _learn(self, graph: Any) -> None:
         """Types of values and contents of small initializers, by name."""
         for value in (*graph.value_info, *graph.input, *graph.output):
-            self._types[value.name] = _type_text(value.type)
-            shape = _sizes(value.type, self._sizes)
-            if shape is not None:
-                self._shapes[value.name] = shape
-                self._value_bytes[value.name] = _elements(shape) * _item_bytes(value.type)
+            self._learn_type(value.name, value.type)
         for tensor in graph.initializer:
             self._stored[tensor.name] = _tensor_text(tensor)
             self._shapes[tensor.name] = tuple(tensor.dims)
@@ -81,6 +79,13 @@ class _OnnxGraph:
         for value in graph.input:
             if is_weight(value):  # of an export without weights
                 self._stored[value.name] = _type_text(value.type, every_dtype=True)
+
+    def _learn_type(self, name: str, kind: Any) -> None:
+        self._types[name] = _type_text(kind)
+        shape = _sizes(kind, self._sizes)
+        if shape is not None:
+            self._shapes[name] = shape
+            self._value_bytes[name] = _elements(shape) * _item_bytes(kind)
 
     def _end(self, kind: str, name: str) -> int:
         return self._builder.add(f"{kind}/{name}", kind, kind, outputs=self._outputs([name]))
