@@ -36,6 +36,7 @@ def _file() -> tuple[Graph, OnnxFacts]:
             operator=kind,
             kind=kind if kind in ("input", "output") else "operation",
             module=home,
+            attributes={"group": 1, "input 1": "float32 64×64×1×1"} if kind == "Conv" else {},
             outputs=("batch×64×56×56",) if kind != "input" else ("float16 batch×64×56×56",),
         )
         for kind, home in zip(kinds, homes, strict=True)
@@ -45,6 +46,10 @@ def _file() -> tuple[Graph, OnnxFacts]:
         names=_NAMES,
         inputs=((), ("x", weights[0]), ("getitem",), ("relu", weights[1]), ("getitem_3",)),
         outputs=(*((value,) for value in _VALUES[:-1]), ()),
+        formal={"Conv": ("X", "W", "B")},
+        versions={"Conv": 11},
+        metadata=((1, "Source", "net.py:12"),),
+        classes={"layer1": "Stage"},
         tensors=tuple(
             TensorFacts(name=name, dtype="float32", shape=(64, 64, 1, 1), bytes=16384)
             for name in weights
@@ -173,6 +178,16 @@ def test_inputs_and_outputs_have_shapes_and_dtypes(page: Page) -> None:
     card = page.locator(".card").inner_text()
     assert "float16 batch×64×56×56" in card  # of the input
     assert "getitem\nfloat32 batch×64×56×56" in card
+
+
+def test_a_box_has_its_weights_and_the_card_what_the_file_says(page: Page) -> None:
+    page.evaluate("graphViewer.showModule('onnx', 'layer1.0.bn1')")
+    details = page.locator(".node-box .detail").all_text_contents()
+    assert [each for each in details if "W 64×64×1×1" in each]
+    card = page.locator(".card").inner_text()
+    for fact in ("Operator of\nopset 11", "Source\nnet.py:12", "group\n1", "x float16 batch×"):
+        assert fact in card
+    assert "Stage" in " ".join(page.locator(".frame > .title").all_text_contents())
 
 
 def test_a_node_is_found_by_its_name_in_the_file(page: Page) -> None:

@@ -58,10 +58,10 @@ class Card {
   /** The five nodes, or of a measured figure the modules, with the most. */
   #heaviest(/** @type {Figure} */ figure) {
     const nodes = figure.values.flatMap((value, node) => (value ? [{ value, link: () => this.#jump(node) }] : []));
-    const modules = Object.entries(figure.byModule).map(([module, value]) => ({
-      value,
-      link: () => this.#jumpToModule(module),
-    }));
+    const modules = Object.entries(figure.byModule)
+      .filter(([module]) => this.viewer.itemOf(module)) // not the time of what belongs to no module
+      .map(([module, value]) => ({ value, link: () => this.#jumpToModule(module) }));
+    if (!modules.length && nodes.length < this.viewer.graph.nodes.length / 3 && figure.unit) return []; // mostly unknown
     const heaviest = (modules.length ? modules : nodes).sort((a, b) => b.value - a.value).slice(0, 5);
     if (!heaviest.length) return [];
     const share = (/** @type {number} */ value) => (figure.total ? ` · ${this.#share(value, figure.total)}` : "");
@@ -133,7 +133,10 @@ class Card {
     if (!isModule && node.module) rows.push(["Module", node.module]);
     rows.push(...this.#figures((key) => figures.ofNode(key, index)));
     if (graph.fileNames[index]) rows.push(["Name in the file", graph.fileNames[index]]);
-    if (isModule && facts) rows.push(...this.#origin(facts));
+    const version = graph.versions[node.operator];
+    if (version) rows.push(["Operator of", `opset ${version}`]);
+    if (facts) rows.push(...this.#origin(facts));
+    rows.push(...(graph.metadata.get(index) ?? []));
     return [
       this.#heading(node.operator, node.id.replace(/^\//, "")),
       ...this.#remarksAt(`n${index}`),
@@ -181,7 +184,7 @@ class Card {
       ...new Set(nodes.flatMap((node) => graph.consumers[node].filter((each) => !inside.has(each)))),
     ];
     return [
-      this.#heading(facts?.type ?? clusters.names[cluster], path || "the model"),
+      this.#heading(graph.typeOfModule(path) || clusters.names[cluster], path || "the model"),
       ...this.#remarksAt(`c${cluster}`),
       html(
         "p",

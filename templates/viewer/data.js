@@ -100,6 +100,7 @@ class Graph {
     /** @type {string} */ this.name = stored.name;
     /** @type {Record<string, any>} */ this.attributes = stored.attributes;
     this.modules = stored.facts ? moduleFacts(stored.facts) : modules; // of two reports in one graph
+    /** @type {Record<string, string>} */ this.classes = stored.file?.classes ?? {}; // without a module
     /** @type {Clusters[]} */ this.layouts = stored.layouts.map((/** @type {any} */ each) => new Clusters(each));
     const complete = this.layouts[this.layouts.length - 1];
     /** @type {GraphNode[]} */
@@ -126,6 +127,11 @@ class Graph {
     /** @type {string[][]} */ this.inputNames = file?.inputs ?? [];
     /** @type {string[][]} */ this.outputNames = file?.outputs ?? [];
     /** @type {Record<string, string[]>} */ this.formalInputs = file?.formal ?? {};
+    /** @type {Record<string, number>} */ this.versions = file?.versions ?? {}; // of operators
+    /** @type {Map<number, [string, string][]>} */ this.metadata = new Map();
+    for (const [node, name, value] of file?.metadata ?? []) {
+      this.metadata.set(node, [...(this.metadata.get(node) ?? []), [name, value]]);
+    }
     /** @type {Map<string, StoredTensor>} */
     this.tensors = new Map(
       (file?.tensors ?? []).map((/** @type {any[]} */ row) => {
@@ -146,7 +152,7 @@ class Graph {
         node.id,
         node.operator,
         node.name,
-        this.modules.get(node.module)?.type ?? "",
+        this.typeOfModule(node.module),
         this.fileNames[node.index] ?? "",
         node.outputs.join(" "),
         ...(this.inputNames[node.index] ?? []),
@@ -199,15 +205,22 @@ class Graph {
     return typed(this.nodes[maker].outputs[place] ?? "");
   }
 
-  /** The short attributes and stored scalars of an operation in one line: `axis 1`, `y_scale 0.02`. */
+  /** The class of a module; "" if it is unknown. */
+  typeOfModule(/** @type {string} */ path) {
+    return this.modules.get(path)?.type ?? this.classes[path] ?? "";
+  }
+
+  /** What an operation stores and its short attributes in one line: `W 64×3×7×7 · group 1`. */
   settings(/** @type {GraphNode} */ node) {
     const formal = this.formalInputs[node.operator] ?? [];
-    const shown = Object.entries(node.attributes).flatMap(([name, value]) => {
+    const isStored = (/** @type {[string, any]} */ [name]) => Number(/^input \d+$/.test(name));
+    const all = Object.entries(node.attributes).sort((a, b) => isStored(b) - isStored(a));
+    const shown = all.flatMap(([name, value]) => {
       const text = plain(typeof value === "number" ? Number(value.toPrecision(4)) : value).replace(/[[\]]/g, "");
       const input = name.match(/^input (\d+)$/);
-      if (input && typeof value === "string") return []; // a type: the values are not few
-      if (text.length > 12 || text === "" || text === "NOTSET") return [];
       const title = input ? (formal[Number(input[1])] ?? "") : /^\d+$/.test(name) ? "" : name;
+      if (input && typeof value === "string") return [`${title} ${text.split(" ").pop()}`]; // a shape
+      if (text.length > 12 || text === "" || text === "NOTSET") return [];
       return [`${title} ${text}`.trim()];
     });
     return shown.slice(0, 3).join(" · ");

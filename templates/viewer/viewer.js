@@ -431,7 +431,7 @@ class GraphViewer {
 
   label(/** @type {string} */ kind, /** @type {number} */ key) {
     if (kind === "c") {
-      const type = this.graph.modules.get(this.clusters.ids[key].replace(/#\d+$/, ""))?.type ?? "";
+      const type = this.graph.typeOfModule(this.clusters.ids[key].replace(/#\d+$/, ""));
       const parameters = this.figures.ofCluster("parameters", this.clusters, key);
       const name = this.clusters.names[key];
       const isNumber = /^\d+$/.test(name) && type;
@@ -451,7 +451,10 @@ class GraphViewer {
     const name = this.clusters.nodeNames.get(key) ?? node.name;
     if (["input", "output", "parameter"].includes(node.kind))
       return /** @type {[string, string]} */ ([name || node.kind, this.shape(key) || node.kind]);
-    return /** @type {[string, string]} */ ([node.operator, name || this.graph.settings(node)]);
+    return /** @type {[string, string]} */ ([
+      node.operator,
+      [name, this.graph.settings(node)].filter(Boolean).join(" · "),
+    ]);
   }
 
   shape(/** @type {number} */ node) {

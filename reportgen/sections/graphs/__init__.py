@@ -64,6 +64,9 @@ def _facts_data(facts: OnnxFacts) -> dict[str, Any]:
         "inputs": facts.inputs,
         "outputs": facts.outputs,
         "formal": facts.formal,
+        "versions": facts.versions,
+        "metadata": facts.metadata,
+        "classes": facts.classes,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_gra
 from reportgen.sections.graphs.complete.autograd import complete_autograd_graph
 from reportgen.sections.graphs.complete.modules import complete_module_graph
 from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
-from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts, onnx_facts
+from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts, module_classes, onnx_facts
 from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph, unpack_graph
 from reportgen.sections.graphs.draw import Drawer, drawer_into
 from reportgen.sections.graphs.modules import module_graph
@@ -166,8 +166,17 @@ def complete_graphs(context: Context, kind: str) -> tuple[Graph, ...]:
 
 def facts_of_file(context: Context) -> OnnxFacts:
     """What a reader wants to know of the context's ONNX file beyond its graph."""
-    path = _file_path(context)
-    return onnx_facts(context.onnx_proto(path), path.parent)
+    return _facts(context, _file_path(context))
+
+
+def _facts(context: Context, path: Path) -> OnnxFacts:
+    from reportgen.context import OnnxFileContext
+
+    model = context.onnx_proto(path)
+    facts = onnx_facts(model, path.parent)
+    if isinstance(context, OnnxFileContext):  # others have the modules themselves
+        return replace(facts, classes=module_classes(model))
+    return facts
 
 
 def _file_path(context: Context) -> Path:
@@ -326,5 +335,5 @@ def _drawn(drawer: Drawer, context: Context, path: Path, sizes: Mapping[str, int
     return _OnnxParts(
         drawing=drawer.draw(drawn, name="onnx", title="ONNX graph", total=total),
         complete=(pack_graph(complete),),
-        facts=onnx_facts(proto, path.parent),
+        facts=_facts(context, path),
     )
