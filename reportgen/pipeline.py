@@ -165,11 +165,14 @@ def build(
             times = make_timings((outcomes,), 0.0) if timings else None
             pages.start(manifest.title, judged[spec.name], specs.index(spec) + 1, times)
 
+        known = {job.spec.name: cache.look_up(job) for job in jobs_to_do} if cache else {}
+        if any(not _all_known(job, known.get(job.spec.name)) for job in jobs_to_do):
+            pages.prepare()
         outcomes = analyze_all(
             jobs_to_do,
             parallel=parallel,
             progress=progress or (lambda *_: None),
-            known={job.spec.name: cache.look_up(job) for job in jobs_to_do} if cache else None,
+            known=known,
             finished=finish,
             executor=executor,
             shared=shared,
@@ -235,6 +238,10 @@ def build(
         comparison=comparison,
         notes=tuple(cache.notes) if cache else (),
     )
+
+
+def _all_known(job: Job, known: ModelOutcomes | None) -> bool:
+    return known is not None and known.cached.issuperset(job.sections)
 
 
 def default_output(manifest: Manifest, shard: Shard | None = None) -> Path:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
+import jinja2
 import pikepdf
 import pytest
 from report_values import full_report, small_report, work_folder, write_in
@@ -20,8 +21,9 @@ from reportgen.errors import OutputError
 from reportgen.outcome import Failed
 from reportgen.outputs import FORMATS, atomic_write, model_pages, temporary_folder, writing
 from reportgen.pdf import process
-from reportgen.pdf.process import make_pdf
+from reportgen.pdf.process import PdfMaker, make_pdf
 from reportgen.pdf.weasyprint_process import layout
+from reportgen.render import prepare_pages, render_chapter, render_index, render_model
 from reportgen.report import Report
 
 FAST = frozenset({"html", "json", "md"})
@@ -491,6 +493,37 @@ def test_a_page_with_an_external_resource_raises_runtime_error(tmp_path: Path) -
 def test_a_layout_warning_raises_runtime_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no-such-property"):
         layout("<style>p { no-such-property: 1 }</style><p>x</p>", tmp_path)
+
+
+def test_a_process_makes_one_pdf_after_the_other_until_one_fails(tmp_path: Path) -> None:
+    maker = PdfMaker()
+    maker.prepare()
+    (process,) = maker._idle
+    try:
+        pages = ["<html lang=en><p>one", "<html lang=en><p>two"]
+        assert [maker.make(page, tmp_path) for page in pages] == [
+            layout(p, tmp_path) for p in pages
+        ]
+        assert maker._idle == [process]
+        with pytest.raises(RuntimeError, match="no-such-property"):
+            maker.make("<style>p { no-such-property: 1 }</style>", tmp_path)
+        assert maker._idle == []
+        assert maker.make(pages[0], tmp_path) == layout(pages[0], tmp_path)
+    finally:
+        maker.close()
+
+
+def test_after_preparation_pages_compile_no_template(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_pages()
+    compiled = _raiser(AssertionError("a template is compiled"))
+    monkeypatch.setattr(jinja2.Environment, "compile", compiled)
+    report = full_report()
+    for model in report.models:
+        render_chapter(model, work, number=1, models=1)
+        render_model(report, model, work)
+    render_index(report)
 
 
 @pytest.fixture(scope="module")

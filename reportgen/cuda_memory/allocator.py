@@ -70,29 +70,25 @@ class Block:
 class Pool:
     """The free blocks of one kind, sorted by size, then address."""
 
-    __slots__ = ("blocks", "by_key", "is_small")
+    __slots__ = ("blocks", "is_small")
 
     def __init__(self, *, is_small: bool) -> None:
         self.is_small = is_small
-        self.blocks: list[tuple[int, int]] = []  # sorted keys: bisecting tuples needs no callback
-        self.by_key: dict[tuple[int, int], Block] = {}
+        # no two blocks have the same address: tuples compare without comparing blocks
+        self.blocks: list[tuple[int, int, Block]] = []
 
     def add(self, block: Block) -> None:
         """Insert a free block."""
-        key = (block.size, block.address)
-        insort(self.blocks, key)
-        self.by_key[key] = block
+        insort(self.blocks, (block.size, block.address, block))
 
     def remove(self, block: Block) -> None:
         """Remove a block that is used, merged or released."""
-        key = (block.size, block.address)
-        del self.blocks[bisect_left(self.blocks, key)]
-        del self.by_key[key]
+        del self.blocks[bisect_left(self.blocks, (block.size, block.address))]
 
     def best_fit(self, size: int) -> Block | None:
         """The smallest free block of at least `size`, the lowest address among equals."""
-        at = bisect_left(self.blocks, (size, -1))  # -1 sorts before every address
-        return self.by_key[self.blocks[at]] if at < len(self.blocks) else None
+        at = bisect_left(self.blocks, (size,))
+        return self.blocks[at][2] if at < len(self.blocks) else None
 
 
 class CachingAllocator:
@@ -106,6 +102,7 @@ class CachingAllocator:
     ) -> None:
         self.capacity_bytes = capacity_bytes
         self.options = options or AllocatorOptions()
+        self._has_divisions = bool(self.options.roundup_power2_divisions)
         self.allocated_bytes = 0
         self.requested_bytes = 0
         self.reserved_bytes = 0
@@ -147,7 +144,7 @@ class CachingAllocator:
         """The request rounded up to 512 bytes, or to a division of a power of two."""
         if request_bytes < _MIN_BLOCK:
             return _MIN_BLOCK
-        divisions = self.options.divisions_for(request_bytes)
+        divisions = self._has_divisions and self.options.divisions_for(request_bytes)
         if divisions > 1 and request_bytes > _MIN_BLOCK * divisions:
             return _round_to_division(request_bytes, divisions)
         return round_up(request_bytes, _MIN_BLOCK)
@@ -157,7 +154,7 @@ class CachingAllocator:
             rest = Block(block.pool, block.address + size, block.size - size)
             _link_after(block, rest)
             block.size = size
-            if self._tails.get(block.pool.is_small) is block:
+            if self._tails and self._tails.get(block.pool.is_small) is block:
                 self._tails[block.pool.is_small] = rest
             rest.pool.add(rest)
         block.free = False
@@ -244,28 +241,30 @@ class CachingAllocator:
         return _SMALL_SEGMENT if pool.is_small else self.options.large_segment_size_bytes
 
     def _merged(self, block: Block) -> Block:
-        for neighbor in (block.previous, block.following):
-            if neighbor is not None and neighbor.free:
-                block.pool.remove(neighbor)
-                block = self._joined(block, neighbor)
+        following, previous = block.following, block.previous
+        if following is not None and following.free:
+            block.pool.remove(following)
+            self._join(block, following)
+        if previous is not None and previous.free:
+            block.pool.remove(previous)
+            self._join(previous, block)
+            return previous
         return block
 
-    def _joined(self, one: Block, other: Block) -> Block:
-        first, second = (one, other) if one.address < other.address else (other, one)
+    def _join(self, first: Block, second: Block) -> None:
+        """Extend `first` by the block that follows it."""
         first.size += second.size
-        first.free = True
         first.following = second.following
         if second.following is not None:
             second.following.previous = first
-        if self._tails.get(first.pool.is_small) is second:
+        if self._tails and self._tails.get(first.pool.is_small) is second:
             self._tails[first.pool.is_small] = first
-        return first
 
     def _flush(self) -> None:
         """Release every whole free segment to the driver, as torch does before it raises."""
         self.flushes += 1
         for pool in (self.small, self.large):
-            for block in list(pool.by_key.values()):
+            for _, _, block in list(pool.blocks):
                 if self.options.expandable_segments:
                     self._unmap_tail(pool, block)
                 elif not block.is_split:  # cudaFree takes whole segments only

@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -249,23 +249,12 @@ def _is_allowed(config: _Descriptor, convolution: Convolution) -> bool:
 
 
 def _graph(convolution: Convolution) -> _Descriptor:
-    spatial = len(convolution.stride)
-    layout = _Descriptor(_CONVOLUTION)
-    # half-precision convolutions accumulate in fp32, as torch's do
-    layout.set(100, _INT_TYPE, [_DOUBLE if convolution.element_bytes == 8 else _FLOAT])
-    layout.set(101, _MODE, [1])  # CUDNN_CROSS_CORRELATION, what torch calls a convolution
-    layout.set(106, _INT64, [spatial])
-    layout.set(102, _INT64, convolution.dilation)
-    layout.set(103, _INT64, convolution.stride)
-    layout.set(104, _INT64, convolution.padding)  # after
-    layout.set(105, _INT64, convolution.padding)  # before
-    layout.finalized()
     kind, first = _OPERATIONS[convolution.kind]
     alpha, beta, described, w, x, y = range(first, first + 6)
     operation = _Descriptor(kind)
     operation.set(alpha, _FLOAT32, [1.0])
     operation.set(beta, _FLOAT32, [0.0])
-    operation.set(described, _DESCRIPTOR, [layout])
+    operation.set(described, _DESCRIPTOR, [_layout(convolution)])
     operation.set(x, _DESCRIPTOR, [_tensor(1, convolution.x, convolution)])
     operation.set(y, _DESCRIPTOR, [_tensor(2, convolution.y, convolution)])
     operation.set(w, _DESCRIPTOR, [_tensor(3, convolution.weight, convolution)])
@@ -275,18 +264,47 @@ def _graph(convolution: Convolution) -> _Descriptor:
     return graph.finalized()
 
 
+def _layout(convolution: Convolution) -> _Descriptor:
+    # half-precision convolutions accumulate in fp32, as torch's do
+    dtype = _DOUBLE if convolution.element_bytes == 8 else _FLOAT
+    return _layout_of(dtype, convolution.stride, convolution.padding, convolution.dilation)
+
+
+@cache
+def _layout_of(
+    dtype: int, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...]
+) -> _Descriptor:
+    layout = _Descriptor(_CONVOLUTION)
+    layout.set(100, _INT_TYPE, [dtype])
+    layout.set(101, _MODE, [1])  # CUDNN_CROSS_CORRELATION, what torch calls a convolution
+    layout.set(106, _INT64, [len(stride)])
+    layout.set(102, _INT64, dilation)
+    layout.set(103, _INT64, stride)
+    layout.set(104, _INT64, padding)  # after
+    layout.set(105, _INT64, padding)  # before
+    return layout.finalized()
+
+
 def _tensor(identity: int, shape: tuple[int, ...], convolution: Convolution) -> _Descriptor:
+    half = _BFLOAT16 if convolution.bfloat16 else _HALF
+    dtypes = {8: _DOUBLE, 4: _FLOAT, 2: half}
+    return _tensor_of(identity, shape, dtypes[convolution.element_bytes], convolution.channels_last)
+
+
+# a search for the largest batch asks for the same weights at each batch
+@lru_cache(maxsize=4096)
+def _tensor_of(
+    identity: int, shape: tuple[int, ...], dtype: int, channels_last: bool
+) -> _Descriptor:
     order = list(range(len(shape) - 1, -1, -1))
-    if convolution.channels_last:
+    if channels_last:
         order = [1, *range(len(shape) - 1, 1, -1), 0]
     strides, step = [0] * len(shape), 1
     for axis in order:
         strides[axis] = step
         step *= shape[axis]
-    half = _BFLOAT16 if convolution.bfloat16 else _HALF
-    dtypes = {8: _DOUBLE, 4: _FLOAT, 2: half}
     tensor = _Descriptor(_TENSOR)
-    tensor.set(901, _INT_TYPE, [dtypes[convolution.element_bytes]])
+    tensor.set(901, _INT_TYPE, [dtype])
     tensor.set(902, _INT64, shape)
     tensor.set(903, _INT64, strides)
     tensor.set(906, _INT64, [identity])

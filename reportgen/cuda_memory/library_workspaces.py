@@ -57,6 +57,7 @@ def library_figures() -> dict[str, Any]:
     return figures
 
 
+@cache
 def torch_version(text: str = "") -> tuple[int, int]:
     """(major, minor) of a version such as "2.6"; of the installed torch where none is given."""
     found = re.match(r"(\d+)\.(\d+)", text or metadata.version("torch"))

@@ -99,7 +99,9 @@ def modules_of(jobs: Sequence[Job]) -> tuple[str, ...]:
     if not sections:
         return ()
     libraries = {job.spec.source.kind for job in jobs}.intersection(_LIBRARIES)
-    imported = (module for section in sections for module in section.imports)
+    # A single child imports the rest itself, while another process analyzes memory.
+    shared = sections if len(jobs) > 1 else ()
+    imported = (module for section in shared for module in section.imports)
     # fake tensors import dynamo at their first use
     always = ("reportgen.workers.child", "reportgen.context", "torch", "torch._dynamo")
     return tuple(dict.fromkeys((*always, *sorted(libraries), *imported)))

@@ -9,13 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 from reportgen.outputs.section_files import digest_of_report
 from reportgen.pdf.places import Sheet
-from reportgen.pdf.process import make_pdf
-from reportgen.render import render_chapter, render_model
+from reportgen.pdf.process import PdfMaker
+from reportgen.render import prepare_pages, render_chapter, render_model
 from reportgen.report import ModelReport, Report, Timings, report_of_model
 
 Reuse = Callable[[list[Any], Callable[[], bytes]], bytes]
@@ -51,24 +51,41 @@ class PageOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelPages:
-    """The HTML page and the PDF chapter of each model, in the making; from `making_pages`."""
+    """The HTML page and the PDF chapter of each model, in the making; from `making_pages`.
+
+    Attributes:
+        options: what all pages have in common.
+        pdfs: lays out the PDFs.
+        rendering: held by the thread that renders a page: Python runs one at a time, and so the
+            layout of the first chapter begins as early as possible.
+        stopped: set at the end.
+    """
 
     options: PageOptions
+    pdfs: PdfMaker
+    rendering: Lock
     stopped: Event
     _executor: ThreadPoolExecutor
     _html: dict[str, Future[bytes]] = field(default_factory=dict)
     _chapters: dict[str, Future[bytes]] = field(default_factory=dict)
 
+    def prepare(self) -> None:
+        """Load what pages are made with, while there are no results yet."""
+        if "pdf" in self.options.formats:
+            self.pdfs.prepare()
+        if {"html", "pdf"}.intersection(self.options.formats):
+            self._executor.submit(prepare_pages)
+
     def start(self, title: str, model: ModelReport, number: int, timings: Timings | None) -> None:
         """Start the pages of `model`, the `number`th of the report with this title."""
         options, report = self.options, report_of_model(title, model, timings)
         digest = "" if options.reuse is make_again else digest_of_report(report, options.work)
-        if "html" in options.formats:
-            self._html[model.name] = self._executor.submit(self._make_html, report, digest)
-        if "pdf" in options.formats:
+        if "pdf" in options.formats:  # first, as it takes longer
             self._chapters[model.name] = self._executor.submit(
                 self._make_chapter, model, number, digest
             )
+        if "html" in options.formats:
+            self._html[model.name] = self._executor.submit(self._make_html, report, digest)
 
     def start_all(self, report: Report) -> None:
         """Start the pages of all models of `report`."""
@@ -85,17 +102,20 @@ class ModelPages:
 
     def _make_html(self, report: Report, digest: str) -> bytes:
         work, live = self.options.work, self.options.live
-        return self.options.reuse(
-            [digest, "index.html", live],
-            lambda: render_model(report, report.models[0], work, live=live or "").encode(),
-        )
+
+        def make() -> bytes:
+            with self.rendering:
+                return render_model(report, report.models[0], work, live=live or "").encode()
+
+        return self.options.reuse([digest, "index.html", live], make)
 
     def _make_chapter(self, model: ModelReport, number: int, digest: str) -> bytes:
         work, models, brief = self.options.work, self.options.models, self.options.brief_pdf
 
         def make() -> bytes:
-            page = render_chapter(model, work, number=number, models=models, brief=brief)
-            return make_pdf(page, work, stopped=self.stopped)
+            with self.rendering:
+                page = render_chapter(model, work, number=number, models=models, brief=brief)
+            return self.pdfs.make(page, work, stopped=self.stopped)
 
         return self.options.reuse([digest, "chapter", number, models, brief], make)
 
@@ -106,13 +126,22 @@ def making_pages(options: PageOptions, *, processes: int | None = None) -> Itera
 
     What still runs at the end of the block is stopped.
     """
-    stopped = Event()
-    with ThreadPoolExecutor(max_workers=processes or os.cpu_count()) as executor:
-        try:
-            yield ModelPages(options=options, stopped=stopped, _executor=executor)
-        finally:
-            stopped.set()
-            executor.shutdown(wait=False, cancel_futures=True)
+    stopped, pdfs = Event(), PdfMaker()
+    try:
+        with ThreadPoolExecutor(max_workers=processes or os.cpu_count()) as executor:
+            try:
+                yield ModelPages(
+                    options=options,
+                    pdfs=pdfs,
+                    rendering=Lock(),
+                    stopped=stopped,
+                    _executor=executor,
+                )
+            finally:
+                stopped.set()
+                executor.shutdown(wait=False, cancel_futures=True)
+    finally:
+        pdfs.close()  # after the last thread has returned its process
 
 
 def sheets_of(chapters: Sequence[bytes]) -> list[tuple[Sheet, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 from reportgen.compare.as_json import comparison_to_json
@@ -13,7 +14,6 @@ from reportgen.outputs.atomic_write import Staging, staging
 from reportgen.outputs.model_pages import ModelPages, make_again, sheets_of
 from reportgen.outputs.section_files import digest_of_report, print_files, published_files
 from reportgen.outputs.stale_files import is_folder_name, stale_files
-from reportgen.pdf.process import make_pdf
 from reportgen.render import (
     OTHER_FILES,
     Changes,
@@ -99,13 +99,8 @@ def _write_files(
         digest = digest_of_report(report, options.work, compared)
     if "html" in options.formats:
         others = _others(options.formats, comparison)
-        stage.write(
-            "index.html",
-            options.reuse(
-                [digest, "index.html", others],
-                lambda: render_index(report, others, changes).encode(),
-            ),
-        )
+        make_index = partial(_make_index, report, pages, others, changes)
+        stage.write("index.html", options.reuse([digest, "index.html", others], make_index))
         for model in report.models:
             _write_model_page(model, stage, pages)
     for name, (file, render) in _SINGLE_FILES.items():
@@ -121,12 +116,19 @@ def _write_files(
         )
 
 
+def _make_index(
+    report: Report, pages: ModelPages, others: list[str], changes: Changes | None
+) -> bytes:
+    with pages.rendering:
+        return render_index(report, others, changes).encode()
+
+
 def _make_pdf(report: Report, pages: ModelPages, comparison: Comparison | None) -> bytes:
     chapters = pages.chapters(report.models)
     on_paper = changes_of(comparison, on_paper=True) if comparison else None
     brief = pages.options.brief_pdf
     frame = render_print(report, sheets_of(chapters), on_paper, brief=brief)
-    return make_pdf(frame, pages.options.work, chapters)
+    return pages.pdfs.make(frame, pages.options.work, chapters)
 
 
 def _others(formats: Collection[str], comparison: Comparison | None) -> list[str]:

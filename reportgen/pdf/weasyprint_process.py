@@ -1,10 +1,15 @@
-"""PDF layout: `python -m reportgen.pdf.weasyprint_process PAGE ROOT PDF [CHAPTER ...]`."""
+"""PDF layout: `python -m reportgen.pdf.weasyprint_process`.
+
+Each line of the input is a JSON list of paths: the page, its root, the PDF to write, and the PDFs
+of chapters. A line of the output says that the PDF is there.
+"""
 
 from __future__ import annotations
 
 import gc
 import hashlib
 import io
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -142,14 +147,18 @@ def _place(pdf: pikepdf.Pdf, place: TilePlace, tile: pikepdf.Page, name: pikepdf
     page.contents_add(b"Q\n" + placement)
 
 
-def main(page: str, root: str, target: str, *chapters: str) -> None:
-    """Read the page and write the PDF."""
+def main() -> None:
+    """Lay out pages until the input ends."""
     # The boxes of a layout live until its end: looking for garbage among them takes a fifth of
     # the time and frees nothing.
     gc.disable()
-    text = Path(page).read_text(encoding="utf-8")
-    Path(target).write_bytes(layout(text, Path(root), [Path(chapter) for chapter in chapters]))
+    for line in sys.stdin:
+        page, root, target, *chapters = map(Path, json.loads(line))
+        target.write_bytes(layout(page.read_text(encoding="utf-8"), root, chapters))
+        sys.stdout.write(f"{target.name}\n")
+        sys.stdout.flush()
+        gc.collect()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -20,7 +20,7 @@ from reportgen.outcome import Done
 from reportgen.pdf.places import Sheet
 from reportgen.render.changes import Changes, changes_of
 from reportgen.render.environment import of_model, page_environment
-from reportgen.render.fonts import font_faces
+from reportgen.render.fonts import drawable, font_faces
 from reportgen.render.graph_viewer import parts_of_changes, parts_of_graphs, viewer_parts
 from reportgen.render.how_made import how_made
 from reportgen.render.overview import all_found, model_overview, overview
@@ -36,6 +36,7 @@ __all__ = [
     "Changes",
     "changes_of",
     "page_text",
+    "prepare_pages",
     "render_changes",
     "render_chapter",
     "render_comparison",
@@ -54,6 +55,19 @@ _FONTS = "/* fonts */"
 _ROWS_IN_PRINT, _FEWEST_ROWS = 480, 12  # of the layer tables: of all models, and of each
 
 Bodies = dict[str, Markup]  # section -> its rendered result
+
+
+def prepare_pages() -> None:
+    """Compile the templates and read the fonts, as the first page would."""
+    import pikepdf  # noqa: F401 - reads the sizes of drawings
+
+    for on_paper in (False, True):
+        # with the filters of a model: what is compiled serves the environments of all models
+        environment = of_model(page_environment(on_paper=on_paper), Path(), "")
+        for name in environment.list_templates():
+            if name.endswith((".html.j2", ".css")):
+                environment.get_template(name)
+    drawable(templates_dir() / "fonts")
 
 
 def render_index(

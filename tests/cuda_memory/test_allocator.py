@@ -190,7 +190,7 @@ def test_blocks_in_use_never_overlap(
 def test_bytes_are_conserved(history: list[tuple[int, int]], options: AllocatorOptions) -> None:
     allocator = CachingAllocator(options=options)
     live = run(allocator, history)
-    free = sum(size for pool in (allocator.small, allocator.large) for size, _ in pool.blocks)
+    free = sum(size for pool in (allocator.small, allocator.large) for size, *_ in pool.blocks)
     assert allocator.allocated_bytes == sum(block.size for block in live)
     assert allocator.requested_bytes == sum(block.requested for block in live)
     assert allocator.allocated_bytes + free == allocator.reserved_bytes
@@ -205,7 +205,7 @@ def test_after_all_frees_every_segment_is_whole_again(
     for block in run(allocator, history):
         allocator.free(block)
     assert allocator.allocated_bytes == 0
-    free = [b for pool in (allocator.small, allocator.large) for b in pool.by_key.values()]
+    free = [b for pool in (allocator.small, allocator.large) for _, _, b in pool.blocks]
     assert not any(block.is_split for block in free)
     assert sum(block.size for block in free) == allocator.reserved_bytes
 

@@ -83,7 +83,9 @@ def check_parity(
     run = partial(run_plans, context, runtime, has_fused_path=fused, selects=selecting is not None)
     try:
         with as_exported():
-            plain = run(plans)
+            zeros = zero_parameters(context.model)
+            # a constant in place of the model might pass: torchvision's ViT has a head of zeros
+            plain = run(plans, first_if_constant=bool(zeros) and not selecting)
             if plain.notes and file.batch is None:  # batch norm in train mode, or a bare squeeze
                 plans = [replace(plan, batch=2) if plan.batch == 1 else plan for plan in plans]
                 plans = list({(p.batch, p.seed, *p.dims.items()): p for p in plans}.values())
@@ -91,10 +93,10 @@ def check_parity(
                 plain.notes = tuple(dict.fromkeys((*first_notes, *plain.notes)))
             if not plain.cases:
                 return not_compared("; ".join(plain.notes))
-            zeros = zero_parameters(context.model) if plain.passed else {}
             before = _before_selection(selecting, plain, zeros) if selecting else None
-            # a constant in place of the model might pass: torchvision's ViT has a head of zeros
             perturbed = None if before else _perturbed(context, file, plans, plain, zeros)
+            if plain.is_partial and perturbed is None:
+                plain = run(plans)
             cases = (*plain.cases, *(perturbed.cases if perturbed else ()))
             notes = (
                 note,
@@ -102,6 +104,7 @@ def check_parity(
                 before.describe() if before else "",
             )
             failing, final = smallest_failure(cases), perturbed or plain
+            all_sizes = final if plain.is_partial else plain
             return Parity(
                 passed=plain.passed and final.passed,
                 vacuous=_is_vacuous(final)
@@ -110,7 +113,7 @@ def check_parity(
                 cases=cases,
                 note="; ".join(filter(None, notes)),
                 compared=describe_plans(
-                    [CasePlan(batch=c.batch, seed=c.seed, dims=c.dims) for c in plain.cases]
+                    [CasePlan(batch=c.batch, seed=c.seed, dims=c.dims) for c in all_sizes.cases]
                 ),
                 compared_dtype=compared_dtype,
                 failure=_failure(*failing) if failing else "",
@@ -214,6 +217,8 @@ def _perturbed(
         plain.unvarying | plain.input_independent or plain.is_empty or zeros
     ):
         return None
+    if plain.is_partial:
+        return run_perturbed(context, file, plans, tuple(zeros.values()))
     # one size of the other dims is enough here: only the parameters differ
     done = {(case.batch, case.seed) for case in plain.cases if not case.dims}
     usable = [plan for plan in plans if (plan.batch, plan.seed) in done and not plan.dims]
@@ -235,7 +240,7 @@ def _notes(
     perturbed: CaseResults | None,
     zeros: Collection[str],
 ) -> Iterator[str]:
-    yield from plain.notes
+    yield from dict.fromkeys((*plain.notes, *(perturbed.notes if perturbed else ())))
     if not seeds_change_inputs(context.spec):
         yield "every seed gives the same inputs"
     if file.batch is not None and "batch" in file.asked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reportgen.known_failures import failure_text, known_failure
@@ -59,6 +59,7 @@ class CaseResults:
         random_operators: PyTorch's operators that draw random numbers, with their locations.
         smallest: the first failing case of the smallest batch, with the outputs of both.
         case_runs: the runs of `cases`, in the same order, without their outputs.
+        is_partial: only the first plan was run, because its outputs prove nothing.
     """
 
     cases: tuple[ParityCase, ...] = ()
@@ -70,7 +71,9 @@ class CaseResults:
     random_operators: tuple[str, ...] = ()
     smallest: CaseRun | None = None
     case_runs: tuple[CaseRun, ...] = ()
+    is_partial: bool = False
     _worst: tuple[float, CaseRun] | None = None
+    _fused_batches: set[int] = field(default_factory=set)
 
     @property
     def is_empty(self) -> bool:
@@ -94,9 +97,16 @@ class CaseResults:
         if not case.passed and smaller:
             self.smallest = case_run
 
+    def call_again(self, case_run: CaseRun | None) -> None:
+        """Call PyTorch and the file a second time on the inputs of this case, unless it is None."""
+        if case_run is not None:
+            self.second = call_again(case_run)
+            self.random_operators = _random_operators(case_run, self.second)
+
     def add_fused_path(self, case_run: CaseRun, case: ParityCase | None) -> None:
-        """Compare the case with PyTorch's fused path as well, unless it is None."""
-        if case is not None:
+        """Compare the case with PyTorch's fused path as well, the first one of each batch size."""
+        if case is not None and case.batch not in self._fused_batches:
+            self._fused_batches.add(case.batch)
             case_run.reference = copies(case_run.reference)  # may alias the state
             self.fused_path = worse_of(self.fused_path, compare_fused(case_run, case))
 
@@ -132,13 +142,15 @@ def run_plans(
     perturbed: bool = False,
     has_fused_path: bool = False,
     selects: bool = False,
+    first_if_constant: bool = False,
 ) -> CaseResults:
     """Compare the file with PyTorch on every plan at which PyTorch itself runs.
 
     Every case starts with the model's original state. Without `perturbed`, the first case is
     followed by a second call of PyTorch and of the file on the same inputs. With `has_fused_path`
-    each case is compared with that path as well. If the file `selects` rows by score, those that
-    rounding decides are accepted.
+    the first case of each batch size is compared with that path as well. If the file `selects` rows
+    by score, those that rounding decides are accepted. With `first_if_constant`, nothing is run
+    after a first case whose outputs a constant would match.
 
     Raises:
         OnnxRuntimeError: onnxruntime does not support such inputs, or forward returns no tensor.
@@ -176,9 +188,7 @@ def run_plans(
         cases.append(replace(case, perturbed=perturbed))
         if len(cases) == 1:  # most models keep no state, and need no restoring before each case
             is_stateful = bool(state.changes())
-            if not perturbed:
-                outcome.second = call_again(case_run)
-                outcome.random_operators = _random_operators(case_run, outcome.second)
+            outcome.call_again(None if perturbed else case_run)
         outcome.add_fused_path(case_run, case if has_fused_path else None)
         outcome.keep(cases[-1], case_run)
         # without outputs: those of all cases together may not fit into memory
@@ -186,6 +196,9 @@ def run_plans(
         tensors = named_outputs(output)  # sizes do not depend on the inputs' values
         of_tensors = [each for each in compared if each.parity.name in tensors]
         seen.add(plan, of_tensors, case_run.reference)
+        if first_if_constant and case.passed and seen.unvarying():
+            outcome.is_partial = len(plans) > 1
+            break
     if not all(case.passed for case in cases):  # costs a few more calls of every case
         cases = list(accept_rounding(cases, done))
         outcome.fail_at([each for each, case in zip(done, cases, strict=True) if not case.passed])
