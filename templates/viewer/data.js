@@ -31,11 +31,11 @@ class Clusters {
     /** @type {string[]} */ this.ids = stored.clusterIds;
     /** @type {string[]} */ this.names = stored.clusterNames;
     /** @type {number[]} */ this.drawingOf = stored.drawingOf;
-    /** @type {number[][]} */ this.children = stored.children;
+    /** @type {number[][]} */ this.children = sums(stored.children);
     /** @type {string[][]} */ this.childNames = stored.childNames;
     /** @type {number[][]} */ this.incoming = stored.incoming;
     /** @type {number[][]} */ this.outgoing = stored.outgoing;
-    /** @type {number[][]} */ this.valueSources = stored.valueSources;
+    /** @type {number[][]} */ this.valueSources = sums(stored.valueSources);
     this.parents = this.ids.map(() => -1);
     /** @type {Map<number, number>} */ this.homes = new Map(); // node -> cluster
     /** @type {Map<number, string>} */ this.nodeNames = new Map();
@@ -104,18 +104,21 @@ class Graph {
     /** @type {Clusters[]} */ this.layouts = stored.layouts.map((/** @type {any} */ each) => new Clusters(each));
     const complete = this.layouts[this.layouts.length - 1];
     /** @type {GraphNode[]} */
-    this.nodes = stored.ids.map((/** @type {string | 0} */ id, /** @type {number} */ index) => {
+    this.nodes = stored.ids.map((/** @type {string | 0 | 1} */ id, /** @type {number} */ index) => {
       const [operator, kind, attributes, outputs] = stored.descriptions[stored.descriptionOf[index]];
       const module = stored.modules[stored.moduleOf[index]];
       const name = complete.nodeNames.get(index) ?? "";
-      return { index, id: id === 0 ? module : id, operator, kind, module, attributes, outputs, name };
+      const full = id === 0 ? module : id === 1 ? `${module}/${operator}` : id;
+      return { index, id: full, operator, kind, module, attributes, outputs, name };
     });
     this.byId = new Map(this.nodes.map((node) => [node.id, node.index]));
     /** @type {number[][]} */ this.producers = this.nodes.map(() => []);
     /** @type {number[][]} */ this.consumers = this.nodes.map(() => []);
-    stored.sources.forEach((/** @type {number} */ source, /** @type {number} */ edge) => {
-      this.producers[stored.targets[edge]].push(source);
-      this.consumers[source].push(stored.targets[edge]);
+    const [sources] = sums([stored.sources]);
+    sources.forEach((source, edge) => {
+      const target = source + stored.spans[edge];
+      this.producers[target].push(source);
+      this.consumers[source].push(target);
     });
     this.constants = this.nodes.length - this.layouts[0].homes.size;
     /** @type {Record<string, (number | null)[]>} */ this.figures = stored.figures ?? {};
@@ -240,6 +243,12 @@ class Graph {
     }
     return found;
   }
+}
+
+/** Values from the steps between them, which go on from each list to the next. */
+function sums(/** @type {number[][]} */ lists) {
+  let last = 0;
+  return lists.map((steps) => steps.map((step) => (last += step)));
 }
 
 /** @returns {Map<string, ModuleFacts>} modules by path */
