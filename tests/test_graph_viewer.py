@@ -227,6 +227,36 @@ def test_the_edges_of_a_selection_and_of_a_path_are_in_color(viewer: Page) -> No
     assert sorted(viewer.evaluate(lit)) == [0, 1, 2, 3, 4]
 
 
+def test_a_click_on_an_edge_colors_its_value_alone(viewer: Page) -> None:
+    viewer.locator(".node-box.cluster", has_text="Block 2").click()
+    middle = """([value]) => {
+      const flow = [...document.querySelectorAll('.flow')].filter((e) => +e.dataset.value === value)
+        .sort((a, b) => b.getTotalLength() - a.getTotalLength())[0];
+      const middle = flow.getPointAtLength(flow.getTotalLength() / 2);
+      const point = middle.matrixTransform(flow.getScreenCTM());
+      return [point.x, point.y];
+    }"""
+    first = viewer.evaluate("window.graphViewer.graph.byId.get('blocks.2.fc1')")
+    x, y = viewer.evaluate(middle, [first])
+    viewer.mouse.click(x + 2, y)  # beside a line that is one pixel wide
+    assert _selected(viewer) == "blocks.2.fc1"
+    lit = "[...new Set([...document.querySelectorAll('.flow.lit')].map((e) => +e.dataset.value))]"
+    assert viewer.evaluate(lit) == [first]
+    assert "read by 1" in viewer.locator(".said").inner_text()
+
+
+def test_what_a_search_found_is_listed(viewer: Page) -> None:
+    viewer.get_by_role("searchbox").fill("gelu")
+    listed = viewer.locator(".card li")
+    assert "Found 12" in _card(viewer)
+    listed.filter(has_text="blocks.4.act").get_by_role("button").click()
+    assert _selected(viewer) == "blocks.4.act"
+
+
+def test_the_card_names_the_keys(viewer: Page) -> None:
+    assert "slash searches" in _card(viewer)
+
+
 def test_a_value_with_many_readers_is_named_there_and_leads_to_its_source(viewer: Page) -> None:
     ports = viewer.locator(".port")
     assert str(ports.first.text_content()).endswith("from mask")

@@ -2,6 +2,8 @@
 
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+const MOST_FOUND = 30; // listed
+
 class Card {
   /**
    * @param {HTMLElement} element
@@ -32,6 +34,7 @@ class Card {
     ];
     const parts = [
       this.#heading(graphTitle(graph), "Click a box for its details"),
+      ...this.#found(),
       ...this.#remarks(this.viewer.remarks, true),
       this.#facts(rows),
       ...this.#changes(graph.nodes.map((node) => node.index)),
@@ -52,6 +55,7 @@ class Card {
     parts.push(...this.#findings(this.viewer.findings));
     const { engine } = this.viewer.clusters;
     if (engine !== "dot") parts.push(html("p", { class: "note" }, `${engine}.`));
+    parts.push(html("h4", {}, "Keyboard"), html("p", { class: "note" }, `${HELP}.`));
     return parts;
   }
 
@@ -76,6 +80,20 @@ class Card {
         ),
       ),
     ];
+  }
+
+  /** What the search found, to choose from. */
+  #found() {
+    const { found } = this.viewer;
+    if (!found.length) return [];
+    const rows = found.slice(0, MOST_FOUND).map((id) => {
+      const click = () => this.viewer.select(id, true);
+      return html("li", {}, html("button", { type: "button", class: "jump", click }, this.viewer.titleOf(id)));
+    });
+    if (found.length > rows.length) {
+      rows.push(html("li", { class: "note" }, `and ${found.length - rows.length} more`));
+    }
+    return [html("h4", {}, `Found ${found.length}`), html("ul", { class: "links" }, ...rows)];
   }
 
   /** What a reader must know, of all places in this graph or of one that is shown. */

@@ -372,6 +372,7 @@ class GraphViewer {
     this.foundAt = -1;
     const text = this.tools.searchField.value.trim();
     this.tools.searchCount.textContent = text ? (this.found.length ? `${this.found.length} found` : "none") : "";
+    if (!this.state.selected) this.card.show();
     this.redraw();
   }
 
@@ -583,12 +584,39 @@ class GraphViewer {
     this.canvas.focus({ preventScroll: true });
     if (jump) this.select(`n${jump.getAttribute("data-jump")}`, true);
     else if (toggle) this.#toggleAndSelect(Number(toggle.getAttribute("data-toggle")));
-    else if (item) {
-      const id = item.getAttribute("data-item") ?? "";
-      const isClosed = id[0] === "c" && !this.open.has(Number(id.slice(1)));
-      if (isClosed) this.#toggleAndSelect(Number(id.slice(1)));
+    else {
+      const id = item?.getAttribute("data-item") ?? "";
+      const cluster = id[0] === "c" ? Number(id.slice(1)) : -1;
+      const isBox = id[0] === "n" || (cluster >= 0 && !this.open.has(cluster));
+      const source = isBox ? null : this.#valueAt(event);
+      if (source !== null) this.selectValue(source);
+      else if (cluster >= 0 && isBox) this.#toggleAndSelect(cluster);
       else this.select(id);
-    } else this.select("");
+    }
+  }
+
+  /** The node whose value flows along the edge at or near a place on the screen; null for none. */
+  #valueAt(/** @type {MouseEvent} */ event) {
+    const toDrawing = /** @type {SVGGraphicsElement} */ (this.canvas).getScreenCTM()?.inverse();
+    const edges = /** @type {SVGPathElement[]} */ ([...this.canvas.querySelectorAll(".flow")]);
+    for (const reach of [0, 1, 2, 3, 4, 5]) {
+      for (const dx of [-reach, 0, reach]) {
+        for (const dy of [-reach, 0, reach]) {
+          const point = new DOMPoint(event.clientX + dx, event.clientY + dy).matrixTransform(toDrawing);
+          const hit = edges.find((edge) => edge.isPointInStroke(point));
+          if (hit) return Number(hit.dataset.value);
+        }
+      }
+    }
+    return null;
+  }
+
+  /** Color one value on its way to all of its readers. */
+  selectValue(/** @type {number} */ source) {
+    const readers = new Set(this.graph.consumers[source]);
+    this.select(`n${source}`);
+    this.light(new Map([[source, readers]]));
+    this.say(`${this.titleOf(`n${source}`)}: ${this.shape(source)}, read by ${readers.size}`);
   }
 
   #toggleAndSelect(/** @type {number} */ cluster) {
