@@ -339,3 +339,30 @@ def test_autocast_for_cuda_inside_forward_takes_effect() -> None:
     outside = MemoryEstimator(Inside(enabled=True).net, inputs, amp).estimate(4096)
     assert inside.peak_allocated_bytes < 0.9 * plain.peak_allocated_bytes
     assert inside.peak_allocated_bytes == pytest.approx(outside.peak_allocated_bytes, rel=0.15)
+
+
+def test_the_cast_of_a_part_of_a_weight_is_not_kept() -> None:
+    """Attention over another sequence splits its weight; parts may have each other's ids."""
+
+    class Split(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(4 * 512, 512))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for part in self.weight.split(512):
+                x = nn.functional.linear(x, part)
+            return x
+
+    def inputs(batch: int) -> Inputs:
+        return (torch.zeros(batch, 512),), {}
+
+    step = Step(mode="inference", precision="amp-bf16")
+    trace = MemoryEstimator(Split(), inputs, step).trace(1)
+    held, most = 0, 0
+    for event in trace.events:
+        allocation = trace.allocations[event if event >= 0 else ~event]
+        if allocation.size_bytes == 512 * 512 * 2:  # the cast of one part
+            held += 1 if event >= 0 else -1
+            most = max(most, held)
+    assert most == 1

@@ -205,6 +205,7 @@ def _cast_tensor(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     keep = (
         tensor.requires_grad
         and tensor.is_leaf
+        and not tensor._is_view()
         and tensor.dtype is torch.float32
         and dtype is not torch.float32
         and torch.is_autocast_cache_enabled()
