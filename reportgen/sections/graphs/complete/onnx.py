@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -14,6 +14,7 @@ from reportgen.onnx.model.origin import origin_of
 from reportgen.onnx.model.protos import STANDARD, dtype_name, operator_name, type_name
 from reportgen.onnx.model.shapes import Shape, undeclared_types
 from reportgen.sections.graphs.complete.builder import GraphBuilder, shape_text, value_text
+from reportgen.sections.graphs.complete.onnx_modules import modules_of
 
 _MOST_ITEMS = 16  # of an attribute that is shown in full; longer ones are data
 _LONGEST_TEXT = 60
@@ -52,7 +53,7 @@ class _OnnxGraph:
         for value in graph.input:
             if value.name not in self._stored:
                 self._makers[value.name] = self._end("input", value.name)
-        self._nodes(graph.node, "", None)
+        self._nodes(graph.node, "", None, modules_of(graph))
         for value in graph.output:
             index = self._end("output", value.name)
             self._connect([value.name], index)
@@ -90,9 +91,12 @@ class _OnnxGraph:
     def _end(self, kind: str, name: str) -> int:
         return self._builder.add(f"{kind}/{name}", kind, kind, outputs=self._outputs([name]))
 
-    def _nodes(self, nodes: Iterable[Any], above: str, body: NodeBody | None) -> None:
-        for node in nodes:
-            operator, module = operator_name(node), origin_of(node).module
+    def _nodes(
+        self, nodes: Sequence[Any], above: str, body: NodeBody | None, modules: Sequence[str] = ()
+    ) -> None:
+        modules = modules or [origin_of(node).module for node in nodes]
+        for node, module in zip(nodes, modules, strict=True):
+            operator = operator_name(node)
             index = self._builder.add(
                 f"{above}{module}/{operator}",
                 operator,
