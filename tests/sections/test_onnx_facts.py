@@ -10,7 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
-from reportgen.sections.graphs.complete.onnx_facts import module_classes, onnx_facts
+from reportgen.sections.graphs.complete.onnx_facts import onnx_facts
+from reportgen.sections.graphs.complete.onnx_modules import module_classes
 
 _WEIGHT = np.linspace(-1, 3, 8 * 4, dtype=np.float32).reshape(8, 4)
 
@@ -128,4 +129,4 @@ def test_versions_metadata_and_classes_of_nodes() -> None:
         (index, "group", "a"),
     )
     assert facts.versions[node.op_type] <= 20
-    assert module_classes(model) == {"head": "Linear"}
+    assert module_classes(model.graph) == {"head": "Linear"}

@@ -20,7 +20,8 @@ from reportgen.sections.graphs.autograd import autograd_graph, full_autograd_gra
 from reportgen.sections.graphs.complete.autograd import complete_autograd_graph
 from reportgen.sections.graphs.complete.modules import complete_module_graph
 from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
-from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts, module_classes, onnx_facts
+from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts, onnx_facts
+from reportgen.sections.graphs.complete.onnx_modules import module_classes
 from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph, unpack_graph
 from reportgen.sections.graphs.draw import Drawer, drawer_into
 from reportgen.sections.graphs.modules import module_graph
@@ -175,7 +176,7 @@ def _facts(context: Context, path: Path) -> OnnxFacts:
     model = context.onnx_proto(path)
     facts = onnx_facts(model, path.parent)
     if isinstance(context, OnnxFileContext):  # others have the modules themselves
-        return replace(facts, classes=module_classes(model))
+        return replace(facts, classes=module_classes(model.graph))
     return facts
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from reportgen.error_text import without_folders
 from reportgen.onnx.export.weightless import is_weight
-from reportgen.onnx.model.origin import origin_of
 from reportgen.onnx.model.protos import (
     all_graphs,
     dtype_name,
@@ -179,16 +178,6 @@ def _properties(model: Any) -> dict[str, str]:
     found |= {f"Opset {each.domain or 'ai.onnx'}": str(each.version) for each in model.opset_import}
     found |= {str(each.key): str(each.value) for each in model.metadata_props}
     return {name: without_folders(text)[:_LONGEST_TEXT] for name, text in found.items() if text}
-
-
-def module_classes(model: Any) -> dict[str, str]:
-    """Class names of modules by path, those that the exporter recorded."""
-    found: dict[str, str] = {}
-    for graph in all_graphs(model.graph):
-        for node in graph.node:
-            origin = origin_of(node)
-            found |= dict(zip(origin.modules, origin.classes, strict=True))
-    return {path: name.rpartition(".")[2] for path, name in found.items() if path and name}
 
 
 def _schemas(model: Any) -> dict[str, Any]:

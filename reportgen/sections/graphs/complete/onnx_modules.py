@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from reportgen.onnx.model.origin import origin_of
+from reportgen.onnx.model.protos import all_graphs
 
 _SCALING = frozenset({"Cast", "Mul", "Add"})  # from integers back to floats
 
@@ -47,6 +48,16 @@ def modules_of(graph: Any) -> list[str]:
         if found[n] is None:
             found[n] = _around(found[source] for source in before)
     return [module or "" for module in found]
+
+
+def module_classes(graph: Any) -> dict[str, str]:
+    """Class names of modules by path, those that the exporter recorded; "" for unknown ones."""
+    found: dict[str, str] = {}
+    for each in all_graphs(graph):
+        for node in each.node:
+            origin = origin_of(node)
+            found |= dict(zip(origin.modules, origin.classes, strict=True))
+    return {path: name.rpartition(".")[2] for path, name in found.items() if path}
 
 
 def _owner(weights: Sequence[str], known: set[str]) -> str | None:
