@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
-from report_values import graphs, layers, model, onnx, sections, small_report
+from report_values import finding, graphs, layers, model, onnx, sections, small_report
 from report_values.architectures import resnet50
 
 from reportgen.comparable import Graph, OperatorNode
+from reportgen.findings import Severity
 from reportgen.render import render_model
 from reportgen.sections.graphs import Graphs
 from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts, TensorFacts
@@ -51,8 +52,10 @@ def _file() -> tuple[Graph, OnnxFacts]:
         metadata=((1, "Source", "net.py:12"),),
         classes={"layer1": "Stage"},
         tensors=tuple(
-            TensorFacts(name=name, dtype="float32", shape=(64, 64, 1, 1), bytes=16384)
-            for name in weights
+            TensorFacts(
+                name=name, dtype="float32", shape=(64, 64, 1, 1), bytes=16384, external=file
+            )
+            for name, file in zip(weights, ("", "model.data"), strict=True)
         ),
     )
     edges = tuple((n, n + 1) for n in range(len(nodes) - 1))
@@ -100,7 +103,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = resnet50()
     shown = layers(root, batch=8, inputs={"x": (8, 3, 224, 224)}, outputs={"": (8, 1000)})
     broken = model(
-        "resnet50", "fail", sections=sections(layers=shown, graphs=_graphs(), onnx=_diverging())
+        "resnet50",
+        "fail",
+        sections=sections(layers=shown, graphs=_graphs(), onnx=_diverging()),
+        findings=(finding("ONX030", Severity.NOTE, "node_relu", "a node that is slow", "x"),),
     )
     folder = tmp_path_factory.mktemp("report")
     path = folder / "models/resnet50/index.html"
@@ -167,7 +173,7 @@ def test_a_fused_module_leads_to_the_node_with_its_weights(page: Page) -> None:
     elsewhere.get_by_role("button").click()
     assert _selected_title(page) == "Conv layer1.1.bn1/Conv"
     card = page.locator(".card").inner_text()
-    assert "layer1.1.conv1.weight" in card
+    assert "layer1.1.conv1.weight float32 64×64×1×1 · 16.0 KiB in model.data" in card
     page.evaluate("graphViewer.showModule('modules', 'layer1.1.relu')")
     merged = page.locator(".card li", has_text="ONNX graph").inner_text()
     assert "no node" in merged
@@ -196,3 +202,6 @@ def test_a_node_is_found_by_its_name_in_the_file(page: Page) -> None:
     field.fill("node_relu")
     field.press("Enter")
     assert _selected_title(page) == "Relu layer1.0.relu/Relu"
+    assert "a node that is slow" in page.locator(".card").inner_text()
+    page.evaluate("graphViewer.select('')")
+    assert "ONX030" in page.locator(".card").inner_text()  # leads there too

@@ -167,7 +167,7 @@ class Card {
       ...this.#outputs(node),
       ...this.#list("Read by", graph.consumers[index]),
       ...this.#body(node),
-      ...this.#elsewhere(node.module),
+      ...this.#elsewhere(node.module, graph.fileNames[index]),
     ];
   }
 
@@ -458,10 +458,9 @@ class Card {
   }
 
   /** The same module in the other graphs, in the table of layers, and in the findings. */
-  #elsewhere(/** @type {string} */ module) {
-    if (!module) return [];
+  #elsewhere(/** @type {string} */ module, name = "") {
     const found = [];
-    for (const { graph } of this.viewer.siblings()) {
+    for (const { graph } of module ? this.viewer.siblings() : []) {
       if (graph.name === this.viewer.graph.name) continue;
       const nodes = graph.nodesOf(module);
       const name = graphTitle(graph);
@@ -502,7 +501,8 @@ class Card {
           ),
         ),
       );
-    for (const finding of this.viewer.findings.filter((each) => each.where === module)) {
+    for (const finding of this.viewer.findings) {
+      if (!finding.where || ![module, name].includes(finding.where)) continue;
       found.push(html("li", { class: "finding-of" }, html("b", {}, finding.code), ` ${visible(finding.message)}`));
     }
     return found.length ? [html("h4", {}, "Elsewhere"), html("ul", { class: "links" }, ...found)] : [];

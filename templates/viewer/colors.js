@@ -96,7 +96,7 @@ class Figures {
     const { graph } = this;
     if (graph.name !== "modules")
       return {
-        parameters: graph.nodes.map((node) => (node.kind === "parameter" ? elements(node.outputs[0] ?? "") : null)),
+        parameters: graph.nodes.map((node) => (node.kind === "parameter" ? elements(node.outputs[0] ?? "") : 0)),
       };
     const seen = new Set();
     /** @type {Record<string, (number | null)[]>} */
