@@ -122,7 +122,7 @@ def merge_recorded(
 
 
 def change_to_data(change: Change) -> dict[str, Any]:
-    """`change` as the store has it; recoveries are found anew each time."""
+    """`change` as the store has it; recoveries are found again each time."""
     data = asdict(change)
     del data["recovered"], data["reverts"], data["confirmed"]
     return {**data, "before": change.before.isoformat(), "night": change.night.isoformat()}

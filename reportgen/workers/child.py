@@ -163,15 +163,12 @@ class _Sections:
 
     def analyze(self, section: AnySection, reporter: Reporter | None = None) -> None:
         """Analyze and save `section`."""
-        outcome = outcome_of(section, self.context)
-        if reporter is not None:
-            reporter.exit_if_forked()  # a copy must not write the outcome as well
+        analyze_section(section, self.context, self.job, reporter)
         read = self.recorder.take()
         if section.uses_model:
             # What an earlier section computed once for all, it read for all as well.
             read = self.shared = self.shared | read
         self.job.inputs_file(section.name).write_text(read.model_dump_json())
-        save(self.job, section, outcome)
 
 
 def _collect_seldom() -> None:
@@ -282,6 +279,16 @@ def load_onnx_file_context(job: Job) -> Any:
     )
     context.feed()  # as above, an error in the inputs fails the model
     return context
+
+
+def analyze_section(
+    section: AnySection, context: Any, job: Job, reporter: Reporter | None = None
+) -> None:
+    """Analyze `section` and save its outcome."""
+    outcome = outcome_of(section, context)
+    if reporter is not None:
+        reporter.exit_if_forked()  # a copy must not write the outcome as well
+    save(job, section, outcome)
 
 
 def outcome_of(section: AnySection, context: Any) -> Done[Any] | Skipped | Failed:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from reportgen.errors import ReportgenError
 from reportgen.sections import SECTIONS
-from reportgen.workers.child import Reporter, outcome_of, save
+from reportgen.workers.child import Reporter, analyze_section
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import exit_with_parent, limit_memory
 from reportgen.workers.model_run import ChildStart
@@ -99,9 +99,7 @@ def _analyze(job: Job, reporter: Reporter, open_context: OpenContext) -> None:
             for section in SECTIONS:
                 if section.name in job.sections:
                     with reporter.section(section.name):
-                        outcome = outcome_of(section, context)
-                        reporter.exit_if_forked()  # a copy must not write the outcome as well
-                        save(job, section, outcome)
+                        analyze_section(section, context, job, reporter)
     except ReportgenError as error:
         message, hint = error.message[:1500], error.hint[:500]
         reporter.send(Message(kind="model_error", message=message, hint=hint))

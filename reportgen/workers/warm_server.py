@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -137,12 +137,40 @@ class WarmServer:
         self._process.wait()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Request:
+    """What a child is to do: JSON, and descriptors for its messages and for its log."""
+
+    text: bytes
+    events: int
+    log: int
+    server: int
+
+
 @dataclass(kw_only=True, slots=True)
 class _Children:
     """The children of this server, each with the channel that its status goes to."""
 
+    connection: socket.socket
     channels: dict[int, socket.socket] = field(default_factory=dict)
     reported: set[int] = field(default_factory=set)
+
+    def fork(self, request: _Request, channel: int) -> bool:
+        """Fork a child for `request`; True in the child."""
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for each in (self.connection, *self.channels.values()):
+                each.close()
+            os.close(channel)
+            return True
+        os.close(request.events)
+        os.close(request.log)
+        self.channels[pid] = socket.socket(fileno=channel)
+        self.channels[pid].sendall(b"%d\n" % pid)
+        self.report()  # it may have ended already
+        return False
 
     def report(self) -> None:
         """Send the status of those that ended; their ids stay taken until the channel closes."""
@@ -175,68 +203,73 @@ def main() -> int:
             import_module(module)
     gc.freeze()  # a collection in a child would copy the pages of all these objects
     asked = _serve(connection)
-    return 0 if asked is None else _run(*asked)
+    return 0 if asked is None else _run(asked)
 
 
-def _serve(connection: socket.socket) -> tuple[bytes, int, int, int] | None:
+def _serve(connection: socket.socket) -> _Request | None:
     """Fork children; returns in each of them with its request, and None when the parent ends."""
-    children, server = _Children(), os.getpid()
-    wake_read, wake_write = os.pipe()
-    for end in (wake_read, wake_write):
-        os.set_blocking(end, False)
-    signal.set_wakeup_fd(wake_write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children, server = _Children(connection=connection), os.getpid()
+    with _waking_pipe() as wake:
+        while True:
+            by_channel = {channel.fileno(): pid for pid, channel in children.channels.items()}
+            for descriptor in _ready(connection, wake, by_channel):
+                if descriptor == wake:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wake, 4096)
+                    children.report()
+                elif descriptor in by_channel:
+                    children.release(by_channel[descriptor])
+                else:
+                    text, descriptors, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, 3)
+                    if not text:
+                        return None
+                    events, log, channel = descriptors
+                    request = _Request(text=text, events=events, log=log, server=server)
+                    if children.fork(request, channel):
+                        return request
+
+
+def _ready(connection: socket.socket, wake: int, channels: Iterable[int]) -> list[int]:
+    """Wait for a request, a child that ended, or a channel that the parent closed."""
     poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    poll.register(wake_read, select.POLLIN)
-    while True:
-        by_channel = {channel.fileno(): pid for pid, channel in children.channels.items()}
-        for descriptor, _event in poll.poll():
-            if descriptor == wake_read:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(wake_read, 4096)
-                children.report()
-            elif descriptor in by_channel:
-                poll.unregister(descriptor)
-                children.release(by_channel[descriptor])
-            else:
-                request, descriptors, _, _ = socket.recv_fds(connection, _LONGEST_REQUEST, 3)
-                if not request:
-                    return None
-                events, log, channel = descriptors
-                pid = os.fork()
-                if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    for each in (connection, *children.channels.values()):
-                        each.close()
-                    for end in (wake_read, wake_write, channel):
-                        os.close(end)
-                    return request, events, log, server
-                os.close(events)
-                os.close(log)
-                children.channels[pid] = socket.socket(fileno=channel)
-                children.channels[pid].sendall(b"%d\n" % pid)
-                poll.register(channel, select.POLLHUP)
-                children.report()  # it may have ended already
+    for descriptor in (connection.fileno(), wake):
+        poll.register(descriptor, select.POLLIN)
+    for descriptor in channels:
+        poll.register(descriptor, select.POLLHUP)
+    return [descriptor for descriptor, _event in poll.poll()]
 
 
-def _run(request: bytes, events: int, log: int, server: int) -> int:
+@contextlib.contextmanager
+def _waking_pipe() -> Iterator[int]:
+    """A descriptor that has data when a child has ended; closed in the children as well."""
+    read_end, write_end = os.pipe()
+    for end in (read_end, write_end):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(write_end)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    try:
+        yield read_end
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def _run(request: _Request) -> int:
     """Be the child: take the place that `subprocess` would have made, and analyze the job."""
     from reportgen.workers import child
 
-    asked = json.loads(request)
+    asked = json.loads(request.text)
     os.setsid()  # a group of its own, so that it can be killed with what it starts
-    exit_with_parent(server)
+    exit_with_parent(request.server)
     os.environ.clear()
     os.environ.update(asked["environment"])
     tempfile.tempdir = None  # TMPDIR is another one
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    os.dup2(request.log, 1)
+    os.dup2(request.log, 2)
+    os.close(request.log)
     if asked["folder"]:
         os.chdir(asked["folder"])
-    return child.run(Path(asked["job"]).read_bytes(), events)
+    return child.run(Path(asked["job"]).read_bytes(), request.events)
 
 
 if __name__ == "__main__":

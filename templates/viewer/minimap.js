@@ -26,7 +26,7 @@ class Minimap {
     return Math.min(150 / width, 150 / height);
   }
 
-  /** Draw the boxes anew. */
+  /** Draw the boxes again. */
   update(/** @type {Composed} */ composed) {
     this.composed = composed;
     const ratio = devicePixelRatio || 1;

@@ -366,3 +366,22 @@ def test_the_cast_of_a_part_of_a_weight_is_not_kept() -> None:
             held += 1 if event >= 0 else -1
             most = max(most, held)
     assert most == 1
+
+
+def test_every_trace_of_a_step_is_the_same() -> None:
+    """torch keeps results of fake operators, without the padding of an attention bias."""
+
+    class Biased(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(1, 4, 8, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x, self.bias)
+
+    def inputs(batch: int) -> Inputs:
+        return (torch.zeros(batch, 4, 8, 16),), {}
+
+    model, step = Biased(), Step(mode="train", loss="sum", optimizer="sgd")
+    traces = [MemoryEstimator(model, inputs, step).trace(2) for _ in range(3)]
+    assert traces[1:] == traces[:2]

@@ -62,12 +62,24 @@ class OutputCache:
             return run()
         known = self._known.get(key)
         if known is None:
-            result = run()
+            result = _run_uncached(tensors, run)
             self._known[key] = _description_of(result, tensors)
             return result
         if known is _UnknownError or not tensors:
-            return run()
+            return _run_uncached(tensors, run)
         return _made(known, tensors[0].fake_mode)
+
+
+def _run_uncached(tensors: list[FakeTensor], run: Callable[[], Any]) -> Any:
+    """Run without torch's own cache, whose results have a smaller storage where rows are padded."""
+    if not tensors:
+        return run()
+    mode = tensors[0].fake_mode
+    before, mode.cache_enabled = mode.cache_enabled, False
+    try:
+        return run()
+    finally:
+        mode.cache_enabled = before
 
 
 def _is_pure(func: Any) -> bool:
