@@ -166,6 +166,10 @@ def test_a_picture_closes_what_is_below_its_depth() -> None:
     sizes = [drawn_graph(graph, {}, depth=depth).size for depth in range(3)]
     assert sizes == [2, 3, 5]
     assert drawn_graph(graph, {}).size == 5
+    for depth in range(3):
+        drawn = drawn_graph(graph, {}, depth=depth)
+        boxes = {node.key for node in drawn.root.nodes()}
+        assert {key for edge in drawn.edges for key in edge} == boxes  # a chain
 
 
 def test_a_focus_keeps_a_module_and_what_it_touches() -> None:
