@@ -361,6 +361,13 @@ def test_the_drawing_is_saved_as_svg_and_png(viewer: Page) -> None:
     assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_box_says_its_whole_name_where_the_pointer_rests(viewer: Page) -> None:
+    viewer.locator(".node-box.cluster", has_text="Block 2").click()
+    tips = _texts(viewer, ".node-box > title")
+    assert "Linear\nfc1" in tips
+    assert any(tip.startswith("Block 3") for tip in tips)
+
+
 def test_hostile_names_are_names(viewer: Page) -> None:
     viewer.get_by_role("tab", name="ONNX").click()
     viewer.get_by_label("Open all").click()
