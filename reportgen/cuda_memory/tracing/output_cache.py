@@ -23,6 +23,10 @@ class _UnknownError(Exception):
     """The call has no key, or its result no description."""
 
 
+class _PaddedError(Exception):
+    """The result has more storage than its shape and strides need."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Output:
     """The metadata of a dense tensor of its own."""
@@ -46,7 +50,7 @@ class OutputCache:
 
     def __init__(self) -> None:
         self._pure: dict[Any, bool] = {}
-        self._known: dict[Any, Any] = {}  # a description, or `_UnknownError`: not to be kept
+        self._known: dict[Any, Any] = {}  # a description, or why there is none
 
     def result(self, func: Any, args: Any, kwargs: dict[str, Any], run: Callable[[], Any]) -> Any:
         """What `run()` returns, or tensors of the same metadata."""
@@ -65,8 +69,10 @@ class OutputCache:
             result = _run_uncached(tensors, run)
             self._known[key] = _description_of(result, tensors)
             return result
-        if known is _UnknownError or not tensors:
+        if known is _PaddedError:
             return _run_uncached(tensors, run)
+        if known is _UnknownError or not tensors:
+            return run()
         return _made(known, tensors[0].fake_mode)
 
 
@@ -118,12 +124,12 @@ def _key(value: Any, tensors: list[FakeTensor]) -> Any:
 
 
 def _description_of(result: Any, inputs: list[FakeTensor]) -> Any:
-    """Of a tensor, or of a tuple or list of tensors; `_UnknownError` if a copy would differ."""
+    """Of a tensor, or of a tuple or list of tensors; an error class if a copy would differ."""
     held = {tensor.untyped_storage()._cdata for tensor in inputs}
     try:
         return _described(result, held)
-    except _UnknownError:
-        return _UnknownError
+    except (_UnknownError, _PaddedError) as error:
+        return type(error)
 
 
 def _described(result: Any, held: set[int]) -> Any:
@@ -140,10 +146,10 @@ def _described(result: Any, held: set[int]) -> Any:
     if storage._cdata in held:  # of an input, or of an output before it
         raise _UnknownError
     held.add(storage._cdata)
-    if made.make(result.fake_mode).untyped_storage().nbytes() != storage.nbytes():
-        raise _UnknownError
     if result.device != _CPU:
         raise _UnknownError
+    if made.make(result.fake_mode).untyped_storage().nbytes() != storage.nbytes():
+        raise _PaddedError
     return made
 
 
