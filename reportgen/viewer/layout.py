@@ -17,6 +17,7 @@ from reportgen.viewer.sketch import PORT, Sketch, lay_out
 SECONDS = 4.0  # for all clusters of one graph
 _NARROWEST, _NARROWEST_CLUSTER, _WIDEST = 56, 120, 184  # boxes, in points
 _ENDS = ("input", "output", "parameter")  # have a name and a shape
+_SIGN = 20  # the plus with which a cluster is opened
 _STEP = 8  # widths are multiples of it: boxes of equal widths share a layout
 _CHARACTER, _SMALL_CHARACTER, _MARGIN = 6.4, 5.4, 20  # widths in points
 _LONG, _MOST_LONG_EDGES = 12, 6  # an edge that spans more ranks; how many a reader can follow
@@ -132,9 +133,10 @@ def _width(graph: Graph, item: Item) -> int:
         other = ", ".join(node.outputs) if node.kind in _ENDS else node.operator
         below = " · ".join(filter(None, (item.name, _stored(node))))  # in small letters
         longest = max(longest, len(other) * _CHARACTER, len(below) * _SMALL_CHARACTER)
-    wanted = min(max(_MARGIN + longest, _NARROWEST), _WIDEST)
     if item.kind == "cluster":
-        wanted = max(wanted, _NARROWEST_CLUSTER)
+        wanted = min(max(_MARGIN + longest + _SIGN, _NARROWEST_CLUSTER), _WIDEST)
+    else:
+        wanted = min(max(_MARGIN + longest, _NARROWEST), _WIDEST)
     return -int(-wanted // _STEP) * _STEP
 
 

@@ -245,7 +245,7 @@ class Scene {
       );
     }
     if (this.scale >= LABELS_FROM) {
-      const room = item.width - (isCluster ? 34 : 18);
+      const room = item.width - (isCluster ? 38 : 18);
       const both = detail && this.scale >= DETAILS_FROM;
       const shortest = isCluster ? lastFitting(detail, room) : firstFitting(detail, room);
       box.append(
