@@ -1,6 +1,8 @@
 """How fast the graph viewer lays out, draws, opens, pans and searches, in headless Chromium.
 
-    python benchmarks/viewer.py [--case NAME]...
+    python benchmarks/viewer.py [--case NAME]... [--resnet50]
+
+`--resnet50` also builds a report of ResNet-50; it prints how much of its page is the viewer.
 
 Cases: a transformer of 75 layers and 5,025 nodes nested five deep, with a mask that every layer
 reads; a hub of 2,000 edges; 1,000 nodes without modules. Prints for each the seconds of the layout
@@ -11,7 +13,9 @@ a median of several, to start, open a cluster, pan by a frame with all clusters 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -162,6 +166,31 @@ def measure(page: Page, name: str, file: Path) -> None:
           f"({boxes:,} boxes open), search {_times(found)}")  # fmt: skip
 
 
+_MANIFEST = """version: 1
+title: ResNet-50
+models:
+  - name: resnet50
+    source: torchvision:resnet50
+    inputs: [{name: x, shape: [batch, 3, 224, 224]}]
+"""
+_VIEWER = re.compile(
+    r'<script type="application/json".*?</script>|<script>"use strict";const DIGITS.*?</script>',
+    re.DOTALL,
+)
+
+
+def measure_report(folder: Path) -> None:
+    manifest = folder / "manifest.yaml"
+    manifest.write_text(_MANIFEST, encoding="utf-8")
+    command = [sys.executable, "-m", "reportgen", "build", str(manifest), "--quiet", "--no-cache"]
+    command += ["--section=layers", "--section=graphs", "--section=onnx", "--format=html"]
+    subprocess.run([*command, "--output", str(folder / "report")], check=True, cwd=folder)
+    page = (folder / "report/models/resnet50/index.html").read_text(encoding="utf-8")
+    whole, added = (sum(len(part.encode()) for part in parts)
+                    for parts in ([page], _VIEWER.findall(page)))  # fmt: skip
+    print(f"resnet50: page {whole / 1000:.0f} kB, viewer {added / 1000:.1f} kB of it")
+
+
 def _times(values: list[float]) -> str:
     return f"{median(values):.1f} ms (most {max(values):.0f})" if values else "–"
 
@@ -169,7 +198,9 @@ def _times(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", choices=CASES)
-    names = parser.parse_args().case or list(CASES)
+    parser.add_argument("--resnet50", action="store_true")
+    arguments = parser.parse_args()
+    names = arguments.case or list(CASES)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(
@@ -179,6 +210,8 @@ def main() -> None:
         for name in names:
             measure(page, name, Path(folder, f"{name}.html"))
         browser.close()
+        if arguments.resnet50:
+            measure_report(Path(folder))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ class OperatorNode:
         kind: `module`, `operation`, `parameter`, `input`, `output`, `constant`.
         module: the path of the module that it belongs to.
         attributes: what distinguishes it from another node of the same operator.
-        outputs: shape of each output: `batch×64×56×56`.
+        outputs: shape of each output, the dtype in front unless it is float32: `batch×64×56×56`,
+            `int64 2×16`.
         body: the graph within another node that it belongs to; None for the graph itself.
     """
 
@@ -130,13 +131,35 @@ class ModuleFigure:
         key: unique: `latency`.
         label: as a reader sees it: "Latency, ten slowest modules".
         unit: `s`, `B` or "".
-        values: by path; modules without one are unknown.
+        values: by the path of a module (`path#2` for its second call) or, in the graph of a file,
+            by the name of a node; others are unknown.
+        logarithmic: the values differ by orders of magnitude.
     """
 
     key: str
     label: str
     unit: str
     values: Mapping[str, float] = field(default_factory=dict)
+    logarithmic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeRemark:
+    """What a reader must know of one place in the graphs.
+
+    Attributes:
+        title: "Parity is broken".
+        text: what was found there.
+        graph: the graph in which `node` is: `onnx`.
+        node: the name of a node in its file; "" if unknown.
+        module: the path of a module; "" for none.
+    """
+
+    title: str
+    text: str
+    graph: str = ""
+    node: str = ""
+    module: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,6 +193,7 @@ class Comparable:
     fits: tuple[LargestBatch, ...] = ()
     curves: tuple[TrainingCurve, ...] = ()
     module_figures: tuple[ModuleFigure, ...] = ()
+    remarks: tuple[NodeRemark, ...] = ()
 
 
 def joined(parts: Iterable[Comparable]) -> Comparable:
@@ -181,4 +205,5 @@ def joined(parts: Iterable[Comparable]) -> Comparable:
         fits=tuple(each for part in parts for each in part.fits),
         curves=tuple(each for part in parts for each in part.curves),
         module_figures=tuple(each for part in parts for each in part.module_figures),
+        remarks=tuple(each for part in parts for each in part.remarks),
     )

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reportgen.drawing.collapse import (
+    in_runs,
     opened_within,
     readable,
     unwrapped,
@@ -184,3 +185,29 @@ def test_many_long_edges_become_numbered_ports() -> None:
     assert not skips & cut.edges
     few = make_graph(graph.root, chain | {(1, 40)})
     assert with_ports(few) is few
+
+
+@given(graphs(), st.integers(2, 20))
+@settings(deadline=None, max_examples=60)
+def test_runs_of_neighbors_hold_every_node_and_keep_the_order(
+    graph: DrawnGraph, budget: int
+) -> None:
+    small = in_runs(graph, budget)
+    assert small.size <= budget
+    assert sum(node.holds for node in small.root.nodes()) == graph.size
+    assert all(a < b for a, b in small.edges)  # a later run feeds no earlier one
+    for a, b in graph.edges:
+        assert small.home[a] == small.home[b] or (small.home[a], small.home[b]) in small.edges
+
+
+def test_inputs_and_outputs_stay_beside_runs() -> None:
+    chain = [make_node(key, "Conv" if key % 2 else "Relu") for key in range(2, 12)]
+    ends = [replace(make_node(1), kind="input"), replace(make_node(12), kind="output")]
+    graph = make_graph(
+        GraphGroup(key=0, title="root", members=(ends[0], *chain, ends[1])),
+        {(n, n + 1) for n in range(1, 12)},
+    )
+    small = list(in_runs(graph, 4).root.nodes())
+    assert [node.kind for node in small] == ["input", "operation", "operation", "output"]
+    assert small[1].title == "5 operations"
+    assert small[1].lines == ("3 Relu", "2 Conv")

@@ -200,7 +200,7 @@ def test_search_finds_by_name_type_shape_and_attribute(viewer: Page) -> None:
 def test_the_card_has_what_is_known_and_leads_on(viewer: Page) -> None:
     assert "Most parameters\nLinear blocks.11.fc1" in _card(viewer)  # the largest weight at once
     viewer.locator(".card").get_by_text("blocks.11.fc1").first.click()
-    card, facts = _card(viewer), ["in_features\n8", "weight\n32×8 float32", "shape\n2×32"]
+    card, facts = _card(viewer), ["in_features\n8", "weight\n32×8 float32", "shape\nfloat32 2×32"]
     facts += ["Parameters\n3.07 K", "MACs\n512", "Defined at\nnn.py:1", "GELU blocks.11.act"]
     for fact in facts:
         assert fact in card
@@ -225,6 +225,36 @@ def test_the_edges_of_a_selection_and_of_a_path_are_in_color(viewer: Page) -> No
     assert sorted(viewer.evaluate(lit)) == [2, 3, 4]
     viewer.get_by_role("button", name="Everything before").click()
     assert sorted(viewer.evaluate(lit)) == [0, 1, 2, 3, 4]
+
+
+def test_a_click_on_an_edge_colors_its_value_alone(viewer: Page) -> None:
+    viewer.locator(".node-box.cluster", has_text="Block 2").click()
+    middle = """([value]) => {
+      const flow = [...document.querySelectorAll('.flow')].filter((e) => +e.dataset.value === value)
+        .sort((a, b) => b.getTotalLength() - a.getTotalLength())[0];
+      const middle = flow.getPointAtLength(flow.getTotalLength() / 2);
+      const point = middle.matrixTransform(flow.getScreenCTM());
+      return [point.x, point.y];
+    }"""
+    first = viewer.evaluate("window.graphViewer.graph.byId.get('blocks.2.fc1')")
+    x, y = viewer.evaluate(middle, [first])
+    viewer.mouse.click(x + 2, y)  # beside a line that is one pixel wide
+    assert _selected(viewer) == "blocks.2.fc1"
+    lit = "[...new Set([...document.querySelectorAll('.flow.lit')].map((e) => +e.dataset.value))]"
+    assert viewer.evaluate(lit) == [first]
+    assert "read by 1" in viewer.locator(".said").inner_text()
+
+
+def test_what_a_search_found_is_listed(viewer: Page) -> None:
+    viewer.get_by_role("searchbox").fill("gelu")
+    listed = viewer.locator(".card li")
+    assert "Found 12" in _card(viewer)
+    listed.filter(has_text="blocks.4.act").get_by_role("button").click()
+    assert _selected(viewer) == "blocks.4.act"
+
+
+def test_the_card_names_the_keys(viewer: Page) -> None:
+    assert "slash searches" in _card(viewer)
 
 
 def test_a_value_with_many_readers_is_named_there_and_leads_to_its_source(viewer: Page) -> None:
@@ -331,6 +361,13 @@ def test_the_drawing_is_saved_as_svg_and_png(viewer: Page) -> None:
     assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_box_says_its_whole_name_where_the_pointer_rests(viewer: Page) -> None:
+    viewer.locator(".node-box.cluster", has_text="Block 2").click()
+    tips = _texts(viewer, ".node-box > title")
+    assert "Linear\nfc1" in tips
+    assert any(tip.startswith("Block 3") for tip in tips)
+
+
 def test_hostile_names_are_names(viewer: Page) -> None:
     viewer.get_by_role("tab", name="ONNX").click()
     viewer.get_by_label("Open all").click()
@@ -417,6 +454,9 @@ def test_two_reports_are_one_graph_with_what_changed(
     assert marks["added"] + marks["changed"] >= 2
     card = _card(page)
     assert "was GELU" in card
+    assert "% " not in card.partition("Most parameters")[2].partition("Changes")[0]
+    frames = _texts(page, ".frame > .title, .node-box.cluster .title")
+    assert "Block 1" in [each.split("  ")[0].strip() for each in frames]  # types of modules
     page.evaluate("window.graphViewer.closeAll()")
     assert page.locator(".node-box.mark-inside").count() == 1  # seen at any expansion
     assert complaints == []

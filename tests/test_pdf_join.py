@@ -161,6 +161,23 @@ def test_every_link_leads_to_the_page_of_what_it_names(pdf: pikepdf.Pdf, texts: 
     assert not [name for name in targets if name.startswith(("sheet:", "tile:"))]
 
 
+def test_each_part_of_a_drawing_is_bookmarked_with_links_to_those_beside_it(
+    pdf: pikepdf.Pdf,
+) -> None:
+    pages = {
+        title: page for _, title, page in _outline(pdf) if title.startswith("Module graph: part")
+    }
+    assert list(pages) == [
+        "Module graph: part 1 of 2 (below: part 2)",
+        "Module graph: part 2 of 2 (above: part 1)",
+    ]
+    targets = _targets(pdf)
+    linked = [
+        [targets[str(link.Dest)] for link in pdf.pages[page].obj.Annots] for page in pages.values()
+    ]
+    assert linked == [[page] for page in reversed(pages.values())]
+
+
 def test_page_numbers_are_those_of_the_pages(pdf: pikepdf.Pdf, texts: list[str]) -> None:
     assert len(texts) == len(pdf.pages)
     for number, text in enumerate(texts[1:], start=2):

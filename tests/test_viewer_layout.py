@@ -53,6 +53,15 @@ def test_a_module_that_runs_again_after_others_is_a_second_cluster() -> None:
     assert _shape(tree) == {"": [{"cell": [0, 1]}, {"other": [2, 3]}, {"cell#2": [4, 5]}]}
 
 
+def test_constants_stand_before_their_first_reader() -> None:
+    graph = _graph([""] * 6, [(0, 1), (1, 4), (2, 3), (3, 4), (4, 5)])
+    nodes = list(graph.nodes)
+    nodes[2] = OperatorNode(id="input/x", operator="input", kind="input")
+    graph = Graph(name="onnx", nodes=tuple(nodes), edges=graph.edges)
+    assert constant_nodes(graph) == {0, 1}  # as where a file scales its stored weights first
+    assert _shape(_tree(graph)) == {"": [2, 3, 0, 1, 4, 5]}
+
+
 def test_a_long_chain_is_cut_where_the_fewest_edges_cross() -> None:
     skips = [(n, n + 3) for n in range(240) if (n + 3) // 30 == n // 30]
     graph = _graph([""] * 240, [*((n, n + 1) for n in range(239)), *skips])
@@ -157,6 +166,10 @@ def test_a_picture_closes_what_is_below_its_depth() -> None:
     sizes = [drawn_graph(graph, {}, depth=depth).size for depth in range(3)]
     assert sizes == [2, 3, 5]
     assert drawn_graph(graph, {}).size == 5
+    for depth in range(3):
+        drawn = drawn_graph(graph, {}, depth=depth)
+        boxes = {node.key for node in drawn.root.nodes()}
+        assert {key for edge in drawn.edges for key in edge} == boxes  # a chain
 
 
 def test_a_focus_keeps_a_module_and_what_it_touches() -> None:

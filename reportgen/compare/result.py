@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from reportgen.comparable import Graph, TrainingCurve
+from reportgen.comparable import Graph, ModuleRecord, TrainingCurve
 from reportgen.findings import Finding
 from reportgen.viewer.layout import GraphLayout
 
@@ -228,12 +228,14 @@ class MergedView:
         marks: of each node `added`, `removed`, `changed`, `moved` or "".
         notes: of each node what changed, a line for each change.
         layouts: for the viewer.
+        modules: those of the new model, then removed ones at the paths that they would have there.
     """
 
     graph: Graph
     marks: tuple[str, ...]
     notes: tuple[tuple[str, ...], ...]
     layouts: tuple[GraphLayout, ...]
+    modules: tuple[ModuleRecord, ...] = ()
 
 
 MetricVerdict = Literal["better", "worse", "changed", "noise"]

@@ -5,6 +5,7 @@ Each step takes a graph and returns a graph. All but `with_ports` keep every pat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from reportgen.drawing.graph import (
     predecessors,
     rebuild,
 )
+
+_SHOWN_TITLES = 3  # of the operations in one box
 
 
 def without_minor(graph: DrawnGraph) -> DrawnGraph:
@@ -181,6 +184,38 @@ def readable(graph: DrawnGraph, budget: int) -> DrawnGraph:
         if graph.size > budget:
             graph = unwrapped(folded(flat, loose=loose))
     return unwrapped(opened_within(graph, budget)) if graph.size > budget else graph
+
+
+def in_runs(graph: DrawnGraph, budget: int) -> DrawnGraph:
+    """The graph in about `budget` boxes: neighbors in execution order are one box.
+
+    For what `readable` cannot collapse: many operations in no module. Inputs and outputs stay.
+    """
+    boxes = sorted(graph.root.nodes(), key=lambda node: node.key)
+    inner = [node for node in boxes if node.kind not in ("input", "output")]
+    length = -(-len(inner) // max(1, budget - len(boxes) + len(inner)))
+    runs = [inner[start : start + length] for start in range(0, len(inner), length)]
+    moves = {node.key: run[0].key for run in runs for node in run}
+    ends = [node for node in boxes if node.kind in ("input", "output")]
+    members = sorted((*ends, *map(_run_box, runs)), key=lambda node: node.key)
+    return merged(graph, replace(graph.root, members=tuple(members)), moves)
+
+
+def _run_box(run: list[GraphNode]) -> GraphNode:
+    if len(run) == 1:
+        return run[0]
+    counts = Counter(dict.fromkeys(sorted(node.title for node in run), 0))
+    for node in run:
+        counts[node.title] += node.repeat
+    known = [f"{number} {title}" for title, number in counts.most_common(_SHOWN_TITLES)]
+    more = len(counts) - len(known)
+    return GraphNode(
+        key=run[0].key,
+        kind="operation",
+        title=f"{sum(node.repeat for node in run)} operations",
+        lines=(*known, *([f"+{more} more kinds"] if more else [])),
+        holds=sum(node.holds for node in run),
+    )
 
 
 _LONG = 12  # an edge that spans more ranks is long

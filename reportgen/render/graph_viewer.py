@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -55,7 +55,7 @@ def parts_of_graphs(
     for graph in data:
         if graph["name"] == "onnx" and file is not None:
             graph["file"] = file
-    page = {"modules": module_data(modules), "findings": [], "figures": {}}
+    page = {"modules": module_data(modules), "findings": [], "figures": {}, "remarks": []}
     blocks = data_block("graph-data", data)
     return _parts(blocks + data_block("module-data", page))
 
@@ -68,17 +68,16 @@ def parts_of_changes(changes: Changes | None) -> ViewerParts | None:
     data = []
     for name, view in changes.views:
         (graph,) = graph_data([view.graph], view.layouts)
-        graph |= {"marks": view.marks, "notes": view.notes}
+        graph |= {"marks": view.marks, "notes": view.notes, "facts": module_data(view.modules)}
         data.append(graph | ({"name": f"{name}: {view.graph.name}"} if several else {}))
-    page: dict[str, Any] = {"modules": [], "findings": [], "figures": {}}
+    page: dict[str, Any] = {"modules": [], "findings": [], "figures": {}, "remarks": []}
     return _parts(data_block("graph-data", data) + data_block("module-data", page))
 
 
 def _parts(blocks: Markup) -> ViewerParts:
     script = viewer_script()
-    loader = (templates_dir() / "viewer/loader.js").read_text(encoding="utf-8")
     return ViewerParts(
-        loader=Markup(loader),  # noqa: S704 - our own
+        loader=Markup(_source("loader").strip()),  # noqa: S704 - our own
         script=script,
         blocks=data_block("viewer-code", [["style", viewer_style()], ["script", script]]) + blocks,
     )
@@ -87,11 +86,14 @@ def _parts(blocks: Markup) -> ViewerParts:
 @cache
 def viewer_script() -> str:
     """The scripts of the viewer as one, without comments."""
-    sources = (
-        (templates_dir() / f"viewer/{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS
-    )
-    text = "\n".join(_INDENT.sub("", _COMMENT.sub("", source)) for source in sources)
+    text = "\n".join(map(_source, _SCRIPTS))
     return f'(() => {{\n"use strict";\n{text}\n}})();\n'
+
+
+def _source(name: str) -> str:
+    """One script without comments and indentation."""
+    text = (templates_dir() / f"viewer/{name}.js").read_text(encoding="utf-8")
+    return _INDENT.sub("", _COMMENT.sub("", text))
 
 
 @cache
@@ -109,9 +111,15 @@ def _page_data(model: ModelReport) -> dict[str, Any]:
         "modules": module_data(offered.modules),
         "findings": _findings(model),
         "figures": {
-            figure.key: {"label": figure.label, "unit": figure.unit, "values": dict(figure.values)}
+            figure.key: {
+                "label": figure.label,
+                "unit": figure.unit,
+                "logarithmic": figure.logarithmic,
+                "values": dict(figure.values),
+            }
             for figure in offered.module_figures
         },
+        "remarks": [asdict(remark) for remark in offered.remarks],
     }
 
 

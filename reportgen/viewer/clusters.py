@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from reportgen.comparable import Graph, OperatorNode
+from reportgen.viewer.constants import constant_nodes
 
 _DEEPEST = 24  # names below are one: a hostile path has thousands of parts
 _MOST_CHILDREN = 100  # more are cut into parts
@@ -54,7 +55,8 @@ def cluster_tree(graph: Graph, kept: Iterable[int]) -> Cluster:
 class _Tree:
     def __init__(self, graph: Graph, kept: Iterable[int]) -> None:
         self._paths = _paths(graph)
-        self._nodes = sorted(kept)
+        self._places = _places(graph)
+        self._nodes = sorted(kept, key=self._places.__getitem__)
         known = set(self._nodes)
         self._targets: dict[int, list[int]] = defaultdict(list)
         for source, target in graph.edges:
@@ -100,7 +102,7 @@ class _Tree:
                 runs.append(current[key])
             current[key].append(index)
             last[component[key]] = key
-        return sorted(runs)
+        return sorted(runs, key=lambda run: self._places[run[0]])
 
     def _child(self, above: str, nodes: Sequence[int], depth: int) -> ClusterNode | Cluster:
         path = self._paths[nodes[0]]
@@ -147,6 +149,21 @@ class _Tree:
             )
             for n, (start, end) in enumerate(pairwise(cuts), start=1)
         ]
+
+
+def _places(graph: Graph) -> list[tuple[int, int]]:
+    """Where each node stands in the order of a drawing: constants just before their first reader.
+
+    A file may have the operations on its weights anywhere before they are read.
+    """
+    constants = constant_nodes(graph)
+    first: dict[int, int] = {}  # of a constant
+    # of a chain of constants the last one is first
+    for source, target in sorted(graph.edges, key=lambda edge: edge[1], reverse=True):
+        if source in constants:
+            place = first.get(target, target)
+            first[source] = min(place, first.get(source, place))
+    return [(first.get(index, index), index) for index in range(len(graph.nodes))]
 
 
 def nodes_of(member: ClusterNode | Cluster) -> Iterable[int]:

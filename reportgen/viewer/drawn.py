@@ -126,7 +126,9 @@ def _closed_below(graph: DrawnGraph, depth: int) -> DrawnGraph:
         if levels[group.key] <= depth:
             return group
         nodes = list(group.nodes())
-        moves.update({node.key: nodes[0].key for node in nodes})
+        into = {node.key: nodes[0].key for node in nodes}
+        # what is in a group that was closed before moves on with it
+        moves.update({key: into.get(box, box) for key, box in moves.items()} | into)
         count = sum(node.holds for node in nodes)
         return GraphNode(
             key=nodes[0].key,

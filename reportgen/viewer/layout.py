@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reportgen.comparable import Graph
+from reportgen.comparable import Graph, OperatorNode
 from reportgen.viewer.clusters import cluster_tree
 from reportgen.viewer.constants import constant_nodes
 from reportgen.viewer.levels import Item, Level, levels_of, signature
@@ -17,8 +17,9 @@ from reportgen.viewer.sketch import PORT, Sketch, lay_out
 SECONDS = 4.0  # for all clusters of one graph
 _NARROWEST, _NARROWEST_CLUSTER, _WIDEST = 56, 120, 184  # boxes, in points
 _ENDS = ("input", "output", "parameter")  # have a name and a shape
+_SIGN = 20  # the plus with which a cluster is opened
 _STEP = 8  # widths are multiples of it: boxes of equal widths share a layout
-_CHARACTER, _MARGIN = 6.4, 20  # widths in points
+_CHARACTER, _SMALL_CHARACTER, _MARGIN = 6.4, 5.4, 20  # widths in points
 _LONG, _MOST_LONG_EDGES = 12, 6  # an edge that spans more ranks; how many a reader can follow
 
 
@@ -126,15 +127,27 @@ def _layout(graph: Graph, kept: frozenset[int], seconds: float, *, complete: boo
 def _width(graph: Graph, item: Item) -> int:
     if item.kind in ("in", "out"):
         return PORT
-    longest = len(item.name)
+    longest = len(item.name) * _CHARACTER
     if item.kind == "node":
         node = graph.nodes[item.key]
-        second = ", ".join(node.outputs) if node.kind in _ENDS else node.operator
-        longest = max(longest, len(second))
-    wanted = min(max(_MARGIN + longest * _CHARACTER, _NARROWEST), _WIDEST)
+        other = ", ".join(node.outputs) if node.kind in _ENDS else node.operator
+        below = " · ".join(filter(None, (item.name, _stored(node))))  # in small letters
+        longest = max(longest, len(other) * _CHARACTER, len(below) * _SMALL_CHARACTER)
     if item.kind == "cluster":
-        wanted = max(wanted, _NARROWEST_CLUSTER)
+        wanted = min(max(_MARGIN + longest + _SIGN, _NARROWEST_CLUSTER), _WIDEST)
+    else:
+        wanted = min(max(_MARGIN + longest, _NARROWEST), _WIDEST)
     return -int(-wanted // _STEP) * _STEP
+
+
+def _stored(node: OperatorNode) -> str:
+    """The first tensor that an operation of a file stores, as its box has it: `W 64×3×7×7`."""
+    types = (
+        value
+        for name, value in node.attributes.items()
+        if name.startswith("input ") and isinstance(value, str)
+    )
+    return "W " + first.rpartition(" ")[2] if (first := next(types, "")) else ""
 
 
 def _content(level: Level, drawing: int) -> ClusterContent:

@@ -2,6 +2,8 @@
 
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+const MOST_FOUND = 30; // listed
+
 class Card {
   /**
    * @param {HTMLElement} element
@@ -30,7 +32,13 @@ class Card {
         ([name, value]) => [name, plain(value)],
       ),
     ];
-    const parts = [this.#heading(graphTitle(graph), "Click a box for its details"), this.#facts(rows)];
+    const parts = [
+      this.#heading(graphTitle(graph), "Click a box for its details"),
+      ...this.#found(),
+      ...this.#remarks(this.viewer.remarks, true),
+      this.#facts(rows),
+      ...this.#changes(graph.nodes.map((node) => node.index)),
+    ];
     for (const kind of ["input", "output"]) {
       const nodes = count(kind);
       if (nodes.length)
@@ -41,27 +49,29 @@ class Card {
           ),
         );
     }
-    for (const figure of figures.all.values()) parts.push(...this.#heaviest(figure));
+    // the largest errors are downstream of where they begin, which a remark says
+    const summed = [...figures.all.values()].filter((figure) => !figure.logarithmic);
+    for (const figure of summed) parts.push(...this.#heaviest(figure));
     parts.push(...this.#findings(this.viewer.findings));
-    parts.push(...this.#changes(graph.nodes.map((node) => node.index)));
     const { engine } = this.viewer.clusters;
     if (engine !== "dot") parts.push(html("p", { class: "note" }, `${engine}.`));
+    parts.push(html("h4", {}, "Keyboard"), html("p", { class: "note" }, `${HELP}.`));
     return parts;
   }
 
   /** The five nodes, or of a measured figure the modules, with the most. */
   #heaviest(/** @type {Figure} */ figure) {
     const nodes = figure.values.flatMap((value, node) => (value ? [{ value, link: () => this.#jump(node) }] : []));
-    const modules = Object.entries(figure.byModule).map(([module, value]) => ({
-      value,
-      link: () => this.#jumpToModule(module),
-    }));
-    const heaviest = (figure.total ? nodes : modules).sort((a, b) => b.value - a.value).slice(0, 5);
+    const modules = Object.entries(figure.byModule)
+      .filter(([module]) => this.viewer.itemOf(module)) // not the time of what belongs to no module
+      .map(([module, value]) => ({ value, link: () => this.#jumpToModule(module) }));
+    if (!modules.length && nodes.length < this.viewer.graph.nodes.length / 3 && figure.unit) return []; // mostly unknown
+    const heaviest = (modules.length ? modules : nodes).sort((a, b) => b.value - a.value).slice(0, 5);
     if (!heaviest.length) return [];
     const share = (/** @type {number} */ value) => (figure.total ? ` · ${this.#share(value, figure.total)}` : "");
     const name = figure.label === "MACs" ? figure.label : figure.label.toLowerCase();
     return [
-      html("h4", {}, figure.total ? `Most ${name}` : figure.label),
+      html("h4", {}, modules.length ? figure.label : `Most ${name}`),
       html(
         "ul",
         { class: "links" },
@@ -70,6 +80,42 @@ class Card {
         ),
       ),
     ];
+  }
+
+  /** What the search found, to choose from. */
+  #found() {
+    const { found } = this.viewer;
+    if (!found.length) return [];
+    const rows = found.slice(0, MOST_FOUND).map((id) => {
+      const click = () => this.viewer.select(id, true);
+      return html("li", {}, html("button", { type: "button", class: "jump", click }, this.viewer.titleOf(id)));
+    });
+    if (found.length > rows.length) {
+      rows.push(html("li", { class: "note" }, `and ${found.length - rows.length} more`));
+    }
+    return [html("h4", {}, `Found ${found.length}`), html("ul", { class: "links" }, ...rows)];
+  }
+
+  /** What a reader must know, of all places in this graph or of one that is shown. */
+  #remarks(/** @type {Remark[]} */ remarks, /** @type {boolean} */ withLink) {
+    return remarks.map((remark) => {
+      const id = this.viewer.itemOfRemark(remark);
+      const click = () => this.viewer.select(id, true);
+      return html(
+        "div",
+        { class: "remark" },
+        html("b", {}, visible(remark.title)),
+        withLink && id
+          ? html("button", { type: "button", class: "jump", click }, html("bdi", {}, `at ${this.viewer.titleOf(id)}`))
+          : null,
+        html("p", {}, visible(remark.text)),
+      );
+    });
+  }
+
+  #remarksAt(/** @type {string} */ id) {
+    const here = this.viewer.remarks.filter((remark) => this.viewer.itemOfRemark(remark) === id);
+    return this.#remarks(here, false);
   }
 
   /** Findings whose place is in this graph. */
@@ -104,9 +150,14 @@ class Card {
     const rows = [["Kind", node.kind === "operation" ? category(node) : node.kind]];
     if (!isModule && node.module) rows.push(["Module", node.module]);
     rows.push(...this.#figures((key) => figures.ofNode(key, index)));
-    if (isModule && facts) rows.push(...this.#origin(facts));
+    if (graph.fileNames[index]) rows.push(["Name in the file", graph.fileNames[index]]);
+    const version = graph.versions[node.operator];
+    if (version) rows.push(["Operator of", `opset ${version}`]);
+    if (facts) rows.push(...this.#origin(facts));
+    rows.push(...(graph.metadata.get(index) ?? []));
     return [
       this.#heading(node.operator, node.id.replace(/^\//, "")),
+      ...this.#remarksAt(`n${index}`),
       this.#actions(index),
       ...this.#changes([index]),
       this.#facts(rows),
@@ -116,7 +167,7 @@ class Card {
       ...this.#outputs(node),
       ...this.#list("Read by", graph.consumers[index]),
       ...this.#body(node),
-      ...this.#elsewhere(node.module),
+      ...this.#elsewhere(node.module, graph.fileNames[index]),
     ];
   }
 
@@ -151,7 +202,8 @@ class Card {
       ...new Set(nodes.flatMap((node) => graph.consumers[node].filter((each) => !inside.has(each)))),
     ];
     return [
-      this.#heading(facts?.type ?? clusters.names[cluster], path || "the model"),
+      this.#heading(graph.typeOfModule(path) || clusters.names[cluster], path || "the model"),
+      ...this.#remarksAt(`c${cluster}`),
       html(
         "p",
         { class: "actions" },
@@ -262,7 +314,7 @@ class Card {
 
   #share(/** @type {number} */ value, /** @type {number} */ total) {
     const percent = (100 * value) / total;
-    return `${percent >= 10 || percent === 0 ? percent.toFixed(0) : percent.toPrecision(2)} %`;
+    return `${percent >= 10 ? percent.toFixed(0) : percent >= 0.01 ? percent.toPrecision(2) : "< 0.01"} %`;
   }
 
   #origin(/** @type {ModuleFacts} */ facts) {
@@ -292,12 +344,12 @@ class Card {
   }
 
   #outputs(/** @type {GraphNode} */ node) {
-    if (!node.outputs.some(Boolean)) return [];
-    const names = this.viewer.graph.outputNames[node.index] ?? [];
+    const names = (this.viewer.graph.outputNames[node.index] ?? []).filter(Boolean);
+    if (!names.length && !node.outputs.some(Boolean)) return [];
     const many = node.outputs.length > 1;
     return [
       html("h4", {}, many ? "Outputs" : "Output"),
-      this.#facts(node.outputs.map((shape, n) => [names[n] || (many ? String(n) : "shape"), shape || "unknown"])),
+      this.#facts(node.outputs.map((shape, n) => [names[n] || (many ? String(n) : "shape"), typed(shape) || "unknown"])),
     ];
   }
 
@@ -317,7 +369,7 @@ class Card {
         tensor
           ? this.#tensor(tensor)
           : maker !== undefined && maker !== node.index
-            ? this.#jump(maker)
+            ? html("span", {}, this.#jump(maker), html("div", { class: "figure-of left" }, visible(`${name} ${graph.typeOf(name)}`)))
             : html("bdi", {}, visible(name)),
       );
     });
@@ -337,7 +389,12 @@ class Card {
       const height = (22 * DIGITS.indexOf(digit)) / (DIGITS.length - 1);
       return svg("rect", { x: n * 9, y: 23 - height, width: 8, height: height + 1 });
     });
-    const text = `${least} to ${most}, mean ${mean}, deviation ${deviation}`;
+    const text =
+      least === most
+        ? tensor.shape === "scalar"
+          ? least
+          : `every element is ${least}`
+        : `${least} to ${most}, mean ${mean}, deviation ${deviation}`;
     if (tensor.shape !== "scalar" && tensor.statistics[0] !== tensor.statistics[1]) {
       found.append(
         svg(
@@ -354,7 +411,7 @@ class Card {
     }
     const notes = [
       text,
-      tensor.zeros ? `${(100 * tensor.zeros).toPrecision(2)} % zeros` : "",
+      tensor.zeros && least !== most ? `${Number((100 * tensor.zeros).toPrecision(2))} % zeros` : "",
       tensor.sampled ? "of a million of its elements" : "",
     ];
     found.append(html("div", { class: "figure-of" }, notes.filter(Boolean).join(", ")));
@@ -375,7 +432,11 @@ class Card {
             "li",
             {},
             this.#jump(node),
-            html("span", { class: "figure-of" }, visible(this.viewer.graph.nodes[node].outputs.join(", "))),
+            html(
+              "span",
+              { class: "figure-of" },
+              visible(this.viewer.graph.nodes[node].outputs.map(typed).join(", ")),
+            ),
           ),
         ),
         distinct.length > shown.length &&
@@ -397,14 +458,19 @@ class Card {
   }
 
   /** The same module in the other graphs, in the table of layers, and in the findings. */
-  #elsewhere(/** @type {string} */ module) {
-    if (!module) return [];
+  #elsewhere(/** @type {string} */ module, name = "") {
     const found = [];
-    for (const { graph } of this.viewer.siblings()) {
+    for (const { graph } of module ? this.viewer.siblings() : []) {
       if (graph.name === this.viewer.graph.name) continue;
-      const nodes = graph.nodes.filter((node) => node.module === module || node.module.startsWith(`${module}.`));
-      if (!nodes.length) continue;
+      const nodes = graph.nodesOf(module);
       const name = graphTitle(graph);
+      if (!nodes.length) {
+        const note = "no node: it was merged into others, or does nothing there";
+        found.push(html("li", {}, html("b", {}, name), html("span", { class: "figure-of left" }, note)));
+        continue;
+      }
+      const [{ module: home, operator }] = nodes;
+      const isOther = home !== module && !home.startsWith(`${module}.`); // fused with another module
       found.push(
         html(
           "li",
@@ -414,7 +480,11 @@ class Card {
             { type: "button", class: "jump", click: () => this.viewer.showModule(graph.name, module) },
             html("b", {}, name),
           ),
-          html("span", { class: "figure-of" }, `${nodes.length} node${nodes.length > 1 ? "s" : ""}`),
+          html(
+            "span",
+            { class: "figure-of" },
+            isOther ? visible(`in ${operator} of ${home || "the model"}`) : nodes.length > 1 ? `${nodes.length} nodes` : operator,
+          ),
         ),
       );
     }
@@ -431,7 +501,8 @@ class Card {
           ),
         ),
       );
-    for (const finding of this.viewer.findings.filter((each) => each.where === module)) {
+    for (const finding of this.viewer.findings) {
+      if (!finding.where || ![module, name].includes(finding.where)) continue;
       found.push(html("li", { class: "finding-of" }, html("b", {}, finding.code), ` ${visible(finding.message)}`));
     }
     return found.length ? [html("h4", {}, "Elsewhere"), html("ul", { class: "links" }, ...found)] : [];

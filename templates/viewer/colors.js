@@ -49,7 +49,8 @@ const FIGURE_NAMES = {
  * @property {string} label
  * @property {string} unit
  * @property {(number | null)[]} values of the nodes
- * @property {number} total of all nodes; 0 where values of some modules only are known
+ * @property {number} total of all nodes; 0 where some are not known
+ * @property {boolean} logarithmic values differ by orders of magnitude
  * @property {Record<string, number>} byModule values of modules that are clusters
  */
 
@@ -57,17 +58,23 @@ const FIGURE_NAMES = {
 class Figures {
   constructor(
     /** @type {Graph} */ graph,
-    /** @type {Record<string, {label: string, unit: string, values: Record<string, number>}>} */ measured,
+    /** @type {Record<string, {label: string, unit: string, logarithmic: boolean, values: Record<string, number>}>} */
+    measured,
   ) {
     this.graph = graph;
     /** @type {Map<string, Figure>} */ this.all = new Map();
     for (const [key, values] of Object.entries({ ...this.#ofModules(), ...graph.figures })) {
       const [label, unit] = FIGURE_NAMES[key] ?? [key, ""];
-      const total = values.reduce((/** @type {number} */ sum, value) => sum + (value ?? 0), 0);
-      if (total > 0) this.all.set(key, { label, unit, values, total, byModule: {} });
+      const sum = values.reduce((/** @type {number} */ sum, value) => sum + (value ?? 0), 0);
+      if (!sum) continue;
+      // results of unknown size have bytes too, so a share of the others would say nothing
+      const isKnown = (/** @type {GraphNode} */ { index, kind }) => !hasResult(kind) || values[index] !== null;
+      // of two reports in one graph there is no whole
+      const isWhole = !graph.marks.length && (key !== "bytes" || graph.nodes.every(isKnown));
+      this.all.set(key, { label, unit, values, total: isWhole ? sum : 0, byModule: {}, logarithmic: false });
     }
-    for (const [key, { label, unit, values }] of Object.entries(measured)) {
-      this.all.set(key, { label, unit, values: this.#atNodes(values), total: 0, byModule: values });
+    for (const [key, { values, ...figure }] of Object.entries(measured)) {
+      this.all.set(key, { ...figure, values: this.#atNodes(values), total: 0, byModule: values });
     }
   }
 
@@ -75,7 +82,9 @@ class Figures {
   #atNodes(/** @type {Record<string, number>} */ values) {
     const complete = this.graph.layouts[this.graph.layouts.length - 1];
     const seen = new Set(complete.ids);
-    return this.graph.nodes.map(({ module }) => {
+    return this.graph.nodes.map(({ index, id, module }) => {
+      const own = values[id] ?? values[this.graph.fileNames[index] || id];
+      if (own !== undefined) return own;
       if (values[module] === undefined || seen.has(module)) return null;
       seen.add(module);
       return values[module];
@@ -87,7 +96,7 @@ class Figures {
     const { graph } = this;
     if (graph.name !== "modules")
       return {
-        parameters: graph.nodes.map((node) => (node.kind === "parameter" ? elements(node.outputs[0] ?? "") : null)),
+        parameters: graph.nodes.map((node) => (node.kind === "parameter" ? elements(node.outputs[0] ?? "") : 0)),
       };
     const seen = new Set();
     /** @type {Record<string, (number | null)[]>} */
@@ -111,18 +120,44 @@ class Figures {
     return this.all.get(key)?.values[node] ?? null;
   }
 
-  /** The figure of a cluster, else the sum of what is inside; null if it is unknown. */
+  /** The figure of a cluster, else the sum (of errors the largest) of what is inside; null if unknown. */
   ofCluster(/** @type {string} */ key, /** @type {Clusters} */ clusters, /** @type {number} */ cluster) {
     const figure = this.all.get(key);
-    const own = figure?.byModule[clusters.ids[cluster].replace(/#\d+$/, "")];
+    const id = clusters.ids[cluster];
+    const own = figure?.byModule[id] ?? figure?.byModule[id.replace(/#\d+$/, "")];
     if (!figure || own !== undefined) return own ?? null;
-    /** @type {number | null} */ let sum = null;
+    /** @type {number | undefined} */ let sum;
     for (const node of clusters.nodes(cluster)) {
       const value = figure.values[node];
-      if (value !== null && value !== undefined) sum = (sum ?? 0) + value;
+      if (value === null || value === undefined) continue;
+      sum = figure.logarithmic ? Math.max(sum ?? 0, value) : (sum ?? 0) + value;
     }
-    return sum;
+    return sum ?? null;
   }
+}
+
+/** From figures to shares of the full color. */
+class ColorScale {
+  constructor(/** @type {(number | null)[]} */ values, /** @type {boolean} */ logarithmic) {
+    const known = values.map((value) => value ?? 0).filter((value) => value > 0);
+    this.isComplete = values.every((value) => value !== null);
+    this.logarithmic = logarithmic;
+    this.most = known.reduce((a, b) => Math.max(a, b), 0);
+    this.least = logarithmic ? known.reduce((a, b) => Math.min(a, b), this.most) : 0;
+  }
+
+  /** From 0 to 1; null for an unknown figure, which is not zero. */
+  share(/** @type {number | null} */ value) {
+    if (value === null || !this.most) return null;
+    if (!this.logarithmic) return Math.sqrt(value / this.most);
+    if (value <= 0 || this.least === this.most) return value > 0 ? 1 : 0;
+    return Math.max(0.06, Math.log(value / this.least) / Math.log(this.most / this.least));
+  }
+}
+
+/** Whether a node of this kind makes a value. */
+function hasResult(/** @type {string} */ kind) {
+  return kind === "operation" || kind === "module";
 }
 
 /** The product of the sizes in a shape as text; null if one is unknown. */

@@ -31,11 +31,11 @@ class Clusters {
     /** @type {string[]} */ this.ids = stored.clusterIds;
     /** @type {string[]} */ this.names = stored.clusterNames;
     /** @type {number[]} */ this.drawingOf = stored.drawingOf;
-    /** @type {number[][]} */ this.children = stored.children;
+    /** @type {number[][]} */ this.children = sums(stored.children);
     /** @type {string[][]} */ this.childNames = stored.childNames;
     /** @type {number[][]} */ this.incoming = stored.incoming;
     /** @type {number[][]} */ this.outgoing = stored.outgoing;
-    /** @type {number[][]} */ this.valueSources = stored.valueSources;
+    /** @type {number[][]} */ this.valueSources = sums(stored.valueSources);
     this.parents = this.ids.map(() => -1);
     /** @type {Map<number, number>} */ this.homes = new Map(); // node -> cluster
     /** @type {Map<number, string>} */ this.nodeNames = new Map();
@@ -99,22 +99,26 @@ class Graph {
   constructor(/** @type {any} */ stored, /** @type {Map<string, ModuleFacts>} */ modules) {
     /** @type {string} */ this.name = stored.name;
     /** @type {Record<string, any>} */ this.attributes = stored.attributes;
-    this.modules = modules;
+    this.modules = stored.facts ? moduleFacts(stored.facts) : modules; // of two reports in one graph
+    /** @type {Record<string, string>} */ this.classes = stored.file?.classes ?? {}; // without a module
     /** @type {Clusters[]} */ this.layouts = stored.layouts.map((/** @type {any} */ each) => new Clusters(each));
     const complete = this.layouts[this.layouts.length - 1];
     /** @type {GraphNode[]} */
-    this.nodes = stored.ids.map((/** @type {string | 0} */ id, /** @type {number} */ index) => {
+    this.nodes = stored.ids.map((/** @type {string | 0 | 1} */ id, /** @type {number} */ index) => {
       const [operator, kind, attributes, outputs] = stored.descriptions[stored.descriptionOf[index]];
       const module = stored.modules[stored.moduleOf[index]];
       const name = complete.nodeNames.get(index) ?? "";
-      return { index, id: id === 0 ? module : id, operator, kind, module, attributes, outputs, name };
+      const full = id === 0 ? module : id === 1 ? `${module}/${operator}` : id;
+      return { index, id: full, operator, kind, module, attributes, outputs, name };
     });
     this.byId = new Map(this.nodes.map((node) => [node.id, node.index]));
     /** @type {number[][]} */ this.producers = this.nodes.map(() => []);
     /** @type {number[][]} */ this.consumers = this.nodes.map(() => []);
-    stored.sources.forEach((/** @type {number} */ source, /** @type {number} */ edge) => {
-      this.producers[stored.targets[edge]].push(source);
-      this.consumers[source].push(stored.targets[edge]);
+    const [sources] = sums([stored.sources]);
+    sources.forEach((source, edge) => {
+      const target = source + stored.spans[edge];
+      this.producers[target].push(source);
+      this.consumers[source].push(target);
     });
     this.constants = this.nodes.length - this.layouts[0].homes.size;
     /** @type {Record<string, (number | null)[]>} */ this.figures = stored.figures ?? {};
@@ -122,9 +126,15 @@ class Graph {
     /** @type {string[][]} */ this.notes = stored.notes ?? [];
     const { file } = stored; // of an ONNX graph
     /** @type {Record<string, string>} */ this.properties = file?.properties ?? {};
+    /** @type {string[]} */ this.fileNames = file?.names ?? []; // of the nodes
     /** @type {string[][]} */ this.inputNames = file?.inputs ?? [];
     /** @type {string[][]} */ this.outputNames = file?.outputs ?? [];
     /** @type {Record<string, string[]>} */ this.formalInputs = file?.formal ?? {};
+    /** @type {Record<string, number>} */ this.versions = file?.versions ?? {}; // of operators
+    /** @type {Map<number, [string, string][]>} */ this.metadata = new Map();
+    for (const [node, name, value] of file?.metadata ?? []) {
+      this.metadata.set(node, [...(this.metadata.get(node) ?? []), [name, value]]);
+    }
     /** @type {Map<string, StoredTensor>} */
     this.tensors = new Map(
       (file?.tensors ?? []).map((/** @type {any[]} */ row) => {
@@ -137,12 +147,16 @@ class Graph {
     );
     /** @type {Map<string, number>} */ this.makers = new Map();
     this.outputNames.forEach((names, node) => names.forEach((name) => this.makers.set(name, node)));
+    /** @type {Map<string, number>} */
+    this.named = new Map(this.fileNames.map((name, node) => [name, node]));
+    this.named.delete("");
     /** @type {string[]} */ this.texts = this.nodes.map((node) =>
       [
         node.id,
         node.operator,
         node.name,
-        modules.get(node.module)?.type ?? "",
+        this.typeOfModule(node.module),
+        this.fileNames[node.index] ?? "",
         node.outputs.join(" "),
         ...(this.inputNames[node.index] ?? []),
         ...(this.outputNames[node.index] ?? []),
@@ -157,21 +171,59 @@ class Graph {
 
   /** The node's place for a reader: its path, or its name in the graph. */
   place(/** @type {number} */ index) {
-    const { id, kind, operator } = this.nodes[index];
+    const { id, kind, operator, module } = this.nodes[index];
     if (kind === "module") return id;
+    if (!module && this.fileNames[index]) return this.fileNames[index];
     const name = ["input", "output", "parameter"].includes(kind) ? id.slice(id.indexOf("/") + 1) : id;
     return name.replace(/^\//, "") || operator;
   }
 
-  /** The short attributes and stored scalars of an operation in one line: `axis 1`, `y_scale 0.02`. */
+  /**
+   * The nodes of a module and of those inside. Of one that has none, as a convolution that is fused
+   * with the normalization after it, the nodes that read its weights.
+   */
+  nodesOf(/** @type {string} */ module) {
+    const inside = `${module}.`;
+    const isOwn = (/** @type {string} */ path) => path === module || path.startsWith(inside);
+    const own = this.nodes.filter((node) => isOwn(node.module));
+    if (own.length || !module) return own;
+    const isWeight = (/** @type {string} */ name) => name.startsWith(inside) && this.tensors.has(name);
+    return this.nodes.filter((node) => this.inputNames[node.index]?.some(isWeight));
+  }
+
+  /**
+   * The node that is meant by a name: its id, a module, of a file also its name there, or that of a
+   * value that it makes.
+   */
+  find(/** @type {string} */ name) {
+    if (!name) return undefined;
+    return this.byId.get(name) ?? this.nodesOf(name)[0]?.index ?? this.named.get(name) ?? this.makers.get(name);
+  }
+
+  /** The shape and dtype of a value of a file, by its name; "" if they are unknown. */
+  typeOf(/** @type {string} */ name) {
+    const maker = this.makers.get(name);
+    if (maker === undefined) return "";
+    const place = this.outputNames[maker].filter(Boolean).indexOf(name);
+    return typed(this.nodes[maker].outputs[place] ?? "");
+  }
+
+  /** The class of a module; "" if it is unknown. */
+  typeOfModule(/** @type {string} */ path) {
+    return this.modules.get(path)?.type ?? this.classes[path] ?? "";
+  }
+
+  /** What an operation stores and its short attributes in one line: `W 64×3×7×7 · group 1`. */
   settings(/** @type {GraphNode} */ node) {
     const formal = this.formalInputs[node.operator] ?? [];
-    const shown = Object.entries(node.attributes).flatMap(([name, value]) => {
-      const text = plain(value).replace(/[[\]]/g, "");
+    const isStored = (/** @type {[string, any]} */ [name]) => Number(/^input \d+$/.test(name));
+    const all = Object.entries(node.attributes).sort((a, b) => isStored(b) - isStored(a));
+    const shown = all.flatMap(([name, value]) => {
+      const text = plain(typeof value === "number" ? Number(value.toPrecision(4)) : value).replace(/[[\]]/g, "");
       const input = name.match(/^input (\d+)$/);
-      if (input && typeof value === "string") return []; // a type: the values are not few
-      if (text.length > 12 || text === "" || text === "NOTSET") return [];
       const title = input ? (formal[Number(input[1])] ?? "") : /^\d+$/.test(name) ? "" : name;
+      if (input && typeof value === "string") return [`${title} ${text.split(" ").pop()}`]; // a shape
+      if (text.length > 12 || text === "" || text === "NOTSET") return [];
       return [`${title} ${text}`.trim()];
     });
     return shown.slice(0, 3).join(" · ");
@@ -193,9 +245,32 @@ class Graph {
   }
 }
 
+/** Values from the steps between them, which go on from each list to the next. */
+function sums(/** @type {number[][]} */ lists) {
+  let last = 0;
+  return lists.map((steps) => steps.map((step) => (last += step)));
+}
+
+/** @returns {Map<string, ModuleFacts>} modules by path */
+function moduleFacts(/** @type {any[][]} */ rows) {
+  return new Map(
+    rows.map(([path, type, parameters, macs, source, call, attributes, tensors, sharedWith]) => [
+      path,
+      { path, type, parameters, macs, source, call, attributes, tensors, sharedWith },
+    ]),
+  );
+}
+
 /** A value of an attribute in one line. */
 function plain(/** @type {any} */ value) {
   return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+const DTYPE = /^(bool|string|undefined|sequence|optional|map|sparse|(bfloat|float|u?int|q?u?int|complex)\d\w*)( |$)/;
+
+/** A shape with its dtype, which is left out of the data where it is float32. */
+function typed(/** @type {string} */ shape) {
+  return !shape || DTYPE.test(shape) ? shape : `float32 ${shape}`;
 }
 
 /** `25.6 M` for 25557032, `1.5 ms` for 0.0015 with the unit s. */

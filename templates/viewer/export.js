@@ -38,7 +38,7 @@ async function saveDrawing(/** @type {GraphViewer} */ viewer, /** @type {"svg" |
     for (const name of DRAWN) element.setAttribute(name, style.getPropertyValue(name));
     element.removeAttribute("style");
   }
-  for (const element of root.querySelectorAll(".toggle, .stripe + .none")) element.remove();
+  for (const element of root.querySelectorAll(".toggle")) element.remove();
   for (const element of root.querySelectorAll("[class]")) element.removeAttribute("class");
   root.remove();
   root.prepend(svg("rect", { x: -8, y: -8, width: width + 16, height: height + 16, fill: paper }));

@@ -5,26 +5,23 @@ async function startViewer() {
   if (!root) return;
   const [graphs, page] = await Promise.all([readBlock("graph-data"), readBlock("module-data")]);
   if (!graphs?.length) return;
-  /** @type {Map<string, ModuleFacts>} */
-  const modules = new Map(
-    (page?.modules ?? []).map((/** @type {any[]} */ row) => {
-      const [path, type, parameters, macs, source, call, attributes, tensors, sharedWith] = row;
-      return [path, { path, type, parameters, macs, source, call, attributes, tensors, sharedWith }];
-    }),
-  );
+  const modules = moduleFacts(page?.modules ?? []);
   root.hidden = false;
   document.body.classList.add("has-viewer"); // the pictures are for print then
   const viewer = new GraphViewer(
     root,
     graphs.map((/** @type {any} */ each) => new Graph(each, modules)),
-    { findings: page?.findings ?? [], figures: page?.figures ?? {} },
+    { findings: page?.findings ?? [], figures: page?.figures ?? {}, remarks: page?.remarks ?? [] },
   );
   const links = new Map();
   for (const { graph } of [...viewer.states].reverse()) {
     for (const cluster of graph.layouts[0].ids) if (cluster) links.set(cluster, makeLink(graph.name, cluster));
     for (const node of graph.nodes) if (node.module) links.set(node.module, makeLink(graph.name, node.module));
   }
-  linkRows(links);
+  linkRows(links, (place) => {
+    const state = viewer.states.find(({ graph }) => graph.find(place) !== undefined);
+    return links.get(place) ?? (state && makeLink(state.graph.name, place));
+  });
   const follow = () => {
     if (viewer.follow(location.hash)) root.scrollIntoView({ block: "nearest" });
   };

@@ -5,6 +5,7 @@ const DETAILS_FROM = 0.62;
 const SHAPES_FROM = 0.8;
 const BLOCK_BELOW = 30; // pixels: a smaller open cluster is one block
 const SMALL_LETTER = 5.3; // its width
+const LONGEST_TIP = 300; // letters
 
 /** @typedef {{left: number, top: number, right: number, bottom: number}} Area */
 
@@ -231,6 +232,7 @@ class Scene {
         svg("path", { class: "stripe", d: `M${x + 5} ${y}h-1a4 4 0 0 0 -4 4v${height - 8}a4 4 0 0 0 4 4h1z` }),
       );
     }
+    box.append(svg("title", {}, [title, detail].map(visible).join("\n").slice(0, LONGEST_TIP)));
     const sign = SIGNS[this.style.mark(item.kind, item.key)];
     if (sign && this.scale >= LABELS_FROM) {
       box.append(
@@ -243,7 +245,7 @@ class Scene {
       );
     }
     if (this.scale >= LABELS_FROM) {
-      const room = item.width - (isCluster ? 34 : 18);
+      const room = item.width - (isCluster ? 38 : 18);
       const both = detail && this.scale >= DETAILS_FROM;
       const shortest = isCluster ? lastFitting(detail, room) : firstFitting(detail, room);
       box.append(

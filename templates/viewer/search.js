@@ -9,7 +9,7 @@ class Search {
     this.graph = graph;
     this.clusters = clusters;
     /** @type {string[]} */
-    this.clusterTexts = clusters.ids.map((id) => `${id} ${graph.modules.get(id)?.type ?? ""}`.toLowerCase());
+    this.clusterTexts = clusters.ids.map((id) => `${id} ${graph.typeOfModule(id)}`.toLowerCase());
   }
 
   /** Ids of items, in execution order; clusters before the nodes inside. */

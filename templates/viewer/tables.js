@@ -16,11 +16,18 @@ function goToRow(/** @type {HTMLElement} */ row) {
   setTimeout(() => row.classList.remove("shown"), 2500);
 }
 
-/** A link to the graph in each row that names a module of it. */
-function linkRows(/** @type {Map<string, string>} */ links) {
-  for (const row of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-module]"))) {
-    const module = row.dataset.module ?? "";
-    const link = links.get(module);
+/**
+ * A link to the graph in each row of the table of layers, and in what else names a place of it: a
+ * finding, a measured module, the node at which parity breaks.
+ */
+function linkRows(
+  /** @type {Map<string, string>} */ links,
+  /** @type {(place: string) => string | undefined} */ linkOf,
+) {
+  const rows = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-module], [data-place]"));
+  for (const row of rows) {
+    const { module, place = "" } = row.dataset;
+    const link = module === undefined ? linkOf(place) : links.get(module);
     if (!link) continue;
     row.querySelector(".name, th, .where")?.append(
       html(
@@ -29,7 +36,7 @@ function linkRows(/** @type {Map<string, string>} */ links) {
           class: "to-graph",
           href: link,
           title: "Show in the graph",
-          "aria-label": `Show ${module} in the graph`,
+          "aria-label": `Show ${module ?? place} in the graph`,
         },
         "⌖",
       ),

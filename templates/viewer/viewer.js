@@ -2,19 +2,25 @@
 
 const MOST_BOXES = 1500; // that "Open all" shows
 /** @type {Record<string, string>} */
-const SIGNS = { added: "+ ", removed: "− ", changed: "Δ ", moved: "→ " }; // no color is needed
+const SIGNS = { added: "+ ", removed: "− ", changed: "Δ ", moved: "→ ", remark: "! " }; // no color is needed
 /** @type {Record<string, string>} */
 const GRAPH_NAMES = { modules: "Module graph", autograd: "Autograd graph", onnx: "ONNX graph" };
+
+/**
+ * @typedef {{code: string, where: string, message: string}} Finding
+ * @typedef {{title: string, text: string, graph: string, node: string, module: string}} Remark
+ */
 
 class GraphViewer {
   /**
    * @param {HTMLElement} root
    * @param {Graph[]} graphs
-   * @param {{findings: {code: string, where: string, message: string}[], figures: any}} page
+   * @param {{findings: Finding[], figures: any, remarks: Remark[]}} page
    */
   constructor(root, graphs, page) {
     this.root = root;
     this.findings = page.findings;
+    this.remarks = page.remarks;
     this.states = graphs.map((graph) => new GraphState(graph));
     this.figuresOf = new Map(graphs.map((graph) => [graph, new Figures(graph, page.figures)]));
     this.colorBy = "kind";
@@ -324,14 +330,39 @@ class GraphViewer {
     if (id) this.select(id, true);
   }
 
-  /** The item that is a module: its cluster, else its node, else the first node inside. */
-  itemOf(/** @type {string} */ module) {
-    const cluster = this.clusters.byId.get(module);
+  /** The item that has this name: a cluster, else a node. */
+  itemOf(/** @type {string} */ name) {
+    const cluster = this.clusters.byId.get(name);
     if (cluster) return `c${cluster}`;
-    const node =
-      this.graph.byId.get(module) ??
-      this.graph.nodes.find((each) => each.module === module || each.module.startsWith(`${module}.`))?.index;
+    const node = this.graph.find(name);
     return node === undefined ? "" : `n${node}`;
+  }
+
+  /** The item that a remark is about; "" if it is in another graph. */
+  itemOfRemark(/** @type {Remark} */ { graph, node, module }) {
+    const named = graph === this.graph.name ? this.graph.named.get(node) : undefined;
+    return named === undefined ? this.itemOf(module) : `n${named}`;
+  }
+
+  /** An item in words: `Conv layer1.0.conv1`. */
+  titleOf(/** @type {string} */ id) {
+    const key = Number(id.slice(1));
+    if (id[0] === "c") return visible(this.clusters.ids[key]);
+    const place = this.graph.place(key);
+    const { operator } = this.graph.nodes[key];
+    return visible(place === operator ? operator : `${operator} ${place}`);
+  }
+
+  /** Items with a remark, and the clusters around them. */
+  #remarked() {
+    const found = new Set();
+    for (const id of this.remarks.map((remark) => this.itemOfRemark(remark)).filter(Boolean)) {
+      const key = Number(id.slice(1));
+      const around = id[0] === "n" ? this.clusters.chain(this.clusters.homes.get(key) ?? 0) : this.clusters.chain(key);
+      found.add(id);
+      for (const cluster of around) if (!this.open.has(cluster)) found.add(`c${cluster}`);
+    }
+    return found;
   }
 
   // ---- search --------------------------------------------------------------------------------
@@ -341,6 +372,7 @@ class GraphViewer {
     this.foundAt = -1;
     const text = this.tools.searchField.value.trim();
     this.tools.searchCount.textContent = text ? (this.found.length ? `${this.found.length} found` : "none") : "";
+    if (!this.state.selected) this.card.show();
     this.redraw();
   }
 
@@ -400,7 +432,7 @@ class GraphViewer {
 
   label(/** @type {string} */ kind, /** @type {number} */ key) {
     if (kind === "c") {
-      const type = this.graph.modules.get(this.clusters.ids[key].replace(/#\d+$/, ""))?.type ?? "";
+      const type = this.graph.typeOfModule(this.clusters.ids[key].replace(/#\d+$/, ""));
       const parameters = this.figures.ofCluster("parameters", this.clusters, key);
       const name = this.clusters.names[key];
       const isNumber = /^\d+$/.test(name) && type;
@@ -420,7 +452,10 @@ class GraphViewer {
     const name = this.clusters.nodeNames.get(key) ?? node.name;
     if (["input", "output", "parameter"].includes(node.kind))
       return /** @type {[string, string]} */ ([name || node.kind, this.shape(key) || node.kind]);
-    return /** @type {[string, string]} */ ([node.operator, name || this.graph.settings(node)]);
+    return /** @type {[string, string]} */ ([
+      node.operator,
+      [name, this.graph.settings(node)].filter(Boolean).join(" · "),
+    ]);
   }
 
   shape(/** @type {number} */ node) {
@@ -429,12 +464,9 @@ class GraphViewer {
 
   /** @returns {Style} */
   style() {
-    const { figures, colorBy, clusters, graph } = this;
-    const figure = figures.all.get(colorBy);
-    const value = (/** @type {string} */ kind, /** @type {number} */ key) =>
-      kind === "n" ? figures.ofNode(colorBy, key) : figures.ofCluster(colorBy, clusters, key);
-    // the heaviest box that is seen has the full color
-    const most = figure ? this.boxes().reduce((most, [kind, key]) => Math.max(most, value(kind, key) ?? 0), 0) : 0;
+    const { clusters, graph } = this;
+    const scale = this.#scale();
+    const remarked = this.#remarked();
     const labels = new Map();
     return {
       selected: this.state.selected,
@@ -443,23 +475,36 @@ class GraphViewer {
       shapes: this.shapes,
       shape: (source) => this.shape(source),
       valueName: (source) => clusters.nodeNames.get(source) || graph.nodes[source].operator,
-      mark: (kind, key) =>
-        kind === "n"
-          ? (graph.marks[key] ?? "")
-          : graph.marks.length && clusters.nodes(key).some((node) => graph.marks[node])
-            ? "inside"
-            : "",
+      mark: (kind, key) => {
+        if (remarked.has(kind + key)) return "remark";
+        if (kind === "n") return graph.marks[key] ?? "";
+        return graph.marks.length && clusters.nodes(key).some((node) => graph.marks[node]) ? "inside" : "";
+      },
       label: (kind, key) => {
         const id = kind + key;
         if (!labels.has(id)) labels.set(id, this.label(kind, key));
         return labels.get(id);
       },
       paint: (kind, key) => {
-        const known = most ? value(kind, key) : null; // unknown is not zero
-        const share = known === null ? null : Math.sqrt(known / most);
+        const share = scale ? scale.share(this.#value(kind, key)) : null;
         return { category: kind === "n" ? category(graph.nodes[key]) : "group", share };
       },
     };
+  }
+
+  #value(/** @type {string} */ kind, /** @type {number} */ key) {
+    const { figures, colorBy, clusters } = this;
+    return kind === "n" ? figures.ofNode(colorBy, key) : figures.ofCluster(colorBy, clusters, key);
+  }
+
+  /** From the figures of the boxes that are seen to colors: the heaviest has the full one. */
+  #scale() {
+    const figure = this.figures.all.get(this.colorBy);
+    if (!figure) return null;
+    return new ColorScale(
+      this.boxes().map(([kind, key]) => this.#value(kind, key)),
+      figure.logarithmic,
+    );
   }
 
   redraw() {
@@ -497,11 +542,15 @@ class GraphViewer {
   #legend() {
     const figure = this.figures.all.get(this.colorBy);
     if (figure) {
-      this.tools.legend.replaceChildren(
+      const { least, most, isComplete } = /** @type {ColorScale} */ (this.#scale());
+      const parts = [
         html("span", {}, figure.label),
+        html("span", {}, short(least, figure.unit)),
         html("span", { class: "scale" }),
-        html("span", {}, "none to most"),
-      );
+        html("span", {}, most ? short(most, figure.unit) : "no box with a figure is open"),
+        isComplete ? "" : html("span", { class: "note" }, "a box with a bar: unknown"),
+      ];
+      this.tools.legend.replaceChildren(...parts);
       return;
     }
     if (this.graph.marks.length) {
@@ -535,12 +584,39 @@ class GraphViewer {
     this.canvas.focus({ preventScroll: true });
     if (jump) this.select(`n${jump.getAttribute("data-jump")}`, true);
     else if (toggle) this.#toggleAndSelect(Number(toggle.getAttribute("data-toggle")));
-    else if (item) {
-      const id = item.getAttribute("data-item") ?? "";
-      const isClosed = id[0] === "c" && !this.open.has(Number(id.slice(1)));
-      if (isClosed) this.#toggleAndSelect(Number(id.slice(1)));
+    else {
+      const id = item?.getAttribute("data-item") ?? "";
+      const cluster = id[0] === "c" ? Number(id.slice(1)) : -1;
+      const isBox = id[0] === "n" || (cluster >= 0 && !this.open.has(cluster));
+      const source = isBox ? null : this.#valueAt(event);
+      if (source !== null) this.selectValue(source);
+      else if (cluster >= 0 && isBox) this.#toggleAndSelect(cluster);
       else this.select(id);
-    } else this.select("");
+    }
+  }
+
+  /** The node whose value flows along the edge at or near a place on the screen; null for none. */
+  #valueAt(/** @type {MouseEvent} */ event) {
+    const toDrawing = /** @type {SVGGraphicsElement} */ (this.canvas).getScreenCTM()?.inverse();
+    const edges = /** @type {SVGPathElement[]} */ ([...this.canvas.querySelectorAll(".flow")]);
+    for (const reach of [0, 1, 2, 3, 4, 5]) {
+      for (const dx of [-reach, 0, reach]) {
+        for (const dy of [-reach, 0, reach]) {
+          const point = new DOMPoint(event.clientX + dx, event.clientY + dy).matrixTransform(toDrawing);
+          const hit = edges.find((edge) => edge.isPointInStroke(point));
+          if (hit) return Number(hit.dataset.value);
+        }
+      }
+    }
+    return null;
+  }
+
+  /** Color one value on its way to all of its readers. */
+  selectValue(/** @type {number} */ source) {
+    const readers = new Set(this.graph.consumers[source]);
+    this.select(`n${source}`);
+    this.light(new Map([[source, readers]]));
+    this.say(`${this.titleOf(`n${source}`)}: ${this.shape(source)}, read by ${readers.size}`);
   }
 
   #toggleAndSelect(/** @type {number} */ cluster) {

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet18
 
-from reportgen.comparable import Graph, OperatorNode
+from reportgen.comparable import Comparable, Graph, OperatorNode
 from reportgen.compare.alignment import align_nodes
 from reportgen.compare.graphs import diff_graph
+from reportgen.compare.merged_view import merged_views
 from reportgen.compare.modules import diff_modules
 from reportgen.compare.result import GraphDiff, ModulesDiff, NodeChange
 from reportgen.sections.graphs.complete.autograd import complete_autograd_graph
@@ -265,6 +266,48 @@ def test_an_alignment_is_in_order_as_long_as_possible_and_mirrors(
     assert all(i < k and j < m for (i, j), (k, m) in pairwise(pairs))
     assert len(pairs) == longest_common(a, b)
     assert align_nodes(nodes_of(b), nodes_of(a)) == [(j, i) for i, j in pairs]
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.qkv(x).chunk(3, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.project(x)
+        return self.proj(functional.softmax(q @ k.mT, -1) @ v)
+
+
+class SplitAttention(Attention):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.qkv
+        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.q(x), self.k(x), self.v(x)
+
+
+def test_a_merged_view_has_splits_and_marks_no_function_of_a_changed_class() -> None:
+    old, new = Attention(), SplitAttention()
+    modules = modules_between(old, new)
+    graphs = [complete_module_graph(trace_forward(m, (torch.ones(2, 4, 8),), {}))
+              for m in (old, new)]  # fmt: skip
+    sides = [Comparable(modules=module_records(m), graphs=(graph,))
+             for m, graph in zip((old, new), graphs, strict=True)]  # fmt: skip
+    (view,) = merged_views(*sides, modules, (diff_graph(*graphs, modules),))
+    nodes = zip(view.graph.nodes, view.marks, view.notes, strict=True)
+    assert {node.id: (mark, notes) for node, mark, notes in nodes if mark} == {
+        "qkv": ("removed", ("split into q, k, v",)),
+        "removed /chunk": ("removed", ()),
+        **dict.fromkeys("qkv", ("added", ("part of qkv",))),
+    }
+    assert {each.path: each.type for each in view.modules if each.path in ("", "qkv", "q")} == {
+        "": "SplitAttention", "qkv": "Linear", "q": "Linear",
+    }  # fmt: skip
 
 
 def chain(length: int, width: int) -> Graph:

@@ -343,7 +343,10 @@ def graphs(*, tiles: int = 1, nodes: int = 40, onnx_too: bool = True, viewer: bo
             svg=f"graphs/{stem}.svg", nodes=count, edges=count + count // 8, collapsed=bool(note),
             total_nodes=count * 3 if note else count, width_points=420.0,
             height_points=60.0 * count, note=note,
-            tiles=tuple(Tile(pdf=f"graphs/{stem}-{n}.pdf", caption=caption)
+            tiles=tuple(Tile(pdf=f"graphs/{stem}-{n}.pdf", caption=caption,
+                             neighbors={side: part for side, part in (("above", n - 1),
+                                                                      ("below", n + 1))
+                                        if n and 0 < part < pages})
                         for n, caption in enumerate(captions)),
         )  # fmt: skip
 

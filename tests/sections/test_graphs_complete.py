@@ -91,6 +91,21 @@ def functions_below(output: Tensor) -> set[Any]:
     return found
 
 
+def test_values_have_their_dtype_unless_it_is_float32() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(7, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.embedding(x + 1).half()
+
+    nodes = by_id(complete_module_graph(traced(Tokens(), torch.zeros(2, 3, dtype=torch.int64))))
+    assert nodes["input/x"].outputs == nodes["/add"].outputs == ("int64 2×3",)
+    assert nodes["embedding"].outputs == ("2×3×4",)
+    assert nodes["output/"].outputs == ("float16 2×3×4",)
+
+
 def test_the_autograd_graph_has_every_function_and_every_parameter() -> None:
     model = resnet18(weights=None).eval()
     functions = functions_below(model(torch.ones(1, 3, 32, 32)))
@@ -180,6 +195,18 @@ def test_subgraphs_dtypes_and_small_tensors_of_an_onnx_file() -> None:
     assert nodes["/Reshape"].attributes == {"input 1": [-1, 4]}
 
 
+def test_undeclared_types_of_an_onnx_file_are_inferred() -> None:
+    graph = complete_onnx_graph(branching(), {"n": 3})
+    nodes = by_id(graph)
+    assert nodes["/Add"].outputs == nodes["/Add#2"].outputs == ("float16 n×4",)
+    add = list(nodes).index("/Add")
+    assert graph.figures["bytes"][add] == 3 * 4 * 2
+    model = branching()
+    model.graph.node[0].op_type = "Unheard"  # what follows is unknown
+    del model.graph.node[0].attribute[:]
+    assert by_id(complete_onnx_graph(model))["/Add"].outputs == ("",)
+
+
 def test_packing_loses_nothing() -> None:
     for graph in (
         complete_module_graph(traced(Residual(), torch.ones(2, 4))),
@@ -225,3 +252,47 @@ def test_the_section_offers_its_graphs_to_comparisons(tmp_path: Path) -> None:
     assert [graph.name for graph in graphs] == ["modules", "autograd", "onnx"]
     assert [len(graph.nodes) for graph in graphs][:2] == [11, 16]
     assert all(len(by_id(graph)) == len(graph.nodes) for graph in graphs)
+
+
+def quantized() -> Any:
+    """Two linear layers and a ReLU: the first as a dynamic quantizer writes it."""
+    scopes = {
+        "Relu": ("['', 'body', 'body.act', 'relu']", "['Net', 'Body', 'ReLU', 'aten.relu']"),
+        "Gemm": ("['', 'head', 'linear']", "['Net', 'Linear', 'aten.linear']"),
+    }
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("MatMulInteger", ["q", "body.fc.weight_quantized", "z"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["s", "f"], ["m"]),
+        helper.make_node("Relu", ["m"], ["r"]),
+        helper.make_node("Identity", ["r"], ["t"]),
+        helper.make_node("Gemm", ["t", "head.weight"], ["y"]),
+    ]
+    for node in nodes:
+        for key, value in zip(("name_scopes", "class_hierarchy"), scopes.get(node.op_type, ())):  # noqa: B905
+            node.metadata_props.add(key=f"pkg.torch.onnx.{key}", value=value)
+    stored = [
+        helper.make_tensor("body.fc.weight_quantized", TensorProto.INT8, [4, 4], [1] * 16),
+        helper.make_tensor("head.weight", TensorProto.FLOAT, [4, 4], [1.0] * 16),
+    ]
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 4]) for n in "xy"]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+def test_nodes_that_a_quantizer_added_are_in_the_module_that_they_replace() -> None:
+    nodes = complete_onnx_graph(quantized()).nodes
+    assert {node.operator: node.module for node in nodes if node.kind == "operation"} == {
+        "DynamicQuantizeLinear": "body.fc",
+        "MatMulInteger": "body.fc",
+        "Cast": "body.fc",
+        "Mul": "body.fc",
+        "Relu": "body.act",
+        "Identity": "head",  # of its reader
+        "Gemm": "head",
+    }
+    model = quantized()
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    assert {node.module for node in complete_onnx_graph(model).nodes} == {""}

@@ -11,7 +11,13 @@ import pytest
 from reportgen.drawing.dot import LINE_POINTS, dot_text, graphviz
 from reportgen.drawing.graph import GraphGroup, GraphNode, make_graph
 from reportgen.drawing.svg import SvgBox, SvgPicture, picture
-from reportgen.sections.graphs.print_pages import SMALLEST_TEXT_POINTS, page_pdfs, plan_pages
+from reportgen.sections.graphs.print_pages import (
+    SMALLEST_TEXT_POINTS,
+    PagePiece,
+    PagePlan,
+    page_pdfs,
+    plan_pages,
+)
 
 _PAGE = 668.0  # the longer side of a page, in points
 
@@ -35,6 +41,10 @@ def test_a_narrow_drawing_is_one_page_or_strips_side_by_side() -> None:
     assert tall.bands == 1
     assert tall.columns >= 2
     assert tall.place(0) == ""
+    longer = plan_pages(_rows(1, 160), pages=5)
+    assert longer is not None
+    assert longer.neighbors(0) == {"below": 1}
+    assert longer.neighbors(len(longer.pages) - 1) == {"above": len(longer.pages) - 2}
 
 
 def test_a_wide_drawing_is_cut_both_ways_between_its_boxes() -> None:
@@ -43,6 +53,7 @@ def test_a_wide_drawing_is_cut_both_ways_between_its_boxes() -> None:
     assert plan is not None
     assert plan.bands == 2
     assert plan.place(1) == ", row 1, column 2"
+    assert plan.neighbors(0) == {"right": 1} | ({"below": 2} if len(plan.pages) > 2 else {})
     assert plan.scale * LINE_POINTS >= SMALLEST_TEXT_POINTS
     assert all(piece.width * plan.scale <= _PAGE for piece in plan.pieces)
     for box in wide.boxes:  # whole on some page
@@ -66,6 +77,14 @@ def test_a_box_in_the_way_of_a_cut_is_whole_on_both_sides() -> None:
     assert holding
     for one, two in pairwise(plan.pieces):
         assert two.left < one.right  # nothing is lost between
+
+
+def test_a_page_within_a_grid_has_four_neighbors() -> None:
+    piece = PagePiece(left=0.0, top=0.0, right=1.0, bottom=1.0)
+    plan = PagePlan(scale=1.0, pieces=(piece,) * 9, bands=3)
+    assert plan.neighbors(4) == {"above": 1, "left": 3, "right": 5, "below": 7}
+    assert plan.neighbors(2) == {"left": 1, "below": 5}
+    assert plan.neighbors(6) == {"above": 3, "right": 7}
 
 
 def test_what_needs_more_pages_has_no_plan() -> None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
 from reportgen.sections.graphs.complete.onnx_facts import onnx_facts
+from reportgen.sections.graphs.complete.onnx_modules import module_classes
 
 _WEIGHT = np.linspace(-1, 3, 8 * 4, dtype=np.float32).reshape(8, 4)
 
@@ -105,3 +106,27 @@ def test_macs_and_parameters_of_nodes() -> None:
     assert graph.figures["macs"][2] == 3 * 4 * 8
     assert graph.figures["parameters"][2] == 8 * 4 + 8
     assert "macs" not in complete_onnx_graph(_model()).figures  # the batch is unknown
+
+
+def test_versions_metadata_and_classes_of_nodes() -> None:
+    model = _model()
+    node = model.graph.node[0]
+    node.doc_string = "kept"
+    trace = 'File "/home/me/lib/a.py", line 3, in b\n  File "/home/me/net.py", line 12, in forward'
+    for key, value in {
+        "pkg.torch.onnx.stack_trace": trace,
+        "pkg.torch.onnx.name_scopes": "['', 'head', 'linear']",
+        "pkg.torch.onnx.class_hierarchy": "['net.Net', 'torch.nn.Linear', 'aten.linear.default']",
+        "pkg.torch.onnx.fx_node": "%linear",
+        "group": "a",
+    }.items():
+        node.metadata_props.add(key=key, value=value)
+    facts = onnx_facts(model, Path())
+    index = facts.outputs.index(tuple(node.output))
+    assert facts.metadata == (
+        (index, "Description", "kept"),
+        (index, "Source", "net.py:12"),
+        (index, "group", "a"),
+    )
+    assert facts.versions[node.op_type] <= 20
+    assert module_classes(model.graph) == {"head": "Linear"}

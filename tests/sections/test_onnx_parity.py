@@ -661,6 +661,15 @@ def test_a_changed_weight_is_found_with_module_node_and_weight(look: Look) -> No
     assert found is not None
     assert (found.module, found.module_type, found.cause) == ("blocks.1.out", "Linear", "file")
     assert found.operator == "Add"
+    errors = {each.path: each for each in found.calls}
+    assert errors["blocks.0.out"].agrees  # upstream
+    wrong = errors["blocks.1.out"]
+    assert (wrong.call, wrong.node, wrong.agrees) == (0, found.node, False)
+    offered = SECTION.comparable(result)
+    parity = next(each for each in offered.module_figures if each.key == "parity")
+    assert parity.values["blocks.1.out"] == parity.values[found.node] == found.max_absolute_error
+    (remark,) = offered.remarks
+    assert (remark.module, remark.node) == ("blocks.1.out", found.node)
     assert "blocks.1.out.bias differs from the model's own in 1 of 4 values" in found.sentences[-1]
     message = next(
         hit.message

@@ -41,8 +41,13 @@ def drop_large_contents(graph: Any) -> None:
     """Clear the contents of initializers that cannot decide a shape; shapes and dtypes remain."""
     for each in all_graphs(graph):
         for tensor in each.initializer:
-            if len(tensor.raw_data) > _SMALL:
+            if not is_small(tensor):
                 tensor.ClearField("raw_data")
+
+
+def is_small(tensor: Any) -> bool:
+    """Whether its contents may decide a shape: it is no weight."""
+    return len(tensor.raw_data) <= _SMALL
 
 
 def dtype_name(data_type: int) -> str:

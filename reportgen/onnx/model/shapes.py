@@ -10,7 +10,7 @@ from copy import deepcopy
 from fractions import Fraction
 from typing import Any
 
-from reportgen.onnx.model.protos import all_graphs
+from reportgen.onnx.model.protos import all_graphs, is_small
 
 Shape = tuple[int, ...]
 MakeFeed = Callable[[], Mapping[str, Any]]
@@ -32,6 +32,59 @@ _FUNCTIONS: dict[str, Callable[..., Fraction]] = {
     "floor": lambda value: Fraction(math.floor(value)),
     "ceiling": lambda value: Fraction(math.ceil(value)),
 }
+
+
+def undeclared_types(model: Any) -> dict[str, Any]:
+    """`onnx.TypeProto` by name of each value that has no declared type, by onnx's shape inference.
+
+    Values of unknown type are left out. Symbols that inference made up have no name.
+    """
+    import onnx
+
+    declared = {
+        value.name
+        for graph in all_graphs(model.graph)
+        for value in (*graph.value_info, *graph.input, *graph.output)
+    }
+    made = {
+        name for graph in all_graphs(model.graph) for node in graph.node for name in node.output
+    }
+    if made <= declared | {""}:
+        return {}
+    try:
+        inferred = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=True)
+    except Exception:  # what cannot be inferred is unknown
+        return {}
+    found = {
+        value.name: value.type
+        for graph in all_graphs(inferred.graph)
+        for value in graph.value_info
+        if value.name in made - declared
+    }
+    for kind in found.values():
+        for dim in kind.tensor_type.shape.dim if kind.tensor_type.HasField("shape") else ():
+            if dim.dim_param.startswith("unk__"):
+                dim.ClearField("dim_param")
+    return found
+
+
+def _without_weights(model: Any) -> Any:
+    """A copy without the contents of large tensors, which decide no shape."""
+    import onnx
+
+    copy = onnx.ModelProto(ir_version=model.ir_version)
+    copy.opset_import.extend(model.opset_import)
+    copy.functions.extend(model.functions)
+    for field in ("node", "input", "output", "value_info"):
+        getattr(copy.graph, field).extend(getattr(model.graph, field))
+    for tensor in model.graph.initializer:
+        if is_small(tensor):
+            copy.graph.initializer.append(tensor)
+        else:
+            copy.graph.initializer.add(
+                name=tensor.name, data_type=tensor.data_type, dims=tensor.dims
+            )
+    return copy
 
 
 def value_shapes(

@@ -60,9 +60,13 @@ def _facts_data(facts: OnnxFacts) -> dict[str, Any]:
             ]
             for each in facts.tensors
         ],
+        "names": facts.names,
         "inputs": facts.inputs,
         "outputs": facts.outputs,
         "formal": facts.formal,
+        "versions": facts.versions,
+        "metadata": facts.metadata,
+        "classes": facts.classes,
     }
 
 

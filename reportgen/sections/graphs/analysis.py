@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from reportgen.sections.graphs.complete.autograd import complete_autograd_graph
 from reportgen.sections.graphs.complete.modules import complete_module_graph
 from reportgen.sections.graphs.complete.onnx import complete_onnx_graph
 from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts, onnx_facts
+from reportgen.sections.graphs.complete.onnx_modules import module_classes
 from reportgen.sections.graphs.complete.stored import StoredGraph, pack_graph, unpack_graph
 from reportgen.sections.graphs.draw import Drawer, drawer_into
 from reportgen.sections.graphs.modules import module_graph
@@ -53,9 +54,10 @@ def analyze(context: ModelContext) -> Graphs:
         with preserve_model_state(context.model) as model:
             traced = _traced(context, model)
             _require_consumed_output(traced.trace)
-            modules = _modules(drawer, traced)
-            autograd = _autograd(drawer, traced)
             complete, roles = _complete(traced), roles_of(traced.trace)
+            totals = {graph.name: len(graph.nodes) for graph in complete}
+            modules = _modules(drawer, traced, totals.get("modules"))
+            autograd = _autograd(drawer, traced, totals.get("autograd"))
             layouts = _layouts(complete)
         del traced  # frees the autograd graph before the export
         file = _onnx(drawer, context)
@@ -165,8 +167,17 @@ def complete_graphs(context: Context, kind: str) -> tuple[Graph, ...]:
 
 def facts_of_file(context: Context) -> OnnxFacts:
     """What a reader wants to know of the context's ONNX file beyond its graph."""
-    path = _file_path(context)
-    return onnx_facts(context.onnx_proto(path), path.parent)
+    return _facts(context, _file_path(context))
+
+
+def _facts(context: Context, path: Path) -> OnnxFacts:
+    from reportgen.context import OnnxFileContext
+
+    model = context.onnx_proto(path)
+    facts = onnx_facts(model, path.parent)
+    if isinstance(context, OnnxFileContext):  # others have the modules themselves
+        return replace(facts, classes=module_classes(model.graph))
+    return facts
 
 
 def _file_path(context: Context) -> Path:
@@ -262,19 +273,19 @@ def _require_consumed_output(trace: Trace) -> None:
         )
 
 
-def _modules(drawer: Drawer, traced: _TracedModel) -> Drawing:
+def _modules(drawer: Drawer, traced: _TracedModel, total: int | None) -> Drawing:
     note = f"shapes at batch {traced.batch}"
-    return drawer.draw(module_graph(traced.trace), name="modules", title="Module graph", note=note)
+    graph = module_graph(traced.trace)
+    return drawer.draw(graph, name="modules", title="Module graph", note=note, total=total)
 
 
-def _autograd(drawer: Drawer, traced: _TracedModel) -> Drawing:
+def _autograd(drawer: Drawer, traced: _TracedModel, total: int | None) -> Drawing:
     if traced.gradient_error:
         return missing(f"the forward pass fails with gradients: {traced.gradient_error}")
     trace = traced.trace
     try:
         graph = full_autograd_graph(trace)
-        total = graph.size
-        if total > _FULL_AUTOGRAD_BOXES:
+        if graph.size > _FULL_AUTOGRAD_BOXES:
             graph = autograd_graph(trace)
     except SectionError as error:
         return missing(error.error)
@@ -320,8 +331,10 @@ def _onnx(drawer: Drawer, context: ModelContext) -> _OnnxParts:
 
 def _drawn(drawer: Drawer, context: Context, path: Path, sizes: Mapping[str, int]) -> _OnnxParts:
     proto = context.onnx_proto(path)
+    complete = complete_onnx_graph(proto, sizes)
+    drawn, total = graph_of_model(proto), len(complete.nodes)
     return _OnnxParts(
-        drawing=drawer.draw(graph_of_model(proto), name="onnx", title="ONNX graph"),
-        complete=(pack_graph(complete_onnx_graph(proto, sizes)),),
-        facts=onnx_facts(proto, path.parent),
+        drawing=drawer.draw(drawn, name="onnx", title="ONNX graph", total=total),
+        complete=(pack_graph(complete),),
+        facts=_facts(context, path),
     )

@@ -34,7 +34,9 @@ _SHOWN_PARAMETERS = 3  # on one box
 
 
 def full_autograd_graph(trace: Trace) -> DrawnGraph:
-    """One box per autograd node and per parameter, without groups.
+    """One box per autograd function, without groups.
+
+    A parameter and the `AccumulateGrad` that adds to its gradient are one box: each has just one.
 
     Raises:
         SectionError: no output depends on a parameter that requires a gradient.
@@ -97,12 +99,11 @@ class _AutogradReader:
     def _functions(self, functions: list[Function], path: str) -> list[GraphNode]:
         drawn: list[GraphNode] = []
         for function in functions:
+            key = self._boxes[function] = next(self._keys)
             if (variable := getattr(function, "variable", None)) is not None:
                 name = self._trace.names.get(id(variable), "")
-                drawn.append(_leaf_box(next(self._keys), name, variable.shape))
-                # to the box of the function itself, which gets the next key
-                self._edges.add((drawn[-1].key, drawn[-1].key + 1))
-            key = self._boxes[function] = next(self._keys)
+                drawn.append(_leaf_box(key, name, variable.shape))
+                continue
             title = _title(function)
             minor = title.startswith(_RELAYS)
             drawn.append(GraphNode(key=key, kind="function", title=title, path=path, minor=minor))
@@ -140,7 +141,7 @@ class _AutogradReader:
                     *leaf_lines[:_SHOWN_PARAMETERS],
                     *more,
                 ),
-                holds=len(functions) + len(leaves),
+                holds=len(functions),
             )
         ]
 

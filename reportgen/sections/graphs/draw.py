@@ -1,14 +1,14 @@
-"""Graph drawings as files: an SVG for the page and at most six PDF pages for print."""
+"""Graph drawings as files: an SVG for the page and a few PDF pages for print."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reportgen.drawing.collapse import MAX_LONG_EDGES, readable, with_ports
+from reportgen.drawing.collapse import MAX_LONG_EDGES, in_runs, readable, with_ports
 from reportgen.drawing.dot import (
     Deadline,
     Graphviz,
@@ -21,11 +21,13 @@ from reportgen.drawing.graph import DrawnGraph, GraphMember
 from reportgen.drawing.svg import SvgPicture, picture
 from reportgen.error_text import LIMIT_EVENT
 from reportgen.errors import SectionError
-from reportgen.sections.graphs.print_pages import MOST_TILES, page_pdfs, plan_pages
+from reportgen.sections.graphs.print_pages import page_pdfs, plan_pages
 from reportgen.sections.graphs.result import Drawing, Tile, missing
 
 BOXES = 60  # more boxes in one picture are unreadable
 SECONDS = 20.0  # for all layouts of one drawing
+_PARTS = 5  # printed pages of a drawing besides its overview
+_BOXES_ON_PAGE, _MOST_PARTS = 8, 12  # of a drawing of too many boxes: it could not be collapsed
 _COARSER = (40, 30, 22, 16, 10)  # boxes of the overview; the first that fits one page is used
 
 
@@ -53,6 +55,15 @@ _ATTEMPTS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _PrintedPage:
+    """A page before it is written; the fields are those of `Tile`."""
+
+    pdf: bytes
+    caption: str
+    neighbors: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Drawer:
     """Draws graphs into one model's folder.
 
@@ -73,7 +84,10 @@ class Drawer:
     def draw(
         self, graph: DrawnGraph, *, name: str, title: str, note: str = "", total: int | None = None
     ) -> Drawing:
-        """Draw `graph`, made of `total` nodes, as `graphs/NAME.svg` and its printed pages."""
+        """Draw `graph` as `graphs/NAME.svg` and its printed pages.
+
+        `total` is the number of nodes of the complete graph, of which `graph` may leave some out.
+        """
         if self.graphviz is None:
             return missing(self.why_none)
         deadline = Deadline(self.seconds)
@@ -130,32 +144,37 @@ class Drawer:
         label: str,
         deadline: Deadline,
     ) -> tuple[Tile, ...]:
-        # one page less, for the overview
-        parts = _printed(laid, shown, pages=MOST_TILES - 1)
+        pages = min(max(_PARTS, len(shown.boxes) // _BOXES_ON_PAGE), _MOST_PARTS)
+        parts = _printed(laid, shown, pages=pages)
         coarser = (boxes for boxes in _COARSER if boxes < graph.size)
         whole = parts if len(parts) == 1 else []
         for boxes in coarser if not whole else ():
             attempt = self._coarse(graph, boxes, name, label, deadline)
             if attempt is None:
                 continue
-            parts = parts or _printed(*attempt, pages=MOST_TILES - 1)
+            parts = parts or _printed(*attempt, pages=_PARTS)
             whole = _printed(*attempt, pages=1)
             if whole:
                 break
-        printed = [(page, "overview") for page, _ in whole]
+        printed = [replace(page, caption="overview") for page in whole]
         if parts != whole:
-            total = len(parts)
-            numbered = enumerate(parts, start=1)
-            printed += [(page, f"part {n} of {total}{place}") for n, (page, place) in numbered]
+            printed += parts
         return tuple(
-            Tile(pdf=self.write(f"graphs/{name}-{number}.pdf", page), caption=caption)
-            for number, (page, caption) in enumerate(printed, start=1)
+            Tile(
+                pdf=self.write(f"graphs/{name}-{number}.pdf", page.pdf),
+                caption=page.caption,
+                neighbors=page.neighbors,
+            )
+            for number, page in enumerate(printed, start=1)
         )
 
     def _coarse(
         self, graph: DrawnGraph, boxes: int, name: str, label: str, deadline: Deadline
     ) -> tuple[GraphvizLayout, SvgPicture] | None:
-        small = with_ports(readable(graph, boxes))
+        small = readable(graph, boxes)
+        if small.size > 2 * boxes:  # operations in no module
+            small = in_runs(graph, boxes)
+        small = with_ports(small)
         text = dot_text(small, prefix=f"{name}-", attributes=_QUICK)
         try:
             laid = self._lay_out(text, deadline.left(3))
@@ -178,16 +197,20 @@ def drawer_into(folder: Path, subject: str) -> Iterator[Drawer]:
         )
 
 
-def _printed(laid: GraphvizLayout, shown: SvgPicture, *, pages: int) -> list[tuple[bytes, str]]:
-    """The picture on at most `pages` pages, with their places in a drawing that is too wide.
-
-    [] if the text would be too small to read.
-    """
+def _printed(laid: GraphvizLayout, shown: SvgPicture, *, pages: int) -> list[_PrintedPage]:
+    """The picture on at most `pages` pages; [] if the text would be too small to read."""
     plan = plan_pages(shown, pages=pages)
     if plan is None:
         return []
-    made = page_pdfs(laid.pdf, shown, plan)
-    return [(page, plan.place(number)) for number, page in enumerate(made)]
+    total = len(plan.pages)
+    return [
+        _PrintedPage(
+            pdf=pdf,
+            caption=f"part {n + 1} of {total}{plan.place(n)}",
+            neighbors={side: page + 1 for side, page in plan.neighbors(n).items()},
+        )
+        for n, pdf in enumerate(page_pdfs(laid.pdf, shown, plan))
+    ]
 
 
 def _remarks(graph: DrawnGraph) -> list[str]:

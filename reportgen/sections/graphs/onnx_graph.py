@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from math import prod
@@ -20,6 +20,7 @@ from reportgen.drawing.graph import (
 )
 from reportgen.onnx.export.weightless import is_weight
 from reportgen.onnx.model.origin import origin_of
+from reportgen.sections.graphs.complete.onnx_modules import module_classes, modules_of
 
 # fmt: off
 _RELAYS = frozenset({
@@ -74,9 +75,12 @@ class _OnnxGraphReader:
     def read(self) -> DrawnGraph:
         given = [v for v in self._graph.input if v.name not in self._weights]
         inputs = [self._end("input", value.name) for value in given]
-        for operator in self._graph.node:
+        classes = module_classes(self._graph)
+        modules = modules_of(self._graph)
+        for operator, module in zip(self._graph.node, modules, strict=True):
             node = self._operator(operator)
-            _group_for(self._root, _scope(operator)).members.append(node)
+            scope = _scope(operator, module, classes)
+            _group_for(self._root, scope).members.append(node)
         outputs = [self._end("output", value.name) for value in self._graph.output]
         members = [_built(m, self._keys) for m in self._root.members]
         if not any(isinstance(member, GraphGroup) for member in members):
@@ -146,9 +150,17 @@ def _shape(value: Any) -> str:
     return " × ".join(dims) or "scalar"
 
 
-def _scope(operator: Any) -> Scope:
-    """The modules that an operator came from; if the class is unknown, the module's name."""
+def _scope(operator: Any, module: str, classes: Mapping[str, str]) -> Scope:
+    """The modules around an operator of `module`; if the class is unknown, the module's name."""
     origin = origin_of(operator)
+    if not origin.modules:
+        parts = module.split(".")
+        paths = (".".join(parts[: n + 1]) for n in range(len(parts)) if module)
+        return tuple(
+            (classes.get(path) or path.rpartition(".")[2], path)
+            for path in paths
+            if path in classes or path == module
+        )
     # the first is the model itself
     pairs = zip(origin.classes[1:], origin.modules[1:], strict=True)
     return tuple(((kind or path).rpartition(".")[2], path) for kind, path in pairs)

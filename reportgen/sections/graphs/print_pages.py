@@ -11,7 +11,6 @@ from reportgen.drawing.dot import LINE_POINTS
 from reportgen.drawing.svg import SvgBox, SvgPicture
 
 SMALLEST_TEXT_POINTS = 6.0
-MOST_TILES = 6
 
 # Usable points of an A4 page without margins, running heads and a heading.
 # CSS shrinks a larger tile.
@@ -66,6 +65,17 @@ class PagePlan:
         row, column = divmod(page, self.bands)
         return f", row {row + 1}, column {column + 1}" if self.bands > 1 else ""
 
+    def neighbors(self, page: int) -> dict[str, int]:
+        """The pages on which the drawing continues, by the side of the drawing: `above`, `left`."""
+        column = page % self.bands
+        beside = {
+            "above": page - self.bands,
+            "left": page - 1 if column > 0 else -1,
+            "right": page + 1 if column < self.bands - 1 else -1,
+            "below": page + self.bands,
+        }
+        return {side: each for side, each in beside.items() if 0 <= each < len(self.pages)}
+
 
 def plan_pages(picture: SvgPicture, *, pages: int) -> PagePlan | None:
     """The plan with the fewest readable pages and, on these, the largest scale.
@@ -73,14 +83,16 @@ def plan_pages(picture: SvgPicture, *, pages: int) -> PagePlan | None:
     A drawing that is too wide is cut from top to bottom as well. None if more than `pages` pages
     are needed.
     """
-    for number in range(1, pages + 1):
-        for plan in (_plan_strips, _plan_grid):
-            for scale in _SCALES:
-                for width, height in ((_SHORT, _LONG - _HEADING), (_LONG, _SHORT - _HEADING)):
-                    found = plan(picture, scale, width, height)
-                    if found is not None and len(found.pages) <= number:
-                        return found
-    return None
+    best: PagePlan | None = None
+    for plan in (_plan_strips, _plan_grid):
+        for scale in _SCALES:
+            for width, height in ((_SHORT, _LONG - _HEADING), (_LONG, _SHORT - _HEADING)):
+                found = plan(picture, scale, width, height)
+                if found is not None and len(found.pages) <= pages:
+                    best, pages = found, len(found.pages) - 1  # others must have fewer
+                    if pages == 0:
+                        return best
+    return best
 
 
 def _plan_strips(picture: SvgPicture, scale: float, width: float, height: float) -> PagePlan | None:

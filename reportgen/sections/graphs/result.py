@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reportgen.comparable import Comparable
 from reportgen.sections.graphs.complete.onnx_facts import OnnxFacts
@@ -13,10 +13,17 @@ from reportgen.viewer.layout import GraphLayout
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """One printed page of a drawing: a vector PDF beside the SVG."""
+    """One printed page of a drawing: a vector PDF beside the SVG.
 
-    pdf: str  # file, relative to the model's folder; used for printing, not published
+    Attributes:
+        pdf: file, relative to the model's folder; used for printing, not published.
+        caption: `overview` or `part 1 of 3`.
+        neighbors: numbers of the parts in which the drawing continues, by side: `{"below": 2}`.
+    """
+
+    pdf: str
     caption: str
+    neighbors: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

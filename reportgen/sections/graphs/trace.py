@@ -31,21 +31,23 @@ class TensorSource:
     kind: str
     name: str
     shape: Shape
+    dtype: str
 
 
 @dataclass(slots=True, eq=False)
 class Operation:
     """One torch function as it was called.
 
-    `functions` are the autograd nodes that it created; `indices` is true if it returned only
-    integers and booleans, as computations of masks and positions do; `arguments` are not tensors;
-    `bytes` are those of the result.
+    `shapes` and `dtypes` are those of its results; `functions` are the autograd nodes that it
+    created; `indices` is true if it returned only integers and booleans, as computations of masks
+    and positions do; `arguments` are not tensors; `bytes` are those of the results.
     """
 
     name: str
     call: Call
     sources: list[Operation | TensorSource]
     shapes: list[Shape]
+    dtypes: list[str]
     functions: list[Function] = field(default_factory=list)
     indices: bool = False
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -60,8 +62,9 @@ class Call:
     path: str
     parent: Call | None
     members: list[Call | Operation] = field(default_factory=list)
-    shapes: list[Shape] = field(default_factory=list)
-    bytes: int = 0  # of the result
+    shapes: list[Shape] = field(default_factory=list)  # of the results
+    dtypes: list[str] = field(default_factory=list)
+    bytes: int = 0
 
     @property
     def title(self) -> str:
@@ -96,6 +99,7 @@ class Output:
 
     name: str
     shape: Shape
+    dtype: str
     maker: Operation | TensorSource | None
     function: Function | None
 
@@ -190,7 +194,7 @@ class _Tracer:
 
     def introduce(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
-            source = TensorSource("input", name, tuple(tensor.shape))
+            source = TensorSource("input", name, tuple(tensor.shape), dtype_name(tensor))
             self._inputs.append(source)
             self._makers[tensor] = source
 
@@ -237,14 +241,16 @@ class _Tracer:
         """Record the output of a call; tensors of no recorded function get one called `unseen`."""
         tensors = list(named_tensors(result).values())
         call.shapes = [tuple(tensor.shape) for tensor in tensors]
+        call.dtypes = [dtype_name(tensor) for tensor in tensors]
         call.bytes = _bytes(tensors)
         unseen = [tensor for tensor in tensors if tensor not in self._makers]
         # a module that returns its input, such as nn.Identity, is drawn too
         passive = not any(True for _ in call.operations()) and call.parent is not None
         if tensors and (passive or unseen):
             inputs = list(named_tensors(given).values())
-            self._add(Operation("unseen" if unseen else "identity", call,
-                                self._sources(inputs), call.shapes), tensors)  # fmt: skip
+            name = "unseen" if unseen else "identity"
+            sources = self._sources(inputs)
+            self._add(Operation(name, call, sources, call.shapes, call.dtypes), tensors)
 
     def record(
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
@@ -262,7 +268,8 @@ class _Tracer:
         if fresh:
             sources = self._sources(given)
             shapes = [tuple(tensor.shape) for tensor in fresh]
-            operation = Operation(name, self._stack[-1], sources, shapes)
+            dtypes = [dtype_name(tensor) for tensor in fresh]
+            operation = Operation(name, self._stack[-1], sources, shapes, dtypes)
             operation.arguments = plain_arguments(args, kwargs)
             self._add(operation, fresh, changed=changed)
 
@@ -302,7 +309,7 @@ class _Tracer:
         name = self._names.get(id(tensor))
         if name is None:
             return None
-        source = TensorSource("parameter", name, tuple(tensor.shape))
+        source = TensorSource("parameter", name, tuple(tensor.shape), dtype_name(tensor))
         return self._used.setdefault(id(tensor), source)
 
     def trace(self, result: Mapping[str, Tensor]) -> Trace:
@@ -311,6 +318,7 @@ class _Tracer:
             Output(
                 name=name,
                 shape=tuple(tensor.shape),
+                dtype=dtype_name(tensor),
                 maker=self._makers.get(tensor) or self._parameter(tensor),
                 function=tensor.grad_fn,
             )
@@ -321,6 +329,11 @@ class _Tracer:
 
     def _trainable(self) -> dict[int, str]:
         return {id(p): name for name, p in self._parameters.items() if p.requires_grad}
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """`float32`."""
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

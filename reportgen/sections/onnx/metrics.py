@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from reportgen.comparable import Comparable, ModuleFigure
+from reportgen.comparable import Comparable, ModuleFigure, NodeRemark
 from reportgen.metrics import COMPARISON, FigureCount, Method, Metric
 from reportgen.sections.onnx.file_result import NodeCost
-from reportgen.sections.onnx.parity_result import Parity
+from reportgen.sections.onnx.parity_result import CallError, Divergence, Parity
 from reportgen.sections.onnx.result import OnnxResult, StoredParameters
 
 Quality = Literal["", "good", "doubt", "bad"]
@@ -132,24 +132,49 @@ def files_of(result: OnnxResult) -> tuple[str, ...]:
 
 
 def comparable_of(result: OnnxResult) -> Comparable:
-    """The time of the slowest modules, and the error of the first that diverges."""
+    """The time of the slowest modules; where parity breaks, and by how much each module is off."""
     times = result.performance.modules if result.performance else ()
+    found = result.parity.divergence
     figures = [
         ModuleFigure(
             key="latency",
             label="Latency of the slowest",
             unit="s",
             values={each.name: each.milliseconds / 1000 for each in times},
-        )
+        ),
+        ModuleFigure(
+            key="parity",
+            label="Parity error",
+            unit="",
+            values=_errors(found.calls) if found is not None else {},
+            logarithmic=True,
+        ),
     ]
-    found = result.parity.divergence
-    if found is not None and found.module and found.max_absolute_error is not None:
-        figures.append(
-            ModuleFigure(
-                key="parity",
-                label="Parity error",
-                unit="",
-                values={found.module: found.max_absolute_error},
-            )
-        )
-    return Comparable(module_figures=tuple(each for each in figures if each.values))
+    return Comparable(
+        module_figures=tuple(each for each in figures if each.values),
+        remarks=(_where_parity_breaks(found),) if found is not None and _is_placed(found) else (),
+    )
+
+
+def _errors(calls: Iterable[CallError]) -> dict[str, float]:
+    """By module, the second call of `path` as `path#2`, and by node."""
+    errors: dict[str, float] = {}
+    for each in calls:
+        if each.path and each.max_absolute_error is not None:
+            name = each.path if each.call == 0 else f"{each.path}#{each.call + 1}"
+            errors[name] = errors[each.node] = each.max_absolute_error
+    return errors
+
+
+def _is_placed(found: Divergence) -> bool:
+    return bool(found.node or found.module)
+
+
+def _where_parity_breaks(found: Divergence) -> NodeRemark:
+    return NodeRemark(
+        title="Parity is broken",
+        text="; ".join(found.sentences),
+        graph="onnx" if found.node else "",
+        node=found.node,
+        module=found.module,
+    )

@@ -150,6 +150,25 @@ class FusedPath:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CallError:
+    """One output of one call of a module, compared with a value of the file.
+
+    Attributes:
+        path: of the module; "" for the model itself.
+        call: the number of earlier calls of the module.
+        node: the name of the node of the file that makes the value.
+        max_absolute_error: None if not finite.
+        agrees: it is within the tolerance.
+    """
+
+    path: str
+    call: int
+    node: str
+    max_absolute_error: float | None
+    agrees: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Divergence:
     """Where the file diverges from PyTorch on the way to the smallest failing output.
 
@@ -165,6 +184,7 @@ class Divergence:
         nodes: every suspected node, in the order of the file: `MatMul node_3`.
         max_absolute_error: of the module's output; None if not finite or not found.
         sentences: the findings in words.
+        calls: every output of a module that was found in the file, in the order of the calls.
     """
 
     output: str
@@ -178,6 +198,7 @@ class Divergence:
     nodes: tuple[str, ...] = ()
     max_absolute_error: float | None = None
     sentences: tuple[str, ...] = ()
+    calls: tuple[CallError, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from reportgen.comparable import Graph
 from reportgen.sections.graphs.autograd import needed_functions
-from reportgen.sections.graphs.complete.builder import GraphBuilder, shape_text
-from reportgen.sections.graphs.trace import Trace
+from reportgen.sections.graphs.complete.builder import GraphBuilder, value_text
+from reportgen.sections.graphs.trace import Trace, dtype_name
 
 if TYPE_CHECKING:
     from torch.autograd.graph import Node as Function
@@ -27,8 +27,8 @@ def complete_autograd_graph(trace: Trace) -> Graph:
         builder.connect((indexes[s] for s in sources if s in indexes), indexes[function])
     for output in trace.outputs:
         if output.function is not None:
-            shape = shape_text(output.shape)
-            index = builder.add(f"output/{output.name}", "output", "output", outputs=(shape,))
+            text = value_text(output.dtype, output.shape)
+            index = builder.add(f"output/{output.name}", "output", "output", outputs=(text,))
             builder.connect([indexes[output.function]], index)
     return builder.graph()
 
@@ -44,5 +44,5 @@ def _add(builder: GraphBuilder, trace: Trace, function: Function, module: str) -
         operator,
         "parameter" if name else "input",
         module=name.rpartition(".")[0],
-        outputs=(shape_text(tuple(variable.shape)),),
+        outputs=(value_text(dtype_name(variable), variable.shape),),
     )

@@ -16,6 +16,15 @@ def shape_text(sizes: Iterable[int | str]) -> str:
     return "×".join(map(str, sizes)) or "scalar"
 
 
+_COMMON = "float32"  # the dtype that needs no mention
+
+
+def value_text(dtype: str, sizes: Iterable[int | str]) -> str:
+    """`float16 batch×64`; the dtype is left out if it is float32."""
+    shape = shape_text(sizes)
+    return shape if dtype == _COMMON else f"{dtype} {shape}"
+
+
 class GraphBuilder:
     """Nodes in execution order.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reportgen.comparable import Graph
-from reportgen.sections.graphs.complete.builder import GraphBuilder, shape_text
-from reportgen.sections.graphs.trace import Call, Operation, Shape, TensorSource, Trace
+from reportgen.sections.graphs.complete.builder import GraphBuilder, value_text
+from reportgen.sections.graphs.trace import Call, Operation, TensorSource, Trace
 
 
 def complete_module_graph(trace: Trace) -> Graph:
@@ -31,7 +31,10 @@ class _ModuleGraph:
         self._members(self._trace.root)
         for output in self._trace.outputs:
             index = self._builder.add(
-                f"output/{output.name}", "output", "output", outputs=_texts([output.shape])
+                f"output/{output.name}",
+                "output",
+                "output",
+                outputs=(value_text(output.dtype, output.shape),),
             )
             self._connect([output.maker] if output.maker is not None else [], index)
         return self._builder.graph(figures={"bytes": self._bytes})
@@ -44,7 +47,7 @@ class _ModuleGraph:
                     call.path,
                     member.name,
                     attributes=member.arguments,
-                    outputs=_texts(member.shapes),
+                    outputs=_texts(member),
                 )
                 self._indexes[id(member)] = index
                 self._bytes[index] = member.bytes
@@ -56,7 +59,7 @@ class _ModuleGraph:
 
     def _leaf(self, call: Call) -> None:
         index = self._builder.add(
-            call.path, call.title, "module", module=call.path, outputs=_texts(call.shapes)
+            call.path, call.title, "module", module=call.path, outputs=_texts(call)
         )
         self._bytes[index] = call.bytes
         for operation in call.operations():
@@ -75,7 +78,7 @@ class _ModuleGraph:
             source.kind,
             source.kind,
             module=owner,
-            outputs=_texts([source.shape]),
+            outputs=(value_text(source.dtype, source.shape),),
         )
 
     def _connect(self, sources: Iterable[Operation | TensorSource], index: int) -> None:
@@ -83,5 +86,5 @@ class _ModuleGraph:
         self._builder.connect(known, index)
 
 
-def _texts(shapes: Iterable[Shape]) -> tuple[str, ...]:
-    return tuple(shape_text(shape) for shape in shapes)
+def _texts(made: Operation | Call) -> tuple[str, ...]:
+    return tuple(map(value_text, made.dtypes, made.shapes))

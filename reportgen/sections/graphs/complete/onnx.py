@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -12,13 +12,13 @@ from reportgen.onnx.export.weightless import is_weight
 from reportgen.onnx.model.cost import formula_of
 from reportgen.onnx.model.origin import origin_of
 from reportgen.onnx.model.protos import STANDARD, dtype_name, operator_name, type_name
-from reportgen.onnx.model.shapes import Shape
-from reportgen.sections.graphs.complete.builder import GraphBuilder, shape_text
+from reportgen.onnx.model.shapes import Shape, undeclared_types
+from reportgen.sections.graphs.complete.builder import GraphBuilder, shape_text, value_text
+from reportgen.sections.graphs.complete.onnx_modules import modules_of
 
 _MOST_ITEMS = 16  # of an attribute that is shown in full; longer ones are data
 _LONGEST_TEXT = 60
 _SHOWN_VALUES = 8  # of a tensor of integers, which decide shapes
-_COMMON = "float32"  # the dtype that needs no mention
 
 
 def complete_onnx_graph(model: Any, sizes: Mapping[str, int] | None = None) -> Graph:
@@ -47,11 +47,13 @@ class _OnnxGraph:
 
     def graph(self) -> Graph:
         graph = self._model.graph
+        for name, kind in undeclared_types(self._model).items():
+            self._learn_type(name, kind)
         self._learn(graph)
         for value in graph.input:
             if value.name not in self._stored:
                 self._makers[value.name] = self._end("input", value.name)
-        self._nodes(graph.node, "", None)
+        self._nodes(graph.node, "", None, modules_of(graph))
         for value in graph.output:
             index = self._end("output", value.name)
             self._connect([value.name], index)
@@ -67,11 +69,7 @@ class _OnnxGraph:
     def _learn(self, graph: Any) -> None:
         """Types of values and contents of small initializers, by name."""
         for value in (*graph.value_info, *graph.input, *graph.output):
-            self._types[value.name] = _type_text(value.type)
-            shape = _sizes(value.type, self._sizes)
-            if shape is not None:
-                self._shapes[value.name] = shape
-                self._value_bytes[value.name] = _elements(shape) * _item_bytes(value.type)
+            self._learn_type(value.name, value.type)
         for tensor in graph.initializer:
             self._stored[tensor.name] = _tensor_text(tensor)
             self._shapes[tensor.name] = tuple(tensor.dims)
@@ -83,12 +81,22 @@ class _OnnxGraph:
             if is_weight(value):  # of an export without weights
                 self._stored[value.name] = _type_text(value.type, every_dtype=True)
 
+    def _learn_type(self, name: str, kind: Any) -> None:
+        self._types[name] = _type_text(kind)
+        shape = _sizes(kind, self._sizes)
+        if shape is not None:
+            self._shapes[name] = shape
+            self._value_bytes[name] = _elements(shape) * _item_bytes(kind)
+
     def _end(self, kind: str, name: str) -> int:
         return self._builder.add(f"{kind}/{name}", kind, kind, outputs=self._outputs([name]))
 
-    def _nodes(self, nodes: Iterable[Any], above: str, body: NodeBody | None) -> None:
-        for node in nodes:
-            operator, module = operator_name(node), origin_of(node).module
+    def _nodes(
+        self, nodes: Sequence[Any], above: str, body: NodeBody | None, modules: Sequence[str] = ()
+    ) -> None:
+        modules = modules or [origin_of(node).module for node in nodes]
+        for node, module in zip(nodes, modules, strict=True):
+            operator = operator_name(node)
             index = self._builder.add(
                 f"{above}{module}/{operator}",
                 operator,
@@ -256,8 +264,8 @@ def _type_text(kind: Any, *, every_dtype: bool = False) -> str:
     dtype = type_name(kind)
     if not tensor.HasField("shape"):
         return dtype
-    sizes = shape_text(
+    sizes = [
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
         for dim in tensor.shape.dim
-    )
-    return f"{dtype} {sizes}" if every_dtype or dtype != _COMMON else sizes
+    ]
+    return f"{dtype} {shape_text(sizes)}" if every_dtype else value_text(dtype, sizes)

@@ -6,6 +6,7 @@ Names of values change with every earlier node, so they are no part of the graph
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ _BINS = 14
 _SAMPLE = 1 << 20  # elements of one tensor that statistics read
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LONGEST_TEXT = 200  # of a property
+_EXPORTERS = "pkg.torch."  # metadata of PyTorch's exporter
+_STACK_TRACE = "pkg.torch.onnx.stack_trace"
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,16 +69,25 @@ class OnnxFacts:
     Attributes:
         properties: producer, versions, opset imports, metadata, by their names.
         tensors: initializers, those of subgraphs too.
-        inputs: names of the values that each node of the graph reads; "" where one is left out.
+        names: of the nodes of the graph; "" for its inputs and outputs.
+        inputs: names of the values that each node reads; "" where one is left out.
         outputs: names of the values that each node makes.
         formal: names that the standard gives to the inputs of an operator.
+        versions: of the operators: the opset in which each was defined last.
+        metadata: what else the file says of a node: its index, and a name and a value. Where
+            PyTorch's exporter recorded a stack trace, `Source` is its innermost line.
+        classes: of modules by path, where the exporter recorded them and no module is at hand.
     """
 
     properties: dict[str, str] = field(default_factory=dict)
     tensors: tuple[TensorFacts, ...] = ()
+    names: tuple[str, ...] = ()
     inputs: tuple[tuple[str, ...], ...] = ()
     outputs: tuple[tuple[str, ...], ...] = ()
     formal: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    metadata: tuple[tuple[int, str, str], ...] = ()
+    classes: dict[str, str] = field(default_factory=dict)
 
 
 def onnx_facts(model: Any, folder: Path) -> OnnxFacts:
@@ -84,7 +97,8 @@ def onnx_facts(model: Any, folder: Path) -> OnnxFacts:
         model: as read without external data.
         folder: where files with external data are.
     """
-    values = list(_values(model))
+    nodes = list(_nodes(model))
+    schemas = _schemas(model)
     return OnnxFacts(
         properties=_properties(model),
         tensors=tuple(
@@ -92,32 +106,62 @@ def onnx_facts(model: Any, folder: Path) -> OnnxFacts:
             for graph in all_graphs(model.graph)
             for tensor in graph.initializer
         ),
-        inputs=tuple(inputs for inputs, _ in values),
-        outputs=tuple(outputs for _, outputs in values),
-        formal=_formal_inputs(model),
+        names=tuple(each.name for each in nodes),
+        inputs=tuple(each.inputs for each in nodes),
+        outputs=tuple(each.outputs for each in nodes),
+        formal={name: tuple(str(i.name) for i in each.inputs) for name, each in schemas.items()},
+        versions={name: int(each.since_version) for name, each in schemas.items()},
+        metadata=tuple(
+            (index, name, value) for index, each in enumerate(nodes) for name, value in each.rest
+        ),
     )
 
 
-def _values(model: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _NodeFacts:
+    name: str = ""
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    rest: tuple[tuple[str, str], ...] = ()
+
+
+def _nodes(model: Any) -> Iterator[_NodeFacts]:
     graph = model.graph
     stored = {each.name for each in graph.initializer}
     stored |= {each.values.name for each in graph.sparse_initializer}
     for value in graph.input:
         if value.name not in stored and not is_weight(value):
-            yield (), (str(value.name),)
-    yield from _node_values(graph.node)
+            yield _NodeFacts(outputs=(str(value.name),))
+    yield from _inner_nodes(graph.node)
     for value in graph.output:
-        yield (str(value.name),), ()
+        yield _NodeFacts(inputs=(str(value.name),))
     for function in model.functions:
-        yield from _node_values(function.node)
+        yield from _inner_nodes(function.node)
 
 
-def _node_values(nodes: Iterable[Any]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _inner_nodes(nodes: Iterable[Any]) -> Iterator[_NodeFacts]:
     for node in nodes:
-        yield tuple(map(str, node.input)), tuple(map(str, node.output))
+        yield _NodeFacts(
+            name=str(node.name),
+            inputs=tuple(map(str, node.input)),
+            outputs=tuple(map(str, node.output)),
+            rest=tuple(_metadata(node)),
+        )
         for attribute in sorted(node.attribute, key=lambda each: str(each.name)):
             for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _node_values(graph.node)
+                yield from _inner_nodes(graph.node)
+
+
+def _metadata(node: Any) -> Iterator[tuple[str, str]]:
+    if node.doc_string:
+        yield "Description", without_folders(str(node.doc_string))[:_LONGEST_TEXT]
+    for each in node.metadata_props:
+        if each.key == _STACK_TRACE and (frames := _FRAME.findall(each.value)):
+            file, line = frames[-1]
+            yield "Source", f"{without_folders(file)}:{line}"
+        # the rest of the exporter's is the module, or names that it used itself
+        elif each.value and each.key != "namespace" and not each.key.startswith(_EXPORTERS):
+            yield str(each.key), without_folders(str(each.value))[:_LONGEST_TEXT]
 
 
 def _properties(model: Any) -> dict[str, str]:
@@ -136,22 +180,22 @@ def _properties(model: Any) -> dict[str, str]:
     return {name: without_folders(text)[:_LONGEST_TEXT] for name, text in found.items() if text}
 
 
-def _formal_inputs(model: Any) -> dict[str, tuple[str, ...]]:
+def _schemas(model: Any) -> dict[str, Any]:
+    """`onnx.defs.OpSchema` of each standard operator, by name."""
     import onnx
 
     versions = {str(each.domain): int(each.version) for each in model.opset_import}
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, Any] = {}
     for node in _all_nodes(model.graph.node):
         name = operator_name(node)
         if name in found:
             continue
         try:
-            schema = onnx.defs.get_schema(
+            found[name] = onnx.defs.get_schema(
                 node.op_type, versions.get(str(node.domain), 1), str(node.domain)
             )
         except Exception:  # of another domain, or not in this version  # noqa: S112
             continue
-        found[name] = tuple(str(each.name) for each in schema.inputs)
     return found
 
 

@@ -28,10 +28,12 @@ class ModuleCall:
 
     Attributes:
         path: of the module, "" for the model itself.
+        number: of earlier calls of the module.
         training: whether it was in train mode.
     """
 
     path: str
+    number: int
     training: bool
     tensors: tuple[Tensor, ...]
 
@@ -70,12 +72,16 @@ def record_module_outputs(
             break
         deepest = depth
     calls: list[ModuleCall] = []
+    numbers: dict[str, int] = {}
 
     def keep(path: str, module: nn.Module, output: Any) -> None:
         if is_wanted(path) and path.count(".") <= deepest:
             # a later module may write into them (ReLU in place)
             tensors = tuple(t.detach().clone() for t in named_tensors(output).values())
-            calls.append(ModuleCall(path=path, training=module.training, tensors=tensors))
+            number = numbers[path] = numbers.get(path, -1) + 1
+            calls.append(
+                ModuleCall(path=path, number=number, training=module.training, tensors=tensors)
+            )
 
     with calling_back(model, keep):
         call()

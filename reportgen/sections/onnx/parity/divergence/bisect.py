@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from reportgen.sections.onnx.parity.divergence.intermediates import (
 )
 from reportgen.sections.onnx.parity.divergence.suspects import Suspects, find_suspects
 from reportgen.sections.onnx.parity.recorders import record_module_outputs
-from reportgen.sections.onnx.parity_result import Divergence, OutputParity
+from reportgen.sections.onnx.parity_result import CallError, Divergence, OutputParity
 from reportgen.units import format_error
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class _DivergenceSearch:
             operator=found.node.proto.op_type,
             nodes=tuple(node.label for node in found.nodes),
             max_absolute_error=_largest(first.reference, first.found) if first else None,
+            calls=tuple(_call_errors(file_graph, matches.values())),
         )
 
     def _feed(self) -> Feed:
@@ -194,6 +196,17 @@ def _first_wrong(file_graph: FileGraph, end: str, matches: dict[str, Match]) -> 
     wrong = [matches[name] for name in upstream(file_graph, end, agreeing) if name in matches]
     wrong = [match for match in wrong if not match.agrees]
     return min(wrong, key=lambda match: file_graph.maker[match.value].place, default=None)
+
+
+def _call_errors(file_graph: FileGraph, matches: Iterable[Match]) -> Iterator[CallError]:
+    for match in matches:
+        yield CallError(
+            path=match.call.path,
+            call=match.call.number,
+            node=file_graph.maker[match.value].proto.name,
+            max_absolute_error=_largest(match.reference, match.found),
+            agrees=match.agrees,
+        )
 
 
 def _about_module(
