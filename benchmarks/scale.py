@@ -291,7 +291,7 @@ def main() -> None:
     chosen = parser.parse_args()
     parts = {
         "many": lambda: many_models(chosen.models),
-        "two": lambda: two_workers(max(2, chosen.models // 5), chosen.rounds),
+        "two": lambda: two_workers(max(2, chosen.models // 2), chosen.rounds),
         "large": lambda: large_cluster(chosen.workers, chosen.tasks, chosen.sleep),
     }
     results: dict[str, Any] = json.loads(DATA.read_text()) if DATA.is_file() else {}

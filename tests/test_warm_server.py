@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from test_workers import job
 
-from reportgen.executors.places import modules_of
+from reportgen.executors.warm_children import modules_of
 from reportgen.outcome import Done, Failed
 from reportgen.workers import Job, ModelOutcomes, SectionEvent, analyze_model
 from reportgen.workers.model_run import ChildStart, child_environment
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks children"
 
 @contextmanager
 def server_for(jobs: list[Job]) -> Iterator[WarmServer]:
-    server = WarmServer(modules_of(jobs), child_environment(jobs[0]))
+    server = WarmServer(modules_of(jobs, of_sections=True), child_environment(jobs[0]))
     try:
         yield server
     finally:
@@ -114,5 +114,5 @@ def test_a_signal_is_a_negative_status_and_the_id_stays_taken(tmp_path: Path) ->
 
 def test_a_job_without_a_model_needs_no_imports(tmp_path: Path) -> None:
     logs_only = job(tmp_path, "behave").model_copy(update={"sections": ("training",)})
-    assert modules_of([logs_only]) == ()
-    assert "torch" in modules_of([logs_only, job(tmp_path, "behave")])
+    assert modules_of([logs_only], of_sections=True) == ()
+    assert "torch" in modules_of([logs_only, job(tmp_path, "behave")], of_sections=False)

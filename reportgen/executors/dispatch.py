@@ -71,6 +71,9 @@ def analyze_all(
         for job in jobs
         if (remaining := _remaining(job, known.get(job.spec.name)))
     ]
+    # the others have nothing to do
+    shares = max(1, parallel // len(todo)) if todo and executor is None else 1
+    todo = [job.model_copy(update={"shares": shares}) for job in todo]
     new = dict[Path, ModelOutcomes]()  # by the folder of the job
     to_analyze = {job.folder for job in todo}
     for job in jobs:

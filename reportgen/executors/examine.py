@@ -20,6 +20,7 @@ from reportgen.cache.fingerprint import (
 from reportgen.cache.inputs import NotCacheableError, inputs_of
 from reportgen.executors.answer import pack, refuse
 from reportgen.executors.task import Remote, Task
+from reportgen.executors.warm_children import child_of_worker
 from reportgen.scratch import scratch_folder
 from reportgen.sections import SECTIONS
 from reportgen.workers import Job, SectionCallback, analyze_model
@@ -64,7 +65,9 @@ def examine(
         return refuse(task, worker, own)
     with scratch_folder() as folder:
         job = task.job.model_copy(update={"folder": folder / "models" / task.job.spec.name})
-        outcomes = analyze_model(job, notify, is_cancelled, task.remote.folder)
+        outcomes = analyze_model(
+            job, notify, is_cancelled, task.remote.folder, start_child=child_of_worker(job)
+        )
         _write_digests(job, task.remote)
         return pack(task, job, outcomes)
 

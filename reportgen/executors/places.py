@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,17 +20,8 @@ from reportgen.errors import OutputError
 from reportgen.executors.cluster import ClusterExecutor, Size
 from reportgen.executors.examine import examine
 from reportgen.executors.task import Remote, Task
-from reportgen.sections import SECTIONS
+from reportgen.executors.warm_children import warm_children
 from reportgen.workers import Job, SectionEvent
-from reportgen.workers.model_run import (
-    ChildProcess,
-    ChildStart,
-    child_environment,
-    start_python,
-)
-from reportgen.workers.warm_server import WarmServer
-
-_LIBRARIES = ("torchvision", "timm", "transformers")  # sources that are named after a package
 
 Notify = Callable[[str, str, SectionEvent], None]
 """Called with a model, a section and what happened to it."""
@@ -60,7 +50,7 @@ class Place:
 def threads(parallel: int, jobs: Sequence[Job], notify: Notify) -> Iterator[Place]:
     """Threads of this process, each with a child process at a time."""
     cancelled = threading.Event()
-    with _start_child(jobs) as start, ThreadPoolExecutor(max(1, parallel)) as pool:
+    with warm_children(jobs) as start, ThreadPoolExecutor(max(1, parallel)) as pool:
 
         def submit(task: Task) -> Future[bytes]:
             name = task.job.spec.name
@@ -76,35 +66,6 @@ def threads(parallel: int, jobs: Sequence[Job], notify: Notify) -> Iterator[Plac
             yield Place(submit=submit, slots=lambda: len(jobs), lost=())
         finally:
             cancelled.set()
-
-
-@contextmanager
-def _start_child(jobs: Sequence[Job]) -> Iterator[Callable[[ChildStart], ChildProcess]]:
-    """How the children of these jobs start: forked by one server, where that is possible."""
-    modules = modules_of(jobs)
-    if sys.platform != "linux" or not modules:
-        yield start_python
-        return
-    server = WarmServer(modules, child_environment(max(jobs, key=lambda job: job.threads)))
-    try:
-        yield server.start
-    finally:
-        server.stop()
-
-
-def modules_of(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """What the children of these jobs import; nothing if no job has a model."""
-    names = {name for job in jobs for name in job.sections}
-    sections = [s for s in SECTIONS if s.name in names and s.uses_model]
-    if not sections:
-        return ()
-    libraries = {job.spec.source.kind for job in jobs}.intersection(_LIBRARIES)
-    # A single child imports the rest itself, while another process analyzes memory.
-    shared = sections if len(jobs) > 1 else ()
-    imported = (module for section in shared for module in section.imports)
-    # fake tensors import dynamo at their first use
-    always = ("reportgen.workers.child", "reportgen.context", "torch", "torch._dynamo")
-    return tuple(dict.fromkeys((*always, *sorted(libraries), *imported)))
 
 
 @contextmanager

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from reportgen.context import ModelContext
 
 _LONGEST_INPUTS = 1000  # characters; a pipe takes 4,096 bytes in one piece
-_THREADS_FOR_TWO = 2  # with fewer, two processes would take the cores of other models
+_CORES_FOR_TWO = 2  # with fewer, two processes would take the cores of other models
 _NEW_OBJECTS = 20_000  # between collections; Python's own figure is 700
 _DESCRIPTOR = 200  # the lowest for messages; shells and batch systems use those below 10
 
@@ -136,7 +136,8 @@ def analyze(job: Job, reporter: Reporter, recorder: Recorder) -> None:
 
 def section_beside(job: Job, chosen: Sequence[AnySection], context: Any) -> AnySection | None:
     """The section to analyze in a process beside the others; None if nothing is gained by it."""
-    if job.threads < _THREADS_FOR_TWO or not hasattr(context, "model") or not can_fork():
+    cores = job.threads * job.shares
+    if cores < _CORES_FOR_TWO or not hasattr(context, "model") or not can_fork():
         return None
     users = [section for section in chosen if section.uses_model]
     return next((s for s in users if s.shares_nothing), None) if len(users) > 1 else None

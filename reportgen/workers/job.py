@@ -22,6 +22,7 @@ class Job(BaseModel):
         memory_bytes: limit on the private memory of the child.
         threads: number of compute threads of the child.
         timings: whether to measure times.
+        shares: how many models' shares of the machine it has; no result depends on them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +35,7 @@ class Job(BaseModel):
     memory_bytes: int
     threads: int
     timings: bool
+    shares: int = 1
 
     @property
     def outcomes(self) -> Path:
