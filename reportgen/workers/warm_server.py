@@ -198,6 +198,7 @@ def main() -> int:
     """Import the modules, then fork a child for each request until the parent ends."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     exit_with_parent(int(sys.argv[2]))
+    gc.disable()  # a fifth of the time that the imports take
     for module in sys.argv[3:]:
         with contextlib.suppress(Exception):  # the child will say what is wrong with it
             import_module(module)
