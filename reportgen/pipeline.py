@@ -27,7 +27,7 @@ from reportgen.error_text import shown_text
 from reportgen.errors import ManifestError, ModelError
 from reportgen.evidence import evidence_of
 from reportgen.example_inputs import describe_inputs
-from reportgen.executors import ClusterExecutor, Size, analyze_all
+from reportgen.executors import ClusterExecutor, Size, analyze_all, remaining_sections
 from reportgen.findings import Finding
 from reportgen.manifest import Manifest, ModelSpec, find_waiver
 from reportgen.outcome import Done, Failed
@@ -166,7 +166,7 @@ def build(
             pages.start(manifest.title, judged[spec.name], specs.index(spec) + 1, times)
 
         known = {job.spec.name: cache.look_up(job) for job in jobs_to_do} if cache else {}
-        if any(not _all_known(job, known.get(job.spec.name)) for job in jobs_to_do):
+        if any(remaining_sections(job, known.get(job.spec.name)) for job in jobs_to_do):
             pages.prepare()
         outcomes = analyze_all(
             jobs_to_do,
@@ -238,10 +238,6 @@ def build(
         comparison=comparison,
         notes=tuple(cache.notes) if cache else (),
     )
-
-
-def _all_known(job: Job, known: ModelOutcomes | None) -> bool:
-    return known is not None and known.cached.issuperset(job.sections)
 
 
 def default_output(manifest: Manifest, shard: Shard | None = None) -> Path:

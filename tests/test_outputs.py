@@ -21,7 +21,7 @@ from reportgen.errors import OutputError
 from reportgen.outcome import Failed
 from reportgen.outputs import FORMATS, atomic_write, model_pages, temporary_folder, writing
 from reportgen.pdf import process
-from reportgen.pdf.process import PdfMaker, make_pdf
+from reportgen.pdf.process import PdfMaker
 from reportgen.pdf.weasyprint_process import layout
 from reportgen.render import prepare_pages, render_chapter, render_index, render_model
 from reportgen.report import Report
@@ -372,7 +372,7 @@ def test_a_killed_pdf_layout_is_an_output_error(
 ) -> None:
     monkeypatch.setattr(process.sys, "executable", _script(tmp_path, "kill -9 $$"))
     with pytest.raises(OutputError, match="killed") as caught:
-        make_pdf("<p>x</p>", tmp_path)
+        PdfMaker().make("<p>x</p>", tmp_path)
     assert "--format" in caught.value.hint
 
 
@@ -481,7 +481,7 @@ def test_every_file_is_synced_before_any_is_renamed(
 
 def test_a_pdf_layout_that_exceeds_its_time_is_an_error_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exceeded") as caught:
-        make_pdf("<p>x</p>", tmp_path, seconds=0.01)
+        PdfMaker().make("<p>x</p>", tmp_path, seconds=0.01)
     assert "--format" in caught.value.hint
 
 

@@ -7,7 +7,7 @@ checked before it is unpacked. A model that fails is a value; only a lost worker
 from __future__ import annotations
 
 from reportgen.executors.cluster import ClusterExecutor, Size
-from reportgen.executors.dispatch import analyze_all
+from reportgen.executors.dispatch import analyze_all, remaining_sections
 from reportgen.executors.task import Remote
 
-__all__ = ["ClusterExecutor", "Remote", "Size", "analyze_all"]
+__all__ = ["ClusterExecutor", "Remote", "Size", "analyze_all", "remaining_sections"]

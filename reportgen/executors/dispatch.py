@@ -69,7 +69,7 @@ def analyze_all(
     todo = [
         job.model_copy(update={"sections": remaining})
         for job in jobs
-        if (remaining := _remaining(job, known.get(job.spec.name)))
+        if (remaining := remaining_sections(job, known.get(job.spec.name)))
     ]
     # the others have nothing to do
     shares = max(1, parallel // len(todo)) if todo and executor is None else 1
@@ -119,7 +119,8 @@ def _notify_all(outcomes: ModelOutcomes, notify: Notify) -> None:
         notify(outcomes.name, section.name, SectionEvent(section.outcome.status))
 
 
-def _remaining(job: Job, known: ModelOutcomes | None) -> tuple[str, ...]:
+def remaining_sections(job: Job, known: ModelOutcomes | None) -> tuple[str, ...]:
+    """The sections of `job` that are not in `known`."""
     found = {section.name for section in known.sections} if known else ()
     return tuple(name for name in job.sections if name not in found)
 

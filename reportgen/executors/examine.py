@@ -25,14 +25,14 @@ from reportgen.scratch import scratch_folder
 from reportgen.sections import SECTIONS
 from reportgen.workers import Job, SectionCallback, analyze_model
 from reportgen.workers.inputs_read import InputsRead
-from reportgen.workers.model_run import ChildProcess, ChildStart, start_python
+from reportgen.workers.model_run import StartChild, start_python
 
 
 def examine(
     text: str,
     notify: SectionCallback = lambda *_: None,
     is_cancelled: Callable[[], bool] = lambda: False,
-    start_child: Callable[[ChildStart], ChildProcess] = start_python,
+    start_child: StartChild = start_python,
 ) -> bytes:
     """Analyze the model of a task.
 

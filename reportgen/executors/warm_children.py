@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 
 from reportgen.sections import SECTIONS
 from reportgen.workers import Job
-from reportgen.workers.model_run import (
-    ChildProcess,
-    ChildStart,
-    child_environment,
-    start_python,
-)
+from reportgen.workers.model_run import StartChild, child_environment, start_python
 from reportgen.workers.warm_server import WarmServer
 
 _LIBRARIES = ("torchvision", "timm", "transformers")  # sources that are named after a package
-
-StartChild = Callable[[ChildStart], ChildProcess]
 
 _server_of_worker: WarmServer | None = None
 _starting = threading.Lock()

@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from reportgen.errors import OutputError
 from reportgen.scratch import scratch_folder
@@ -152,12 +151,3 @@ class _Layouter:
         self._process.kill()  # does nothing to one that has ended
         with self._resources, self._process:
             pass  # wait for its end, then delete its folder
-
-
-def make_pdf(page: str, root: Path, chapters: Sequence[bytes] = (), **options: Any) -> bytes:
-    """`PdfMaker.make` with a process for this page alone."""
-    maker = PdfMaker()
-    try:
-        return maker.make(page, root, chapters, **options)
-    finally:
-        maker.close()

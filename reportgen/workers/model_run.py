@@ -99,6 +99,10 @@ class ChildStart:
     current_folder: Path | None = None
 
 
+StartChild = Callable[[ChildStart], ChildProcess]
+"""Starts a child of this process."""
+
+
 def start_python(start: ChildStart) -> ChildProcess:
     """Start `workers.child` in a new Python, which loads the model of the job."""
     child = subprocess.Popen(
@@ -124,7 +128,7 @@ def analyze_model(
     notify: SectionCallback = lambda *_: None,
     is_cancelled: Callable[[], bool] = lambda: False,
     current_folder: Path | None = None,
-    start_child: Callable[[ChildStart], ChildProcess] = start_python,
+    start_child: StartChild = start_python,
 ) -> ModelOutcomes:
     """Analyze one model; its child and the child's process group are killed on return.
 
@@ -171,7 +175,7 @@ class _ModelRun:
     notify: SectionCallback
     scratch: Path  # for temporary files of the children, which may be killed
     current_folder: Path | None = None
-    start_child: Callable[[ChildStart], ChildProcess] = start_python
+    start_child: StartChild = start_python
     outcomes: dict[str, Done[Any] | Skipped | Failed] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     section: str = _LOADING
