@@ -2,6 +2,9 @@
 
 A report looks the same on every machine because its fonts are embedded: Inter for text, JetBrains
 Mono for names in code, Report Hangul (a renamed NanumGothic) for Korean and what else it covers.
+
+Beside a font with Latin letters lies what most pages embed of it, in base64: `write_common`. As
+WOFF2 files, fontconfig would offer them to other programs instead of the whole fonts.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
+from reportgen.fonts import templates_dir
+
 # Kerning, marks and compositions; tnum and zero for columns of figures.
 _FEATURES = ["kern", "mark", "mkmk", "ccmp", "locl", "tnum", "zero"]
 _TAG = re.compile(r"<[^>]*>")
 # ASCII, the list marker, which is in no text, and what templates and sections write: most pages
-# need no other character and share their fonts, each of which takes a third of a second to cut.
+# need no other character. Cutting their fonts takes a fifth of a second each; they are shipped.
 _ALWAYS = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("•\xa0±²³µ·¹×÷Δσ–—“”…←→−√∞≤≥⚠")
 
 _CUTTING = Lock()  # two pages that need the same font at once would both cut it
@@ -86,7 +91,7 @@ def _font_face(folder: Path, face: Face, needed: frozenset[str]) -> str:
         return ""
     present |= {" "}  # a line breaker needs it in the font of the words around it
     with _CUTTING:
-        data = base64.b64encode(_woff2(folder / face.file, present)).decode("ascii")
+        data = _in_base64(folder / face.file, present)
     return (
         f"@font-face{{font-family:'{face.family}';font-weight:{face.weight};font-style:normal;"
         f"src:url(data:font/woff2;base64,{data}) format('woff2')}}"
@@ -94,9 +99,34 @@ def _font_face(folder: Path, face: Face, needed: frozenset[str]) -> str:
 
 
 @cache
-def _woff2(path: Path, present: frozenset[str]) -> bytes:
-    """The glyphs of `present` out of the font at `path`; equal arguments give equal bytes."""
-    # Half a second that a build whose pages are all in the cache does not need.
+def _in_base64(path: Path, present: frozenset[str]) -> str:
+    """What `cut` returns, read from a file if these are the characters of most pages."""
+    if present == common(path):
+        return common_file(path).read_text(encoding="ascii")
+    return base64.b64encode(cut(path, present)).decode("ascii")
+
+
+def common(path: Path) -> frozenset[str]:
+    """The characters that most pages embed of the font at `path`."""
+    return _ALWAYS & covered(path.parent) & _characters_of(path)
+
+
+def common_file(path: Path) -> Path:
+    """Where the font at `path` is cut to these."""
+    return path.with_suffix(".woff2.base64")
+
+
+def write_common() -> None:
+    """Cut the shipped fonts for most pages; to be called when their characters have changed."""
+    for face in FACES:
+        if face.latin:
+            path = templates_dir() / "fonts" / face.file
+            common_file(path).write_bytes(base64.b64encode(cut(path, common(path))))
+
+
+def cut(path: Path, present: frozenset[str]) -> bytes:
+    """The glyphs of `present` out of the font at `path`, as WOFF2: each time the same bytes."""
+    # Not needed by most pages.
     from fontTools import subset
     from fontTools.ttLib import TTFont
 
