@@ -22,7 +22,7 @@ from reportgen.outcome import Failed
 from reportgen.outputs import FORMATS, atomic_write, model_pages, temporary_folder, writing
 from reportgen.pdf import process
 from reportgen.pdf.process import PdfMaker
-from reportgen.pdf.weasyprint_process import layout
+from reportgen.pdf.weasyprint_process import lay_out
 from reportgen.render import prepare_pages, render_chapter, render_index, render_model
 from reportgen.report import Report
 
@@ -487,12 +487,12 @@ def test_a_pdf_layout_that_exceeds_its_time_is_an_error_with_a_hint(tmp_path: Pa
 
 def test_a_page_with_an_external_resource_raises_runtime_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"refused: https://example\.org/x\.png"):
-        layout('<html lang="en"><img src="https://example.org/x.png" alt="">', tmp_path)
+        lay_out('<html lang="en"><img src="https://example.org/x.png" alt="">').pdf(tmp_path)
 
 
 def test_a_layout_warning_raises_runtime_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no-such-property"):
-        layout("<style>p { no-such-property: 1 }</style><p>x</p>", tmp_path)
+        lay_out("<style>p { no-such-property: 1 }</style><p>x</p>").pdf(tmp_path)
 
 
 def test_a_process_makes_one_pdf_after_the_other_until_one_fails(tmp_path: Path) -> None:
@@ -501,14 +501,13 @@ def test_a_process_makes_one_pdf_after_the_other_until_one_fails(tmp_path: Path)
     (process,) = maker._idle
     try:
         pages = ["<html lang=en><p>one", "<html lang=en><p>two"]
-        assert [maker.make(page, tmp_path) for page in pages] == [
-            layout(p, tmp_path) for p in pages
-        ]
+        made = [maker.make(page, tmp_path) for page in pages]
+        assert made == [lay_out(page).pdf(tmp_path) for page in pages]
         assert maker._idle == [process]
         with pytest.raises(RuntimeError, match="no-such-property"):
             maker.make("<style>p { no-such-property: 1 }</style>", tmp_path)
         assert maker._idle == []
-        assert maker.make(pages[0], tmp_path) == layout(pages[0], tmp_path)
+        assert maker.make(pages[0], tmp_path) == made[0]
     finally:
         maker.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -21,8 +22,9 @@ from report_values import full_report, small_report, work_folder, write_in
 from reportgen.errors import OutputError
 from reportgen.outputs import PageOptions, making_pages, model_pages, writing
 from reportgen.pdf import process
+from reportgen.pdf.join import sheets_of
 from reportgen.pdf.process import PdfMaker
-from reportgen.pdf.weasyprint_process import layout
+from reportgen.pdf.weasyprint_process import lay_out
 from reportgen.render import render_chapter, render_print
 from reportgen.report import Report
 
@@ -121,6 +123,14 @@ def _targets(pdf: pikepdf.Pdf) -> dict[str, int]:
     return {
         str(name): pages[to[0].objgen] for name, to in zip(names[::2], names[1::2], strict=True)
     }
+
+
+def test_the_sheets_of_a_chapter_are_known_before_it_is_drawn(work: Path) -> None:
+    for number, model in enumerate(_report().models, start=1):
+        laid_out = lay_out(render_chapter(model, work, number=number, models=2))
+        with pikepdf.open(io.BytesIO(laid_out.pdf(work))) as drawn:
+            assert laid_out.sheets() == sheets_of(drawn)
+        assert f"model-{number}" in laid_out.sheets()[0].anchors
 
 
 def test_the_outline_has_every_heading_on_its_page(
@@ -293,7 +303,7 @@ def test_one_changed_model_is_one_chapter_and_one_page(
         monkeypatch.setattr(module, name, called)
 
     record(model_pages, "render_model", "a page")
-    record(PdfMaker, "make", layout("<html lang=en><p>A chapter.", work))
+    record(PdfMaker, "make", lay_out("<html lang=en><p>A chapter.").pdf(work))
     record(writing, "render_index", "the first page")
 
     def build(report: Report) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,7 @@ class ModelPages:
     _executor: ThreadPoolExecutor
     _html: dict[str, Future[bytes]] = field(default_factory=dict)
     _chapters: dict[str, Future[bytes]] = field(default_factory=dict)
+    _sheets: dict[str, Future[tuple[Sheet, ...]]] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Load what pages are made with, while there are no results yet."""
@@ -81,6 +82,7 @@ class ModelPages:
         options, report = self.options, report_of_model(title, model, timings)
         digest = "" if options.reuse is make_again else digest_of_report(report, options.work)
         if "pdf" in options.formats:  # first, as it takes longer
+            self._sheets[model.name] = Future()
             self._chapters[model.name] = self._executor.submit(
                 self._make_chapter, model, number, digest
             )
@@ -100,6 +102,14 @@ class ModelPages:
         """The PDF chapters of `models`, when all are finished."""
         return [self._chapters[model.name].result() for model in models]
 
+    def sheets(self, model: ModelReport) -> tuple[Sheet, ...]:
+        """What the chapter of `model` takes in the frame, when it is laid out."""
+        laid_out, chapter = self._sheets[model.name], self._chapters[model.name]
+        either: tuple[Future[Any], ...] = (laid_out, chapter)
+        wait(either, return_when=FIRST_COMPLETED)
+        # no layout if the chapter comes from an earlier build, or failed
+        return laid_out.result() if laid_out.done() else _sheets_of(chapter.result())
+
     def _make_html(self, report: Report, digest: str) -> bytes:
         work, live = self.options.work, self.options.live
 
@@ -111,11 +121,12 @@ class ModelPages:
 
     def _make_chapter(self, model: ModelReport, number: int, digest: str) -> bytes:
         work, models, brief = self.options.work, self.options.models, self.options.brief_pdf
+        laid_out = self._sheets[model.name].set_result
 
         def make() -> bytes:
             with self.rendering:
                 page = render_chapter(model, work, number=number, models=models, brief=brief)
-            return self.pdfs.make(page, work, stopped=self.stopped)
+            return self.pdfs.make(page, work, laid_out=laid_out, stopped=self.stopped)
 
         return self.options.reuse([digest, "chapter", number, models, brief], make)
 
@@ -144,14 +155,10 @@ def making_pages(options: PageOptions, *, processes: int | None = None) -> Itera
         pdfs.close()  # after the last thread has returned its process
 
 
-def sheets_of(chapters: Sequence[bytes]) -> list[tuple[Sheet, ...]]:
-    """The sheets that each of the PDF `chapters` needs in the frame."""
+def _sheets_of(chapter: bytes) -> tuple[Sheet, ...]:
     import pikepdf  # not needed if the PDF is in the cache
 
     from reportgen.pdf import join
 
-    found = []
-    for chapter in chapters:
-        with pikepdf.open(io.BytesIO(chapter)) as pdf:
-            found.append(join.sheets_of(pdf))
-    return found
+    with pikepdf.open(io.BytesIO(chapter)) as pdf:
+        return join.sheets_of(pdf)

@@ -11,7 +11,7 @@ from reportgen.compare.as_json import comparison_to_json
 from reportgen.compare.result import Comparison
 from reportgen.errors import OutputError
 from reportgen.outputs.atomic_write import Staging, staging
-from reportgen.outputs.model_pages import ModelPages, make_again, sheets_of
+from reportgen.outputs.model_pages import ModelPages, make_again
 from reportgen.outputs.section_files import digest_of_report, print_files, published_files
 from reportgen.outputs.stale_files import is_folder_name, stale_files
 from reportgen.render import (
@@ -90,9 +90,7 @@ def _write_files(
     changes = changes_of(comparison) if comparison else None
     if comparison:
         stage.write(_COMPARISON_JSON, comparison_to_json(comparison).encode())
-    for model in report.models:
-        for file in published_files(model):
-            stage.add(options.work / "models" / model.name / file, f"models/{model.name}/{file}")
+    _add_section_files(report.models, stage, options.work)
     digest = ""
     if options.reuse is not make_again:
         compared = comparison_to_json(comparison) if comparison else ""
@@ -101,8 +99,6 @@ def _write_files(
         others = _others(options.formats, comparison)
         make_index = partial(_make_index, report, pages, others, changes)
         stage.write("index.html", options.reuse([digest, "index.html", others], make_index))
-        for model in report.models:
-            _write_model_page(model, stage, pages)
     for name, (file, render) in _SINGLE_FILES.items():
         if name in options.formats:
             stage.write(file, render(report, changes))
@@ -114,6 +110,16 @@ def _write_files(
                 lambda: _make_pdf(report, pages, comparison),
             ),
         )
+    if "html" in options.formats:  # last: they are made while the PDF is
+        for model in report.models:
+            _write_model_page(model, stage, pages)
+
+
+def _add_section_files(models: tuple[ModelReport, ...], stage: Staging, work: Path) -> None:
+    for model in models:
+        folder = f"models/{model.name}"
+        for file in published_files(model):
+            stage.add(work / folder / file, f"{folder}/{file}")
 
 
 def _make_index(
@@ -124,11 +130,14 @@ def _make_index(
 
 
 def _make_pdf(report: Report, pages: ModelPages, comparison: Comparison | None) -> bytes:
-    chapters = pages.chapters(report.models)
+    pages.pdfs.prepare()  # the layout of the last chapter may take a second yet
     on_paper = changes_of(comparison, on_paper=True) if comparison else None
-    brief = pages.options.brief_pdf
-    frame = render_print(report, sheets_of(chapters), on_paper, brief=brief)
-    return pages.pdfs.make(frame, pages.options.work, chapters)
+    sheets = [pages.sheets(model) for model in report.models]
+    with pages.rendering:
+        frame = render_print(report, sheets, on_paper, brief=pages.options.brief_pdf)
+    return pages.pdfs.make(
+        frame, pages.options.work, chapters=lambda: pages.chapters(report.models)
+    )
 
 
 def _others(formats: Collection[str], comparison: Comparison | None) -> list[str]:

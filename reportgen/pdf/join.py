@@ -13,9 +13,7 @@ from typing import Any
 
 import pikepdf
 
-from reportgen.pdf.places import SHEET, TILE, Sheet
-
-_OWN_NAMES = (SHEET, TILE)  # ids of places, which no link refers to
+from reportgen.pdf.places import Sheet, is_place
 
 
 def sheets_of(chapter: pikepdf.Pdf) -> tuple[Sheet, ...]:
@@ -117,7 +115,7 @@ def _targets(pdf: pikepdf.Pdf) -> Iterator[tuple[str, int, pikepdf.Object]]:
     indices = _indices(pdf)
     if "/Names" in pdf.Root:
         for name, to in _pairs(pdf.Root.Names.Dests.Names):
-            if not str(name).startswith(_OWN_NAMES):
+            if not is_place(str(name)):
                 yield str(name), indices[to[0].objgen], to
 
 

@@ -11,6 +11,11 @@ SHEET = "sheet:"
 """An element's id that starts so is the place of a chapter's page; the rest is `chapter-page`."""
 
 
+def is_place(name: str) -> bool:
+    """Whether an element's id is that of a place, which no link refers to."""
+    return name.startswith((TILE, SHEET))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sheet:
     """A page of a chapter in print, which is laid out by itself; `anchors` are ids on it."""

@@ -12,13 +12,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from reportgen.errors import OutputError
+from reportgen.pdf.places import Sheet
 from reportgen.scratch import scratch_folder
 
 _SECONDS = 300  # six models take less than a minute, see test_outputs.py
@@ -35,15 +37,17 @@ class PdfMaker:
     _idle: list[_Layouter] = field(default_factory=list)
 
     def prepare(self) -> None:
-        """Start a process for the first page ahead of time."""
-        self._idle.append(_Layouter())
+        """Start a process for the next page ahead of time, if none waits."""
+        if not self._idle:
+            self._idle.append(_Layouter())
 
     def make(
         self,
         page: str,
         root: Path,
-        chapters: Sequence[bytes] = (),
+        chapters: Callable[[], Sequence[bytes]] = tuple,
         *,
+        laid_out: Callable[[tuple[Sheet, ...]], object] = lambda _: None,
         seconds: float = _SECONDS,
         stopped: Event | None = None,
     ) -> bytes:
@@ -52,20 +56,24 @@ class PdfMaker:
         Args:
             page: of `render_chapter` or `render_print`.
             root: the folder that the names of tiles refer to.
-            chapters: PDFs whose pages take the places of the sheets in `page`.
-            seconds: the time limit.
+            chapters: called when the page is laid out: returns the PDFs whose pages take the
+                places of its sheets.
+            laid_out: called with the sheets that the page takes in a frame, before it is drawn.
+            seconds: the time limit, first of the layout, then of drawing.
             stopped: the layout is killed if another thread sets it.
 
         Raises:
             OutputError: the layout exceeded `seconds`, or was killed.
             RuntimeError: the layout failed or warned, which is a bug in reportgen.
         """
+        stopped = stopped or Event()
         try:
             layouter = self._idle.pop()  # atomic
         except IndexError:
             layouter = _Layouter()
         with layouter.killed_on_error():
-            made = layouter.lay_out(page, root, chapters, seconds, stopped or Event())
+            laid_out(layouter.lay_out(page, root, seconds, stopped))
+            made = layouter.draw(chapters(), seconds, stopped)
         self._idle.append(layouter)
         return made
 
@@ -93,35 +101,47 @@ class _Layouter:
             )
             self._resources = stack.pop_all()
 
-    def lay_out(
-        self, page: str, root: Path, chapters: Sequence[bytes], seconds: float, stopped: Event
-    ) -> bytes:
-        source, target = self._folder / "page.html", self._folder / "report.pdf"
+    def lay_out(self, page: str, root: Path, seconds: float, stopped: Event) -> tuple[Sheet, ...]:
+        """Lay out `page` and begin to draw it."""
+        source = self._folder / "page.html"
         source.write_text(page, encoding="utf-8", newline="\n")
+        self._ask([source, root, self._target])
+        return tuple(
+            Sheet(landscape=sheet["landscape"], anchors=tuple(sheet["anchors"]))
+            for sheet in self._answer(seconds, stopped)
+        )
+
+    def draw(self, chapters: Sequence[bytes], seconds: float, stopped: Event) -> bytes:
+        """The PDF of the page, with the pages of `chapters` in the places of its sheets."""
         files = [self._folder / f"{number}.pdf" for number in range(len(chapters))]
         for file, content in zip(files, chapters, strict=True):
             file.write_bytes(content)
-        self._ask([str(path) for path in (source, root, target, *files)])
-        self._wait(seconds, stopped)
-        return target.read_bytes()
+        self._ask(files)
+        self._answer(seconds, stopped)
+        return self._target.read_bytes()
 
-    def _ask(self, paths: list[str]) -> None:
+    @property
+    def _target(self) -> Path:
+        return self._folder / "report.pdf"
+
+    def _ask(self, paths: Sequence[Path]) -> None:
         stdin = self._process.stdin
         assert stdin is not None
+        line = json.dumps([str(path) for path in paths]).encode() + b"\n"
         try:
-            stdin.write(json.dumps(paths).encode() + b"\n")  # one system call: it is short
+            stdin.write(line)  # one system call: it is short
         except BrokenPipeError:
             raise self._failure() from None
 
-    def _wait(self, seconds: float, stopped: Event) -> None:
-        """Wait for the line that says that the PDF is there."""
+    def _answer(self, seconds: float, stopped: Event) -> Any:
+        """Wait for the next line of the process."""
         stdout = self._process.stdout
         assert stdout is not None
         end = time.monotonic() + seconds
         while time.monotonic() < end and not stopped.is_set():
             if select.select([stdout], [], [], min(seconds, _POLL_SECONDS))[0]:
-                if stdout.readline():
-                    return
+                if line := stdout.readline():
+                    return json.loads(line)
                 raise self._failure()
         raise OutputError(
             f"the PDF layout exceeded the time limit of {seconds:.0f} s",

@@ -1,7 +1,8 @@
 """PDF layout: `python -m reportgen.pdf.weasyprint_process`.
 
-Each line of the input is a JSON list of paths: the page, its root, the PDF to write, and the PDFs
-of chapters. A line of the output says that the PDF is there.
+Each PDF takes two lines of the input and two of the output, all JSON: the paths of the page, of its
+root and of the PDF to write; the sheets that the page takes in a frame; the paths of the chapters'
+PDFs, if the page is a frame; and true when the PDF is there.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -24,7 +25,7 @@ import weasyprint
 from weasyprint.urls import URLFetcher
 
 from reportgen.pdf.join import join
-from reportgen.pdf.places import SHEET, TILE
+from reportgen.pdf.places import SHEET, TILE, Sheet, is_place
 
 _POINTS_PER_PIXEL = 0.75  # CSS has 96 pixels per inch
 
@@ -65,38 +66,67 @@ class _WarningRecorder(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def layout(page: str, root: Path, chapters: Sequence[Path] = ()) -> bytes:
-    """The PDF of `page` with all tiles placed; equal input gives equal bytes.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """A page that is laid out and not drawn yet; from `lay_out`."""
 
-    The sheets of `page` are replaced by the pages of `chapters`, PDF files.
+    document: Any
+    identifier: bytes
+    recorder: _WarningRecorder
+    fetcher: _DataUrlFetcher
 
-    Raises:
-        RuntimeError: WeasyPrint warned, or the page refers to an external URL.
-    """
+    def sheets(self) -> tuple[Sheet, ...]:
+        """What `join.sheets_of` returns for the PDF."""
+        found, known = [], set[str]()
+        for page in self.document.pages:
+            own = {name for name in page.anchors if not is_place(name)} - known
+            known |= own  # of equal ids the first one counts
+            landscape = page.width > page.height
+            found.append(Sheet(landscape=landscape, anchors=tuple(sorted(own))))
+        return tuple(found)
+
+    def pdf(self, root: Path, chapters: Callable[[], Sequence[Path]] = tuple) -> bytes:
+        """The PDF with all tiles placed; equal input gives equal bytes.
+
+        The sheets of the page are replaced by the pages of `chapters`, PDF files. They are called
+        for when everything else is drawn.
+
+        Raises:
+            RuntimeError: WeasyPrint warned, or the page refers to an external URL.
+        """
+        bare = self.document.write_pdf(pdf_tags=True, pdf_identifier=self.identifier)
+        refused = (f"refused: {url[:200]}" for url in self.fetcher.refused)
+        warnings = [*self.recorder.lines, *refused]
+        if warnings:
+            raise RuntimeError("\n".join(warnings))
+        target = io.BytesIO()
+        with ExitStack() as opened:
+            pdf = opened.enter_context(pikepdf.open(io.BytesIO(bare)))
+            _place_tiles(pdf, tile_places(self.document), root)
+            parts = [opened.enter_context(pikepdf.open(chapter)) for chapter in chapters()]
+            if parts:
+                join(pdf, parts, first_sheets(self.document))
+            pdf.save(
+                target,
+                deterministic_id=True,  # the default depends on the time
+                object_stream_mode=pikepdf.ObjectStreamMode.generate,
+                recompress_flate=False,
+            )
+        return target.getvalue()
+
+
+def lay_out(page: str) -> Layout:
+    """Lay out the HTML `page`."""
     recorder, fetcher = _WarningRecorder(), _DataUrlFetcher()
     logger = logging.getLogger("weasyprint")
     logger.handlers[:] = [recorder]
     logger.setLevel(logging.WARNING)
-    document = weasyprint.HTML(string=page, url_fetcher=fetcher).render()
-    identifier = hashlib.sha256(page.encode()).digest()[:16]
-    bare = document.write_pdf(pdf_tags=True, pdf_identifier=identifier)
-    warnings = [*recorder.lines, *(f"refused: {url[:200]}" for url in fetcher.refused)]
-    if warnings:
-        raise RuntimeError("\n".join(warnings))
-    target = io.BytesIO()
-    with ExitStack() as opened:
-        pdf = opened.enter_context(pikepdf.open(io.BytesIO(bare)))
-        _place_tiles(pdf, tile_places(document), root)
-        if chapters:
-            parts = [opened.enter_context(pikepdf.open(chapter)) for chapter in chapters]
-            join(pdf, parts, first_sheets(document))
-        pdf.save(
-            target,
-            deterministic_id=True,  # the default depends on the time
-            object_stream_mode=pikepdf.ObjectStreamMode.generate,
-            recompress_flate=False,
-        )
-    return target.getvalue()
+    return Layout(
+        document=weasyprint.HTML(string=page, url_fetcher=fetcher).render(),
+        identifier=hashlib.sha256(page.encode()).digest()[:16],
+        recorder=recorder,
+        fetcher=fetcher,
+    )
 
 
 def first_sheets(document: Any) -> list[int]:
@@ -153,11 +183,22 @@ def main() -> None:
     # the time and frees nothing.
     gc.disable()
     for line in sys.stdin:
-        page, root, target, *chapters = map(Path, json.loads(line))
-        target.write_bytes(layout(page.read_text(encoding="utf-8"), root, chapters))
-        sys.stdout.write(f"{target.name}\n")
-        sys.stdout.flush()
+        page, root, target = map(Path, json.loads(line))
+        layout = lay_out(page.read_text(encoding="utf-8"))
+        _answer([asdict(sheet) for sheet in layout.sheets()])
+        target.write_bytes(layout.pdf(root, _chapters))
+        _answer(True)
+        del layout
         gc.collect()
+
+
+def _chapters() -> list[Path]:
+    return [Path(path) for path in json.loads(sys.stdin.readline())]
+
+
+def _answer(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
