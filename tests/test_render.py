@@ -37,7 +37,7 @@ from reportgen.render import (
     templates_dir,
 )
 from reportgen.render.drawings import inline_svg
-from reportgen.render.environment import page_environment
+from reportgen.render.environment import of_model, page_environment
 from reportgen.render.filters import ports, ratio
 from reportgen.render.fonts import FACES, Face, common, common_file, cut
 from reportgen.render.how_made import how_made
@@ -197,6 +197,15 @@ def test_the_fonts_lie_beside_their_licenses_and_stay_small() -> None:
         license_file = fonts / f"{file.stem.partition('-')[0]}-OFL.txt"
         assert "SIL OPEN FONT LICENSE" in license_file.read_text(encoding="utf-8")
     assert sum(file.stat().st_size for file in fonts.iterdir()) < 8_000_000
+
+
+def test_templates_are_compiled_to_the_same_code_for_screen_and_paper() -> None:
+    screen, paper = (
+        of_model(page_environment(on_paper=on_paper), Path(), "") for on_paper in (False, True)
+    )
+    for file in templates_dir().rglob("*.html.j2"):
+        text, name = file.read_text(encoding="utf-8"), file.name
+        assert screen.compile(text, name, raw=True) == paper.compile(text, name, raw=True), name
 
 
 def test_every_section_has_a_template_and_every_template_a_section() -> None:

@@ -28,7 +28,7 @@ Filters = dict[str, Callable[..., Any]]
 
 
 class _CompiledOnce(BytecodeCache):
-    """Compiled templates: each model has an environment of its own, see `of_model`."""
+    """Compiled templates, for several environments: each model has its own, see `of_model`."""
 
     def __init__(self) -> None:
         self._codes: dict[str, Any] = {}
@@ -42,10 +42,13 @@ class _CompiledOnce(BytecodeCache):
         self._codes[bucket.key] = bucket.code
 
 
+_HTML = _CompiledOnce()  # on a screen and on paper they are the same, see test_render.py
+
+
 @cache
 def page_environment(*, on_paper: bool) -> Environment:
     """For HTML, on a screen or on paper."""
-    environment = _environment()
+    environment = _environment(_HTML)
     environment.finalize = _on_paper if on_paper else _on_screen
     environment.globals["on_paper"] = on_paper
     return environment
@@ -54,7 +57,7 @@ def page_environment(*, on_paper: bool) -> Environment:
 @cache
 def markdown_environment() -> Environment:
     """For Markdown: the value of each expression is escaped."""
-    environment = _environment()
+    environment = _environment(_CompiledOnce())
     environment.autoescape = False  # it escapes for HTML; `finalize` escapes for Markdown
     environment.finalize = _in_markdown
     environment.filters["markup"] = Markup  # for what is made to be Markdown
@@ -76,7 +79,7 @@ def of_model(environment: Environment, root: Path, name: str) -> Environment:
     return own
 
 
-def _environment() -> Environment:
+def _environment(compiled: BytecodeCache) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(templates_dir(), encoding="utf-8"),
         autoescape=True,
@@ -85,7 +88,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         auto_reload=False,  # templates do not change while the program runs
-        bytecode_cache=_CompiledOnce(),
+        bytecode_cache=compiled,
     )
     environment.filters.update(_filters())
     environment.globals["source_of"] = source_of
