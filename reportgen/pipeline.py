@@ -149,7 +149,6 @@ def build(
         def finish(job: Job, outcomes: ModelOutcomes) -> None:
             """Start the pages of a model; they depend on no other."""
             if cache:
-                cache.save(job, outcomes)
                 cache.restore_files(job)
             spec = job.spec
             judged[spec.name] = judge_model(
@@ -164,6 +163,8 @@ def build(
             )
             times = make_timings((outcomes,), 0.0) if timings else None
             pages.start(manifest.title, judged[spec.name], specs.index(spec) + 1, times)
+            if cache:
+                cache.save(job, outcomes)  # while the pages are made
 
         known = {job.spec.name: cache.look_up(job) for job in jobs_to_do} if cache else {}
         if any(remaining_sections(job, known.get(job.spec.name)) for job in jobs_to_do):

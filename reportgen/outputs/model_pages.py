@@ -72,10 +72,14 @@ class ModelPages:
 
     def prepare(self) -> None:
         """Load what pages are made with, while there are no results yet."""
+        if {"html", "pdf"}.intersection(self.options.formats):
+            self._executor.submit(self._prepare)
+
+    def _prepare(self) -> None:
+        # One after the other: children import torch meanwhile, and what is analyzed waits for it.
+        prepare_pages()
         if "pdf" in self.options.formats:
             self.pdfs.prepare()
-        if {"html", "pdf"}.intersection(self.options.formats):
-            self._executor.submit(prepare_pages)
 
     def start(self, title: str, model: ModelReport, number: int, timings: Timings | None) -> None:
         """Start the pages of `model`, the `number`th of the report with this title."""
