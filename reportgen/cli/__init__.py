@@ -91,7 +91,7 @@ _NEW_OBJECTS = 20_000
 def main() -> NoReturn:
     """Run the command line and exit with its status; a `ReportgenError` is printed as one line."""
     gc.set_threshold(_NEW_OBJECTS)
-    atexit.register(gc.freeze)  # or Python looks for garbage at its end, for 0.2 seconds
+    atexit.register(_keep_objects)
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGHUP, _terminate)
@@ -111,6 +111,13 @@ def main() -> NoReturn:
             print_stderr(f"reportgen: {_ENDED[end.code]}; the previous report was not modified")
         raise
     raise AssertionError("typer always exits")
+
+
+def _keep_objects() -> None:
+    # At its end, Python looks for garbage among all objects for 0.2 seconds. It must where torch is
+    # imported: Triton prints what is left.
+    if "torch" not in sys.modules:
+        gc.freeze()
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:
