@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from reportgen.onnx.runtime import Runtime
 from reportgen.sections.onnx.performance.latency import (
     batches_to_time,
+    is_median_known,
     measure_latency,
     measure_performance,
     percentile,
@@ -147,6 +149,27 @@ def test_runs_end_with_the_box(path: Path) -> None:
     seconds = time_runs(Runtime(path, threads=1), feed(1), limit=0.05)
     assert 3 <= len(seconds) <= 200
     assert sum(seconds[:-1]) < 0.1
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.05])
+def test_a_median_that_is_known_is_right(spread: float) -> None:
+    """Of simulated measurements that stop as soon as the median is known, few are off by 2 %."""
+    wrong, stopped, trials = 0, 0, 300
+    for seed in range(trials):
+        draws, seconds = Random(seed), list[float]()
+        while len(seconds) < 200 and not is_median_known(seconds):
+            seconds.append(draws.lognormvariate(0, spread))
+        if len(seconds) < 200:
+            stopped += 1
+            wrong += abs(percentile(seconds, 0.5) - 1) > 0.02
+    assert stopped > 0.9 * trials
+    assert wrong <= 0.08 * trials  # the interval's 5 %, and looking at it after every run
+
+
+def test_eight_equal_runs_are_enough() -> None:
+    assert not is_median_known([1.0] * 7)
+    assert is_median_known([1.0] * 8)
+    assert not is_median_known([1.0] * 7 + [1.05])
 
 
 # The profile --------------------------------------------------------------------------------

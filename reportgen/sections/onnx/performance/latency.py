@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +26,8 @@ _CELL_SHARE = 0.08  # of one batch size on one number of threads
 _PROFILE_SHARE = 0.15
 _MOST_RUNS = 200
 _FEWEST_RUNS = 3
+_TOLERANCE = 0.02  # of a median: later runs on the same machine differ by more
+_Z = 1.96  # standard deviations either side of the mean that hold 95 % of a normal distribution
 _LARGER = 2  # times the manifest's batch
 
 
@@ -33,8 +36,8 @@ def measure_latency(
 ) -> Latency | None:
     """Median, 10th and 90th percentile at a batch size; None if it cannot run there.
 
-    A warm-up run is followed by runs for `limit` seconds: at least 3 (1 if the warm-up took half
-    of the limit), at most 200.
+    A warm-up run is followed by at most 200 runs in at most `limit` seconds, until the median is
+    known to 2 %. There are at least 3 (1 if the warm-up took half of the limit).
     """
     try:
         seconds = time_runs(runtime, make_feed(batch), limit)
@@ -51,18 +54,32 @@ def measure_latency(
 
 
 def time_runs(runtime: Runtime, feed: Feed, limit: float) -> list[float]:
-    """Seconds of each run within `limit` seconds, after a warm-up run."""
+    """Seconds of each run after a warm-up run, until `limit` or until their median is known."""
     start = time.perf_counter()
     runtime.run(feed)  # onnxruntime allocates its memory in the first run
     fewest = 1 if time.perf_counter() - start > limit / 2 else _FEWEST_RUNS
     begin, seconds = time.perf_counter(), list[float]()
     while len(seconds) < fewest or (
-        len(seconds) < _MOST_RUNS and time.perf_counter() - begin < limit
+        len(seconds) < _MOST_RUNS
+        and time.perf_counter() - begin < limit
+        and not is_median_known(seconds)
     ):
         before = time.perf_counter()
         runtime.run(feed)
         seconds.append(time.perf_counter() - before)
     return seconds
+
+
+def is_median_known(seconds: list[float]) -> bool:
+    """Whether the median's 95 % confidence interval is within 2 % either way.
+
+    The interval between two order statistics holds for any distribution; it takes 8 runs at least.
+    """
+    rank = int((len(seconds) - _Z * math.sqrt(len(seconds))) / 2)
+    if rank < 1:
+        return False
+    ordered = sorted(seconds)
+    return ordered[-rank] - ordered[rank - 1] <= 2 * _TOLERANCE * percentile(seconds, 0.5)
 
 
 def percentile(values: list[float], share: float) -> float:
