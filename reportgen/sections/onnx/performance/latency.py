@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reportgen.onnx.runtime import OnnxRuntimeError, Runtime, session_error_text
-from reportgen.sections.onnx.inspection.optimized_graph import LARGEST_BYTES
-from reportgen.sections.onnx.performance.profile import Profile, profile
+from reportgen.sections.onnx.performance.profile import NodeOrigins, Profile, profile
 from reportgen.sections.onnx.result import Latency, LatencyPoint, Performance
 
 if TYPE_CHECKING:
@@ -92,10 +90,9 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def measure_performance(
-    path: Path,
-    model: Any,
-    make_feed: MakeFeed,
     runtime: Runtime,
+    origins: NodeOrigins | None,
+    make_feed: MakeFeed,
     known: Latency,
     *,
     dynamic: bool,
@@ -104,19 +101,19 @@ def measure_performance(
     """Latency by batch size on one thread and on all, and a profile.
 
     Args:
-        model: the parsed file, an `onnx.ModelProto`.
-        make_feed: inputs for a batch size.
         runtime: the file with all threads.
+        origins: the modules of its nodes; None if onnxruntime's graph is unknown.
+        make_feed: inputs for a batch size.
         known: the latency already measured with it.
         dynamic: whether the file accepts other batch sizes than that of `known`.
         seconds: for measuring the model, of which `known` took `LATENCY_SHARE`.
     """
     batches = batches_to_time(known.batch, dynamic=dynamic)
-    points = _measure_grid(path, make_feed, runtime, known, batches, seconds)
+    points = _measure_grid(make_feed, runtime, known, batches, seconds)
     limit = seconds * _PROFILE_SHARE
     # a slow model is profiled on one sample, for which two runs fit into the time
     batch = known.batch if known.median < 1e3 * limit / 2 or not dynamic else 1
-    profiled, reason = _profile(path, model, make_feed, runtime.threads, batch, limit)
+    profiled, reason = _profile(runtime, origins, make_feed, batch, limit)
     return Performance(
         latency_ms=known,
         points=points,
@@ -133,7 +130,6 @@ def batches_to_time(batch: int, *, dynamic: bool) -> tuple[int, ...]:
 
 
 def _measure_grid(
-    path: Path,
     make_feed: MakeFeed,
     runtime: Runtime,
     known: Latency,
@@ -142,7 +138,7 @@ def _measure_grid(
 ) -> tuple[LatencyPoint, ...]:
     end = time.perf_counter() + limit * _GRID_SHARE
     points = [_point_of(known)]
-    sessions = _sessions(path, runtime)
+    sessions = _sessions(runtime)
     # seconds per sample: what does not fit into the time left is not started
     expected = dict.fromkeys(range(len(sessions)), known.median / 1e3 / known.batch)
     for batch in batches:
@@ -171,8 +167,8 @@ def _point_of(known: Latency) -> LatencyPoint:
     )
 
 
-def _sessions(path: Path, runtime: Runtime) -> list[Runtime]:
-    return [runtime] if runtime.threads == 1 else [runtime, Runtime(path, threads=1)]
+def _sessions(runtime: Runtime) -> list[Runtime]:
+    return [runtime] if runtime.threads == 1 else [runtime, Runtime(runtime.path, threads=1)]
 
 
 def _unmeasured(batch: int, threads: int) -> LatencyPoint:
@@ -188,13 +184,12 @@ def _unmeasured(batch: int, threads: int) -> LatencyPoint:
 
 
 def _profile(
-    path: Path, model: Any, make_feed: MakeFeed, threads: int, batch: int, limit: float
+    runtime: Runtime, origins: NodeOrigins | None, make_feed: MakeFeed, batch: int, limit: float
 ) -> tuple[Profile, str]:
-    # profiling also writes the optimized file, to know what the fused kernels were
-    if path.stat().st_size > LARGEST_BYTES:
-        return Profile(operators=(), modules=()), "the file takes more than 1 GB"
+    if origins is None:
+        return Profile(operators=(), modules=()), "onnxruntime's optimized graph is unknown"
     try:
-        found = profile(path, model, make_feed(batch), threads, limit)
+        found = profile(runtime.path, origins, make_feed(batch), runtime.threads, limit)
     except OnnxRuntimeError as reason:
         return Profile(operators=(), modules=()), str(reason)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
