@@ -95,10 +95,12 @@ class ModelContext(Context):
     Attributes:
         model: the module itself, on the CPU, in eval mode; `preserve_model_state` restores it.
         loss_function: the loss of a training step if its kind in `spec` is `object`.
+        export: writes the ONNX file of a model below a folder, as `export_onnx` does.
     """
 
     model: nn.Module
     loss_function: Callable[[Any], Any] | None = None
+    export: Callable[[nn.Module, ModelSpec, Path], OnnxFile] = export_onnx
 
     def examples(self, batch: int | None = None, *, seed: int | None = None) -> Examples:
         """Example inputs for `batch` samples; the same seed gives the same values."""
@@ -121,7 +123,7 @@ class ModelContext(Context):
             SectionError: the model cannot be exported, with the reason in words.
         """
         file: OnnxFile = self._compute_once(
-            "onnx", partial(export_onnx, self.model, self.spec, self.folder)
+            "onnx", partial(self.export, self.model, self.spec, self.folder)
         )
         return file
 

@@ -48,7 +48,7 @@ def analyzed_file(model: onnx.ModelProto, folder: Path) -> OnnxResult:
     path = folder / "model.onnx"
     onnx.save(model, path)
     clean = report_values.onnx()
-    file = inspect_file(model, path)
+    file = inspect_file(model, path).result
     return replace(clean, file=file, export=replace(clean.export, requested_opset=file.opset))
 
 

@@ -6,19 +6,24 @@ import os
 import signal
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from reportgen.executors import analyze_all
 from reportgen.manifest import Source, Target
-from reportgen.outcome import Done, SectionOutcome
+from reportgen.onnx.export import OnnxFile
+from reportgen.outcome import Done, Failed, SectionOutcome
 from reportgen.sections import SECTIONS
 from reportgen.sections.section import outcome_adapter
 from reportgen.workers import Job, SectionEvent
+from reportgen.workers.beside import with_export_beside
+from reportgen.workers.inputs_read import InputsRead, Recorder
 from reportgen.workers.side_process import SideProcess
-from tests.factories import make_spec
+from tests.factories import make_spec, make_study
 
 MODELS = """
 import os, signal
@@ -33,6 +38,8 @@ class Picky(nn.Module):
         self.deed, self.folder, self.home = deed, folder, os.getpid()
 
     def forward(self, x):
+        if self.deed == "refuse":
+            return torch.linalg.svd(x)[1]  # has no counterpart in ONNX
         if os.getpid() != self.home:
             open(os.path.join(self.folder, self.deed), "a").close()
             if self.deed == "die":
@@ -45,8 +52,14 @@ def test_the_seconds_of_the_work_are_returned_each_time() -> None:
     side = SideProcess(lambda: time.sleep(0.05), seconds=60)
     first = side.wait()
     assert first is not None
-    assert first >= 0.05
+    assert first.seconds >= 0.05
     assert side.wait() == first
+
+
+def test_a_result_larger_than_a_pipe_is_returned() -> None:
+    finished = SideProcess(lambda: "x" * 1_000_000, seconds=60).wait()
+    assert finished is not None
+    assert finished.result == "x" * 1_000_000
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSEGV])
@@ -87,11 +100,12 @@ def as_json(section: SectionOutcome) -> bytes:
 
 
 @pytest.mark.slow
-def test_the_outcome_is_that_of_one_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sections", [("layers", "memory"), ("layers", "graphs")])
+def test_the_outcome_is_that_of_one_process(tmp_path: Path, sections: tuple[str, ...]) -> None:
     events: list[tuple[str, SectionEvent]] = []
     found = [
         analyze_all(
-            [job(tmp_path, "behave", threads=threads)],
+            [job(tmp_path, "behave", threads=threads, sections=sections, timings=False)],
             parallel=1,
             progress=lambda _, *event: events.append(event[:2]),
         )[0]
@@ -105,7 +119,46 @@ def test_the_outcome_is_that_of_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_section_that_crashes_beside_is_analyzed_again(tmp_path: Path) -> None:
-    (found,) = analyze_all([job(tmp_path, "die")], parallel=1, progress=lambda *_: None)
+@pytest.mark.parametrize("sections", [("layers", "memory"), ("layers", "graphs")])
+def test_what_crashes_beside_is_analyzed_again(tmp_path: Path, sections: tuple[str, ...]) -> None:
+    picky = job(tmp_path, "die", sections=sections)
+    (found,) = analyze_all([picky], parallel=1, progress=lambda *_: None)
     assert [type(section.outcome) for section in found.sections] == [Done, Done]
     assert (tmp_path / "die").exists()
+
+
+@pytest.mark.slow
+def test_why_an_export_fails_is_told_as_without_a_process_beside(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"sections": ("layers", "onnx"), "timings": False}
+    beside, alone = (
+        analyze_all(
+            [job(tmp_path, "refuse", threads=threads, **fields)],
+            parallel=1,
+            progress=lambda *_: None,
+        )[0].sections[1]
+        for threads in (2, 1)
+    )
+    assert isinstance(alone.outcome, Failed)
+    assert "linalg_svd" in str(alone.outcome)
+    assert as_json(beside) == as_json(alone)
+
+
+def test_what_the_export_reads_is_an_input_of_the_sections(tmp_path: Path) -> None:
+    recorder = Recorder(ignored=())
+    read = InputsRead(files=frozenset({"vocabulary.txt"}))
+
+    def export(*_: object) -> OnnxFile:
+        recorder.add(read)  # as the audit hook does; it could not be removed from this process
+        return OnnxFile(path=tmp_path / "model.onnx", dynamic=(), strategy="", warnings=())
+
+    context = replace(make_study(nn.Linear(4, 2), folder=tmp_path), export=export)
+    beside = with_export_beside(job(tmp_path, ""), SECTIONS, context, recorder)
+    assert beside.onnx_file().path == tmp_path / "model.onnx"
+    assert recorder.take() == read
+
+
+def test_a_model_that_fills_the_memory_is_not_exported_beside_its_passes(tmp_path: Path) -> None:
+    context = make_study(nn.Linear(1024, 1024), folder=tmp_path)
+    recorder = Recorder(ignored=())
+    tight = job(tmp_path, "", memory_bytes=32 * 2**20)
+    assert with_export_beside(tight, SECTIONS, context, recorder) is context

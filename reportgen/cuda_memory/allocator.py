@@ -50,16 +50,22 @@ class AllocatorOptions:
 class Block:
     """A stretch of one segment, in use or free; neighbors are linked for merging."""
 
-    __slots__ = ("address", "following", "free", "pool", "previous", "requested", "size")
+    __slots__ = ("address", "following", "free", "pool", "previous", "size")
 
-    def __init__(self, pool: Pool, address: int, size: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        address: int,
+        size: int,
+        previous: Block | None = None,
+        following: Block | None = None,
+    ) -> None:
         self.pool = pool
         self.address = address
         self.size = size
-        self.requested = 0
         self.free = True
-        self.previous: Block | None = None
-        self.following: Block | None = None
+        self.previous = previous
+        self.following = following
 
     @property
     def is_split(self) -> bool:
@@ -68,12 +74,16 @@ class Block:
 
 
 class Pool:
-    """The free blocks of one kind, sorted by size, then address."""
+    """The free blocks of one kind, sorted by size, then address.
 
-    __slots__ = ("blocks", "is_small")
+    `least_rest` is the smallest rest of a block that is split off and kept for other requests.
+    """
 
-    def __init__(self, *, is_small: bool) -> None:
+    __slots__ = ("blocks", "is_small", "least_rest")
+
+    def __init__(self, *, is_small: bool, least_rest: int) -> None:
         self.is_small = is_small
+        self.least_rest = least_rest
         # no two blocks have the same address: tuples compare without comparing blocks
         self.blocks: list[tuple[int, int, Block]] = []
 
@@ -84,11 +94,6 @@ class Pool:
     def remove(self, block: Block) -> None:
         """Remove a block that is used, merged or released."""
         del self.blocks[bisect_left(self.blocks, (block.size, block.address))]
-
-    def best_fit(self, size: int) -> Block | None:
-        """The smallest free block of at least `size`, the lowest address among equals."""
-        at = bisect_left(self.blocks, (size,))
-        return self.blocks[at][2] if at < len(self.blocks) else None
 
 
 class CachingAllocator:
@@ -103,15 +108,18 @@ class CachingAllocator:
         self.capacity_bytes = capacity_bytes
         self.options = options or AllocatorOptions()
         self._has_divisions = bool(self.options.roundup_power2_divisions)
+        self._keeps_large_blocks = (
+            self.options.max_split_size_bytes is not None and not self.options.expandable_segments
+        )
         self.allocated_bytes = 0
-        self.requested_bytes = 0
         self.reserved_bytes = 0
         self.peak_allocated_bytes = 0
-        self.peak_requested_bytes = 0
         self.peak_reserved_bytes = 0
         self.flushes = 0
-        self.small = Pool(is_small=True)
-        self.large = Pool(is_small=False)
+        self.small = Pool(is_small=True, least_rest=_MIN_BLOCK)
+        # a smaller rest of a large block stays in it: no request of the large pool would fit
+        least = _MIN_BLOCK if self.options.expandable_segments else _SMALL_REQUEST + 1
+        self.large = Pool(is_small=False, least_rest=least)
         self._next_address = 0
         self._tails: dict[bool, Block] = {}  # by is_small: the last block of an expandable segment
 
@@ -128,7 +136,7 @@ class CachingAllocator:
                 f"{request_bytes} bytes do not fit beside {self.allocated_bytes} allocated",
                 "use a smaller batch, a lower precision or checkpointing",
             )
-        self._use(block, size, request_bytes)
+        self._use(block, size)
         return block
 
     def free(self, block: Block) -> None:
@@ -136,9 +144,16 @@ class CachingAllocator:
         if block.free:
             raise CudaMemoryError(f"block at {block.address} freed twice")
         self.allocated_bytes -= block.size
-        self.requested_bytes -= block.requested
         block.free = True
-        block.pool.add(self._merged(block))
+        pool, following, previous = block.pool, block.following, block.previous
+        if following is not None and following.free:
+            pool.remove(following)
+            self._join(block, following)
+        if previous is not None and previous.free:
+            pool.remove(previous)
+            self._join(previous, block)
+            block = previous
+        pool.add(block)
 
     def round_size(self, request_bytes: int) -> int:
         """The request rounded up to 512 bytes, or to a division of a power of two."""
@@ -149,42 +164,48 @@ class CachingAllocator:
             return _round_to_division(request_bytes, divisions)
         return round_up(request_bytes, _MIN_BLOCK)
 
-    def _use(self, block: Block, size: int, request_bytes: int) -> None:
-        if self._should_split(block, size):
-            rest = Block(block.pool, block.address + size, block.size - size)
-            _link_after(block, rest)
-            block.size = size
-            if self._tails and self._tails.get(block.pool.is_small) is block:
-                self._tails[block.pool.is_small] = rest
-            rest.pool.add(rest)
+    def _use(self, block: Block, size: int) -> None:
+        rest = block.size - size
+        if rest >= block.pool.least_rest and not (self._keeps_large_blocks and self._is_kept(size)):
+            self._split(block, size, rest)
         block.free = False
-        block.requested = request_bytes
         self.allocated_bytes += block.size
-        self.requested_bytes += request_bytes
         if self.allocated_bytes > self.peak_allocated_bytes:
             self.peak_allocated_bytes = self.allocated_bytes
-        if self.requested_bytes > self.peak_requested_bytes:
-            self.peak_requested_bytes = self.requested_bytes
 
-    def _should_split(self, block: Block, size: int) -> bool:
-        remaining = block.size - size
-        if block.pool.is_small or self.options.expandable_segments:
-            return remaining >= _MIN_BLOCK
+    def _split(self, block: Block, size: int, rest: int) -> None:
+        """Free what follows the first `size` bytes of the block."""
+        pool, following = block.pool, block.following
+        added = Block(pool, block.address + size, rest, block, following)
+        if following is not None:
+            following.previous = added
+        block.following = added
+        block.size = size
+        if self._tails and self._tails.get(pool.is_small) is block:
+            self._tails[pool.is_small] = added
+        pool.add(added)
+
+    def _is_kept(self, size: int) -> bool:
+        """`max_split_size_mb` does not split blocks for requests of that size or more."""
         limit = self.options.max_split_size_bytes
-        # a smaller remainder stays in the block: no request of the large pool would fit in it
-        return remaining > _SMALL_REQUEST and (limit is None or size < limit)
+        return limit is not None and size > _SMALL_REQUEST and size >= limit
 
     def _cached(self, pool: Pool, size: int) -> Block | None:
-        block = pool.best_fit(size)
-        if block is None or not self._may_serve(block, size):
+        """The smallest free block of at least `size`, the lowest address among equals."""
+        blocks = pool.blocks
+        at = bisect_left(blocks, (size,))
+        if at == len(blocks):
             return None
-        pool.remove(block)
+        block = blocks[at][2]
+        if self._keeps_large_blocks and not self._may_serve(block, size):
+            return None
+        del blocks[at]
         return block
 
     def _may_serve(self, block: Block, size: int) -> bool:
         """`max_split_size_mb` keeps big blocks for requests of about their size."""
         limit = self.options.max_split_size_bytes
-        if limit is None or self.options.expandable_segments:
+        if limit is None:
             return True
         if size < limit:
             return block.size < limit
@@ -232,24 +253,13 @@ class CachingAllocator:
         if tail is None:
             block = Block(pool, _ADDRESS_GAP * (1 if pool.is_small else 2), growth)
         else:
-            block = Block(pool, tail.address + tail.size, growth)
-            _link_after(tail, block)
+            block = Block(pool, tail.address + tail.size, growth, previous=tail)
+            tail.following = block
         self._tails[pool.is_small] = block
         return block
 
     def _page(self, pool: Pool) -> int:
         return _SMALL_SEGMENT if pool.is_small else self.options.large_segment_size_bytes
-
-    def _merged(self, block: Block) -> Block:
-        following, previous = block.following, block.previous
-        if following is not None and following.free:
-            block.pool.remove(following)
-            self._join(block, following)
-        if previous is not None and previous.free:
-            block.pool.remove(previous)
-            self._join(previous, block)
-            return previous
-        return block
 
     def _join(self, first: Block, second: Block) -> None:
         """Extend `first` by the block that follows it."""
@@ -289,14 +299,6 @@ class CachingAllocator:
         else:
             block.previous.following = None
             self._tails[pool.is_small] = block.previous
-
-
-def _link_after(block: Block, added: Block) -> None:
-    added.previous = block
-    added.following = block.following
-    if block.following is not None:
-        block.following.previous = added
-    block.following = added
 
 
 def round_up(size: int, step: int) -> int:

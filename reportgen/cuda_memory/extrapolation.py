@@ -28,23 +28,24 @@ Coefficients = tuple[int, int, int]  # of 1, batch and batch squared
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchPolynomial:
-    """Allocation i of `trace` takes the bytes of `sizes_by_batch[i]` at a batch.
+    """Row i of `sizes_by_batch` tells what allocation i of `trace` takes at a batch, in bytes.
 
-    Library requests have polynomials of their own: each entry of `requests` is a rule, the
-    coefficients of its numbers, and the indices of the allocations that make this request. The
+    Library requests have polynomials of their own: each entry of `requests` is a rule, the rows of
+    `numbers` that it takes, and the indices of the allocations that make this request. The
     polynomials hold for batches from `smallest` on. `live` has the coefficients of the bytes in
-    use after each event, library requests left out.
+    use after each event, library requests left out. A row consists of `Coefficients`.
     """
 
     trace: MemoryTrace
     smallest: int
-    sizes_by_batch: tuple[Coefficients, ...]
-    requests: tuple[tuple[str, tuple[Coefficients, ...], tuple[int, ...]], ...]
+    sizes_by_batch: Any = field(repr=False, compare=False)
+    numbers: Any = field(repr=False, compare=False)
+    requests: tuple[tuple[str, slice, tuple[int, ...]], ...]
     live: Any = field(repr=False, compare=False)
 
     def least_peak_bytes(self, batch: int) -> int:
         """A lower bound of the allocated peak on any platform; takes no replay."""
-        return int((self.live @ (1, batch, batch * batch)).max(initial=0))
+        return int(_values_at(self.live, batch).max(initial=0))
 
     def largest_batch_within(self, capacity_bytes: int, limit: int) -> int:
         """The largest batch up to `limit` with a least peak within the capacity; 0 if none is."""
@@ -52,11 +53,11 @@ class BatchPolynomial:
 
     def sizes(self, batch: int, platform: Platform) -> list[int]:
         """The bytes of every allocation at this batch on this platform."""
-        sizes = [_value_at(coefficients, batch) for coefficients in self.sizes_by_batch]
-        for rule, polynomials, indices in self.requests:
-            numbers = tuple(_value_at(coefficients, batch) for coefficients in polynomials)
+        sizes: list[int] = _values_at(self.sizes_by_batch, batch).tolist()
+        numbers = tuple(_values_at(self.numbers, batch).tolist())
+        for rule, rows, indices in self.requests:
             # once per group: equal convolutions share one query of cuDNN
-            size = request_bytes(Request(rule=rule, numbers=numbers), platform)
+            size = request_bytes(Request(rule=rule, numbers=numbers[rows]), platform)
             for index in indices:
                 sizes[index] = size
         return sizes
@@ -268,6 +269,10 @@ def _value_at(coefficients: Coefficients, batch: int) -> int:
     return constant + (slope + square * batch) * batch
 
 
+def _values_at(rows: Any, batch: int) -> Any:
+    return rows @ (1, batch, batch * batch)
+
+
 def _agree(
     first: _StepEvents, coefficients: list[tuple[Coefficients, ...]], other: _StepEvents
 ) -> bool:
@@ -283,31 +288,44 @@ def _polynomial(
 ) -> BatchPolynomial:
     """The polynomials of the whole trace; allocations that `by_index` lacks are constant."""
     sizes = [(allocation.size_bytes, 0, 0) for allocation in full.allocations]
-    requests: dict[tuple[str, tuple[Coefficients, ...]], list[int]] = {}
+    groups: dict[tuple[str, tuple[Coefficients, ...]], list[int]] = {}
     for index, allocation in enumerate(full.allocations):
         if allocation.request is not None:
             own = by_index.get(index) or tuple((n, 0, 0) for n in allocation.request.numbers)
-            requests.setdefault((allocation.request.rule, own), []).append(index)
+            groups.setdefault((allocation.request.rule, own), []).append(index)
         elif index in by_index:
             sizes[index] = by_index[index][0]
+    numbers: list[Coefficients] = []
+    requests = []
+    for (rule, own), indices in groups.items():
+        rows = slice(len(numbers), len(numbers) + len(own))
+        numbers += own
+        requests.append((rule, rows, tuple(indices)))
+    sizes_by_batch = _rows(sizes)
     return BatchPolynomial(
         trace=full,
         # from batch 5 on only, if batch 2 did not follow the polynomial
         smallest=1 if full.batch == FIRST_BATCHES[0] else full.batch,
-        sizes_by_batch=tuple(sizes),
-        requests=tuple((*key, tuple(indices)) for key, indices in requests.items()),
-        live=_live_bytes(full, sizes),
+        sizes_by_batch=sizes_by_batch,
+        numbers=_rows(numbers),
+        requests=tuple(requests),
+        live=_live_bytes(full, sizes_by_batch),
     )
 
 
-def _live_bytes(trace: MemoryTrace, sizes: list[Coefficients]) -> Any:
+def _rows(coefficients: list[Coefficients]) -> Any:
+    import numpy as np
+
+    return np.array(coefficients, dtype=np.int64).reshape(-1, 3)
+
+
+def _live_bytes(trace: MemoryTrace, sizes_by_batch: Any) -> Any:
     """The coefficients of the sum of the sizes in use after each event, one row per event."""
     import numpy as np
 
-    by_allocation = np.array(sizes, dtype=np.int64).reshape(-1, 3)
     events = np.array(trace.events, dtype=np.int64)
     began = events >= 0
-    changes = by_allocation[np.where(began, events, ~events)]
+    changes = sizes_by_batch[np.where(began, events, ~events)]
     return np.where(began[:, None], changes, -changes).cumsum(axis=0)
 
 

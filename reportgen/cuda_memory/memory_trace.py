@@ -88,7 +88,6 @@ class Replay:
     """
 
     peak_allocated_bytes: int
-    peak_requested_bytes: int
     peak_reserved_bytes: int
     peak_position: int
     failed_position: int | None
@@ -136,7 +135,6 @@ def replay(
                 allocator.free(ended)
     return Replay(
         peak_allocated_bytes=allocator.peak_allocated_bytes,
-        peak_requested_bytes=allocator.peak_requested_bytes,
         peak_reserved_bytes=allocator.peak_reserved_bytes,
         peak_position=peak_position,
         failed_position=failed_position,

@@ -104,7 +104,7 @@ class Limits(Value):
     cores: Cores | None = None
     """Cores that analyze a model; its share of the machine if omitted."""
     timing: PositiveNumber = 2.0
-    """Seconds for measuring the ONNX file of a model: latency, batch sizes and profile together."""
+    """Most seconds for measuring the ONNX file of a model: latency, batch sizes and profile."""
 
 
 class CacheOptions(Value):

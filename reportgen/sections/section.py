@@ -48,6 +48,7 @@ class Section(Generic[R]):
             needs a model.
         uses_model: whether the model's state must be preserved around `analyze`.
         imports: modules that `analyze` imports when it runs, for a process that forks children.
+        exports: whether `analyze` reads the ONNX file that the context exports.
         shares_nothing: whether `analyze` uses nothing that the context computes once, so that it
             may run in a process of its own.
         metrics: figures for budgets, the first page, comparisons and `publish`.
@@ -72,6 +73,7 @@ class Section(Generic[R]):
     analyze_logs: Callable[[Context], R | Skipped] | None = None
     uses_model: bool = True
     imports: tuple[str, ...] = ()
+    exports: bool = False
     shares_nothing: bool = False
     metrics: Callable[[R], tuple[Metric, ...]] = _none
     methods: Callable[[R], tuple[Method, ...]] = _none

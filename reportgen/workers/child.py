@@ -12,12 +12,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from reportgen.context import Context, ModelContext, OnnxFileContext
 from reportgen.error_text import is_out_of_memory, one_line, user_frame
 from reportgen.errors import ModelError, ReportgenError, SectionError
 from reportgen.example_inputs import describe_inputs
@@ -28,16 +30,13 @@ from reportgen.sections.section import AnySection, outcome_adapter
 from reportgen.sources.imported_code import imported_code
 from reportgen.units import format_bytes
 from reportgen.visible_text import cut, visible
+from reportgen.workers.beside import section_beside, with_export_beside
 from reportgen.workers.inputs_read import InputsRead, Recorder, ignored_folders
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import exit_with_parent, limit_memory
-from reportgen.workers.side_process import SideProcess, can_fork
-
-if TYPE_CHECKING:
-    from reportgen.context import ModelContext
+from reportgen.workers.side_process import SideProcess
 
 _LONGEST_INPUTS = 1000  # characters; a pipe takes 4,096 bytes in one piece
-_CORES_FOR_TWO = 2  # with fewer, two processes would take the cores of other models
 _NEW_OBJECTS = 20_000  # between collections; Python's own figure is 700
 _DESCRIPTOR = 200  # the lowest for messages; shells and batch systems use those below 10
 
@@ -120,28 +119,22 @@ def analyze(job: Job, reporter: Reporter, recorder: Recorder) -> None:
     sections = _Sections(job=job, context=context, recorder=recorder, shared=recorder.take())
     chosen = [section for section in SECTIONS if section.name in job.sections]
     with _preserve_state(context):
-        beside = section_beside(job, chosen, context)
+        beside = None
+        if isinstance(context, ModelContext):
+            beside = section_beside(job, chosen)
+            sections.context = with_export_beside(job, chosen, context, recorder)
         if beside is None:
             sections.analyze_all(chosen, reporter)
             return
-        side = SideProcess(lambda: sections.analyze(beside), seconds=job.seconds)
-        sections.context = replace(context, wait_for_quiet=side.wait)
+        side = SideProcess(partial(sections.analyze, beside), seconds=job.seconds)
+        sections.context = replace(sections.context, wait_for_quiet=side.wait)
         sections.analyze_all([section for section in chosen if section is not beside], reporter)
         reporter.send(Message(kind="begin", section=beside.name))
-        seconds = side.wait()
-        if seconds is None:
+        finished = side.wait()
+        if finished is None:
             sections.analyze_all([beside], reporter)
         else:
-            reporter.send(Message(kind="end", section=beside.name, seconds=seconds))
-
-
-def section_beside(job: Job, chosen: Sequence[AnySection], context: Any) -> AnySection | None:
-    """The section to analyze in a process beside the others; None if nothing is gained by it."""
-    cores = job.threads * job.shares
-    if cores < _CORES_FOR_TWO or not hasattr(context, "model") or not can_fork():
-        return None
-    users = [section for section in chosen if section.uses_model]
-    return next((s for s in users if s.shares_nothing), None) if len(users) > 1 else None
+            reporter.send(Message(kind="end", section=beside.name, seconds=finished.seconds))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -215,7 +208,6 @@ def _load_context(job: Job) -> Any:
         return load_onnx_file_context(job)
     import torch
 
-    from reportgen.context import ModelContext
     from reportgen.dummy_inputs import with_dummy_inputs
     from reportgen.sources import load_model
 
@@ -253,8 +245,6 @@ def with_lazy_layers_materialized(context: ModelContext) -> ModelContext:
 
 def load_log_context(job: Job) -> Any:
     """The context of sections that read logs only; does not load the model or import torch."""
-    from reportgen.context import Context
-
     return Context(spec=job.spec, targets=job.targets, folder=job.folder, timings=job.timings)
 
 
@@ -262,7 +252,6 @@ def load_onnx_file_context(job: Job) -> Any:
     """The context of a job whose source is an ONNX file."""
     import torch
 
-    from reportgen.context import OnnxFileContext
     from reportgen.onnx.export import OnnxFile
     from reportgen.sources.from_onnx import inputs_of, read_onnx_source, with_file_inputs
 
@@ -314,8 +303,6 @@ def outcome_of(section: AnySection, context: Any) -> Done[Any] | Skipped | Faile
 
 def run_section(section: AnySection, context: Any) -> Any:
     """The result of `section`, or `Skipped` if it does not apply."""
-    from reportgen.context import ModelContext, OnnxFileContext
-
     if not isinstance(context, ModelContext | OnnxFileContext):
         assert section.analyze_logs is not None  # see pipeline.applicable_sections
         return section.analyze_logs(context)

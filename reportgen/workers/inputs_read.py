@@ -90,6 +90,11 @@ class Recorder:
             self._found[name] -= values
         return InputsRead(**taken)
 
+    def add(self, read: InputsRead) -> None:
+        """Count what a fork of this process read as read by this process."""
+        for name in _FIELDS:
+            self._found[name] |= getattr(read, name)
+
     def _record(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = arguments

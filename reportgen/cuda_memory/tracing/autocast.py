@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -114,14 +115,18 @@ def autocast_arguments(tensors: tuple[Tensor, ...]) -> list[Tensor]:
     return [_cast(tensor, dtype) for tensor in tensors]
 
 
-def _cast_on_cpu_alone() -> Iterator[str]:
+@cache  # of the 3,000 names that torch knows
+def _cast_on_cpu_alone() -> tuple[str, ...]:
     """Operators that CUDA's autocast leaves alone: what they call inside is still cast."""
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    for name in torch._C._dispatch_get_all_op_names():
-        if not name.startswith("aten::") or name.split("::")[1].split(".")[0] in _LISTED:
-            continue
-        if has_kernel(name, "AutocastCPU") and not has_kernel(name, "AutocastCUDA"):
-            yield name
+    return tuple(
+        name
+        for name in torch._C._dispatch_get_all_op_names()
+        if name.startswith("aten::")
+        and name.removeprefix("aten::").split(".")[0] not in _LISTED
+        and has_kernel(name, "AutocastCPU")
+        and not has_kernel(name, "AutocastCUDA")
+    )
 
 
 def _overloads(names: list[str]) -> Iterator[Any]:

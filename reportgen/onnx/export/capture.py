@@ -63,8 +63,9 @@ def translate(program: Any, opset: int, *, optimize: bool = True) -> tuple[Any, 
 def export_mode() -> Iterator[None]:
     """The state in which a model is exported: silent, without gradients or fused attention.
 
-    Neither the fused kernels nor the checks of a distribution's arguments have an ONNX
-    counterpart. Without gradients only the forward pass is traced, which takes a fifth less time.
+    On one thread, so that no constant in the file depends on the number of threads. Neither the
+    fused kernels nor the checks of a distribution's arguments have an ONNX counterpart. Without
+    gradients only the forward pass is traced, which takes a fifth less time.
     """
     import torch
     from torch.distributions import Distribution
@@ -72,6 +73,8 @@ def export_mode() -> Iterator[None]:
     # dynamo too switches it off, for the whole process and for good
     validate = Distribution._validate_args
     fast_path = torch.backends.mha.get_fastpath_enabled()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     Distribution.set_default_validate_args(False)
     torch.backends.mha.set_fastpath_enabled(False)
     gc.freeze()  # tracing makes much garbage: each collection would walk the whole process
@@ -82,6 +85,7 @@ def export_mode() -> Iterator[None]:
         gc.unfreeze()
         torch.backends.mha.set_fastpath_enabled(fast_path)
         Distribution.set_default_validate_args(validate)
+        torch.set_num_threads(threads)
 
 
 @contextmanager

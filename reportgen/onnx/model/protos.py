@@ -15,6 +15,7 @@ PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 """Bits of an element, for dtypes with several elements per byte."""
 
 _SMALL = 4096  # tensors up to this many bytes may decide shapes; larger ones are weights
+_MANY = 32_768  # elements of two bits or more, which take more than `_SMALL` for sure
 _PLAIN = {"float": "float32", "double": "float64"}
 
 
@@ -47,6 +48,8 @@ def drop_large_contents(graph: Any) -> None:
 
 def is_small(tensor: Any) -> bool:
     """Whether its contents may decide a shape: it is no weight."""
+    if math.prod(tensor.dims) > _MANY:  # protobuf copies the contents to tell how long they are
+        return not tensor.HasField("raw_data")
     return len(tensor.raw_data) <= _SMALL
 
 

@@ -76,6 +76,7 @@ SECTION = Section(
     result=Graphs,
     analyze=analyze,
     imports=("reportgen.onnx.export", "torch.onnx"),
+    exports=True,
     analyze_file=analyze_file,
     rules=RULES,
     comparable=comparable_of,

@@ -49,6 +49,7 @@ SECTION = Section(
     result=OnnxResult,
     analyze=analyze,
     imports=("reportgen.sections.onnx.analysis", "torch.onnx"),
+    exports=True,
     analyze_file=analyze_file,
     reads=frozenset({"onnx", "threads", "timings"}),
     rules=RULES,

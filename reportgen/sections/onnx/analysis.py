@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reportgen.example_inputs import make_examples
 from reportgen.onnx.export import OnnxFile
+from reportgen.onnx.mapped_weights import mapped_weights
 from reportgen.onnx.model import OnnxModel, OnnxNodes
 from reportgen.onnx.runtime import OnnxRuntimeError, Runtime, feed_for, session_error_text
-from reportgen.sections.onnx.file_result import FileResult, NodeCost
-from reportgen.sections.onnx.inspection.analysis import inspect_file
+from reportgen.sections.onnx.file_result import NodeCost
+from reportgen.sections.onnx.inspection.analysis import Inspection, inspect_file
 from reportgen.sections.onnx.parity.analysis import check_parity, compare_in_float32, not_compared
 from reportgen.sections.onnx.parity.case import call_tensors
 from reportgen.sections.onnx.parity_result import NO_MODULE, Parity, proven_dims
@@ -19,6 +22,7 @@ from reportgen.sections.onnx.performance.latency import (
     measure_latency,
     measure_performance,
 )
+from reportgen.sections.onnx.performance.profile import NodeOrigins, node_origins
 from reportgen.sections.onnx.result import ExportResult, OnnxResult, Performance
 from reportgen.sections.onnx.source_sizes import batch_failure
 from reportgen.sections.onnx.stored_parameters import find_parameters, modules_in_training
@@ -31,18 +35,19 @@ if TYPE_CHECKING:
 def analyze_exported(context: ModelContext, file: OnnxFile) -> OnnxResult:
     """Inspect an exported file, compare it with PyTorch and time it."""
     spec = context.spec
-    with file.apply_patches(context.model):
-        proto = context.onnx_proto(file.path)  # parsed once for everything below
+    proto = context.onnx_proto(file.path)  # parsed once for everything below
+    with file.apply_patches(context.model), mapped_weights(proto, file.path) as mapped:
         stored = find_parameters(context.model, proto)  # before inspect_file drops the weights
         inspected = inspect_file(
             proto,
             file.path,
+            mapped=mapped,
             keep=spec.onnx.save,
             count_macs=lambda inferred: _count_macs(context, file, inferred),
         )
-        parity, performance = _run(context, file, inspected, proto)
+        parity, performance = _run(context, replace(file, path=mapped), inspected, proto)
         return OnnxResult(
-            file=inspected,
+            file=inspected.result,
             export=ExportResult(
                 strategy=file.strategy,
                 attempts=file.attempts,
@@ -76,14 +81,15 @@ def analyze_source(context: OnnxFileContext) -> OnnxResult:
             model.nodes(model.symbol_sizes(feed), lambda: feed, costs_only=True), context.batch
         )
 
-    inspected = inspect_file(proto, path, keep=False, count_macs=count_macs)
-    performance, reason, failing = _run_source(context, proto)
+    with mapped_weights(proto, path) as mapped:
+        inspected = inspect_file(proto, path, mapped=mapped, keep=False, count_macs=count_macs)
+        performance, reason, failing = _run_source(context, mapped, proto, inspected)
     size, failure = failing or (None, "")
     return OnnxResult(
-        file=inspected,
+        file=inspected.result,
         export=ExportResult(
             from_module=False,
-            requested_opset=inspected.opset,
+            requested_opset=inspected.result.opset,
             failing_batch=size,
             batch_failure=failure,
         ),
@@ -127,11 +133,13 @@ _SourceRun = tuple["Performance | None", str, "tuple[int, str] | None"]
 """The performance or why the file cannot be run, and the batch size at which it fails."""
 
 
-def _run_source(context: OnnxFileContext, proto: Any) -> _SourceRun:
+def _run_source(
+    context: OnnxFileContext, path: Path, proto: Any, inspected: Inspection
+) -> _SourceRun:
     if context.why_not_runnable:
         return None, context.why_not_runnable, None
     try:
-        runtime = Runtime(context.file.path)
+        runtime = Runtime(path)
     except OnnxRuntimeError as error:
         return None, str(error), None
     failing = batch_failure(runtime, proto, context.feed, context.batch)
@@ -139,10 +147,13 @@ def _run_source(context: OnnxFileContext, proto: Any) -> _SourceRun:
         runtime.run(context.feed())
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         return None, f"onnxruntime fails: {session_error_text(error)}", failing
-    return _time_source(context, proto, runtime), "", failing
+    origins = node_origins(proto, inspected.optimized_graph)
+    return _time_source(context, runtime, origins), "", failing
 
 
-def _time_source(context: OnnxFileContext, proto: Any, runtime: Runtime) -> Performance | None:
+def _time_source(
+    context: OnnxFileContext, runtime: Runtime, origins: NodeOrigins | None
+) -> Performance | None:
     if not context.timings:
         return None
     seconds = context.spec.limits.timing
@@ -151,10 +162,9 @@ def _time_source(context: OnnxFileContext, proto: Any, runtime: Runtime) -> Perf
         return None
     dynamic = any("batch" in item.named_dims() for item in context.spec.inputs)
     return measure_performance(
-        context.file.path,
-        proto,
-        context.feed,
         runtime,
+        origins,
+        context.feed,
         latency,
         dynamic=dynamic,
         seconds=seconds,
@@ -162,11 +172,11 @@ def _time_source(context: OnnxFileContext, proto: Any, runtime: Runtime) -> Perf
 
 
 def _run(
-    context: ModelContext, file: OnnxFile, inspected: FileResult, proto: Any
+    context: ModelContext, file: OnnxFile, inspected: Inspection, proto: Any
 ) -> tuple[Parity, Performance | None]:
     if file.structure_only:
         return not_compared("the file contains the structure only, without weights"), None
-    if not inspected.outputs:  # onnxruntime's error for such a file does not name the cause
+    if not inspected.result.outputs:  # onnxruntime's error for such a file does not name the cause
         return not_compared("the model returns no tensor to compare"), None
     try:
         runtime = Runtime(file.path)
@@ -178,12 +188,13 @@ def _run(
         return compare_in_float32(context, parity.not_run), None
     if not context.timings:
         return parity, None
+    origins = node_origins(proto, inspected.optimized_graph)
     context.wait_for_quiet()
-    return parity, _time_exported(context, file, runtime, proto)
+    return parity, _time_exported(context, file, runtime, origins)
 
 
 def _time_exported(
-    context: ModelContext, file: OnnxFile, runtime: Runtime, proto: Any
+    context: ModelContext, file: OnnxFile, runtime: Runtime, origins: NodeOrigins | None
 ) -> Performance | None:
     def make_feed(batch: int) -> Feed:
         examples = make_examples(context.spec, batch, context.spec.seed)
@@ -195,10 +206,9 @@ def _time_exported(
     if latency is None:
         return None
     return measure_performance(
-        file.path,
-        proto,
-        make_feed,
         runtime,
+        origins,
+        make_feed,
         latency,
         dynamic=file.batch is None,
         seconds=seconds,

@@ -239,8 +239,9 @@ def _numbers(tensor: Any, folder: Path, entries: dict[str, str]) -> tuple[np.nda
     step = -(-count // _SAMPLE)
     if tensor.data_type == onnx.TensorProto.STRING or dtype.kind == "c" or not count:
         raise ValueError("there are no real numbers")
-    if count * dtype.itemsize == len(tensor.raw_data):
-        values = np.frombuffer(tensor.raw_data, dtype=dtype)
+    raw = tensor.raw_data  # a copy, each time
+    if count * dtype.itemsize == len(raw):
+        values = np.frombuffer(raw, dtype=dtype)
     elif entries:
         path = folder / entries["location"]
         if folder.resolve() not in path.resolve().parents:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +51,33 @@ _MOST_COPIED = 500_000_000  # bytes of hard-linked weights, which are copied for
 _MOST_READ = 2**31  # a second or two for every GiB
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """What the report tells of a file, and the graph that onnxruntime makes of it.
+
+    Attributes:
+        result: the entry in the report.
+        optimized_graph: an `onnx.GraphProto` without its large weights; None if there is none.
+    """
+
+    result: FileResult
+    optimized_graph: Any
+
+
 def inspect_file(
     model: Any,
     path: Path,
     *,
+    mapped: Path | None = None,
     keep: bool = True,
     count_macs: Callable[[Any], NodeCost] | None = None,
-) -> FileResult:
+) -> Inspection:
     """Check the file in full and read its contents; `model` loses the weights above 4 KiB.
 
     Args:
         model: the parsed file, an `onnx.ModelProto` with its weights.
         path: the file.
+        mapped: what onnxruntime reads instead of `path` (`mapped_weights`).
         keep: whether the report publishes the file.
         count_macs: counts the multiply-adds of the model after shape inference.
     """
@@ -83,7 +99,8 @@ def inspect_file(
     inferred = _infer(model)
     typed = list(typed_nodes(inferred))
     shaped, values = _shaped_values(inferred)
-    return FileResult(
+    optimization = optimize(mapped or path, size)
+    result = FileResult(
         path=path.name if keep else None,
         bytes=size,
         opset=opset,
@@ -105,12 +122,13 @@ def inspect_file(
         random_operators=tuple(_with_module(node) for node in nodes if _is_random(node)),
         inventory=inventory,
         providers=check_providers(typed, {(each.domain, each.name) for each in model.functions}),
-        optimized=optimize(path, size),
+        optimized=optimization.summary,
         int8=assess_int8(channel_ranges, typed),
         fp16=assess_fp16(fp16_values, typed, sizes_of(inferred)),
         cost=count_macs(inferred) if count_macs else None,
         patterns=find_patterns(model, typed),
     )
+    return Inspection(result=result, optimized_graph=optimization.graph)
 
 
 def _why_not_read(weight_bytes: int) -> str:

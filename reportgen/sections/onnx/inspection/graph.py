@@ -208,7 +208,8 @@ class TensorData:
         import numpy as np
 
         if not self.external:
-            return memoryview(self.tensor.raw_data) if self.tensor.raw_data else None
+            raw = self.tensor.raw_data  # a copy, each time
+            return memoryview(raw) if raw else None
         where = {entry.key: entry.value for entry in self.tensor.external_data}
         path = self.folder / where.get("location", "")
         offset, length = int(where.get("offset", 0)), int(where.get("length", self.bytes))

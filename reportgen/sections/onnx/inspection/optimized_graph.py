@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reportgen.onnx.model.protos import STANDARD, operator_name
 from reportgen.onnx.runtime import open_session, session_error_text, session_options
@@ -18,28 +20,47 @@ _LARGE_BYTES = 32 * 2**20
 LARGEST_BYTES = 10**9  # above this, three more copies on disk are not worth it
 
 
-def optimize(path: Path, file_bytes: int) -> Optimized:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimization:
+    """What the report tells of the levels, and the graph that onnxruntime runs.
+
+    Attributes:
+        summary: the entry in the report.
+        graph: an `onnx.GraphProto` without its large weights; None if no session was opened.
+    """
+
+    summary: Optimized
+    graph: Any = None
+
+
+def optimize(path: Path, file_bytes: int) -> Optimization:
     """The file at `path` after each of onnxruntime's levels, written to a folder that goes away.
 
     `file_bytes` is its size with its external data.
     """
+    import onnx
+
     if file_bytes > LARGEST_BYTES:
         size = format_bytes(LARGEST_BYTES)
-        return Optimized(levels=(), not_run=f"the file takes more than {size}")
+        return _not_run(f"the file takes more than {size}")
     levels = []
     with tempfile.TemporaryDirectory() as folder:
         for level in ("basic", "extended", "all"):
+            written = Path(folder, f"{level}.onnx")
             try:
-                levels.append(_optimize(path, level, Path(folder), apart=file_bytes > _LARGE_BYTES))
+                _write(path, level, written, apart=file_bytes > _LARGE_BYTES)
             except Exception as error:  # onnxruntime's exceptions share no base class of their own
-                return Optimized(levels=(), not_run=f"onnxruntime: {session_error_text(error)}")
-    return Optimized(levels=tuple(levels))
+                return _not_run(f"onnxruntime: {session_error_text(error)}")
+            model = onnx.load(written, load_external_data=False)
+            levels.append(_level(level, model, _remove_all(written.parent)))
+    return Optimization(summary=Optimized(levels=tuple(levels)), graph=model.graph)
 
 
-def _optimize(path: Path, level: str, folder: Path, *, apart: bool) -> OptimizedLevel:
-    import onnx
+def _not_run(reason: str) -> Optimization:
+    return Optimization(summary=Optimized(levels=(), not_run=reason))
 
-    written = folder / f"{level}.onnx"
+
+def _write(path: Path, level: str, written: Path, *, apart: bool) -> None:
     options = session_options(level)
     options.optimized_model_filepath = str(written)
     # the session only writes the file and never runs, so weights need not be repacked for kernels
@@ -47,10 +68,18 @@ def _optimize(path: Path, level: str, folder: Path, *, apart: bool) -> Optimized
     if apart:
         options.add_session_config_entry(_WEIGHTS_APART, "weights.bin")
     open_session(path, options)
-    model = onnx.load(written, load_external_data=False)
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    for file in folder.iterdir():  # one copy on disk at a time
+
+
+def _remove_all(folder: Path) -> int:
+    """Empty the folder, for one copy on disk at a time; the bytes that its files took."""
+    size = 0
+    for file in folder.iterdir():
+        size += file.stat().st_size
         file.unlink()
+    return size
+
+
+def _level(level: str, model: Any, size: int) -> OptimizedLevel:
     nodes = list(all_nodes(model))
     counts = Counter(operator_name(node) for node in nodes if node.domain not in STANDARD)
     return OptimizedLevel(

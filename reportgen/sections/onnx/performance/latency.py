@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reportgen.onnx.runtime import OnnxRuntimeError, Runtime, session_error_text
-from reportgen.sections.onnx.inspection.optimized_graph import LARGEST_BYTES
-from reportgen.sections.onnx.performance.profile import Profile, profile
+from reportgen.sections.onnx.performance.profile import NodeOrigins, Profile, profile
 from reportgen.sections.onnx.result import Latency, LatencyPoint, Performance
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ _CELL_SHARE = 0.08  # of one batch size on one number of threads
 _PROFILE_SHARE = 0.15
 _MOST_RUNS = 200
 _FEWEST_RUNS = 3
+_TOLERANCE = 0.02  # of a median: later runs on the same machine differ by more
+_Z = 1.96  # standard deviations either side of the mean that hold 95 % of a normal distribution
 _LARGER = 2  # times the manifest's batch
 
 
@@ -33,8 +34,8 @@ def measure_latency(
 ) -> Latency | None:
     """Median, 10th and 90th percentile at a batch size; None if it cannot run there.
 
-    A warm-up run is followed by runs for `limit` seconds: at least 3 (1 if the warm-up took half
-    of the limit), at most 200.
+    A warm-up run is followed by at most 200 runs in at most `limit` seconds, until the median is
+    known to 2 %. There are at least 3 (1 if the warm-up took half of the limit).
     """
     try:
         seconds = time_runs(runtime, make_feed(batch), limit)
@@ -51,18 +52,32 @@ def measure_latency(
 
 
 def time_runs(runtime: Runtime, feed: Feed, limit: float) -> list[float]:
-    """Seconds of each run within `limit` seconds, after a warm-up run."""
+    """Seconds of each run after a warm-up run, until `limit` or until their median is known."""
     start = time.perf_counter()
     runtime.run(feed)  # onnxruntime allocates its memory in the first run
     fewest = 1 if time.perf_counter() - start > limit / 2 else _FEWEST_RUNS
     begin, seconds = time.perf_counter(), list[float]()
     while len(seconds) < fewest or (
-        len(seconds) < _MOST_RUNS and time.perf_counter() - begin < limit
+        len(seconds) < _MOST_RUNS
+        and time.perf_counter() - begin < limit
+        and not is_median_known(seconds)
     ):
         before = time.perf_counter()
         runtime.run(feed)
         seconds.append(time.perf_counter() - before)
     return seconds
+
+
+def is_median_known(seconds: list[float]) -> bool:
+    """Whether the median's 95 % confidence interval is within 2 % either way.
+
+    The interval between two order statistics holds for any distribution; it takes 8 runs at least.
+    """
+    rank = int((len(seconds) - _Z * math.sqrt(len(seconds))) / 2)
+    if rank < 1:
+        return False
+    ordered = sorted(seconds)
+    return ordered[-rank] - ordered[rank - 1] <= 2 * _TOLERANCE * percentile(seconds, 0.5)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -75,10 +90,9 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def measure_performance(
-    path: Path,
-    model: Any,
-    make_feed: MakeFeed,
     runtime: Runtime,
+    origins: NodeOrigins | None,
+    make_feed: MakeFeed,
     known: Latency,
     *,
     dynamic: bool,
@@ -87,19 +101,19 @@ def measure_performance(
     """Latency by batch size on one thread and on all, and a profile.
 
     Args:
-        model: the parsed file, an `onnx.ModelProto`.
-        make_feed: inputs for a batch size.
         runtime: the file with all threads.
+        origins: the modules of its nodes; None if onnxruntime's graph is unknown.
+        make_feed: inputs for a batch size.
         known: the latency already measured with it.
         dynamic: whether the file accepts other batch sizes than that of `known`.
         seconds: for measuring the model, of which `known` took `LATENCY_SHARE`.
     """
     batches = batches_to_time(known.batch, dynamic=dynamic)
-    points = _measure_grid(path, make_feed, runtime, known, batches, seconds)
+    points = _measure_grid(make_feed, runtime, known, batches, seconds)
     limit = seconds * _PROFILE_SHARE
     # a slow model is profiled on one sample, for which two runs fit into the time
     batch = known.batch if known.median < 1e3 * limit / 2 or not dynamic else 1
-    profiled, reason = _profile(path, model, make_feed, runtime.threads, batch, limit)
+    profiled, reason = _profile(runtime, origins, make_feed, batch, limit)
     return Performance(
         latency_ms=known,
         points=points,
@@ -116,7 +130,6 @@ def batches_to_time(batch: int, *, dynamic: bool) -> tuple[int, ...]:
 
 
 def _measure_grid(
-    path: Path,
     make_feed: MakeFeed,
     runtime: Runtime,
     known: Latency,
@@ -125,7 +138,7 @@ def _measure_grid(
 ) -> tuple[LatencyPoint, ...]:
     end = time.perf_counter() + limit * _GRID_SHARE
     points = [_point_of(known)]
-    sessions = _sessions(path, runtime)
+    sessions = _sessions(runtime)
     # seconds per sample: what does not fit into the time left is not started
     expected = dict.fromkeys(range(len(sessions)), known.median / 1e3 / known.batch)
     for batch in batches:
@@ -154,8 +167,8 @@ def _point_of(known: Latency) -> LatencyPoint:
     )
 
 
-def _sessions(path: Path, runtime: Runtime) -> list[Runtime]:
-    return [runtime] if runtime.threads == 1 else [runtime, Runtime(path, threads=1)]
+def _sessions(runtime: Runtime) -> list[Runtime]:
+    return [runtime] if runtime.threads == 1 else [runtime, Runtime(runtime.path, threads=1)]
 
 
 def _unmeasured(batch: int, threads: int) -> LatencyPoint:
@@ -171,13 +184,12 @@ def _unmeasured(batch: int, threads: int) -> LatencyPoint:
 
 
 def _profile(
-    path: Path, model: Any, make_feed: MakeFeed, threads: int, batch: int, limit: float
+    runtime: Runtime, origins: NodeOrigins | None, make_feed: MakeFeed, batch: int, limit: float
 ) -> tuple[Profile, str]:
-    # profiling also writes the optimized file, to know what the fused kernels were
-    if path.stat().st_size > LARGEST_BYTES:
-        return Profile(operators=(), modules=()), "the file takes more than 1 GB"
+    if origins is None:
+        return Profile(operators=(), modules=()), "onnxruntime's optimized graph is unknown"
     try:
-        found = profile(path, model, make_feed(batch), threads, limit)
+        found = profile(runtime.path, origins, make_feed(batch), runtime.threads, limit)
     except OnnxRuntimeError as reason:
         return Profile(operators=(), modules=()), str(reason)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own

@@ -37,25 +37,20 @@ class Profile:
     modules: tuple[TimeShare, ...]
 
 
-def profile(path: Path, model: Any, feed: Feed, threads: int, limit: float) -> Profile:
+def profile(path: Path, origins: NodeOrigins, feed: Feed, threads: int, limit: float) -> Profile:
     """Run the file for about `limit` seconds, after a warm-up run, and read the profile.
 
     Raises:
         Exception: whatever onnxruntime raises.
     """
-    import onnx
-
     with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder, "optimized.onnx")
         options = session_options(threads=threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "profile"))
-        options.optimized_model_filepath = str(written)
         session = open_session(path, options)
         runs = _run_for(session, feed, limit)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        rewritten = onnx.load(written, load_external_data=False).graph
-    return summarize(events, runs, NodeOrigins(model.graph, rewritten))
+    return summarize(events, runs, origins)
 
 
 def _run_for(session: Any, feed: Feed, limit: float) -> int:
@@ -106,6 +101,11 @@ class _Sums:
             )
             for name, spent in ranked[:_TOP]
         )
+
+
+def node_origins(model: Any, optimized_graph: Any) -> NodeOrigins | None:
+    """The origins in `model`, an `onnx.ModelProto`; None without an optimized graph."""
+    return None if optimized_graph is None else NodeOrigins(model.graph, optimized_graph)
 
 
 class NodeOrigins:
