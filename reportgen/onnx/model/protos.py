@@ -47,7 +47,8 @@ def drop_large_contents(graph: Any) -> None:
 
 def is_small(tensor: Any) -> bool:
     """Whether its contents may decide a shape: it is no weight."""
-    return len(tensor.raw_data) <= _SMALL
+    # not by the length of raw_data: reading it makes a copy
+    return not tensor.HasField("raw_data") or tensor_bytes(tensor) <= _SMALL
 
 
 def dtype_name(data_type: int) -> str:
