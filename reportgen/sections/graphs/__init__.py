@@ -75,7 +75,13 @@ SECTION = Section(
     title="Graphs",
     result=Graphs,
     analyze=analyze,
-    imports=("reportgen.onnx.export", "torch.onnx"),
+    # the exporter imports its parts, and the translations of operators, when it runs
+    imports=(
+        "reportgen.onnx.export",
+        "torch.export._trace",
+        "torch.onnx._internal.exporter._compat",
+        "onnxscript.function_libs.torch_lib.ops",
+    ),
     analyze_file=analyze_file,
     rules=RULES,
     comparable=comparable_of,
