@@ -316,8 +316,9 @@ def _same_bits(tensor: torch.Tensor, copy: torch.Tensor) -> bool:
     if tensor.dtype.is_complex or tensor.numel() == 0:  # conjugates cannot be viewed as bytes
         return tensor.numel() == 0
     mine, other = (each.detach().reshape(-1).view(torch.uint8) for each in (tensor, copy))
-    # 64-bit words: six times as fast as bytes; torch views them from multiples of 8 on only
-    words = mine.numel() // 8 * 8 if mine.storage_offset() % 8 == 0 else 0
+    if mine.storage_offset() % 8:  # torch views 64-bit words from multiples of 8 on only
+        return torch.equal(mine, other)
+    words = mine.numel() // 8 * 8  # six times as fast as bytes
     return torch.equal(
         mine[:words].view(torch.int64), other[:words].view(torch.int64)
     ) and torch.equal(mine[words:], other[words:])
