@@ -75,12 +75,13 @@ SECTION = Section(
     title="Graphs",
     result=Graphs,
     analyze=analyze,
-    # the exporter imports its parts, and the translations of operators, when it runs
+    # torch and sympy import these when the exporter runs
     imports=(
         "reportgen.onnx.export",
         "torch.export._trace",
         "torch.onnx._internal.exporter._compat",
         "onnxscript.function_libs.torch_lib.ops",
+        "sympy.tensor.tensor",
     ),
     analyze_file=analyze_file,
     rules=RULES,
