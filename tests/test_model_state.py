@@ -273,3 +273,16 @@ def test_a_tensor_of_any_layout_is_given_back(tensor: torch.Tensor) -> None:
     assert model.t is tensor
     for row, before in zip(tensor.unbind() if tensor.is_nested else [tensor], rows, strict=True):
         assert torch.equal(row, before)
+
+
+@pytest.mark.parametrize("element", [0, 1, 7, 8, 9])
+def test_one_changed_byte_is_given_back_wherever_it_is(element: int) -> None:
+    # in whole words, in the rest, and in a view that begins between two words
+    whole, view = torch.zeros(10, dtype=torch.uint8), torch.zeros(13, dtype=torch.uint8)[3:]
+    model = nn.Module()
+    model.register_buffer("whole", whole)
+    model.register_buffer("view", view)
+    with preserve_model_state(model):
+        whole[element] = view[element] = 1
+    assert not whole.any()
+    assert not view.any()

@@ -348,6 +348,21 @@ def test_weights_beyond_the_limit_go_to_a_file_beside(
     assert onnx.load(file.path).graph.initializer[0].raw_data
 
 
+def test_a_weight_that_is_not_contiguous_is_written_in_the_order_of_its_elements(
+    tmp_path: Path,
+) -> None:
+    weight = np.arange(64 * 32, dtype=np.float32).reshape(64, 32).T
+    model = onnx_ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["": 18]> '
+        "net (float[1, 32] x, float[32, 64] w) => (float[1, 64] y) { y = MatMul (x, w) }"
+    )
+    value = model.graph.inputs.pop()
+    value.const_value = onnx_ir.tensor(weight, name="w")
+    model.graph.register_initializer(value)
+    stored = onnx.load(write_model(model, tmp_path / "model.onnx")).graph.initializer[0]
+    assert (onnx.numpy_helper.to_array(stored) == weight).all()
+
+
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

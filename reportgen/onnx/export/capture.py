@@ -11,6 +11,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from reportgen.onnx.export.decompositions import use_decompositions
+from reportgen.onnx.export.rewriting import rules_by_operator
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +53,7 @@ def translate(program: Any, opset: int, *, optimize: bool = True) -> tuple[Any, 
     """
     import torch
 
-    with use_decompositions() as decomposed_operators:
+    with use_decompositions() as decomposed_operators, rules_by_operator():
         translated = torch.onnx.export(
             program, opset_version=opset, dynamo=True, verbose=False, optimize=optimize
         )

@@ -205,7 +205,11 @@ def _tensor_head(name: str, tensor: Any) -> bytes:
 
 def _write_exactly(tensor: Any, file: BinaryIO) -> None:
     before = file.tell()
-    tensor.tofile(file)
+    flags = getattr(getattr(tensor, "raw", None), "flags", None)
+    if flags is not None and not flags.c_contiguous:  # NumPy's tofile writes element by element
+        file.write(tensor.tobytes())
+    else:
+        tensor.tofile(file)
     written = file.tell() - before
     if written != tensor.nbytes:  # the length stands before the bytes: the file would be garbage
         raise AssertionError(f"{tensor.name}: {written} bytes written, {tensor.nbytes} announced")

@@ -75,7 +75,14 @@ SECTION = Section(
     title="Graphs",
     result=Graphs,
     analyze=analyze,
-    imports=("reportgen.onnx.export", "torch.onnx"),
+    # torch and sympy import these when the exporter runs
+    imports=(
+        "reportgen.onnx.export",
+        "torch.export._trace",
+        "torch.onnx._internal.exporter._compat",
+        "onnxscript.function_libs.torch_lib.ops",
+        "sympy.tensor.tensor",
+    ),
     exports=True,
     analyze_file=analyze_file,
     rules=RULES,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reportgen.onnx.model.protos import STANDARD, operator_name
+from reportgen.onnx.model.protos import STANDARD, all_graphs, operator_name
 from reportgen.onnx.runtime import open_session, session_error_text, session_options
 from reportgen.sections.onnx.file_result import Optimized, OptimizedLevel
 from reportgen.sections.onnx.inspection.graph import all_nodes, ranked
@@ -52,7 +53,7 @@ def optimize(path: Path, file_bytes: int) -> Optimization:
             except Exception as error:  # onnxruntime's exceptions share no base class of their own
                 return _not_run(f"onnxruntime: {session_error_text(error)}")
             model = onnx.load(written, load_external_data=False)
-            levels.append(_level(level, model, _remove_all(written.parent)))
+            levels.append(_level(level, model, _size(written, model.graph)))
     return Optimization(summary=Optimized(levels=tuple(levels)), graph=model.graph)
 
 
@@ -66,17 +67,16 @@ def _write(path: Path, level: str, written: Path, *, apart: bool) -> None:
     # the session only writes the file and never runs, so weights need not be repacked for kernels
     options.add_session_config_entry("session.disable_prepacking", "1")
     if apart:
-        options.add_session_config_entry(_WEIGHTS_APART, "weights.bin")
+        weights = written.with_suffix(".weights")
+        weights.symlink_to(os.devnull)  # only their size is needed, which the graph tells
+        options.add_session_config_entry(_WEIGHTS_APART, weights.name)
     open_session(path, options)
 
 
-def _remove_all(folder: Path) -> int:
-    """Empty the folder, for one copy on disk at a time; the bytes that its files took."""
-    size = 0
-    for file in folder.iterdir():
-        size += file.stat().st_size
-        file.unlink()
-    return size
+def _size(written: Path, graph: Any) -> int:
+    """The bytes of the written graph and of the weights that it would have beside it."""
+    stored = (tensor for each in all_graphs(graph) for tensor in each.initializer)
+    return written.stat().st_size + max(map(_end_of_weight, stored), default=0)
 
 
 def _level(level: str, model: Any, size: int) -> OptimizedLevel:
@@ -88,3 +88,9 @@ def _level(level: str, model: Any, size: int) -> OptimizedLevel:
         bytes=size,
         fused=ranked(counts),
     )
+
+
+def _end_of_weight(tensor: Any) -> int:
+    """Where an initializer ends in the file of the weights; 0 if it is not in there."""
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    return int(place.get("offset", 0)) + int(place.get("length", 0))
