@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _CORES_FOR_TWO = 2  # with fewer, two processes would take the cores of other models
 # times the weights: what exporting them and a backward pass take, a fraction of the job's memory
 _HEADROOM = 16
+# between collections: the garbage of an export holds no values, and the process ends with it
+_NEW_OBJECTS = 200_000
 
 
 def section_beside(job: Job, chosen: Sequence[AnySection]) -> AnySection | None:
@@ -60,6 +63,7 @@ def with_export_beside(
 def _export(
     context: ModelContext, recorder: Recorder
 ) -> tuple[OnnxFile | SectionError, InputsRead]:
+    gc.set_threshold(_NEW_OBJECTS)
     try:
         outcome: OnnxFile | SectionError = context.onnx_file()
     except SectionError as error:
