@@ -16,6 +16,7 @@ from reportgen.sections.onnx.inspection.graph import all_nodes, ranked
 from reportgen.units import format_bytes
 
 _WEIGHTS_APART = "session.optimized_model_external_initializers_file_name"
+_WEIGHTS = "weights.bin"
 # above this, external weights make the export of the optimized graph several times faster
 _LARGE_BYTES = 32 * 2**20
 LARGEST_BYTES = 10**9  # above this, three more copies on disk are not worth it
@@ -47,7 +48,8 @@ def optimize(path: Path, file_bytes: int) -> Optimization:
     levels = []
     with tempfile.TemporaryDirectory() as folder:
         for level in ("basic", "extended", "all"):
-            written = Path(folder, f"{level}.onnx")
+            written = Path(folder, level, "optimized.onnx")
+            written.parent.mkdir()
             try:
                 _write(path, level, written, apart=file_bytes > _LARGE_BYTES)
             except Exception as error:  # onnxruntime's exceptions share no base class of their own
@@ -67,9 +69,9 @@ def _write(path: Path, level: str, written: Path, *, apart: bool) -> None:
     # the session only writes the file and never runs, so weights need not be repacked for kernels
     options.add_session_config_entry("session.disable_prepacking", "1")
     if apart:
-        weights = written.with_suffix(".weights")
-        weights.symlink_to(os.devnull)  # only their size is needed, which the graph tells
-        options.add_session_config_entry(_WEIGHTS_APART, weights.name)
+        # only the size of the weights is needed, which the graph tells
+        written.with_name(_WEIGHTS).symlink_to(os.devnull)
+        options.add_session_config_entry(_WEIGHTS_APART, _WEIGHTS)
     open_session(path, options)
 
 
