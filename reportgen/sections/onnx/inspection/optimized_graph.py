@@ -16,6 +16,7 @@ from reportgen.sections.onnx.inspection.graph import all_nodes, ranked
 from reportgen.units import format_bytes
 
 _WEIGHTS_APART = "session.optimized_model_external_initializers_file_name"
+_WEIGHTS = "weights.bin"
 # above this, external weights make the export of the optimized graph several times faster
 _LARGE_BYTES = 32 * 2**20
 LARGEST_BYTES = 10**9  # above this, three more copies on disk are not worth it
@@ -46,6 +47,8 @@ def optimize(path: Path, file_bytes: int) -> Optimization:
         return _not_run(f"the file takes more than {size}")
     levels = []
     with tempfile.TemporaryDirectory() as folder:
+        if os.name == "posix":  # only the size of the weights is needed, which the graph tells
+            Path(folder, _WEIGHTS).symlink_to(os.devnull)
         for level in ("basic", "extended", "all"):
             written = Path(folder, f"{level}.onnx")
             try:
@@ -67,9 +70,8 @@ def _write(path: Path, level: str, written: Path, *, apart: bool) -> None:
     # the session only writes the file and never runs, so weights need not be repacked for kernels
     options.add_session_config_entry("session.disable_prepacking", "1")
     if apart:
-        weights = written.with_suffix(".weights")
-        weights.symlink_to(os.devnull)  # only their size is needed, which the graph tells
-        options.add_session_config_entry(_WEIGHTS_APART, weights.name)
+        # one name for all levels: the graph has it beside every weight, and its size is reported
+        options.add_session_config_entry(_WEIGHTS_APART, _WEIGHTS)
     open_session(path, options)
 
 
