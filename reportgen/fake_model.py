@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch.distributions import Distribution
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from reportgen.cuda_memory.tracing.fake_copy import FakeMode, suppress_warnings
+from reportgen.cuda_memory.tracing.output_cache import OutputCache
 from reportgen.model_state import parts_of_model, preserve_model_state
 from reportgen.pytree import modules_of, named_tensors
 from reportgen.tracing.fused_recurrent import CostCallback, fuse_recurrent_layers
@@ -80,6 +82,9 @@ def _is_bound_to_itself(model: nn.Module) -> bool:
     return found is not None and found() is model
 
 
+_results = OutputCache()  # the passes of several sections repeat the same calls
+
+
 class _GuardedFakeMode(FakeMode):  # type: ignore[no-untyped-call]
     """Refuses operators that read a parameter of the original model."""
 
@@ -93,7 +98,8 @@ class _GuardedFakeMode(FakeMode):  # type: ignore[no-untyped-call]
         read = (t for t in tensors_in([args, kwargs or {}]) if not isinstance(t, FakeTensor))
         if any(storage_of(part) in self._forbidden for tensor in read for part in parts_of(tensor)):
             _raise_reached(self._original)
-        return super().__torch_dispatch__(func, types, args, kwargs)
+        run = partial(super().__torch_dispatch__, func, types, args, kwargs)
+        return _results.result(func, args, kwargs or {}, run)
 
 
 def _raise_reached(model: nn.Module) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from reportgen.cuda_memory import MemoryTrace, Step, TraceCache
+from reportgen.cuda_memory.tracing.fake_copy import FakeMode
 from reportgen.cuda_memory.tracing.output_cache import OutputCache
 from reportgen.cuda_memory.tracing.step_tracer import StepTracer
 
@@ -81,6 +82,25 @@ def convolutions() -> nn.Module:
         nn.Unflatten(1, (2, 2, 2)), nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True),
         nn.PixelShuffle(2), nn.Flatten(), nn.Linear(16, 3),
     )  # fmt: skip
+
+
+class Moments(NamedTuple):
+    mean: Tensor
+    deviation: Tensor
+
+
+def test_a_named_tuple_is_remembered_as_a_tuple() -> None:
+    cache, operator = OutputCache(), torch.ops.aten.var_mean.correction
+    with FakeMode():
+        x = torch.empty(4, 3)
+
+        def run() -> Moments:
+            return Moments(*operator(x, [0]))
+
+        first, second = (cache.result(operator, (x, [0]), {}, run) for _ in range(2))
+    assert isinstance(first, Moments)
+    assert type(second) is tuple
+    assert [part.shape for part in second] == [part.shape for part in first] == [(3,), (3,)]
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {

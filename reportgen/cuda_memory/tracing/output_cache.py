@@ -19,6 +19,9 @@ _PLAIN = (int, str, type(None), torch.dtype, torch.device, torch.layout, torch.m
 _IMPURE_TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
+_MOST_KNOWN = 100_000  # one model makes some hundred; a process may analyze any number
+
+
 class _UnknownError(Exception):
     """The call has no key, or its result no description."""
 
@@ -80,12 +83,16 @@ class OutputCache:
             return run()
         tensors: list[FakeTensor] = []
         try:
-            key = (func, _key(args, tensors), _key(tuple(kwargs.items()), tensors))
+            values = _key(args, tensors), _key(tuple(kwargs.items()), tensors)
         except _UnknownError:
             return run()
+        # division of whole numbers, say, has the default type
+        key = (func, *values, torch.get_default_dtype())
         known = self._known.get(key)
         if known is None:
             result = _run_uncached(tensors, run)
+            if len(self._known) == _MOST_KNOWN:
+                self._known.clear()
             self._known[key] = _description_of(result, tensors)
             return result
         if known is _PaddedError:
@@ -153,7 +160,9 @@ def _description_of(result: Any, inputs: list[FakeTensor]) -> Any:
 def _described(result: Any, inputs: list[FakeTensor], sources: dict[int, int]) -> Any:
     """`sources` are the inputs by the address of their storage; -1 stands for an output."""
     if isinstance(result, (tuple, list)):
-        return type(result)([_described(item, inputs, sources) for item in result])
+        items = [_described(item, inputs, sources) for item in result]
+        # a decomposition may return a named tuple, which takes no list
+        return items if isinstance(result, list) else tuple(items)
     if result is None:
         return None
     if (
