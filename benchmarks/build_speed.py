@@ -154,7 +154,7 @@ def profile(name: str) -> None:
     profiler = Profiler()
     from reportgen.manifest import load_manifest
     from reportgen.pipeline import choose_models, make_job, share_of
-    from reportgen.workers import child
+    from reportgen.workers import beside, child
     from reportgen.workers.inputs_read import Recorder, ignored_folders
 
     print(f"{name:<10} {'wall s':>7} {'CPU s':>7} {'peak MiB':>9}  passes")
@@ -169,7 +169,7 @@ def profile(name: str) -> None:
         return context
 
     child.load_context = load_and_count
-    child.section_beside = lambda *_: None  # one after the other, so that each is measured alone
+    beside.can_fork = lambda: False  # one after the other, so that each is measured alone
     start, processor = time.perf_counter(), own_seconds()
     with tempfile.TemporaryDirectory() as folder:
         job = make_job(manifest, spec, Path(folder), share_of(1), timings=True)
