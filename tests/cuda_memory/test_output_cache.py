@@ -103,6 +103,15 @@ def test_a_named_tuple_is_remembered_as_a_tuple() -> None:
     assert [part.shape for part in second] == [part.shape for part in first] == [(3,), (3,)]
 
 
+def test_what_fails_for_two_devices_is_not_answered_from_one() -> None:
+    cache, operator = OutputCache(), torch.ops.aten.add.Tensor
+    with FakeMode():
+        here, there = torch.empty(3), torch.empty(3, device="cuda")
+        assert cache.result(operator, (here, here), {}, lambda: here + here).shape == (3,)
+        with pytest.raises(RuntimeError, match="same device"):
+            cache.result(operator, (here, there), {}, lambda: here + there)
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "views": (Views, 8),
     "in place": (InPlace, 6),

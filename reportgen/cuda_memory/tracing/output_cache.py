@@ -136,6 +136,8 @@ def _key(value: Any, tensors: list[FakeTensor]) -> Any:
             raise _UnknownError
         if value.layout is not torch.strided or value.is_conj() or value.is_neg():
             raise _UnknownError
+        if value.fake_device != _CPU:  # tensors of two devices do not go together
+            raise _UnknownError
         tensors.append(value)
         return (value.shape, value.stride(), value.storage_offset(), value.dtype)
     if isinstance(value, (list, tuple)):

@@ -218,7 +218,7 @@ def _first(message: dict[str, Any]) -> dict[str, Any]:
 
 def _update_plot(pane: PaneState, message: dict[str, Any]) -> None:
     traces: list[dict[str, Any]] = pane["content"]["data"]
-    if traces and traces[0].get("type") not in _UPDATABLE:
+    if traces and str(traces[0].get("type")) not in _UPDATABLE:
         return
     _update_options(pane, message)
     name = message.get("name")
