@@ -96,7 +96,8 @@ def test_an_interrupted_build_is_continued_and_then_nothing_is_made_again(
     build_in(manifest, folder / "out", folder / "cache", **options)
     assert files_in(folder / "cache") == stored
     again = files_in(folder / "out")
-    assert {name for name in pages if again[name] != pages[name]} == {"report.json"}  # its time
+    # its time, which is the same if both builds end in one second
+    assert {name for name in pages if again[name] != pages[name]} <= {"report.json"}
 
 
 def test_models_with_equal_entries_keep_their_own_durations(manifest: Path) -> None:
