@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from reportgen.executors import analyze_all
@@ -155,6 +156,14 @@ def test_what_the_export_reads_is_an_input_of_the_sections(tmp_path: Path) -> No
     beside = with_export_beside(job(tmp_path, ""), SECTIONS, context, recorder)
     assert beside.onnx_file().path == tmp_path / "model.onnx"
     assert recorder.take() == read
+
+
+def test_sparse_buffers_have_a_size(tmp_path: Path) -> None:
+    model = nn.Linear(4, 2)
+    model.register_buffer("sparse", torch.eye(3).to_sparse())
+    context = make_study(model, folder=tmp_path)
+    tight = job(tmp_path, "", memory_bytes=1)
+    assert with_export_beside(tight, SECTIONS, context, Recorder(ignored=())) is context
 
 
 def test_a_model_that_fills_the_memory_is_not_exported_beside_its_passes(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from reportgen.context import ModelContext
 from reportgen.errors import SectionError
 from reportgen.onnx.export import OnnxFile, export_onnx
 from reportgen.sections.section import AnySection
+from reportgen.sources.weightless import weight_bytes
 from reportgen.workers.inputs_read import InputsRead, Recorder
 from reportgen.workers.job import Job
 from reportgen.workers.side_process import SideProcess, can_fork
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _CORES_FOR_TWO = 2  # with fewer, two processes would take the cores of other models
-# times the weights: what exporting them and a backward pass take, a fraction of the job's memory
+# the job's memory over the weights, from which on an export and a backward pass fit side by side
 _HEADROOM = 16
 # between collections: the garbage of an export holds no values, and the process ends with it
 _NEW_OBJECTS = 200_000
@@ -42,7 +43,7 @@ def with_export_beside(
     exports = any(section.exports for section in chosen)
     others = any(s.uses_model and not s.exports and not s.shares_nothing for s in chosen)
     # a model that fills the memory is exported after its passes, not beside them
-    heavy = _HEADROOM * _weight_bytes(context.model) > job.memory_bytes
+    heavy = _HEADROOM * weight_bytes(context.model) > job.memory_bytes
     if not (exports and others) or heavy or not _has_cores(job):
         return context
     side = SideProcess(partial(_export, context, recorder), seconds=job.seconds)
@@ -73,10 +74,3 @@ def _export(
 
 def _has_cores(job: Job) -> bool:
     return job.threads * job.shares >= _CORES_FOR_TWO and can_fork()
-
-
-def _weight_bytes(model: nn.Module) -> int:
-    from torch.nn.parameter import is_lazy
-
-    weights = [*model.parameters(), *model.buffers()]
-    return sum(weight.nbytes for weight in weights if not is_lazy(weight))

@@ -62,7 +62,7 @@ class SideProcess(Generic[T]):
         if not self._waited:
             self._waited = True
             if self._receiver.poll(max(0.0, self._end - time.monotonic())):
-                with contextlib.suppress(EOFError):  # it ended without a result
+                with contextlib.suppress(EOFError, OSError):  # it ended before or while it sent
                     self._finished = self._receiver.recv()
             self._receiver.close()
             with contextlib.suppress(ProcessLookupError):

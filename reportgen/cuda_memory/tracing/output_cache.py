@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -17,8 +17,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 _CPU = torch.device("cpu")
 _PLAIN = (int, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
 _IMPURE_TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-
-
 _MOST_KNOWN = 100_000  # one model makes some hundred; a process may analyze any number
 
 
@@ -91,7 +89,7 @@ class OutputCache:
         known = self._known.get(key)
         if known is None:
             result = _run_uncached(tensors, run)
-            if len(self._known) == _MOST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             self._known[key] = _description_of(result, tensors)
             return result
@@ -131,12 +129,7 @@ def _key(value: Any, tensors: list[FakeTensor]) -> Any:
         _UnknownError: a value of another kind, or a tensor whose metadata do not tell all.
     """
     if isinstance(value, torch.Tensor):
-        # the value of a constant is known, and an operator may hand it on
-        if not isinstance(value, FakeTensor) or value.constant is not None:
-            raise _UnknownError
-        if value.layout is not torch.strided or value.is_conj() or value.is_neg():
-            raise _UnknownError
-        if value.fake_device != _CPU:  # tensors of two devices do not go together
+        if not _is_plain(value):
             raise _UnknownError
         tensors.append(value)
         return (value.shape, value.stride(), value.storage_offset(), value.dtype)
@@ -147,6 +140,19 @@ def _key(value: Any, tensors: list[FakeTensor]) -> Any:
     if isinstance(value, _PLAIN):
         return value
     raise _UnknownError
+
+
+def _is_plain(value: Any) -> TypeGuard[FakeTensor]:
+    """Whether shape, strides, offset and type tell all about a tensor."""
+    return (
+        isinstance(value, FakeTensor)
+        # the value of a constant is known, and an operator may hand it on
+        and value.constant is None
+        and value.layout is torch.strided
+        and value.fake_device == _CPU  # tensors of two devices do not go together
+        and not value.is_conj()
+        and not value.is_neg()
+    )
 
 
 def _description_of(result: Any, inputs: list[FakeTensor]) -> Any:
@@ -167,15 +173,7 @@ def _described(result: Any, inputs: list[FakeTensor], sources: dict[int, int]) -
         return items if isinstance(result, list) else tuple(items)
     if result is None:
         return None
-    if (
-        not isinstance(result, FakeTensor)
-        or result.layout is not torch.strided
-        or result.constant is not None
-        or result.device != _CPU
-        or result.is_conj()
-        or result.is_neg()
-        or any(result is each for each in inputs)
-    ):
+    if not _is_plain(result) or any(result is each for each in inputs):
         raise _UnknownError
     storage = result.untyped_storage()
     shape, strides, dtype = tuple(result.shape), result.stride(), result.dtype

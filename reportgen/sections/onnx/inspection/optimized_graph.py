@@ -19,7 +19,7 @@ _WEIGHTS_APART = "session.optimized_model_external_initializers_file_name"
 _WEIGHTS = "weights.bin"
 # above this, external weights make the export of the optimized graph several times faster
 _LARGE_BYTES = 32 * 2**20
-LARGEST_BYTES = 10**9  # above this, three more copies on disk are not worth it
+LARGEST_BYTES = 10**9  # above this, three more sessions are not worth their memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
