@@ -18,6 +18,8 @@ from reportgen.training_logs.log_set import LogSet
 if TYPE_CHECKING:
     from torch import nn
 
+    from reportgen.torchinfo_summary import TorchinfoSummary
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Context:
@@ -115,6 +117,16 @@ class ModelContext(Context):
         """The positional and the keyword arguments of one call on `batch` samples."""
         examples = self.examples(batch)
         return examples.args, examples.kwargs
+
+    def torchinfo(self) -> TorchinfoSummary:
+        """Torchinfo's summary of a fake copy at `batch`; only `error` if there is none."""
+        from reportgen.torchinfo_summary import summarize_fake_copy  # loads torch
+
+        make = partial(self.arguments, self.batch)
+        found: TorchinfoSummary = self._compute_once(
+            "torchinfo", partial(summarize_fake_copy, self.model, make)
+        )
+        return found
 
     def onnx_file(self) -> OnnxFile:
         """The model as an ONNX file in `folder`, exported once for all sections.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from reportgen.error_text import one_line
-from reportgen.fake_model import Arguments, unfused_kernels
+from reportgen.fake_model import Arguments, ReachedOriginalError, fake_copy, unfused_kernels
 
 # torchinfo formats `Units`, a str enum, in an f-string; since Python 3.11 that prints its name.
 _UNIT = re.compile(r"Units\.(TERABYTES|GIGABYTES|MEGABYTES|NONE)")
@@ -29,8 +30,28 @@ class TorchinfoSummary:
     error: str | None = None
 
 
+def summarize_fake_copy(model: nn.Module, make: Callable[[], Arguments]) -> TorchinfoSummary:
+    """Torchinfo's summary of a fake copy; only `error` if the model does not run on one."""
+    try:
+        try:
+            return _summarize_fake_copy(model, make())
+        except ReachedOriginalError:  # this time `fake_copy` yields the model itself
+            return _summarize_fake_copy(model, make())
+    except Exception as error:  # the model cannot be copied, or needs values
+        return TorchinfoSummary(error=f"{type(error).__name__}: {one_line(error)}")
+
+
+def _summarize_fake_copy(model: nn.Module, arguments: Arguments) -> TorchinfoSummary:
+    with fake_copy(model, arguments) as (copied, copied_arguments):
+        return summarize_with_torchinfo(copied, copied_arguments)
+
+
 def summarize_with_torchinfo(model: nn.Module, arguments: Arguments) -> TorchinfoSummary:
-    """Torchinfo's summary of `model`, whose state it changes: pass a fake copy or preserve it."""
+    """Torchinfo's summary of `model`, whose state it changes: pass a fake copy or preserve it.
+
+    Raises:
+        ReachedOriginalError: `model` is a fake copy, and its pass reached the original.
+    """
     depth = max(name.count(".") + 1 for name, _ in model.named_modules())
     if depth > _MAX_DEPTH:
         return TorchinfoSummary(
@@ -41,6 +62,8 @@ def summarize_with_torchinfo(model: nn.Module, arguments: Arguments) -> Torchinf
             return _summary(model, arguments)
     except Exception as error:  # from the model or torchinfo; reported in place of its figures
         cause = error.__cause__ or error  # torchinfo wraps the model's error in a RuntimeError
+        if isinstance(cause, ReachedOriginalError):
+            raise cause from error
         return TorchinfoSummary(error=f"{type(cause).__name__}: {one_line(cause)}")
 
 

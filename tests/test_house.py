@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "reportgen"
 _MOST_FILES = 15
 FLOORS = [
-    {"errors", "file_kind", "scratch", "units", "visible_text", "cuda_memory"},
+    {"errors", "file_kind", "python_process", "scratch", "units", "visible_text", "cuda_memory"},
     {"charts", "comparable", "metrics", "pdf", "training_logs"},
     {"findings", "manifest", "fonts", "drawing", "viewer", "provenance"},
     {"outcome", "pytree", "error_text", "code_location"},

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +21,6 @@ from report_values import full_report, small_report, work_folder, write_in
 from reportgen.errors import OutputError
 from reportgen.outcome import Failed
 from reportgen.outputs import FORMATS, atomic_write, model_pages, temporary_folder, writing
-from reportgen.pdf import process
 from reportgen.pdf.process import PdfMaker
 from reportgen.pdf.weasyprint_process import lay_out
 from reportgen.render import prepare_pages, render_chapter, render_index, render_model
@@ -370,7 +370,7 @@ def test_an_invalid_output_is_an_error_before_any_work(tmp_path: Path) -> None:
 def test_a_killed_pdf_layout_is_an_output_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process.sys, "executable", _script(tmp_path, "kill -9 $$"))
+    monkeypatch.setattr(sys, "executable", _script(tmp_path, "kill -9 $$"))
     with pytest.raises(OutputError, match="killed") as caught:
         PdfMaker().make("<p>x</p>", tmp_path)
     assert "--format" in caught.value.hint

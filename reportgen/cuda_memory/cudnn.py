@@ -31,7 +31,6 @@ _CHARACTER, _NUMERICAL_NOTE = 24, 11
 _CTYPES: dict[int, Any] = {
     _INT_TYPE: ctypes.c_int, _BOOL: ctypes.c_bool, _INT64: ctypes.c_int64,
     _FLOAT32: ctypes.c_float, _MODE: ctypes.c_int, _HEURISTIC_MODE: ctypes.c_int,
-    _DESCRIPTOR: ctypes.c_void_p,
 }  # fmt: skip
 _TENSOR_CORE, _DOWN_CONVERT = 0, 1
 # descriptor type of each operation, and the first of its six attributes
@@ -178,11 +177,15 @@ class _Descriptor:
         self.pointer = ctypes.c_void_p()
         _check(self.library.cudnnBackendCreateDescriptor(kind, ctypes.byref(self.pointer)))
 
-    def set(self, attribute: int, kind: int, values: Sequence[Any]) -> None:
-        raw = [v.pointer.value if isinstance(v, _Descriptor) else v for v in values]
-        array = (_CTYPES[kind] * len(raw))(*raw)
-        count = ctypes.c_int64(len(raw))
-        _check(self.library.cudnnBackendSetAttribute(self.pointer, attribute, kind, count, array))
+    def set(self, attribute: int, kind: int, values: Sequence[float]) -> None:
+        self._set(attribute, kind, len(values), _array_type(kind, len(values))(*values))
+
+    def refer(self, attribute: int, other: _Descriptor) -> None:
+        self._set(attribute, _DESCRIPTOR, 1, ctypes.byref(other.pointer))
+
+    def _set(self, attribute: int, kind: int, count: int, values: Any) -> None:
+        set_attribute = self.library.cudnnBackendSetAttribute
+        _check(set_attribute(self.pointer, attribute, kind, ctypes.c_int64(count), values))
 
     def get(self, attribute: int, kind: int, array: Any) -> int:
         found = ctypes.c_int64()
@@ -197,6 +200,11 @@ class _Descriptor:
 
     def __del__(self) -> None:
         self.library.cudnnBackendDestroyDescriptor(self.pointer)
+
+
+@cache
+def _array_type(kind: int, length: int) -> Any:
+    return _CTYPES[kind] * length
 
 
 def _check(status: int) -> None:
@@ -221,9 +229,9 @@ def _query(convolution: Convolution, gpu: Gpu) -> int:
     """The workspace of the first of cuDNN's ranked engines that torch's filters accept."""
     heuristics = _Descriptor(_HEURISTICS)
     graph = _graph(convolution)
-    heuristics.set(201, _DESCRIPTOR, [graph])  # CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH
+    heuristics.refer(201, graph)  # CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH
     heuristics.set(200, _HEURISTIC_MODE, [0])  # CUDNN_HEUR_MODE_INSTANT, as in torch
-    heuristics.set(204, _DESCRIPTOR, [_device(gpu)])  # CUDNN_ATTR_ENGINEHEUR_DEVICEPROP
+    heuristics.refer(204, _device(gpu))  # CUDNN_ATTR_ENGINEHEUR_DEVICEPROP
     heuristics.finalized()
     for count in _ENGINE_COUNTS:
         configs = [_Descriptor(_CONFIG) for _ in range(count)]
@@ -239,12 +247,12 @@ def _query(convolution: Convolution, gpu: Gpu) -> int:
 
 def _is_allowed(config: _Descriptor, convolution: Convolution) -> bool:
     """Whether torch accepts the engine; it skips those that round fp32 inputs too much."""
+    if convolution.element_bytes < 4:
+        return True
     engine = _Descriptor(_ENGINE)
     config.get(300, _DESCRIPTOR, (ctypes.c_void_p * 1)(engine.pointer.value))  # its engine
     notes = (ctypes.c_int * 16)()  # cuDNN 9 has ten kinds of notes
     found = set(notes[: engine.get(1303, _NUMERICAL_NOTE, notes)])
-    if convolution.element_bytes < 4:
-        return True
     return _DOWN_CONVERT not in found and (convolution.tf32 or _TENSOR_CORE not in found)
 
 
@@ -254,13 +262,13 @@ def _graph(convolution: Convolution) -> _Descriptor:
     operation = _Descriptor(kind)
     operation.set(alpha, _FLOAT32, [1.0])
     operation.set(beta, _FLOAT32, [0.0])
-    operation.set(described, _DESCRIPTOR, [_layout(convolution)])
-    operation.set(x, _DESCRIPTOR, [_tensor(1, convolution.x, convolution)])
-    operation.set(y, _DESCRIPTOR, [_tensor(2, convolution.y, convolution)])
-    operation.set(w, _DESCRIPTOR, [_tensor(3, convolution.weight, convolution)])
+    operation.refer(described, _layout(convolution))
+    operation.refer(x, _tensor(1, convolution.x, convolution))
+    operation.refer(y, _tensor(2, convolution.y, convolution))
+    operation.refer(w, _tensor(3, convolution.weight, convolution))
     operation.finalized()
     graph = _Descriptor(_GRAPH)
-    graph.set(801, _DESCRIPTOR, [operation])  # CUDNN_ATTR_OPERATIONGRAPH_OPS
+    graph.refer(801, operation)  # CUDNN_ATTR_OPERATIONGRAPH_OPS
     return graph.finalized()
 
 

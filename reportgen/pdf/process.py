@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from typing import Any
 
 from reportgen.errors import OutputError
 from reportgen.pdf.places import Sheet
+from reportgen.python_process import python_command
 from reportgen.scratch import scratch_folder
 
 _SECONDS = 300  # six models take less than a minute, see test_outputs.py
@@ -91,8 +91,7 @@ class _Layouter:
             self._folder = stack.enter_context(scratch_folder())
             self._errors = stack.enter_context((self._folder / "errors").open("w+b"))
             self._process = subprocess.Popen(
-                # -P: a `random.py` in the current folder would hide the standard library's
-                [sys.executable, "-P", "-m", "reportgen.pdf.weasyprint_process"],
+                python_command("reportgen.pdf.weasyprint_process"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

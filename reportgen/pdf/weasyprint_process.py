@@ -1,4 +1,4 @@
-"""PDF layout: `python -m reportgen.pdf.weasyprint_process`.
+"""PDF layout: `main` runs in a process of its own.
 
 Each PDF takes two lines of the input and two of the output, all JSON: the paths of the page, of its
 root and of the PDF to write; the sheets that the page takes in a frame; the paths of the chapters'
@@ -199,7 +199,3 @@ def _chapters() -> list[Path]:
 def _answer(value: object) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -49,8 +49,9 @@ class Section(Generic[R]):
         uses_model: whether the model's state must be preserved around `analyze`.
         imports: modules that `analyze` imports when it runs, for a process that forks children.
         exports: whether `analyze` reads the ONNX file that the context exports.
-        shares_nothing: whether `analyze` uses nothing that the context computes once, so that it
-            may run in a process of its own.
+        share: computes in the context what `analyze` and a section beside it both use.
+        runs_beside: whether `analyze` uses nothing that the context computes once, except by
+            `share`, so that it may run in a process of its own beside the others.
         metrics: figures for budgets, the first page, comparisons and `publish`.
         methods: how the metrics were made; each key is in exactly one of them.
         counts: figures counted independently, for cross-checks between sections.
@@ -74,7 +75,8 @@ class Section(Generic[R]):
     uses_model: bool = True
     imports: tuple[str, ...] = ()
     exports: bool = False
-    shares_nothing: bool = False
+    share: Callable[[ModelContext], object] = _none
+    runs_beside: bool = False
     metrics: Callable[[R], tuple[Metric, ...]] = _none
     methods: Callable[[R], tuple[Method, ...]] = _none
     counts: Callable[[R], tuple[FigureCount, ...]] = _none

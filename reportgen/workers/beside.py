@@ -33,7 +33,7 @@ def section_beside(job: Job, chosen: Sequence[AnySection]) -> AnySection | None:
     if not _has_cores(job):
         return None
     users = [section for section in chosen if section.uses_model]
-    return next((s for s in users if s.shares_nothing), None) if len(users) > 1 else None
+    return next((s for s in users if s.runs_beside), None) if len(users) > 1 else None
 
 
 def with_export_beside(
@@ -41,7 +41,7 @@ def with_export_beside(
 ) -> ModelContext:
     """`context` whose ONNX file a fork of this process exports from now on, if that saves time."""
     exports = any(section.exports for section in chosen)
-    others = any(s.uses_model and not s.exports and not s.shares_nothing for s in chosen)
+    others = any(s.uses_model and not s.exports and not s.runs_beside for s in chosen)
     # a model that fills the memory is exported after its passes, not beside them
     heavy = _HEADROOM * weight_bytes(context.model) > job.memory_bytes
     if not (exports and others) or heavy or not _has_cores(job):

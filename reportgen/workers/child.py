@@ -1,6 +1,6 @@
 """The child process: load one model, analyze its sections, write one file per section.
 
-Run as `python -m reportgen.workers.child EVENTS_FD PARENT_PID` with the job on standard input.
+`main` is run with the arguments EVENTS_FD PARENT_PID, and the job on standard input.
 """
 
 from __future__ import annotations
@@ -126,9 +126,16 @@ def analyze(job: Job, reporter: Reporter, recorder: Recorder) -> None:
         if beside is None:
             sections.analyze_all(chosen, reporter)
             return
-        side = SideProcess(partial(sections.analyze, beside), seconds=job.seconds)
-        sections.context = replace(sections.context, wait_for_quiet=side.wait)
-        sections.analyze_all([section for section in chosen if section is not beside], reporter)
+        first, *others = (section for section in chosen if section is not beside)
+        with reporter.section(first.name):
+            # before the fork, so that it is computed once; and before any backward pass, after
+            # which torch refuses one in a fork
+            with contextlib.suppress(Exception, SystemExit):
+                first.share(context)
+            side = SideProcess(partial(sections.analyze, beside), seconds=job.seconds)
+            sections.context = replace(sections.context, wait_for_quiet=side.wait)
+            sections.analyze(first, reporter)
+        sections.analyze_all(others, reporter)
         reporter.send(Message(kind="begin", section=beside.name))
         finished = side.wait()
         if finished is None:
@@ -337,7 +344,3 @@ def save(job: Job, section: AnySection, outcome: Done[Any] | Skipped | Failed) -
     part = target.with_suffix(".part")
     part.write_bytes(outcome_adapter(section).dump_json(outcome))
     part.replace(target)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

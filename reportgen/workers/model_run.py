@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 
 from reportgen.outcome import Done, Failed, SectionOutcome, Skipped
 from reportgen.provenance import Machine
+from reportgen.python_process import python_command
 from reportgen.report import LeftOut
 from reportgen.scratch import scratch_folder
 from reportgen.sections import SECTIONS
@@ -30,12 +30,6 @@ from reportgen.workers.job import Job, Message, SectionCallback, SectionEvent
 
 _POLL_SECONDS = 0.1
 _LOADING = ""  # the section before the first "begin" message
-# runpy warns that the package imports the child too; a crash would report this as its last output
-# -P: a `random.py` or `copy.py` in the current folder would hide the standard library's from torch
-_CHILD = (
-    *(sys.executable, "-P", "-W", "ignore::RuntimeWarning:runpy"),
-    *("-m", "reportgen.workers.child"),
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +100,7 @@ StartChild = Callable[[ChildStart], ChildProcess]
 def start_python(start: ChildStart) -> ChildProcess:
     """Start `workers.child` in a new Python, which loads the model of the job."""
     child = subprocess.Popen(
-        [*_CHILD, str(start.events), str(os.getpid())],
+        python_command("reportgen.workers.child", str(start.events), str(os.getpid())),
         stdin=subprocess.PIPE,
         stdout=start.log,
         cwd=start.current_folder,

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
+from reportgen.python_process import python_command
 from reportgen.workers.limits import exit_with_parent
 from reportgen.workers.model_run import (
     ChildProcess,
@@ -94,11 +95,10 @@ class WarmServer:
         self._socket, self._turn = own, threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-W", "ignore::RuntimeWarning:runpy"),
-                    *("-m", "reportgen.workers.warm_server"),
+                python_command(
+                    "reportgen.workers.warm_server",
                     *(str(theirs.fileno()), str(os.getpid()), *modules),
-                ],
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -198,7 +198,6 @@ def main() -> int:
     """Import the modules, then fork a child for each request until the parent ends."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     exit_with_parent(int(sys.argv[2]))
-    gc.disable()  # a fifth of the time that the imports take
     for module in sys.argv[3:]:
         with contextlib.suppress(Exception):  # the child will say what is wrong with it
             import_module(module)
@@ -271,7 +270,3 @@ def _run(request: _Request) -> int:
     if asked["folder"]:
         os.chdir(asked["folder"])
     return child.run(Path(asked["job"]).read_bytes(), request.events)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import torchinfo
 from factories import make_study
 from torch import nn
 
 from reportgen.errors import SectionError
 from reportgen.manifest import Budgets, Loss, Target, TrainingSetup
 from reportgen.outcome import Skipped
-from reportgen.sections import memory
+from reportgen.sections import layers, memory
 from reportgen.sections.memory import Fit, Memory
 
 TRAINING = TrainingSetup(
@@ -43,6 +44,30 @@ def test_every_mode_precision_and_optimizer_is_estimated(tmp_path: Path) -> None
         *(("train", p, o) for p in ("fp32", "amp-bf16") for o in ("sgd", "adamw")),
     }
     assert len(result.fits) == len(result.estimates) == len(result.curves) == 6
+
+
+def test_torchinfo_runs_once_for_layers_and_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[nn.Module] = []
+
+    def summarize(model: nn.Module, **options: Any) -> Any:
+        runs.append(model)
+        return torchinfo_summary(model, **options)
+
+    torchinfo_summary = torchinfo.summary
+    monkeypatch.setattr(torchinfo, "summary", summarize)
+    context = make_study(small(), "x=batch,256", folder=tmp_path, batch=4, targets=("T4",))
+    layers.SECTION.share(context)
+    found, result = layers.SECTION.analyze(context), memory.analyze(context)
+    assert isinstance(found, layers.Layers)
+    assert isinstance(result, Memory)
+    assert len(runs) == 1
+    own = torchinfo_summary(small(), (4, 256), verbose=0)
+    assert found.torchinfo.activation_bytes == own.total_output_bytes
+    assert result.torchinfo_bytes == (
+        own.total_input + own.total_output_bytes + own.total_param_bytes
+    )
 
 
 class AtFour(nn.Module):

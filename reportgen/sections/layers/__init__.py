@@ -95,6 +95,7 @@ SECTION = Section(
     result=Layers,
     analyze=analyze,
     imports=("reportgen.sections.layers.analysis", "torchinfo"),
+    share=lambda context: context.torchinfo(),
     analyze_file=analyze_file,
     reads=frozenset({"targets", "threads"}),
     rules=RULES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch.nn.parameter import is_lazy
@@ -43,6 +44,7 @@ from reportgen.sections.layers.tree import (
     rows_parameters,
     weigh,
 )
+from reportgen.torchinfo_summary import TorchinfoSummary, summarize_fake_copy
 from reportgen.tracing.tensors import dtype_name, tensor_bytes
 from reportgen.units import format_integer, format_share
 from reportgen.visible_text import visible
@@ -109,20 +111,25 @@ class LayersAnalysis:
     def _measured(self) -> Measured:
         """Trace the model; if its first pass creates parameters, trace a copy that ran once."""
         batch = self._context.batch
-        measured = self._measure(self._model, self._arguments, batch)
+        measured = self._measure(self._model, self._arguments, batch, self._torchinfo)
         if not measured.trace.added:
             return measured
         try:
             completed = run_once_on_copy(
                 self._model, lambda: self._arguments(1), lambda: self._arguments(batch)
             )
-            again = self._measure(completed, self._arguments, batch)
+            again = self._measure(completed, self._arguments, batch, self._torchinfo)
         except Exception:  # from the model, which may run only once; the first trace is valid
             return measured
         if again.trace.added or again.failure:  # every pass adds parameters, or only one succeeds
             return measured
         self._model, self._built = completed, measured.trace.added
         return again
+
+    def _torchinfo(self, model: nn.Module) -> TorchinfoSummary:
+        if model is self._context.model:
+            return self._context.torchinfo()
+        return summarize_fake_copy(model, partial(self._arguments, self._context.batch))
 
     def _inputs(self, batch: int) -> Examples:
         if batch not in self._examples:

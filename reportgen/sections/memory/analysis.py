@@ -76,7 +76,9 @@ def analyze(context: ModelContext) -> Memory | Skipped:
         curves=tuple(curve for curve in curves if isinstance(curve, BatchCurve)),
         timeline=timeline_of(shown),
         top_modules=tuple(_top_module(share) for share in shown.top_modules[:_TOP_MODULES]),
-        torchinfo_bytes=torchinfo_bytes(context),
+        # inputs, parameters and twice the output of every layer, whatever the mode, without
+        # optimizer and allocator; it is shown because people compare with it
+        torchinfo_bytes=context.torchinfo().total_bytes,
         assumptions=(
             f"the loss of a training step is {shown_text(context.spec.loss.text)}",
             f"the range is {uncertainty():.0%} either way, for fragmentation and kernels that are "
@@ -347,21 +349,3 @@ def _top_module(share: ModuleShare) -> TopModule:
         total_bytes=share.total_bytes,
         at_peak={name: size for name, size in share.at_peak.items() if size},
     )
-
-
-def torchinfo_bytes(context: ModelContext) -> int | None:
-    """The "estimated total size" of torchinfo at the manifest's batch; None if it fails.
-
-    It adds up inputs, parameters and twice the output of every layer, whatever the mode, and
-    knows neither optimizer nor allocator; it is shown because people compare with it.
-    """
-    # imported here, because these load torch
-    from reportgen.fake_model import fake_copy
-    from reportgen.torchinfo_summary import summarize_with_torchinfo
-
-    examples = context.examples()
-    try:
-        with fake_copy(context.model, (examples.args, examples.kwargs)) as (copied, arguments):
-            return summarize_with_torchinfo(copied, arguments).total_bytes
-    except Exception:  # the model cannot be copied, or needs values
-        return None

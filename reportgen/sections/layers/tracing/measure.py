@@ -44,6 +44,9 @@ _BOTH_PASSES = 3  # forward and backward pass cost about three forward passes
 MakeArguments = Callable[[int], Arguments]
 """Returns the arguments of one call for a batch size."""
 
+SummarizeFake = Callable[[nn.Module], TorchinfoSummary]
+"""Torchinfo's summary of a fake copy of a model at the manifest's batch."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
@@ -58,7 +61,9 @@ class Measured:
     failure: ForwardFailure | None = None  # the pass failed: `trace` ends there
 
 
-def measure_forward(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
+def measure_forward(
+    model: nn.Module, make: MakeArguments, batch: int, summarize: SummarizeFake
+) -> Measured:
     """A fake forward pass alone; `measure` if the model does not run with fake tensors.
 
     It takes a third of the time of `measure`.
@@ -66,7 +71,7 @@ def measure_forward(model: nn.Module, make: MakeArguments, batch: int) -> Measur
     try:
         found = trace_fake(model, make(batch))
     except Exception:  # whatever the model raises
-        return measure(model, make, batch)
+        return measure(model, make, batch, summarize)
     return Measured(
         trace=found,
         both="not counted",
@@ -77,7 +82,9 @@ def measure_forward(model: nn.Module, make: MakeArguments, batch: int) -> Measur
     )
 
 
-def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
+def measure(
+    model: nn.Module, make: MakeArguments, batch: int, summarize: SummarizeFake
+) -> Measured:
     """Trace a forward pass of `batch` samples, and one with its backward pass.
 
     Both run on a fake copy if possible. A model that needs values runs with one sample first,
@@ -90,9 +97,9 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     """
     try:
         try:
-            return _measure_fake(model, make, batch)
+            return _measure_fake(model, make, batch, summarize)
         except ReachedOriginalError:  # this time `fake_copy` yields the model itself
-            return _measure_fake(model, make, batch)
+            return _measure_fake(model, make, batch, summarize)
     except Exception as error:  # data-dependent, not copyable, or broken: try a real run
         reason = error_text(error)
     if not has_data(model):
@@ -114,7 +121,9 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
             failure=explain_failure(ran.error),
         )
     with eval_mode(model, make(ran.batch)) as (evaluated, arguments):
-        torchinfo = _torchinfo(ran.trace, evaluated, arguments)
+        torchinfo = _unless_threaded(
+            ran.trace, partial(summarize_with_torchinfo, evaluated, arguments)
+        )
     smaller = f", with {ran.batch} instead of {batch} samples to keep it cheap"
     return Measured(
         trace=ran.trace,
@@ -127,26 +136,29 @@ def measure(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
     )
 
 
-def _measure_fake(model: nn.Module, make: MakeArguments, batch: int) -> Measured:
+def _measure_fake(
+    model: nn.Module, make: MakeArguments, batch: int, summarize: SummarizeFake
+) -> Measured:
     with fake_copy(model, make(batch)) as (copied_model, arguments):
         set_mode(copied_model, training=False)
         found = trace(copied_model, arguments)
-        torchinfo = _torchinfo(found, copied_model, arguments)
     make_model = partial(fake_copy, model, make(batch))
     return Measured(
         trace=found,
         both=_IN_THREADS if found.threaded else run_forward_backward(make_model, error_text),
-        torchinfo=torchinfo,
+        torchinfo=_unless_threaded(found, partial(summarize, model)),
         batch=batch,
         method="fake",
         note=_FAKE_NOTE,
     )
 
 
-def _torchinfo(found: ForwardTrace, model: nn.Module, arguments: Arguments) -> TorchinfoSummary:
+def _unless_threaded(
+    found: ForwardTrace, summarize: Callable[[], TorchinfoSummary]
+) -> TorchinfoSummary:
     if found.threaded:  # torchinfo's hooks would race, with a different result each time
         return TorchinfoSummary(error="not run: modules run in threads of their own")
-    return summarize_with_torchinfo(model, arguments)
+    return summarize()
 
 
 def _both_for_real(
