@@ -21,7 +21,6 @@ from report_values import full_report, small_report, work_folder, write_in
 
 from reportgen.errors import OutputError
 from reportgen.outputs import PageOptions, making_pages, model_pages, writing
-from reportgen.pdf import process
 from reportgen.pdf.join import sheets_of
 from reportgen.pdf.process import PdfMaker
 from reportgen.pdf.weasyprint_process import lay_out
@@ -244,7 +243,7 @@ def _layout_script(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) ->
     script = folder / "python"
     script.write_text(f'#!/bin/sh\n{lines}\nexec {sys.executable} "$@"\n')
     script.chmod(0o755)
-    monkeypatch.setattr(process.sys, "executable", str(script))
+    monkeypatch.setattr(sys, "executable", str(script))
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,37 @@ def test_state_is_put_back_bit_for_bit() -> None:
     assert not hasattr(model, "extra")
 
 
+class SparseCounter(nn.Module):
+    """Counts its calls in a sparse buffer, unless it `keeps` it."""
+
+    def __init__(self, layout: torch.layout, *, keeps: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("counts", torch.eye(4).to_sparse(layout=layout))
+        self.keeps = keeps
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.keeps:
+            self.counts = self.counts * 2
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_a_sparse_buffer_is_compared_and_put_back(look: Look, layout: torch.layout) -> None:
+    result = look(SparseCounter(layout, keeps=True), "batch,4")
+    assert result.parity.passed
+    assert result.parity.second_call is not None
+    assert result.parity.second_call.state == ()
+
+    model = SparseCounter(layout, keeps=False)
+    state = State(model)
+    model(torch.ones(1, 4))
+    assert [str(change) for change in state.changes()] == ["counts (buffer)"]
+    state.restore()
+    assert state.changes() == ()
+    assert torch.equal(model.counts.to_dense(), torch.eye(4))
+
+
 class Edges(nn.Module):
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         return torch.zeros_like(x).index_add(0, edges[0], x[edges[1]])

@@ -212,7 +212,14 @@ def _copy(value: Any) -> Any:
 
 
 def same_values(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are equal in dtype, shape and values; NaN equals itself."""
+    """Whether two tensors are equal in dtype, layout, shape and values; NaN equals itself."""
+    from reportgen.tracing.tensors import parts_of
+
+    # torch compares no sparse tensors; their indices and values are dense
+    return _same_form(a, b) and all(map(_same_dense_values, parts_of(a), parts_of(b)))
+
+
+def _same_dense_values(a: Tensor, b: Tensor) -> bool:
     import torch
 
     if not _same_form(a, b):
@@ -221,5 +228,5 @@ def same_values(a: Tensor, b: Tensor) -> bool:
 
 
 def _same_form(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are equal in dtype and shape."""
-    return a.shape == b.shape and a.dtype == b.dtype
+    """Whether two tensors are equal in dtype, layout and shape."""
+    return a.shape == b.shape and a.dtype == b.dtype and a.layout == b.layout
