@@ -16,7 +16,7 @@ from torch import nn
 from reportgen.errors import SectionError
 from reportgen.manifest import Budgets, Loss, Target, TrainingSetup
 from reportgen.outcome import Skipped
-from reportgen.sections import layers, memory
+from reportgen.sections import behavior, layers, memory
 from reportgen.sections.memory import Fit, Memory
 
 TRAINING = TrainingSetup(
@@ -152,10 +152,14 @@ def test_a_user_loss_is_used(tmp_path: Path) -> None:
     assert "losses.py:squared" in result.assumptions[0]
 
 
-def test_a_model_that_raises_fails_the_section_in_one_line(tmp_path: Path) -> None:
+def test_a_model_that_raises_fails_the_section_as_it_fails_others(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(7, 7))
     with pytest.raises(SectionError) as caught:
-        analyzed(tmp_path, nn.Linear(7, 7))
-    assert "\n" not in caught.value.error + caught.value.hint
+        analyzed(tmp_path, model)
+    with pytest.raises(SectionError) as other:
+        behavior.SECTION.analyze(make_study(model, "x=batch,256", folder=tmp_path, batch=4))
+    assert "0: expected 7 input features, got 256" in caught.value.error
+    assert (caught.value.error, caught.value.hint) == (other.value.error, other.value.hint)
 
 
 def test_a_model_without_parameters_is_estimated_in_inference_only(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from reportgen.cuda_memory.memory_trace import CATEGORIES
 from reportgen.cuda_memory.step import Step
 from reportgen.error_text import shown_text
 from reportgen.errors import SectionError
-from reportgen.known_failures import failure_hint, known_failure
+from reportgen.forward_failure import explain_failure
 from reportgen.manifest import Target, TrainingSetup
 from reportgen.outcome import Skipped
 from reportgen.sections.memory.result import (
@@ -47,10 +47,8 @@ def analyze(context: ModelContext) -> Memory | Skipped:
     make_estimator = estimator_factory(context)
     estimators, step_errors = traceable_steps(context, make_estimator)
     if not estimators:
-        error = step_errors[0]
-        known = known_failure(error)
-        text = f"the model fails: {known.text}" if known else str(error)
-        raise SectionError(text, hint=failure_hint(error, error.hint)) from error
+        error = step_errors[0]  # of inference
+        raise _failure_of(error) from error
     estimates, batch_errors = estimates_of(estimators, batches_of(context))
     fits = {
         (estimator.step, gpu.name): fit_of(estimator, gpu)
@@ -88,6 +86,14 @@ def analyze(context: ModelContext) -> Memory | Skipped:
             *dict.fromkeys(missing),
         ),
     )
+
+
+def _failure_of(error: CudaMemoryError) -> SectionError:
+    """Why inference cannot be traced: the model's own error, or what tracing requires."""
+    if error.__cause__ is None:
+        return SectionError(str(error), hint=error.hint)
+    found = explain_failure(error.__cause__)
+    return SectionError(f"the model's forward pass fails: {found}", hint=found.hint)
 
 
 def traceable_steps(
