@@ -171,7 +171,7 @@ def _unable(why: ExportFailure, trail: _Trail) -> SectionError:
 
 def _at_batch(why: ExportFailure, batch: int) -> ExportFailure:
     # the user has never seen this batch size: the manifest names another
-    said = why.error.replace("fails on its example inputs", f"fails at batch {batch}")
+    said = why.error.replace("forward pass fails", f"forward pass fails at batch {batch}", 1)
     return replace(why, error=said) if why.kind == "own" else why
 
 

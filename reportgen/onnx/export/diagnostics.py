@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reportgen.error_text import is_out_of_memory
 from reportgen.forward_failure import explain_failure
-from reportgen.known_failures import known_failure
 from reportgen.onnx.export.source_location import (
     exception_chain,
     first_error_line,
@@ -209,19 +208,12 @@ def _own_failure(model: nn.Module, arguments: ExportArguments) -> ExportFailure 
     except Exception as error:
         if is_out_of_memory(error):
             return _out_of_memory()
-        if known := known_failure(error):
-            return ExportFailure(
-                error=f"the model itself fails on its example inputs: {known.text}",
-                hint=known.hint,
-                kind="own",
-            )
-        place = location_of_error([error], "")
         # the export runs without gradients, so a forward that calls autograd fails with this text
         if "does not require grad" in str(error):
-            return _takes_gradient(place, "final")
+            return _takes_gradient(location_of_error([error], ""), "final")
         found = explain_failure(error)
         return ExportFailure(
-            error=f"the model itself fails on its example inputs{place}: {found.cause}",
+            error=f"the model's forward pass fails: {found}",
             hint=found.hint,
             kind="own",  # it may be made for the manifest's batch alone
         )
