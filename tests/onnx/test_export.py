@@ -234,6 +234,7 @@ def test_a_model_that_cannot_run_is_reported_as_such(export: Export) -> None:
     with pytest.raises(SectionError, match="the model's forward pass fails: expected 3 ") as info:
         export(nn.Linear(3, 3), "batch,4")
     assert "inputs" in info.value.hint
+    assert info.value.details == ()
 
 
 def test_a_model_of_one_batch_fails_at_the_batch_that_was_tried(export: Export) -> None:

@@ -162,7 +162,9 @@ def export_onnx(
 def _unable(why: ExportFailure, trail: _Trail) -> SectionError:
     seen: list[str] = []  # most strategies fail for one reason, which is written out once
     lines = list(why.details)
-    for attempt in trail.attempts() if len(trail.failures) > 1 else ():
+    # where the model itself fails, how its export was tried explains nothing
+    tells = len(trail.failures) > 1 and why.kind != "own"
+    for attempt in trail.attempts() if tells else ():
         error = "the same" if attempt.error in seen else attempt.error
         seen.append(attempt.error)
         lines.append(f"tried {attempt.strategy}: {error}")
