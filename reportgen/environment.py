@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 
 from packaging.requirements import Requirement
@@ -39,6 +40,7 @@ def describe_environment() -> dict[str, str]:
     }
 
 
+@cache
 def version(package: str) -> str | None:
     """The installed version of `package`, None if it is missing; does not import it."""
     try:

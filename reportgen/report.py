@@ -301,8 +301,8 @@ def _joined(brackets: str, entries: list[str], line: str) -> str:
     return f"{brackets[0]}{line} {f',{line} '.join(entries)}{line}{brackets[1]}"
 
 
-def _plain(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+# one for all values: `json.dumps` makes an encoder at each call
+_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def report_from_json(text: str | bytes, sections: Iterable[AnySection]) -> Report:

@@ -140,9 +140,17 @@ class ResultCache:
 
     def _key(self, parts: list[Any]) -> str:
         if "software" not in self._once:
-            self._once["software"] = describe_software()
+            self._once["software"] = _digest_of_json(describe_software())
         everything = [_FORMAT, self._once["software"], *parts]
-        return digest_of(json.dumps(everything, sort_keys=True).encode())
+        return _digest_of_json(everything)
+
+    def _code_of(self, section: str) -> str:
+        """The digest of the code that the results of `section` depend on."""
+        key = f"code of {section}"
+        if key not in self._once:
+            self._once[key] = _digest_of_json(code_of_section(self._code, section))
+        digest: str = self._once[key]
+        return digest
 
     def _section_key(self, job: Job, section: AnySection) -> str:
         reads = section.reads | (LOADING if section.uses_model else frozenset())
@@ -150,7 +158,7 @@ class ResultCache:
             "section": section.name,
             # or a section that reads nothing of its model would have another model's duration
             "model": job.spec.name,
-            "code": code_of_section(self._code, section.name),
+            "code": self._code_of(section.name),
             # what the manifest leaves out is not the same as its default, see `Task.to_json`
             "spec": job.spec.model_dump(mode="json", include=_fields(reads), exclude_unset=True),
             "source kind": job.spec.source.kind,  # without a model, a section may read logs only
@@ -253,6 +261,10 @@ def _inputs_of_worker(job: Job, section: AnySection) -> Inputs | None:
     with suppress(OSError, ValidationError):
         return Inputs.model_validate_json(job.digests_file(section.name).read_bytes())
     return None
+
+
+def _digest_of_json(value: object) -> str:
+    return digest_of(json.dumps(value, sort_keys=True).encode())
 
 
 def _touch(path: Path) -> None:
