@@ -169,7 +169,7 @@ def assert_every_place_was_reached(built: Built) -> None:
     for shown in (
         '"source": "nets.py:Broken"',
         "Stage(cache=cache, data=data)",
-        "no such file: 2.npy",
+        "no such file: 1.npy",
         "cannot allocate memory for cache.bin (project)",
         "train.py: 'only inference' (see project)",
         "missing.bin",
