@@ -27,7 +27,7 @@ from reportgen.workers.side_process import SideProcess
 from tests.factories import make_spec, make_study
 
 MODELS = """
-import os, signal
+import os, signal, threading
 import torch
 from torch import nn
 
@@ -41,6 +41,8 @@ class Picky(nn.Module):
     def forward(self, x):
         if self.deed == "refuse":
             return torch.linalg.svd(x)[1]  # has no counterpart in ONNX
+        if self.deed == "start a thread" and threading.active_count() == 1:
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
         if os.getpid() != self.home:
             open(os.path.join(self.folder, self.deed), "a").close()
             if self.deed == "die":
@@ -142,6 +144,15 @@ def test_why_an_export_fails_is_told_as_without_a_process_beside(tmp_path: Path)
     assert isinstance(alone.outcome, Failed)
     assert "linalg_svd" in str(alone.outcome)
     assert as_json(beside) == as_json(alone)
+
+
+@pytest.mark.slow
+def test_after_a_model_has_started_a_thread_nothing_is_forked(tmp_path: Path) -> None:
+    """A lock that the thread holds would stay locked in the fork."""
+    started = job(tmp_path, "start a thread", sections=("layers", "behavior", "memory"))
+    outcomes = analyze_all([started], parallel=1, progress=lambda *_: None)[0]
+    assert [type(section.outcome) for section in outcomes.sections] == [Done, Done, Done]
+    assert not (tmp_path / "start a thread").exists()
 
 
 def test_what_the_export_reads_is_an_input_of_the_sections(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +34,7 @@ from reportgen.workers.beside import section_beside, with_export_beside
 from reportgen.workers.inputs_read import InputsRead, Recorder, ignored_folders
 from reportgen.workers.job import Job, Message
 from reportgen.workers.limits import exit_with_parent, limit_memory
-from reportgen.workers.side_process import SideProcess
+from reportgen.workers.side_process import SideProcess, can_fork
 
 _LONGEST_INPUTS = 1000  # characters; a pipe takes 4,096 bytes in one piece
 _NEW_OBJECTS = 20_000  # between collections; Python's own figure is 700
@@ -80,7 +80,6 @@ def main() -> int:
 
 def run(text: bytes, events: int) -> int:
     """Analyze the job in `text` within its limits; messages go to the descriptor `events`."""
-    gc.disable()  # until the model is loaded: a fifth of the time that the imports take
     job = Job.model_validate_json(text)
     limit_memory(job.memory_bytes)
     reporter = Reporter(events)
@@ -125,23 +124,9 @@ def analyze(job: Job, reporter: Reporter, recorder: Recorder) -> None:
             sections.context = with_export_beside(job, chosen, context, recorder)
         if beside is None:
             sections.analyze_all(chosen, reporter)
-            return
-        first, *others = (section for section in chosen if section is not beside)
-        with reporter.section(first.name):
-            # before the fork, so that it is computed once; and before any backward pass, after
-            # which torch refuses one in a fork
-            with contextlib.suppress(Exception, SystemExit):
-                first.share(context)
-            side = SideProcess(partial(sections.analyze, beside), seconds=job.seconds)
-            sections.context = replace(sections.context, wait_for_quiet=side.wait)
-            sections.analyze(first, reporter)
-        sections.analyze_all(others, reporter)
-        reporter.send(Message(kind="begin", section=beside.name))
-        finished = side.wait()
-        if finished is None:
-            sections.analyze_all([beside], reporter)
         else:
-            reporter.send(Message(kind="end", section=beside.name, seconds=finished.seconds))
+            others = [section for section in chosen if section is not beside]
+            sections.analyze_in_fork(beside, others, reporter)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -162,6 +147,32 @@ class _Sections:
         for section in chosen:
             with reporter.section(section.name):
                 self.analyze(section, reporter)
+
+    def analyze_in_fork(
+        self, beside: AnySection, others: Sequence[AnySection], reporter: Reporter
+    ) -> None:
+        """Analyze and save `beside` in a fork of this process, and the others here."""
+        first, *rest = others
+        with reporter.section(first.name):
+            # before the fork, so that it is computed once; and before any backward pass, after
+            # which torch refuses one in a fork
+            with contextlib.suppress(Exception, SystemExit):
+                first.share(self.context)
+            side = None
+            if can_fork():  # the model may have started a thread just now
+                side = SideProcess(partial(self.analyze, beside), seconds=self.job.seconds)
+                self.context = replace(self.context, wait_for_quiet=side.wait)
+            self.analyze(first, reporter)
+        self.analyze_all(rest, reporter)
+        if side is None:
+            self.analyze_all([beside], reporter)
+            return
+        reporter.send(Message(kind="begin", section=beside.name))
+        finished = side.wait()
+        if finished is None:
+            self.analyze_all([beside], reporter)
+        else:
+            reporter.send(Message(kind="end", section=beside.name, seconds=finished.seconds))
 
     def analyze(self, section: AnySection, reporter: Reporter | None = None) -> None:
         """Analyze and save `section`."""
