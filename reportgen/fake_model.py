@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ from reportgen.pytree import modules_of, named_tensors
 from reportgen.tracing.fused_recurrent import CostCallback, fuse_recurrent_layers
 from reportgen.tracing.tensors import parts_of, storage_of, tensors_in
 
+T = TypeVar("T")
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 # Wrapped forwards and hooks add frames per nesting level; Python's limit is 1,000 frames.
@@ -80,6 +81,14 @@ def _is_bound_to_itself(model: nn.Module) -> bool:
     """Whether a pass of a copy of `model` has reached the original before."""
     found = _bound_to_themselves.get(id(model))
     return found is not None and found() is model
+
+
+def run_on_fake_copy(run: Callable[[], T]) -> T:
+    """`run()`, which makes a `fake_copy`; a second time if the first reached the original."""
+    try:
+        return run()
+    except ReachedOriginalError:  # this time `fake_copy` yields the model itself
+        return run()
 
 
 _results = OutputCache()  # the passes of several sections repeat the same calls

@@ -10,7 +10,13 @@ import torch
 from torch import nn
 
 from reportgen.error_text import one_line
-from reportgen.fake_model import Arguments, ReachedOriginalError, fake_copy, unfused_kernels
+from reportgen.fake_model import (
+    Arguments,
+    ReachedOriginalError,
+    fake_copy,
+    run_on_fake_copy,
+    unfused_kernels,
+)
 
 # torchinfo formats `Units`, a str enum, in an f-string; since Python 3.11 that prints its name.
 _UNIT = re.compile(r"Units\.(TERABYTES|GIGABYTES|MEGABYTES|NONE)")
@@ -33,10 +39,7 @@ class TorchinfoSummary:
 def summarize_fake_copy(model: nn.Module, make: Callable[[], Arguments]) -> TorchinfoSummary:
     """Torchinfo's summary of a fake copy; only `error` if the model does not run on one."""
     try:
-        try:
-            return _summarize_fake_copy(model, make())
-        except ReachedOriginalError:  # this time `fake_copy` yields the model itself
-            return _summarize_fake_copy(model, make())
+        return run_on_fake_copy(lambda: _summarize_fake_copy(model, make()))
     except Exception as error:  # the model cannot be copied, or needs values
         return TorchinfoSummary(error=f"{type(error).__name__}: {one_line(error)}")
 

@@ -84,8 +84,7 @@ class Pool:
     def __init__(self, *, is_small: bool, least_rest: int) -> None:
         self.is_small = is_small
         self.least_rest = least_rest
-        # no two blocks have the same address: tuples compare without comparing blocks; a batch
-        # search changes it a million times, so `allocate` and `free` do so without a call
+        # no two blocks have the same address: tuples compare without comparing blocks
         self.blocks: list[tuple[int, int, Block]] = []
 
     def add(self, block: Block) -> None:
@@ -137,13 +136,7 @@ class CachingAllocator:
                 f"{request_bytes} bytes do not fit beside {self.allocated_bytes} allocated",
                 "use a smaller batch, a lower precision or checkpointing",
             )
-        rest = block.size - size
-        if rest >= pool.least_rest and not (self._keeps_large_blocks and self._is_kept(size)):
-            self._split(block, size, rest)
-        block.free = False
-        allocated = self.allocated_bytes = self.allocated_bytes + block.size
-        if allocated > self.peak_allocated_bytes:
-            self.peak_allocated_bytes = allocated
+        self._use(block, size)
         return block
 
     def free(self, block: Block) -> None:
@@ -152,15 +145,15 @@ class CachingAllocator:
             raise CudaMemoryError(f"block at {block.address} freed twice")
         self.allocated_bytes -= block.size
         block.free = True
-        blocks, following, previous = block.pool.blocks, block.following, block.previous
+        pool, following, previous = block.pool, block.following, block.previous
         if following is not None and following.free:
-            del blocks[bisect_left(blocks, (following.size, following.address))]
+            pool.remove(following)
             self._join(block, following)
         if previous is not None and previous.free:
-            del blocks[bisect_left(blocks, (previous.size, previous.address))]
+            pool.remove(previous)
             self._join(previous, block)
             block = previous
-        insort(blocks, (block.size, block.address, block))
+        pool.add(block)
 
     def round_size(self, request_bytes: int) -> int:
         """The request rounded up to 512 bytes, or to a division of a power of two."""
@@ -169,20 +162,28 @@ class CachingAllocator:
         divisions = self._has_divisions and self.options.divisions_for(request_bytes)
         if divisions > 1 and request_bytes > _MIN_BLOCK * divisions:
             return _round_to_division(request_bytes, divisions)
-        return -(-request_bytes // _MIN_BLOCK) * _MIN_BLOCK
+        return round_up(request_bytes, _MIN_BLOCK)
+
+    def _use(self, block: Block, size: int) -> None:
+        rest = block.size - size
+        if rest >= block.pool.least_rest and not (self._keeps_large_blocks and self._is_kept(size)):
+            self._split(block, size, rest)
+        block.free = False
+        self.allocated_bytes += block.size
+        if self.allocated_bytes > self.peak_allocated_bytes:
+            self.peak_allocated_bytes = self.allocated_bytes
 
     def _split(self, block: Block, size: int, rest: int) -> None:
         """Free what follows the first `size` bytes of the block."""
         pool, following = block.pool, block.following
-        address = block.address + size
-        added = Block(pool, address, rest, block, following)
+        added = Block(pool, block.address + size, rest, block, following)
         if following is not None:
             following.previous = added
         block.following = added
         block.size = size
         if self._tails and self._tails.get(pool.is_small) is block:
             self._tails[pool.is_small] = added
-        insort(pool.blocks, (rest, address, added))
+        pool.add(added)
 
     def _is_kept(self, size: int) -> bool:
         """`max_split_size_mb` does not split blocks for requests of that size or more."""

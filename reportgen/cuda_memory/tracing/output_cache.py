@@ -37,10 +37,10 @@ class _Output:
     dtype: torch.dtype
 
     def make(self, inputs: list[FakeTensor]) -> FakeTensor:
-        guard = torch._C._DisableTorchDispatch()  # or the mode would make a fake of it
-        meta = torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device="meta")
-        del guard
-        return FakeTensor(inputs[0].fake_mode, meta, _CPU)
+        return _beside(
+            inputs[0],
+            lambda: torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device="meta"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,17 +55,23 @@ class _View:
 
     def make(self, inputs: list[FakeTensor]) -> FakeTensor:
         storage = inputs[self.source].untyped_storage()
-        guard = torch._C._DisableTorchDispatch()
-        meta = torch.empty(0, dtype=self.dtype, device="meta")
-        meta.set_(storage, self.offset, self.shape, self.strides)
-        del guard
-        return FakeTensor(inputs[0].fake_mode, meta, _CPU)
+
+        def make() -> torch.Tensor:
+            meta = torch.empty(0, dtype=self.dtype, device="meta")
+            return meta.set_(storage, self.offset, self.shape, self.strides)
+
+        return _beside(inputs[0], make)
 
 
 def empty_beside(tensor: FakeTensor, shape: tuple[int, ...], dtype: torch.dtype) -> FakeTensor:
     """A new tensor in the mode of `tensor`, in a third of the time of `torch.empty`."""
-    guard = torch._C._DisableTorchDispatch()
-    meta = torch.empty(shape, dtype=dtype, device="meta")
+    return _beside(tensor, lambda: torch.empty(shape, dtype=dtype, device="meta"))
+
+
+def _beside(tensor: FakeTensor, make_meta: Callable[[], torch.Tensor]) -> FakeTensor:
+    """The fake CPU tensor of what `make_meta` makes, in the mode of `tensor`."""
+    guard = torch._C._DisableTorchDispatch()  # or the mode would make a fake of it
+    meta = make_meta()
     del guard
     return FakeTensor(tensor.fake_mode, meta, _CPU)
 

@@ -17,11 +17,11 @@ from reportgen.error_text import is_out_of_memory, user_frame
 from reportgen.errors import SectionError
 from reportgen.fake_model import (
     Arguments,
-    ReachedOriginalError,
     ValuesNeededError,
     eval_mode,
     fake_copy,
     has_data,
+    run_on_fake_copy,
     set_mode,
 )
 from reportgen.forward_failure import ForwardFailure, explain_failure
@@ -96,10 +96,7 @@ def measure(
         SectionError: the model needs values, and its weights are on the meta device.
     """
     try:
-        try:
-            return _measure_fake(model, make, batch, summarize)
-        except ReachedOriginalError:  # this time `fake_copy` yields the model itself
-            return _measure_fake(model, make, batch, summarize)
+        return run_on_fake_copy(partial(_measure_fake, model, make, batch, summarize))
     except Exception as error:  # data-dependent, not copyable, or broken: try a real run
         reason = error_text(error)
     if not has_data(model):
