@@ -5,6 +5,8 @@ VENV := .venv
 SARIF_TOOL := @microsoft/sarif-multitool-linux@5.7.0
 TYPESCRIPT := typescript@7.0.2
 BIN := $(VENV)/bin
+# pip unpacks gigabytes: beside the packages, since /tmp may be a small disk in memory
+PIP = mkdir -p $(VENV)/tmp && TMPDIR=$(CURDIR)/$(VENV)/tmp $(BIN)/pip
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # overrides machine-wide constraints; pip before 25.3 applies it to isolated builds as well
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -45,11 +47,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | system
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "reportgen requires Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[all]'
+	$(PIP) install --quiet --editable '.[all]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed | system-test
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(PIP) install --quiet --editable '.[test]'
 	@# without them, the tests that need them are skipped
 	-@! command -v npm >/dev/null || timeout 120 npm install --silent --ignore-scripts \
 	  --fetch-retries=1 --prefix $(VENV)/npm $(SARIF_TOOL) $(TYPESCRIPT)
