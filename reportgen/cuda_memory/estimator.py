@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SEARCH_LIMIT = 1 << 20  # far beyond any batch in use; it ends the search of a tiny model
 _LONGEST_LIST = 32
 _USUAL_BOUND_SHARE = 0.98
+_EXACT = 128  # a search considers every batch up to twice this, then as many in each doubling
 
 
 class MemoryEstimator:
@@ -402,36 +403,55 @@ class Boundary:
 def find_boundary(fits: Callable[[int], bool], *, limit: int, guess: int = 1) -> Boundary:
     """Find a batch up to `limit` that fits while the next one does not.
 
-    Steps of growing width lead away from the guess until both sides are known; then the gap is
-    halved. The closer the guess, the fewer calls of `fits`.
+    Every batch up to 256 is considered, then steps of 0.4 to 0.8 %, which are multiples of a power
+    of two: the estimates of two closer batches differ by less than their error. Steps of growing
+    width lead away from the guess until both sides are known; then the gap is halved. The closer
+    the guess, the fewer calls of `fits`.
     """
-    guess = min(max(guess, 1), limit)
-    step = max(guess // 64, 1)  # a guess that is off by less than 1.6 % takes one more call
-    if fits(guess):
-        good, bad = guess, None
-        while bad is None and good < limit:
-            batch = min(good + step, limit)
-            if fits(batch):
-                good, step = batch, step * 4
+    end = _rank(limit)
+    start = min(max(_rank(guess), 1), end)
+    step = max(min(start, _EXACT) // 64, 1)  # a guess off by less than 1 % takes one more call
+
+    def fits_at(rank: int) -> bool:
+        return fits(_batch(rank))
+
+    if fits_at(start):
+        good, bad = start, None
+        while bad is None and good < end:
+            rank = min(good + step, end)
+            if fits_at(rank):
+                good, step = rank, step * 4
             else:
-                bad = batch
+                bad = rank
         if bad is None:
-            return Boundary(largest=good, first_failing=None)
+            return Boundary(largest=_batch(good), first_failing=None)
     else:
-        good, bad = 0, guess
+        good, bad = 0, start
         while good == 0 and bad > 1:
-            batch = max(bad - step, 1)
-            if fits(batch):
-                good = batch
+            rank = max(bad - step, 1)
+            if fits_at(rank):
+                good = rank
             else:
-                bad, step = batch, step * 4
+                bad, step = rank, step * 4
     while bad - good > 1:
         middle = (good + bad) // 2
-        if fits(middle):
+        if fits_at(middle):
             good = middle
         else:
             bad = middle
-    return Boundary(largest=good, first_failing=bad)
+    return Boundary(largest=_batch(good), first_failing=_batch(bad))
+
+
+def _batch(rank: int) -> int:
+    """The batch of this rank among those that a search considers."""
+    doublings = max(rank // _EXACT - 1, 0)
+    return (rank - _EXACT * doublings) << doublings
+
+
+def _rank(batch: int) -> int:
+    """The rank of the largest considered batch up to this one."""
+    doublings = max((batch // _EXACT).bit_length() - 1, 0)
+    return _EXACT * doublings + (batch >> doublings)
 
 
 def _capacity(trace: MemoryTrace, gpu: Gpu, slack: float) -> int:

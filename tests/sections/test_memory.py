@@ -238,6 +238,9 @@ def test_mem002_finds_a_batch_too_large_for_a_gpu(tmp_path: Path) -> None:
     (perhaps,) = check(result_with(tmp_path, FIT, 11))
     assert "may not fit at batch 11; up to 10 is safe" in perhaps.message
     assert check(result_with(tmp_path, FIT, 10)) == ()
+    coarse = replace(FIT, safe_batch=992, largest_batch=1000, first_batch_that_fails=1004)
+    (unknown,) = check(result_with(tmp_path, coarse, 1002))
+    assert "may not fit at batch 1002; up to 992 is safe" in unknown.message
 
 
 def test_each_option_of_the_training_loop_has_what_it_adds(tmp_path: Path) -> None:

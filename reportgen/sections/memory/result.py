@@ -30,7 +30,8 @@ class MemoryEstimate:
 class Fit:
     """The largest batch of one step on one GPU; 0 if a single sample does not fit.
 
-    The upper end of the band of `safe_batch` fits; `largest_batch` fits as estimated.
+    The upper end of the band of `safe_batch` fits; `largest_batch` fits as estimated. The step
+    after it is `first_batch_that_fails`; None if the search ended first.
     """
 
     gpu: str

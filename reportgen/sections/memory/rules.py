@@ -45,7 +45,8 @@ def batch_exceeds_target_memory(result: Memory) -> Iterator[Hit]:
                for e in reversed(result.estimates)}  # fmt: skip
     for fit in result.fits:
         batch = batches.get((fit.mode, fit.precision, fit.optimizer, fit.checkpointing), 0)
-        if 0 < fit.largest_batch < batch:
+        failing = fit.first_batch_that_fails
+        if fit.largest_batch > 0 and failing is not None and batch >= failing:
             yield Hit(
                 where=fit.gpu,
                 message=f"{_name(fit)} fits at most batch {fit.largest_batch}, not {batch}",
