@@ -16,6 +16,7 @@ from .extrapolation import (
     BatchPolynomial,
     ScaledTrace,
     extrapolate,
+    fit_lines,
     fit_pair,
     fit_polynomial,
     scale_trace,
@@ -216,8 +217,19 @@ class MemoryEstimator:
             if tracer.data_dependent:
                 return None
             return fit_polynomial(full, partial(tracer.trace, light=True))
-        self._traces[self._generation(gpu), batch] = pair.trace
-        return fit_pair(pair, tracer.trace_iteration)
+        generation = self._generation(gpu)
+        self._traces[generation, batch] = pair.trace
+        # A kernel may be chosen by batch in one precision and not in another. Recomputation and
+        # optimizers choose none, so that one verification holds for all steps with the same passes.
+        passes = generation, replace(
+            self.step, optimizer="none", checkpointing=False, checkpoint_modules=()
+        )
+        if passes in self._cache.linear and (lines := fit_lines(pair)):
+            return lines
+        polynomial = fit_pair(pair, tracer.trace_iteration)
+        if polynomial is not None and polynomial.is_linear:
+            self._cache.linear.add(passes)
+        return polynomial
 
     def _extrapolate_small_batches(self, gpu: Gpu | None) -> BatchPolynomial | ScaledTrace:
         larger = self.trace(FIRST_BATCHES[0], gpu)

@@ -43,6 +43,11 @@ class BatchPolynomial:
     requests: tuple[tuple[str, slice, tuple[int, ...]], ...]
     live: Any = field(repr=False, compare=False)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether no size grows faster than the batch."""
+        return not (self.sizes_by_batch[:, 2].any() or self.numbers[:, 2].any())
+
     def least_peak_bytes(self, batch: int) -> int:
         """A lower bound of the allocated peak on any platform; takes no replay."""
         return int(_values_at(self.live, batch).max(initial=0))
@@ -103,13 +108,18 @@ def pair_iterations(traced: MemoryTrace) -> PairedTrace | None:
     )
 
 
+def fit_lines(pair: PairedTrace) -> BatchPolynomial | None:
+    """The lines through a paired trace, not verified; None where there are none."""
+    return _polynomial_of_pair(pair, _coefficients(pair.second, pair.first))
+
+
 def fit_pair(
     pair: PairedTrace, trace_iteration: Callable[[int], MemoryTrace]
 ) -> BatchPolynomial | None:
     """The polynomials of a paired trace, or None where its sizes follow none.
 
-    `trace_iteration(batch)` traces one iteration without optimizer: every step is verified at a
-    third batch, since a kernel may be chosen by batch in one precision and not in another.
+    `trace_iteration(batch)` traces one iteration without optimizer, to verify the polynomials at a
+    third batch.
     """
 
     def events_at(batch: int) -> _StepEvents | None:
@@ -117,7 +127,12 @@ def fit_pair(
         # another batch: the model turned out to be data-dependent
         return _iterations(trace)[0] if trace.batch == batch else None
 
-    coefficients = _verified_coefficients(pair.second, pair.first, events_at)
+    return _polynomial_of_pair(pair, _verified_coefficients(pair.second, pair.first, events_at))
+
+
+def _polynomial_of_pair(
+    pair: PairedTrace, coefficients: list[tuple[Coefficients, ...]] | None
+) -> BatchPolynomial | None:
     if coefficients is None:
         return None
     by_index = dict(

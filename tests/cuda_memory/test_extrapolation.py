@@ -15,6 +15,7 @@ from reportgen.cuda_memory import (
     Estimate,
     MemoryEstimator,
     Step,
+    TraceCache,
     UntraceableModelError,
     estimate,
     find_gpu,
@@ -117,6 +118,37 @@ def test_pairwise_products_grow_with_the_square_of_the_batch() -> None:
     found, traced = estimate_and_batches(Pairs(), 1024)
     assert found.peak_allocated_bytes > 1024 * 1024 * 4
     assert traced == [2, 3, 7, 11]
+
+
+class Plain(Pairs):
+    """Grows with the batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).cos()
+
+
+@pytest.mark.parametrize(
+    ("model", "verified"), [(Plain(), [[2, 3, 7], [2, 3]]), (Pairs(), [[2, 3, 7, 11]] * 2)]
+)
+def test_passes_that_are_known_to_be_linear_are_not_verified_again(
+    model: nn.Module, verified: list[list[int]]
+) -> None:
+    cache, traced = TraceCache(), list[int]()
+
+    def inputs(batch: int) -> Inputs:
+        traced.append(batch)
+        return (torch.empty(batch, 64),), {}
+
+    for optimizer, batches in zip(("sgd", "adam"), verified, strict=True):
+        traced.clear()
+        step = Step(mode="train", loss="sum", optimizer=optimizer)
+        found = MemoryEstimator(model, inputs, step, cache=cache).estimate(1024)
+        assert sorted(set(traced)) == batches
+        assert found == estimate(model, inputs, batch=1024, step=step)
+    traced.clear()
+    other = Step(mode="train", loss="sum", precision="amp-bf16")
+    MemoryEstimator(model, inputs, other, cache=cache).estimate(1024)
+    assert sorted(set(traced)) == verified[0]  # other kernels
 
 
 class DifferentAtTwo(nn.Module):

@@ -265,7 +265,12 @@ def _empty_like(tensor: FakeTensor) -> torch.Tensor:
 def _number(args: Args) -> Any:
     """A number whose value the fake mode knows, as an optimizer's step count."""
     constant = getattr(args[0], "constant", None)
-    return NotImplemented if constant is None else constant.item()
+    if constant is None:
+        return NotImplemented
+    guard = torch._C._DisableTorchDispatch()  # or the mode would look at the real tensor
+    number = constant.item()
+    del guard
+    return number
 
 
 _IN_PLACE = "relu_ hardtanh_ silu_ hardswish_ add_.Tensor mul_.Tensor copy_ zero_ fill_.Scalar"

@@ -51,12 +51,15 @@ CPU_RUN_BYTES_LIMIT = 4 << 30  # of weights; training holds up to four times as 
 class TraceCache:
     """What the estimators of one model and its inputs share.
 
-    `cpu_values` holds the values that CPU runs recorded, `outputs` the shapes of fake results.
+    `cpu_values` holds the values that CPU runs recorded, `outputs` the shapes of fake results, and
+    `linear` the passes of which a third batch confirmed that sizes are linear in the batch, by
+    generation of GPUs: steps without optimizer and checkpointing.
     """
 
     def __init__(self) -> None:
         self.cpu_values = CpuValues()
         self.outputs = OutputCache()
+        self.linear: set[tuple[bool, Step]] = set()
 
 
 class StepTracer:
