@@ -71,11 +71,12 @@ class Estimate:
 class LargestBatch:
     """The largest batch that fits a GPU, found by replaying the step at its capacity.
 
-    `safe_batch` fits with the upper end of its band, `largest_batch` with the estimate itself; 0 if
-    a batch of one does not fit. Batches above 256 are searched in steps of less than 1 %, so
-    `first_batch_that_fails` is a step larger than `largest_batch`; it is None if the search limit
-    was reached. `limited_by` is the largest category at that batch, "model"
-    if the model itself raises, or "". `safety_margin_bytes` stays free besides the nominal context.
+    `safe_batch` fits with the upper end of its band, as smaller ones near it do; `largest_batch`
+    with the estimate itself; 0 if a batch of one does not fit. Batches above 256 are searched in
+    steps of less than 1 %, so `first_batch_that_fails` is a step larger than `largest_batch`; it is
+    None if the search limit was reached. `limited_by` is the largest category at that batch,
+    "model" if the model itself raises, or "". `safety_margin_bytes` stays free besides the nominal
+    context.
     """
 
     gpu: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .allocator import AllocatorOptions, allocator_options
+from .batch_search import SEARCH_LIMIT, find_boundary, find_solid_boundary
 from .errors import UntraceableModelError
 from .estimates import Estimate, LargestBatch, by_category, by_module, timeline
 from .extrapolation import (
@@ -33,10 +33,8 @@ if TYPE_CHECKING:
 
     from .tracing.fake_copy import MakeInputs
 
-SEARCH_LIMIT = 1 << 20  # far beyond any batch in use; it ends the search of a tiny model
 _LONGEST_LIST = 32
 _USUAL_BOUND_SHARE = 0.98
-_EXACT = 128  # a search considers every batch up to twice this, then as many in each doubling
 
 
 class MemoryEstimator:
@@ -113,8 +111,7 @@ class MemoryEstimator:
     def largest_batch(self, gpu: Gpu | None = None) -> LargestBatch:
         """The largest batch that likely fits the GPU, and the largest that safely does.
 
-        Safe is a batch for which the upper end of the band fits. A batch at which the model raises
-        does not fit: `limited_by` is "model" then.
+        A batch at which the model raises does not fit: `limited_by` is "model" then.
         """
         gpu = self._gpu_or_default(gpu)
         runs: dict[int, Replay] = {}
@@ -133,13 +130,8 @@ class MemoryEstimator:
         failed = boundary.first_failing
         if failed is not None and self._surely_exceeds(failed, gpu):
             runs[failed] = self._run_at_capacity(failed, gpu)
-        safe = 0
         if boundary.largest:
             self._bound_share = boundary.largest / max(bound, 1)
-            guess = round(self._upper_bound(gpu, uncertainty()) * self._bound_share)
-            safe = find_boundary(
-                partial(self._fits_safely, gpu=gpu), limit=boundary.largest, guess=guess
-            ).largest
         return LargestBatch(
             gpu=gpu.name,
             usable_bytes=gpu.usable_bytes,
@@ -147,12 +139,29 @@ class MemoryEstimator:
             precision=self.step.precision,
             optimizer=self.step.optimizer,
             checkpointing=self.step.checkpoints,
-            safe_batch=safe,
+            safe_batch=self.safe_batch(gpu, limit=boundary.largest),
             largest_batch=boundary.largest,
             first_batch_that_fails=failed,
             limited_by="" if failed is None else self._limit(failed, runs.get(failed), gpu),
             safety_margin_bytes=self._margin(gpu),
         )
+
+    def safe_batch(self, gpu: Gpu | None = None, *, limit: int = SEARCH_LIMIT) -> int:
+        """The largest batch up to `limit` that safely fits the GPU, and near which smaller ones do.
+
+        Safe is a batch for which the upper end of the band fits. The last percents of a memory are
+        fragmented: there a batch may fit by chance while smaller ones do not.
+        """
+        gpu = self._gpu_or_default(gpu)
+
+        def exceeds(batch: int) -> bool | None:
+            try:
+                return self._may_exceed(batch, gpu)
+            except UntraceableModelError:
+                return None  # whatever the memory
+
+        guess = round(self._upper_bound(gpu, uncertainty()) * self._bound_share)
+        return find_solid_boundary(exceeds, limit=limit, guess=guess)
 
     def trace(self, batch: int, gpu: Gpu | None = None) -> MemoryTrace:
         """The events of the step, traced at this batch.
@@ -221,8 +230,9 @@ class MemoryEstimator:
         self._traces[generation, batch] = pair.trace
         # A kernel may be chosen by batch in one precision and not in another. Recomputation and
         # optimizers choose none, so that one verification holds for all steps with the same passes.
-        passes = generation, replace(
-            self.step, optimizer="none", checkpointing=False, checkpoint_modules=()
+        passes = (
+            generation,
+            replace(self.step, optimizer="none", checkpointing=False, checkpoint_modules=()),
         )
         if passes in self._cache.linear and (lines := fit_lines(pair)):
             return lines
@@ -295,16 +305,13 @@ class MemoryEstimator:
             and scaling.least_peak_bytes(batch) > _capacity(scaling.trace, gpu, slack)
         )
 
-    def _fits_safely(self, batch: int, *, gpu: Gpu) -> bool:
-        """Whether the upper end of the band of this batch fits."""
+    def _may_exceed(self, batch: int, gpu: Gpu) -> bool:
+        """Whether the upper end of the band of this batch exceeds the memory."""
         if self._surely_exceeds(batch, gpu, uncertainty()):
-            return False
+            return True
         platform = replace(self._platform(gpu), level="high")
-        try:
-            run = self._run_at_capacity(batch, gpu, platform, slack=uncertainty())
-        except UntraceableModelError:
-            return False
-        return run.failed_position is None
+        run = self._run_at_capacity(batch, gpu, platform, slack=uncertainty())
+        return run.failed_position is not None
 
     def _upper_bound(self, gpu: Gpu, slack: float = 0.0) -> int:
         """The largest batch whose tensors alone fit, or a guess where no polynomial tells."""
@@ -402,68 +409,6 @@ def estimate(
     estimator = MemoryEstimator(model, make_inputs, step, gpu, options=options)
     estimator.trace(batch)  # with a trace at this batch, no polynomial is searched
     return estimator.estimate(batch)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Boundary:
-    """`largest` fits (0: no batch does); `first_failing` does not (None: the limit fits)."""
-
-    largest: int
-    first_failing: int | None
-
-
-def find_boundary(fits: Callable[[int], bool], *, limit: int, guess: int = 1) -> Boundary:
-    """Find a batch up to `limit` that fits while the next one does not.
-
-    Every batch up to 256 is considered, then steps of 0.4 to 0.8 %, which are multiples of a power
-    of two: the estimates of two closer batches differ by less than their error. Steps of growing
-    width lead away from the guess until both sides are known; then the gap is halved. The closer
-    the guess, the fewer calls of `fits`.
-    """
-    end = _rank(limit)
-    start = min(max(_rank(guess), 1), end)
-    step = max(min(start, _EXACT) // 64, 1)  # a guess off by less than 1 % takes one more call
-
-    def fits_at(rank: int) -> bool:
-        return fits(_batch(rank))
-
-    if fits_at(start):
-        good, bad = start, None
-        while bad is None and good < end:
-            rank = min(good + step, end)
-            if fits_at(rank):
-                good, step = rank, step * 4
-            else:
-                bad = rank
-        if bad is None:
-            return Boundary(largest=_batch(good), first_failing=None)
-    else:
-        good, bad = 0, start
-        while good == 0 and bad > 1:
-            rank = max(bad - step, 1)
-            if fits_at(rank):
-                good = rank
-            else:
-                bad, step = rank, step * 4
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if fits_at(middle):
-            good = middle
-        else:
-            bad = middle
-    return Boundary(largest=_batch(good), first_failing=_batch(bad))
-
-
-def _batch(rank: int) -> int:
-    """The batch of this rank among those that a search considers."""
-    doublings = max(rank // _EXACT - 1, 0)
-    return (rank - _EXACT * doublings) << doublings
-
-
-def _rank(batch: int) -> int:
-    """The rank of the largest considered batch up to this one."""
-    doublings = max((batch // _EXACT).bit_length() - 1, 0)
-    return _EXACT * doublings + (batch >> doublings)
 
 
 def _capacity(trace: MemoryTrace, gpu: Gpu, slack: float) -> int:

@@ -21,7 +21,7 @@ from reportgen.cuda_memory import (
     find_gpu,
     measure_step,
 )
-from reportgen.cuda_memory.estimator import find_boundary
+from reportgen.cuda_memory.batch_search import find_boundary, find_solid_boundary
 from reportgen.cuda_memory.extrapolation import (
     Coefficients,
     _interpolate,
@@ -74,6 +74,35 @@ def test_the_boundary_is_correct_even_if_fitting_is_not_monotone(
     assert found.largest == 0 or found.largest in fitting
     assert found.first_failing == found.largest + (1 if found.largest < 256 else 2)
     assert found.first_failing not in fitting
+
+
+@given(st.sets(st.integers(1, 200), max_size=100), st.integers(1, 250), st.integers(1, 250))
+def test_near_a_solid_boundary_no_smaller_batch_fails(
+    failing: set[int], edge: int, guess: int
+) -> None:
+    failing |= set(range(edge, 257))
+    found = find_solid_boundary(lambda batch: batch in failing, limit=256, guess=guess)
+    assert not failing.intersection({found, *(found - steps for steps in (1, 2, 4, 8))})
+    assert found < edge
+
+
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [({60}, 100), ({100}, 99), ({99}, 98), ({92, 90}, 89), (set(range(50, 100, 2)), 49)],
+)
+def test_a_batch_that_fits_by_chance_is_not_the_solid_boundary(
+    failing: set[int], expected: int
+) -> None:
+    failing |= set(range(101, 257))
+    found = find_solid_boundary(lambda batch: batch in failing, limit=256, guess=100)
+    assert found == expected
+
+
+def test_batches_that_do_not_run_say_nothing_about_larger_ones() -> None:
+    def exceeds(batch: int) -> bool | None:
+        return batch > 100 if batch % 4 == 0 else None
+
+    assert find_solid_boundary(exceeds, limit=128, guess=100) == 100
 
 
 def test_a_good_guess_needs_few_calls() -> None:

@@ -293,13 +293,14 @@ def what_if(
         estimator = make_estimator(step)  # traced only when it is used
         for gpu in gpus:
             try:
-                found = fits.get((step, gpu.name)) or fit_of(estimator, gpu)
+                known = fits.get((step, gpu.name))
+                safe_batch = known.safe_batch if known else estimator.safe_batch(gpu)
             except CudaMemoryError:  # a model that cannot be checkpointed, say
                 break
             yield WhatIf(
                 gpu=gpu.name,
                 change=change,
-                safe_batch=found.safe_batch,
+                safe_batch=safe_batch,
                 baseline_safe_batch=fits[plain, gpu.name].safe_batch,
             )
 
