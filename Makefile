@@ -6,7 +6,7 @@ SARIF_TOOL := @microsoft/sarif-multitool-linux@5.7.0
 TYPESCRIPT := typescript@7.0.2
 BIN := $(VENV)/bin
 # pip unpacks gigabytes: beside the packages, since /tmp may be a small disk in memory
-PIP = mkdir -p $(VENV)/tmp && TMPDIR=$(CURDIR)/$(VENV)/tmp $(BIN)/pip
+PIP = mkdir -p $(VENV)/tmp && TMPDIR="$(CURDIR)/$(VENV)/tmp" $(BIN)/pip
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # overrides machine-wide constraints; pip before 25.3 applies it to isolated builds as well
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

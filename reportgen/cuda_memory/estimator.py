@@ -232,6 +232,7 @@ class MemoryEstimator:
         # optimizers choose none, so that one verification holds for all steps with the same passes.
         passes = (
             generation,
+            batch,
             replace(self.step, optimizer="none", checkpointing=False, checkpoint_modules=()),
         )
         if passes in self._cache.linear and (lines := fit_lines(pair)):

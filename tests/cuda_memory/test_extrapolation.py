@@ -180,6 +180,26 @@ def test_passes_that_are_known_to_be_linear_are_not_verified_again(
     assert sorted(set(traced)) == verified[0]  # other kernels
 
 
+class LargerAtTwo(Plain):
+    """Takes another size at a batch of two, with the same operators."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padding = x.new_zeros(len(x), 96 if len(x) == 2 else 64)
+        return super().forward(x + padding[:, :64])
+
+
+def test_lines_that_hold_from_a_larger_batch_on_are_not_assumed_at_a_smaller_one() -> None:
+    cache = TraceCache()
+
+    def inputs(batch: int) -> Inputs:
+        return (torch.empty(batch, 64),), {}
+
+    for optimizer in ("sgd", "adam"):
+        step = Step(mode="train", loss="sum", optimizer=optimizer)
+        found = MemoryEstimator(LargerAtTwo(), inputs, step, cache=cache).estimate(1 << 16)
+        assert found == estimate(LargerAtTwo(), inputs, batch=1 << 16, step=step)
+
+
 class DifferentAtTwo(nn.Module):
     """Saves one more tensor at a batch of two, as some backward formulas of torch do."""
 

@@ -52,14 +52,15 @@ class TraceCache:
     """What the estimators of one model and its inputs share.
 
     `cpu_values` holds the values that CPU runs recorded, `outputs` the shapes of fake results, and
-    `linear` the passes of which a third batch confirmed that sizes are linear in the batch, by
-    generation of GPUs: steps without optimizer and checkpointing.
+    `linear` the passes of which a third batch confirmed that sizes are linear in the batch: the
+    generation of GPUs, the first batch of the line, and the step without optimizer and
+    checkpointing.
     """
 
     def __init__(self) -> None:
         self.cpu_values = CpuValues()
         self.outputs = OutputCache()
-        self.linear: set[tuple[bool, Step]] = set()
+        self.linear: set[tuple[bool, int, Step]] = set()
 
 
 class StepTracer:
