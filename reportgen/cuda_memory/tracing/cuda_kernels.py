@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from ..allocator import round_up
 from ..cudnn import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT
 from ..memory_trace import Request
-from .output_cache import empty_beside
+from .output_cache import empty_beside, without_dispatch
 from .storage_recorder import Kernel, Shortcut, StorageRecorder
 
 aten = torch.ops.aten
@@ -265,12 +265,7 @@ def _empty_like(tensor: FakeTensor) -> torch.Tensor:
 def _number(args: Args) -> Any:
     """A number whose value the fake mode knows, as an optimizer's step count."""
     constant = getattr(args[0], "constant", None)
-    if constant is None:
-        return NotImplemented
-    guard = torch._C._DisableTorchDispatch()  # or the mode would look at the real tensor
-    number = constant.item()
-    del guard
-    return number
+    return NotImplemented if constant is None else without_dispatch(constant.item)
 
 
 _IN_PLACE = "relu_ hardtanh_ silu_ hardswish_ add_.Tensor mul_.Tensor copy_ zero_ fill_.Scalar"

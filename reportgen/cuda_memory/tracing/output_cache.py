@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+
+T = TypeVar("T")
 
 _CPU = torch.device("cpu")
 _PLAIN = (int, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
@@ -70,10 +72,15 @@ def empty_beside(tensor: FakeTensor, shape: tuple[int, ...], dtype: torch.dtype)
 
 def _beside(tensor: FakeTensor, make_meta: Callable[[], torch.Tensor]) -> FakeTensor:
     """The fake CPU tensor of what `make_meta` makes, in the mode of `tensor`."""
-    guard = torch._C._DisableTorchDispatch()  # or the mode would make a fake of it
-    meta = make_meta()
+    return FakeTensor(tensor.fake_mode, without_dispatch(make_meta), _CPU)
+
+
+def without_dispatch(run: Callable[[], T]) -> T:
+    """`run()`, of which no mode sees an operator: it would make fakes of real and meta tensors."""
+    guard = torch._C._DisableTorchDispatch()
+    result = run()
     del guard
-    return FakeTensor(tensor.fake_mode, meta, _CPU)
+    return result
 
 
 class OutputCache:
